@@ -1,0 +1,5 @@
+"""Parallel-beam tomography: the projector, reconstruction algorithms, alignment."""
+
+from .projector import ParallelBeam
+
+__all__ = ["ParallelBeam"]

@@ -1,0 +1,287 @@
+"""The parallel-beam projector: a sparse matrix with exact area weights, and its exact transpose."""
+
+import warnings
+
+import numpy as np
+import scipy.sparse
+import torch
+
+__all__ = ["ParallelBeam"]
+
+
+class ParallelBeam:
+    r"""Parallel-beam projector of a single-axis tilt series, ``p = A(v)`` and ``A.T(p)``.
+
+    A voxel at ``(z, x)`` from the centre of the slice lands on the detector at
+
+    .. math:: u = x \cos\theta + z \sin\theta + \mathrm{shift}.
+
+    Its shadow is a trapezoid of unit area (a square seen at an angle), and the weight of a voxel in a
+    detector pixel is the exact integral of that trapezoid over the pixel (a strip, or area, weight).
+    A projection is therefore the line integral averaged over the width of a detector pixel, in the unit
+    of ``voxel_size_nm``. The matrix of one slice serves every slice and channel at once; the
+    adjoint multiplies by its transpose, stored as well, so both directions are row-parallel.
+
+    Parameters
+    ----------
+    n : int or (int, int)
+        Size of a slice: ``n`` for a square, or ``(Z, X)``. The detector has ``X`` pixels.
+    tilt_angles_deg : array_like (T,)
+        Tilts in degrees, in any order and spacing; positive turns right-handed about +Y.
+    voxel_size_nm : float
+        Edge of a voxel and of a detector pixel.
+    device : str or torch.device, optional
+        Where the work is done. By default tensors stay where they are, and arrays go to the GPU if there
+        is one.
+    shifts_px : array_like (T,) or (T, 2), optional
+        Where the specimen's centre lands, in detector pixels from the detector's centre: along X, or
+        ``(dy, dx)``. The defaults are zero (an aligned series).
+
+    Notes
+    -----
+    The matrix holds about ``2 T Z X`` weights (two detector pixels a voxel and tilt), each
+    4 bytes and a 4-byte index, once as ``A`` and once as ``A.T``: 20 MB for 256² at 9 tilts, 0.26 GB for
+    512² at 29. It is built tilt by tilt at the first use. :attr:`nbytes` tells the exact figure.
+
+    Strip weights: F. Natterer & F. Wübbeling, *Mathematical Methods in Image Reconstruction* (SIAM,
+    2001), sec. 5; footprint form: Y. Long, J. A. Fessler & J. M. Balter, IEEE Trans. Med. Imaging 29,
+    1839 (2010).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> A = ParallelBeam(8, [-30.0, 0.0, 45.0])
+    >>> volume = np.ones((2, 5, 8, 8), np.float32)      # (C, Y, Z, X)
+    >>> A(volume).shape                                 # (C, T, Y, X)
+    (2, 3, 5, 8)
+    >>> A.T(A(volume)).shape
+    (2, 5, 8, 8)
+    """
+
+    def __init__(self, n, tilt_angles_deg, voxel_size_nm=1.0, device=None, *, shifts_px=None):
+        size = np.atleast_1d(n)
+        if size.size not in (1, 2) or not np.issubdtype(size.dtype, np.integer) or size.min() < 1:
+            raise ValueError(f"n must be a positive integer or a pair (Z, X), got {n!r}")
+        self.n_z, self.n_x = int(size[0]), int(size[-1])
+        self.tilt_angles_deg = _finite(tilt_angles_deg, "tilt_angles_deg")
+        if self.tilt_angles_deg.ndim != 1 or self.tilt_angles_deg.size == 0:
+            raise ValueError(f"tilt_angles_deg must be (T,), got shape {self.tilt_angles_deg.shape}")
+        if not (np.isfinite(voxel_size_nm) and voxel_size_nm > 0):
+            raise ValueError(f"voxel_size_nm must be positive, got {voxel_size_nm!r}")
+        self.voxel_size_nm = float(voxel_size_nm)
+        self.device = None if device is None else torch.device(device)
+        tilts = self.tilt_angles_deg.size
+        shifts = np.zeros((tilts, 2)) if shifts_px is None else _finite(shifts_px, "shifts_px")
+        if shifts.shape == (tilts,):
+            shifts = np.stack([np.zeros(tilts), shifts], axis=1)
+        if shifts.shape != (tilts, 2):
+            raise ValueError(f"shifts_px must be ({tilts},) or ({tilts}, 2), got shape {shifts.shape}")
+        self.shifts_px = shifts
+        self._cache = {}
+
+    def __repr__(self):
+        tilts = self.tilt_angles_deg
+        return (
+            f"ParallelBeam(({self.n_z}, {self.n_x}), {tilts.size} tilts {tilts.min():g}° to "
+            f"{tilts.max():g}°, {self.voxel_size_nm:g} nm)"
+        )
+
+    @property
+    def n_tilts(self):
+        """Number of tilts T."""
+        return self.tilt_angles_deg.size
+
+    @property
+    def T(self):
+        """The adjoint (back-projection), a callable: ``A.T(projections)``; ``A.T.T is A``."""
+        return _Adjoint(self)
+
+    def __call__(self, volume):
+        """Project a volume.
+
+        Parameters
+        ----------
+        volume : array or tensor (..., Y, Z, X)
+
+        Returns
+        -------
+        array or tensor (..., T, Y, X), of the kind and dtype given (integers become float32).
+        """
+        return self._apply(volume, adjoint=False)
+
+    def subset(self, tilts):
+        """The projector of some of the tilts: ``tilts`` is an index, slice or mask over T."""
+        return ParallelBeam(
+            (self.n_z, self.n_x),
+            self.tilt_angles_deg[tilts],
+            self.voxel_size_nm,
+            self.device,
+            shifts_px=self.shifts_px[tilts],
+        )
+
+    def shifted(self, shifts_px):
+        """The same projector with other ``shifts_px``."""
+        size = (self.n_z, self.n_x)
+        return ParallelBeam(size, self.tilt_angles_deg, self.voxel_size_nm, self.device, shifts_px=shifts_px)
+
+    def norm(self, iterations=50, seed=0):
+        """Largest singular value of A for one slice, by power iteration (from below, within about 1 %)."""
+        x = np.random.default_rng(seed).random((1, self.n_z, self.n_x))
+        for _ in range(iterations):
+            x = self.T(self(x))
+            squared = np.linalg.norm(x)
+            x /= squared
+        return float(np.sqrt(squared))
+
+    def matrix(self):
+        """The matrix of one slice as a ``scipy.sparse.csr_array`` (T X, Z X) in float64.
+
+        Row ``t X + u`` is detector pixel ``u`` at tilt ``t``; column ``z X + x`` a voxel. The shift along Y
+        is not part of it.
+        """
+        blocks = [_strip_weights(self, t, np.float64) for t in range(self.n_tilts)]
+        return scipy.sparse.csr_array(scipy.sparse.vstack(blocks, format="csr"))
+
+    @property
+    def nbytes(self):
+        """Memory of the matrices built so far (A and its transpose), in bytes."""
+        tensors = [
+            t for pair in self._cache.values() for m in pair for t in (m.values(), m.col_indices(), m.crow_indices())
+        ]
+        return sum(t.numel() * t.element_size() for t in tensors)
+
+    def _matrices(self, dtype, device):
+        """(A, A.T) as torch CSR of this dtype on this device, built once."""
+        key = (dtype, str(device))
+        if key not in self._cache:
+            numpy_dtype = np.float64 if dtype == torch.float64 else np.float32
+            blocks = [_strip_weights(self, t, numpy_dtype) for t in range(self.n_tilts)]
+            matrix = scipy.sparse.vstack(blocks, format="csr")
+            del blocks
+            transpose = matrix.T.tocsr()
+            self._cache[key] = (_torch_csr(matrix, device), _torch_csr(transpose, device))
+        return self._cache[key]
+
+    def _apply(self, array, *, adjoint):
+        """Check, bring to torch, multiply, and hand back what came in."""
+        given = array if isinstance(array, torch.Tensor) else None
+        tensor = _as_tensor(array, self.device)
+        want = (self.n_tilts, None, self.n_x) if adjoint else (None, self.n_z, self.n_x)
+        if tensor.ndim < 3 or any(w not in (None, s) for w, s in zip(want, tensor.shape[-3:], strict=True)):
+            name, axes = ("projections", "(..., T, Y, X)") if adjoint else ("volume", "(..., Y, Z, X)")
+            sizes = ", ".join("Y" if w is None else str(w) for w in want)
+            raise ValueError(f"{name} must be {axes} = (..., {sizes}), got shape {tuple(tensor.shape)}")
+        result = _Product.apply(tensor, self, adjoint)
+        return result if given is not None else result.cpu().numpy()
+
+    def _multiply(self, tensor, adjoint):
+        """The product itself, without autograd."""
+        forward, transpose = self._matrices(tensor.dtype, tensor.device)
+        *lead, first, second, last = tensor.shape
+        dy = self.shifts_px[:, 0]
+        if adjoint:
+            tensor = _shift_rows(tensor, -dy) if dy.any() else tensor
+            columns = tensor.movedim(-3, -2).reshape(-1, first * last)
+            return (transpose @ columns.T).T.reshape(*lead, second, self.n_z, self.n_x)
+        columns = tensor.reshape(-1, second * last)
+        result = (forward @ columns.T).T.reshape(*lead, first, self.n_tilts, self.n_x).movedim(-2, -3)
+        return _shift_rows(result, dy) if dy.any() else result
+
+
+class _Adjoint:
+    """``A.T`` of a projector."""
+
+    def __init__(self, projector):
+        self.T = projector
+
+    def __call__(self, projections):
+        """Back-project ``(..., T, Y, X)`` to ``(..., Y, Z, X)``: the exact transpose."""
+        return self.T._apply(projections, adjoint=True)
+
+    def __repr__(self):
+        return f"{self.T!r}.T"
+
+
+class _Product(torch.autograd.Function):
+    """A or A.T, whose derivative is A.T or A (so that it may be differentiated any number of times)."""
+
+    @staticmethod
+    def forward(ctx, tensor, projector, adjoint):
+        ctx.projector, ctx.adjoint = projector, adjoint
+        return projector._multiply(tensor, adjoint).contiguous()
+
+    @staticmethod
+    def backward(ctx, gradient):
+        return _Product.apply(gradient, ctx.projector, not ctx.adjoint), None, None
+
+
+def _strip_weights(projector, t, dtype):
+    """Weights of one tilt as a CSR matrix (X, Z X): the integral of each voxel's shadow over each bin."""
+    theta = np.deg2rad(projector.tilt_angles_deg[t])
+    cos, sin = np.cos(theta), np.sin(theta)
+    wide, narrow = max(abs(cos), abs(sin)), min(abs(cos), abs(sin))
+    half_top, half_base = (wide - narrow) / 2, (wide + narrow) / 2
+    n_z, n_x = projector.n_z, projector.n_x
+
+    def integral(v):
+        """∫ of the unit-area trapezoid from 0 to v, closed form, odd in v."""
+        q = np.abs(v)
+        ramp = np.clip(q - half_top, 0, narrow)
+        area = np.minimum(q, half_top) + ramp - ramp**2 / (2 * max(narrow, 1e-300))
+        return np.sign(v) * area / wide
+
+    x = np.arange(n_x) - (n_x - 1) / 2
+    z = np.arange(n_z)[:, None] - (n_z - 1) / 2
+    centre = (x * cos + z * sin + projector.shifts_px[t, 1] + n_x / 2).ravel()
+    first = np.floor(centre - half_base).astype(np.int64)
+    rows, columns, weights = [], [], []
+    for bins in (first, first + 1, first + 2):  # a base of at most √2 touches at most three bins
+        weight = integral(bins + 1 - centre) - integral(bins - centre)
+        keep = np.flatnonzero((bins >= 0) & (bins < n_x) & (weight > 1e-12))
+        rows.append(bins[keep].astype(np.int32))
+        columns.append(keep.astype(np.int32))
+        weights.append((weight[keep] * projector.voxel_size_nm).astype(dtype))
+    entries = (np.concatenate(weights), (np.concatenate(rows), np.concatenate(columns)))
+    return scipy.sparse.coo_array(entries, shape=(n_x, n_z * n_x)).tocsr()
+
+
+def _shift_rows(projections, dy):
+    """Move each tilt along Y by ``dy`` pixels with area weights; its transpose is the shift by ``-dy``."""
+    whole = np.floor(dy).astype(int)
+    moved = torch.zeros_like(projections)
+    rows = projections.shape[-2]
+    for t, (k, fraction) in enumerate(zip(whole, dy - whole, strict=True)):
+        for step, weight in ((k, 1 - fraction), (k + 1, fraction)):
+            if weight and abs(step) < rows:
+                source = projections[..., t, max(0, -step) : rows - max(0, step), :]
+                moved[..., t, max(0, step) : rows - max(0, -step), :] += float(weight) * source
+    return moved
+
+
+def _torch_csr(matrix, device):
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Sparse")
+        return torch.sparse_csr_tensor(
+            torch.from_numpy(matrix.indptr.astype(np.int32)),
+            torch.from_numpy(matrix.indices.astype(np.int32)),
+            torch.from_numpy(matrix.data),
+            size=matrix.shape,
+            device=device,
+            check_invariants=False,
+        )
+
+
+def _as_tensor(array, device):
+    """A float32 or float64 tensor on ``device`` (arrays: by default the GPU, if there is one)."""
+    if not isinstance(array, torch.Tensor):
+        array = torch.from_numpy(np.ascontiguousarray(array))
+        device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    dtype = array.dtype if array.dtype in (torch.float32, torch.float64) else torch.float32
+    return array.to(device=device or array.device, dtype=dtype)
+
+
+def _finite(values, name):
+    array = np.asarray(values, dtype=float)
+    if not np.isfinite(array).all():
+        raise ValueError(f"{name} must be finite, got {values!r}")
+    return array
