@@ -328,7 +328,7 @@ def show_spectra(
 
 
 def plotly_script():
-    """Address of plotly.js that figures load: ``SOFTEELS_PLOTLYJS``, else ``None`` (the script goes into the figure)."""
+    """Address of plotly.js that figures load (``SOFTEELS_PLOTLYJS``), else ``None``: each carries the script."""
     return os.environ.get("SOFTEELS_PLOTLYJS") or None
 
 
