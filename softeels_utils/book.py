@@ -268,7 +268,9 @@ def execute(chapter, preset="quick", overrides=None, *, folder=None, plotly="../
     before = {name: os.environ.get(name) for name in environment}
     os.environ.update(environment)
     source = folder / f"{chapter}.input.ipynb"
-    jupytext.write(jupytext.read(NOTEBOOKS / f"{chapter}.py"), source)
+    notebook = jupytext.read(NOTEBOOKS / f"{chapter}.py")
+    notebook.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3", "language": "python"}
+    jupytext.write(notebook, source)
     failed.unlink(missing_ok=True)
     start, error = time.perf_counter(), None
     try:
@@ -328,21 +330,26 @@ def _assets(folder):
 
 
 def _jupyter_book(stage, output, *options):
-    command = [
-        sys.executable,
-        "-m",
-        "jupyter_book.cli.main",
-        "build",
-        str(stage),
-        "--path-output",
-        str(output),
-        *options,
-    ]
+    program = [sys.executable, "-c", "from jupyter_book.cli.main import main; main()"]
+    command = [*program, "build", str(stage), "--path-output", str(output), *options]
     environment = {**os.environ, "PYTHONWARNINGS": "ignore", "NO_COLOR": "1"}
     done = subprocess.run(command, capture_output=True, text=True, env=environment, stdin=subprocess.DEVNULL)
     if done.returncode:
-        lines = [line for line in (done.stdout + done.stderr).splitlines() if "WARNING" in line or "rror" in line]
+        lines = [
+            line
+            for line in (done.stdout + done.stderr).splitlines()
+            if any(word in line for word in ("WARNING:", "ERROR:", "Error:"))
+        ]
         raise BookError("Jupyter Book failed:\n" + "\n".join(lines[-30:] or done.stderr.splitlines()[-30:]))
+
+
+def _page(path):
+    """An executed notebook as it goes into the book: the cell that papermill put in is folded."""
+    notebook = json.loads(path.read_text(encoding="utf-8"))
+    for cell in notebook["cells"]:
+        if "injected-parameters" in cell["metadata"].get("tags", []):
+            cell["metadata"]["tags"].append("hide-input")
+    return json.dumps(notebook)
 
 
 def _landing_figure():
@@ -373,7 +380,7 @@ def render():
             _put(stage / "book" / path.name, path.read_bytes())
     _put(stage / "book" / "landing.png", _landing_figure())
     for chapter in chapters():
-        _put(stage / "notebooks" / f"{chapter}.ipynb", (folder / f"{chapter}.ipynb").read_bytes())
+        _put(stage / "notebooks" / f"{chapter}.ipynb", _page(folder / f"{chapter}.ipynb"))
     digest = hashlib.sha256()
     for path in sorted(stage.rglob("*")):
         if path.is_file():
@@ -381,8 +388,10 @@ def render():
     stamp, index = BUILD / "render.stamp", BUILD / "html" / "index.html"
     if index.exists() and stamp.exists() and stamp.read_text() == digest.hexdigest():
         return index
+    # After a failure Sphinx would not warn again of pages it has read: start afresh then.
+    fresh = [] if stamp.exists() else ["--all"]
     stamp.unlink(missing_ok=True)
-    _jupyter_book(stage, ROOT / "book", "-W", "-n", "--keep-going")
+    _jupyter_book(stage, ROOT / "book", "-W", "-n", "--keep-going", *fresh)
     _assets(BUILD / "html")
     stamp.write_text(digest.hexdigest())
     return index
@@ -398,7 +407,7 @@ def render_one(notebook):
     _put(stage / "_config.yml", yaml.safe_dump(config))
     _put(stage / "_toc.yml", yaml.safe_dump({"format": "jb-book", "root": notebook.stem}))
     _put(stage / "references.bib", (ROOT / "book" / "references.bib").read_bytes())
-    _put(stage / notebook.name, notebook.read_bytes())
+    _put(stage / notebook.name, _page(notebook))
     _jupyter_book(stage, stage)
     shutil.copytree(stage / "_build" / "html", notebook.parent, dirs_exist_ok=True)
     shutil.rmtree(stage)
@@ -472,7 +481,7 @@ def _registry_markdown():
         for name, entry in data.registry().items()
     ]
     return "\n\n".join(
-        f"### {name}\n\n{title} ({kind}).\n\n- Origin: {citation}; {link}\n- Licence: {licence}"
+        f"## {name}\n\n{title} ({kind}).\n\n- Origin: {citation}; {link}\n- Licence: {licence}"
         + (f"\n- {notes}" if notes else "")
         for name, title, kind, licence, citation, link, notes in rows
     )

@@ -409,6 +409,7 @@ def show_3d(volume, *, voxel_size_nm=1.0, channels=("FeO", "Fe3O4"), level=0.5, 
         margin={"l": 0, "r": 0, "t": 40, "b": 0},
         title=title,
         template="plotly_white",
+        height=height - 16,
     )
     if not headless():
         figure.show()
@@ -417,7 +418,7 @@ def show_3d(volume, *, voxel_size_nm=1.0, channels=("FeO", "Fe3O4"), level=0.5, 
     label = html.escape(title or "3-D view", quote=True)
     display(
         HTML(
-            f'<iframe title="{label}" srcdoc="{page}" loading="lazy" '
+            f'<iframe title="{label}" srcdoc="{page}" loading="lazy" scrolling="no" '
             f'style="width: 100%; height: {height}px; border: 0"></iframe>'
         )
     )
