@@ -1,0 +1,45 @@
+"""Reference spectra (standards) of FeO and Fe3O4, found in the specimen itself through O-K and Fe-L2,3.
+
+`extract_standards` is the way through; what it is made of is public, too: white-line analysis, atoms counted in the core loss,
+and the settling of the rotation of a two-component unmixing.
+"""
+
+from .coreloss import core_functionals, edge_cross_section
+from .extract import IRON_PER_NM3, PHASES, Standards, extract_standards, load, prepare_dual_eels, save
+from .unmixing import (
+    CONSTRAINTS,
+    Plane,
+    Rotation,
+    Trust,
+    find_plane,
+    purest_values,
+    respond,
+    settle_rotation,
+)
+from .whitelines import Match, WhiteLines, broaden, match_spectrum, spectral_angle_deg, white_lines
+
+__all__ = [
+    "CONSTRAINTS",
+    "IRON_PER_NM3",
+    "PHASES",
+    "Match",
+    "Plane",
+    "Rotation",
+    "Standards",
+    "Trust",
+    "WhiteLines",
+    "broaden",
+    "core_functionals",
+    "edge_cross_section",
+    "extract_standards",
+    "find_plane",
+    "load",
+    "match_spectrum",
+    "prepare_dual_eels",
+    "purest_values",
+    "respond",
+    "save",
+    "settle_rotation",
+    "spectral_angle_deg",
+    "white_lines",
+]

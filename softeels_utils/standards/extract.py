@@ -1,0 +1,484 @@
+"""References of FeO and Fe3O4 for M2,3, from dual EELS of one specimen and nothing else."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from scipy import ndimage
+
+from ..spectra import align_zero_loss, energy_axis, find_spikes, fourier_log, fourier_ratio, remove_spikes, zero_loss
+from .coreloss import core_functionals, edge_cross_section, power_law_basis
+from .unmixing import CONSTRAINTS, Rotation, Trust, find_plane, purest_values, respond, settle_rotation
+
+PHASES = ("FeO", "Fe3O4")
+#: Iron atoms per nm³: 4 in a cell of 0.4326 nm (wüstite), 24 in a cell of 0.8396 nm (magnetite).
+IRON_PER_NM3 = {"FeO": 4 / 0.4326**3, "Fe3O4": 24 / 0.8396**3}
+
+
+@dataclass(frozen=True)
+class Standards:
+    """References of the phases, found in the specimen itself.
+
+    Attributes
+    ----------
+    energy_eV : (E,)
+        Energy loss of the references: the axis of the low loss.
+    references : (2, E)
+        M2,3 of FeO and of Fe3O4: single-scattering probability per electron, per eV and per nm of the phase.
+    uncertainty : (2, E)
+        One standard deviation, over bootstrap draws of the pixels and over what the constraints leave open.
+    abundances : (2, ...)
+        nm of each phase in every pixel.
+    diagnostics : dict
+        ``condition_number`` of the references (scaled to norm 1), ``leakage`` (2, 2): how much of the other phase a
+        reference may hold (one standard deviation, and its correlation), ``residual`` and ``signal`` of the plane,
+        ``purity``: range of FeO fractions seen, and more; see `extract_standards`.
+    core_energy_eV : (E2,)
+    core_references : (2, E2)
+        The core loss that goes with the references, per electron, eV and nm, background kept.
+    samples : (B, 2, E)
+        Draws of the references, to carry their uncertainty on.
+    rotation : Rotation or None
+        Probability of the rotation, for figures; not saved.
+    """
+
+    energy_eV: np.ndarray
+    references: np.ndarray
+    uncertainty: np.ndarray
+    abundances: np.ndarray
+    diagnostics: dict
+    core_energy_eV: np.ndarray
+    core_references: np.ndarray
+    samples: np.ndarray = field(repr=False)
+    rotation: Rotation | None = field(repr=False, default=None)
+
+    def save(self, path):
+        """Write to ``.npz`` (arrays and JSON text, nothing pickled)."""
+        save(self, path)
+
+
+def save(standards, path):
+    """Write `Standards` to a ``.npz`` file: arrays, and the diagnostics as JSON text. Nothing is pickled."""
+    path = Path(path)
+    if path.suffix != ".npz":
+        raise ValueError(f"path: got {path.name}, wants a name that ends in .npz")
+    arrays = {name: getattr(standards, name) for name in _ARRAYS}
+    text = json.dumps(standards.diagnostics, default=lambda x: np.asarray(x).tolist())
+    np.savez_compressed(path, diagnostics=np.array(text), format=np.array("softeels standards 1"), **arrays)
+    return path
+
+
+_ARRAYS = (
+    "energy_eV",
+    "references",
+    "uncertainty",
+    "abundances",
+    "core_energy_eV",
+    "core_references",
+    "samples",
+)
+
+
+def load(path):
+    """Read what `save` wrote.
+
+    Raises
+    ------
+    ValueError
+        If the file is not one of `save`.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            if "format" not in file or str(file["format"]) != "softeels standards 1":
+                raise ValueError("no standards in it")
+            arrays = {name: file[name] for name in _ARRAYS}
+            diagnostics = json.loads(str(file["diagnostics"]))
+    except FileNotFoundError:
+        raise
+    except (ValueError, KeyError, OSError, EOFError) as error:
+        raise ValueError(f"path: {Path(path).name} is not a file of standards ({error})") from None
+    return Standards(diagnostics=diagnostics, **arrays)
+
+
+def extract_standards(
+    low_loss,
+    core_loss,
+    *,
+    energy_eV=None,
+    core_energy_eV=None,
+    beam_energy_keV=None,
+    collection_mrad=None,
+    core_exposure=1.0,
+    window_eV=(36.0, 110.0),
+    onset_eV=51.0,
+    mask=None,
+    constraints=tuple(CONSTRAINTS),
+    trust=None,
+    match_delocalisation=True,
+    spikes=True,
+    gain=1.0,
+    bootstrap=60,
+    seed=0,
+):
+    """Find the M2,3 references of FeO and Fe3O4 in dual EELS of a specimen that holds both, none of them pure.
+
+    1. Zero losses are aligned (the core loss moves along), spikes removed, plural scattering taken out of both.
+    2. M2,3 spectra, their background free in every pixel, span a plane: two coordinates for each pixel.
+    3. Core-loss spectra regressed on the coordinates (the noise of the coordinates accounted for) give O-K and Fe-L2,3 along
+       the axes of the plane; atoms of iron are counted beyond the white lines.
+    4. The rotation inside the plane is settled by ``constraints`` (`CONSTRAINTS`), each with its stated
+       uncertainty (`Trust`): a probability of where the pure phases are.
+    5. Low-loss spectra regressed on the abundances, less the background that goes with each phase, are the references.
+
+    Parameters
+    ----------
+    low_loss, core_loss : (..., E), (..., E2) HyperSpy signals or arrays
+        Counts, from the same pixels. The low loss has the zero loss and M2,3, the core loss Fe-L2,3 and (better) O-K.
+    energy_eV, core_energy_eV : for plain arrays
+    beam_energy_keV, collection_mrad : float, optional
+        By default from the metadata of ``core_loss``.
+    core_exposure : float
+        Electrons of the core loss over those of the low loss.
+    window_eV : (float, float)
+        Of the low loss, for M2,3.
+    onset_eV : float
+        Below it there is no M2,3.
+    mask : bool (...), optional
+        Pixels of the specimen; by default found from the low loss.
+    constraints : names of `CONSTRAINTS`
+    trust : Trust, optional
+    match_delocalisation : bool
+        Blur the core loss to the resolution of the M2,3 map: an inelastic event of 54 eV is less localised than one of
+        708 eV. The width is measured on the maps themselves.
+    gain : float
+        Counts per electron.
+    bootstrap : int
+        Draws of the pixels.
+    seed : int
+
+    Returns
+    -------
+    Standards
+        References are single scattering and at the resolution of the data.
+
+    Raises
+    ------
+    ValueError
+        For axes that do not cover the edges, pixels that disagree, no specimen in sight, ...
+    """
+    trust = Trust() if trust is None else trust
+    unknown = set(constraints) - set(CONSTRAINTS)
+    if unknown or not constraints:
+        raise ValueError(f"constraints: got {tuple(constraints)}, wants some of {tuple(CONSTRAINTS)}")
+    if bootstrap < 20:
+        raise ValueError(f"bootstrap: got {bootstrap}, wants at least 20")
+    beam, collection = _microscope(core_loss, beam_energy_keV, collection_mrad)
+    low, core, energy, core_energy, electrons, spread = prepare_dual_eels(
+        low_loss,
+        core_loss,
+        energy_eV=energy_eV,
+        core_energy_eV=core_energy_eV,
+        core_exposure=core_exposure,
+        spikes=spikes,
+        gain=gain,
+        window_eV=window_eV,
+    )
+    shape = low.shape[:-1]
+    if mask is None:
+        mask, outside = _particle(low, energy)
+    else:
+        mask = np.asarray(mask, bool)
+        if mask.shape != shape:
+            raise ValueError(f"mask: got shape {mask.shape}, wants {shape}")
+        outside = ~ndimage.binary_dilation(mask, iterations=2)
+    if mask.sum() < 50:
+        raise ValueError(f"mask: {mask.sum()} pixels of specimen, wants at least 50")
+    if outside.sum() >= 20:  # support film and detector offset
+        low, core = low - low[outside].mean(0), core - core[outside].mean(0)
+    rng = np.random.default_rng(seed)
+
+    # the plane of M2,3
+    inside = (energy >= window_eV[0]) & (energy <= window_eV[1])
+    e, p = energy[inside], low[mask]
+    mean = p.mean(0)
+    background = power_law_basis(energy, mean, (window_eV[0], onset_eV), terms=3)
+    plane = find_plane(p[:, inside], spread[mask], background[:, inside])
+    if plane.signal[1] < 1.0:
+        raise ValueError(
+            "low_loss: M2,3 shows one kind of spectrum only (second singular value "
+            f"{plane.signal[1]:.2f} times that of noise): one phase, or too few electrons"
+        )
+    weights = 1 / plane.variance
+
+    # core loss along the axes of the plane
+    blur = 0.0
+    if match_delocalisation and len(shape) >= 2:
+        blur = _delocalisation(core, plane, mask)
+        core = ndimage.gaussian_filter1d(ndimage.gaussian_filter1d(core, blur, axis=-2), blur, axis=-3)
+    c = core[mask]
+    l3 = _l3_energy(core_energy, c.mean(0))
+    functional = core_functionals(core_energy, c.mean(0), l3_eV=l3, beam_energy_keV=beam, collection_mrad=collection)
+    draws = [np.arange(len(c))] + [rng.integers(len(c), size=len(c)) for _ in range(bootstrap)]
+    a = plane.coordinates
+    axes_core = np.array([respond(a[i], plane.variance[i], weights[i], c[i]) for i in draws])
+    axes_low = np.array([respond(a[i], plane.variance[i], weights[i], p[i], noisy=True) for i in draws])
+
+    # the line of points with one iron atom per nm², and what is counted along it
+    iron = axes_core @ functional["Fe"]  # (B, 2)
+    origin = iron / (iron**2).sum(1, keepdims=True)
+    along = np.array([-iron[0, 1], iron[0, 0]]) / np.linalg.norm(iron[0])
+    along = along[None] - origin * (iron @ along)[:, None]  # keeps Fe = 1 in every draw
+
+    def line(vector):
+        value = axes_core @ vector
+        return np.stack([(value * origin).sum(1), (value * along).sum(1)], axis=1)
+
+    def positions(i, b):
+        x = (a[i] - (a[i] @ iron[b])[:, None] * origin[b]) @ along[b] / (along[b] @ along[b])
+        return x / (a[i] @ iron[b])
+
+    feet = np.array([line(row) for row in functional["feet"]])  # (W, B, 2)
+    if np.median(feet[-4:, 0, 1]) < 0:  # x shall grow towards FeO, whose foot is higher
+        along, feet = -along, feet * [1, -1]
+    total = a @ iron[0]
+    strong = total > 0.05 * np.percentile(total, 98)
+    ends = []
+    for b, i in enumerate(draws):
+        i = i[strong[i]]
+        sigma = np.sqrt(plane.variance[i] * (along[b] ** 2).sum()) / (along[b] @ along[b]) / (a[i] @ iron[b])
+        ends.append(purest_values(positions(i, b), sigma))
+    ends = np.array(ends)
+    lines = {"foot": feet[_tightest(feet, ends)]}
+    if "O" in functional:
+        lines["O"] = line(functional["O"])
+    rotation = settle_rotation(lines, ends, trust=trust, constraints=constraints)
+
+    # references and abundances
+    density = np.array([IRON_PER_NM3[name] for name in PHASES])
+
+    def mixing(b, x0, x1):
+        return density[:, None] * (origin[b] + np.array([x1, x0])[:, None] * along[b])
+
+    anchor = edge_cross_section("Fe", "M2,3", energy, beam_energy_keV=beam, collection_mrad=collection)
+    strip = _background_remover(energy, mean, background, onset_eV, window_eV, anchor)
+    mix = mixing(0, rotation.x0, rotation.x1)
+    references = strip(mix @ axes_low[0], density)
+    samples = np.array(
+        [strip(mixing(b, *x) @ axes_low[b], density) for b, x in enumerate(rotation.draw(rng, bootstrap), start=1)]
+    )
+    everywhere = _coordinates(low, p, plane, inside, background)
+    abundances = np.moveaxis(everywhere @ np.linalg.inv(mix), -1, 0)
+    edge = (energy >= onset_eV) & (energy <= min(window_eV[1], 90.0))
+    unit = references[:, edge] / np.linalg.norm(references[:, edge], axis=1, keepdims=True)
+    width = rotation.x1 - rotation.x0
+    leakage = np.sqrt(np.diag(rotation.covariance))[::-1] / width
+    diagnostics = {
+        "phases": list(PHASES),
+        "condition_number": float(np.linalg.cond(unit)),
+        "leakage": leakage,
+        "leakage_correlation": float(rotation.covariance[0, 1] / np.sqrt(np.prod(np.diag(rotation.covariance)))),
+        "purity": (ends[0] - rotation.x0) / width,
+        "signal": plane.signal,
+        "residual": float((plane.residual**2).mean()),
+        "delocalisation_pixels": float(blur),
+        "l3_eV": float(l3),
+        "foot_eV": float(functional["feet_eV"][_tightest(feet, ends)]),
+        "electrons_per_pixel": float(electrons),
+        "constraints": {name: _alone(rotation, name) for name in rotation.parts},
+        "beam_energy_keV": beam,
+        "collection_mrad": collection,
+        "onset_eV": onset_eV,
+        "window_eV": list(window_eV),
+        "mask": mask,
+    }
+    return Standards(
+        energy_eV=energy,
+        references=references,
+        uncertainty=samples.std(axis=0),
+        abundances=abundances.astype(np.float32),
+        diagnostics=diagnostics,
+        core_energy_eV=core_energy,
+        core_references=mix @ axes_core[0],
+        samples=samples.astype(np.float32),
+        rotation=rotation,
+    )
+
+
+def _microscope(signal, beam, collection):
+    metadata = getattr(signal, "metadata", None)
+
+    def known(value, name, key):
+        if value is None and metadata is not None:
+            value = metadata.get_item(key, default=None)
+        if value is None:
+            raise ValueError(f"{name}: got None, and core_loss has no metadata {key}")
+        if not (np.isfinite(value) and value > 0):
+            raise ValueError(f"{name}: got {value}, wants a positive number")
+        return float(value)
+
+    tem = "Acquisition_instrument.TEM."
+    return known(beam, "beam_energy_keV", tem + "beam_energy"), known(
+        collection, "collection_mrad", tem + "Detector.EELS.collection_angle"
+    )
+
+
+def prepare_dual_eels(
+    low_loss,
+    core_loss,
+    *,
+    energy_eV=None,
+    core_energy_eV=None,
+    core_exposure=1.0,
+    spikes=True,
+    gain=1.0,
+    window_eV=(36.0, 110.0),
+):
+    """Align, clean and deconvolve dual EELS to single-scattering probabilities per eV and electron.
+
+    Returns
+    -------
+    low, core : (..., E), (..., E2)
+        Single scattering: of the whole low loss by Fourier-log, of the core loss, its background kept, by Fourier-ratio.
+    energy, core_energy : (E,), (E2,)
+    electrons : float
+        Mean number of electrons in a pixel of the low loss.
+    variance : (..., W)
+        Of ``low`` inside ``window_eV``, from counting statistics.
+    """
+    energy = energy_axis(low_loss, energy_eV, name="energy_eV")
+    core_energy = energy_axis(core_loss, core_energy_eV, name="core_energy_eV")
+    low = np.asarray(getattr(low_loss, "data", low_loss), float)
+    core = np.asarray(getattr(core_loss, "data", core_loss), float)
+    if low.shape[:-1] != core.shape[:-1]:
+        raise ValueError(f"core_loss: got pixels {core.shape[:-1]}, wants those of low_loss {low.shape[:-1]}")
+    for name, y in (("low_loss", low), ("core_loss", core)):
+        if not np.isfinite(y).all():
+            raise ValueError(f"{name}: has NaN or infinite counts in {int((~np.isfinite(y)).any(-1).sum())} pixels")
+    if energy[0] > -2 or energy[-1] < window_eV[1]:
+        raise ValueError(
+            f"low_loss: energies {energy[0]:g} to {energy[-1]:g} eV, wants the zero loss and M2,3: -2 to {window_eV[1]:g} eV"
+        )
+    if not core_exposure > 0:
+        raise ValueError(f"core_exposure: got {core_exposure}, wants a positive number")
+    low, core = align_zero_loss(low, core, energy_eV=energy, others_energy_eV=core_energy)
+    if spikes:
+        low = np.where(energy > 10, remove_spikes(low, mask=find_spikes(low, gain=gain)), low)
+        core = remove_spikes(core, mask=find_spikes(core, gain=gain))
+    peak = zero_loss(low, energy)
+    direct = peak.sum(-1, keepdims=True)
+    if not (direct > 0).all():
+        raise ValueError(f"low_loss: no zero loss in {int((direct <= 0).sum())} pixels")
+    step, core_step = energy[1] - energy[0], core_energy[1] - core_energy[0]
+    single = fourier_log(low, energy) / (direct * step)
+    same_low, same_energy = _resample(low, energy, core_step)
+    core = fourier_ratio(core, same_low, core_energy, same_energy) / (direct * core_exposure * core_step)
+    inside = (energy >= window_eV[0]) & (energy <= window_eV[1])
+    counts = ndimage.uniform_filter1d(low[..., inside], 9, axis=-1)
+    variance = gain * np.maximum(counts, 1.0) / (direct * step) ** 2
+    return single, core, energy, core_energy, float(low.sum(-1).mean() / gain), variance
+
+
+def _resample(y, energy, step):
+    """Counts on channels of another width, through their running sum."""
+    own = energy[1] - energy[0]
+    if abs(own - step) < 1e-3 * own:
+        return y, energy
+    edges = np.append(energy - own / 2, energy[-1] + own / 2)
+    new = np.arange(int((edges[-1] - edges[0]) / step) + 1) * step + edges[0]
+    running = np.concatenate([np.zeros((*y.shape[:-1], 1)), np.cumsum(y, axis=-1)], axis=-1)
+    place = np.clip((new - edges[0]) / own, 0, y.shape[-1])
+    left = np.minimum(place.astype(int), y.shape[-1] - 1)
+    part = place - left
+    at = (1 - part) * running[..., left] + part * running[..., left + 1]
+    return np.diff(at, axis=-1), new[:-1] + step / 2
+
+
+def _particle(low, energy):
+    """Pixels of the specimen, and pixels well outside of it, from the valence losses."""
+    from skimage.filters import threshold_otsu
+
+    image = low[..., (energy > 12) & (energy < 60)].sum(-1)
+    ground = np.median(image[image < threshold_otsu(image)])
+    top = np.percentile(image, 98)
+    level = (image - ground) / (top - ground)
+    near = ndimage.binary_dilation(level > 0.05, iterations=2)
+    return level > 0.08, ~near
+
+
+def _delocalisation(core, plane, mask):
+    """Gaussian width (pixels) by which the core-loss map is sharper than the M2,3 map."""
+    sharp = np.maximum(core.sum(-1), 0)
+    wide = np.zeros(mask.shape)
+    wide[mask] = np.abs(plane.coordinates[:, 0])
+    widths = np.arange(0.0, 2.01, 0.05)
+
+    def misfit(width):
+        y = ndimage.gaussian_filter1d(ndimage.gaussian_filter1d(sharp, width, axis=-1), width, axis=-2)[mask]
+        x = wide[mask]
+        return 1 - (x @ y) ** 2 / ((x @ x) * (y @ y))
+
+    return float(widths[np.argmin([misfit(w) for w in widths])])
+
+
+def _l3_energy(energy, mean):
+    """The L3 maximum, wherever the axis puts it within 15 eV."""
+    near = (energy > 693) & (energy < 725)
+    if near.sum() < 20:
+        raise ValueError(f"core_loss: energies {energy[0]:g} to {energy[-1]:g} eV do not cover Fe-L3 (693 to 725 eV)")
+    smooth = ndimage.gaussian_filter1d(mean, 0.5 / (energy[1] - energy[0]))
+    return float(energy[near][np.argmax(smooth[near])])
+
+
+def _tightest(feet, ends):
+    """The foot window that bounds Fe3+ best: where it vanishes nearest to the pixels, among those that are significant."""
+    values = feet[:, :, 0] + feet[:, :, 1] * ends[:, 1]  # (W, B) at the FeO end
+    significant = values[:, 0] > 8 * values.std(1)
+    zero = -feet[:, :, 0] / np.where(feet[:, :, 1] > 0, feet[:, :, 1], np.nan)
+    zero = np.where(significant & np.isfinite(zero[:, 0]), zero[:, 0], -np.inf)
+    if not np.isfinite(zero).any():
+        return int(np.argmax(values[:, 0] / values.std(1)))
+    return int(np.argmax(zero))
+
+
+def _coordinates(low, p, plane, inside, background):
+    """Coordinates of all pixels in the plane, by weighted least squares with the background free."""
+    channel = np.maximum(p[:, inside].mean(0), 1e-12)
+    axes = respond(plane.coordinates, plane.variance, 1 / plane.variance, p[:, inside], noisy=True)
+    basis = np.concatenate([axes, background[:, inside]])
+    scale = np.abs(basis).max(1, keepdims=True)
+    b = basis / scale
+    rows = np.linalg.solve((b / channel) @ b.T, b / channel) / scale
+    return low[..., inside] @ rows[:2].T
+
+
+def _background_remover(energy, mean, background, onset, window, anchor):
+    """Function that strips the background of each phase: no M2,3 below its onset, known cross-section far above it."""
+    before = (energy >= window[0]) & (energy <= onset)
+    after = (energy >= window[1] - 15) & (energy <= window[1])
+    used = before | after
+    b = background / np.abs(background[:, used]).max(1, keepdims=True)
+    valid = (energy >= onset) & (energy <= window[1])
+
+    def strip(spectra, density):
+        out = np.zeros_like(spectra)
+        for k, y in enumerate(spectra):
+            known = np.where(after, density[k] * anchor, 0.0)
+            noise = np.maximum(mean, 1e-12)[used] * 1e-3 * mean[before].mean()
+            variance = noise + (0.15 * known[used]) ** 2
+            rows = b[:, used] / variance
+            amplitude = np.linalg.solve(rows @ b[:, used].T, rows @ (y - known)[used])
+            out[k] = np.where(valid, y - amplitude @ b, np.where(energy > window[1], density[k] * anchor, 0.0))
+        return out
+
+    return strip
+
+
+def _alone(rotation, name):
+    """Where one constraint alone would like the pure phases: best log-likelihood and its loss at the result."""
+    part = rotation.parts[name]
+    i = np.argmin(np.abs(rotation.grid0 - rotation.x0))
+    j = np.argmin(np.abs(rotation.grid1 - rotation.x1))
+    return float(part[i, j] - part[np.isfinite(part)].max())

@@ -1,0 +1,229 @@
+"""Two phases without external references: the plane of spectra, and the rotation inside it.
+
+Spectra of pixels that hold two phases lie in a plane. The plane is found from the M2,3 edge, which has the counts. Where
+in the plane the two phases are is a 2 x 2 matrix that no factorisation can know (the rotation ambiguity); the core loss settles
+it. With h a point of the plane and ``Fe(h)`` the iron atoms that the core loss counts, the points with ``Fe(h) = 1``
+form a line: one coordinate x is left, the pixels lie between x0 (pure Fe3O4) and x1 (pure FeO), and everything else that
+the core loss counts is linear in x.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+#: What is known of the two phases, and how well (one standard deviation).
+#: name: (what is compared, its value, standard deviation)
+CONSTRAINTS = {
+    "oxygen": "O/Fe of Fe3O4 is 4/3 that of FeO (no cross-section needed)",
+    "cross_section": "O/Fe counted with tabulated cross-sections is 1 in FeO and 4/3 in Fe3O4",
+    "foot": "below the onset of Fe3+, L3 is due to Fe2+: all iron in FeO, a third in Fe3O4",
+    "purest": "at least one phase is seen nearly pure in some pixels",
+    "pixels": "no pixel lies outside of the two phases",
+}
+
+
+@dataclass(frozen=True)
+class Trust:
+    """Systematic uncertainties (one standard deviation) of the constraints that settle the rotation.
+
+    Attributes
+    ----------
+    oxygen : relative, of the ratio of O/Fe of the phases (near-edge structure, vacancies; wüstite is Fe(1-y)O)
+    cross_section : relative, of the O-K over Fe-L2,3 cross-section
+    foot_leak, foot : mean and standard deviation of (intensity of the foot per Fe3+) / (per Fe2+): the lifetime and
+        instrumental tails of Fe3+ reach below its onset
+    purest : how much of the other phase the purest pixels may hold
+    purest_weight : probability that a phase is seen that pure at all
+    """
+
+    oxygen: float = 0.02
+    cross_section: float = 0.05
+    foot_leak: float = 0.04
+    foot: float = 0.03
+    purest: float = 0.03
+    purest_weight: float = 0.9
+
+
+@dataclass(frozen=True)
+class Plane:
+    """Coordinates of pixels in the plane of M2,3 spectra, see `find_plane`."""
+
+    coordinates: np.ndarray  # (N, 2)
+    variance: np.ndarray  # (N,), of each of the two coordinates
+    signal: np.ndarray  # (M,), singular values squared over those of noise
+    residual: np.ndarray = field(repr=False)  # (N, E), in standard deviations
+
+
+def find_plane(spectra, variance, background):
+    """Coordinates of pixels in the plane that M2,3 spectra span beside their background.
+
+    Each pixel may hold any amount of the background shapes: they are projected out. The plane is that of the two largest
+    singular values, after scaling to equal noise by the mean variance of each channel and of each pixel
+    (Keenan and Kotula, Surf. Interface Anal. 36, 203 (2004)).
+
+    Parameters
+    ----------
+    spectra, variance : (N, E)
+        Single scattering, and its variance.
+    background : (P, E)
+
+    Returns
+    -------
+    Plane
+    """
+    channel = variance.mean(0)
+    pixel = (variance / channel).mean(1)
+    scaled = spectra / np.sqrt(channel) / np.sqrt(pixel)[:, None]
+    ground, _ = np.linalg.qr((background / np.sqrt(channel)).T)
+    scaled = scaled - (scaled @ ground) @ ground.T
+    left, size, right = np.linalg.svd(scaled, full_matrices=False)
+    floor = (np.sqrt(len(spectra)) + np.sqrt(channel.size)) ** 2  # largest singular value², for noise alone
+    residual = scaled - (left[:, :2] * size[:2]) @ right[:2]
+    coordinates = (left[:, :2] * size[:2]) * np.sqrt(pixel)[:, None]
+    return Plane(coordinates, pixel, size[:8] ** 2 / floor, residual)
+
+
+def respond(coordinates, variance, weights, spectra, noisy=False):
+    """Spectra (2, E) of the two axes of the plane, by weighted regression on noisy coordinates.
+
+    The noise of the coordinates would pull the slopes towards zero (attenuation); its known variance is taken off the
+    normal matrix (Fuller, Measurement Error Models, 1987). ``noisy=True`` leaves it in: for the very spectra that the
+    coordinates come from.
+    """
+    weighted = coordinates * weights[:, None]
+    normal = weighted.T @ coordinates
+    if not noisy:
+        normal = normal - np.eye(coordinates.shape[1]) * (weights @ variance)
+    return np.linalg.solve(normal, weighted.T @ spectra)
+
+
+def purest_values(x, sigma, points=160, iterations=300, tail=0.01):
+    """Ends of a distribution freed of noise: the non-parametric maximum-likelihood mixing distribution.
+
+    Parameters
+    ----------
+    x, sigma : (N,)
+        Values and their standard deviations.
+    tail : float
+        Share of pixels left out at each end.
+
+    Returns
+    -------
+    low, high : float
+    """
+    grid = np.linspace(x.min(), x.max(), points)
+    likely = np.exp(-0.5 * ((x[:, None] - grid) / sigma[:, None]) ** 2)
+    likely = likely / np.maximum(likely.sum(1, keepdims=True), 1e-300)
+    share = np.full(points, 1 / points)
+    for _ in range(iterations):  # expectation maximisation
+        share = share * (likely / np.maximum(likely @ share, 1e-300)[:, None]).mean(0)
+    cumulated = np.cumsum(share) / share.sum()
+    return float(np.interp(tail, cumulated, grid)), float(np.interp(1 - tail, cumulated, grid))
+
+
+@dataclass(frozen=True)
+class Rotation:
+    """Where the pure phases are on the line, and how sure that is.
+
+    Attributes
+    ----------
+    x0, x1 : float
+        Coordinates of Fe3O4 and FeO.
+    covariance : (2, 2)
+        Of (x0, x1).
+    grid0, grid1 : (G,)
+        Coordinates that were tried.
+    probability : (G, G)
+        Of each (x0, x1), first axis x0.
+    parts : dict of str to (G, G)
+        Log-likelihood of each constraint alone.
+    """
+
+    x0: float
+    x1: float
+    covariance: np.ndarray
+    grid0: np.ndarray
+    grid1: np.ndarray
+    probability: np.ndarray = field(repr=False)
+    parts: dict = field(repr=False)
+
+    def draw(self, rng, size):
+        """Pairs (x0, x1), (size, 2), drawn from the probability."""
+        flat = rng.choice(self.probability.size, size=size, p=self.probability.ravel())
+        i, j = np.unravel_index(flat, self.probability.shape)
+        spread = rng.random((2, size)) - 0.5
+        step0, step1 = self.grid0[1] - self.grid0[0], self.grid1[1] - self.grid1[0]
+        return np.stack([self.grid0[i] + step0 * spread[0], self.grid1[j] + step1 * spread[1]], axis=1)
+
+
+def settle_rotation(lines, ends, *, trust, constraints, points=121):
+    """Probability of the places x0, x1 of the pure phases, from what the core loss counts along the line.
+
+    Parameters
+    ----------
+    lines : dict of str to (B, 2)
+        For each bootstrap sample (row 0: all pixels as they are) the counts per iron atom, ``value = a + b x``: "O" (if measured)
+        and "foot".
+    ends : (B, 2)
+        Values of x between which the pixels lie (`purest_values`); x grows towards FeO.
+    trust : Trust
+    constraints : collection of names of `CONSTRAINTS`
+
+    Returns
+    -------
+    Rotation
+    """
+    low, high = ends[0]
+    spread = high - low
+    x0 = np.linspace(low - 1.0 * spread, low + 0.15 * spread, points)
+    x1 = np.linspace(high - 0.15 * spread, high + 2.0 * spread, points)
+    a, b = np.meshgrid(x0, x1, indexing="ij")
+    parts = {}
+
+    def at(name, x):
+        return lines[name][:, 0, None, None] + lines[name][:, 1, None, None] * x
+
+    def gaussian(values, expected, systematic):
+        """Log-likelihood of values[0], whose bootstrap scatter adds to the systematic uncertainty."""
+        scatter = 1.4826 * np.median(np.abs(values - np.median(values, axis=0)), axis=0)
+        sigma = np.hypot(scatter, systematic)
+        return -0.5 * ((values[0] - expected) / sigma) ** 2 - np.log(sigma)
+
+    with np.errstate(divide="ignore", invalid="ignore"):
+        if "O" in lines:
+            ratio0, ratio1 = at("O", a), at("O", b)
+            good = (ratio0[0] > 0) & (ratio1[0] > 0)
+            if "oxygen" in constraints:
+                value = np.log(np.maximum(ratio0, 1e-6) / np.maximum(ratio1, 1e-6))
+                parts["oxygen"] = np.where(good, gaussian(value, np.log(4 / 3), trust.oxygen), -np.inf)
+            if "cross_section" in constraints:
+                value = 0.5 * np.log(np.maximum(ratio0, 1e-6) * np.maximum(ratio1, 1e-6) * 3 / 4)
+                parts["cross_section"] = np.where(good, gaussian(value, 0.0, trust.cross_section), -np.inf)
+        if "foot" in constraints:
+            # per atom: Fe2+ 1, Fe3+ r. Fe3O4 over FeO: (1 + 2 r)/3
+            value = at("foot", a) / at("foot", b)
+            expected = (1 + 2 * trust.foot_leak) / 3
+            parts["foot"] = np.where(at("foot", b)[0] > 0, gaussian(value, expected, 2 * trust.foot / 3), -np.inf)
+    width = b - a
+    error = 1.4826 * np.median(np.abs(ends - np.median(ends, axis=0)), axis=0)
+    if "pixels" in constraints:
+        beyond0 = np.maximum(a - low, 0) / np.hypot(error[0], 0.01 * width)
+        beyond1 = np.maximum(high - b, 0) / np.hypot(error[1], 0.01 * width)
+        parts["pixels"] = -0.5 * (beyond0**2 + beyond1**2)
+    if "purest" in constraints:
+        seen0 = np.exp(-0.5 * ((low - a) / np.hypot(error[0], trust.purest * width)) ** 2)
+        seen1 = np.exp(-0.5 * ((b - high) / np.hypot(error[1], trust.purest * width)) ** 2)
+        parts["purest"] = np.log(1 - trust.purest_weight * (1 - np.maximum(seen0, seen1)))
+    if not parts:
+        raise ValueError(f"constraints: got {tuple(constraints)}, wants some of {tuple(CONSTRAINTS)}")
+    total = sum(parts.values())
+    if not np.isfinite(total).any():
+        raise ValueError("core_loss: no rotation satisfies the constraints; is there iron, and are there two phases?")
+    probability = np.exp(total - total[np.isfinite(total)].max())
+    probability = probability / probability.sum()
+    mean = np.array([(probability * a).sum(), (probability * b).sum()])
+    away = np.stack([a - mean[0], b - mean[1]])
+    covariance = np.einsum("ixy,jxy,xy->ij", away, away, probability)
+    return Rotation(float(mean[0]), float(mean[1]), covariance, x0, x1, probability, parts)
