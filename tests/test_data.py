@@ -172,7 +172,7 @@ def test_files_of_another_kind(tmp_path):
         data.read_signal(text)
     broken = tmp_path / "broken.hspy"
     broken.write_bytes(b"not HDF5")
-    with pytest.raises(ValueError, match="cannot read broken.hspy"):
+    with pytest.raises(ValueError, match=r"cannot read broken\.hspy"):
         data.read_signal(broken)
 
 

@@ -1,0 +1,273 @@
+"""The engine that runs chapters and renders the book; and the rendered book in a real browser, network off."""
+
+import json
+import os
+import re
+import shutil
+import textwrap
+from pathlib import Path
+
+import pytest
+
+from softeels_utils import book
+from softeels_utils.__main__ import main
+
+ROOT = Path(__file__).resolve().parents[1]
+CHAPTER = """
+    # %% [markdown]
+    # # A chapter
+
+    # %% tags=["parameters"]
+    data_path = ""
+    seed = 0
+    fluence = 1.0
+    tilts = [1, 2]
+
+    # %%
+    from softeels_utils import metrics_of_toy
+
+    {body}
+"""
+
+
+@pytest.fixture
+def project(tmp_path, monkeypatch):
+    """A project of two small chapters, with a package of its own for the stamps."""
+    (tmp_path / "notebooks").mkdir()
+    (tmp_path / "params").mkdir()
+    (tmp_path / "data").mkdir()
+    package = tmp_path / "softeels_utils"
+    package.mkdir()
+    (package / "__init__.py").touch()
+    (package / "used.py").write_text("x = 1\n")
+    (package / "unused.py").write_text("x = 1\n")
+    (tmp_path / "params" / "quick.yml").write_text("01_a: {fluence: 1e5}\n")
+    (tmp_path / "params" / "full.yml").write_text("{}\n")
+    for name, body in {"01_a": "print(seed, fluence)", "02_b": "raise RuntimeError('boom')"}.items():
+        source = textwrap.dedent(CHAPTER).format(body=body).replace("metrics_of_toy", "data")
+        (tmp_path / "notebooks" / f"{name}.py").write_text(source)
+    for name, value in {
+        "ROOT": tmp_path,
+        "NOTEBOOKS": tmp_path / "notebooks",
+        "BUILD": tmp_path / "_build",
+        "PACKAGE": package,
+    }.items():
+        monkeypatch.setattr(book, name, value)
+    return tmp_path
+
+
+def test_parameters_are_checked(project):
+    assert book.parameters_of("1")["fluence"] == 1e5  # 1e5 is text to YAML, a number to the notebook
+    assert book.parameters_of("01_a", "full", {"seed": "3", "tilts": "[5]"})["tilts"] == [5]
+    with pytest.raises(book.UsageError, match="chapter: got '7', wants one of 01_a, 02_b"):
+        book.parameters_of("7")
+    with pytest.raises(book.UsageError, match=r"parameter sed \(-p\): 01_a has only data_path, seed"):
+        book.parameters_of("1", overrides={"sed": "3"})
+    with pytest.raises(book.UsageError, match="parameter seed: got 'x', wants a int"):
+        book.parameters_of("1", overrides={"seed": "x"})
+    (project / "params" / "quick.yml").write_text("01_a: {fluense: 1}\n")
+    with pytest.raises(book.UsageError, match=r"fluense \(params/quick.yml\)"):
+        book.parameters_of("1")
+
+
+def test_command_line_codes(project, capsys):
+    assert main(["run", "9"]) == 2
+    assert main(["run", "01", "-p", "nothing", "1"]) == 2
+    assert main(["run", "01", "--preset", "huge"]) == 2
+    assert main(["run", "01", "--data", "missing.hspy"]) == 2
+    (project / "x.txt").touch()
+    assert main(["run", "01", "--data", str(project / "x.txt")]) == 2
+    assert main(["fetch", "nothing"]) == 2
+    messages = capsys.readouterr().err.splitlines()
+    assert len(messages) == 6 and all(line.startswith("error: ") for line in messages)
+    assert not (project / "_build").exists()  # refused before anything ran
+
+
+def test_a_failing_chapter_does_not_stop_the_others(project, capsys, monkeypatch):
+    shutil.copy(project / "notebooks" / "01_a.py", project / "notebooks" / "03_c.py")
+    assert main(["book"]) == 1
+    error = capsys.readouterr().err
+    assert "02_b, cell 3: RuntimeError: boom" in error and "1 of 3 chapters failed" in error
+    executed = project / "_build" / "executed"
+    assert (executed / "01_a.ipynb").exists() and (executed / "03_c.ipynb").exists()
+    assert (executed / "02_b.failed.ipynb").exists() and not (executed / "02_b.ipynb").exists()
+
+
+def test_stamp_holds_until_something_changes(project):
+    first, done = book.execute("01_a")
+    assert done and first.error is None
+    notebook = json.loads((project / "_build" / "executed" / "01_a.ipynb").read_text())
+    assert "0 100000.0" in json.dumps(notebook)
+    assert book.execute("01_a") == (first, False)
+    assert book.execute("01_a", overrides={"seed": 1})[1]
+    assert book.execute("01_a", overrides={"seed": 1})[1] is False
+
+
+def test_stamp_sees_source_package_data_and_parameters(project):
+    source = project / "notebooks" / "01_a.py"
+    source.write_text(source.read_text().replace("import data", "import used"))
+
+    def stamp(**parameters):
+        return book._stamp("01_a", {"seed": 0, **parameters}, "")
+
+    seen = [stamp(), stamp(seed=1)]
+    (project / "softeels_utils" / "unused.py").write_text("x = 2\n")
+    assert stamp() == seen[0]  # not used by this chapter
+    (project / "softeels_utils" / "used.py").write_text("from . import unused\n")
+    seen.append(stamp())
+    (project / "softeels_utils" / "unused.py").write_text("x = 3\n")  # used now, through another
+    seen.append(stamp())
+    (project / "data" / "table.csv").write_text("1,2\n")
+    seen.append(stamp())
+    (project / "mine.npz").write_bytes(b"1")
+    seen.append(stamp(data_path=str(project / "mine.npz")))
+    (project / "mine.npz").write_bytes(b"2")
+    seen.append(stamp(data_path=str(project / "mine.npz")))
+    source.write_text(source.read_text() + "\n# more\n")
+    seen.append(stamp())
+    assert len(set(seen)) == len(seen)
+
+
+def test_status_tells_of_devices_data_and_chapters(project, capsys):
+    assert main(["status"]) == 0
+    text = capsys.readouterr().out
+    assert "torch" in text and "devices: cpu" in text and "nanocube_si" in text and "01_a" in text
+
+
+# ---------------------------------------------------------------- the rendered book
+
+
+@pytest.fixture(scope="session")
+def html():
+    """The book itself, at the quick preset; chapters whose stamp holds are not run again."""
+    return book.build("quick", report=lambda line: None).parent
+
+
+def _pages(folder):
+    return sorted(path for path in folder.rglob("*.html") if "_static" not in path.parts)
+
+
+def test_no_page_refers_to_a_cdn(html):
+    loads = re.compile(
+        r"""(?:<(?:script|img|iframe|source)[^>]+src=|<link[^>]+href=|@import\s+|url\()["']?(?:https?:)?//"""
+    )
+    known = re.compile(r"cdnjs|jsdelivr|unpkg|googleapis|cloudflare|cdn\.plot\.ly")
+    for page in _pages(html):
+        text = page.read_text(encoding="utf-8")
+        assert not loads.search(text), f"{page.name} loads something from the network"
+        assert not known.search(text), f"{page.name} names a CDN"
+
+
+def test_chapters_have_figures_and_no_errors(html):
+    for chapter in book.chapters():
+        text = (html / "notebooks" / f"{chapter}.html").read_text(encoding="utf-8")
+        assert text.count("<img") >= 2 and "Traceback (most recent call last)" not in text
+
+
+@pytest.fixture(scope="session")
+def browser():
+    from selenium import webdriver
+
+    binary, driver = shutil.which("chromium") or shutil.which("google-chrome"), shutil.which("chromedriver")
+    if not (binary and driver):
+        if os.environ.get("CI"):
+            pytest.fail("continuous integration needs chromium and chromedriver")
+        pytest.skip("no chromium and chromedriver on this machine")
+    options = webdriver.ChromeOptions()
+    options.binary_location = binary
+    for argument in (
+        "--headless=new",
+        "--no-sandbox",
+        "--disable-dev-shm-usage",
+        "--disable-background-networking",
+        "--disable-component-update",
+        "--disable-sync",
+        "--no-first-run",
+        "--window-size=1280,1600",
+        "--enable-unsafe-swiftshader",  # WebGL without a GPU
+        "--host-resolver-rules=MAP * ~NOTFOUND",  # the network is off
+    ):
+        options.add_argument(argument)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    opened = webdriver.Chrome(options=options, service=webdriver.ChromeService(driver))
+    opened.set_page_load_timeout(120)
+    yield opened
+    opened.quit()
+
+
+def _open(browser, page):
+    from selenium.webdriver.support.ui import WebDriverWait
+
+    browser.get(page.as_uri())
+    wait = WebDriverWait(browser, 60)
+    wait.until(lambda page: page.execute_script("return document.readyState") == "complete")
+    return wait
+
+
+def _errors(browser):
+    return [entry["message"] for entry in browser.get_log("browser") if entry["level"] == "SEVERE"]
+
+
+def test_pages_open_without_console_errors(html, browser):
+    for page in _pages(html):
+        _open(browser, page)
+        assert not _errors(browser), page.name
+
+
+@pytest.mark.parametrize("chapter", book.chapters())
+def test_chapter_in_the_browser(html, browser, chapter):
+    wait = _open(browser, html / "notebooks" / f"{chapter}.html")
+    wait.until(lambda page: page.execute_script("return document.querySelectorAll('mjx-container').length > 0"))
+    shown = browser.execute_script(
+        "return [...document.querySelectorAll('.cell_output img')]"
+        ".map(image => [image.complete, image.naturalWidth, image.clientWidth])"
+    )
+    assert len(shown) >= 2 and all(complete and width > 100 and client > 50 for complete, width, client in shown)
+    assert not browser.execute_script("return document.querySelectorAll('mjx-merror').length")
+    assert not _errors(browser)
+
+
+def test_interactive_figure_reacts(html, browser):
+    """The dose calculator of chapter 1: a plotly figure is drawn, and moving its control changes what it shows."""
+    wait = _open(browser, html / "notebooks" / "01_dose_analysis.html")
+    wait.until(
+        lambda page: page.execute_script("return document.querySelectorAll('.plotly-graph-div .main-svg').length")
+    )
+    state = """
+        const figure = [...document.querySelectorAll('.plotly-graph-div')].find(
+            f => (f.layout.sliders || []).length || (f.layout.updatemenus || []).length);
+        return JSON.stringify([figure.data, figure.layout.title, figure.layout.annotations]);
+    """
+    act = """
+        const done = arguments[arguments.length - 1];
+        const figure = [...document.querySelectorAll('.plotly-graph-div')].find(
+            f => (f.layout.sliders || []).length || (f.layout.updatemenus || []).length);
+        figure.scrollIntoView();
+        const grip = figure.querySelectorAll('.slider-rail-touch-rect, .updatemenu-header')[0];
+        const box = grip.getBoundingClientRect();
+        done([box.x, box.y, box.width, box.height, grip.getAttribute('class')]);
+    """
+    from selenium.webdriver.common.action_chains import ActionChains
+
+    before = browser.execute_script(state)
+    x, y, width, height, kind = browser.execute_async_script(act)
+    pointer = ActionChains(browser)
+    pointer.w3c_actions.pointer_action.move_to_location(int(x + 0.93 * width), int(y + height / 2))
+    pointer.w3c_actions.pointer_action.click()
+    pointer.perform()
+    if "updatemenu" in kind:  # a menu that opens: choose its last entry
+        wait.until(lambda page: page.find_elements("css selector", ".updatemenu-item-rect"))
+        ActionChains(browser).move_to_element(
+            browser.find_elements("css selector", ".updatemenu-item-rect")[-1]
+        ).click().perform()
+    wait.until(lambda page: page.execute_script(state) != before)
+    assert not _errors(browser)
+
+
+def test_views_in_three_dimensions_are_drawn(html, browser):
+    wait = _open(browser, html / "notebooks" / "05_dipm_tv_nanocubes.html")
+    frame = browser.find_element("css selector", "iframe[srcdoc]")
+    browser.execute_script("arguments[0].scrollIntoView()", frame)
+    browser.switch_to.frame(frame)
+    wait.until(lambda page: page.execute_script("return document.querySelectorAll('canvas').length > 0"))
+    browser.switch_to.default_content()
