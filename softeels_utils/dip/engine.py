@@ -1,0 +1,506 @@
+"""The engine: fit the network to the projections, watch held-out pixels, stop, keep checkpoints."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import math
+import os
+import time
+from dataclasses import asdict, dataclass, field, fields, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from .guide import joint_tv_value, warm_start
+from .networks import SliceDecoder, UNet3d
+from .problem import pose
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Numbers that make a variant; any of them may be given to `dipm_tv` by name.
+
+    Attributes
+    ----------
+    iterations : int
+    learning_rate : float
+    tv_weight : float
+        Of joint TV, in units of the whitened misfit: what one unit of interface area costs, against half
+        a squared residual in units of its standard deviation. (``variant="paper"``: of the mean loss.)
+    warm_iterations, warm_weight
+        Joint-TV warm start: iterations (0: none) and weight.
+    blocks, block_rows : int
+        A minibatch is this many blocks of this many neighbouring slices.
+    ema : float
+        The output is the network with exponentially averaged parameters.
+    every : int
+        Iterations between looks at the held-out pixels; 0: a fortieth of the iterations.
+    channels, latents, along : tuple of int
+        Width, latent channels and slices per latent map of each level, finest last. Coarser ones are repeated
+        or dropped so that the coarsest map is about six pixels wide.
+    """
+
+    iterations: int = 400
+    learning_rate: float = 1e-2
+    tv_weight: float = 0.3
+    warm_iterations: int = 100
+    warm_weight: float = 0.8
+    blocks: int = 3
+    block_rows: int = 4
+    ema: float = 0.98
+    every: int = 0
+    channels: tuple[int, ...] = (32, 32, 32, 16)
+    latents: tuple[int, ...] = (16, 8, 4, 0)
+    along: tuple[int, ...] = (4, 2, 2, 1)
+
+
+PRESETS = {
+    ("fast", "quick"): Settings(iterations=250),
+    ("fast", "full"): Settings(iterations=700),
+    ("paper", "quick"): Settings(iterations=250, learning_rate=5e-4, tv_weight=1e-9, ema=0.0),
+    ("paper", "full"): Settings(iterations=1000, learning_rate=5e-4, tv_weight=1e-9, ema=0.0),
+}
+
+
+@dataclass(frozen=True)
+class Look:
+    """What a callback sees: the run at one of its looks at the held-out pixels.
+
+    Attributes
+    ----------
+    iteration, iterations : int
+        Done, and planned.
+    loss : float
+        Mean over the iterations since the last look.
+    heldout : float
+        Misfit of the held-out pixels, 0.5 a pixel where the model is as good as the noise allows (NaN: none held out).
+    seconds : float
+    volume : array (C, Y, Z, X)
+    """
+
+    iteration: int
+    iterations: int
+    loss: float
+    heldout: float
+    seconds: float
+    volume: np.ndarray
+
+
+@dataclass(frozen=True)
+class DIPResult:
+    """A reconstruction.
+
+    Attributes
+    ----------
+    volume : array (C, Y, Z, X), float32
+    history : dict of arrays
+        ``iteration``, ``loss``, ``heldout``, ``change`` (relative change of the volume between looks) and
+        ``seconds``, one entry a look.
+    stopped_at : int
+        Iteration whose volume this is.
+    reason : str
+        Why it is this one.
+    scale : array (C,)
+        Value of a pure voxel.
+    settings : dict
+    """
+
+    volume: np.ndarray
+    history: dict[str, np.ndarray]
+    stopped_at: int
+    reason: str
+    scale: np.ndarray
+    settings: dict = field(default_factory=dict)
+
+
+def dipm_tv(
+    projections,
+    tilt_angles_deg,
+    *,
+    variant="fast",
+    preset="quick",
+    head="fractions",
+    calibrated=True,
+    covariance=None,
+    mask=None,
+    noise="gaussian",
+    holdout=0.05,
+    voxel_size_nm=1.0,
+    slice_shape=None,
+    shifts_px=None,
+    iterations=None,
+    seed=0,
+    callbacks=(),
+    checkpoint=None,
+    checkpoint_seconds=20.0,
+    progress=None,
+    device=None,
+    **settings,
+):
+    r"""Reconstruct all phases jointly with an untrained network and total variation (DIPm-TV).
+
+    With :math:`f_w` the volumes the network makes of its parameters :math:`w`, :math:`A` the projector, :math:`b` the
+    projections and :math:`\Sigma` the covariance of the channels in a detector pixel, it minimises
+
+    .. math:: \tfrac12 \sum_{t,y,x} \| \Sigma^{-1/2} (A f_w - b) \|^2
+              + \lambda \sum_{v} \Big( \sum_{c,d} (\partial_d f_{w,c})^2 \Big)^{1/2}.
+
+    Parameters
+    ----------
+    projections : array (C, T, Y, X)
+        One to eight channels. Line integrals of volume fractions in the unit of ``voxel_size_nm``
+        (``calibrated=True``), in any unit (False), or counts (``noise="poisson"``).
+    tilt_angles_deg : array (T,)
+    variant : {"fast", "paper"}
+        This project's network, or the formulation of arXiv:2606.10893: 3-D U-Net on noise, squared output, channels
+        divided by their maxima, L1, TV of the channel sum, a fixed number of iterations and no stopping.
+    preset : {"quick", "full"}
+    head : {"fractions", "nonnegative"}
+        Volume fractions that add up to at most one (softmax with vacuum), or just non-negative values.
+    calibrated : bool
+        False: learn one scale per channel; the volume is then in the projections' unit per voxel.
+    covariance : array, optional
+        Of the channels' noise: (C,) or (C, T, Y, X) variances, (C, C), or (T, Y, X, C, C) as
+        `fitting.fit_phases` reports it. By default independent, one variance a channel, estimated from the
+        projections. The error of the voxel grid itself (1 % of the range) is added.
+    mask : array of bool, (T, Y, X) or (C, T, Y, X), optional
+        True where a pixel was measured; the rest may hold anything, NaN too.
+    noise : {"gaussian", "poisson"}
+    holdout : float
+        Share of detector pixels not fitted but used to stop by; 0: none.
+    slice_shape : (int, int), optional
+        ``(Z, X)`` of a slice where it is not square.
+    shifts_px : array, optional
+        As in `tomography.ParallelBeam`.
+    iterations : int, optional
+        Do so many and do not stop before; the last iterate is returned.
+    seed : int
+        Of the network, the minibatches and the held-out pixels.
+    callbacks : sequence of callables
+        Each is called with a `Look` at every look at the held-out pixels; one that returns True ends the run.
+    checkpoint : path, optional
+        File to write the state to (at least every ``checkpoint_seconds``), and to go on from if it exists. On one machine and
+        thread count a run that was killed and resumed gives the same volume as one that was not.
+    progress : bool, optional
+        Show a bar with the held-out misfit. By default, unless ``SOFTEELS_HEADLESS`` is set.
+    device : str, optional
+        By default the GPU if there is one.
+    **settings
+        Fields of `Settings`, in place of the preset's.
+
+    Returns
+    -------
+    DIPResult
+
+    Raises
+    ------
+    ValueError
+        Before any work, naming the argument, what it got and what it wants.
+
+    Notes
+    -----
+    Memory: the volume about 20 times during the warm start, then the activations of a minibatch; 2 × 112³ stays
+    below 2 GiB.
+
+    Stopping. At every look the misfit of the held-out pixels is compared, pixel by pixel, with that of the
+    best iterate so far. When the mean difference exceeds twice its standard error three times in a row, the network
+    fits noise: the run ends and the best iterate is returned. A run that reaches the end of its schedule returns its last
+    iterate, unless that is worse by the same test.
+
+    References
+    ----------
+    D. Ulyanov, A. Vedaldi & V. Lempitsky, CVPR 2018 (deep image prior);
+    R. Heckel & P. Hand, ICLR 2019 (deep decoder).
+    """
+    chosen = _settings(variant, preset, iterations, settings)
+    if head not in ("fractions", "nonnegative"):
+        raise ValueError(f"head: got {head!r}, wants 'fractions' or 'nonnegative'")
+    if noise == "poisson" and calibrated:
+        raise ValueError("calibrated: got True with noise='poisson', wants False (counts have no calibrated unit)")
+    device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    paper = variant == "paper"
+    problem = pose(projections, tilt_angles_deg, voxel_size_nm=voxel_size_nm, covariance=covariance, mask=mask,
+                   noise=noise, holdout=0.0 if paper else holdout, slice_shape=slice_shape, shifts_px=shifts_px,
+                   seed=seed, device=device)  # fmt: skip
+    run = _Run(problem, chosen, paper, head, calibrated, seed)
+    run.fixed = iterations is not None or paper or not problem.held.any()
+    mark = run.fingerprint()
+    if checkpoint is not None and Path(checkpoint).exists():
+        run.load(checkpoint, mark)
+    else:
+        run.build()
+    if progress is None:
+        progress = os.environ.get("SOFTEELS_HEADLESS", "") in ("", "0")
+    run.train(callbacks, checkpoint, checkpoint_seconds, mark, progress)
+    return run.result()
+
+
+def _settings(variant, preset, iterations, given):
+    if variant not in ("fast", "paper"):
+        raise ValueError(f"variant: got {variant!r}, wants 'fast' or 'paper'")
+    if preset not in ("quick", "full"):
+        raise ValueError(f"preset: got {preset!r}, wants 'quick' or 'full'")
+    names = {f.name for f in fields(Settings)}
+    unknown = set(given) - names
+    if unknown:
+        raise ValueError(
+            f"settings: got unknown {', '.join(sorted(unknown))}, wants some of {', '.join(sorted(names))}"
+        )
+    if iterations is not None:
+        if int(iterations) != iterations or iterations < 1:
+            raise ValueError(f"iterations: got {iterations!r}, wants a positive integer")
+        given = {**given, "iterations": int(iterations)}
+    chosen = replace(PRESETS[variant, preset], **given)
+    if not len(chosen.channels) == len(chosen.latents) == len(chosen.along):
+        raise ValueError("channels, latents, along: want one entry per level each")
+    return chosen
+
+
+class _Run:
+    """State of a run, and what happens to it."""
+
+    def __init__(self, problem, settings, paper, head, calibrated, seed):
+        self.problem, self.settings, self.paper, self.head = problem, settings, paper, head
+        self.calibrated, self.seed, self.device = calibrated, seed, problem.data.device
+        self.iteration, self.seconds, self.best, self.worse = 0, 0.0, None, 0
+        self.losses, self.reason, self.previous = [], None, None
+        self.history = {name: [] for name in ("iteration", "loss", "heldout", "change", "seconds")}
+        self.generator = torch.Generator().manual_seed(seed)
+
+    # -------------------------------------------------------------- making and restoring
+
+    def fingerprint(self):
+        """Hash of data and settings: a checkpoint of another problem is refused."""
+        digest = hashlib.sha256(
+            repr((asdict(self.settings), self.paper, self.head, self.calibrated, self.seed)).encode()
+        )
+        for tensor in (self.problem.data, self.problem.whiten, self.problem.train):
+            digest.update(np.ascontiguousarray(tensor.cpu().numpy()).tobytes())
+        digest.update(self.problem.projector.tilt_angles_deg.tobytes())
+        return digest.hexdigest()
+
+    def build(self):
+        """Warm start and new network."""
+        start, data = time.perf_counter(), self.problem.data
+        if self.paper:
+            guide = data.new_zeros(0)
+            scale = torch.where(self.problem.train, data, 0).amax((1, 2, 3)).clamp_min(1e-12)
+        else:
+            guide, scale = self._warm_start()
+        self._make(guide, scale)
+        self.seconds += time.perf_counter() - start
+
+    def _warm_start(self):
+        own_scale = not self.calibrated or self.head == "nonnegative"
+        s = self.settings
+        guide = warm_start(self.problem, s.warm_weight, s.warm_iterations, fractions=not own_scale)
+        if not own_scale:
+            return guide, guide.new_ones(len(guide))
+        # Value of a pure voxel: high in the channel, but not its few brightest voxels.
+        flat = guide.flatten(1)
+        scale = torch.stack([v[v > 0.3 * v.max()].quantile(0.9) if v.max() > 0 else v.new_tensor(1.0) for v in flat])
+        guide = guide / scale[:, None, None, None]
+        if self.head == "fractions":
+            guide = guide / guide.sum(0).clamp_min(1)
+        return guide, scale
+
+    def _make(self, guide, scale):
+        self.guide, self.scale = guide, scale
+        # Modules draw from torch's global generator: seed it inside a fork, which leaves the caller's alone.
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(self.seed)
+            if self.paper:
+                self.model = UNet3d(self.problem.shape, scale.cpu())
+            else:
+                s, width = self.settings, max(self.problem.shape[2:])
+                levels = max(2, 1 + round(math.log2(width / 6)))
+
+                def fit(x):
+                    return (x[:1] * max(0, levels - len(x)) + x)[-levels:]
+
+                self.model = SliceDecoder(
+                    guide.cpu(), head=self.head, scale=scale.cpu(), learn_scale=not self.calibrated,
+                    channels=fit(s.channels), latents=fit(s.latents), along=fit(s.along),
+                )  # fmt: skip
+        self.model.to(self.device)
+        weights = [p for p in self.model.parameters() if p.requires_grad and p.numel()]
+        self.weights = weights
+        self.average = [w.detach().clone() for w in weights]
+        kind = torch.optim.AdamW if self.paper else torch.optim.Adam
+        self.optimizer = kind(weights, lr=self.settings.learning_rate, betas=(0.9, 0.999 if self.paper else 0.99))
+
+    def state(self):
+        """Everything that decides what comes next, as tensors and plain values."""
+        return {
+            "guide": self.guide, "scale": self.scale, "weights": [w.detach() for w in self.weights],
+            "buffers": dict(self.model.named_buffers()) if self.paper else {},
+            "average": self.average, "optimizer": self.optimizer.state_dict(), "generator": self.generator.get_state(),
+            "iteration": self.iteration, "seconds": self.seconds, "history": self.history, "losses": self.losses,
+            "best": self.best, "worse": self.worse, "previous": self.previous, "reason": self.reason,
+        }  # fmt: skip
+
+    def save(self, path, mark):
+        """Write the state beside the file and move it there, so that a kill leaves the old or the new one."""
+        path = Path(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        buffer = io.BytesIO()
+        torch.save({"mark": mark, "state": self.state()}, buffer)
+        temporary = path.with_name(path.name + ".part")
+        with temporary.open("wb") as file:
+            file.write(buffer.getbuffer())
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+
+    def load(self, path, mark):
+        """Go on from a checkpoint of the same problem."""
+        try:
+            saved = torch.load(path, weights_only=True, map_location=self.device)
+        except Exception as error:
+            raise ValueError(f"checkpoint: cannot read {path} ({error})") from error
+        if saved.get("mark") != mark:
+            raise ValueError(f"checkpoint: {path} is of other projections or settings, wants a file of this run")
+        state = saved["state"]
+        self._make(state["guide"], state["scale"])
+        with torch.no_grad():
+            for weight, value in zip(self.weights, state["weights"], strict=True):
+                weight.copy_(value)
+            for name, buffer in self.model.named_buffers():
+                if name in state["buffers"]:
+                    buffer.copy_(state["buffers"][name])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.generator.set_state(state["generator"].cpu())
+        for name in ("average", "iteration", "seconds", "history", "losses", "best", "worse", "previous", "reason"):
+            setattr(self, name, state[name])
+
+    # -------------------------------------------------------------- training
+
+    def train(self, callbacks, checkpoint, checkpoint_seconds, mark, progress):
+        """Iterate to the end of the schedule, or to a stop."""
+        from tqdm.auto import tqdm
+
+        s = self.settings
+        every = s.every or max(1, s.iterations // 40)
+        began, written = time.perf_counter() - self.seconds, time.perf_counter()
+        with tqdm(total=s.iterations, initial=self.iteration, disable=not progress, desc="DIPm-TV") as bar:
+            while self.iteration < s.iterations and self.reason is None:
+                self.losses.append(self._step())
+                self.iteration += 1
+                bar.update()
+                last = self.iteration == s.iterations
+                if self.iteration % every == 0 or last:
+                    self.seconds = time.perf_counter() - began
+                    look = self._look()
+                    bar.set_postfix(heldout=f"{look.heldout:.3f}")
+                    if any([callback(look) for callback in callbacks]) and self.reason is None and not last:
+                        self.reason = "a callback asked for it"
+                if checkpoint is not None and (last or time.perf_counter() - written > checkpoint_seconds):
+                    self.seconds = time.perf_counter() - began
+                    self.save(checkpoint, mark)
+                    written = time.perf_counter()
+
+    def _rows(self):
+        """Rows of this iteration's minibatch: blocks of neighbours, so that TV along Y is known within them."""
+        total, s = self.problem.shape[1], self.settings
+        if self.paper or s.blocks * s.block_rows >= total:
+            return torch.arange(total, device=self.device), total
+        starts = torch.randperm(total // s.block_rows, generator=self.generator)[: s.blocks] * s.block_rows
+        starts = starts + torch.randint(0, total % s.block_rows + s.block_rows, (1,), generator=self.generator)
+        rows = (starts[:, None] + torch.arange(s.block_rows)).flatten() % total
+        return rows.to(self.device), s.block_rows
+
+    def _step(self):
+        s = self.settings
+        t = self.iteration / s.iterations
+        rate = (
+            1.0
+            if self.paper
+            else min(1.0, 50 * (t + 1 / s.iterations)) * (0.02 + 0.98 * math.cos(math.pi * t / 2) ** 2)
+        )
+        for group in self.optimizer.param_groups:
+            group["lr"] = s.learning_rate * rate
+        rows, block = self._rows()
+        volume = self.model(rows)
+        model = self.problem.projector(volume)
+        if self.paper:
+            loss = self._paper_loss(volume, model)
+        else:
+            misfit = self.problem.misfit(model, rows).sum()
+            unit = volume / self.model.log_scale.detach().exp()[:, None, None, None]
+            rough = sum(joint_tv_value(part) for part in unit.split(block, dim=1))
+            loss = (misfit + s.tv_weight * rough) / model.numel()
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        self.optimizer.step()
+        decay = min(s.ema, (self.iteration + 1) / (self.iteration + 10))
+        with torch.no_grad():
+            torch._foreach_lerp_(self.average, [w.detach() for w in self.weights], 1 - decay)
+        return float(loss.detach())
+
+    def _paper_loss(self, volume, model):
+        scale = self.scale[:, None, None, None]
+        residual = (model - self.problem.data) / scale
+        kept = self.problem.train
+        return (residual * kept).abs().sum() / kept.sum() + self.settings.tv_weight * joint_tv_value(
+            (volume / scale).sum(0, keepdim=True)
+        )
+
+    @torch.no_grad()
+    def volume(self):
+        """Volume of the averaged network (C, Y, Z, X)."""
+        kept = [w.detach().clone() for w in self.weights]
+        for weight, value in zip(self.weights, self.average, strict=True):
+            weight.copy_(value)
+        rows = torch.arange(self.problem.shape[1], device=self.device)
+        parts = [rows] if self.paper else rows.split(16)
+        result = torch.cat([self.model(part) for part in parts], dim=1)
+        for weight, value in zip(self.weights, kept, strict=True):
+            weight.copy_(value)
+        return result
+
+    def _look(self):
+        """Judge by the held-out pixels; remember the best, and decide whether to stop."""
+        volume = self.volume()
+        held = self.problem.held
+        score = float("nan")
+        if held.any():
+            misfit = self.problem.misfit(self.problem.projector(volume), part="held")[held].cpu()
+            score = float(misfit.mean())
+            self._compare(misfit, volume)
+        change = float("nan") if self.previous is None else float((volume - self.previous).norm() / volume.norm())
+        self.previous = volume
+        loss = float(np.mean(self.losses))
+        self.losses = []
+        entry = (self.iteration, loss, score, change, self.seconds)
+        for name, value in zip(self.history, entry, strict=True):
+            self.history[name].append(value)
+        return Look(self.iteration, self.settings.iterations, loss, score, self.seconds, self._output(volume))
+
+    def _compare(self, misfit, volume):
+        if self.best is None or misfit.mean() < self.best["misfit"].mean():
+            self.best, self.worse = {"misfit": misfit, "volume": volume, "iteration": self.iteration}, 0
+            return
+        difference = misfit - self.best["misfit"]
+        significant = difference.mean() > 2 * difference.std() / math.sqrt(len(difference))
+        self.worse = self.worse + 1 if significant else 0
+        if self.worse >= 3 and not self.fixed and self.iteration > 0.2 * self.settings.iterations:
+            self.reason = f"held-out misfit rises above that of iteration {self.best['iteration']}"
+
+    def _output(self, volume):
+        return np.ascontiguousarray(volume.cpu().numpy(), dtype=np.float32)
+
+    def result(self):
+        """The volume to return, and why it is this one."""
+        volume, at, reason = self.previous, self.iteration, self.reason
+        if self.fixed:
+            reason = reason or f"did the {self.iteration} iterations asked for"
+        elif self.worse:
+            volume, at = self.best["volume"], self.best["iteration"]
+            reason = reason or f"end of schedule; held-out misfit is least at iteration {at}"
+        else:
+            reason = reason or "end of schedule; held-out misfit not above its least value"
+        history = {name: np.array(values) for name, values in self.history.items()}
+        scale = self.scale if self.paper else self.model.log_scale.detach().exp()
+        return DIPResult(self._output(volume), history, at, reason, scale.cpu().numpy(), asdict(self.settings))

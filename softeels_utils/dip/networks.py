@@ -1,0 +1,132 @@
+"""The networks: a small 2-D decoder that slices share, and the 3-D U-Net of the paper."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+
+class SliceDecoder(nn.Module):
+    """Slices as a batch of a small 2-D decoder; what tells them apart are latents that vary smoothly along Y.
+
+    Level ``l`` (coarse to fine) upsamples what comes from the level below, appends a learned latent and the warm
+    start at its resolution, and convolves. A latent of level ``l`` has one map every ``along[l]`` slices, blended
+    between them, so that neighbouring slices are alike before anything is learned.
+
+    Parameters
+    ----------
+    guide : tensor (C, Y, Z, X)
+        Warm start, in fractions of the scale.
+    head : {"fractions", "nonnegative"}
+        Softmax over the phases and vacuum, or softplus.
+    scale : tensor (C,)
+        Value of a pure voxel, times which the head's output is the volume.
+    learn_scale : bool
+    channels, latents, along : tuple of int
+        Of each level, coarse to fine; all of one length.
+    """
+
+    def __init__(self, guide, *, head, scale, learn_scale, channels, latents, along):
+        super().__init__()
+        phases, rows, depth, width = guide.shape
+        self.phases, self.size, self.head, self.along = phases, (depth, width), head, along
+        levels = len(channels)
+        coarse = 2 ** (levels - 1)
+        padded = [math.ceil(size / coarse) * coarse for size in self.size]
+        before = [(p - s) // 2 for p, s in zip(padded, self.size, strict=True)]
+        self.corner = before
+        if head == "fractions":
+            guide = torch.cat([guide, 1 - guide.sum(0, keepdim=True)])
+        pads = [before[1], padded[1] - width - before[1], before[0], padded[0] - depth - before[0]]
+        guide = F.pad(guide.transpose(0, 1), pads)
+        self.latents, self.convolutions = nn.ParameterList(), nn.ModuleList()
+        feed = 0
+        for level, (width_, latent, every) in enumerate(zip(channels, latents, along, strict=True)):
+            factor = coarse // 2**level
+            shape = [p // factor for p in padded]
+            self.register_buffer(f"guide{level}", F.avg_pool2d(guide, factor), persistent=False)
+            self.latents.append(0.1 * torch.randn(math.ceil(rows / every) + 1, latent, *shape))
+            self.convolutions.append(nn.Conv2d(feed + latent + guide.shape[1], width_, 3, padding=1))
+            feed = width_
+        self.last = nn.Conv2d(feed, guide.shape[1], 1)
+        self.log_scale = nn.Parameter(scale.log(), requires_grad=learn_scale)
+
+    def forward(self, rows):
+        """Volume slices (C, B, Z, X) at the rows (B,) along Y."""
+        features = None
+        for level, convolution in enumerate(self.convolutions):
+            parts = [self._latent(level, rows), getattr(self, f"guide{level}")[rows]]
+            if features is not None:
+                parts.append(F.interpolate(features, scale_factor=2, mode="bilinear", align_corners=False))
+            features = F.silu(convolution(torch.cat(parts, dim=1)))
+        logits = self.last(features)
+        (z, x), (depth, width) = self.corner, self.size
+        logits = logits[..., z : z + depth, x : x + width]
+        values = logits.softmax(1)[:, : self.phases] if self.head == "fractions" else F.softplus(logits)
+        return values.transpose(0, 1) * self.log_scale.exp()[:, None, None, None]
+
+    def _latent(self, level, rows):
+        maps, every = self.latents[level], self.along[level]
+        first = torch.div(rows, every, rounding_mode="floor")
+        w = ((rows - first * every) / every)[:, None, None, None]
+        w = w * w * (3 - 2 * w)
+        return maps[first] * (1 - w) + maps[first + 1] * w
+
+
+class UNet3d(nn.Module):
+    """The paper's formulation: a 3-D U-Net fed with full-size uniform noise, its output squared.
+
+    Four strided levels of 16 to 128 filters, skip connections, and a scale per channel.
+
+    Parameters
+    ----------
+    shape : (C, Y, Z, X)
+    scale : tensor (C,)
+    noise_channels : int
+    """
+
+    filters = (16, 32, 64, 128)
+
+    def __init__(self, shape, scale, *, noise_channels=32):
+        super().__init__()
+        phases, *size = shape
+        factor = 2 ** len(self.filters)
+        self.size = size
+        padded = [math.ceil(s / factor) * factor for s in size]
+        self.corner = [(p - s) // 2 for p, s in zip(padded, size, strict=True)]
+        self.register_buffer("noise", torch.rand(1, noise_channels, *padded))
+        self.register_buffer("scale", scale)
+
+        def block(inputs, outputs, stride=1):
+            return nn.Sequential(
+                nn.Conv3d(inputs, outputs, 3, stride=stride, padding=1), nn.BatchNorm3d(outputs), nn.LeakyReLU(0.1)
+            )
+
+        self.enter = block(noise_channels, self.filters[0])
+        self.down, self.up = nn.ModuleList(), nn.ModuleList()
+        feed, skips = self.filters[0], [self.filters[0]]
+        for filters in self.filters:
+            self.down.append(nn.Sequential(block(feed, filters, stride=2), block(filters, filters)))
+            feed = filters
+            skips.append(filters)
+        for skip in reversed(skips[:-1]):
+            self.up.append(block(feed + skip, skip))
+            feed = skip
+        self.last = nn.Conv3d(feed, phases, 1)
+        self.to(memory_format=torch.channels_last_3d)
+
+    def forward(self, rows=None):
+        """The whole volume (C, Y, Z, X); ``rows`` is not used, the network makes all slices at once."""
+        features = [self.enter(self.noise.contiguous(memory_format=torch.channels_last_3d))]
+        for down in self.down:
+            features.append(down(features[-1]))
+        value = features.pop()
+        for up in self.up:
+            value = F.interpolate(value, scale_factor=2, mode="trilinear", align_corners=False)
+            value = up(torch.cat([value, features.pop()], dim=1))
+        window = tuple(slice(c, c + s) for c, s in zip(self.corner, self.size, strict=True))
+        value = self.last(value)[0][(slice(None), *window)]
+        return value**2 * self.scale[:, None, None, None]

@@ -1,0 +1,202 @@
+"""What is known: projections, their noise, which pixels may be used, and which are held out to judge by."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from softeels_utils.tomography import ParallelBeam
+
+# Projections made from a voxel grid are wrong by about this much of their range however many electrons
+# were spent, and that error is not correlated between channels as the fit's is.
+MODEL_ERROR = 0.01
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Checked data of one reconstruction, as tensors in units of voxels.
+
+    Attributes
+    ----------
+    data : tensor (C, T, Y, X)
+        Line integrals divided by the voxel size (counts stay counts); 0 where nothing was measured.
+    whiten : tensor (C, C, T, Y, X), or with ones for T, Y, X
+        Turns a residual into independent residuals of unit variance; rows of missing channels are 0.
+    train, held : tensor (C, T, Y, X), bool
+        Pixels to fit, and pixels to judge by. Both leave out what is masked.
+    poisson : bool
+    projector : ParallelBeam
+        Voxel size 1.
+    """
+
+    data: torch.Tensor
+    whiten: torch.Tensor
+    train: torch.Tensor
+    held: torch.Tensor
+    poisson: bool
+    projector: ParallelBeam
+
+    @property
+    def shape(self):
+        """Shape of the volume, (C, Y, Z, X)."""
+        channels, _, rows, _ = self.data.shape
+        return channels, rows, self.projector.n_z, self.projector.n_x
+
+    def misfit(self, model, rows=slice(None), part="train"):
+        """Half the squared whitened residual of each pixel (Gaussian), or its Poisson deviance (C, T, rows, X)."""
+        keep, data = getattr(self, part)[:, :, rows], self.data[:, :, rows]
+        if self.poisson:
+            model = model.clamp_min(1e-6)
+            return keep * (model - data + torch.xlogy(data, data / model))
+        whiten = self.whiten if self.whiten.shape[3] == 1 else self.whiten[..., rows, :]
+        # All channels of a pixel are held out together, so dropping them before whitening mixes nothing.
+        return 0.5 * torch.einsum("cdtyx,dtyx->ctyx", whiten, keep * (model - data)) ** 2
+
+
+def noise_sigma(projections, usable):
+    """Noise of each channel from the median absolute diagonal difference of neighbouring pixels.
+
+    The second difference over a 2 × 2 patch removes everything that is locally a plane; its median is not moved by
+    the few patches that an edge crosses (Donoho & Johnstone, Biometrika 81, 425 (1994)).
+
+    Parameters
+    ----------
+    projections : array (C, T, Y, X)
+    usable : array of bool, same shape
+
+    Returns
+    -------
+    array (C,)
+    """
+    patch = [(slice(None, -1), slice(None, -1)), (slice(None, -1), slice(1, None)), (slice(1, None), slice(None, -1)),
+             (slice(1, None), slice(1, None))]  # fmt: skip
+    a, b, c, d = (projections[..., y, x] for y, x in patch)
+    ok = np.logical_and.reduce([usable[..., y, x] for y, x in patch])
+    detail = np.abs(a - b - c + d) / 2
+    return np.array([np.median(v[m]) / 0.6745 if m.any() else 0.0 for v, m in zip(detail, ok, strict=True)])
+
+
+def whitening(covariance, observed):
+    """Symmetric inverse square root of the covariance of the observed channels; 0 for the others.
+
+    Parameters
+    ----------
+    covariance : array (..., C, C)
+    observed : array of bool (..., C)
+        Broadcasts against the covariance.
+
+    Returns
+    -------
+    array (..., C, C)
+    """
+    lead = np.broadcast_shapes(covariance.shape[:-2], observed.shape[:-1])
+    channels = covariance.shape[-1]
+    covariance = np.broadcast_to(covariance, (*lead, channels, channels))
+    observed = np.broadcast_to(observed, (*lead, channels))
+    result = np.zeros((*lead, channels, channels))
+    for pattern in itertools.product((False, True), repeat=channels):
+        index = np.flatnonzero(pattern)
+        pixels = (observed == pattern).all(axis=-1)
+        if index.size == 0 or not pixels.any():
+            continue
+        # A missing channel is integrated out: the covariance of the others is a block of the whole.
+        values, vectors = np.linalg.eigh(covariance[pixels][:, index[:, None], index])
+        root = np.einsum("nij,nj,nkj->nik", vectors, values.clip(1e-30) ** -0.5, vectors)
+        block = np.zeros((len(root), channels, channels))
+        block[:, index[:, None], index] = root
+        result[pixels] = block
+    return result
+
+
+def _covariance(covariance, projections, usable, scale):
+    """Bring what the caller gave to (..., C, C) with ... = () or (T, Y, X); ``scale`` is that of each channel."""
+    channels, *pixels = projections.shape
+    if covariance is None:
+        covariance = np.diag(noise_sigma(projections, usable) ** 2)
+    else:
+        given = np.shape(covariance)
+        covariance = np.asarray(covariance, dtype=np.float64)
+        if given == (channels,):
+            covariance = np.diag(covariance)
+        elif given == (channels, *pixels):
+            covariance = np.moveaxis(covariance, 0, -1)[..., None] * np.eye(channels)
+        elif given not in ((channels, channels), (*pixels, channels, channels)):
+            t, y, x = pixels
+            raise ValueError(
+                f"covariance: got shape {given}, wants variances ({channels},) or ({channels}, {t}, {y}, {x}), or "
+                f"covariances ({channels}, {channels}) or ({t}, {y}, {x}, {channels}, {channels})"
+            )
+        if given == (channels, *pixels) or len(given) == 5:
+            known = usable.all(axis=0)
+            covariance = np.where(np.isfinite(covariance), covariance, np.where(known[..., None, None], np.nan, 1.0))
+            covariance = np.where(usable.any(axis=0)[..., None, None], covariance, np.eye(channels))
+        if not np.isfinite(covariance).all():
+            raise ValueError("covariance: has NaN or inf at a pixel that is not masked, wants finite numbers")
+        if (np.linalg.eigvalsh(covariance) < -1e-6 * np.abs(covariance).max()).any():
+            raise ValueError("covariance: has a negative eigenvalue, wants positive semi-definite matrices")
+    return covariance + np.diag((MODEL_ERROR * scale) ** 2 + 1e-30)
+
+
+def pose(projections, tilt_angles_deg, *, voxel_size_nm=1.0, covariance=None, mask=None, noise="gaussian",
+         holdout=0.05, slice_shape=None, shifts_px=None, seed=0, device=None):  # fmt: skip
+    """Check everything a caller gave and return the `Problem`."""
+    projections = np.asarray(projections)
+    if projections.ndim != 4 or 0 in projections.shape:
+        raise ValueError(f"projections: got shape {projections.shape}, wants (C, T, Y, X)")
+    if projections.dtype.kind not in "fiu":
+        raise ValueError(f"projections: got dtype {projections.dtype}, wants real numbers")
+    channels, tilts, rows, columns = projections.shape
+    if channels > 8:
+        raise ValueError(f"projections: got {channels} channels, wants 1 to 8")
+    if np.shape(tilt_angles_deg) != (tilts,):
+        raise ValueError(f"tilt_angles_deg: got shape {np.shape(tilt_angles_deg)}, wants ({tilts},), one a projection")
+    if noise not in ("gaussian", "poisson"):
+        raise ValueError(f"noise: got {noise!r}, wants 'gaussian' or 'poisson'")
+    if not 0 <= holdout < 0.5:
+        raise ValueError(f"holdout: got {holdout!r}, wants a share of the pixels, 0 to 0.5")
+    if not (np.isfinite(voxel_size_nm) and voxel_size_nm > 0):
+        raise ValueError(f"voxel_size_nm: got {voxel_size_nm!r}, wants a positive number")
+    usable = np.ones(projections.shape, bool)
+    if mask is not None:
+        try:
+            usable = np.broadcast_to(np.asarray(mask, bool), projections.shape).copy()
+        except ValueError:
+            raise ValueError(
+                f"mask: got shape {np.shape(mask)}, wants ({tilts}, {rows}, {columns}) or {projections.shape}"
+            ) from None
+    if not np.isfinite(projections[usable]).all():
+        raise ValueError("projections: has NaN or inf at a pixel that is not masked, wants finite numbers or a mask")
+    if not usable.any():
+        raise ValueError("mask: leaves no pixel, wants True where a pixel was measured")
+    data = np.where(usable, projections, 0).astype(np.float64)
+    if noise == "poisson":
+        if (data < 0).any():
+            raise ValueError("projections: has negative counts, which noise='poisson' cannot have")
+        matrix = np.eye(channels)[..., None, None, None]
+    else:
+        # Whatever is masked may be anything, so the scale is that of the rest.
+        scale = np.array(
+            [np.percentile(np.abs(d[u]), 99) if u.any() else 1.0 for d, u in zip(data, usable, strict=True)]
+        )
+        covariance = _covariance(covariance, data, usable, np.full(channels, scale.max()) if scale.max() else 1.0)
+        if usable.all() and covariance.ndim == 2:
+            matrix = whitening(covariance, np.ones(channels, bool))[..., None, None, None]
+        else:
+            matrix = np.moveaxis(whitening(covariance, np.moveaxis(usable, 0, -1)), (-2, -1), (0, 1))
+        data = data / voxel_size_nm
+        matrix = matrix * voxel_size_nm
+    rng = np.random.default_rng([seed, 1])
+    held = np.broadcast_to(rng.random((tilts, rows, columns)) < holdout, usable.shape)
+    depth, width = (columns, columns) if slice_shape is None else slice_shape
+    if width != columns:
+        raise ValueError(f"slice_shape: got {slice_shape}, wants (Z, X) with X = {columns} as in projections")
+    projector = ParallelBeam((int(depth), int(width)), tilt_angles_deg, shifts_px=shifts_px)
+
+    def tensor(array, dtype=torch.float32):
+        return torch.as_tensor(np.ascontiguousarray(array), dtype=dtype, device=device)
+
+    return Problem(tensor(data), tensor(matrix), tensor(usable & ~held, torch.bool), tensor(usable & held, torch.bool),
+                   noise == "poisson", projector)  # fmt: skip
