@@ -71,19 +71,21 @@ def angular_factor(
         raise ValueError("collection_mrad must be positive, got 0")
     energy = np.asarray(energy_eV, dtype=float)
     theta2 = characteristic_angle(energy, beam_energy_keV) ** 2
-    beta2 = np.broadcast_to((collection_mrad * 1e-3) ** 2, energy.shape)
+    beta2 = (collection_mrad * 1e-3) ** 2
+    if convergence_mrad == 0:
+        factor = np.log1p(beta2 / theta2)
+    else:
+        # Closed form of the disc integral for a probe direction at angle t; uniform probe: weight 2 t / alpha^2.
+        node, weight = np.polynomial.legendre.leggauss(48)
+        u = (node + 1) / 2
+        t2 = (u * convergence_mrad * 1e-3) ** 2
+        psi = beta2 + theta2[..., None] - t2
+        inner = np.log((psi + np.sqrt(psi**2 + 4 * t2 * theta2[..., None])) / (2 * theta2[..., None]))
+        factor = (inner * (weight * u)).sum(axis=-1)
     if bethe_ridge:
         gamma, t_eV = electron(beam_energy_keV)
-        beta2 = np.minimum(beta2, np.abs(energy) / (gamma**2 * t_eV))
-    if convergence_mrad == 0:
-        return np.log1p(beta2 / theta2)
-    # Closed form of the disc integral for a probe direction at angle t; uniform probe: weight 2 t / alpha^2.
-    node, weight = np.polynomial.legendre.leggauss(48)
-    u = (node + 1) / 2
-    t2 = (u * convergence_mrad * 1e-3) ** 2
-    psi = beta2[..., None] + theta2[..., None] - t2
-    inner = np.log((psi + np.sqrt(psi**2 + 4 * t2 * theta2[..., None])) / (2 * theta2[..., None]))
-    return (inner * (weight * u)).sum(axis=-1)
+        factor = np.minimum(factor, np.log1p(np.abs(energy) / (gamma**2 * t_eV) / theta2))
+    return factor
 
 
 @lru_cache
