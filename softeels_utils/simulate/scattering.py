@@ -148,7 +148,7 @@ def edge_oscillator_strength(element: str, edge: str, energy_eV):
     """df/dE of one shell, 1/eV: the Henke value less the other electrons' share, zero below the onset.
 
     The share of the less bound electrons is the power law through 85 % to 97 % of the onset energy,
-    extrapolated, as a background under an edge is.
+    extrapolated, as a background under an edge is; the deeper shells of `ONSET_EV` are taken off, too.
     """
     energy = np.asarray(energy_eV, dtype=float)
     start = onset(element, edge)
@@ -156,7 +156,11 @@ def edge_oscillator_strength(element: str, edge: str, energy_eV):
     safe = np.where(above, energy, start)
     exponent, log_factor = _pre_edge(element, edge)
     rest = np.exp(log_factor) * safe**exponent
-    return np.where(above, np.maximum(oscillator_strength(element, safe) - rest, 0.0), 0.0)
+    shell = oscillator_strength(element, safe) - rest
+    for (other, deeper), deeper_start in ONSET_EV.items():
+        if other == element and deeper_start > start:
+            shell = shell - edge_oscillator_strength(element, deeper, safe)
+    return np.where(above, np.maximum(shell, 0.0), 0.0)
 
 
 def differential_cross_section(oscillator_per_eV, energy_eV, *, beam_energy_keV: float, **angles):
