@@ -556,8 +556,7 @@ def fourier_ratio(core_loss, low_loss, energy_eV=None, low_loss_energy_eV=None, 
     zero-loss intensity (not by the total) to get probabilities per electron.
     """
     energy = energy_axis(core_loss, energy_eV)
-    low_energy = energy_axis(low_loss, low_loss_energy_eV, name="low_loss_energy_eV")
-    _same_step(energy, low_energy)
+    low_energy = _low_loss_axis(low_loss, low_loss_energy_eV, energy)
     peak = zero_loss(low_loss, low_energy, split_eV=split_eV)
     n = fft.next_fast_len(energy.size + 2 * low_energy.size, real=True)
 
@@ -597,8 +596,7 @@ def convolve_low_loss(
         raise ValueError(f"zero_loss_peak must be 'delta' or 'keep', got {zero_loss_peak!r}")
     references = np.atleast_2d(np.asarray(references, float))
     energy = energy_axis(references, energy_eV)
-    low_energy = energy_axis(low_loss, low_loss_energy_eV, name="low_loss_energy_eV")
-    _same_step(energy, low_energy)
+    low_energy = _low_loss_axis(low_loss, low_loss_energy_eV, energy)
     n = fft.next_fast_len(energy.size + low_energy.size, real=True)
     zero = -low_energy[0] / (low_energy[1] - low_energy[0])  # the channel of 0 eV, a fraction
     frequency = fft.rfftfreq(n)
@@ -621,11 +619,15 @@ def convolve_low_loss(
     return out[0] if single else out
 
 
-def _same_step(a, b):
-    if abs((a[1] - a[0]) - (b[1] - b[0])) > 1e-3 * (a[1] - a[0]):
-        raise ValueError(
-            f"low_loss has {b[1] - b[0]:.4g} eV per channel, the spectra {a[1] - a[0]:.4g}: interpolate one of them"
-        )
+def _low_loss_axis(low_loss, low_loss_energy_eV, energy):
+    """Energies of a low loss: its own, those given, or those of the spectra where they hold the zero loss."""
+    if low_loss_energy_eV is None and not _is_signal(low_loss) and energy[0] < 0 < energy[-1]:
+        low_loss_energy_eV = energy
+    low_energy = energy_axis(low_loss, low_loss_energy_eV, name="low_loss_energy_eV")
+    ours, theirs = energy[1] - energy[0], low_energy[1] - low_energy[0]
+    if abs(ours - theirs) > 1e-3 * ours:
+        raise ValueError(f"low_loss has {theirs:.4g} eV per channel, the spectra {ours:.4g}: interpolate one of them")
+    return low_energy
 
 
 def _fade_out(y, n):
