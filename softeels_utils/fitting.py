@@ -24,14 +24,17 @@ import numpy as np
 
 from .spectra import _data, _is_dask, _low_loss_axis, _window, convolve_low_loss, energy_axis
 
-__all__ = ["BACKGROUNDS", "FitFlag", "PhaseFit", "background_shapes", "fit_phases"]
+__all__ = ["BACKGROUNDS", "WINDOWS_EV", "FitFlag", "PhaseFit", "background_shapes", "fit_phases"]
 
 BLOCK = 128  # spectra worked on at once: their arrays stay in the processor's cache
-FLOOR = 0.1
+FLOOR = 0.1  # of the mean counts: no channel's variance is taken below it
 MOST_NONNEGATIVE = 8  # 2**8 sets of phases are still tried in no time
 
 #: Exponents r of the power laws E**-r that make up each named background.
 BACKGROUNDS = {"plasmon_tail": (1.0, 3.0, 5.0), "power_law": (2.0, 4.0)}
+
+#: Fit windows of iron's edges over which these backgrounds hold (chapter 3 shows it), up to the Fe-M1 edge at 91 eV.
+WINDOWS_EV = {"M2,3": (42.0, 82.0), "L2,3": (640.0, 755.0)}
 
 
 class FitFlag(enum.IntFlag):
@@ -182,7 +185,7 @@ def background_shapes(energy_eV, background="plasmon_tail"):
     background = np.asarray(background, float)
     if background.ndim == 1:
         if energy[0] <= 0:
-            raise ValueError(f"background: power laws need energies above 0, the window starts at {energy[0]:g} eV")
+            raise ValueError(f"window_eV must lie above 0 for a power-law background, it starts at {energy[0]:g} eV")
         return (energy / np.sqrt(energy[0] * energy[-1])) ** -background[:, None]
     if background.ndim != 2 or background.shape[1] != energy.size:
         raise ValueError(f"background shapes must be (P, {energy.size}), got {background.shape}")
