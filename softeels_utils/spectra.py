@@ -113,7 +113,7 @@ def _map(function, *inputs, core_shape, dtype=float):
     for start in range(0, n, BLOCK):
         part = slice(start, start + BLOCK)
         out[part] = function(*(r[part] if x.ndim > 1 else r for r, x in zip(rows, inputs, strict=True)))
-    return out.reshape(*lead, *core_shape)
+    return out.reshape((*lead, *core_shape))
 
 
 def _map_dask(function, inputs, lead, core_shape, dtype):
@@ -126,7 +126,7 @@ def _map_dask(function, inputs, lead, core_shape, dtype):
 
     def block(*parts):
         shape = max((p.shape[:-1] for p in parts), key=len)
-        return _map(function, *parts, core_shape=core_shape, dtype=dtype).reshape(*shape, *core_shape)
+        return _map(function, *parts, core_shape=core_shape, dtype=dtype).reshape((*shape, *core_shape))
 
     nav = tuple(range(len(lead)))
     new = {100 + i: size for i, size in enumerate(core_shape)}
