@@ -4,7 +4,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from . import __version__, book, data
+from . import __version__, book, chapters, data
 
 
 def _parser():
@@ -37,19 +37,19 @@ def _run(options):
     if options.data:
         path = Path(options.data).expanduser()
         if not path.exists():
-            raise book.UsageError(f"--data: {path} does not exist")
+            raise chapters.UsageError(f"--data: {path} does not exist")
         suffixes = sorted({*data.SIGNAL_SUFFIXES, *data.TILT_SERIES_SUFFIXES})
         if path.suffix.lower() not in suffixes:
-            raise book.UsageError(f"--data: got a file of kind {path.suffix!r}, wants one of {', '.join(suffixes)}")
+            raise chapters.UsageError(f"--data: got a file of kind {path.suffix!r}, wants one of {', '.join(suffixes)}")
         overrides["data_path"] = str(path.resolve())
-    book.parameters_of(options.chapter, options.preset, overrides)  # all that can be wrong is found before the run
-    chapter = book.name_of(options.chapter)
-    folder = options.output or book.BUILD / "runs" / chapter
-    run, done = book.execute(
+    chapters.parameters_of(options.chapter, options.preset, overrides)  # all that can be wrong is found before the run
+    chapter = chapters.name_of(options.chapter)
+    folder = options.output or chapters.BUILD / "runs" / chapter
+    run, done = chapters.execute(
         chapter, options.preset, overrides, folder=folder, plotly="assets/plotly.min.js", force=options.force
     )
     if run.error:
-        raise book.BookError(f"{chapter}, {run.error}\nthe notebook so far: {folder / (chapter + '.failed.ipynb')}")
+        raise chapters.BookError(f"{chapter}, {run.error}\nthe notebook so far: {folder / (chapter + '.failed.ipynb')}")
     page = book.render_one(folder / f"{chapter}.ipynb")
     print(f"{chapter}: {run.seconds:.0f} s" if done else f"{chapter}: unchanged since {run.finished}")
     print(f"{folder / (chapter + '.ipynb')}\n{page}")
@@ -67,8 +67,8 @@ def main(arguments=None):
     try:
         match options.command:
             case "book":
-                if options.preset not in book.PRESETS:
-                    raise book.UsageError(f"--preset: got {options.preset!r}, wants {' or '.join(book.PRESETS)}")
+                if options.preset not in chapters.PRESETS:
+                    raise chapters.UsageError(f"--preset: got {options.preset!r}, wants quick or full")
                 book.build(options.preset, report=lambda line: print(line, flush=True))
             case "run":
                 _run(options)
@@ -76,7 +76,7 @@ def main(arguments=None):
                 _fetch(options)
             case "status":
                 print(book.status())
-    except (book.BookError, data.DataUnavailable) as error:
+    except (chapters.BookError, data.DataUnavailable) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     except ValueError as error:

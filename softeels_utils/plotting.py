@@ -306,8 +306,10 @@ def show_spectra(
     own = ax is None
     if own:
         _, ax = plt.subplots(figsize=figsize)
+    free = [color for color in CYCLE if color not in {COLORS.get(label) for label in spectra}]
     for label, spectrum in spectra.items():
-        (line,) = ax.plot(energy_eV, spectrum, label=label, color=COLORS.get(label), lw=1.4)
+        color = COLORS.get(label) or (free.pop(0) if free else None)
+        (line,) = ax.plot(energy_eV, spectrum, label=label, color=color, lw=1.4)
         if bands and label in bands:
             half = np.asarray(bands[label])
             ax.fill_between(energy_eV, spectrum - half, spectrum + half, color=line.get_color(), alpha=0.25, lw=0)

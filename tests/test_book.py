@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from softeels_utils import book
+from softeels_utils import book, chapters
 from softeels_utils.__main__ import main
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -52,22 +52,22 @@ def project(tmp_path, monkeypatch):
         "BUILD": tmp_path / "_build",
         "PACKAGE": package,
     }.items():
-        monkeypatch.setattr(book, name, value)
+        monkeypatch.setattr(chapters, name, value)
     return tmp_path
 
 
 def test_parameters_are_checked(project):
-    assert book.parameters_of("1")["fluence"] == 1e5  # 1e5 is text to YAML, a number to the notebook
-    assert book.parameters_of("01_a", "full", {"seed": "3", "tilts": "[5]"})["tilts"] == [5]
-    with pytest.raises(book.UsageError, match="chapter: got '7', wants one of 01_a, 02_b"):
-        book.parameters_of("7")
-    with pytest.raises(book.UsageError, match=r"parameter sed \(-p\): 01_a has only data_path, seed"):
-        book.parameters_of("1", overrides={"sed": "3"})
-    with pytest.raises(book.UsageError, match="parameter seed: got 'x', wants a int"):
-        book.parameters_of("1", overrides={"seed": "x"})
+    assert chapters.parameters_of("1")["fluence"] == 1e5  # 1e5 is text to YAML, a number to the notebook
+    assert chapters.parameters_of("01_a", "full", {"seed": "3", "tilts": "[5]"})["tilts"] == [5]
+    with pytest.raises(chapters.UsageError, match="chapter: got '7', wants one of 01_a, 02_b"):
+        chapters.parameters_of("7")
+    with pytest.raises(chapters.UsageError, match=r"parameter sed \(-p\): 01_a has only data_path, seed"):
+        chapters.parameters_of("1", overrides={"sed": "3"})
+    with pytest.raises(chapters.UsageError, match="parameter seed: got 'x', wants a int"):
+        chapters.parameters_of("1", overrides={"seed": "x"})
     (project / "params" / "quick.yml").write_text("01_a: {fluense: 1}\n")
-    with pytest.raises(book.UsageError, match=r"fluense \(params/quick.yml\)"):
-        book.parameters_of("1")
+    with pytest.raises(chapters.UsageError, match=r"fluense \(params/quick.yml\)"):
+        chapters.parameters_of("1")
 
 
 def test_command_line_codes(project, capsys):
@@ -94,13 +94,13 @@ def test_a_failing_chapter_does_not_stop_the_others(project, capsys, monkeypatch
 
 
 def test_stamp_holds_until_something_changes(project):
-    first, done = book.execute("01_a")
+    first, done = chapters.execute("01_a")
     assert done and first.error is None
     notebook = json.loads((project / "_build" / "executed" / "01_a.ipynb").read_text())
     assert "0 100000.0" in json.dumps(notebook)
-    assert book.execute("01_a") == (first, False)
-    assert book.execute("01_a", overrides={"seed": 1})[1]
-    assert book.execute("01_a", overrides={"seed": 1})[1] is False
+    assert chapters.execute("01_a") == (first, False)
+    assert chapters.execute("01_a", overrides={"seed": 1})[1]
+    assert chapters.execute("01_a", overrides={"seed": 1})[1] is False
 
 
 def test_stamp_sees_source_package_data_and_parameters(project):
@@ -108,7 +108,7 @@ def test_stamp_sees_source_package_data_and_parameters(project):
     source.write_text(source.read_text().replace("import data", "import used"))
 
     def stamp(**parameters):
-        return book._stamp("01_a", {"seed": 0, **parameters}, "")
+        return chapters.stamp_of("01_a", {"seed": 0, **parameters}, "")
 
     seen = [stamp(), stamp(seed=1)]
     (project / "softeels_utils" / "unused.py").write_text("x = 2\n")
@@ -159,7 +159,7 @@ def test_no_page_refers_to_a_cdn(html):
 
 
 def test_chapters_have_figures_and_no_errors(html):
-    for chapter in book.chapters():
+    for chapter in chapters.names():
         text = (html / "notebooks" / f"{chapter}.html").read_text(encoding="utf-8")
         assert text.count("<img") >= 2 and "Traceback (most recent call last)" not in text
 
@@ -216,7 +216,7 @@ def test_pages_open_without_console_errors(html, browser):
         assert not _errors(browser), page.name
 
 
-@pytest.mark.parametrize("chapter", book.chapters())
+@pytest.mark.parametrize("chapter", chapters.names())
 def test_chapter_in_the_browser(html, browser, chapter):
     wait = _open(browser, html / "notebooks" / f"{chapter}.html")
     wait.until(lambda page: page.execute_script("return document.querySelectorAll('mjx-container').length > 0"))

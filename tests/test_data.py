@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from softeels_utils import data
+from softeels_utils.data import sets
 
 needs = {name: pytest.mark.skipif(not data.at_hand(name), reason=f"{name} is not at hand") for name in data.registry()}
 
@@ -22,7 +23,7 @@ def series():
 
 def test_registry_is_complete():
     for name, entry in data.registry().items():
-        assert entry.reader in data._READERS and entry.licence and entry.citation and entry.kind == "measured"
+        assert entry.reader in sets._READERS and entry.licence and entry.citation and entry.kind == "measured"
         for file in entry.files:
             assert re.search(r"/[0-9a-f]{40}/", file["url"]), f"{name}: address not pinned to a commit"
             assert name == "paper_nanocube" or (len(file["sha256"]) == 64 and file["bytes"] > 0)
@@ -44,7 +45,7 @@ def served(tmp_path, monkeypatch):
     threading.Thread(target=server.serve_forever, daemon=True).start()
     file = {"path": "toy/a.bin", "url": f"http://127.0.0.1:{server.server_port}/a.bin"}
     monkeypatch.setenv("SOFTEELS_DATA", str(tmp_path / "cache"))
-    monkeypatch.setattr(data, "registry", lambda: {"toy": data.Dataset("toy", "", "", "", "", "", "", (file,))})
+    monkeypatch.setattr(sets, "registry", lambda: {"toy": data.Dataset("toy", "", "", "", "", "", "", (file,))})
     yield file, tmp_path
     server.shutdown()
     server.server_close()

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from softeels_utils import book
+from softeels_utils import chapters
 
 ROOT = Path(__file__).resolve().parents[1]
 CHAPTERS = [
@@ -28,7 +28,7 @@ def _read(path):
 
 
 def test_all_chapters_are_there():
-    assert book.chapters() == CHAPTERS
+    assert chapters.names() == CHAPTERS
 
 
 @pytest.mark.parametrize("chapter", CHAPTERS)
@@ -66,20 +66,20 @@ def test_style(chapter):
                 assert not (isinstance(node, ast.Attribute) and node.attr.startswith("_")), "private name used"
 
 
-@pytest.mark.parametrize("preset", book.PRESETS)
+@pytest.mark.parametrize("preset", chapters.PRESETS)
 def test_presets_fit_the_notebooks(preset):
     blocks = yaml.safe_load((ROOT / "params" / f"{preset}.yml").read_text())
     assert set(blocks) <= set(CHAPTERS)
     for chapter in CHAPTERS:
-        values = book.parameters_of(chapter, preset)
+        values = chapters.parameters_of(chapter, preset)
         assert values["data_path"] == "" and isinstance(values["seed"], int)
 
 
 @pytest.mark.parametrize("chapter", CHAPTERS)
 def test_chapter_runs_through_papermill(chapter):
-    run, _ = book.execute(chapter)
+    run, _ = chapters.execute(chapter)
     assert run.error is None
-    cells = _read(book.BUILD / "executed" / f"{chapter}.ipynb")["cells"]
+    cells = _read(chapters.BUILD / "executed" / f"{chapter}.ipynb")["cells"]
     outputs = [output for cell in cells for output in cell.get("outputs", [])]
     assert not [output for output in outputs if output["output_type"] == "error"]
     kinds = [kind for output in outputs for kind in output.get("data", {})]

@@ -1,0 +1,47 @@
+"""Data sets and files: a registry with pinned addresses and hashes, and readers that trust nothing they read.
+
+Everything a microscopist opens comes in through here, as a HyperSpy signal (`read_signal`) or as a `TiltSeries` of
+maps (`read_tilt_series`). No reader unpickles or evaluates anything that stands in a file.
+"""
+
+from .files import (
+    SIGNAL_SUFFIXES,
+    TILT_SERIES_SUFFIXES,
+    TiltSeries,
+    read_signal,
+    read_tilt_series,
+    tilts_of,
+    write_tilt_series,
+)
+from .sets import (
+    PAPER_MAXIMA,
+    ROOT,
+    Dataset,
+    DataUnavailable,
+    at_hand,
+    available,
+    cache_folder,
+    fetch,
+    load,
+    registry,
+)
+
+__all__ = [
+    "PAPER_MAXIMA",
+    "ROOT",
+    "SIGNAL_SUFFIXES",
+    "TILT_SERIES_SUFFIXES",
+    "DataUnavailable",
+    "Dataset",
+    "TiltSeries",
+    "at_hand",
+    "available",
+    "cache_folder",
+    "fetch",
+    "load",
+    "read_signal",
+    "read_tilt_series",
+    "registry",
+    "tilts_of",
+    "write_tilt_series",
+]

@@ -1,0 +1,261 @@
+"""The registered data sets: where they are, whether they are what they should be, and how each is read."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import yaml
+
+from .files import TiltSeries, read_signal
+
+ROOT = Path(__file__).resolve().parents[2]
+PAPER_TILTS_DEG = (-69.5, -52.5, -35.0, -17.5, 0.0, 17.5, 35.0, 52.5, 70.0)
+# Largest value of each stack, as known before any download here; a reader that finds another one says so.
+PAPER_MAXIMA = {"FeO": 2.80e-6, "Fe3O4": 3.56e-6}
+# K lines in keV and the half width of their windows at a resolution of about 130 eV (Mn K-alpha).
+EDS_LINES_KEV = {"O": 0.525, "Mg": 1.254, "Si": 1.740, "Fe": 6.404}
+EDS_HALF_WIDTH_KEV = {"O": 0.06, "Mg": 0.06, "Si": 0.065, "Fe": 0.11}
+
+
+class DataUnavailable(OSError):
+    """A registered data set is neither in the cache nor to be had from its address now."""
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """An entry of ``data/registry.yml``."""
+
+    name: str
+    title: str
+    kind: str
+    reader: str
+    licence: str
+    citation: str
+    source: str
+    files: tuple[dict, ...]
+    notes: str = ""
+
+    @property
+    def bytes(self):
+        """Size of all files, or None where one is not known."""
+        sizes = [file.get("bytes") for file in self.files]
+        return None if None in sizes else sum(sizes)
+
+
+@cache
+def registry():
+    """Return all registered data sets as ``{name: Dataset}``."""
+    entries = yaml.safe_load((ROOT / "data" / "registry.yml").read_text(encoding="utf-8"))
+    return {name: Dataset(name=name, **{**entry, "files": tuple(entry["files"])}) for name, entry in entries.items()}
+
+
+def _dataset(name):
+    try:
+        return registry()[name]
+    except KeyError:
+        raise ValueError(f"name: got {name!r}, wants one of {', '.join(registry())}") from None
+
+
+def cache_folder():
+    """Return the folder of downloaded data: ``SOFTEELS_DATA``, else the platform's cache folder."""
+    import pooch
+
+    chosen = os.environ.get("SOFTEELS_DATA")
+    return Path(chosen).expanduser().resolve() if chosen else Path(pooch.os_cache("softeels"))
+
+
+def _known_hash(file, path):
+    recorded = path.with_name(path.name + ".sha256")
+    if "sha256" in file:
+        return file["sha256"]
+    return recorded.read_text().split()[0] if recorded.exists() else None
+
+
+def at_hand(name):
+    """Whether all files of a data set lie in the cache already; downloads and checks nothing."""
+    return all((cache_folder() / file["path"]).is_file() for file in _dataset(name).files)
+
+
+def fetch(name):
+    """Make sure that a data set is in the cache, and that its files are what they should be.
+
+    Returns
+    -------
+    dict of str to pathlib.Path
+        File name to place.
+
+    Raises
+    ------
+    ValueError
+        No such data set.
+    DataUnavailable
+        Not in the cache and not to be downloaded now, or a file's hash is wrong.
+    """
+    import pooch
+
+    pooch.get_logger().setLevel("WARNING")
+    dataset, folder, paths = _dataset(name), cache_folder(), {}
+    for file in dataset.files:
+        path = folder / file["path"]
+        known = _known_hash(file, path)
+        if not path.is_file() and os.environ.get("SOFTEELS_OFFLINE", "") not in ("", "0"):
+            raise DataUnavailable(f"{name}: {file['path']} is not in {folder}, and SOFTEELS_OFFLINE is set")
+        try:
+            if not (path.is_file() and known is None):
+                path = Path(
+                    pooch.retrieve(
+                        file["url"],
+                        known_hash=f"sha256:{known}" if known else None,
+                        path=path.parent,
+                        fname=path.name,
+                        downloader=pooch.HTTPDownloader(timeout=20, progressbar=False),
+                    )
+                )
+        except Exception as error:  # requests, urllib3, hash and permission errors: all mean the same to a reader
+            raise DataUnavailable(f"{name}: cannot get {file['path']} from {file['url']} ({error})") from error
+        if known is None:
+            digest = hashlib.sha256(path.read_bytes()).hexdigest()
+            path.with_name(path.name + ".sha256").write_text(f"{digest}  {path.name}\n")
+        paths[path.name] = path
+    return paths
+
+
+@cache
+def _fetchable(name, folder):
+    try:
+        fetch(name)
+    except DataUnavailable:
+        return False
+    return True
+
+
+def available(name):
+    """Whether a data set can be loaded here: it is in the cache, or could just be downloaded into it."""
+    _dataset(name)
+    return _fetchable(name, cache_folder())
+
+
+def load(name):
+    """Load a registered data set.
+
+    Returns
+    -------
+    hyperspy signal, pair of signals (low loss, core loss), or TiltSeries
+        After the data set's reader: ``spectrum``, ``spectrum_image``; ``dual_eels``; ``eds_tilt_series``,
+        ``paper_nanocube``.
+
+    Raises
+    ------
+    ValueError
+        No such data set, or a file that does not hold what its entry says.
+    DataUnavailable
+        As `fetch`.
+    """
+    dataset = _dataset(name)
+    paths = fetch(name)
+    return _READERS[dataset.reader](paths)
+
+
+# ---------------------------------------------------------------- readers of registered sets
+
+
+def _read_single(paths):
+    (path,) = paths.values()
+    return read_signal(path)
+
+
+def _read_fe2o3(paths):
+    signal = _read_single(paths)
+    energy, data = signal.axes_manager[-1].axis, signal.data
+    bad = np.isclose(energy, 706.95, atol=0.01) | np.isclose(energy, 716.10, atol=0.01)
+    bad[-1] = True
+    data[bad] = np.interp(energy[bad], energy[~bad], data[~bad])
+    return signal
+
+
+def _read_dual_eels(paths):
+    low, core = (read_signal(path) for path in paths.values())
+    return (low, core) if low.axes_manager[-1].offset < core.axes_manager[-1].offset else (core, low)
+
+
+def _read_paper_nanocube(paths):
+    import tifffile
+
+    stacks = {"FeO": paths["FeO_proj.tif"], "Fe3O4": paths["Fe3O4_proj.tif"]}
+    shape = (len(PAPER_TILTS_DEG), 112, 112)
+    maps = []
+    for name, path in stacks.items():
+        stack = tifffile.imread(path)
+        if stack.shape != shape or stack.dtype.kind != "f":
+            raise ValueError(f"{path.name}: got {stack.dtype} {stack.shape}, wants floats {shape}")
+        if not np.isclose(stack.max(), PAPER_MAXIMA[name], rtol=0.01) or stack.min() < 0:
+            raise ValueError(
+                f"{path.name}: got values {stack.min():.3g} to {stack.max():.3g}, wants 0 to {PAPER_MAXIMA[name]:.3g}"
+            )
+        maps.append(stack.astype(np.float32))
+    return TiltSeries(
+        np.stack(maps),
+        np.array(PAPER_TILTS_DEG),
+        tuple(stacks),
+        pixel_nm=0.4,
+        metadata={"unit": "not stated", "pixel_nm": "probable, not stated with the data"},
+    )
+
+
+def _read_eds_tilt_series(paths, *, binning=4):
+    """Sum the counts in a window about each line, less the background beside it, shift by the stored alignment, bin.
+
+    Windows on either side give the background; net counts have the variance of both. The stored shifts are whole
+    pixels and good to about four of them.
+    """
+    from rsciio.bruker import file_reader
+
+    shifts = json.loads(paths["TomVizAlignments.json"].read_text())
+    tilts = sorted(int(path.stem.removeprefix("tilt_")) for path in paths.values() if path.suffix == ".bcf")
+    net, variance, haadf = [], [], []
+    for tilt in tilts:
+        image, cube = file_reader(str(paths[f"tilt_{tilt}.bcf"]), cutoff_at_kV=8)
+        energy = cube["axes"][-1]
+        channel = lambda kev, axis=energy: round((kev - axis["offset"]) / axis["scale"])  # noqa: E731
+        dx, dy = shifts[(tilt + 50) // 5]
+        haadf.append(image["data"].astype(np.float32))
+        pixel_nm = cube["axes"][0]["scale"] * 1e3 * binning
+        maps = []
+        for name, line in EDS_LINES_KEV.items():
+            half = EDS_HALF_WIDTH_KEV[name]
+            low, high = channel(line - half), channel(line + half)
+            gap = (high - low) // 2
+            window = cube["data"][..., low:high].sum(-1, dtype=np.float32)
+            beside = cube["data"][..., low - gap : low].sum(-1, dtype=np.float32)
+            beside += cube["data"][..., high : high + gap].sum(-1, dtype=np.float32)
+            scale = (high - low) / (2 * gap)
+            maps.append([window - scale * beside, window + scale**2 * beside])
+        maps = np.roll(np.asarray(maps), (dy, dx), axis=(-2, -1))
+        rows, columns = (size // binning for size in maps.shape[-2:])
+        maps = maps.reshape(*maps.shape[:2], rows, binning, columns, binning).sum((-3, -1))
+        net.append(maps[:, 0])
+        variance.append(maps[:, 1])
+    return TiltSeries(
+        np.stack(net, axis=1),
+        np.array(tilts, dtype=float),
+        tuple(EDS_LINES_KEV),
+        pixel_nm=pixel_nm,
+        variance=np.stack(variance, axis=1),
+        haadf=np.stack(haadf),
+        metadata={"unit": "net counts", "binning": binning},
+    )
+
+
+_READERS = {
+    "spectrum": _read_fe2o3,
+    "spectrum_image": _read_single,
+    "dual_eels": _read_dual_eels,
+    "eds_tilt_series": _read_eds_tilt_series,
+    "paper_nanocube": _read_paper_nanocube,
+}

@@ -1,0 +1,90 @@
+import re
+
+import matplotlib.pyplot as plt
+import numpy as np
+import plotly.graph_objects as go
+import pytest
+
+from softeels_utils import plotting
+
+
+@pytest.fixture(autouse=True)
+def page(monkeypatch):
+    """Headless, as in the book; returns what is put into the page."""
+    shown = []
+    monkeypatch.setenv("SOFTEELS_HEADLESS", "1")
+    monkeypatch.setattr("IPython.display.display", lambda *objects, **_: shown.extend(objects))
+    yield shown
+    plt.close("all")
+
+
+@pytest.fixture
+def cube():
+    volume = np.zeros((2, 12, 10, 14), np.float32)
+    volume[0, 4:8, 3:7, 5:9] = 1
+    volume[1, 2:10, 2:8, 3:11] = 1 - volume[0, 2:10, 2:8, 3:11]
+    return volume
+
+
+def test_maps_share_limits_or_not():
+    maps = {"a": np.array([[0.0, 1.0]]), "b": np.array([[0.0, 5.0]])}
+    limits = [image.get_clim() for ax in plotting.show_maps(maps).axes for image in ax.images]
+    assert limits == [(0, 5), (0, 5)]
+    figure = plotting.show_maps(maps, share=False, unit="nm")
+    assert [image.get_clim() for ax in figure.axes for image in ax.images] == [(0, 1), (0, 5)]
+    with pytest.raises(ValueError, match=r"maps\['c'\]: got shape \(3,\)"):
+        plotting.show_maps({"c": np.zeros(3)})
+
+
+def test_maps_of_nothing_or_nan_have_limits():
+    (ax, *_) = plotting.show_maps({"flat": np.zeros((3, 3)), "nan": np.full((3, 3), np.nan)}).axes
+    assert ax.images[0].get_clim() == (0, 1)
+
+
+def test_slices_show_the_slice_asked_for(cube):
+    figure = plotting.show_slices({"truth": cube, "other": cube * 0.5}, index=5, voxel_size_nm=0.4)
+    images = [ax.images[0].get_array() for ax in figure.axes if ax.images]
+    np.testing.assert_array_equal(images[0], cube[0, 5])
+    np.testing.assert_array_equal(images[3], cube[1, 5] * 0.5)
+    with pytest.raises(ValueError, match="wants \\(C, Y, Z, X\\) with C = 3"):
+        plotting.show_slices({"truth": cube}, channels="abc")
+
+
+def test_spectra_have_bands_labels_and_distinct_colours():
+    energy = np.arange(5.0)
+    figure = plotting.show_spectra(energy, {"FeO": energy, "x": energy, "y": energy}, bands={"x": 1 + energy})
+    (ax,) = figure.axes
+    assert ax.get_xlabel() == "energy loss (eV)" and len(ax.collections) == 1
+    assert len({line.get_color() for line in ax.lines}) == 3
+
+
+def test_prose_tables_and_boxes(page):
+    plotting.say("a **b**")
+    plotting.table([{"method": "SIRT", "error": 0.123456}, {"method": "TV|x", "error": "-"}], caption="Errors")
+    plotting.notice("No data: <script>alert(1)</script>", kind="warning")
+    assert page[0].data == "a **b**"
+    assert "| SIRT | 0.123 |" in page[1].data and "TV\\|x" in page[1].data
+    assert "<script>" not in page[2].data and "admonition warning" in page[2].data
+    with pytest.raises(ValueError, match="kind"):
+        plotting.notice("x", kind="loud")
+
+
+def test_interactive_figure_loads_the_local_script(page, monkeypatch):
+    monkeypatch.setenv("SOFTEELS_PLOTLYJS", "../assets/plotly.min.js")
+    plotting.show(go.Figure(go.Scatter(y=[1, 2])))
+    assert re.findall(r'src="([^"]*)"', page[0].data) == ["../assets/plotly.min.js"]
+    assert plotting.plotly_file().stat().st_size > 1e6
+
+
+def test_view_in_three_dimensions(page, cube, monkeypatch):
+    monkeypatch.setenv("SOFTEELS_PLOTLYJS", "../assets/plotly.min.js")
+    plotting.show_3d(cube, voxel_size_nm=0.4)
+    (frame,) = page
+    assert frame.data.count("mesh3d") >= 2 and frame.data.startswith("<iframe")
+    with pytest.raises(ValueError, match="volume: got shape"):
+        plotting.show_3d(cube[0])
+
+
+def test_live_makes_no_widget_when_headless(page):
+    plotting.live(lambda a: None, go.Figure(go.Scatter(y=[1])), a=(0, 1))
+    assert len(page) == 1 and "plotly" in page[0].data
