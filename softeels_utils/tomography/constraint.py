@@ -1,0 +1,43 @@
+"""Sets that a volume may be held to: bounds on each value, or volume fractions that add up to at most one."""
+
+from dataclasses import dataclass
+
+import torch
+
+__all__ = ["Constraint"]
+
+
+@dataclass(frozen=True)
+class Constraint:
+    """``lower <= v <= upper``; with ``simplex`` instead ``v >= 0`` and the channels of a voxel sum to at most 1.
+
+    Calling it projects a volume (C, ...) onto the set.
+    """
+
+    lower: float | None = 0.0
+    upper: float | None = None
+    simplex: bool = False
+
+    def __call__(self, volume):
+        if not self.simplex:
+            return volume if self.lower is self.upper is None else volume.clamp(self.lower, self.upper)
+        result = volume.clamp_min(0)
+        over = result.sum(0) > 1
+        if over.any():
+            values = volume[:, over]
+            ordered = values.sort(0, descending=True).values
+            rank = torch.arange(1, len(values) + 1, dtype=values.dtype, device=values.device)[:, None]
+            excess = (ordered.cumsum(0) - 1) / rank
+            last = (ordered > excess).sum(0, keepdim=True) - 1
+            result[:, over] = (values - excess.gather(0, last)).clamp_min(0)
+        return result
+
+    def support(self, slope, volume):
+        """``max <slope, v>`` over the set. An open side is closed at twice the volume's reach (a restricted gap)."""
+        if self.simplex:
+            return float(slope.amax(0).clamp_min(0).sum(dtype=torch.float64))
+        reach = 2 * float(volume.abs().max()) + 1e-12
+        lower = -reach if self.lower is None else self.lower
+        upper = max(reach, lower) if self.upper is None else self.upper
+        best = torch.where(slope > 0, slope * upper, slope * lower)
+        return float(best.sum(dtype=torch.float64))
