@@ -12,7 +12,7 @@ from scipy.special import ndtr
 
 from softeels_utils import simulate
 from softeels_utils.simulate import scattering
-from softeels_utils.simulate.microscope import COMPONENTS
+from softeels_utils.simulate.spectrum import COMPONENTS
 
 # ------------------------------------------------------------------------------------------------ specimen
 

@@ -9,6 +9,7 @@ Three ways to say that one edge needs fewer electrons than another, which give t
 """
 
 from .bounds import FIT_WINDOW_EV, LinearModel, linear_model, measured_spectrum, phase_bound, simulate_counts
+from .calculator import Calculator, calculator
 from .cross_sections import SIGNAL_WINDOW_EV, hydrogenic_cross_section, partial_cross_section, signal_ratio
 from .efficiency import DoseComparison, compare_edges, dose_efficiency, iron_weights, shot_noise_ratio, sweep
 from .planning import TiltPlan, plan_tilt_series
@@ -16,9 +17,11 @@ from .planning import TiltPlan, plan_tilt_series
 __all__ = [
     "FIT_WINDOW_EV",
     "SIGNAL_WINDOW_EV",
+    "Calculator",
     "DoseComparison",
     "LinearModel",
     "TiltPlan",
+    "calculator",
     "compare_edges",
     "dose_efficiency",
     "hydrogenic_cross_section",
