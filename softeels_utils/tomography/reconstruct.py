@@ -102,15 +102,16 @@ def reconstruct(
         Line integrals in the unit of ``voxel_size_nm``; the volume then comes back as fractions.
     tilt_angles_deg : array (T,)
     algorithm : str
-        ``"fbp"`` filtered back-projection, ``"sirt"``, ``"cgls"`` (least squares without constraints), ``"tv"`` (total
-        variation of each channel), ``"joint_tv"`` (of all channels together, 3-D), or another project's code:
+        ``"fbp"`` filtered back-projection, ``"sirt"``, ``"cgls"`` (least squares without constraints), ``"tv"``
+        (total variation of each channel), ``"joint_tv"`` (of all channels together, 3-D), or another project's code:
         ``"astra:sirt"``, ``"tomopy:sirt"``, ``"skimage:fbp"``, ...
     calibrated : bool
         False: projections are in any unit, one scale a channel is learnt (see Notes), and the volume comes
         back in that unit per ``voxel_size_nm``. Bounds, simplex and weight then apply to volume / scale.
     covariance : array, optional
         Of the channels' noise in a detector pixel: variances (C,) or (C, T, Y, X), covariances (C, C) or
-        (T, Y, X, C, C) as `fitting.fit_phases` reports them. By default independent, estimated from differences of neighbours.
+        (T, Y, X, C, C) as `fitting.fit_phases` reports them. By default independent, estimated from differences of
+        neighbours.
     weights : array broadcasting to (C, T, Y, X), optional
         Inverse variances, in place of ``covariance``; 0 leaves a value out.
     mask : bool array (T, Y, X) or (C, T, Y, X), optional
@@ -180,8 +181,9 @@ def reconstruct(
     stack, tilts, mask, covariance_of = _checked(projections, tilt_angles_deg, mask, covariance, weights)
     settings = {
         "algorithm": algorithm, "voxel_size_nm": voxel_size_nm, "calibrated": calibrated, "bounds": tuple(bounds),
-        "simplex": simplex, "weight": weight, "coupling": coupling, "stop": stop, "tolerance": tolerance, "seed": seed,
-        "model_error": model_error, "window": window, "slice_shape": slice_shape, "refine_shifts": refine_shifts,
+        "simplex": simplex, "weight": weight, "coupling": coupling, "stop": stop, "tolerance": tolerance, "seed":
+        seed, "model_error": model_error, "window": window, "slice_shape": slice_shape, "refine_shifts":
+        refine_shifts,
     }  # fmt: skip
     _check_settings(settings, stack, iterations, max_iterations)
     progress = os.environ.get("SOFTEELS_HEADLESS", "") in ("", "0") if progress is None else progress

@@ -23,9 +23,9 @@ class TotalVariation:
     weight, with independent and with correlated noise.
 
     Solved by the primal-dual method of A. Chambolle & T. Pock (J. Math. Imaging Vis. 40, 120 (2011)) with diagonal
-    preconditioning (T. Pock & A. Chambolle, ICCV 2011) and over-relaxation 1.8 (L. Condat, J. Optim. Theory Appl. 158,
-    460 (2013)), from a few iterations of SIRT. The relative primal-dual gap bounds how far the objective can be above
-    the minimum.
+    preconditioning (T. Pock & A. Chambolle, ICCV 2011) and over-relaxation 1.8 (L. Condat, J. Optim. Theory Appl.
+    158, 460 (2013)), from a few iterations of SIRT. The relative primal-dual gap bounds how far the objective can be
+    above the minimum.
     Couplings: J. Duran, M. Moeller, C. Sbert & D. Cremers, SIAM J. Imaging Sci. 9, 116 (2016).
 
     Parameters
