@@ -8,7 +8,15 @@ Three ways to say that one edge needs fewer electrons than another, which give t
    phases unknown (`phase_bound`).
 """
 
-from .bounds import FIT_WINDOW_EV, LinearModel, linear_model, measured_spectrum, phase_bound, simulate_counts
+from .bounds import (
+    FIT_WINDOW_EV,
+    LinearModel,
+    linear_model,
+    measured_spectrum,
+    microscope_of,
+    phase_bound,
+    simulate_counts,
+)
 from .calculator import Calculator, calculator
 from .cross_sections import SIGNAL_WINDOW_EV, hydrogenic_cross_section, partial_cross_section, signal_ratio
 from .efficiency import DoseComparison, compare_edges, dose_efficiency, iron_weights, shot_noise_ratio, sweep
@@ -28,6 +36,7 @@ __all__ = [
     "iron_weights",
     "linear_model",
     "measured_spectrum",
+    "microscope_of",
     "partial_cross_section",
     "phase_bound",
     "plan_tilt_series",

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from ..fitting import background_shapes
-from ..simulate import SpectrumModel
+from ..simulate import Microscope, SpectrumModel
 from .cross_sections import _window
 
 #: Windows fitted, background before the edge included.
@@ -237,3 +237,19 @@ def measured_spectrum(signal, model: SpectrumModel, edge: str, *, electrons: flo
     if not electrons > 0:
         raise ValueError(f"electrons must be positive, got {electrons!r}")
     return density / electrons
+
+
+def microscope_of(signal, default: Microscope | None = None) -> Microscope:
+    """Beam energy and angles that a HyperSpy signal's metadata state; what it does not state comes from `default`."""
+    default = default or Microscope()
+    metadata = signal.metadata
+    found = {}
+    for name, key in (
+        ("beam_energy_keV", "Acquisition_instrument.TEM.beam_energy"),
+        ("convergence_mrad", "Acquisition_instrument.TEM.convergence_angle"),
+        ("collection_mrad", "Acquisition_instrument.TEM.Detector.EELS.collection_angle"),
+    ):
+        value = metadata.get_item(key)
+        if value:
+            found[name] = float(value)
+    return replace(default, **found)
