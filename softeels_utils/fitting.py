@@ -22,9 +22,9 @@ from itertools import combinations
 
 import numpy as np
 
-from .spectra import _data, _is_dask, _low_loss_axis, _window, convolve_low_loss, energy_axis
+from .spectra import _data, _default_split, _is_dask, _low_loss_axis, _window, convolve_low_loss, energy_axis
 
-__all__ = ["BACKGROUNDS", "WINDOWS_EV", "FitFlag", "PhaseFit", "background_shapes", "fit_phases"]
+__all__ = ["BACKGROUNDS", "FitFlag", "PhaseFit", "background_shapes", "fit_phases"]
 
 BLOCK = 128  # spectra worked on at once: their arrays stay in the processor's cache
 FLOOR = 0.1  # of the mean counts: no channel's variance is taken below it
@@ -32,9 +32,6 @@ MOST_NONNEGATIVE = 8  # 2**8 sets of phases are still tried in no time
 
 #: Exponents r of the power laws E**-r that make up each named background.
 BACKGROUNDS = {"plasmon_tail": (1.0, 3.0, 5.0), "power_law": (2.0, 4.0)}
-
-#: Fit windows of iron's edges over which these backgrounds hold (chapter 3 shows it), up to the Fe-M1 edge at 91 eV.
-WINDOWS_EV = {"M2,3": (42.0, 82.0), "L2,3": (640.0, 755.0)}
 
 
 class FitFlag(enum.IntFlag):
@@ -304,17 +301,21 @@ def fit_phases(
     if low_loss is not None:
         low_energy = _low_loss_axis(low_loss, low_loss_energy_eV, energy)
         low = _data(low_loss)
+        split = _default_split(low, low_energy) if zero_loss_peak == "delta" else None
+
+        def seen_through(rows):
+            """The references after plural scattering, (..., K, E), for blocks of low-loss spectra."""
+            how = dict(zero_loss_peak=zero_loss_peak, split_eV=split)
+            return exposure_ratio * convolve_low_loss(references, rows, energy, low_energy, **how)
+
         if low.ndim == 1:
-            phases = exposure_ratio * np.asarray(
-                convolve_low_loss(references, low, energy, low_energy, zero_loss_peak=zero_loss_peak)
-            )
+            phases = np.asarray(seen_through(low))
         elif low.shape[:-1] != lead:
             raise ValueError(f"low_loss must have leading axes {lead} (or be one spectrum), got {low.shape[:-1]}")
         else:
 
             def each_pixel(rows):
-                shapes = convolve_low_loss(references, rows, energy, low_energy, zero_loss_peak=zero_loss_peak)
-                return exposure_ratio * shapes[..., inside]
+                return seen_through(rows)[..., inside]
 
     shapes = np.concatenate([phases[:, inside], tail])
     _check_collinear(shapes, len(references))
@@ -587,7 +588,7 @@ class _Solver:
             moved = (np.abs(new - x[todo]) > self.tolerance * error)[:, : self.phases].any(-1)
             x[todo] = new
             weigh(part.model(new), least, w)
-            if len(w) < n:
+            if w is not weight:
                 weight[todo] = w
             todo = np.arange(n)[todo][moved]
             if not todo.size:

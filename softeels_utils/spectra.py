@@ -456,8 +456,8 @@ def zero_loss(low_loss, energy_eV=None, *, split_eV=None):
     ----------
     low_loss : (..., E), zero loss at 0 eV (`align_zero_loss`).
     split_eV : float, optional
-        Where inelastic scattering is taken to begin; by default three half widths at half maximum of the mean
-        peak, at least 1 eV.
+        Where inelastic scattering is taken to begin; by default three half widths at half maximum of the peak
+        in the first row of pixels, at least 1 eV.
 
     Returns
     -------
@@ -488,8 +488,10 @@ def zero_loss(low_loss, energy_eV=None, *, split_eV=None):
 
 
 def _default_split(low_loss, energy):
+    """Three half widths of the peak, from one row of pixels: the same for all chunks of a lazy signal."""
     data = _data(low_loss)
-    mean = np.asarray(np.nanmean(data.reshape(-1, energy.size)[:: max(1, data.size // energy.size // 512)], axis=0))
+    row = np.asarray(data[(0,) * (data.ndim - 2)], float)
+    mean = np.nanmean(row.reshape(-1, energy.size), axis=0)
     left = energy <= 0
     above = np.flatnonzero(mean[left] > 0.5 * mean[np.abs(energy) < 2].max())
     half_width = max(-energy[left][above[0]] if above.size else 0.0, energy[1] - energy[0])

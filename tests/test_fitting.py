@@ -1,0 +1,321 @@
+"""Fits of phases: exact against SciPy's NNLS, unbiased, error bars that agree with scatter, bad input named."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.optimize import nnls
+
+from softeels_utils import dose
+from softeels_utils.fitting import FitFlag, PhaseFit, background_shapes, fit_phases
+from softeels_utils.simulate import Detector, core_shell_nanocube, dual_eels, spectrum_model
+
+ENERGY = 42 + 0.25 * np.arange(160)
+
+
+def gauss(centre, sigma):
+    return np.exp(-0.5 * ((ENERGY - centre) / sigma) ** 2)
+
+
+STEP = 0.3 / (1 + np.exp(-(ENERGY - 54) / 0.5)) * (ENERGY / 54) ** -2.0
+REFERENCES = np.stack([gauss(57, 1.5) + 0.5 * gauss(60, 2) + STEP, 0.8 * gauss(58, 1.7) + 0.6 * gauss(61, 2) + STEP])
+TAIL = background_shapes(ENERGY)
+DESIGN = np.concatenate([REFERENCES, TAIL])
+
+
+def expected(coefficients, scale=1.0):
+    """Counts that the model of the fit can follow exactly."""
+    return scale * (np.asarray(coefficients) @ REFERENCES + np.array([1.0, 2.0, 1.0]) @ TAIL)
+
+
+def draws(coefficients, scale, n, seed):
+    return np.random.default_rng(seed).poisson(np.tile(expected(coefficients, scale), (n, 1)))
+
+
+# --- exact minimum
+
+
+def reference_nnls(design, free, y, variance):
+    """SciPy's NNLS of one weighted spectrum; free amplitudes as a difference of two non-negative ones."""
+    root = 1 / np.sqrt(variance)
+    both = np.concatenate([design, -design[free]])
+    x = nnls((both * root).T, y * root, maxiter=2000)[0]
+    out = x[: len(design)]
+    out[free] -= x[len(design) :]
+    return out
+
+
+@pytest.mark.parametrize("bounded_background", [False, True])
+@pytest.mark.parametrize("phases", [1, 2, 3, 4])
+def test_equals_scipy_nnls_on_the_weighted_problem(phases, bounded_background):
+    rng = np.random.default_rng(phases)
+    references = np.stack([gauss(55 + 2.5 * k, 1.2 + 0.4 * k) + STEP for k in range(phases)])
+    truth = rng.uniform(0, 1, (150, phases)) * rng.integers(0, 2, (150, phases))
+    mean = truth @ references + (ENERGY / 50) ** -3.0
+    y = rng.poisson(5 * mean) * 1.0
+    variance = np.maximum(5 * mean, 0.5)
+    fit = fit_phases(y, ENERGY, references, variance=variance, nonnegative_background=bounded_background)
+    got = np.concatenate([fit.coefficients, fit.background], axis=-1)
+    design = np.concatenate([references, TAIL])
+    free = np.array([] if bounded_background else np.arange(phases, len(design)), int)
+    want = np.array([reference_nnls(design, free, *row) for row in zip(y, variance, strict=True)])
+    scale = np.abs(want).max(axis=1, keepdims=True)
+    assert (np.abs(got - want) / scale).max() < 1e-5
+    assert (got[:, :phases] == 0).any() and (got[:, :phases] >= 0).all()
+
+
+def test_poisson_fit_is_the_nnls_solution_for_its_own_weights():
+    y = draws([0.4, 0.0], 20, 60, seed=0)
+    fit = fit_phases(y, ENERGY, REFERENCES, tolerance=1e-9, max_iterations=50)
+    model, _ = fit.curves()
+    want = np.array([reference_nnls(DESIGN, np.arange(2, 5), *row) for row in zip(y, model, strict=True)])
+    assert np.abs(fit.coefficients - want[:, :2]).max() < 1e-5 * want.max()
+    # the score of the Poisson likelihood is zero for every free amplitude, never positive at a bound
+    score = ((y - model) / model) @ DESIGN.T
+    inside = np.concatenate([fit.coefficients > 0, np.ones((60, 3), bool)], axis=1)
+    assert np.abs(score[inside]).max() < 1e-4 * np.abs(DESIGN).sum()
+    assert score[~inside].max() < 1e-4 * np.abs(DESIGN).sum()
+
+
+@given(st.floats(1e-3, 1e3), st.floats(0, 5), st.floats(0, 5))
+@settings(max_examples=30, deadline=None)
+def test_noise_free_spectra_give_their_amplitudes_back_whatever_the_scale(scale, a, b):
+    fit = fit_phases(expected([a, b], scale), ENERGY, scale * REFERENCES)
+    np.testing.assert_allclose(fit.coefficients, [a, b], atol=1e-6)
+    assert fit.reduced_chi2 < 1e-6
+
+
+def test_channels_outside_the_window_and_masked_ones_do_not_count():
+    y = draws([1, 1], 10, 20, seed=1).astype(float)
+    clean = fit_phases(y, ENERGY, REFERENCES, window_eV=(44, 75))
+    dirty = y.copy()
+    dirty[:, ENERGY < 44] = np.nan
+    again = fit_phases(dirty, ENERGY, REFERENCES, window_eV=(44, 75))
+    np.testing.assert_array_equal(clean.coefficients, again.coefficients)
+    variance = np.full(y.shape, 10.0)
+    variance[:, 50] = np.inf
+    one = fit_phases(y, ENERGY, REFERENCES, variance=variance)
+    y[:, 50] += 1e6
+    two = fit_phases(y, ENERGY, REFERENCES, variance=variance)
+    np.testing.assert_allclose(one.coefficients, two.coefficients, rtol=1e-9)
+
+
+# --- statistics
+
+
+@pytest.mark.parametrize("scale", [0.02, 0.1, 1.0, 30.0])
+def test_unbiased_and_error_bars_agree_with_the_scatter(scale):
+    """From 0.1 to 150 counts a channel: bias, scatter against the bound, reported covariance against scatter."""
+    n, truth = 5000, [1.0, 1.0]
+    y = draws(truth, scale, n, seed=2)
+    fit = fit_phases(y, ENERGY, scale * REFERENCES, nonnegative=False)
+    mean = expected(truth, scale)
+    bound = np.linalg.inv((scale * DESIGN / mean) @ (scale * DESIGN).T)[:2, :2]
+    scatter = np.cov(fit.coefficients.T)
+    bias = (fit.coefficients.mean(0) - truth) / np.sqrt(np.diag(bound))
+    assert np.abs(bias).max() < 4 / np.sqrt(n) + (0.05 if scale < 0.05 else 0)
+    three = ([0, 1, 0], [0, 1, 1])  # both variances and the covariance
+    assert np.abs(scatter[three] / bound[three] - 1).max() < (0.15 if scale < 0.05 else 0.10)
+    assert np.abs(fit.covariance.mean(0)[three] / scatter[three] - 1).max() < 0.10
+    if scale > 0.05:
+        assert fit.reduced_chi2.mean() == pytest.approx(1, abs=0.02)
+
+
+def test_weights_from_raw_counts_are_biased_and_ours_are_not():
+    """Why the weights come from the model: the textbook choice 1/max(counts, 1) is many errors off at low dose."""
+    y = draws([1.0, 1.0], 0.3, 3000, seed=3)
+    ours = fit_phases(y, ENERGY, 0.3 * REFERENCES, nonnegative=False)
+    raw = fit_phases(y, ENERGY, 0.3 * REFERENCES, nonnegative=False, variance=np.maximum(y, 1.0))
+    total = ours.coefficients.sum(-1)
+    error = total.std() / np.sqrt(len(y))
+    assert abs(total.mean() - 2) < 4 * error
+    assert abs(raw.coefficients.sum(-1).mean() - 2) > 10 * error
+
+
+@pytest.mark.parametrize("edge", ["M2,3", "L2,3"])
+def test_scatter_meets_the_cramer_rao_bound_on_the_twin(edge):
+    model = spectrum_model()
+    linear = dose.linear_model(model, 2e5, edge=edge, thickness_nm=(12.0, 18.0))
+    bound = dose.phase_bound(model, 2e5, edge=edge, thickness_nm=(12.0, 18.0))
+    y = dose.simulate_counts(linear, 4000, seed=4)
+    fit = fit_phases(y, linear.energy_eV, linear.phases, background=linear.background, nonnegative=False)
+    scatter = np.cov(fit.coefficients.T)
+    assert np.all(np.diag(scatter) / np.diag(bound) > 0.95) and np.all(np.diag(scatter) / np.diag(bound) < 1.10)
+    three = ([0, 1, 0], [0, 1, 1])
+    assert np.abs(fit.covariance.mean(0)[three] / scatter[three] - 1).max() < 0.10
+
+
+def test_gain_and_readout_noise_enter_the_error_bars():
+    rng = np.random.default_rng(5)
+    y = 4.0 * draws([1, 1], 3.0, 4000, seed=5) + rng.normal(0, 8, (4000, ENERGY.size))
+    fit = fit_phases(y, ENERGY, 12.0 * REFERENCES, nonnegative=False, gain=4.0, readout_noise=8.0)
+    scatter = np.cov(fit.coefficients.T)
+    np.testing.assert_allclose(fit.covariance.mean(0), scatter, rtol=0.1)
+    assert fit.reduced_chi2.mean() == pytest.approx(1, abs=0.02)
+    twice = fit_phases(y, ENERGY, 12.0 * REFERENCES, nonnegative=False, gain=1.0, scale_covariance=True)
+    np.testing.assert_allclose(twice.covariance.mean(0), scatter, rtol=0.25)
+
+
+# --- physics on the twin
+
+
+def test_low_loss_brings_plural_scattering_and_nanometres():
+    model = spectrum_model()
+    truth = np.array([[5.0, 10.0], [10.0, 18.0], [0.0, 30.0]])
+    electrons = 1e6
+    low, core = electrons * model.expected(truth, "low"), electrons * model.expected(truth, "core")
+    e_low, e_core = model.low_energy_eV, model.core_energy_eV
+    soft = fit_phases(low, e_low, model.references("M2,3"), low_loss=low, window_eV=(42, 88))
+    hard = fit_phases(
+        core,
+        e_core,
+        model.references("L2,3"),
+        background="power_law",
+        low_loss=low,
+        low_loss_energy_eV=e_low,
+        window_eV=(640, 750),
+    )
+    assert np.abs(soft.coefficients - truth).max() < 0.02 * truth.max()
+    assert np.abs(hard.coefficients - truth).max() < 0.01 * truth.max()
+    left_out = fit_phases(low, e_low, model.references("M2,3"), electrons=electrons, window_eV=(42, 88))
+    assert np.abs(left_out.coefficients - truth).max() > 3 * np.abs(soft.coefficients - truth).max()
+
+
+def test_one_low_loss_for_all_pixels_and_one_for_each_agree():
+    model = spectrum_model()
+    low = 1e5 * model.expected([[10.0, 10.0]] * 3, "low")
+    args = (low, model.low_energy_eV, model.references("M2,3"))
+    each = fit_phases(*args, low_loss=low, window_eV=(42, 88))
+    one = fit_phases(*args, low_loss=low[0], window_eV=(42, 88))
+    np.testing.assert_allclose(each.coefficients, one.coefficients, rtol=1e-8)
+    np.testing.assert_allclose(each.covariance, one.covariance, rtol=1e-6)
+    longer = fit_phases(3 * low, *args[1:], low_loss=low[0], exposure_ratio=3.0, window_eV=(42, 88))
+    np.testing.assert_allclose(longer.coefficients, one.coefficients, rtol=1e-4)
+
+
+def test_maps_of_a_nanocube_within_their_error_bars():
+    volume = core_shell_nanocube(16, 4.0)
+    maps = 4.0 * volume.sum(axis=2)  # (C, Y, X), nm
+    low, _ = dual_eels(maps, 1e3, pixel_size_nm=4.0, delocalisation=False, seed=6)
+    model = spectrum_model()
+    fit = fit_phases(low, None, model.references("M2,3"), low_loss=low, window_eV=(42, 88), nonnegative=False)
+    z = (fit.coefficients - np.moveaxis(maps, 0, -1)) / fit.standard_error
+    inside = maps.sum(axis=0) > 1
+    assert 0.85 < z[inside].std() < 1.15
+    assert np.abs(z[inside].mean(axis=0)).max() < 0.5
+    assert fit.correlation[inside][:, 0, 1].mean() < -0.8
+
+
+# --- containers
+
+
+def test_dask_and_lazy_signals_give_the_same_as_arrays(tmp_path):
+    import dask.array as da
+
+    volume = core_shell_nanocube(10, 6.0)
+    low, _ = dual_eels(6.0 * volume.sum(axis=2), 1e3, pixel_size_nm=6.0, detector=Detector(), seed=7)
+    model = spectrum_model()
+    more = dict(low_loss=low, window_eV=(42, 88))
+    plain = fit_phases(low, None, model.references("M2,3"), **more)
+    assert isinstance(plain.coefficients, np.ndarray) and plain.coefficients.shape == (10, 10, 2)
+    lazy = fit_phases(low.as_lazy(), None, model.references("M2,3"), **{**more, "low_loss": low.as_lazy()})
+    assert isinstance(lazy.coefficients, da.Array)
+    done = lazy.compute()
+    for name in ("coefficients", "covariance", "reduced_chi2", "residual_rms", "background"):
+        np.testing.assert_allclose(getattr(done, name), getattr(plain, name), rtol=1e-7, atol=1e-10)
+    np.testing.assert_array_equal(done.flags, plain.flags)
+    chunked = da.from_array(low.data, chunks=(3, 4, 300))
+    again = fit_phases(chunked, model.low_energy_eV, model.references("M2,3"), **{**more, "low_loss": low.data})
+    np.testing.assert_allclose(again.compute().coefficients, plain.coefficients, rtol=1e-7, atol=1e-10)
+    lazy.save(tmp_path / "fit.hspy")
+    back = PhaseFit.load(tmp_path / "fit.hspy")
+    np.testing.assert_allclose(back.coefficients, plain.coefficients, rtol=1e-7, atol=1e-10)
+    np.testing.assert_array_equal(back.flags, plain.flags)
+    assert back.covariance.shape == (10, 10, 2, 2)
+
+
+def test_blocks_and_leading_axes_do_not_matter():
+    y = draws([1, 0.2], 5, 300, seed=8)
+    whole = fit_phases(y, ENERGY, REFERENCES)
+    shaped = fit_phases(y.reshape(3, 10, 10, -1), ENERGY, REFERENCES)
+    alone = fit_phases(y[7], ENERGY, REFERENCES)
+    np.testing.assert_allclose(shaped.coefficients.reshape(300, 2), whole.coefficients, rtol=1e-9, atol=1e-12)
+    np.testing.assert_allclose(alone.coefficients, whole.coefficients[7], rtol=1e-9, atol=1e-12)
+    assert alone.covariance.shape == (2, 2) and alone.flags.shape == ()
+
+
+# --- flags and bad input
+
+
+def test_bad_pixels_are_flagged_and_the_others_fitted():
+    y = draws([1, 1], 10, 6, seed=9).astype(float)
+    good = fit_phases(y, ENERGY, REFERENCES)
+    y[2, 10] = np.nan
+    y[4, 3] = np.inf
+    fit = fit_phases(y, ENERGY, REFERENCES)
+    bad = (fit.flags & FitFlag.BAD_INPUT) > 0
+    assert bad.tolist() == [False, False, True, False, True, False]
+    assert np.isnan(fit.coefficients[bad]).all() and np.isnan(fit.covariance[bad]).all()
+    np.testing.assert_array_equal(fit.coefficients[~bad], good.coefficients[~bad])
+    variance = np.full(y.shape, 10.0)
+    variance[1, 0], variance[3, 0] = 0.0, -1.0
+    fit = fit_phases(y, ENERGY, REFERENCES, variance=variance)
+    assert ((fit.flags & FitFlag.BAD_INPUT) > 0).tolist() == [False, True, True, True, True, False]
+
+
+def test_flags_of_vacuum_bounds_and_misfit():
+    vacuum = fit_phases(np.zeros((3, ENERGY.size)), ENERGY, REFERENCES)
+    assert np.isfinite(vacuum.covariance).all() and (np.diagonal(vacuum.covariance, axis1=-2, axis2=-1) > 0).all()
+    assert (vacuum.flags & FitFlag.FEW_COUNTS).all()
+    np.testing.assert_allclose(vacuum.coefficients, 0, atol=1e-9)
+    bound = fit_phases(draws([1.0, 0.0], 50, 50, seed=10), ENERGY, REFERENCES)
+    at = (bound.flags & FitFlag.AT_BOUND) > 0
+    np.testing.assert_array_equal(at, (bound.coefficients == 0).any(-1))
+    assert 0.3 < at.mean() < 0.7
+    odd = expected([1, 1], 100) + 500 * gauss(65, 0.5)
+    assert fit_phases(odd, ENERGY, REFERENCES).flags & FitFlag.POOR_FIT
+
+
+Y = expected([1, 1], 10) * np.ones((4, 1))
+
+
+@pytest.mark.parametrize(
+    "change, word",
+    [
+        (dict(spectra=Y.T), "last axis"),
+        (dict(spectra=np.full_like(Y, np.nan)), "spectra"),
+        (dict(energy_eV=None), "energy_eV"),
+        (dict(energy_eV=ENERGY[::-1]), "energy_eV"),
+        (dict(window_eV=(20, 60)), "window_eV"),
+        (dict(window_eV=(50, 51)), "window_eV"),
+        (dict(references=None), "references"),
+        (dict(references=REFERENCES[:, 1:]), "references"),
+        (dict(references=REFERENCES * np.nan), "references"),
+        (dict(references=np.stack([REFERENCES[0], 2 * REFERENCES[0]])), "references.*collinear with the other"),
+        (dict(references=np.stack([REFERENCES[0], ENERGY**-3.0])), "references.*collinear with the background"),
+        (dict(references=np.stack([REFERENCES[0], 0 * ENERGY])), "references.*zero"),
+        (dict(references=np.ones((9, ENERGY.size))), "nonnegative"),
+        (dict(variance=0.0), "variance"),
+        (dict(variance=-np.ones(ENERGY.size)), "variance"),
+        (dict(variance=np.zeros_like(Y)), "variance"),
+        (dict(variance=np.ones(3)), "variance"),
+        (dict(background="spline"), "background"),
+        (dict(background=np.ones((2, 3))), "background"),
+        (dict(gain=0.0), "gain"),
+        (dict(readout_noise=-1.0), "readout_noise"),
+        (dict(electrons=0.0), "electrons"),
+        (dict(low_loss=np.ones((3, ENERGY.size)), low_loss_energy_eV=ENERGY - 50), "low_loss"),
+        (dict(low_loss=np.ones(ENERGY.size)), "low_loss_energy_eV"),
+    ],
+)
+def test_bad_arguments_are_named(change, word):
+    good = dict(spectra=Y, energy_eV=ENERGY, references=REFERENCES)
+    with pytest.raises(ValueError, match=word):
+        fit_phases(**{**good, **change})
+
+
+def test_power_laws_need_positive_energies():
+    energy = ENERGY - 60
+    with pytest.raises(ValueError, match="window_eV"):
+        fit_phases(Y, energy, REFERENCES)
+    assert background_shapes(energy, None).shape == (0, energy.size)
