@@ -1,58 +1,30 @@
-"""What a core-loss spectrum counts, as linear functionals: iron atoms, oxygen atoms, and the foot of Fe-L3."""
+"""What a core-loss spectrum counts, as linear functionals: iron, oxygen, and the foot of Fe-L3."""
 
 from __future__ import annotations
 
-from functools import cache
-
 import numpy as np
 
-BOHR_NM = 0.0529177
-RYDBERG_EV = 13.6057
-REST_EV = 510998.95
-# where each edge starts, eV, and how fast its atomic part rises (onset of the continuum, a little above)
-ONSET_EV = {("O", "K"): 532.0, ("Fe", "L2,3"): 708.0, ("Fe", "M2,3"): 53.0}
+from ..simulate.scattering import WINDOW_EV, differential_cross_section, edge_oscillator_strength
+
+IRON_L3_EV = 708.7  # between Fe2+ (707.8 eV) and Fe3+ (709.5 eV), van Aken et al., Phys. Chem. Minerals 25, 323 (1998)
 
 
-@cache
-def _henke(element):
-    import periodictable
-
-    energy_keV, _, f2 = getattr(periodictable, element).xray.sftable
-    good = np.isfinite(f2) & (f2 > 0)
-    return 1e3 * energy_keV[good], f2[good]
-
-
-def edge_cross_section(element, edge, energy_eV, *, beam_energy_keV, collection_mrad):
+def edge_cross_section(element, edge, energy_eV, **angles):
     """Differential cross-section of the continuum of one edge, per atom, in nm²/eV.
 
-    ``dσ/dE = 4π a0² R²/(E T) · df/dE · ln[1 + (β/θ_E)²]`` (Egerton 2011, eq. 4.26, small angles) with the oscillator
-    strength ``df/dE = 2 f2/(π E)`` from the tables of Henke, Gullikson and Davis (At. Data Nucl. Data Tables 54,
-    181 (1993)), less the power law of the shells below the edge. Near-edge structure is not in it: use it
-    beyond about 40 eV above an edge.
+    Henke's tables in the dipole approximation, less the shells below the edge (`softeels_utils.simulate`): near-edge
+    structure is not in it, so use it well above an edge.
 
     Parameters
     ----------
     element, edge : ("O", "K"), ("Fe", "L2,3") or ("Fe", "M2,3")
     energy_eV : (E,)
+    **angles
+        ``beam_energy_keV``, ``collection_mrad``, ``convergence_mrad``.
     """
-    if (element, edge) not in ONSET_EV:
-        raise ValueError(f"edge: got {element} {edge!r}, wants one of {sorted(ONSET_EV)}")
-    energy = np.maximum(np.asarray(energy_eV, float), 1.0)
-    onset = ONSET_EV[element, edge]
-    table, f2 = _henke(element)
-    log = np.interp(np.log(energy), np.log(table), np.log(f2))
-    total = np.exp(log)
-    if edge != "M2,3":  # below M2,3 of iron there is no shell but the valence band
-        before = (table > 0.7 * onset) & (table < 0.97 * onset)
-        slope = np.polyfit(np.log(table[before]), np.log(f2[before]), 1)
-        total = total - np.exp(np.polyval(slope, np.log(energy)))
-    t = 1e3 * beam_energy_keV
-    effective = 0.5 * REST_EV * (1 - (REST_EV / (t + REST_EV)) ** 2)  # m v²/2
-    angle = energy / (t * (t + 2 * REST_EV) / (t + REST_EV))  # E / (γ m v²)
-    strength = 2 * np.maximum(total, 0) / (np.pi * energy)
-    with np.errstate(over="ignore"):
-        sigma = 4 * np.pi * (BOHR_NM * RYDBERG_EV) ** 2 / (energy * effective) * strength
-    return np.where(energy > onset, sigma * np.log1p((1e-3 * collection_mrad / angle) ** 2), 0.0)
+    energy = np.asarray(energy_eV, float)
+    strength = edge_oscillator_strength(element, edge, np.maximum(energy, 12.0))
+    return differential_cross_section(strength, np.maximum(energy, 12.0), **angles)
 
 
 def power_law_basis(energy_eV, spectrum, window_eV, terms=2):
@@ -82,13 +54,16 @@ def _least_squares(basis, weights):
     return np.linalg.solve((b * weights) @ b.T, b * weights) / scale
 
 
-def core_functionals(energy_eV, mean_spectrum, *, l3_eV, beam_energy_keV, collection_mrad):
-    """Vectors f such that ``spectrum @ f`` is the number of atoms, by model-based quantification.
+def core_functionals(energy_eV, mean_spectrum, *, l3_eV, beam_energy_keV, collection_mrad, convergence_mrad=0.0):
+    """Vectors f such that ``spectrum @ f`` is what a core-loss spectrum counts.
 
-    Power-law background, O-K continuum and Fe-L2,3 continuum (`edge_cross_section`) are fitted together by weighted
-    least squares where no near-edge structure is: before O-K, from 45 eV above O-K to 8 eV before Fe-L3, and from
-    37 eV above Fe-L3 to Fe-L1 (Verbeeck and Van Aert, Ultramicroscopy 101, 207 (2004)). Taking the iron from the continuum
-    beyond the white lines makes it independent of the number of 3d holes, which changes with valence.
+    A power-law background and the continuum of O-K are fitted together by weighted least squares where no near-edge structure
+    is: before O-K, and from 50 eV above it to 8 eV before Fe-L3 (model-based quantification, Verbeeck and Van Aert,
+    Ultramicroscopy 101, 207 (2004)). What stands above the background is integrated.
+
+    Iron is counted, where the axis reaches 795 eV, by its continuum beyond 46 eV above L3, which does not depend on the number of
+    3d holes; else by the whole edge (706 to 746 eV), whose partial cross-section is then taken to be the same
+    for each valence, as k-factors do.
 
     Parameters
     ----------
@@ -97,45 +72,65 @@ def core_functionals(energy_eV, mean_spectrum, *, l3_eV, beam_energy_keV, collec
     mean_spectrum : (E,)
         Mean over pixels, single scattering, background kept, probability per eV and electron.
     l3_eV : float
-        Where the L3 maximum is on this energy axis; all windows move with it.
+        Where the L3 maximum is on this energy axis. Within 2.5 eV of 708.7 eV (between Fe2+ and Fe3+) the axis is taken
+        as calibrated; else all windows move.
 
     Returns
     -------
-    dict of str to (E,)
-        "Fe" and, where the axis begins before O-K, "O": atoms/nm². "feet": rows (W, E), the intensity
-        of 1 eV windows on the leading edge of L3 less the local background, per eV; "feet_eV": their centres.
+    dict
+        ``"Fe"`` (E,): atoms/nm². Where the axis begins before 515 eV, ``"O"`` (E,): intensity of O-K, 528 to 640 eV, near-edge
+        structure included, to be compared between phases; ``"O atoms"`` (E,): atoms/nm² from the continuum
+        alone. ``"feet"`` (W, E): intensity of windows of 1 eV on the leading edge of L3 less the local background;
+        ``"feet_eV"`` (W,): their centres.
+
+    Raises
+    ------
+    ValueError
+        If the axis does not hold the whole of Fe-L2,3.
     """
-    energy, off = energy_eV, l3_eV - 709.0
-    e = energy - off
-    step = energy[1] - energy[0]
-    mean = np.maximum(mean_spectrum, 1e-3 * np.abs(mean_spectrum).max())
-    has_oxygen = e[0] <= 515.0
-    first = (max(e[0], 440.0) + 2, 527.0) if has_oxygen else (max(e[0] + 2, 600.0), 698.0)
-    fitted = (e >= first[0]) & (e <= first[1])
-    fitted |= (e >= 577.0) & (e <= 701.0)
-    fitted |= (e >= 746.0) & (e <= 838.0)
-    last = e[-1]
-    if last < 765.0:
+    off = 0.0 if abs(l3_eV - IRON_L3_EV) < 2.5 else l3_eV - IRON_L3_EV
+    e = energy_eV - off
+    step = e[1] - e[0]
+    if e[0] > 690.0 or e[-1] < 750.0:
         raise ValueError(
-            f"core_loss: energies end at {energy[-1]:g} eV; wants at least {765 + off:g} eV, to see iron beyond L2"
+            f"core_loss: energies {energy_eV[0]:g} to {energy_eV[-1]:g} eV (L3 at {l3_eV:.1f}), wants "
+            f"{690 + off:.0f} to {750 + off:.0f} eV at least, for Fe-L2,3"
         )
-    sections = [("Fe", "L2,3")] + ([("O", "K")] if has_oxygen else [])
-    shapes = [
-        edge_cross_section(*s, e, beam_energy_keV=beam_energy_keV, collection_mrad=collection_mrad) for s in sections
-    ]
-    basis = np.concatenate([power_law_basis(e, mean, first), shapes])
-    rows = np.zeros((len(basis), energy.size))
-    rows[:, fitted] = _least_squares(basis[:, fitted], 1 / mean[fitted])
-    out = {name: row for (name, _), row in zip(sections, rows[2:], strict=True)}
-    # foot of L3: windows of 1 eV from 5 to 1.5 eV below its maximum
-    local = (e >= 690.0) & (e <= 709.0 - 5.5)
+    mean = np.maximum(mean_spectrum, 1e-3 * np.abs(mean_spectrum).max())
+    angles = {"beam_energy_keV": beam_energy_keV, "collection_mrad": collection_mrad}
+    angles |= {"convergence_mrad": convergence_mrad, "bethe_ridge": True}
+    iron = edge_cross_section("Fe", "L2,3", e, **angles)
+    oxygen = edge_cross_section("O", "K", e, **angles)
+    has_oxygen, has_tail = e[0] <= 515.0, e[-1] >= 795.0
+    first = (e[0] + 1, 527.0) if has_oxygen else (max(e[0] + 1, 600.0), 701.0)
+    basis = power_law_basis(e, mean, first)
+    fitted = ((e >= first[0]) & (e <= first[1])) | ((e >= max(e[0], 582.0)) & (e <= 701.0))
+    if has_oxygen:
+        basis = np.concatenate([basis, [oxygen]])
+    if has_tail:
+        basis = np.concatenate([basis, [iron]])
+        fitted |= (e >= 755.0) & (e <= 838.0)
+    amplitudes = np.zeros((len(basis), e.size))
+    amplitudes[:, fitted] = _least_squares(basis[:, fitted], 1 / mean[fitted])
+    out = {}
+
+    def integral(low, high, ground):
+        """Intensity in a window above the sum of some of the basis."""
+        inside = ((e >= low) & (e <= high)).astype(float)
+        return step * (inside - (basis[ground] @ inside) @ amplitudes[ground])
+
+    if has_oxygen:
+        out["O"] = integral(528.0, 640.0, [0, 1])
+        out["O atoms"] = amplitudes[2]
+    whole = [0, 1, 2] if has_oxygen else [0, 1]
+    edge = (e >= WINDOW_EV["L2,3"][0]) & (e <= WINDOW_EV["L2,3"][1])
+    out["Fe"] = amplitudes[-1] if has_tail else integral(*WINDOW_EV["L2,3"], whole) / (step * iron[edge].sum())
+    # foot of L3, above a background from just before it
+    local = (e >= 690.0) & (e <= 703.5)
     ground = power_law_basis(e, mean, (690.0, 703.5))
-    fit = np.zeros((2, energy.size))
+    fit = np.zeros((2, e.size))
     fit[:, local] = _least_squares(ground[:, local], 1 / mean[local])
-    centres = np.arange(709.0 - 4.5, 709.0 - 1.4, 0.25)
-    feet = []
-    for centre in centres:
-        inside = (np.abs(e - centre) < 0.5 + 1e-9).astype(float)
-        feet.append(step * (inside - (ground @ inside) @ fit))
-    out["feet"], out["feet_eV"] = np.array(feet), centres + off
+    centres = np.arange(704.5, 707.6, 0.25)
+    inside = (np.abs(e - centres[:, None]) < 0.5 + 1e-9).astype(float)
+    out["feet"], out["feet_eV"] = step * (inside - (inside @ ground.T) @ fit), centres + off
     return out

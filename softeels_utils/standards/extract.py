@@ -9,13 +9,14 @@ from pathlib import Path
 import numpy as np
 from scipy import ndimage
 
+from ..simulate import scattering
 from ..spectra import align_zero_loss, energy_axis, find_spikes, fourier_log, fourier_ratio, remove_spikes, zero_loss
 from .coreloss import core_functionals, edge_cross_section, power_law_basis
 from .unmixing import CONSTRAINTS, Rotation, Trust, find_plane, purest_values, respond, settle_rotation
 
 PHASES = ("FeO", "Fe3O4")
-#: Iron atoms per nm³: 4 in a cell of 0.4326 nm (wüstite), 24 in a cell of 0.8396 nm (magnetite).
-IRON_PER_NM3 = {"FeO": 4 / 0.4326**3, "Fe3O4": 24 / 0.8396**3}
+#: Iron atoms per nm³, from the lattice constants.
+IRON_PER_NM3 = {name: scattering.MATERIALS[name].atoms_per_nm3["Fe"] for name in PHASES}
 
 
 @dataclass(frozen=True)
@@ -111,13 +112,14 @@ def extract_standards(
     core_energy_eV=None,
     beam_energy_keV=None,
     collection_mrad=None,
+    convergence_mrad=None,
     core_exposure=1.0,
     window_eV=(36.0, 110.0),
-    onset_eV=51.0,
+    onset_eV=48.0,
     mask=None,
     constraints=tuple(CONSTRAINTS),
     trust=None,
-    match_delocalisation=True,
+    delocalisation_nm=None,
     spikes=True,
     gain=1.0,
     bootstrap=60,
@@ -138,7 +140,7 @@ def extract_standards(
     low_loss, core_loss : (..., E), (..., E2) HyperSpy signals or arrays
         Counts, from the same pixels. The low loss has the zero loss and M2,3, the core loss Fe-L2,3 and (better) O-K.
     energy_eV, core_energy_eV : for plain arrays
-    beam_energy_keV, collection_mrad : float, optional
+    beam_energy_keV, collection_mrad, convergence_mrad : float, optional
         By default from the metadata of ``core_loss``.
     core_exposure : float
         Electrons of the core loss over those of the low loss.
@@ -150,9 +152,9 @@ def extract_standards(
         Pixels of the specimen; by default found from the low loss.
     constraints : names of `CONSTRAINTS`
     trust : Trust, optional
-    match_delocalisation : bool
-        Blur the core loss to the resolution of the M2,3 map: an inelastic event of 54 eV is less localised than one of
-        708 eV. The width is measured on the maps themselves.
+    delocalisation_nm : float, optional
+        Diameter (FWHM) by which the core loss is blurred to the resolution of the M2,3 maps: an inelastic event of 54 eV
+        is less localised than one of 700 eV. By default Egerton's d50 at both energies; 0 for no blur.
     gain : float
         Counts per electron.
     bootstrap : int
@@ -175,7 +177,7 @@ def extract_standards(
         raise ValueError(f"constraints: got {tuple(constraints)}, wants some of {tuple(CONSTRAINTS)}")
     if bootstrap < 20:
         raise ValueError(f"bootstrap: got {bootstrap}, wants at least 20")
-    beam, collection = _microscope(core_loss, beam_energy_keV, collection_mrad)
+    angles = _microscope(core_loss, beam_energy_keV, collection_mrad, convergence_mrad)
     low, core, energy, core_energy, electrons, spread = prepare_dual_eels(
         low_loss,
         core_loss,
@@ -202,7 +204,7 @@ def extract_standards(
 
     # the plane of M2,3
     inside = (energy >= window_eV[0]) & (energy <= window_eV[1])
-    e, p = energy[inside], low[mask]
+    p = low[mask]
     mean = p.mean(0)
     background = power_law_basis(energy, mean, (window_eV[0], onset_eV), terms=3)
     plane = find_plane(p[:, inside], spread[mask], background[:, inside])
@@ -214,13 +216,12 @@ def extract_standards(
     weights = 1 / plane.variance
 
     # core loss along the axes of the plane
-    blur = 0.0
-    if match_delocalisation and len(shape) >= 2:
-        blur = _delocalisation(core, plane, mask)
-        core = ndimage.gaussian_filter1d(ndimage.gaussian_filter1d(core, blur, axis=-2), blur, axis=-3)
+    blur = _blur_pixels(core_loss, delocalisation_nm, angles)
+    if blur and len(shape) >= 2:
+        core = ndimage.gaussian_filter(core, (*[0.0] * (core.ndim - 3), blur, blur, 0.0))
     c = core[mask]
     l3 = _l3_energy(core_energy, c.mean(0))
-    functional = core_functionals(core_energy, c.mean(0), l3_eV=l3, beam_energy_keV=beam, collection_mrad=collection)
+    functional = core_functionals(core_energy, c.mean(0), l3_eV=l3, **angles)
     draws = [np.arange(len(c))] + [rng.integers(len(c), size=len(c)) for _ in range(bootstrap)]
     a = plane.coordinates
     axes_core = np.array([respond(a[i], plane.variance[i], weights[i], c[i]) for i in draws])
@@ -253,7 +254,7 @@ def extract_standards(
     ends = np.array(ends)
     lines = {"foot": feet[_tightest(feet, ends)]}
     if "O" in functional:
-        lines["O"] = line(functional["O"])
+        lines["O"], lines["O atoms"] = line(functional["O"]), line(functional["O atoms"])
     rotation = settle_rotation(lines, ends, trust=trust, constraints=constraints)
 
     # references and abundances
@@ -262,7 +263,7 @@ def extract_standards(
     def mixing(b, x0, x1):
         return density[:, None] * (origin[b] + np.array([x1, x0])[:, None] * along[b])
 
-    anchor = edge_cross_section("Fe", "M2,3", energy, beam_energy_keV=beam, collection_mrad=collection)
+    anchor = edge_cross_section("Fe", "M2,3", energy, **angles)
     strip = _background_remover(energy, mean, background, onset_eV, window_eV, anchor)
     mix = mixing(0, rotation.x0, rotation.x1)
     references = strip(mix @ axes_low[0], density)
@@ -288,8 +289,7 @@ def extract_standards(
         "foot_eV": float(functional["feet_eV"][_tightest(feet, ends)]),
         "electrons_per_pixel": float(electrons),
         "constraints": {name: _alone(rotation, name) for name in rotation.parts},
-        "beam_energy_keV": beam,
-        "collection_mrad": collection,
+        **angles,
         "onset_eV": onset_eV,
         "window_eV": list(window_eV),
         "mask": mask,
@@ -307,22 +307,24 @@ def extract_standards(
     )
 
 
-def _microscope(signal, beam, collection):
+def _microscope(signal, beam, collection, convergence):
     metadata = getattr(signal, "metadata", None)
 
-    def known(value, name, key):
+    def known(name, value, key, default=None):
         if value is None and metadata is not None:
-            value = metadata.get_item(key, default=None)
+            value = metadata.get_item("Acquisition_instrument.TEM." + key, default=None)
+        value = default if value is None else value
         if value is None:
             raise ValueError(f"{name}: got None, and core_loss has no metadata {key}")
-        if not (np.isfinite(value) and value > 0):
+        if not (np.isfinite(value) and value >= (default or 1e-9)):
             raise ValueError(f"{name}: got {value}, wants a positive number")
         return float(value)
 
-    tem = "Acquisition_instrument.TEM."
-    return known(beam, "beam_energy_keV", tem + "beam_energy"), known(
-        collection, "collection_mrad", tem + "Detector.EELS.collection_angle"
-    )
+    return {
+        "beam_energy_keV": known("beam_energy_keV", beam, "beam_energy"),
+        "collection_mrad": known("collection_mrad", collection, "Detector.EELS.collection_angle"),
+        "convergence_mrad": known("convergence_mrad", convergence, "convergence_angle", 0.0),
+    }
 
 
 def prepare_dual_eels(
@@ -374,11 +376,25 @@ def prepare_dual_eels(
     step, core_step = energy[1] - energy[0], core_energy[1] - core_energy[0]
     single = fourier_log(low, energy) / (direct * step)
     same_low, same_energy = _resample(low, energy, core_step)
-    core = fourier_ratio(core, same_low, core_energy, same_energy) / (direct * core_exposure * core_step)
+    pad = round(80.0 / core_step)  # what lies before the axis scatters into it
+    longer = np.concatenate([_before(core, core_energy, pad), core], axis=-1)
+    longer_energy = core_energy[0] + core_step * np.arange(-pad, core_energy.size)
+    core = fourier_ratio(longer, same_low, longer_energy, same_energy)[..., pad:] / (direct * core_exposure * core_step)
     inside = (energy >= window_eV[0]) & (energy <= window_eV[1])
     counts = ndimage.uniform_filter1d(low[..., inside], 9, axis=-1)
     variance = gain * np.maximum(counts, 1.0) / (direct * step) ** 2
     return single, core, energy, core_energy, float(low.sum(-1).mean() / gain), variance
+
+
+def _before(core, energy, pad):
+    """Continue spectra by ``pad`` channels to lower energies, with the power law of their first 15 eV."""
+    step = energy[1] - energy[0]
+    n = max(8, round(15.0 / step))
+    first = core[..., :n]
+    mean = first.reshape(-1, n).mean(0)
+    slope = np.polyfit(np.log(energy[:n]), np.log(np.maximum(mean, 1e-12)), 1)[0]
+    level = first.sum(-1, keepdims=True) / (energy[:n] ** slope).sum()
+    return level * (energy[0] + step * np.arange(-pad, 0)) ** slope
 
 
 def _resample(y, energy, step):
@@ -408,19 +424,16 @@ def _particle(low, energy):
     return level > 0.08, ~near
 
 
-def _delocalisation(core, plane, mask):
-    """Gaussian width (pixels) by which the core-loss map is sharper than the M2,3 map."""
-    sharp = np.maximum(core.sum(-1), 0)
-    wide = np.zeros(mask.shape)
-    wide[mask] = np.abs(plane.coordinates[:, 0])
-    widths = np.arange(0.0, 2.01, 0.05)
-
-    def misfit(width):
-        y = ndimage.gaussian_filter1d(ndimage.gaussian_filter1d(sharp, width, axis=-1), width, axis=-2)[mask]
-        x = wide[mask]
-        return 1 - (x @ y) ** 2 / ((x @ x) * (y @ y))
-
-    return float(widths[np.argmin([misfit(w) for w in widths])])
+def _blur_pixels(signal, diameter, angles):
+    """Standard deviation, in pixels, of the blur that the core loss needs to look like the M2,3 maps."""
+    if diameter is None:
+        kept = {name: angles[name] for name in ("beam_energy_keV", "collection_mrad")}
+        diameter = np.sqrt(np.diff([scattering.delocalisation_nm(e, **kept) ** 2 for e in (700.0, 55.0)])[0])
+    axes = signal.axes_manager.navigation_axes if hasattr(signal, "axes_manager") else ()
+    units = {"nm": 1.0, "µm": 1e3, "um": 1e3, "Å": 0.1, "A": 0.1}
+    if len(axes) < 2 or str(axes[0].units) not in units:
+        return 0.0
+    return float(diameter / np.sqrt(8 * np.log(2)) / (axes[0].scale * units[str(axes[0].units)]))
 
 
 def _l3_energy(energy, mean):
@@ -433,14 +446,12 @@ def _l3_energy(energy, mean):
 
 
 def _tightest(feet, ends):
-    """The foot window that bounds Fe3+ best: where it vanishes nearest to the pixels, among those that are significant."""
-    values = feet[:, :, 0] + feet[:, :, 1] * ends[:, 1]  # (W, B) at the FeO end
-    significant = values[:, 0] > 8 * values.std(1)
-    zero = -feet[:, :, 0] / np.where(feet[:, :, 1] > 0, feet[:, :, 1], np.nan)
-    zero = np.where(significant & np.isfinite(zero[:, 0]), zero[:, 0], -np.inf)
-    if not np.isfinite(zero).any():
-        return int(np.argmax(values[:, 0] / values.std(1)))
-    return int(np.argmax(zero))
+    """The window in which Fe3+ is least: the foot vanishes nearest to the pixels there, beyond its statistical error."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        zero = np.where(feet[:, :, 1] > 0, -feet[:, :, 0] / feet[:, :, 1], -np.inf)  # (W, B)
+    scatter = 1.4826 * np.median(np.abs(zero - np.median(zero, axis=1, keepdims=True)), axis=1)
+    bound = np.where(np.isfinite(scatter), zero[:, 0] - 2 * scatter, -np.inf)
+    return int(np.argmax(bound)) if np.isfinite(bound).any() else len(feet) - 1
 
 
 def _coordinates(low, p, plane, inside, background):

@@ -38,12 +38,12 @@ class Trust:
     purest_weight : probability that a phase is seen that pure at all
     """
 
-    oxygen: float = 0.02
-    cross_section: float = 0.05
-    foot_leak: float = 0.04
-    foot: float = 0.03
-    purest: float = 0.03
-    purest_weight: float = 0.9
+    oxygen: float = 0.015
+    cross_section: float = 0.10
+    foot_leak: float = 0.05
+    foot: float = 0.04
+    purest: float = 0.04
+    purest_weight: float = 0.98
 
 
 @dataclass(frozen=True)
@@ -99,7 +99,7 @@ def respond(coordinates, variance, weights, spectra, noisy=False):
     return np.linalg.solve(normal, weighted.T @ spectra)
 
 
-def purest_values(x, sigma, points=160, iterations=300, tail=0.01):
+def purest_values(x, sigma, points=160, iterations=300, tail=0.03):
     """Ends of a distribution freed of noise: the non-parametric maximum-likelihood mixing distribution.
 
     Parameters
@@ -164,8 +164,8 @@ def settle_rotation(lines, ends, *, trust, constraints, points=121):
     Parameters
     ----------
     lines : dict of str to (B, 2)
-        For each bootstrap sample (row 0: all pixels as they are) the counts per iron atom, ``value = a + b x``: "O" (if measured)
-        and "foot".
+        For each bootstrap sample (row 0: all pixels as they are) the counts per iron atom, ``value = a + b x``: "O",
+        "O atoms" (if measured) and "foot".
     ends : (B, 2)
         Values of x between which the pixels lie (`purest_values`); x grows towards FeO.
     trust : Trust
@@ -177,8 +177,19 @@ def settle_rotation(lines, ends, *, trust, constraints, points=121):
     """
     low, high = ends[0]
     spread = high - low
-    x0 = np.linspace(low - 1.0 * spread, low + 0.15 * spread, points)
-    x1 = np.linspace(high - 0.15 * spread, high + 2.0 * spread, points)
+    reach = (low - 1.0 * spread, low + 0.15 * spread), (high - 0.15 * spread, high + 2.0 * spread)
+    for _ in range(2):  # the second time around what the first has found
+        rotation = _on_grid(lines, ends, trust, constraints, *(np.linspace(*r, points) for r in reach))
+        sigma = np.sqrt(np.diag(rotation.covariance))
+        reach = [
+            (max(r[0], x - 6 * s), min(r[1], x + 6 * s))
+            for r, x, s in zip(reach, (rotation.x0, rotation.x1), sigma, strict=True)
+        ]
+    return rotation
+
+
+def _on_grid(lines, ends, trust, constraints, x0, x1):
+    low, high = ends[0]
     a, b = np.meshgrid(x0, x1, indexing="ij")
     parts = {}
 
@@ -191,21 +202,24 @@ def settle_rotation(lines, ends, *, trust, constraints, points=121):
         sigma = np.hypot(scatter, systematic)
         return -0.5 * ((values[0] - expected) / sigma) ** 2 - np.log(sigma)
 
-    with np.errstate(divide="ignore", invalid="ignore"):
-        if "O" in lines:
-            ratio0, ratio1 = at("O", a), at("O", b)
-            good = (ratio0[0] > 0) & (ratio1[0] > 0)
-            if "oxygen" in constraints:
-                value = np.log(np.maximum(ratio0, 1e-6) / np.maximum(ratio1, 1e-6))
-                parts["oxygen"] = np.where(good, gaussian(value, np.log(4 / 3), trust.oxygen), -np.inf)
-            if "cross_section" in constraints:
-                value = 0.5 * np.log(np.maximum(ratio0, 1e-6) * np.maximum(ratio1, 1e-6) * 3 / 4)
-                parts["cross_section"] = np.where(good, gaussian(value, 0.0, trust.cross_section), -np.inf)
-        if "foot" in constraints:
-            # per atom: Fe2+ 1, Fe3+ r. Fe3O4 over FeO: (1 + 2 r)/3
-            value = at("foot", a) / at("foot", b)
-            expected = (1 + 2 * trust.foot_leak) / 3
-            parts["foot"] = np.where(at("foot", b)[0] > 0, gaussian(value, expected, 2 * trust.foot / 3), -np.inf)
+    def log_ratio(name, power):
+        """log of value(x0) times value(x1)**power, and where both are positive."""
+        first, second = at(name, a), at(name, b)
+        good = (first[0] > 0) & (second[0] > 0)
+        least = 1e-3 * np.abs(lines[name][0, 0])
+        return np.log(np.maximum(first, least)) + power * np.log(np.maximum(second, least)), good
+
+    if "oxygen" in constraints and "O" in lines:
+        value, good = log_ratio("O", -1)
+        parts["oxygen"] = np.where(good, gaussian(value, np.log(4 / 3), trust.oxygen), -np.inf)
+    if "cross_section" in constraints and "O atoms" in lines:
+        value, good = log_ratio("O atoms", 1)
+        parts["cross_section"] = np.where(good, gaussian(value / 2, np.log(4 / 3) / 2, trust.cross_section), -np.inf)
+    if "foot" in constraints:
+        # per atom: Fe2+ 1, Fe3+ r. Fe3O4 over FeO: (1 + 2 r)/3
+        value = at("foot", a) / at("foot", b)
+        expected = (1 + 2 * trust.foot_leak) / 3
+        parts["foot"] = np.where(at("foot", b)[0] > 0, gaussian(value, expected, 2 * trust.foot / 3), -np.inf)
     width = b - a
     error = 1.4826 * np.median(np.abs(ends - np.median(ends, axis=0)), axis=0)
     if "pixels" in constraints:
