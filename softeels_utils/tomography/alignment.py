@@ -1,0 +1,272 @@
+"""Alignment of a tilt series: one shift a tilt for all channels, and the place of the tilt axis."""
+
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+import torch
+
+from .classical import SIRT
+from .constraint import Constraint
+from .data_term import DataTerm, estimate_covariance
+from .projector import ParallelBeam, _finite
+
+__all__ = ["Alignment", "align", "alignment_error", "refine_alignment", "shift_projections"]
+
+LARGEST = 96  # images are binned to at most so many pixels a side while shifts are sought
+
+
+@dataclass(frozen=True)
+class Alignment:
+    """Where each projection lies.
+
+    Attributes
+    ----------
+    shifts_px : array (T, 2)
+        ``(dy, dx)`` by which each projection is off: hand it to `reconstruct` or `ParallelBeam`, which need not
+        interpolate, or put the data right by ``shift_projections(projections, -shifts_px)``.
+    tilt_axis_px : float
+        Place of the tilt axis from the middle of the detector along X: the part of dx that is the same at all tilts
+        and that no translation of the specimen explains (contained in ``shifts_px``).
+    last_px : float
+        RMS of the last correction of the refinement (NaN without): how far it is from a fixed point, not from the
+        truth.
+    """
+
+    shifts_px: np.ndarray
+    tilt_axis_px: float
+    last_px: float
+
+
+def align(projections, tilt_angles_deg, *, weights=None, mask=None, isolated=None, refine=True, rounds=12):
+    r"""Align a tilt series: cross-correlation, centre of mass, projection matching.
+
+    All steps see one image a tilt, the weighted sum of the channels, so that the channels move together.
+
+    1. Neighbours are cross-correlated, from the smallest tilt outwards, X stretched by the ratio of their cosines
+       (`skimage.registration.phase_cross_correlation`; R. Guckenberger, Ultramicroscopy 9, 167 (1982)).
+    2. If the specimen is isolated: its mass projected onto the tilt axis Y is the same at every tilt, and across it
+    the
+       centre of mass follows :math:`x_0 + a\cos\theta + b\sin\theta`, where :math:`x_0` is the tilt axis
+       (T. Sanders et al., Adv. Struct. Chem. Imaging 1, 7 (2015)).
+    3. ``refine``: projection matching, see `refine_alignment`.
+
+    Parameters
+    ----------
+    projections : array (T, Y, X) or (C, T, Y, X)
+        A HAADF series, or maps.
+    tilt_angles_deg : array (T,)
+    weights : array (C,), optional
+        Of the channels in the sum; by default the mean of each over its noise variance.
+    mask : bool array, optional
+        True where measured, of the shape of the projections.
+    isolated : bool, optional
+        Whether all of the specimen is in view at all tilts; by default judged by the images' borders.
+    rounds : int
+        Of the refinement.
+
+    Returns
+    -------
+    Alignment
+    """
+    images, tilts = _images(projections, tilt_angles_deg, weights, mask)
+    binned, factor = _binned(images)
+    isolated = _isolated(binned) if isolated is None else isolated
+    shifts = _chain(binned, tilts)
+    if isolated:
+        shifts = _centre_of_mass(binned, tilts, shifts)
+    last = float("nan")
+    if refine:
+        shifts, last = _match(binned, tilts, shifts, rounds)
+    angle = np.deg2rad(tilts)
+    basis = np.stack([np.ones_like(angle), np.cos(angle), np.sin(angle)], axis=1)
+    axis = _coefficients(basis, shifts[:, 1])[0]
+    return Alignment(shifts * factor, float(axis * factor), float(last * factor))
+
+
+def refine_alignment(projections, tilt_angles_deg, *, shifts_px=None, weights=None, mask=None, rounds=12, device=None):
+    """Refine shifts by projection matching.
+
+    Each tilt is compared with the projection, at that tilt, of a SIRT reconstruction from *other* tilts (all others,
+    or seven in eight of a long series; its own would confirm where it is), by cross-correlation to a twentieth of a
+    pixel, for a number of rounds. The translation of the specimen as a whole, which no alignment can know, stays
+    that of the shifts given. Projection matching: D. Y. Parkinson et al., J. Phys. Conf. Ser. 849 (2017) 012045; D.
+    Gürsoy et al., Sci. Rep. 7, 11818 (2017).
+
+    Returns
+    -------
+    array (T, 2)
+        ``(dy, dx)``.
+    """
+    images, tilts = _images(projections, tilt_angles_deg, weights, mask)
+    start = np.zeros((tilts.size, 2)) if shifts_px is None else _finite(shifts_px, "shifts_px")
+    if start.ndim == 1:
+        start = np.stack([np.zeros(tilts.size), start], axis=1)
+    binned, factor = _binned(images)
+    shifts, _ = _match(binned, tilts, start / factor, rounds, device)
+    return shifts * factor
+
+
+def shift_projections(projections, shifts_px):
+    """Move each projection by ``(dy, dx)`` pixels with cubic splines, 0 from outside.
+
+    Parameters
+    ----------
+    projections : array (..., T, Y, X)
+    shifts_px : array (T, 2)
+    """
+    from scipy.ndimage import shift
+
+    stack, shifts = np.asarray(projections, np.float32), _finite(shifts_px, "shifts_px")
+    if stack.ndim < 3 or shifts.shape != (stack.shape[-3], 2):
+        raise ValueError(f"shifts_px: got shape {shifts.shape} for projections {stack.shape}, wants (T, 2)")
+    result = np.empty_like(stack)
+    for index in np.ndindex(stack.shape[:-2]):
+        result[index] = shift(stack[index], shifts[index[-1]], order=3, mode="constant")
+    return result
+
+
+def alignment_error(found_px, true_px, tilt_angles_deg):
+    r"""RMS difference of two sets of shifts (T, 2), per axis, without what no alignment can know.
+
+    A translation of the specimen moves projections by :math:`(y,\; a\cos\theta + b\sin\theta)`; the
+    best-fitting one is taken off first.
+    """
+    angle = np.deg2rad(np.asarray(tilt_angles_deg, float))
+    difference = np.asarray(found_px, float) - np.asarray(true_px, float)
+    return float(np.sqrt(np.mean(_without_translation(difference, angle) ** 2)))
+
+
+def _without_translation(shifts, angle):
+    basis = np.stack([np.cos(angle), np.sin(angle)], axis=1)
+    x = shifts[:, 1] - basis @ _coefficients(basis, shifts[:, 1])
+    return np.stack([shifts[:, 0] - shifts[:, 0].mean(), x], axis=1)
+
+
+def _coefficients(basis, values):
+    return np.linalg.lstsq(basis, values, rcond=None)[0]
+
+
+def _images(projections, tilt_angles_deg, weights, mask):
+    """One image a tilt, (T, Y, X), of order one and free of a constant background."""
+    from scipy.ndimage import gaussian_filter
+
+    stack = np.asarray(projections, float)
+    stack = stack[None] if stack.ndim == 3 else stack
+    tilts = _finite(tilt_angles_deg, "tilt_angles_deg")
+    if stack.ndim != 4 or tilts.shape != stack.shape[1:2]:
+        raise ValueError(
+            f"projections: got shape {np.shape(projections)}, wants (T, Y, X) or (C, T, Y, X) with T = {tilts.size}"
+        )
+    used = np.ones(stack.shape, bool) if mask is None else np.broadcast_to(np.asarray(mask, bool), stack.shape)
+    if not np.isfinite(stack[used]).all():
+        raise ValueError("projections: got NaN or inf where the mask says measured, wants finite values there")
+    stack = np.where(used, stack, 0.0)
+    if weights is None:
+        noise = estimate_covariance(stack, used).diagonal()
+        weights = np.maximum(stack.mean(axis=(1, 2, 3)), 0) / noise
+    weights = np.asarray(weights, float)
+    if weights.shape != stack.shape[:1] or not weights.sum() > 0:
+        raise ValueError(f"weights: got {weights}, wants {len(stack)} numbers with a positive sum")
+    images = np.tensordot(weights, stack, axes=1)
+    background = np.quantile(_borders(gaussian_filter(images, (0, 2, 2))), 0.1)
+    images = images - background
+    return images / max(np.quantile(images, 0.99), 1e-30), tilts
+
+
+def _borders(images):
+    return np.concatenate([images[:, 0], images[:, -1], images[..., 0], images[..., -1]], axis=1)
+
+
+def _isolated(images):
+    """Whether the borders are dark: below a tenth of the bright parts (which are 1) at all tilts."""
+    return bool(np.abs(_borders(images).mean(axis=1)).max() < 0.1)
+
+
+def _binned(images):
+    factor = int(np.ceil(max(images.shape[1:]) / LARGEST))
+    rows, columns = (n // factor * factor for n in images.shape[1:])
+    cut = tuple((n - m) // 2 for n, m in zip(images.shape[1:], (rows, columns), strict=True))
+    part = images[:, cut[0] : cut[0] + rows, cut[1] : cut[1] + columns]
+    return part.reshape(len(part), rows // factor, factor, columns // factor, factor).mean(axis=(2, 4)), factor
+
+
+def _register(reference, image):
+    """(dy, dx) by which the image is displaced from the reference."""
+    from skimage.registration import phase_cross_correlation
+
+    taper = np.outer(np.hanning(len(image) + 2)[1:-1], np.hanning(image.shape[1] + 2)[1:-1]) ** 0.25
+    pair = [(a - np.average(a, weights=taper)) * taper for a in (reference, image)]
+    return -phase_cross_correlation(*pair, upsample_factor=20, normalization=None)[0]
+
+
+def _chain(images, tilts):
+    """Shifts from one tilt to the next, summed from the smallest tilt outwards."""
+    from scipy.ndimage import affine_transform
+
+    order = np.argsort(tilts)
+    middle = int(np.argmin(np.abs(tilts[order])))
+    shifts = np.zeros((tilts.size, 2))
+    cosine = np.maximum(np.cos(np.deg2rad(tilts)), 0.1)
+    centre = (images.shape[2] - 1) / 2
+    for path in (order[middle:], order[: middle + 1][::-1]):
+        for before, after in pairwise(path):
+            ratio = cosine[before] / cosine[after]  # one output pixel spans so many of the image before
+            # Move the one before to the middle, then squeeze it as it would look at the next tilt.
+            offset = (shifts[before, 0], centre * (1 - ratio) + shifts[before, 1])
+            reference = affine_transform(images[before], (1.0, ratio), offset, order=1) * ratio
+            shifts[after] = _register(reference, images[after])
+    return shifts
+
+
+def _centre_of_mass(images, tilts, shifts):
+    """dy from the mass projected onto Y, dx from the centre of mass across it, of an isolated specimen."""
+    shifts = shifts.copy()
+    y, x = (np.arange(n) - (n - 1) / 2 for n in images.shape[1:])
+    profiles = images.sum(axis=2)
+    profiles = profiles / profiles.sum(axis=1, keepdims=True)
+    for _ in range(3):
+        moved = np.stack([np.interp(y + dy, y, p) for dy, p in zip(shifts[:, 0], profiles, strict=True)])
+        for t in range(len(shifts)):
+            mean = np.delete(moved, t, axis=0).mean(axis=0)
+            shifts[t, 0] += _register(np.tile(mean[:, None], (1, 3)), np.tile(moved[t][:, None], (1, 3)))[0]
+    # Only around the specimen: far pixels add noise with a long lever.
+    rough = (images.mean(axis=0) > 0.05).any(axis=0)
+    inside = np.abs(x - x[rough].mean()) <= np.ptp(x[rough]) / 2 + 3 if rough.any() else np.ones_like(x, bool)
+    columns = images.sum(axis=1) * inside
+    centre = (columns * x).sum(axis=1) / columns.sum(axis=1)
+    angle = np.deg2rad(tilts)
+    basis = np.stack([np.cos(angle), np.sin(angle)], axis=1)
+    # The specimen's place (a, b) is free: the one that shifts least. What is left is the shifts, the axis among them.
+    shifts[:, 1] = centre - basis @ _coefficients(basis, centre)
+    return shifts
+
+
+def _match(images, tilts, shifts, rounds, device=None):
+    """Projection matching against reconstructions from other tilts."""
+    angle = np.deg2rad(tilts)
+    stack = np.ascontiguousarray(images, np.float32)[None]
+    mask, last = np.ones(stack.shape, bool), np.nan
+    shifts = np.array(shifts, float)
+    if tilts.size < 3:
+        return shifts, last
+    rank = np.argsort(np.argsort(tilts))
+    folds = [rank % min(tilts.size, 8) == k for k in range(min(tilts.size, 8))]
+    for _ in range(rounds):
+        A = ParallelBeam(images.shape[2], tilts, device=device, shifts_px=shifts)
+        step = np.zeros_like(shifts)
+        for left_out in folds:
+            with torch.no_grad():
+                data = DataTerm(A.subset(~left_out), stack[:, ~left_out], np.eye(1), mask[:, ~left_out])
+                solver = SIRT(data, Constraint(0.0, None))
+                for _ in range(15):
+                    solver.step()
+                models = A.subset(left_out)(solver.volume)[0].cpu().numpy()
+            for t, model in zip(np.flatnonzero(left_out), models, strict=True):
+                step[t] = _register(model, images[t])
+        step = _without_translation(step, angle)
+        shifts = shifts + step
+        last = float(np.sqrt(np.mean(step**2)))
+        if last < 0.03:
+            break
+    return shifts, last
