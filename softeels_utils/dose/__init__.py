@@ -11,6 +11,7 @@ Three ways to say that one edge needs fewer electrons than another, which give t
 from .bounds import (
     FIT_WINDOW_EV,
     LinearModel,
+    error_ellipse,
     linear_model,
     measured_spectrum,
     microscope_of,
@@ -32,6 +33,7 @@ __all__ = [
     "calculator",
     "compare_edges",
     "dose_efficiency",
+    "error_ellipse",
     "hydrogenic_cross_section",
     "iron_weights",
     "linear_model",

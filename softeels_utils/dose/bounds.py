@@ -8,6 +8,7 @@ import numpy as np
 
 from ..fitting import background_shapes
 from ..simulate import Microscope, SpectrumModel
+from ..spectra import zero_loss_position
 from .cross_sections import _window
 
 #: Windows fitted, background before the edge included.
@@ -211,7 +212,7 @@ def measured_spectrum(signal, model: SpectrumModel, edge: str, *, electrons: flo
     Parameters
     ----------
     signal
-        HyperSpy EELS signal in counts; spectrum images are averaged.
+        HyperSpy EELS signal in counts; spectrum images are averaged, a zero-loss peak is put at 0 eV.
     electrons
         Incident electrons of the (mean) spectrum. None: all counts of a low-loss spectrum that holds the zero-loss
         peak; a core-loss spectrum without the number of electrons is scaled to the model's counts before the edge.
@@ -224,6 +225,8 @@ def measured_spectrum(signal, model: SpectrumModel, edge: str, *, electrons: flo
     energy = np.asarray(signal.axes_manager.signal_axes[0].axis, dtype=float)
     data = np.asarray(signal.data, dtype=float).reshape(-1, energy.size)
     mean = np.nanmean(data, axis=0)
+    if energy[0] < 0 < energy[-1]:
+        energy = energy - float(zero_loss_position(mean, energy))
     lo, hi = FIT_WINDOW_EV[edge]
     if energy[0] > lo or energy[-1] < hi:
         raise ValueError(f"signal must cover {lo} to {hi} eV for {edge}, got {energy[0]:.1f} to {energy[-1]:.1f} eV")
@@ -253,3 +256,12 @@ def microscope_of(signal, default: Microscope | None = None) -> Microscope:
         if value:
             found[name] = float(value)
     return replace(default, **found)
+
+
+def error_ellipse(covariance, *, sigmas: float = 1.0, points: int = 200) -> np.ndarray:
+    """Outline of the error ellipse of two quantities, ``(2, points)``, around the origin."""
+    covariance = np.asarray(covariance, dtype=float)
+    if covariance.shape != (2, 2):
+        raise ValueError(f"covariance must be (2, 2), got shape {covariance.shape}")
+    angle = np.linspace(0, 2 * np.pi, points)
+    return sigmas * np.linalg.cholesky(covariance) @ np.stack([np.cos(angle), np.sin(angle)])

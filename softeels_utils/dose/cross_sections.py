@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+
 import numpy as np
 
 from ..simulate import scattering
@@ -119,7 +121,9 @@ def hydrogenic_cross_section(
         The model multiplies its strength near the edge by ((E - E_L3) / 1.8 Z²)^u (u = 0.18 for iron), an empirical
         reduction meant for fits well above white lines. False takes it off again (iron only).
     """
-    from exspy.components import EELSCLEdge
+    with warnings.catch_warnings():  # importing HyperSpy warns of its own deprecations
+        warnings.simplefilter("ignore")
+        from exspy.components import EELSCLEdge
 
     lo, hi = _window(window_eV)
     edge = EELSCLEdge(f"{element}_L3", GOS="hydrogenic")  # its Fe_L3 is the whole L shell

@@ -244,7 +244,9 @@ def _lazy_rows(record, edges, name, shape, dtype):
 
 
 def _signal(data, start, title, microscope, pixel_size_nm, tilts, single, facts, lazy):
-    from exspy.signals import EELSSpectrum
+    with warnings.catch_warnings():  # importing HyperSpy warns of its own deprecations
+        warnings.simplefilter("ignore")
+        from exspy.signals import EELSSpectrum
 
     axes = [
         {"name": "y", "units": "nm", "scale": pixel_size_nm, "size": data.shape[-3]},
