@@ -13,7 +13,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from .guide import joint_tv_value, warm_start
+from softeels_utils.tomography import reconstruct
+
 from .networks import SliceDecoder, UNet3d
 from .problem import pose
 
@@ -26,11 +27,13 @@ class Settings:
     ----------
     iterations : int
     learning_rate : float
+        Of Adam, at its highest: it rises over the share ``warmup`` of the iterations and falls as a cosine.
+    clip : float
+        Largest norm of the gradient. Without it the first steps, from projections that are far off, drive the
+        softmax into vacuum, from where there is no gradient back.
     tv_weight : float
         Of joint TV, in units of the whitened misfit: what one unit of interface area costs, against half
         a squared residual in units of its standard deviation. (``variant="paper"``: of the mean loss.)
-    warm_iterations, warm_weight
-        Joint-TV warm start: iterations (0: none) and weight.
     blocks, block_rows : int
         A minibatch is this many blocks of this many neighbouring slices.
     ema : float
@@ -44,9 +47,9 @@ class Settings:
 
     iterations: int = 400
     learning_rate: float = 1e-2
-    tv_weight: float = 0.3
-    warm_iterations: int = 100
-    warm_weight: float = 0.8
+    warmup: float = 0.1
+    clip: float = 0.3
+    tv_weight: float = 0.1
     blocks: int = 3
     block_rows: int = 4
     ema: float = 0.98
@@ -181,8 +184,8 @@ def dipm_tv(
     callbacks : sequence of callables
         Each is called with a `Look` at every look at the held-out pixels; one that returns True ends the run.
     checkpoint : path, optional
-        File to write the state to (at least every ``checkpoint_seconds``), and to go on from if it exists. On one machine and
-        thread count a run that was killed and resumed gives the same volume as one that was not.
+        File to write the state to (at least every ``checkpoint_seconds``), and to go on from if it exists. On one
+        machine and thread count a run that was killed and resumed gives the volume of one that was not.
     progress : bool, optional
         Show a bar with the held-out misfit. By default, unless ``SOFTEELS_HEADLESS`` is set.
     device : str, optional
@@ -206,8 +209,8 @@ def dipm_tv(
 
     Stopping. At every look the misfit of the held-out pixels is compared, pixel by pixel, with that of the
     best iterate so far. When the mean difference exceeds twice its standard error three times in a row, the network
-    fits noise: the run ends and the best iterate is returned. A run that reaches the end of its schedule returns its last
-    iterate, unless that is worse by the same test.
+    fits noise: the run ends and the best iterate is returned. A run that reaches the end of its schedule returns its
+    last iterate, unless that is worse by the same test.
 
     References
     ----------
@@ -258,6 +261,18 @@ def _settings(variant, preset, iterations, given):
     return chosen
 
 
+def joint_variation(volume, smooth=1e-3):
+    r"""Joint total variation :math:`\sum_v \sqrt{\sum_{c,d} (\partial_d f_c)^2 + \epsilon^2}` of ``(C, Y, Z, X)``.
+
+    One root over all channels: interfaces cost least where those of two phases coincide.
+    """
+    pad = torch.nn.functional.pad
+    d_y = pad(volume[:, 1:] - volume[:, :-1], (0, 0, 0, 0, 0, 1))
+    d_z = pad(volume[:, :, 1:] - volume[:, :, :-1], (0, 0, 0, 1))
+    d_x = pad(volume[..., 1:] - volume[..., :-1], (0, 1))
+    return ((d_y**2 + d_z**2 + d_x**2).sum(0) + smooth**2).sqrt().sum()
+
+
 class _Run:
     """State of a run, and what happens to it."""
 
@@ -282,32 +297,23 @@ class _Run:
         return digest.hexdigest()
 
     def build(self):
-        """Warm start and new network."""
-        start, data = time.perf_counter(), self.problem.data
+        """Scale of the channels, and a new network."""
+        data = self.problem.data
         if self.paper:
-            guide = data.new_zeros(0)
-            scale = torch.where(self.problem.train, data, 0).amax((1, 2, 3)).clamp_min(1e-12)
-        else:
-            guide, scale = self._warm_start()
-        self._make(guide, scale)
-        self.seconds += time.perf_counter() - start
+            self._make(torch.where(self.problem.train, data, 0).amax((1, 2, 3)).clamp_min(1e-12))
+        elif self.calibrated and self.head == "fractions":
+            self._make(torch.ones(len(data), device=self.device))
+        else:  # from the sum of the fractions inside the specimen, see `tomography.reconstruct`
+            projector = self.problem.projector
+            sirt = reconstruct(
+                data.cpu().numpy(), projector.tilt_angles_deg, "sirt", calibrated=False, iterations=1, details=True,
+                mask=self.problem.train.cpu().numpy(), shifts_px=projector.shifts_px, progress=False,
+                slice_shape=(projector.n_z, projector.n_x),
+            )  # fmt: skip
+            self._make(torch.as_tensor(sirt.scale, dtype=torch.float32, device=self.device))
 
-    def _warm_start(self):
-        own_scale = not self.calibrated or self.head == "nonnegative"
-        s = self.settings
-        guide = warm_start(self.problem, s.warm_weight, s.warm_iterations, fractions=not own_scale)
-        if not own_scale:
-            return guide, guide.new_ones(len(guide))
-        # Value of a pure voxel: high in the channel, but not its few brightest voxels.
-        flat = guide.flatten(1)
-        scale = torch.stack([v[v > 0.3 * v.max()].quantile(0.9) if v.max() > 0 else v.new_tensor(1.0) for v in flat])
-        guide = guide / scale[:, None, None, None]
-        if self.head == "fractions":
-            guide = guide / guide.sum(0).clamp_min(1)
-        return guide, scale
-
-    def _make(self, guide, scale):
-        self.guide, self.scale = guide, scale
+    def _make(self, scale):
+        self.scale = scale
         # Modules draw from torch's global generator: seed it inside a fork, which leaves the caller's alone.
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.seed)
@@ -321,7 +327,7 @@ class _Run:
                     return (x[:1] * max(0, levels - len(x)) + x)[-levels:]
 
                 self.model = SliceDecoder(
-                    guide.cpu(), head=self.head, scale=scale.cpu(), learn_scale=not self.calibrated,
+                    self.problem.shape, head=self.head, scale=scale.cpu(), learn_scale=not self.calibrated,
                     channels=fit(s.channels), latents=fit(s.latents), along=fit(s.along),
                 )  # fmt: skip
         self.model.to(self.device)
@@ -334,7 +340,7 @@ class _Run:
     def state(self):
         """Everything that decides what comes next, as tensors and plain values."""
         return {
-            "guide": self.guide, "scale": self.scale, "weights": [w.detach() for w in self.weights],
+            "scale": self.scale, "weights": [w.detach() for w in self.weights],
             "buffers": dict(self.model.named_buffers()) if self.paper else {},
             "average": self.average, "optimizer": self.optimizer.state_dict(), "generator": self.generator.get_state(),
             "iteration": self.iteration, "seconds": self.seconds, "history": self.history, "losses": self.losses,
@@ -363,7 +369,7 @@ class _Run:
         if saved.get("mark") != mark:
             raise ValueError(f"checkpoint: {path} is of other projections or settings, wants a file of this run")
         state = saved["state"]
-        self._make(state["guide"], state["scale"])
+        self._make(state["scale"])
         with torch.no_grad():
             for weight, value in zip(self.weights, state["weights"], strict=True):
                 weight.copy_(value)
@@ -414,11 +420,8 @@ class _Run:
     def _step(self):
         s = self.settings
         t = self.iteration / s.iterations
-        rate = (
-            1.0
-            if self.paper
-            else min(1.0, 50 * (t + 1 / s.iterations)) * (0.02 + 0.98 * math.cos(math.pi * t / 2) ** 2)
-        )
+        rise, fall = min(1.0, (t + 1 / s.iterations) / s.warmup), math.cos(math.pi * t / 2) ** 2
+        rate = 1.0 if self.paper else rise * max(fall, 0.02)
         for group in self.optimizer.param_groups:
             group["lr"] = s.learning_rate * rate
         rows, block = self._rows()
@@ -429,10 +432,12 @@ class _Run:
         else:
             misfit = self.problem.misfit(model, rows).sum()
             unit = volume / self.model.log_scale.detach().exp()[:, None, None, None]
-            rough = sum(joint_tv_value(part) for part in unit.split(block, dim=1))
+            rough = sum(joint_variation(part) for part in unit.split(block, dim=1))
             loss = (misfit + s.tv_weight * rough) / model.numel()
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
+        if not self.paper:
+            torch.nn.utils.clip_grad_norm_(self.weights, s.clip)
         self.optimizer.step()
         decay = min(s.ema, (self.iteration + 1) / (self.iteration + 10))
         with torch.no_grad():
@@ -443,7 +448,7 @@ class _Run:
         scale = self.scale[:, None, None, None]
         residual = (model - self.problem.data) / scale
         kept = self.problem.train
-        return (residual * kept).abs().sum() / kept.sum() + self.settings.tv_weight * joint_tv_value(
+        return (residual * kept).abs().sum() / kept.sum() + self.settings.tv_weight * joint_variation(
             (volume / scale).sum(0, keepdim=True)
         )
 

@@ -12,14 +12,13 @@ from torch.nn import functional as F
 class SliceDecoder(nn.Module):
     """Slices as a batch of a small 2-D decoder; what tells them apart are latents that vary smoothly along Y.
 
-    Level ``l`` (coarse to fine) upsamples what comes from the level below, appends a learned latent and the warm
-    start at its resolution, and convolves. A latent of level ``l`` has one map every ``along[l]`` slices, blended
-    between them, so that neighbouring slices are alike before anything is learned.
+    Level ``l`` (coarse to fine) upsamples what comes from the level below, appends a learned latent of its own
+    resolution, and convolves. A latent has one map every ``along[l]`` slices, blended between them, so that
+    neighbouring slices are alike before anything is learned. Weights are shared by all slices.
 
     Parameters
     ----------
-    guide : tensor (C, Y, Z, X)
-        Warm start, in fractions of the scale.
+    shape : (C, Y, Z, X)
     head : {"fractions", "nonnegative"}
         Softmax over the phases and vacuum, or softplus.
     scale : tensor (C,)
@@ -29,51 +28,48 @@ class SliceDecoder(nn.Module):
         Of each level, coarse to fine; all of one length.
     """
 
-    def __init__(self, guide, *, head, scale, learn_scale, channels, latents, along):
+    def __init__(self, shape, *, head, scale, learn_scale, channels, latents, along):
         super().__init__()
-        phases, rows, depth, width = guide.shape
-        self.phases, self.size, self.head, self.along = phases, (depth, width), head, along
-        levels = len(channels)
-        coarse = 2 ** (levels - 1)
+        self.phases, rows, *self.size = shape
+        self.head, self.along = head, along
+        coarse = 2 ** (len(channels) - 1)
         padded = [math.ceil(size / coarse) * coarse for size in self.size]
-        before = [(p - s) // 2 for p, s in zip(padded, self.size, strict=True)]
-        self.corner = before
-        if head == "fractions":
-            guide = torch.cat([guide, 1 - guide.sum(0, keepdim=True)])
-        pads = [before[1], padded[1] - width - before[1], before[0], padded[0] - depth - before[0]]
-        guide = F.pad(guide.transpose(0, 1), pads)
-        self.latents, self.convolutions = nn.ParameterList(), nn.ModuleList()
-        feed = 0
-        for level, (width_, latent, every) in enumerate(zip(channels, latents, along, strict=True)):
-            factor = coarse // 2**level
-            shape = [p // factor for p in padded]
-            self.register_buffer(f"guide{level}", F.avg_pool2d(guide, factor), persistent=False)
-            self.latents.append(0.1 * torch.randn(math.ceil(rows / every) + 1, latent, *shape))
-            self.convolutions.append(nn.Conv2d(feed + latent + guide.shape[1], width_, 3, padding=1))
-            feed = width_
-        self.last = nn.Conv2d(feed, guide.shape[1], 1)
+        self.corner = [(p - s) // 2 for p, s in zip(padded, self.size, strict=True)]
+        self.latents, self.narrow, self.convolve = nn.ParameterList(), nn.ModuleList(), nn.ModuleList()
+        below = 0
+        for level, (width, latent, every) in enumerate(zip(channels, latents, along, strict=True)):
+            maps = [p * 2**level // coarse for p in padded]
+            self.latents.append(0.1 * torch.randn(math.ceil(rows / every) + 1, latent, *maps))
+            # oneDNN is twice as fast where a convolution's inputs are a multiple of 16.
+            inputs = 16 * math.ceil((latent + (width if level else 0)) / 16)
+            if level:
+                self.narrow.append(nn.Conv2d(below, inputs - latent, 1))
+            self.convolve.append(nn.Conv2d(inputs if level else latent, width, 3, padding=1))
+            below = width
+        self.last = nn.Conv2d(below, self.phases + (head == "fractions"), 1)
         self.log_scale = nn.Parameter(scale.log(), requires_grad=learn_scale)
+        self.to(memory_format=torch.channels_last)
 
     def forward(self, rows):
         """Volume slices (C, B, Z, X) at the rows (B,) along Y."""
         features = None
-        for level, convolution in enumerate(self.convolutions):
-            parts = [self._latent(level, rows), getattr(self, f"guide{level}")[rows]]
-            if features is not None:
-                parts.append(F.interpolate(features, scale_factor=2, mode="bilinear", align_corners=False))
-            features = F.silu(convolution(torch.cat(parts, dim=1)))
-        logits = self.last(features)
+        for level, convolve in enumerate(self.convolve):
+            own = self._latent(level, rows)
+            if level:
+                features = F.interpolate(self.narrow[level - 1](features), scale_factor=2, mode="bilinear")
+                own = torch.cat([own, features], dim=1)
+            features = F.silu(convolve(own.contiguous(memory_format=torch.channels_last)))
         (z, x), (depth, width) = self.corner, self.size
-        logits = logits[..., z : z + depth, x : x + width]
+        logits = self.last(features)[..., z : z + depth, x : x + width]
         values = logits.softmax(1)[:, : self.phases] if self.head == "fractions" else F.softplus(logits)
         return values.transpose(0, 1) * self.log_scale.exp()[:, None, None, None]
 
     def _latent(self, level, rows):
         maps, every = self.latents[level], self.along[level]
         first = torch.div(rows, every, rounding_mode="floor")
-        w = ((rows - first * every) / every)[:, None, None, None]
-        w = w * w * (3 - 2 * w)
-        return maps[first] * (1 - w) + maps[first + 1] * w
+        share = ((rows - first * every) / every)[:, None, None, None]
+        share = share * share * (3 - 2 * share)
+        return maps[first] * (1 - share) + maps[first + 1] * share
 
 
 class UNet3d(nn.Module):

@@ -50,7 +50,8 @@ class Problem:
         keep, data = getattr(self, part)[:, :, rows], self.data[:, :, rows]
         if self.poisson:
             model = model.clamp_min(1e-6)
-            return keep * (model - data + torch.xlogy(data, data / model))
+            # 0 log 0 is 0, but its derivative by autograd is not: keep the logarithms apart.
+            return keep * (model - data - data * model.log() + torch.xlogy(data, data))
         whiten = self.whiten if self.whiten.shape[3] == 1 else self.whiten[..., rows, :]
         # All channels of a pixel are held out together, so dropping them before whitening mixes nothing.
         return 0.5 * torch.einsum("cdtyx,dtyx->ctyx", whiten, keep * (model - data)) ** 2

@@ -108,7 +108,7 @@ def ensemble(
     members : int
         At least 2. Member ``k`` has seed ``seed + k``: network, minibatches, held-out pixels and noise draw.
     resample : bool
-        Add a draw of the noise to the projections of every member but the first (see `dip.resample`); False: seeds only.
+        Add a draw of the noise to the projections of every member but the first (see `dip.resample`).
     client : dask.distributed.Client, optional
         Where the members run side by side.
     workers : int
