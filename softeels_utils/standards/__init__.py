@@ -5,7 +5,16 @@ and the settling of the rotation of a two-component unmixing.
 """
 
 from .coreloss import core_functionals, edge_cross_section
-from .extract import IRON_PER_NM3, PHASES, Standards, extract_standards, load, prepare_dual_eels, save
+from .extract import (
+    IRON_PER_NM3,
+    PHASES,
+    Standards,
+    extract_standards,
+    load,
+    prepare_dual_eels,
+    rotated_references,
+    save,
+)
 from .unmixing import (
     CONSTRAINTS,
     Plane,
@@ -13,6 +22,7 @@ from .unmixing import (
     Trust,
     find_plane,
     purest_values,
+    reference_from_abundances,
     respond,
     settle_rotation,
 )
@@ -37,7 +47,9 @@ __all__ = [
     "match_spectrum",
     "prepare_dual_eels",
     "purest_values",
+    "reference_from_abundances",
     "respond",
+    "rotated_references",
     "save",
     "settle_rotation",
     "spectral_angle_deg",

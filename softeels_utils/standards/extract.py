@@ -284,6 +284,9 @@ def extract_standards(
         "purity": (ends[0] - rotation.x0) / width,
         "signal": plane.signal,
         "residual": float((plane.residual**2).mean()),
+        "residual_energy_eV": energy[inside],
+        "residual_spectrum": plane.residual.mean(axis=0) * np.sqrt(len(p)),
+        "residual_map": _in_place((plane.residual**2).mean(axis=1), mask),
         "delocalisation_pixels": float(blur),
         "l3_eV": float(l3),
         "foot_eV": float(functional["feet_eV"][_tightest(feet, ends)]),
@@ -305,6 +308,36 @@ def extract_standards(
         samples=samples.astype(np.float32),
         rotation=rotation,
     )
+
+
+def rotated_references(references, feo=0.0, fe3o4=0.0):
+    """Other references that fit the same data as well: the rotation ambiguity of two components.
+
+    Per iron atom, the FeO reference moves to ``FeO + feo (FeO - Fe3O4)`` and the other to ``Fe3O4 + fe3o4 (FeO - Fe3O4)``; the
+    maps change so that every spectrum stays what it was.
+
+    Parameters
+    ----------
+    references : (2, E)
+        FeO, Fe3O4, per nm.
+    feo, fe3o4 : float
+        In units of the FeO fraction of the iron. ``feo=-0.2`` holds 20 % Fe3O4; ``fe3o4=0.2`` holds 20 % FeO.
+
+    Returns
+    -------
+    references, transform : (2, E), (2, 2)
+        ``transform @ abundances`` are the maps that go with the new references.
+    """
+    density = np.array([IRON_PER_NM3[name] for name in PHASES])
+    mix = np.array([[1 + feo, -feo], [fe3o4, 1 - fe3o4]])
+    mix = density[:, None] * mix / density[None, :]
+    return mix @ np.asarray(references), np.linalg.inv(mix).T
+
+
+def _in_place(values, mask):
+    image = np.full(mask.shape, np.nan)
+    image[mask] = values
+    return image
 
 
 def _microscope(signal, beam, collection, convergence):
@@ -367,8 +400,9 @@ def prepare_dual_eels(
         raise ValueError(f"core_exposure: got {core_exposure}, wants a positive number")
     low, core = align_zero_loss(low, core, energy_eV=energy, others_energy_eV=core_energy)
     if spikes:
-        low = np.where(energy > 10, remove_spikes(low, mask=find_spikes(low, gain=gain)), low)
-        core = remove_spikes(core, mask=find_spikes(core, gain=gain))
+        # well above the default threshold: the sharp maxima of M2,3 and L3 differ between pixels of different phases
+        low = np.where(energy > 10, remove_spikes(low, mask=find_spikes(low, gain=gain, threshold=14)), low)
+        core = remove_spikes(core, mask=find_spikes(core, gain=gain, threshold=12))
     peak = zero_loss(low, energy)
     direct = peak.sum(-1, keepdims=True)
     if not (direct > 0).all():

@@ -99,7 +99,39 @@ def respond(coordinates, variance, weights, spectra, noisy=False):
     return np.linalg.solve(normal, weighted.T @ spectra)
 
 
-def purest_values(x, sigma, points=160, iterations=300, tail=0.03):
+def reference_from_abundances(spectra, abundances, variance=0.0, *, weights=None, bootstrap=60, seed=0):
+    """Spectra that belong to known amounts: errors-in-variables regression, with its uncertainty.
+
+    Parameters
+    ----------
+    spectra : (N, E)
+    abundances : (N,) or (N, K)
+        Amount of each phase (or element) in each pixel.
+    variance : float or (N,)
+        Of the abundances.
+    weights : (N,), optional
+    bootstrap : int
+        Draws of the pixels.
+
+    Returns
+    -------
+    references, uncertainty : (K, E), (K, E)
+        Per unit of abundance, and one standard deviation.
+    """
+    spectra = np.asarray(spectra, float)
+    amounts = np.asarray(abundances, float)
+    amounts = amounts[:, None] if amounts.ndim == 1 else amounts
+    if spectra.ndim != 2 or len(amounts) != len(spectra):
+        raise ValueError(f"abundances: got {np.shape(abundances)}, wants one row for each of spectra {spectra.shape}")
+    variance = np.broadcast_to(np.asarray(variance, float), len(spectra))
+    weights = np.ones(len(spectra)) if weights is None else np.asarray(weights, float)
+    rng = np.random.default_rng(seed)
+    draws = [rng.integers(len(spectra), size=len(spectra)) for _ in range(bootstrap)]
+    some = [respond(amounts[i], variance[i], weights[i], spectra[i]) for i in draws]
+    return respond(amounts, variance, weights, spectra), np.std(some, axis=0)
+
+
+def purest_values(x, sigma, points=120, iterations=120, tail=0.03):
     """Ends of a distribution freed of noise: the non-parametric maximum-likelihood mixing distribution.
 
     Parameters
@@ -113,12 +145,13 @@ def purest_values(x, sigma, points=160, iterations=300, tail=0.03):
     -------
     low, high : float
     """
-    grid = np.linspace(x.min(), x.max(), points)
+    x, sigma = np.asarray(x, np.float32), np.asarray(sigma, np.float32)
+    grid = np.linspace(x.min(), x.max(), points, dtype=np.float32)
     likely = np.exp(-0.5 * ((x[:, None] - grid) / sigma[:, None]) ** 2)
-    likely = likely / np.maximum(likely.sum(1, keepdims=True), 1e-300)
-    share = np.full(points, 1 / points)
+    likely = likely / np.maximum(likely.sum(1, keepdims=True), 1e-30)
+    share = np.full(points, 1 / points, dtype=np.float32)
     for _ in range(iterations):  # expectation maximisation
-        share = share * (likely / np.maximum(likely @ share, 1e-300)[:, None]).mean(0)
+        share = share * (likely / np.maximum(likely @ share, 1e-30)[:, None]).mean(0)
     cumulated = np.cumsum(share) / share.sum()
     return float(np.interp(tail, cumulated, grid)), float(np.interp(1 - tail, cumulated, grid))
 
@@ -158,7 +191,7 @@ class Rotation:
         return np.stack([self.grid0[i] + step0 * spread[0], self.grid1[j] + step1 * spread[1]], axis=1)
 
 
-def settle_rotation(lines, ends, *, trust, constraints, points=121):
+def settle_rotation(lines, ends, *, trust, constraints, points=81):
     """Probability of the places x0, x1 of the pure phases, from what the core loss counts along the line.
 
     Parameters
