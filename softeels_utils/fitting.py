@@ -18,6 +18,7 @@ import os
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from itertools import combinations
 
 import numpy as np
@@ -425,8 +426,13 @@ def _over_blocks(block, size, data, variance, low_loss):
             part = slice(start, start + BLOCK)
             out[part] = block(*(x if x is None or (len(x) == 1 and rows != 1) else x[part] for x in flat))
 
-        with _single_threaded_blas, ThreadPoolExecutor(workers) as pool:
-            list(pool.map(one, range(0, rows, BLOCK)))
+        with _single_threaded_blas:
+            if workers == 1:
+                for start in range(0, rows, BLOCK):
+                    one(start)
+            else:
+                with ThreadPoolExecutor(workers) as pool:
+                    list(pool.map(one, range(0, rows, BLOCK)))
         return out.reshape(*y.shape[:-1], size)
 
     if not any(_is_dask(x) for x in (data, *pixelwise)):
@@ -507,6 +513,10 @@ class _Solver:
     tolerance: float
     max_iterations: int
 
+    @cached_property
+    def common(self):
+        return _Design(self.shapes)
+
     @property
     def size(self):
         k = self.phases
@@ -529,10 +539,10 @@ class _Solver:
             out[good] = self(y[good], variance, None if own is None else own[good])
             return out
 
-        design = _Design(self.shapes, own)
+        design = self.common if own is None else _Design(self.shapes, own)
         settled = np.ones(len(y), bool)
         if variance is not None:
-            weight = np.broadcast_to(1 / variance, y.shape)
+            weight = 1 / variance
             x, covariance = design.solve(y, weight, self.bounded)
         else:
             x, covariance, weight, settled = self._poisson(y, design)
@@ -542,7 +552,7 @@ class _Solver:
         freedom = np.maximum(used - q + at_zero.sum(-1), 1)
         squared = np.square(residual, out=residual)
         rms = np.sqrt(squared.mean(-1))
-        chi2 = np.einsum("ne,ne->n", squared, weight) / freedom
+        chi2 = np.einsum("ne,ne->n", squared, np.broadcast_to(weight, y.shape)) / freedom
         covariance = covariance[:, :k, :k]
         if variance is None:
             # Weights are the inverse of a fitted model, and 1/model is on average above 1/expectation, by one part in
@@ -622,16 +632,15 @@ class _Design:
         """Amplitudes for equal weights, to start from."""
         if self.own is not None:
             return self.solve(y, np.ones_like(y), bounded)[0]
-        normal = np.broadcast_to(self.shapes @ self.shapes.T, (len(y), len(self.shapes), len(self.shapes)))
-        return _bounded_solve(normal, y @ self.shapes.T, bounded)[0]
+        return _bounded_solve((self.shapes @ self.shapes.T)[None], y @ self.shapes.T, bounded)[0]
 
     def solve(self, y, weight, bounded):
         """Amplitudes (n, q) of the weighted problem and their covariance (n, q, q)."""
         q = len(self.shapes)
         if self.own is None:
-            normal = np.empty((len(y), q, q))
+            normal = np.empty((len(weight), q, q))  # one for all, where the variance is
             normal[:, self.upper[0], self.upper[1]] = normal[:, self.upper[1], self.upper[0]] = weight @ self.pairs
-            right = (weight * y) @ self.shapes.T
+            right = (weight * y) @ self.shapes.T if len(weight) == len(y) else y @ (weight * self.shapes).T
         else:
             weighted = self.full * weight[:, None]
             normal = weighted @ self.full.transpose(0, 2, 1)
@@ -640,7 +649,7 @@ class _Design:
 
 
 def _bounded_solve(normal, right, bounded):
-    """Minimise ``x' G x / 2 - b' x`` with x >= 0 where ``bounded``, for a stack of G (n, q, q) and b (n, q).
+    """Minimise ``x' G x / 2 - b' x`` with x >= 0 where ``bounded``, for a stack of G (n or 1, q, q) and b (n, q).
 
     Returns x (n, q) and the inverse of G, which is the covariance of the unbounded solution.
     """
@@ -650,7 +659,9 @@ def _bounded_solve(normal, right, bounded):
         inverse = np.linalg.inv(normal)
     except np.linalg.LinAlgError:  # a pixel whose channels left in do not determine all amplitudes: say so by its error
         inverse = np.linalg.inv(normal + 1e-12 * np.eye(normal.shape[-1]))
-    x = np.matmul(inverse, (right * scale)[..., None])[..., 0]
+    right = right * scale
+    x = right @ inverse[0] if len(inverse) == 1 else np.matmul(inverse, right[..., None])[..., 0]
+    inverse = np.broadcast_to(inverse, (len(x), *inverse.shape[1:]))
     held = np.flatnonzero(bounded)
     rows = np.flatnonzero((x[:, held] < 0).any(-1))
     if rows.size:
