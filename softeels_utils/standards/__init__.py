@@ -1,7 +1,7 @@
 """Reference spectra (standards) of FeO and Fe3O4, found in the specimen itself through O-K and Fe-L2,3.
 
-`extract_standards` is the way through; what it is made of is public, too: white-line analysis, atoms counted in the core loss,
-and the settling of the rotation of a two-component unmixing.
+`extract_standards` is the way through; what it is made of is public, too: white-line analysis, atoms counted in the
+core loss, and the settling of the rotation of a two-component unmixing.
 """
 
 from .coreloss import core_functionals, edge_cross_section
@@ -15,6 +15,7 @@ from .extract import (
     rotated_references,
     save,
 )
+from .measured import EdgePair, L23Comparison, compare_l23, pair_edges
 from .unmixing import (
     CONSTRAINTS,
     Plane,
@@ -32,6 +33,8 @@ __all__ = [
     "CONSTRAINTS",
     "IRON_PER_NM3",
     "PHASES",
+    "EdgePair",
+    "L23Comparison",
     "Match",
     "Plane",
     "Rotation",
@@ -39,12 +42,14 @@ __all__ = [
     "Trust",
     "WhiteLines",
     "broaden",
+    "compare_l23",
     "core_functionals",
     "edge_cross_section",
     "extract_standards",
     "find_plane",
     "load",
     "match_spectrum",
+    "pair_edges",
     "prepare_dual_eels",
     "purest_values",
     "reference_from_abundances",

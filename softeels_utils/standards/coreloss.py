@@ -59,7 +59,7 @@ def core_functionals(energy_eV, mean_spectrum, *, l3_eV, beam_energy_keV, collec
     """Vectors f such that ``spectrum @ f`` is what a core-loss spectrum counts.
 
     A power-law background and the continuum of O-K are fitted together by weighted least squares where no near-edge structure
-    is: before O-K, and from 50 eV above it to 8 eV before Fe-L3 (model-based quantification, Verbeeck and Van Aert,
+    is: before O-K, and from 50 eV above it to 20 eV before Fe-L3 (model-based quantification, Verbeeck and Van Aert,
     Ultramicroscopy 101, 207 (2004)). What stands above the background is integrated.
 
     Iron is counted by the whole edge (706 to 746 eV), whose partial cross-section is taken to be the same for each
@@ -99,13 +99,13 @@ def core_functionals(energy_eV, mean_spectrum, *, l3_eV, beam_energy_keV, collec
         )
     mean = np.maximum(mean_spectrum, 1e-3 * np.abs(mean_spectrum).max())
     angles = {"beam_energy_keV": beam_energy_keV, "collection_mrad": collection_mrad}
-    angles |= {"convergence_mrad": convergence_mrad, "bethe_ridge": False}
+    angles["convergence_mrad"] = convergence_mrad
     iron = edge_cross_section("Fe", "L2,3", e, **angles)
     oxygen = edge_cross_section("O", "K", e + OXIDE_SHIFT_EV, **angles)
     has_oxygen = e[0] <= 515.0
     first = (e[0] + 1, 527.0) if has_oxygen else (max(e[0] + 1, 600.0), 701.0)
     basis = power_law_basis(e, mean, first)
-    fitted = ((e >= first[0]) & (e <= first[1])) | ((e >= max(e[0], 582.0)) & (e <= 701.0))
+    fitted = ((e >= first[0]) & (e <= first[1])) | ((e >= max(e[0], 582.0)) & (e <= 688.0))
     if has_oxygen:
         basis = np.concatenate([basis, [oxygen]])
     amplitudes = np.zeros((len(basis), e.size))

@@ -285,7 +285,7 @@ def extract_standards(
         "signal": plane.signal,
         "residual": float((plane.residual**2).mean()),
         "residual_energy_eV": energy[inside],
-        "residual_spectrum": plane.residual.mean(axis=0) * np.sqrt(len(p)),
+        "residual_spectrum": np.sqrt((plane.residual**2).mean(axis=0)),
         "residual_map": _in_place((plane.residual**2).mean(axis=1), mask),
         "delocalisation_pixels": float(blur),
         "l3_eV": float(l3),

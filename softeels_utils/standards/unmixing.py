@@ -128,7 +128,7 @@ def reference_from_abundances(spectra, abundances, variance=0.0, *, weights=None
     rng = np.random.default_rng(seed)
     draws = [rng.integers(len(spectra), size=len(spectra)) for _ in range(bootstrap)]
     some = [respond(amounts[i], variance[i], weights[i], spectra[i]) for i in draws]
-    return respond(amounts, variance, weights, spectra), np.std(some, axis=0)
+    return respond(amounts, variance, weights, spectra), np.std(some, axis=0) if bootstrap else np.nan
 
 
 def purest_values(x, sigma, points=120, iterations=120, tail=0.03):

@@ -1,0 +1,551 @@
+# ---
+# jupyter:
+#   jupytext:
+#     cell_metadata_filter: tags,-all
+#     notebook_metadata_filter: kernelspec,jupytext
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#       format_version: '1.3'
+#       jupytext_version: 1.19.6
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # Standards from the specimen itself
+#
+# **Key question.** To map FeO and Fe<sub>3</sub>O<sub>4</sub> with the Fe-M<sub>2,3</sub> edge, one reference
+# spectrum of each is needed. In a core-shell cube no pixel shows either of them alone. Can both be found in the
+# cube itself, with no spectrum from elsewhere?
+#
+# The core loss is recorded beside the low loss. It is poor in electrons, but its edges are far from the
+# plasmons and count atoms: O-K counts oxygen, Fe-L<sub>2,3</sub> counts iron and knows its valence. So the core
+# loss is used once, to say *what is what*, and the M<sub>2,3</sub> edge says *how much* {cite}`pelaez2026`.
+#
+# ## What you will learn
+#
+# - what Fe-L<sub>2,3</sub> says about valence: L3 position and L3/L2 ratio;
+# - why two components can be unmixed in infinitely many equally good ways, and what settles the choice;
+# - how references of M<sub>2,3</sub> follow by regression, so that no pixel need be pure;
+# - how far the references can be trusted, and what their errors do to the phase maps.
+#
+# ## What you need
+#
+# | | |
+# |---|---|
+# | Helpful | chapter 1; core-loss EELS (edges, background, plural scattering); singular values |
+# | Not needed | any data: a digital twin stands in, whose truth is used to score, never to find |
+# | Time | half a minute at the quick preset; memory below 1 GB |
+
+# %% tags=["hide-input"]
+import matplotlib.pyplot as plt
+import numpy as np
+
+from softeels_utils import data, fitting, simulate, spectra, standards
+from softeels_utils.plotting import COLORS, notice, say, show, show_maps, show_spectra, table, use_style
+
+use_style()
+
+# %% [markdown]
+# ## Parameters
+
+# %% tags=["parameters"]
+data_path = ""  # core loss of yours (O-K and Fe-L2,3), a spectrum image; with it:
+low_loss_path = ""  # low loss of the same pixels (zero loss and Fe-M2,3)
+output_path = ""  # where to write the standards (.npz), for chapter 3
+seed = 0
+pixels = 48
+box_nm = 64.0  # side of the field of view
+rotation_deg = [5.0, 7.0, 13.0]
+skin = True  # the thin FeO skin around the magnetite shell
+fluence_e_per_A2 = 1.0e5
+beam_energy_keV = 300.0
+convergence_mrad = 20.0
+collection_mrad = 40.0
+energy_resolution_eV = 0.7
+bootstrap = 40  # draws of the pixels
+
+# %% [markdown]
+# ## The specimen
+#
+# The twin is the cube of chapter 1's paper: FeO core, magnetite shell, thin FeO skin, a void. Projected along
+# the beam, every pixel is a mixture; only where the beam grazes the rim is it nearly pure.
+
+# %% tags=["hide-input"]
+microscope = simulate.Microscope(
+    beam_energy_keV=beam_energy_keV,
+    convergence_mrad=convergence_mrad,
+    collection_mrad=collection_mrad,
+    energy_resolution_eV=energy_resolution_eV,
+)
+pixel_nm = box_nm / pixels
+thickness_nm = None
+if data_path and low_loss_path:
+    low_loss, core_loss = data.read_signal(low_loss_path), data.read_signal(data_path)
+    notice(f"Your data: core loss `{data_path}`, low loss `{low_loss_path}`. There is no truth to score against.")
+else:
+    if data_path:
+        notice("No `low_loss_path`: your core loss is analysed below, the rest of the page uses the twin.", "warning")
+    volume = simulate.core_shell_nanocube(
+        2 * pixels, pixel_nm / 2, rotation_deg=rotation_deg, skin=86 / 160 if skin else 0, oversample=3
+    )
+    thickness_nm = volume.sum(axis=2).reshape(2, pixels, 2, pixels, 2).mean(axis=(2, 4)) * pixel_nm / 2
+    low_loss, core_loss = simulate.dual_eels(
+        thickness_nm, fluence_e_per_A2, pixel_size_nm=pixel_nm, microscope=microscope, seed=seed
+    )
+    iron = thickness_nm * np.array(list(standards.IRON_PER_NM3.values()))[:, None, None]
+    purity = np.where(iron.sum(axis=0) > 20, iron[0] / np.maximum(iron.sum(axis=0), 1e-9), np.nan)
+    show_maps({"FeO": thickness_nm[0], "Fe3O4": thickness_nm[1]}, unit="nm", pixel_nm=pixel_nm)
+    show_maps({"share of the iron in FeO": purity}, vmin=0, vmax=1, cmap="viridis")
+
+# %% [markdown]
+# ## Two recordings of the same electrons
+#
+# Left, the low loss: Fe-M<sub>2,3</sub> is a hump on the tail of the plasmons. Right, the core loss: O-K and
+# Fe-L<sub>2,3</sub>.
+
+# %% tags=["hide-input"]
+low_energy, core_energy = spectra.energy_axis(low_loss), spectra.energy_axis(core_loss)
+brightness = np.asarray(core_loss.data, float).sum(axis=-1)
+brightest = np.unravel_index(np.argsort(brightness.ravel())[-25:], brightness.shape)
+fig, (left, right) = plt.subplots(1, 2, figsize=(8.6, 3.2))
+show_spectra(
+    low_energy,
+    {"one pixel": low_loss.data[brightest][-1], "mean of 25": low_loss.data[brightest].mean(0)},
+    ylabel="electrons",
+    logy=True,
+    ax=left,
+)
+show_spectra(
+    core_energy,
+    {"one pixel": core_loss.data[brightest][-1], "mean of 25": core_loss.data[brightest].mean(0)},
+    ylabel="electrons",
+    ax=right,
+)
+left.set_xlim(-5, 120)
+plt.show()
+
+# %% [markdown]
+# Both are aligned on the zero-loss peak, freed of spikes, and of plural scattering: the low loss by
+# Fourier-log, the core loss by Fourier-ratio {cite}`egerton2011`. What remains is single scattering, which is
+# linear in the amounts.
+
+# %%
+low, core, low_energy, core_energy, electrons, variance = standards.prepare_dual_eels(low_loss, core_loss)
+
+# %% [markdown]
+# ## What Fe-L<sub>2,3</sub> says by itself
+#
+# Iron's L<sub>3</sub> line moves up by 1.7 eV from Fe<sup>2+</sup> to Fe<sup>3+</sup> {cite}`vanaken1998`, and
+# the L3/L2 ratio changes with valence {cite}`vanaken2002,cave2006,tan2012`. In a single pixel there are too few
+# electrons to see it well; groups of pixels show it.
+
+# %% tags=["hide-input"]
+edge = spectra.remove_background(np.maximum(core, 0), core_energy, window_eV=(640, 697))
+found = standards.extract_standards(low_loss, core_loss, bootstrap=bootstrap, seed=seed)
+mask = found.diagnostics["mask"]
+nm = found.abundances
+share = nm[0] / np.maximum(nm.sum(axis=0), 1e-6)
+middle = np.median(share[mask])
+groups = {"pixels rich in Fe3O4": mask & (share <= middle), "pixels rich in FeO": mask & (share > middle)}
+means = {name: edge[where].mean(axis=0) for name, where in groups.items()}
+near = (core_energy > 700) & (core_energy < 735)
+show_spectra(
+    core_energy[near],
+    {name: y[near] for name, y in means.items()},
+    ylabel="probability (1/eV)",
+    title="Fe-L2,3, background removed (Fe2+ at 707.8 eV, Fe3+ at 709.5 eV)",
+)
+rows = []
+for name, spectrum in means.items():
+    lines = standards.white_lines(spectrum, core_energy, continuum_eV=(24, 36))
+    rows.append({"group": name, "L3 maximum (eV)": f"{lines.l3_position_eV:.2f}", "L3/L2": float(lines.ratio)})
+table(rows)
+
+# %% [markdown]
+# Neither group is a pure phase. The extraction called above goes further:
+#
+# 1. M<sub>2,3</sub> spectra, with a background free in every pixel, lie in a **plane**: two coordinates for
+#    each pixel, good to about a percent of FeO, because M<sub>2,3</sub> has the counts.
+# 2. **Core-loss spectra are regressed on these coordinates**, with the noise of the coordinates accounted for,
+#    so each axis of the plane gets its own O-K and Fe-L<sub>2,3</sub>, averaged over the whole specimen.
+# 3. Which points of the plane are FeO and Fe<sub>3</sub>O<sub>4</sub> is a question of physics, next.
+#
+# ## The rotation ambiguity
+#
+# If FeO and Fe<sub>3</sub>O<sub>4</sub> explain the data, so do any two mixtures of them: only the maps change.
+# Move the slider: spectra and maps change, the fit to the data does not, at all. Nothing in the M<sub>2,3</sub>
+# data can tell these apart.
+
+# %% tags=["hide-input"]
+import plotly.graph_objects as go
+
+show_window = (found.energy_eV > 45) & (found.energy_eV < 90)
+figure, holds = go.Figure(), np.linspace(-0.3, 0.3, 13)
+for amount in holds:
+    turned, _ = standards.rotated_references(found.references, feo=-amount)
+    for name, y in zip(standards.PHASES, turned, strict=True):
+        figure.add_scatter(
+            x=found.energy_eV[show_window],
+            y=y[show_window],
+            name=name,
+            line={"color": COLORS[name]},
+            visible=bool(amount == holds[6]),
+        )
+steps = [
+    {"label": f"{amount:+.2f}", "method": "update", "args": [{"visible": [i // 2 == k for i in range(2 * len(holds))]}]}
+    for k, amount in enumerate(holds)
+]
+figure.update_layout(
+    sliders=[
+        {
+            "active": 6,
+            "steps": steps,
+            "currentvalue": {"prefix": "Fe3O4 that the FeO reference holds: "},
+            "pad": {"t": 45},
+        }
+    ],
+    xaxis_title="energy loss (eV)",
+    yaxis_title="probability (1/(eV nm))",
+    title="All of these fit the data equally well",
+)
+show(figure, height=430)
+
+# %% [markdown]
+# ## What settles it
+#
+# Points of the plane that hold one iron atom per nm² form a line, with one coordinate *x*. The pixels lie
+# between *x*<sub>0</sub> (Fe<sub>3</sub>O<sub>4</sub>) and *x*<sub>1</sub> (FeO). Five statements constrain the
+# two numbers, each with a stated uncertainty (`standards.Trust`); none needs a reference spectrum:
+
+# %% tags=["hide-input"]
+trust = standards.Trust()
+how_sure = {
+    "oxygen": f"±{100 * trust.oxygen:.1f} %",
+    "cross_section": f"±{100 * trust.cross_section:.0f} %",
+    "foot": f"Fe3+ leaks {trust.foot_leak:.2f} ± {trust.foot:.2f}",
+    "purest": f"±{100 * trust.purest:.0f} % FeO",
+    "pixels": "noise of the pixels",
+}
+table(
+    [
+        {"constraint": name, "statement": text, "trusted to": how_sure[name]}
+        for name, text in standards.CONSTRAINTS.items()
+    ]
+)
+
+# %% [markdown]
+# The first two count atoms {cite}`verbeeck2004`. The third uses L<sub>3</sub>: Fe<sup>3+</sup> starts at higher
+# energy, so the foot of the line belongs to Fe<sup>2+</sup>, which is all of the iron in FeO and a third of it
+# in Fe<sub>3</sub>O<sub>4</sub>. The last two look at the cloud of pixels. Each panel shows the log-likelihood
+# of one statement over (*x*<sub>0</sub>, *x*<sub>1</sub>), in units where the result is at (0, 1).
+
+# %% tags=["hide-input"]
+turn = found.rotation
+width = turn.x1 - turn.x0
+axis0, axis1 = (turn.grid0 - turn.x0) / width, (turn.grid1 - turn.x0) / width
+panels = {**turn.parts, "all together": np.log(np.maximum(turn.probability, 1e-300))}
+fig, axes = plt.subplots(2, 3, figsize=(8.6, 5.2), sharex=True, sharey=True)
+for ax, (name, part) in zip(axes.flat, panels.items(), strict=False):
+    shown = ax.imshow(
+        np.clip(part - part[np.isfinite(part)].max(), -8, 0).T,
+        origin="lower",
+        aspect="auto",
+        cmap="viridis",
+        extent=(axis0[0], axis0[-1], axis1[0], axis1[-1]),
+        vmin=-8,
+        vmax=0,
+    )
+    ax.plot(0, 1, "w+", ms=12)
+    ax.set_title(name)
+for ax in axes.flat[len(panels) :]:
+    ax.axis("off")
+fig.supxlabel("place of Fe3O4 ($x_0$)")
+fig.supylabel("place of FeO ($x_1$)")
+fig.colorbar(shown, ax=axes, label="log-likelihood")
+plt.show()
+
+# %% tags=["hide-input"]
+diagnostics = found.diagnostics
+feo_leak, oxide_leak = diagnostics["leakage"]
+say(
+    f"Pixels hold from {diagnostics['purity'][0]:.0%} to {diagnostics['purity'][1]:.0%} of their iron in FeO. "
+    f"The FeO reference may hold {feo_leak:.1%} Fe<sub>3</sub>O<sub>4</sub> (one standard deviation), "
+    f"that of Fe<sub>3</sub>O<sub>4</sub> {oxide_leak:.1%} FeO."
+)
+
+# %% [markdown]
+# ## The thickness scale
+#
+# A second ambiguity: twice the reference and half the thickness fit as well. Here the scale comes from
+# counting: iron atoms per nm² by Fe-L<sub>2,3</sub> and its tabulated cross-section, then nm by the density of
+# iron in each crystal. An error of that cross-section (5 to 10 %) scales both references and both maps alike;
+# an error of one density scales one phase.
+
+# %% tags=["hide-input"]
+counted, step_eV = (found.energy_eV > 53) & (found.energy_eV < 73), found.energy_eV[1] - found.energy_eV[0]
+table(
+    [
+        {"phase": name, "iron per nm³": round(density, 1), "53 to 73 eV (1/nm)": f"{y[counted].sum() * step_eV:.2e}"}
+        for (name, density), y in zip(standards.IRON_PER_NM3.items(), found.references, strict=True)
+    ]
+)
+
+# %% [markdown]
+# ## The references
+#
+# Low-loss spectra regressed on the abundances give each phase its whole low loss. What lies under the edge is
+# stripped by a power law with curvature, zero below 48 eV and in step with the tabulated cross-section 40 eV
+# above the edge. Bands: one standard deviation, over bootstrap draws of the pixels and over what the
+# constraints leave open.
+
+# %% tags=["hide-input"]
+shown = dict(zip(standards.PHASES, found.references[:, show_window], strict=True))
+bands = dict(zip(standards.PHASES, found.uncertainty[:, show_window], strict=True))
+truth = None
+if thickness_nm is not None:
+    model = simulate.SpectrumModel(microscope=microscope)
+    truth = model.references("M2,3") / microscope.dispersion_eV
+    shown |= {f"truth, {name}": y for name, y in zip(standards.PHASES, truth[:, show_window], strict=True)}
+fig, (left, right) = plt.subplots(1, 2, figsize=(8.6, 3.3))
+show_spectra(found.energy_eV[show_window], shown, bands=bands, ylabel="probability (1/(eV nm))", ax=left)
+for k, name in enumerate(standards.PHASES):
+    y, expected = found.references[k], found.references[k] if truth is None else truth[k]
+    off, half = 100 * (y - expected)[show_window] / expected.max(), 100 * bands[name] / expected.max()
+    right.plot(found.energy_eV[show_window], off, color=COLORS[name], label=name)
+    right.fill_between(found.energy_eV[show_window], off - half, off + half, color=COLORS[name], alpha=0.25, lw=0)
+right.axhline(0, color="0.5", lw=0.8)
+right.set(xlabel="energy loss (eV)", ylabel="% of the maximum", title="less the truth, with one standard deviation")
+right.legend()
+plt.show()
+
+# %% tags=["hide-input"]
+angles_deg = None
+if truth is not None:
+    angles_deg = standards.spectral_angle_deg(found.references[:, show_window], truth[:, show_window])
+    between = standards.spectral_angle_deg(*truth[:, show_window])
+    say(
+        f"Against the twin's truth (used here, and only to score): spectral angle **{angles_deg[0]:.2f}°** for FeO and "
+        f"**{angles_deg[1]:.2f}°** for Fe<sub>3</sub>O<sub>4</sub>; the two phases are {between:.1f}° apart."
+    )
+
+# %% [markdown]
+# ## What the errors do to the maps
+#
+# The references fit the low loss of every pixel (chapter 3 does this with care). To see the bias that they
+# bring, without noise, the twin is recorded once more with infinitely many electrons, and fitted with them and
+# with the true references.
+
+# %% tags=["hide-input"]
+bias = None
+if truth is not None:
+    clean, _ = simulate.dual_eels(
+        thickness_nm, fluence_e_per_A2, pixel_size_nm=pixel_nm, microscope=microscope, noise=False, delocalisation=False
+    )
+    options = {"low_loss": clean, "window_eV": (40, 90), "nonnegative": False}
+    maps = [
+        fitting.fit_phases(clean, references=r * microscope.dispersion_eV, **options).coefficients
+        for r in (found.references, truth)
+    ]
+    bias = np.moveaxis(maps[0] - maps[1], -1, 0) / thickness_nm.max(axis=(1, 2))[:, None, None]
+    show_maps(
+        {f"{name}: bias": 100 * b for name, b in zip(standards.PHASES, bias, strict=True)},
+        unit="% of maximum",
+        vmin=-10,
+        vmax=10,
+        cmap="RdBu_r",
+    )
+    inside = thickness_nm.sum(axis=0) > 1
+    rms = np.sqrt((bias[:, inside] ** 2).mean(axis=1))
+    say(
+        f"Bias that the references bring, over the particle: rms {rms[0]:.1%} of the maximum for FeO, "
+        f"{rms[1]:.1%} for Fe<sub>3</sub>O<sub>4</sub>."
+    )
+
+# %% [markdown]
+# ## The short cut, and why not
+#
+# The obvious way is to unmix Fe-L<sub>2,3</sub> pixel by pixel and to regress M<sub>2,3</sub> on the maps. But
+# the maps are noisy, and noise in the *known* side of a regression pulls the result towards the mean spectrum
+# (attenuation): both references become too alike. The way taken above has the noise on the other side.
+
+# %% tags=["hide-input"]
+line = (core_energy > 700) & (core_energy < 730)
+weight = 1 / np.maximum(core[mask][:, line].mean(axis=0), 1e-12)
+shapes = found.core_references[:, line]
+noisy = (core[mask][:, line] * weight) @ shapes.T @ np.linalg.inv((shapes * weight) @ shapes.T)
+plain = standards.respond(noisy, np.zeros(mask.sum()), np.ones(mask.sum()), low[mask])
+careful = standards.respond(
+    nm[:, mask].T.astype(float), np.zeros(mask.sum()), np.ones(mask.sum()), low[mask], noisy=True
+)
+apart = [standards.spectral_angle_deg(*y[:, show_window]) for y in (plain, careful)]
+say(
+    f"The low losses of the two phases are {apart[1]:.2f}° apart here, and {apart[0]:.2f}° after the short cut: "
+    f"{1 - apart[0] / apart[1]:.0%} of the contrast between the phases is lost at this fluence, more at a lower one."
+)
+
+# %% [markdown]
+# ## Diagnostics
+#
+# What to look at on real data, where no truth is at hand:
+
+# %% tags=["hide-input"]
+fig, (left, right) = plt.subplots(1, 2, figsize=(8.6, 3.0))
+left.semilogy(np.arange(1, 9), diagnostics["signal"], "o-")
+left.axhline(1, color="0.5", ls=":")
+left.set(xlabel="component", ylabel="singular value² / noise", title="two components, not three")
+right.plot(diagnostics["residual_energy_eV"], diagnostics["residual_spectrum"], lw=0.8)
+right.set(xlabel="energy loss (eV)", ylabel="rms residual / noise", title="no structure left", ylim=(0.5, 1.5))
+plt.show()
+seen = {
+    "condition number of the references": (
+        diagnostics["condition_number"],
+        "above 30: phases too alike for the counts",
+    ),
+    "third component over noise": (diagnostics["signal"][2], "above 2: a third phase, drift, a bad background"),
+    "residual chi²": (diagnostics["residual"], "far from 1: wrong gain"),
+    "leakage of FeO": (feo_leak, "above 0.1: the constraints do not settle the rotation"),
+    "leakage of Fe3O4": (oxide_leak, "the same"),
+}
+table([{"quantity": name, "value": float(v), "look out for": text} for name, (v, text) in seen.items()])
+
+# %% [markdown]
+# ## Real data: a nanocube's L<sub>2,3</sub>
+#
+# A measured spectrum image of an iron-oxide cube (19 × 17 pixels, no low loss, energy axis off). Checked
+# against Fe<sub>2</sub>O<sub>3</sub> of the EELS Data Base {cite}`ewels2016`, broadened to the resolution of
+# the cube's data.
+
+# %% tags=["hide-input"]
+own = data.read_signal(data_path) if data_path else None
+measured = own if own is not None else data.load("nanocube_si") if data.available("nanocube_si") else None
+known = data.load("eelsdb_fe2o3") if data.available("eelsdb_fe2o3") else None
+if measured is None or known is None:
+    notice(
+        "`nanocube_si` and `eelsdb_fe2o3` are not at hand and could not be downloaded; this section is empty.",
+        "warning",
+    )
+else:
+    report = standards.compare_l23(measured, known)
+    near = (report.energy_eV > 700) & (report.energy_eV < 736)
+    show_spectra(
+        report.energy_eV[near],
+        {"measured": report.spectrum[near], "Fe2O3 (EELS Data Base), broadened": report.matched[near]},
+        ylabel="counts",
+        title="Fe-L2,3 of a nanocube, axis calibrated",
+    )
+    table(report.rows)
+    show_maps(
+        {"L3/L2 ratio": report.ratio_map, "L3 maximum (eV)": report.position_map},
+        share=False,
+        cmap="viridis",
+        percentile=98,
+    )
+    say(
+        f"The axis had to move by {report.shift_eV:+.1f} eV. In the L3 maximum, core and rim differ by "
+        f"{report.core_minus_rim_eV:+.2f} ± {report.core_minus_rim_error_eV:.2f} eV. "
+        + (
+            "From Fe<sup>2+</sup> to Fe<sup>3+</sup> it would be 1.7 eV: there is no core-shell contrast to unmix "
+            "in this cube, and no standards can be drawn from it."
+            if report.no_contrast
+            else ""
+        )
+    )
+
+# %% [markdown]
+# ## Real data: M and L edges of the same pixels
+#
+# Dual EELS of La<sub>0.7</sub>Sr<sub>0.3</sub>MnO<sub>3</sub>: Mn-M<sub>2,3</sub> on a plasmon tail and
+# Mn-L<sub>2,3</sub>, from the same 40 positions. One phase, so no rotation to settle: L<sub>2,3</sub> says how
+# much manganese each position holds, and the low loss regressed on it is the M<sub>2,3</sub> reference.
+
+# %% tags=["hide-input"]
+if not data.available("lsmo_dual_eels"):
+    notice(
+        "The dual EELS of LSMO (`lsmo_dual_eels`) is not at hand and could not be downloaded; this section is empty.",
+        "warning",
+    )
+else:
+    pair = standards.pair_edges(*data.load("lsmo_dual_eels"), seed=seed)
+    fig, (left, right) = plt.subplots(1, 2, figsize=(8.6, 3.2))
+    left.errorbar(pair.core_signal, pair.low_signal, pair.low_error, pair.core_error, fmt="o", ms=3, lw=0.7)
+    left.set(
+        xlabel="Mn-L2,3 (relative)",
+        ylabel="Mn-M2,3 (relative)",
+        title=f"40 positions, correlation {pair.correlation:.2f}",
+    )
+    near = (pair.energy_eV > 38) & (pair.energy_eV < 90)
+    show_spectra(
+        pair.energy_eV[near],
+        {"Mn-M2,3 of LSMO": 1e3 * pair.reference[near]},
+        bands={"Mn-M2,3 of LSMO": 1e3 * pair.uncertainty[near]},
+        ylabel="10⁻³ per unit of Mn-L2,3",
+        ax=right,
+    )
+    plt.show()
+
+# %% [markdown]
+# ## Checks
+
+# %%
+if angles_deg is not None:
+    limit = 3.0 if skin and rotation_deg == [5.0, 7.0, 13.0] else 5.0
+    assert (angles_deg < limit).all(), angles_deg
+assert np.isfinite(found.references).all() and found.references.shape == (2, found.energy_eV.size)
+assert diagnostics["signal"][1] > 2 > diagnostics["signal"][2] or thickness_nm is None
+turned, transform = standards.rotated_references(found.references, feo=0.2, fe3o4=-0.1)
+np.testing.assert_allclose(turned.T @ transform @ nm[:, mask], found.references.T @ nm[:, mask], atol=1e-9)
+if output_path:
+    standards.save(found, output_path)
+
+# %% [markdown]
+# ## Summary
+#
+# - Two components are never unique: the choice among rotations is physics, and has to be stated.
+# - O-K over Fe counts atoms; the foot of L<sub>3</sub> and the purest pixels do the rest. The result carries
+#   the uncertainty that they leave.
+# - References come from regression, with the noise on the right side; no pixel need be pure.
+#
+# ## With your own data
+#
+# ```bash
+# python -m softeels_utils run 02 --data core_loss.dm4 -p low_loss_path low_loss.dm4 -p output_path standards.npz
+# ```
+#
+# Record both ranges in the same scan, O-K included (start the core loss at 500 eV or below), and some vacuum
+# beside the particle. With the core loss alone, only the L<sub>2,3</sub> section uses your data.
+#
+# ## Exercises
+#
+# 1. Leave the oxygen out: `extract_standards(..., constraints=("foot", "purest", "pixels"))`. How does the
+#    leakage grow?
+#
+# :::{admonition} Solution
+# :class: dropdown
+# ```python
+# less = standards.extract_standards(low_loss, core_loss, constraints=("foot", "purest", "pixels"))
+# print(found.diagnostics["leakage"], less.diagnostics["leakage"])
+# ```
+# The distance between the phases then hangs on the foot of L<sub>3</sub> alone: leakage about doubles.
+# :::
+#
+# 2. Take the skin away (`skin = False`). Which end of the line do the purest pixels now hold, and which error
+#    grows?
+#
+# :::{admonition} Solution
+# :class: dropdown
+# Without a skin the rim is pure Fe<sub>3</sub>O<sub>4</sub>: its reference gets better. No pixel has more than
+# 55 % of its iron in FeO, so the FeO reference is extrapolated by nearly a factor of two, and its leakage is
+# the larger one.
+# :::
+#
+# ## References
+#
+# {cite}`egerton2011,vanaken1998,vanaken2002,cave2006,tan2012,verbeeck2004,keenan2004,ewels2016,torruella2016`
+#
+# ## What's next
+#
+# {doc}`03_m23_fitting` fits these references to whole tilt series.
