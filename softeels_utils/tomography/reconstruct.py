@@ -21,6 +21,7 @@ ALGORITHMS = ("fbp", "sirt", "cgls", "tv", "joint_tv")
 
 HELD_OUT = 0.05  # share of the detector pixels that judge in place of the truth
 WARM_START = 20  # iterations of SIRT before total variation
+SEARCH_GAP = 1e-2  # relative primal-dual gap while a weight is only being tried
 
 
 @dataclass(frozen=True)
@@ -303,7 +304,13 @@ class _Job:
             weight = float(f"{weight:.6g}")
             if weight not in scores:
                 solver = self._solver(fit, weight, volume, unit)
-                options = {"tolerance": 5e-3, "every": 20, "callbacks": (), "iterations": None, "checkpoint": None}
+                options = {
+                    "tolerance": SEARCH_GAP,
+                    "every": 20,
+                    "callbacks": (),
+                    "iterations": None,
+                    "checkpoint": None,
+                }
                 volume, _ = self._run(solver, "gap", f"weight {weight:.3g}", **options)
                 scores[weight] = held.chi2(volume)
                 self.checkpoint.content["scores"] = {f"{w:.6g}": s for w, s in scores.items()}

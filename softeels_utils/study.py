@@ -1,0 +1,338 @@
+"""Sparse-view studies: cases with a known truth, methods run on them alike, errors by oracle, rule and run to the
+end."""
+
+import json
+import os
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+
+from . import dip, dose, metrics, simulate
+from .tomography import ParallelBeam, reconstruct
+
+__all__ = [
+    "METHODS",
+    "Case",
+    "Outcome",
+    "make_case",
+    "pixel_covariance",
+    "run_method",
+    "run_study",
+    "summarise",
+]
+
+WEIGHTS = 2.0 ** np.array([-1.5, -1, -0.5, 0.5, 1, 1.5])  # of total variation, for the oracle: times the automatic one
+
+
+@dataclass(frozen=True)
+class Case:
+    """One simulated experiment, with its truth.
+
+    Attributes
+    ----------
+    truth : array (2, Y, Z, X)
+        Volume fractions of FeO and Fe3O4 on the grid of the reconstruction.
+    projections : array (2, T, Y, X)
+        nm, noisy, made on a grid twice as fine.
+    covariance : array (T, Y, X, 2, 2)
+        Of the noise, nm².
+    tilt_angles_deg : array (T,)
+    voxel_size_nm : float
+    label : dict
+        What makes the case: ``views``, ``fluence``, ``seed``, ...
+    """
+
+    truth: np.ndarray
+    projections: np.ndarray
+    covariance: np.ndarray
+    tilt_angles_deg: np.ndarray
+    voxel_size_nm: float
+    label: dict
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What one method made of one case. The errors are NRMSE against the truth.
+
+    Attributes
+    ----------
+    method : str
+    volume : array (2, Y, Z, X)
+        The automatic result.
+    oracle, automatic, end : float
+        Least error over iterations or weights (chosen by the truth); error of the result that the method's own rule
+        chose; and of the last iterate, run on without a rule.
+    seconds : float
+        Of the automatic run, choice of its weight or stop included.
+    note : str
+        Weight or iteration chosen.
+    """
+
+    method: str
+    volume: np.ndarray
+    oracle: float
+    automatic: float
+    end: float
+    seconds: float
+    note: str
+
+
+# ---------------------------------------------------------------- cases
+
+
+@lru_cache(maxsize=8)
+def _covariance_table(fluence_e_per_A2, pixel_size_nm, top_nm, points=9):
+    """Covariance of the fitted thicknesses over a grid of true ones (P, P, 2, 2), and that grid."""
+    model = simulate.spectrum_model()
+    grid = np.linspace(0, top_nm, points)
+    table = np.empty((points, points, 2, 2))
+    for i, feo in enumerate(grid):
+        for j, magnetite in enumerate(grid):
+            # Where there is no specimen there is still a support and a camera: never less than 3 nm of both.
+            thickness = (max(feo, 1.5), max(magnetite, 1.5))
+            table[i, j] = dose.phase_bound(
+                model, fluence_e_per_A2, edge="M2,3", thickness_nm=thickness, pixel_size_nm=pixel_size_nm
+            )
+    return grid, table
+
+
+def pixel_covariance(projections_nm, fluence_e_per_A2, pixel_size_nm):
+    """Covariance (T, Y, X, 2, 2) of the phase thicknesses that a fit of Fe-M2,3 gives in each pixel, nm².
+
+    The Cramér-Rao bound of `dose.phase_bound`, which `fitting.fit_phases` reaches, interpolated between the
+    thicknesses of FeO and Fe3O4. The two errors come out of one fit of similar shapes: they are anti-correlated.
+
+    Parameters
+    ----------
+    projections_nm : array (2, T, Y, X)
+        Noise-free thicknesses.
+    """
+    from scipy.interpolate import RegularGridInterpolator
+
+    top = float(np.ceil(np.max(projections_nm)))
+    grid, table = _covariance_table(float(fluence_e_per_A2), float(pixel_size_nm), top)
+    return RegularGridInterpolator((grid, grid), table)(np.moveaxis(projections_nm, 0, -1))
+
+
+def make_case(
+    n=48, views=9, fluence_e_per_A2=10000.0, seed=0, *, box_nm=64.0, max_tilt_deg=70.0, volume=None, **specimen
+):
+    """Simulate one tilt series of phase maps.
+
+    Projections are made from a grid twice as fine and binned (no inverse crime), and get Gaussian noise with the
+    covariance of a fit at this fluence (`pixel_covariance`).
+
+    Parameters
+    ----------
+    n : int
+        Voxels a side.
+    views : int
+        Tilts, evenly from ``-max_tilt_deg`` to ``max_tilt_deg``.
+    fluence_e_per_A2 : float
+        Per tilt.
+    box_nm : float
+        Side of the field of view.
+    volume : array (2, 2 n, 2 n, 2 n), optional
+        Another specimen on the fine grid, in place of the nanocube.
+    **specimen
+        Of `simulate.core_shell_nanocube`.
+    """
+    fine = simulate.core_shell_nanocube(2 * n, **specimen) if volume is None else np.asarray(volume, np.float32)
+    if fine.ndim != 4 or len(fine) != 2 or any(s % 2 for s in fine.shape[1:]) or fine.shape[2] != fine.shape[3]:
+        raise ValueError(f"volume: got shape {fine.shape}, wants (2, Y, Z, X) with even sides and Z = X")
+    rows, n = fine.shape[1] // 2, fine.shape[3] // 2
+    size, tilts = box_nm / n, np.linspace(-max_tilt_deg, max_tilt_deg, views)
+    clean = ParallelBeam(2 * n, tilts, size / 2)(fine).reshape(2, views, rows, 2, n, 2).mean(axis=(3, 5))
+    truth = fine.reshape(2, rows, 2, n, 2, n, 2).mean(axis=(2, 4, 6))
+    covariance = pixel_covariance(clean, fluence_e_per_A2, size)
+    white = np.random.default_rng(seed).standard_normal((*clean.shape[1:], 2, 1))
+    noise = np.moveaxis((np.linalg.cholesky(covariance) @ white)[..., 0], -1, 0)
+    label = {"n": n, "views": views, "fluence": float(fluence_e_per_A2), "seed": seed}
+    return Case(truth, (clean + noise).astype(np.float32), covariance, tilts, size, label)
+
+
+# ---------------------------------------------------------------- methods
+
+
+@dataclass
+class _Errors:
+    """A callback that keeps the error of every look (for the oracle and the end; it never stops a run)."""
+
+    truth: np.ndarray
+    values: list
+
+    def __call__(self, look):
+        self.values.append(metrics.nrmse(look.volume, self.truth))
+
+
+def _classical(case, algorithm, **options):
+    return reconstruct(
+        case.projections, case.tilt_angles_deg, algorithm, voxel_size_nm=case.voxel_size_nm,
+        covariance=case.covariance, details=True, progress=False, **options,
+    )  # fmt: skip
+
+
+def _sirt(case, settings):
+    """Stops at the discrepancy principle; the end is 300 iterations."""
+    began = time.perf_counter()
+    fit = _classical(case, "sirt", stop="discrepancy")
+    seconds = time.perf_counter() - began
+    errors = _Errors(case.truth, [])
+    _classical(case, "sirt", iterations=300, callbacks=[errors])
+    return fit.volume, errors.values, errors.values[-1], seconds, f"{fit.iteration} iterations"
+
+
+def _variation(case, algorithm, settings):
+    """Weight by held-out pixels; the oracle tries others from a third to three times it. Always converged."""
+    options = {"simplex": settings.get("simplex", False)}
+    began = time.perf_counter()
+    fit = _classical(case, algorithm, weight="heldout", **options)
+    seconds = time.perf_counter() - began
+    own = metrics.nrmse(fit.volume, case.truth)
+    tries = [
+        metrics.nrmse(_classical(case, algorithm, weight=fit.weight * w, **options).volume, case.truth)
+        for w in settings.get("oracle_weights", WEIGHTS)
+    ]
+    return fit.volume, [own, *tries], own, seconds, f"weight {fit.weight:.2g}"
+
+
+def _network(case, joint, settings):
+    """One network for both phases (DIPm-TV), or the same network for each on its own (DIP)."""
+    options = {
+        "voxel_size_nm": case.voxel_size_nm, "progress": False, "seed": settings.get("seed", case.label.get("seed",
+        0)),
+    } | settings.get("network", {})  # fmt: skip
+    if not joint:
+        options |= {"tv_weight": 0.0, "warm_iterations": 0}
+    parts = [slice(0, 2)] if joint else [slice(0, 1), slice(1, 2)]
+    volume, seconds, curves, ends, notes = [], 0.0, [], [], []
+    for part in parts:
+        began = time.perf_counter()
+        seen = []
+        given = {"covariance": case.covariance[..., part, part], **options}
+        fit = dip.dipm_tv(case.projections[part], case.tilt_angles_deg, callbacks=[seen.append], **given)
+        seconds += time.perf_counter() - began
+        if settings.get("run_to_end"):
+            seen = []
+            length = given.pop("iterations", None) or fit.settings["iterations"]
+            dip.dipm_tv(
+                case.projections[part], case.tilt_angles_deg, callbacks=[seen.append], iterations=length, **given
+            )
+        size = np.linalg.norm(case.truth)
+        squares = [(np.linalg.norm(k.volume - case.truth[part]) / size) ** 2 for k in seen]
+        curves.append(min([*squares, (np.linalg.norm(fit.volume - case.truth[part]) / size) ** 2]))
+        ends.append(squares[-1])
+        volume.append(fit.volume)
+        notes.append(str(fit.stopped_at))
+    volume = np.concatenate(volume)
+    return volume, [np.sqrt(sum(curves))], float(np.sqrt(sum(ends))), seconds, f"{'+'.join(notes)} iterations"
+
+
+METHODS: dict[str, Callable] = {
+    "SIRT": _sirt,
+    "TV": lambda case, settings: _variation(case, "tv", settings),
+    "joint TV": lambda case, settings: _variation(case, "joint_tv", settings),
+    "DIP": lambda case, settings: _network(case, False, settings),
+    "DIPm-TV": lambda case, settings: _network(case, True, settings),
+}
+
+
+def run_method(name, case, **settings):
+    """Run one method of ``METHODS`` on a case.
+
+    Parameters
+    ----------
+    **settings
+        ``network``: keyword arguments of `dip.dipm_tv`; ``run_to_end``: run networks a second time without their
+        stop, for the oracle and the end; ``simplex``: hold total variation to fractions that add up to at most 1;
+        ``oracle_weights``.
+
+    Returns
+    -------
+    Outcome
+    """
+    if name not in METHODS:
+        raise ValueError(f"name: got {name!r}, wants one of {list(METHODS)}")
+    volume, errors, end, seconds, note = METHODS[name](case, settings)
+    automatic = metrics.nrmse(volume, case.truth)
+    return Outcome(name, volume, float(min([automatic, *errors])), automatic, float(end), seconds, note)
+
+
+# ---------------------------------------------------------------- studies
+
+
+def run_study(cases, methods=tuple(METHODS), *, path=None, progress=None, **settings):
+    """Run methods on cases.
+
+    Parameters
+    ----------
+    cases : iterable of dict
+        Keyword arguments of `make_case`, one a case.
+    path : path, optional
+        JSON file of the rows, written after each; a study that was killed goes on behind the last one.
+    progress : bool, optional
+    **settings
+        Of `run_method`.
+
+    Returns
+    -------
+    (list of dict, dict of str to array)
+        Rows (the case's label, method, ``oracle``, ``automatic``, ``end``, ``seconds``, ``core_nm``, ``outer_nm``,
+        ``ssim``, ...), and the volumes of the last case run, under ``"truth"`` and the methods' names.
+    """
+    from tqdm.auto import tqdm
+
+    progress = os.environ.get("SOFTEELS_HEADLESS", "") in ("", "0") if progress is None else progress
+    path = None if path is None else Path(path)
+    known = json.loads(path.read_text()) if path is not None and path.exists() else []
+    rows, volumes = [], {}
+    work = [(given, name) for given in cases for name in methods]
+    for given, name in tqdm(work, disable=not progress, desc="study"):
+        key = {k: v for k, v in given.items() if not isinstance(v, np.ndarray)} | {"method": name}
+        found = [row for row in known if all(row["key"].get(k) == v for k, v in key.items())]
+        if found:
+            rows.append(found[0])
+            continue
+        case = make_case(**given)
+        outcome = run_method(name, case, **settings)
+        edges = metrics.interface_error(outcome.volume, case.truth, case.voxel_size_nm)
+        row = {
+            "key": key,
+            **case.label,
+            **{k: v for k, v in asdict(replace(outcome, volume=None)).items() if k != "volume"},
+            "ssim": metrics.ssim(outcome.volume, case.truth),
+            "core_nm": edges.core_rms_nm,
+            "outer_nm": edges.outer_rms_nm,
+            "fraction_error": metrics.phase_fraction_error(outcome.volume, case.truth)[1],
+        }
+        rows.append(row)
+        if not volumes or not np.array_equal(volumes["truth"], case.truth):
+            volumes = {"truth": case.truth}
+        volumes[name] = outcome.volume
+        if path is not None:
+            known.append(row)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(json.dumps(known))
+    return rows, volumes
+
+
+def summarise(rows, by=("method", "views", "fluence"), values=("oracle", "automatic", "end", "seconds")):
+    """Median over the rows that agree in ``by`` (over seeds), in order of appearance, with the number of rows.
+
+    Returns
+    -------
+    list of dict
+    """
+    groups = {}
+    for row in rows:
+        groups.setdefault(tuple(row[k] for k in by), []).append(row)
+    return [
+        dict(zip(by, key, strict=True))
+        | {value: float(np.median([row[value] for row in group])) for value in values}
+        | {"runs": len(group)}
+        for key, group in groups.items()
+    ]
