@@ -525,7 +525,8 @@ class _Solver:
     def __call__(self, y, variance=None, own=None):
         y = np.asarray(y, float)
         k, q, channels = self.phases, len(self.shapes), y.shape[1]
-        good = np.isfinite(y).all(-1)
+        total = y.sum(-1)
+        good = np.isfinite(total)  # one bad channel spoils the sum
         if variance is not None:
             good = good & (variance > 0).all(-1) & (np.isfinite(variance).sum(-1) > q)
         if own is not None:
@@ -546,18 +547,20 @@ class _Solver:
             x, covariance = design.solve(y, weight, self.bounded)
         else:
             x, covariance, weight, settled = self._poisson(y, design)
-        residual = y - design.model(x)
         used = (weight > 0).sum(-1) if variance is not None else channels
         at_zero = (x == 0) & self.bounded
         freedom = np.maximum(used - q + at_zero.sum(-1), 1)
-        squared = np.square(residual, out=residual)
+        squared = design.model(x)
+        np.subtract(y, squared, out=squared)
+        np.square(squared, out=squared)
         rms = np.sqrt(squared.mean(-1))
-        chi2 = np.einsum("ne,ne->n", squared, np.broadcast_to(weight, y.shape)) / freedom
+        shared = len(weight) == 1
+        chi2 = (squared @ weight[0] if shared else np.einsum("ne,ne->n", squared, weight)) / freedom
         covariance = covariance[:, :k, :k]
         if variance is None:
             # Weights are the inverse of a fitted model, and 1/model is on average above 1/expectation, by one part in
             # (counts / amplitudes): to first order this takes it back, where it matters, at a few counts per amplitude.
-            counts = (1 / weight).sum(-1) / self.gain
+            counts = np.maximum(total, 0) / self.gain + channels * (self.readout / self.gain) ** 2
             covariance = covariance * (1 + q / (counts + q))[:, None, None]
         if self.scale_covariance:
             covariance = covariance * np.maximum(chi2, 1)[:, None, None]
@@ -565,10 +568,9 @@ class _Solver:
         flags = flags | np.where(chi2 > 1 + 5 * np.sqrt(2 / freedom), FitFlag.POOR_FIT, 0)
         flags = flags | np.where(settled, 0, FitFlag.NOT_CONVERGED)
         if variance is None:
-            flags = flags | np.where(y.sum(-1) < 10 * q * self.gain, FitFlag.FEW_COUNTS, 0)
-        return np.concatenate(
-            [x[:, :k], covariance.reshape(len(y), -1), x[:, k:], chi2[:, None], rms[:, None], flags[:, None]], axis=1
-        )
+            flags = flags | np.where(total < 10 * q * self.gain, FitFlag.FEW_COUNTS, 0)
+        results = (x[:, :k], covariance.reshape(len(y), -1), x[:, k:], chi2[:, None], rms[:, None], flags[:, None])
+        return np.concatenate(results, axis=1)
 
     def _poisson(self, y, design):
         """Maximum likelihood: weights from the fitted model until the amplitudes settle."""
