@@ -465,47 +465,63 @@ display(dose.calculator(collection_mrad=calculator_angles_mrad))
 # %% [markdown]
 # ## A measured background in place of the twin's
 #
-# The noise under an edge is that of your specimen and camera, not of the twin. `dose.measured_spectrum` puts
-# a measured spectrum (counts) on the model's
-# axis, and `dose.phase_bound(..., spectrum=...)` uses its counts. Without a file of yours, a real dual-EELS
-# data set with an M<sub>2,3</sub>-type edge on its plasmon
-# tail (Mn in LSMO) shows how.
+# The noise under an edge is that of your specimen and camera, not of the twin. `dose.measured_spectrum` puts a
+# measured spectrum (counts) on the model's axis, and `dose.phase_bound(..., spectrum=...)` uses its counts.
+# Without a file of yours, two real data sets show how: dual EELS of LSMO, whose Mn-M<sub>2,3</sub> edge stands on a
+# plasmon tail, and a spectrum image of an iron-oxide nanocube with Fe-L<sub>2,3</sub>.
 
 # %%
 if data_path:
-    measured = data.read_signal(data_path)
-elif data.available("lsmo_dual_eels"):
-    measured = data.load("lsmo_dual_eels")[0]
+    measured = [data.read_signal(data_path)]
 else:
-    notice("No measured spectrum is at hand (offline?), so the twin's own spectrum stands in. This is a simulation.")
-    measured = simulate.dual_eels(np.full((2, 4, 4), thickness_nm / 2), 1e4, microscope=microscope, seed=seed)[0]
+    measured = [data.load("lsmo_dual_eels")[0]] if data.available("lsmo_dual_eels") else []
+    measured += [data.load("nanocube_si")] if data.available("nanocube_si") else []
+if not measured:
+    notice("No measured spectrum is at hand (offline?), so the twin's own spectra stand in. This is a simulation.")
+    measured = list(simulate.dual_eels(np.full((2, 8, 8), thickness_nm / 2), 1e5, microscope=microscope, seed=seed))
 
 # %%
-own_model = simulate.spectrum_model(dose.microscope_of(measured, microscope))
-axis = measured.axes_manager.signal_axes[0].axis
-covered = [e for e, (lo, hi) in dose.FIT_WINDOW_EV.items() if axis[0] <= lo and axis[-1] >= hi]
-rows = []
-for edge in covered:
-    spectrum = dose.measured_spectrum(measured, own_model, edge)
-    settings = {"edge": edge, "thickness_nm": phases, "pixel_size_nm": pixel_size_nm}
-    for name, counts in (("twin", None), ("measured", spectrum)):
-        b = dose.phase_bound(own_model, fluence_e_per_A2, spectrum=counts, **settings)
-        rows.append({"edge": edge, "counts of": name, "FeO (nm)": np.sqrt(b[0, 0]), "Fe3O4 (nm)": np.sqrt(b[1, 1])})
-title = measured.metadata.General.title or "your spectrum"
-table(rows, caption=f"Bound at {fluence_e_per_A2:.0e} e/Å² with the counts of: {title}") if rows else notice(
-    f"The spectrum covers {axis[0]:.0f} to {axis[-1]:.0f} eV, no edge's fit window {dose.FIT_WINDOW_EV}.",
-    kind="warning",
-)
+rows, curves = [], []
+for signal in measured:
+    own = simulate.spectrum_model(dose.microscope_of(signal, microscope))
+    axis = signal.axes_manager.signal_axes[0].axis
+    kind = "simulated" if signal.metadata.has_item("Simulation") else "measured"
+    for edge, (lo, hi) in dose.FIT_WINDOW_EV.items():
+        if axis[0] > lo or axis[-1] < hi:
+            continue
+        spectrum = dose.measured_spectrum(signal, own, edge, thickness_nm=phases)
+        curves.append((edge, own, kind, spectrum, signal.metadata.General.title))
+        for name, counts in (("twin", None), (kind, spectrum)):
+            b = dose.phase_bound(
+                own, fluence_e_per_A2, edge=edge, thickness_nm=phases, pixel_size_nm=pixel_size_nm, spectrum=counts
+            )
+            rows.append(
+                {
+                    "spectrum": signal.metadata.General.title,
+                    "kV": f"{own.microscope.beam_energy_keV:.0f}",
+                    "edge": f"Fe-{edge}",
+                    "counts of": name,
+                    "FeO (nm)": np.sqrt(b[0, 0]),
+                    "Fe3O4 (nm)": np.sqrt(b[1, 1]),
+                }
+            )
+if rows:
+    table(rows, caption=f"Bound at {fluence_e_per_A2:.0e} e/Å² with the counts of the twin, and with measured ones")
+else:
+    notice(f"The spectrum covers no edge's fit window, {dose.FIT_WINDOW_EV} eV.", kind="warning")
 
-if covered:
-    energy = own_model.energy_eV(covered[0])
-    lo, hi = dose.FIT_WINDOW_EV[covered[0]]
-    inside = (energy > lo) & (energy < hi)
-    spectrum = dose.measured_spectrum(measured, own_model, covered[0])
-    curves = {"measured": spectrum[inside], "twin": own_model.expected(phases, covered[0])[inside]}
-    show_spectra(energy[inside], curves, ylabel="counts per electron and channel", logy=True)
+figure, axes = plt.subplots(1, max(1, len(curves)), figsize=(9, 3.6), squeeze=False)
+for ax, (edge, own, kind, spectrum, title) in zip(axes.flat, curves, strict=False):
+    energy = own.energy_eV(edge)
+    inside = (energy > dose.FIT_WINDOW_EV[edge][0]) & (energy < dose.FIT_WINDOW_EV[edge][1])
+    pair = {kind: spectrum[inside], "twin": own.expected(phases, edge)[inside]}
+    show_spectra(energy[inside], pair, ylabel="counts per electron and channel", ax=ax, title=title[:32])
+plt.show()
 
 # %% [markdown]
+# LSMO is thicker than the twin and its tail higher; it holds manganese, not iron, so only its counts are
+# used. The nanocube's spectrum is scaled so that its edge is as strong as the twin's.
+#
 # ## Checks
 
 # %%
@@ -539,12 +555,10 @@ say(
 # ## With your own data
 #
 # Set `data_path` to a spectrum or spectrum image that HyperSpy reads (`python -m softeels_utils run
-# 01_dose_analysis --data FILE`): a low-loss spectrum
-# with its zero-loss peak needs nothing else, its counts give the number of electrons. A core-loss spectrum
-# without it is scaled to the twin before
-# the edge; pass `electrons=` to `dose.measured_spectrum` if you know them. Beam energy and angles are read
-# from the metadata. Pixels of vacuum
-# should be left out.
+# 01_dose_analysis --data FILE`). A low-loss spectrum with its zero-loss peak needs nothing else, its counts give
+# the number of electrons. A core-loss spectrum without it is scaled until its edge is as strong as the twin's,
+# so that its ratio of edge to background counts; pass `electrons=` to `dose.measured_spectrum` if you know
+# them. Beam energy and angles are read from the metadata. Leave pixels of vacuum out.
 #
 # ## Exercises
 #

@@ -147,6 +147,9 @@ def test_measured_spectrum_takes_the_place_of_the_model(model):
         dark = dose.phase_bound(model, 1e4, edge=edge, spectrum=4 * spectrum)
         np.testing.assert_allclose(dark, 4 * same, rtol=1e-6)
     assert dose.microscope_of(low, simulate.Microscope(beam_energy_keV=80)) == model.microscope
+    with pytest.raises(ValueError, match="no L2,3 edge"):
+        core.data[:] = 1e6 * core.axes_manager.signal_axes[0].axis ** -3.0
+        dose.measured_spectrum(core, model, "L2,3")
     with pytest.raises(ValueError, match="signal must cover"):
         dose.measured_spectrum(low, model, "L2,3")
 

@@ -413,3 +413,19 @@ def test_bad_input_is_named(bad, name):
 def test_settings_are_frozen():
     with pytest.raises(dataclasses.FrozenInstanceError):
         simulate.Microscope().collection_mrad = 10
+
+
+def test_exspy_reads_the_thickness_back():
+    low, _ = simulate.dual_eels(slab(20.0, 10.0, (1, 2, 2)), 1e8, noise=False)
+    model = simulate.spectrum_model()
+    expected = (np.array([20.0, 10.0]) / model.mean_free_path_nm).sum()
+    found = low.estimate_thickness(threshold=2.0).data
+    assert found == pytest.approx(expected, rel=0.02)
+
+
+def test_edges_outside_the_project_come_from_exspy():
+    assert scattering.onset("Ti", "L2,3") == pytest.approx(456, abs=2)
+    energy = np.linspace(460, 500, 50)
+    assert (scattering.edge_oscillator_strength("Ti", "L2,3", energy) > 0).all()
+    with pytest.raises(ValueError, match="edge"):
+        scattering.onset("Fe", "N6,7")

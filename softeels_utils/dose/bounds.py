@@ -206,7 +206,9 @@ def simulate_counts(
     return counts + rng.normal(0.0, readout_counts, counts.shape) if readout_counts else counts
 
 
-def measured_spectrum(signal, model: SpectrumModel, edge: str, *, electrons: float | None = None) -> np.ndarray:
+def measured_spectrum(
+    signal, model: SpectrumModel, edge: str, *, electrons: float | None = None, thickness_nm=(10.0, 10.0)
+) -> np.ndarray:
     """Measured spectrum on the axis of a model, counts per electron and channel, for ``spectrum=`` of `phase_bound`.
 
     Parameters
@@ -215,31 +217,56 @@ def measured_spectrum(signal, model: SpectrumModel, edge: str, *, electrons: flo
         HyperSpy EELS signal in counts; spectrum images are averaged, a zero-loss peak is put at 0 eV.
     electrons
         Incident electrons of the (mean) spectrum. None: all counts of a low-loss spectrum that holds the zero-loss
-        peak; a core-loss spectrum without the number of electrons is scaled to the model's counts before the edge.
+        peak; any other spectrum is scaled so that its edge is as strong as that of ``thickness_nm`` in the
+        model: then the ratio of edge to background is the measured one. (Its energy axis may be off by up to
+        15 eV; it is put where the edge fits best.)
 
     Raises
     ------
     ValueError
-        If the signal's energies do not cover the edge's fit window.
+        If the signal's energies do not cover the edge's fit window, or no edge is found to scale by.
     """
+    if edge not in FIT_WINDOW_EV:
+        raise ValueError(f"edge must be one of {sorted(FIT_WINDOW_EV)}, got {edge!r}")
     energy = np.asarray(signal.axes_manager.signal_axes[0].axis, dtype=float)
-    data = np.asarray(signal.data, dtype=float).reshape(-1, energy.size)
-    mean = np.nanmean(data, axis=0)
-    if energy[0] < 0 < energy[-1]:
+    mean = np.nanmean(np.asarray(signal.data, dtype=float).reshape(-1, energy.size), axis=0)
+    zero_loss = energy[0] < 0 < energy[-1]
+    if zero_loss:
         energy = energy - float(zero_loss_position(mean, energy))
     lo, hi = FIT_WINDOW_EV[edge]
     if energy[0] > lo or energy[-1] < hi:
         raise ValueError(f"signal must cover {lo} to {hi} eV for {edge}, got {energy[0]:.1f} to {energy[-1]:.1f} eV")
-    axis = model.energy_eV(edge)
-    density = np.interp(axis, energy, mean / np.gradient(energy)) * model.microscope.dispersion_eV
-    if electrons is None and energy[0] < 0:
-        electrons = mean.sum()
-    if electrons is None:
-        before = (axis >= lo) & (axis < lo + 0.4 * (hi - lo))
-        electrons = density[before].sum() / model.expected(np.full(len(model.phases), 10.0), edge)[before].sum()
-    if not electrons > 0:
-        raise ValueError(f"electrons must be positive, got {electrons!r}")
-    return density / electrons
+    axis, density = model.energy_eV(edge), mean / np.gradient(energy)
+
+    def on_axis(shift):
+        return np.interp(axis, energy + shift, density) * model.microscope.dispersion_eV
+
+    if zero_loss or electrons is not None:
+        electrons = mean.sum() if electrons is None else electrons
+        if not electrons > 0:
+            raise ValueError(f"electrons must be positive, got {electrons!r}")
+        return on_axis(0.0) / electrons
+
+    inside = (axis >= lo) & (axis <= hi)
+    t = np.asarray(thickness_nm, dtype=float)
+    shapes = np.concatenate(
+        [(t @ model.derivative(t, edge))[None, inside], background_shapes(axis[inside], BACKGROUND[edge])]
+    )
+    # the pseudo-inverse of all shapes at once: each trial shift costs one product
+    scale = np.linalg.norm(shapes, axis=1, keepdims=True)
+    inverse = np.linalg.pinv((shapes / scale).T)
+
+    def fit(shift):
+        y = on_axis(shift)[inside]
+        amplitudes = inverse @ y
+        return np.linalg.norm(y - amplitudes @ (shapes / scale)), amplitudes[0] / scale[0, 0], shift
+
+    _, strength, shift = min(
+        fit(s) for s in np.arange(-15.0, 15.1, 0.25) if energy[0] + s <= lo and energy[-1] + s >= hi
+    )
+    if not strength > 0:
+        raise ValueError(f"signal shows no {edge} edge to scale it by; give electrons=")
+    return on_axis(shift) / strength
 
 
 def microscope_of(signal, default: Microscope | None = None) -> Microscope:
