@@ -19,7 +19,9 @@ __all__ = [
     "Case",
     "Outcome",
     "make_case",
+    "own_data",
     "pixel_covariance",
+    "reconstruct_all",
     "run_method",
     "run_study",
     "summarise",
@@ -260,6 +262,51 @@ def run_method(name, case, **settings):
     volume, errors, end, seconds, note = METHODS[name](case, settings)
     automatic = metrics.nrmse(volume, case.truth)
     return Outcome(name, volume, float(min([automatic, *errors])), automatic, float(end), seconds, note)
+
+
+def reconstruct_all(projections, tilt_angles_deg, *, voxel_size_nm=1.0, covariance=None, mask=None, network=None):
+    """Own projections through every method, each by its own rule (there is no truth to choose by).
+
+    Parameters
+    ----------
+    projections : array (C, T, Y, X)
+        Of any number of channels and in any unit: one scale a channel is learnt.
+    network : dict, optional
+        Keyword arguments of `dip.dipm_tv`.
+
+    Returns
+    -------
+    dict of str to array (C, Y, Z, X)
+        In the projections' unit per ``voxel_size_nm``.
+    """
+    given = {"voxel_size_nm": voxel_size_nm, "covariance": covariance, "mask": mask, "calibrated": False}
+    rules = {"SIRT": {"algorithm": "sirt", "stop": "discrepancy"}, "TV": {"algorithm": "tv"}}
+    rules["joint TV"] = {"algorithm": "joint_tv"}
+    volumes = {name: reconstruct(projections, tilt_angles_deg, **rule, **given) for name, rule in rules.items()}
+    volumes["DIPm-TV"] = dip.dipm_tv(projections, tilt_angles_deg, **given, **(network or {})).volume
+    return volumes
+
+
+def own_data(path):
+    """Read what a user gives: a tilt series of maps, or a phantom.
+
+    Returns
+    -------
+    TiltSeries or array (2, Y, Z, X)
+        The latter for a ``.npy``, or a ``.npz`` with an array ``volume``: volume fractions of two phases on the fine
+        grid that `make_case` takes.
+    """
+    from . import data
+
+    path = Path(path)
+    if path.suffix in (".npy", ".npz") and path.exists():
+        content = np.load(path, allow_pickle=False)
+        volume = content if path.suffix == ".npy" else content.get("volume")
+        if volume is not None:
+            if volume.ndim != 4 or len(volume) != 2:
+                raise ValueError(f"path: {path} holds shape {volume.shape}, wants a volume (2, Y, Z, X)")
+            return np.asarray(volume, np.float32)
+    return data.read_tilt_series(path)
 
 
 # ---------------------------------------------------------------- studies
