@@ -13,6 +13,7 @@ The shapes are multiplet-motivated, never measured. Sources of the numbers:
 - Reduction: 80 % (de Groot and Kotani 2008), but the 3p-3d integrals to 65 %: these two holes share a
   shell and screen more; with 80 % the first peak lies 3.5 eV (Fe2+) and 5.8 eV (Fe3+) before the maximum,
   with 65 % it comes near the 2.2 and 4.2 eV measured (van Aken et al. 1999, Phys Chem Minerals 26, 584).
+  The choice is not critical: with 80 % the equal-bound fluence ratios of chapter 01 move by at most 15 %.
 - 10Dq: 1.2 eV for Fe2+ Oh, 1.5 eV for Fe3+ Oh, -0.7 eV for Fe3+ Td (about 4/9 of Oh, opposite sign), the
   order of values used for FeO and Fe3O4 in Miedema and de Groot 2013, J Electron Spectrosc 187, 32.
 - Energies (not known to multiplets): L3 maximum 707.8 eV for Fe2+ and 709.5 eV for Fe3+ (van Aken et al. 1998,

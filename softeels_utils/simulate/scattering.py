@@ -273,7 +273,9 @@ M1_ONSET_EV, M1_SHARE = 91.3, 0.05  # a schematic 3s edge: 5 % of the 3p continu
 def multiplets(edge: str) -> tuple[np.ndarray, dict]:
     """Multiplet table of Fe-M2,3 or Fe-L2,3: energies (eV) and the shape of each ion (1/eV, area 1)."""
     name = {"M2,3": "fe_m23.csv", "L2,3": "fe_l23.csv"}[edge]
-    path = Path(__file__).parents[2] / "data" / "multiplets" / name
+    path = Path(__file__).resolve().parents[2] / "data" / "multiplets" / name
+    if not path.exists():
+        raise FileNotFoundError(f"{path} is missing: install the project from its folder, with `pip install -e .`")
     table = np.loadtxt(path, delimiter=",")
     return table[:, 0], dict(zip(HOLES, table[:, 1:].T, strict=True))
 
