@@ -34,6 +34,10 @@ class Settings:
     tv_weight : float
         Of joint TV, in units of the whitened misfit: what one unit of interface area costs, against half
         a squared residual in units of its standard deviation. (``variant="paper"``: of the mean loss.)
+    anneal : float
+        Over this share of the iterations, combinations of channels that are known much better than others (such as the
+        sum of two anti-correlated ones) get their full weight; at first all weigh the same, or the rest would be
+        learned slowly.
     blocks, block_rows : int
         A minibatch is this many blocks of this many neighbouring slices.
     ema : float
@@ -50,6 +54,7 @@ class Settings:
     warmup: float = 0.1
     clip: float = 0.3
     tv_weight: float = 0.1
+    anneal: float = 0.5
     blocks: int = 3
     block_rows: int = 4
     ema: float = 0.98
@@ -222,7 +227,12 @@ def dipm_tv(
         raise ValueError(f"head: got {head!r}, wants 'fractions' or 'nonnegative'")
     if noise == "poisson" and calibrated:
         raise ValueError("calibrated: got True with noise='poisson', wants False (counts have no calibrated unit)")
-    device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    if int(seed) != seed or seed < 0:
+        raise ValueError(f"seed: got {seed!r}, wants a non-negative integer")
+    try:
+        device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    except RuntimeError as error:
+        raise ValueError(f"device: got {device!r}, wants one of torch's ({error})") from None
     paper = variant == "paper"
     problem = pose(projections, tilt_angles_deg, voxel_size_nm=voxel_size_nm, covariance=covariance, mask=mask,
                    noise=noise, holdout=0.0 if paper else holdout, slice_shape=slice_shape, shifts_px=shifts_px,
@@ -291,7 +301,7 @@ class _Run:
         digest = hashlib.sha256(
             repr((asdict(self.settings), self.paper, self.head, self.calibrated, self.seed)).encode()
         )
-        for tensor in (self.problem.data, self.problem.whiten, self.problem.train):
+        for tensor in (self.problem.data, self.problem.modes, self.problem.precision, self.problem.train):
             digest.update(np.ascontiguousarray(tensor.cpu().numpy()).tobytes())
         digest.update(self.problem.projector.tilt_angles_deg.tobytes())
         return digest.hexdigest()
@@ -430,7 +440,8 @@ class _Run:
         if self.paper:
             loss = self._paper_loss(volume, model)
         else:
-            misfit = self.problem.misfit(model, rows).sum()
+            even = max(0.0, 1 - t / s.anneal) ** 2 if s.anneal else 0.0
+            misfit = self.problem.misfit(model, rows, even=even).sum()
             unit = volume / self.model.log_scale.detach().exp()[:, None, None, None]
             rough = sum(joint_variation(part) for part in unit.split(block, dim=1))
             loss = (misfit + s.tv_weight * rough) / model.numel()

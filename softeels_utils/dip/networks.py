@@ -91,7 +91,7 @@ class UNet3d(nn.Module):
         phases, *size = shape
         factor = 2 ** len(self.filters)
         self.size = size
-        padded = [math.ceil(s / factor) * factor for s in size]
+        padded = [max(2, math.ceil(s / factor)) * factor for s in size]
         self.corner = [(p - s) // 2 for p, s in zip(padded, size, strict=True)]
         self.register_buffer("noise", torch.rand(1, noise_channels, *padded))
         self.register_buffer("scale", scale)

@@ -23,8 +23,10 @@ class Problem:
     ----------
     data : tensor (C, T, Y, X)
         Line integrals divided by the voxel size (counts stay counts); 0 where nothing was measured.
-    whiten : tensor (C, C, T, Y, X), or with ones for T, Y, X
-        Turns a residual into independent residuals of unit variance; rows of missing channels are 0.
+    modes : tensor (C, C, T, Y, X), or with ones for T, Y, X
+        Rows are the independent combinations of channels in a pixel, eigenvectors of their covariance.
+    precision : tensor (C, T, Y, X), or with ones
+        One over the standard deviation of each; 0 where channels are missing.
     train, held : tensor (C, T, Y, X), bool
         Pixels to fit, and pixels to judge by. Both leave out what is masked.
     poisson : bool
@@ -33,7 +35,8 @@ class Problem:
     """
 
     data: torch.Tensor
-    whiten: torch.Tensor
+    modes: torch.Tensor
+    precision: torch.Tensor
     train: torch.Tensor
     held: torch.Tensor
     poisson: bool
@@ -45,16 +48,32 @@ class Problem:
         channels, _, rows, _ = self.data.shape
         return channels, rows, self.projector.n_z, self.projector.n_x
 
-    def misfit(self, model, rows=slice(None), part="train"):
-        """Half the squared whitened residual of each pixel (Gaussian), or its Poisson deviance (C, T, rows, X)."""
+    def misfit(self, model, rows=slice(None), part="train", even=0.0):
+        """Half the squared residual of each independent combination of channels, in units of its variance.
+
+        Poisson counts: half the deviance instead.
+
+        Parameters
+        ----------
+        model : tensor (C, T, rows, X)
+        rows : index along Y
+        part : {"train", "held"}
+        even : float
+            Least variance, as a share of the largest in the pixel: 1 treats all combinations alike.
+        """
         keep, data = getattr(self, part)[:, :, rows], self.data[:, :, rows]
         if self.poisson:
             model = model.clamp_min(1e-6)
             # 0 log 0 is 0, but its derivative by autograd is not: keep the logarithms apart.
             return keep * (model - data - data * model.log() + torch.xlogy(data, data))
-        whiten = self.whiten if self.whiten.shape[3] == 1 else self.whiten[..., rows, :]
-        # All channels of a pixel are held out together, so dropping them before whitening mixes nothing.
-        return 0.5 * torch.einsum("cdtyx,dtyx->ctyx", whiten, keep * (model - data)) ** 2
+        modes, precision = self.modes, self.precision
+        if modes.shape[3] != 1:
+            modes, precision = modes[..., rows, :], precision[:, :, rows]
+        if even:
+            least = torch.where(precision > 0, precision, torch.inf).amin(0)
+            precision = precision.minimum(least / even**0.5)
+        # All channels of a pixel are held out together, so dropping them before they are combined mixes nothing.
+        return 0.5 * (precision * torch.einsum("cdtyx,dtyx->ctyx", modes, keep * (model - data))) ** 2
 
 
 def noise_sigma(projections, usable):
@@ -80,8 +99,8 @@ def noise_sigma(projections, usable):
     return np.array([np.median(v[m]) / 0.6745 if m.any() else 0.0 for v, m in zip(detail, ok, strict=True)])
 
 
-def whitening(covariance, observed):
-    """Symmetric inverse square root of the covariance of the observed channels; 0 for the others.
+def independent(covariance, observed):
+    """Combinations of the observed channels whose errors are independent.
 
     Parameters
     ----------
@@ -91,13 +110,16 @@ def whitening(covariance, observed):
 
     Returns
     -------
-    array (..., C, C)
+    modes : array (..., C, C)
+        Orthonormal rows.
+    precision : array (..., C)
+        One over the standard deviation of each; 0 for as many as there are channels missing.
     """
     lead = np.broadcast_shapes(covariance.shape[:-2], observed.shape[:-1])
     channels = covariance.shape[-1]
     covariance = np.broadcast_to(covariance, (*lead, channels, channels))
     observed = np.broadcast_to(observed, (*lead, channels))
-    result = np.zeros((*lead, channels, channels))
+    modes, precision = np.zeros((*lead, channels, channels)), np.zeros((*lead, channels))
     for pattern in itertools.product((False, True), repeat=channels):
         index = np.flatnonzero(pattern)
         pixels = (observed == pattern).all(axis=-1)
@@ -105,11 +127,13 @@ def whitening(covariance, observed):
             continue
         # A missing channel is integrated out: the covariance of the others is a block of the whole.
         values, vectors = np.linalg.eigh(covariance[pixels][:, index[:, None], index])
-        root = np.einsum("nij,nj,nkj->nik", vectors, values.clip(1e-30) ** -0.5, vectors)
-        block = np.zeros((len(root), channels, channels))
-        block[:, index[:, None], index] = root
-        result[pixels] = block
-    return result
+        block = np.zeros((len(values), channels, channels))
+        block[:, np.arange(index.size)[:, None], index] = vectors.swapaxes(-1, -2)
+        modes[pixels] = block
+        scale = np.zeros((len(values), channels))
+        scale[:, : index.size] = values.clip(1e-30) ** -0.5
+        precision[pixels] = scale
+    return modes, precision
 
 
 def _covariance(covariance, projections, usable, scale):
@@ -176,7 +200,7 @@ def pose(projections, tilt_angles_deg, *, voxel_size_nm=1.0, covariance=None, ma
     if noise == "poisson":
         if (data < 0).any():
             raise ValueError("projections: has negative counts, which noise='poisson' cannot have")
-        matrix = np.eye(channels)[..., None, None, None]
+        modes, precision = np.eye(channels)[..., None, None, None], np.ones((channels, 1, 1, 1))
     else:
         # Whatever is masked may be anything, so the scale is that of the rest.
         scale = np.array(
@@ -184,11 +208,11 @@ def pose(projections, tilt_angles_deg, *, voxel_size_nm=1.0, covariance=None, ma
         )
         covariance = _covariance(covariance, data, usable, np.full(channels, scale.max()) if scale.max() else 1.0)
         if usable.all() and covariance.ndim == 2:
-            matrix = whitening(covariance, np.ones(channels, bool))[..., None, None, None]
+            modes, precision = independent(covariance[None, None, None], np.ones(channels, bool))
         else:
-            matrix = np.moveaxis(whitening(covariance, np.moveaxis(usable, 0, -1)), (-2, -1), (0, 1))
-        data = data / voxel_size_nm
-        matrix = matrix * voxel_size_nm
+            modes, precision = independent(covariance, np.moveaxis(usable, 0, -1))
+        modes, precision = np.moveaxis(modes, (-2, -1), (0, 1)), np.moveaxis(precision, -1, 0)
+        data, precision = data / voxel_size_nm, precision * voxel_size_nm
     rng = np.random.default_rng([seed, 1])
     held = np.broadcast_to(rng.random((tilts, rows, columns)) < holdout, usable.shape)
     depth, width = (columns, columns) if slice_shape is None else slice_shape
@@ -199,5 +223,8 @@ def pose(projections, tilt_angles_deg, *, voxel_size_nm=1.0, covariance=None, ma
     def tensor(array, dtype=torch.float32):
         return torch.as_tensor(np.ascontiguousarray(array), dtype=dtype, device=device)
 
-    return Problem(tensor(data), tensor(matrix), tensor(usable & ~held, torch.bool), tensor(usable & held, torch.bool),
-                   noise == "poisson", projector)  # fmt: skip
+    return Problem(
+        data=tensor(data), modes=tensor(modes), precision=tensor(precision),
+        train=tensor(usable & ~held, torch.bool), held=tensor(usable & held, torch.bool),
+        poisson=noise == "poisson", projector=projector,
+    )  # fmt: skip

@@ -67,13 +67,9 @@ def resample(projections, tilt_angles_deg, *, seed, covariance=None, mask=None, 
     data = problem.data.numpy().astype(np.float64)
     if problem.poisson:
         return rng.poisson(data).astype(np.float32)
-    whiten = np.moveaxis(problem.whiten.numpy(), (0, 1), (-2, -1)).astype(np.float64)
-    draw = np.moveaxis(rng.standard_normal(data.shape), 0, -1)
-    draw = np.moveaxis(
-        np.einsum("tyxcd,tyxd->tyxc", np.linalg.pinv(whiten, hermitian=True) + np.zeros((*data.shape[1:], 1, 1)), draw),
-        -1,
-        0,
-    )
+    precision = problem.precision.numpy().astype(np.float64)
+    spread = np.divide(1.0, precision, out=np.zeros_like(precision), where=precision > 0)
+    draw = np.einsum("cdtyx,ctyx->dtyx", problem.modes.numpy(), spread * rng.standard_normal(data.shape))
     return ((data + draw) * voxel_size_nm).astype(np.float32)
 
 

@@ -1,0 +1,289 @@
+"""Properties of DIPm-TV: what must hold for any data, on problems small enough for seconds."""
+
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+
+import numpy as np
+import pytest
+import torch
+
+from softeels_utils import dip
+from softeels_utils.dip.problem import independent, noise_sigma, pose
+from softeels_utils.metrics import nrmse
+from softeels_utils.simulate import core_shell_nanocube
+from softeels_utils.tomography import ParallelBeam, reconstruct
+
+TILTS = np.linspace(-70, 70, 9)
+N = 20
+
+
+@pytest.fixture(scope="module")
+def truth():
+    return core_shell_nanocube(N)
+
+
+@pytest.fixture(scope="module")
+def projections(truth):
+    """From a grid twice as fine, with 3 % noise."""
+    fine = ParallelBeam(2 * N, TILTS, 0.5)(core_shell_nanocube(2 * N))
+    clean = fine.reshape(2, 9, N, 2, N, 2).mean((3, 5))
+    noise = np.random.default_rng(0).normal(scale=0.03 * clean.max(), size=clean.shape)
+    return (clean + noise).astype(np.float32)
+
+
+def short(projections, **options):
+    return dip.dipm_tv(projections, TILTS, **{"iterations": 12, **options})
+
+
+def test_better_than_sirt(projections, truth):
+    """Against converged joint TV, at sizes where that is a contest: benchmarks/dip.py."""
+    result = dip.dipm_tv(projections, TILTS, iterations=200)
+    assert nrmse(result.volume, truth) < 0.8 * nrmse(reconstruct(projections, TILTS, "sirt"), truth)
+    assert result.volume.shape == truth.shape and result.volume.dtype == np.float32
+    assert result.volume.min() >= 0 and result.volume.sum(0).max() <= 1 + 1e-5
+
+
+def test_same_seed_same_result_other_seed_other_result(projections):
+    state = torch.get_rng_state()
+    first, again, other = (short(projections, seed=s).volume for s in (3, 3, 4))
+    assert np.array_equal(first, again) and not np.array_equal(first, other)
+    assert torch.equal(state, torch.get_rng_state())  # the caller's own draws are not disturbed
+
+
+@pytest.mark.parametrize("variant", ["fast", "paper"])
+def test_resumed_after_an_interruption_is_the_same_to_the_last_bit(projections, tmp_path, variant):
+    options = {"variant": variant, "iterations": 9 if variant == "fast" else 4, "every": 2}
+    projections = projections[:, :, 2:18, 2:18]
+    whole = short(projections, **options)
+
+    def interrupt(look):
+        if look.iteration == 2:
+            raise KeyboardInterrupt
+
+    path = tmp_path / "state.pt"
+    with pytest.raises(KeyboardInterrupt):
+        short(projections, checkpoint=path, checkpoint_seconds=0, callbacks=[interrupt], **options)
+    resumed = short(projections, checkpoint=path, **options)
+    assert np.array_equal(whole.volume, resumed.volume)
+    assert np.array_equal(whole.history["heldout"], resumed.history["heldout"], equal_nan=True)
+    # Once finished, the file gives the result at once.
+    assert np.array_equal(short(projections, checkpoint=path, **options).volume, whole.volume)
+
+
+def test_killed_at_any_moment_and_resumed(projections, tmp_path):
+    np.save(tmp_path / "p.npy", projections)
+    script = textwrap.dedent(f"""
+        import sys; import numpy as np; from softeels_utils import dip
+        dip.dipm_tv(np.load({str(tmp_path / "p.npy")!r}), np.linspace(-70, 70, 9), iterations=3000, every=5,
+                    checkpoint={str(tmp_path / "s.pt")!r}, checkpoint_seconds=0, progress=False,
+                    callbacks=[lambda look: look.iteration >= 60])
+    """)
+    child = subprocess.Popen([sys.executable, "-c", script], env={**os.environ, "OMP_NUM_THREADS": "1"})
+    deadline = time.monotonic() + 60
+    while not (tmp_path / "s.pt").exists() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    time.sleep(0.1)
+    child.send_signal(signal.SIGKILL)
+    child.wait()
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        stop = {"iterations": 3000, "every": 5, "callbacks": [lambda look: look.iteration >= 60]}
+        resumed = short(projections, checkpoint=tmp_path / "s.pt", **stop)
+        whole = short(projections, **stop)
+    finally:
+        torch.set_num_threads(threads)
+    assert resumed.stopped_at == whole.stopped_at == 60
+    assert np.array_equal(resumed.volume, whole.volume)
+
+
+def test_checkpoint_of_another_run_or_no_checkpoint_is_refused(projections, tmp_path):
+    path = tmp_path / "state.pt"
+    short(projections, iterations=2, checkpoint=path)
+    with pytest.raises(ValueError, match="other projections or settings"):
+        short(projections * 1.01, iterations=2, checkpoint=path)
+    with pytest.raises(ValueError, match="other projections or settings"):
+        short(projections, iterations=2, seed=1, checkpoint=path)
+    path.write_bytes(b"not a checkpoint")
+    with pytest.raises(ValueError, match="cannot read"):
+        short(projections, iterations=2, checkpoint=path)
+
+
+@pytest.mark.parametrize("covariance", [None, np.array([[1.0, -0.9], [-0.9, 1.0]])])
+def test_masked_values_may_be_anything(projections, covariance):
+    mask = np.ones(projections.shape, bool)
+    mask[1, 4] = False  # a tilt missing in one channel
+    mask[:, :, 3, 5:9] = False
+    garbage = np.where(mask, projections, np.nan)
+    first = short(np.where(mask, projections, 1e6), mask=mask, covariance=covariance)
+    assert np.array_equal(first.volume, short(garbage, mask=mask, covariance=covariance).volume)
+    assert np.isfinite(first.volume).all()
+
+
+@pytest.mark.parametrize("channels", [1, 2, 3, 8])
+def test_any_number_of_channels_and_slices_that_are_not_square(projections, channels):
+    stack = np.concatenate([projections] * 4)[:channels, :, :7] / 4
+    result = short(stack, slice_shape=(13, N), iterations=3)
+    assert result.volume.shape == (channels, 7, 13, N)
+
+
+def test_voxel_size_is_a_unit(projections):
+    nm = short(0.4 * projections, voxel_size_nm=0.4)
+    assert np.allclose(nm.volume, short(projections).volume, atol=1e-3)
+
+
+def test_uncalibrated_learns_a_scale_and_scales_with_the_data(projections, truth):
+    options = {"calibrated": False, "iterations": 80}
+    one, other = (short(factor * projections, **options) for factor in (1.0, 1e-6))
+    assert np.allclose(1e6 * other.volume, one.volume, atol=0.02)
+    assert one.scale == pytest.approx(1, rel=0.25)
+    assert other.scale == pytest.approx(1e-6 * one.scale, rel=1e-3)
+
+
+def test_counts(projections, truth):
+    counts = np.random.default_rng(0).poisson(projections.clip(0))
+    result = short(counts, noise="poisson", calibrated=False, head="nonnegative", iterations=200)
+    again = ParallelBeam(N, TILTS)(result.volume)
+    bright = projections > 5
+    assert result.volume.min() >= 0
+    assert np.corrcoef(again[bright], projections[bright])[0, 1] > 0.85
+    assert again.sum() == pytest.approx(counts.sum(), rel=0.1)
+
+
+def test_stops_by_itself_before_it_fits_noise(projections, truth):
+    """A network of one full-resolution latent a slice, no TV, no EMA, overfits; the held-out pixels say when."""
+    rng = np.random.default_rng(1)
+    noisy = (projections + rng.normal(scale=4, size=projections.shape)).astype(np.float32)
+    errors = {}
+    options = {"tv_weight": 0.0, "ema": 0.0, "holdout": 0.2, "latents": (8, 8, 8, 8), "along": (1, 1, 1, 1), "every": 5}
+    schedule = 300
+    record = [lambda look: errors.update({look.iteration: nrmse(look.volume, truth)})]
+    run_on = dip.dipm_tv(noisy, TILTS, callbacks=record, iterations=schedule, **options)
+    stopped = dip.dipm_tv(noisy, TILTS, **options)
+    assert stopped.stopped_at < schedule and "held-out" in stopped.reason
+    assert nrmse(stopped.volume, truth) < 0.95 * nrmse(run_on.volume, truth)
+    assert nrmse(stopped.volume, truth) < 1.15 * min(errors.values())
+
+
+def test_iterations_switch_the_stop_off_and_callbacks_can_stop(projections):
+    seen = []
+    result = short(projections, iterations=10, every=3, callbacks=[seen.append])
+    assert [look.iteration for look in seen] == [3, 6, 9, 10] and result.stopped_at == 10
+    assert np.array_equal(seen[-1].volume, result.volume)
+    assert list(result.history["iteration"]) == [3, 6, 9, 10]
+    early = short(projections, iterations=10, every=3, callbacks=[lambda look: look.iteration == 6])
+    assert early.stopped_at == 6 and "callback" in early.reason
+
+
+def test_noise_sigma_ignores_edges_and_masked_pixels():
+    rng = np.random.default_rng(0)
+    image = rng.normal(scale=[[[[2.0]]], [[[0.5]]]], size=(2, 9, 64, 64))
+    image[:, :, 20:40, 20:40] += 50
+    usable = np.ones(image.shape, bool)
+    usable[:, :, :8] = False
+    image[:, :, :8] = 1e9
+    assert noise_sigma(image, usable) == pytest.approx([2.0, 0.5], rel=0.05)
+
+
+def test_independent_combinations_have_unit_variance_and_leave_missing_channels_out():
+    root = np.random.default_rng(0).normal(size=(3, 3))
+    covariance = root @ root.T
+    modes, precision = independent(covariance, np.ones(3, bool))
+    white = precision[:, None] * modes
+    assert white @ covariance @ white.T == pytest.approx(np.eye(3))
+    modes, precision = independent(covariance, np.array([True, False, True]))
+    white = precision[:, None] * modes
+    assert white @ covariance @ white.T == pytest.approx(np.diag([1.0, 1.0, 0.0]))
+    assert not modes[:, 1].any()
+
+
+def test_covariance_in_every_form_that_means_the_same(projections):
+    variances = np.array([0.5, 2.0])
+    forms = [
+        variances,
+        np.diag(variances),
+        np.broadcast_to(variances[:, None, None, None], projections.shape),
+        np.broadcast_to(np.diag(variances), (*projections.shape[1:], 2, 2)),
+    ]
+    model = torch.zeros(projections.shape)
+    first, *others = (pose(projections, TILTS, covariance=c).misfit(model).numpy() for c in forms)
+    assert first.std() > 0
+    for other in others:
+        assert other.sum(0) == pytest.approx(first.sum(0), rel=1e-4)
+
+
+def test_resampled_projections_have_the_stated_covariance(projections):
+    covariance = np.array([[1.0, -0.8], [-0.8, 1.0]])
+    draws = np.stack([dip.resample(projections, TILTS, seed=s, covariance=covariance) for s in range(20)]) - projections
+    found = np.cov(draws.swapaxes(0, 1).reshape(2, -1))
+    assert found == pytest.approx(covariance, abs=0.1)
+
+
+def test_ensemble_is_its_members(projections):
+    result = dip.ensemble(projections, TILTS, members=3, iterations=5, seed=7)
+    assert result.members.shape == (3, 2, N, N, N)
+    assert np.array_equal(result.members[0], short(projections, iterations=5, seed=7).volume)
+    assert result.mean == pytest.approx(result.members.mean(0), abs=1e-6)
+    low, high = result.interval(0.9)
+    wide_low, wide_high = result.interval(0.99)
+    assert (wide_low <= low).all() and (low <= high).all() and (high <= wide_high).all()
+
+
+def test_ensemble_through_dask_is_the_same(projections):
+    from dask.distributed import Client, LocalCluster
+
+    options = {"members": 2, "iterations": 4, "progress": False}
+    with (
+        LocalCluster(n_workers=1, threads_per_worker=1, processes=False, dashboard_address=None) as cluster,
+        Client(cluster) as client,
+    ):
+        spread = dip.ensemble(projections, TILTS, client=client, **options)
+    assert spread.members == pytest.approx(dip.ensemble(projections, TILTS, **options).members, abs=1e-5)
+
+
+def test_paper_variant_learns(projections, truth):
+    result = short(projections[:, :, 2:18, 2:18], variant="paper", iterations=8, every=1)
+    assert result.volume.shape == (2, 16, 16, 16) and (result.volume >= 0).all()
+    assert result.history["loss"][-1] < 0.9 * result.history["loss"][0]
+
+
+BAD = {
+    "projections": {"projections": np.ones((2, 9, 5))},
+    "tilt_angles_deg": {"tilt_angles_deg": np.zeros(8)},
+    "variant": {"variant": "quick"},
+    "preset": {"preset": "slow"},
+    "head": {"head": "softmax"},
+    "noise": {"noise": "shot"},
+    "calibrated": {"noise": "poisson"},
+    "holdout": {"holdout": 0.9},
+    "iterations": {"iterations": 0},
+    "covariance": {"covariance": np.ones(3)},
+    "mask": {"mask": np.ones(4)},
+    "slice_shape": {"slice_shape": (5, 5)},
+    "voxel_size_nm": {"voxel_size_nm": 0},
+    "settings": {"epochs": 3},
+    "device": {"device": "abacus"},
+    "seed": {"seed": -1},
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_bad_input_is_named(name):
+    given = {"projections": np.ones((2, 9, 8, 8)), "tilt_angles_deg": TILTS, **BAD[name]}
+    with pytest.raises(ValueError, match=name):
+        dip.dipm_tv(**given)
+
+
+def test_nan_and_negative_variance_are_refused(projections):
+    broken = projections.copy()
+    broken[0, 0, 0, 0] = np.nan
+    with pytest.raises(ValueError, match=r"projections.*NaN"):
+        dip.dipm_tv(broken, TILTS)
+    with pytest.raises(ValueError, match=r"covariance.*eigenvalue"):
+        dip.dipm_tv(projections, TILTS, covariance=np.array([[1.0, 2.0], [2.0, 1.0]]))
+    with pytest.raises(ValueError, match="members"):
+        dip.ensemble(projections, TILTS, members=1)
