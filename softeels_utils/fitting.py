@@ -27,7 +27,7 @@ from .spectra import _data, _default_split, _is_dask, _low_loss_axis, _window, c
 
 __all__ = ["BACKGROUNDS", "FitFlag", "PhaseFit", "background_shapes", "fit_phases"]
 
-BLOCK = 128  # spectra worked on at once: their arrays stay in the processor's cache
+BLOCK = 192  # spectra worked on at once: their arrays stay in the processor's cache
 FLOOR = 0.1  # of the mean counts: no channel's variance is taken below it
 MOST_NONNEGATIVE = 8  # 2**8 sets of phases are still tried in no time
 
@@ -542,20 +542,24 @@ class _Solver:
 
         design = self.common if own is None else _Design(self.shapes, own)
         settled = np.ones(len(y), bool)
-        if variance is not None:
-            weight = 1 / variance
-            x, covariance = design.solve(y, weight, self.bounded)
-        else:
+        used, sums = channels, None
+        if variance is None:
             x, covariance, weight, settled = self._poisson(y, design)
-        used = (weight > 0).sum(-1) if variance is not None else channels
+        else:
+            weight = 1 / variance
+            used = (weight > 0).sum(-1)
+            if len(weight) == 1 and own is None:
+                x, covariance, sums = design.solve_alike(y, weight[0], self.bounded)
+            else:
+                x, covariance = design.solve(y, weight, self.bounded)
+        if sums is None:
+            squared = design.model(x)
+            np.subtract(y, squared, out=squared)
+            np.square(squared, out=squared)
+            sums = squared.sum(-1), np.einsum("ne,ne->n", squared, np.broadcast_to(weight, y.shape))
         at_zero = (x == 0) & self.bounded
         freedom = np.maximum(used - q + at_zero.sum(-1), 1)
-        squared = design.model(x)
-        np.subtract(y, squared, out=squared)
-        np.square(squared, out=squared)
-        rms = np.sqrt(squared.mean(-1))
-        shared = len(weight) == 1
-        chi2 = (squared @ weight[0] if shared else np.einsum("ne,ne->n", squared, weight)) / freedom
+        rms, chi2 = np.sqrt(sums[0] / channels), sums[1] / freedom
         covariance = covariance[:, :k, :k]
         if variance is None:
             # Weights are the inverse of a fitted model, and 1/model is on average above 1/expectation, by one part in
@@ -636,13 +640,27 @@ class _Design:
             return self.solve(y, np.ones_like(y), bounded)[0]
         return _bounded_solve((self.shapes @ self.shapes.T)[None], y @ self.shapes.T, bounded)[0]
 
+    def solve_alike(self, y, weight, bounded):
+        """`solve` for one weight (E,) that serves all pixels, and the sums of residual² and of weight · residual².
+
+        The sums follow from the normal equations, so no residual spectrum is made.
+        """
+        weights = np.stack([np.ones_like(weight), weight])
+        weighted = weights[:, None] * self.shapes
+        normal = weighted @ self.shapes.T
+        right = (y @ weighted.reshape(-1, weight.size).T).reshape(len(y), 2, -1)
+        x, covariance = _bounded_solve(normal[1:], right[:, 1], bounded)
+        sums = np.square(y) @ weights.T - 2 * np.matmul(right, x[..., None])[..., 0]
+        sums += np.stack([((x @ g) * x).sum(-1) for g in normal], axis=-1)
+        return x, covariance, np.maximum(sums, 0).T
+
     def solve(self, y, weight, bounded):
         """Amplitudes (n, q) of the weighted problem and their covariance (n, q, q)."""
         q = len(self.shapes)
         if self.own is None:
-            normal = np.empty((len(weight), q, q))  # one for all, where the variance is
+            normal = np.empty((len(weight), q, q))
             normal[:, self.upper[0], self.upper[1]] = normal[:, self.upper[1], self.upper[0]] = weight @ self.pairs
-            right = (weight * y) @ self.shapes.T if len(weight) == len(y) else y @ (weight * self.shapes).T
+            right = (weight * y) @ self.shapes.T
         else:
             weighted = self.full * weight[:, None]
             normal = weighted @ self.full.transpose(0, 2, 1)
