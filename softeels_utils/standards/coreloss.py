@@ -7,7 +7,8 @@ import numpy as np
 from ..simulate.scattering import WINDOW_EV, differential_cross_section, edge_oscillator_strength
 
 OXIDE_SHIFT_EV = 9.0  # O-K starts near 534 eV in oxides, at 543 eV in the tables of free atoms
-IRON_L3_EV = 708.7  # between Fe2+ (707.8 eV) and Fe3+ (709.5 eV), van Aken et al., Phys. Chem. Minerals 25, 323 (1998)
+# between Fe2+ (707.8 eV) and Fe3+ (709.5 eV): van Aken, Liebscher and Styrsa, Phys. Chem. Minerals 25, 323 (1998)
+IRON_L3_EV = 708.7
 
 
 def edge_cross_section(element, edge, energy_eV, **angles):
@@ -58,9 +59,10 @@ def _least_squares(basis, weights):
 def core_functionals(energy_eV, mean_spectrum, *, l3_eV, beam_energy_keV, collection_mrad, convergence_mrad=0.0):
     """Vectors f such that ``spectrum @ f`` is what a core-loss spectrum counts.
 
-    A power-law background and the continuum of O-K are fitted together by weighted least squares where no near-edge structure
-    is: before O-K, and from 50 eV above it to 20 eV before Fe-L3 (model-based quantification, Verbeeck and Van Aert,
-    Ultramicroscopy 101, 207 (2004)). What stands above the background is integrated.
+    A power-law background and the continuum of O-K are fitted together by weighted least squares where no
+    near-edge structure is: before O-K, and from 50 eV above it to 20 eV before Fe-L3 (model-based
+    quantification, Verbeeck and Van Aert, Ultramicroscopy 101, 207 (2004)). What stands above the background is
+    integrated.
 
     Iron is counted by the whole edge (706 to 746 eV), whose partial cross-section is taken to be the same for each
     valence, as k-factors do; white lines stronger by 25 % in Fe3+ (five 3d holes in place of four) on a continuum of
@@ -73,16 +75,16 @@ def core_functionals(energy_eV, mean_spectrum, *, l3_eV, beam_energy_keV, collec
     mean_spectrum : (E,)
         Mean over pixels, single scattering, background kept, probability per eV and electron.
     l3_eV : float
-        Where the L3 maximum is on this energy axis. Within 2.5 eV of 708.7 eV (between Fe2+ and Fe3+) the axis is taken
-        as calibrated; else all windows move.
+        Where the L3 maximum is on this energy axis. Within 2.5 eV of 708.7 eV (between Fe2+ and Fe3+) the axis
+        is taken as calibrated; else all windows move.
 
     Returns
     -------
     dict
-        ``"Fe"`` (E,): atoms/nm². Where the axis begins before 515 eV, ``"O"`` (E,): intensity of O-K, 528 to 640 eV, near-edge
-        structure included, to be compared between phases; ``"O atoms"`` (E,): atoms/nm² from the continuum
-        alone. ``"feet"`` (W, E): intensity of windows of 1 eV on the leading edge of L3 less the local background;
-        ``"feet_eV"`` (W,): their centres.
+        ``"Fe"`` (E,): atoms/nm². Where the axis begins before 515 eV, ``"O"`` (E,): intensity of O-K, 528 to
+        640 eV, near-edge structure included, to be compared between phases; ``"O atoms"`` (E,): atoms/nm² from
+        the continuum alone. ``"feet"`` (W, E): intensity of windows of 1 eV on the leading edge of L3 less the
+        local background; ``"feet_eV"`` (W,): their centres.
 
     Raises
     ------

@@ -129,11 +129,12 @@ def extract_standards(
 
     1. Zero losses are aligned (the core loss moves along), spikes removed, plural scattering taken out of both.
     2. M2,3 spectra, their background free in every pixel, span a plane: two coordinates for each pixel.
-    3. Core-loss spectra regressed on the coordinates (the noise of the coordinates accounted for) give O-K and Fe-L2,3 along
-       the axes of the plane; atoms of iron are counted beyond the white lines.
+    3. Core-loss spectra regressed on the coordinates (the noise of the coordinates accounted for) give O-K and
+       Fe-L2,3 along the axes of the plane.
     4. The rotation inside the plane is settled by ``constraints`` (`CONSTRAINTS`), each with its stated
        uncertainty (`Trust`): a probability of where the pure phases are.
-    5. Low-loss spectra regressed on the abundances, less the background that goes with each phase, are the references.
+    5. Low-loss spectra regressed on the abundances, less the background that goes with each phase, are the
+       references.
 
     Parameters
     ----------
@@ -153,8 +154,8 @@ def extract_standards(
     constraints : names of `CONSTRAINTS`
     trust : Trust, optional
     delocalisation_nm : float, optional
-        Diameter (FWHM) by which the core loss is blurred to the resolution of the M2,3 maps: an inelastic event of 54 eV
-        is less localised than one of 700 eV. By default Egerton's d50 at both energies; 0 for no blur.
+        Diameter (FWHM) by which the core loss is blurred to the resolution of the M2,3 maps: an inelastic event
+        of 54 eV is less localised than one of 700 eV. By default Egerton's d50 at both energies; 0 for no blur.
     gain : float
         Counts per electron.
     bootstrap : int
@@ -178,6 +179,9 @@ def extract_standards(
     if bootstrap < 20:
         raise ValueError(f"bootstrap: got {bootstrap}, wants at least 20")
     angles = _microscope(core_loss, beam_energy_keV, collection_mrad, convergence_mrad)
+    shape = np.shape(getattr(low_loss, "data", low_loss))[:-1]
+    if mask is not None and np.shape(mask) != shape:
+        raise ValueError(f"mask: got shape {np.shape(mask)}, wants {shape}")
     low, core, energy, core_energy, electrons, spread = prepare_dual_eels(
         low_loss,
         core_loss,
@@ -188,13 +192,10 @@ def extract_standards(
         gain=gain,
         window_eV=window_eV,
     )
-    shape = low.shape[:-1]
     if mask is None:
         mask, outside = _particle(low, energy)
     else:
         mask = np.asarray(mask, bool)
-        if mask.shape != shape:
-            raise ValueError(f"mask: got shape {mask.shape}, wants {shape}")
         outside = ~ndimage.binary_dilation(mask, iterations=2)
     if mask.sum() < 50:
         raise ValueError(f"mask: {mask.sum()} pixels of specimen, wants at least 50")
@@ -313,8 +314,8 @@ def extract_standards(
 def rotated_references(references, feo=0.0, fe3o4=0.0):
     """Other references that fit the same data as well: the rotation ambiguity of two components.
 
-    Per iron atom, the FeO reference moves to ``FeO + feo (FeO - Fe3O4)`` and the other to ``Fe3O4 + fe3o4 (FeO - Fe3O4)``; the
-    maps change so that every spectrum stays what it was.
+    Per iron atom, the FeO reference moves to ``FeO + feo (FeO - Fe3O4)``, the other to
+    ``Fe3O4 + fe3o4 (FeO - Fe3O4)``; the maps change so that every spectrum stays what it was.
 
     Parameters
     ----------
@@ -376,7 +377,8 @@ def prepare_dual_eels(
     Returns
     -------
     low, core : (..., E), (..., E2)
-        Single scattering: of the whole low loss by Fourier-log, of the core loss, its background kept, by Fourier-ratio.
+        Single scattering: of the whole low loss by Fourier-log, of the core loss, its background kept, by
+        Fourier-ratio.
     energy, core_energy : (E,), (E2,)
     electrons : float
         Mean number of electrons in a pixel of the low loss.
@@ -394,15 +396,15 @@ def prepare_dual_eels(
             raise ValueError(f"{name}: has NaN or infinite counts in {int((~np.isfinite(y)).any(-1).sum())} pixels")
     if energy[0] > -2 or energy[-1] < window_eV[1]:
         raise ValueError(
-            f"low_loss: energies {energy[0]:g} to {energy[-1]:g} eV, wants the zero loss and M2,3: -2 to {window_eV[1]:g} eV"
+            f"low_loss: energies {energy[0]:g} to {energy[-1]:g} eV, wants the zero loss and M2,3: "
+            f"-2 to {window_eV[1]:g} eV"
         )
     if not core_exposure > 0:
         raise ValueError(f"core_exposure: got {core_exposure}, wants a positive number")
     low, core = align_zero_loss(low, core, energy_eV=energy, others_energy_eV=core_energy)
     if spikes:
-        # well above the default threshold: the sharp maxima of M2,3 and L3 differ between pixels of different phases
-        low = np.where(energy > 10, remove_spikes(low, mask=find_spikes(low, gain=gain, threshold=14)), low)
-        core = remove_spikes(core, mask=find_spikes(core, gain=gain, threshold=12))
+        low = np.where(energy > 10, remove_spikes(low, mask=_rare_spikes(low, gain)), low)
+        core = remove_spikes(core, mask=_rare_spikes(core, gain))
     peak = zero_loss(low, energy)
     direct = peak.sum(-1, keepdims=True)
     if not (direct > 0).all():
@@ -413,11 +415,19 @@ def prepare_dual_eels(
     pad = round(80.0 / core_step)  # what lies before the axis scatters into it
     longer = np.concatenate([_before(core, core_energy, pad), core], axis=-1)
     longer_energy = core_energy[0] + core_step * np.arange(-pad, core_energy.size)
-    core = fourier_ratio(longer, same_low, longer_energy, same_energy)[..., pad:] / (direct * core_exposure * core_step)
+    core = fourier_ratio(longer, same_low, longer_energy, same_energy)[..., pad:]
+    core = core / (direct * core_exposure * core_step)
     inside = (energy >= window_eV[0]) & (energy <= window_eV[1])
     counts = ndimage.uniform_filter1d(low[..., inside], 9, axis=-1)
     variance = gain * np.maximum(counts, 1.0) / (direct * step) ** 2
     return single, core, energy, core_energy, float(low.sum(-1).mean() / gain), variance
+
+
+def _rare_spikes(y, gain):
+    """Spikes that are not peaks: a sharp maximum of M2,3 or L3 stands in many pixels, a cosmic ray does not."""
+    spikes = find_spikes(y, gain=gain, threshold=10)
+    often = ndimage.uniform_filter1d(spikes.reshape(-1, y.shape[-1]).sum(0).astype(float), 5) * 5
+    return spikes & (often <= max(3, 2e-3 * spikes.size / y.shape[-1]))
 
 
 def _before(core, energy, pad):
@@ -480,7 +490,7 @@ def _l3_energy(energy, mean):
 
 
 def _tightest(feet, ends):
-    """The window in which Fe3+ is least: the foot vanishes nearest to the pixels there, beyond its statistical error."""
+    """The window with least Fe3+: there the foot vanishes nearest to the pixels, beyond its statistical error."""
     with np.errstate(divide="ignore", invalid="ignore"):
         zero = np.where(feet[:, :, 1] > 0, -feet[:, :, 0] / feet[:, :, 1], -np.inf)  # (W, B)
     scatter = 1.4826 * np.median(np.abs(zero - np.median(zero, axis=1, keepdims=True)), axis=1)

@@ -1,4 +1,4 @@
-"""Checks on measured data that hold less than a core-shell cube: L2,3 against a known spectrum, M and L of one phase."""
+"""Measured data that hold less than a core-shell cube: L2,3 beside a known spectrum, M and L edges of one phase."""
 
 from __future__ import annotations
 
@@ -21,7 +21,8 @@ class L23Comparison:
     energy_eV, spectrum, matched : (E,)
         Calibrated energies, mean over the specimen, and the known spectrum, broadened and scaled (NaN outside of it).
     shift_eV, extra_fwhm_eV, angle_deg : float
-        What the energy axis had to move by, the Gaussian that the known spectrum was broadened by, and how they differ.
+        What the energy axis had to move by, the Gaussian that the known spectrum was broadened by, and how they
+        differ.
     rows : list of dict
         L3 position, splitting and L3/L2 ratio of both.
     position_map, ratio_map : (...)
@@ -50,8 +51,8 @@ class L23Comparison:
 def compare_l23(measured, known, *, window_eV=(704.0, 730.0), background_eV=50.0, max_shift_eV=15.0):
     """Compare Fe-L2,3 of a measured spectrum image with a known spectrum.
 
-    Spikes and a power-law background are removed, the energy axis is calibrated on the known spectrum (shift and broadening
-    by least squares), and white lines of both are measured in the same way.
+    Spikes and a power-law background are removed, the energy axis is calibrated on the known spectrum (shift
+    and broadening by least squares), and white lines of both are measured in the same way.
 
     Parameters
     ----------
@@ -196,7 +197,7 @@ def pair_edges(
     inside = (core_energy > core_edge_eV[0]) & (core_energy < core_edge_eV[1])
     before = (core_energy > core_background_eV[0]) & (core_energy < core_background_eV[1])
     signal = edge[:, inside].sum(1)
-    # errors from the scatter of the channels before the edge; both windows count, since the background is extrapolated
+    # errors from the scatter of the channels before the edge, extrapolation of the background included
     spread = edge[:, before].std(axis=1)
     core_error = spread * np.sqrt(inside.sum() * (1 + inside.sum() / before.sum()))
     scale = signal.mean()

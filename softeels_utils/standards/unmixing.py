@@ -1,10 +1,10 @@
 """Two phases without external references: the plane of spectra, and the rotation inside it.
 
-Spectra of pixels that hold two phases lie in a plane. The plane is found from the M2,3 edge, which has the counts. Where
-in the plane the two phases are is a 2 x 2 matrix that no factorisation can know (the rotation ambiguity); the core loss settles
-it. With h a point of the plane and ``Fe(h)`` the iron atoms that the core loss counts, the points with ``Fe(h) = 1``
-form a line: one coordinate x is left, the pixels lie between x0 (pure Fe3O4) and x1 (pure FeO), and everything else that
-the core loss counts is linear in x.
+Spectra of pixels that hold two phases lie in a plane. The plane is found from the M2,3 edge, which has the
+counts. Where in the plane the two phases are is a 2 x 2 matrix that no factorisation can know (the rotation
+ambiguity); the core loss settles it. With h a point of the plane and ``Fe(h)`` the iron atoms that the core
+loss counts, the points with ``Fe(h) = 1`` form a line: one coordinate x is left, the pixels lie between x0
+(pure Fe3O4) and x1 (pure FeO), and everything else that the core loss counts is linear in x.
 """
 
 from __future__ import annotations
@@ -59,9 +59,9 @@ class Plane:
 def find_plane(spectra, variance, background):
     """Coordinates of pixels in the plane that M2,3 spectra span beside their background.
 
-    Each pixel may hold any amount of the background shapes: they are projected out. The plane is that of the two largest
-    singular values, after scaling to equal noise by the mean variance of each channel and of each pixel
-    (Keenan and Kotula, Surf. Interface Anal. 36, 203 (2004)).
+    Each pixel may hold any amount of the background shapes: they are projected out. The plane is that of the
+    two largest singular values, after scaling to equal noise by the mean variance of each channel and of each
+    pixel (Keenan and Kotula, Surf. Interface Anal. 36, 203 (2004)).
 
     Parameters
     ----------

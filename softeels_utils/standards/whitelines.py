@@ -79,9 +79,10 @@ def white_lines(
     Notes
     -----
     The subtraction of two steps follows Pearson, Ahn and Fultz, Phys. Rev. B 47, 8471 (1993), and, with
-    arctangents, van Aken and Liebscher, Phys. Chem. Minerals 29, 188 (2002). Absolute ratios depend on the windows and
-    the step (Tan et al., Ultramicroscopy 116, 24 (2012), compare such choices for Fe and Mn oxides; Cavé et al.,
-    Micron 37, 301 (2006), map Fe valence by them), so compare only ratios measured in the same way.
+    arctangents, van Aken and Liebscher, Phys. Chem. Minerals 29, 188 (2002). Absolute ratios depend on the
+    windows and the step (Tan et al., Ultramicroscopy 116, 24 (2012), compare such choices for Fe and Mn oxides;
+    Cavé et al., Micron 37, 301 (2006), map Fe valence by them), so compare only ratios measured in the same
+    way.
     """
     energy = energy_axis(spectra, energy_eV)
     y = np.asarray(spectra.data if hasattr(spectra, "axes_manager") else spectra, float)

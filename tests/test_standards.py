@@ -1,0 +1,380 @@
+"""Standards: white lines, atoms counted, the rotation of the unmixing, and references from a twin."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from softeels_utils import simulate, standards
+from softeels_utils.standards import IRON_PER_NM3, PHASES
+
+ENERGY = np.arange(690.0, 760.0, 0.1)
+ANGLES = {"beam_energy_keV": 300.0, "collection_mrad": 40.0, "convergence_mrad": 20.0}
+
+
+# ---------------------------------------------------------------- spectra
+
+
+def lorentzian(centre, width, energy=ENERGY):
+    return 1 / (1 + ((energy - centre) / width) ** 2)
+
+
+def l23(l3=708.0, ratio=4.0, step=0.1):
+    """White lines of known position and ratio on two steps."""
+    rise = [0.5 + np.arctan((ENERGY - c) / 0.5) / np.pi for c in (l3, l3 + 13.1)]
+    lines = np.exp(-0.5 * ((ENERGY - l3) / 1.0) ** 2) + np.exp(-0.5 * ((ENERGY - l3 - 13.1) / 1.0) ** 2) / ratio
+    return lines + step * (2 * rise[0] + rise[1]) / 3
+
+
+@settings(deadline=None, max_examples=20)
+@given(l3=st.floats(703.0, 714.0), ratio=st.floats(2.0, 7.0), scale=st.floats(1e-6, 1e6))
+def test_white_lines_find_position_and_ratio_at_any_scale(l3, ratio, scale):
+    lines = standards.white_lines(scale * l23(l3, ratio), ENERGY, continuum_eV=(24, 34))
+    assert lines.l3_position_eV == pytest.approx(l3, abs=0.1)
+    assert lines.l2_position_eV - lines.l3_position_eV == pytest.approx(13.1, abs=0.15)
+    assert lines.ratio == pytest.approx(ratio, rel=0.05)
+
+
+def test_white_lines_of_many_spectra_are_those_of_each():
+    spectra = np.array([[l23(707.8, 4), l23(709.5, 5)], [l23(708.5, 3), l23(706.0, 6)]])
+    many = standards.white_lines(spectra, ENERGY, continuum_eV=(24, 34))
+    one = standards.white_lines(spectra[1, 0], ENERGY, continuum_eV=(24, 34))
+    assert many.ratio.shape == (2, 2)
+    assert many.ratio[1, 0] == one.ratio
+
+
+def test_white_lines_refuse_an_axis_without_the_edge():
+    with pytest.raises(ValueError, match="energy_eV"):
+        standards.white_lines(np.ones(100), np.arange(500.0, 600.0))
+
+
+def test_spectral_angle_ignores_scale_and_is_exact_when_small():
+    a = l23()
+    assert standards.spectral_angle_deg(a, 7 * a) == pytest.approx(0, abs=1e-6)
+    tilt = np.radians(1e-4)
+    v = np.array([np.cos(tilt), np.sin(tilt)])
+    assert standards.spectral_angle_deg([1.0, 0.0], v) == pytest.approx(1e-4, rel=1e-6)
+
+
+def test_broadening_keeps_the_area_and_adds_in_quadrature():
+    peak = np.exp(-0.5 * ((ENERGY - 720) / 1.0) ** 2)
+    wide = standards.broaden(peak, ENERGY, 2.0)
+    assert wide.sum() == pytest.approx(peak.sum(), rel=1e-6)
+    second = ((ENERGY - 720) ** 2 * wide).sum() / wide.sum()
+    assert second == pytest.approx(1 + 4 / (8 * np.log(2)), rel=1e-2)
+
+
+def test_a_shifted_and_broadened_spectrum_is_matched():
+    known = l23(709.5, 4.0)
+    seen = 3.0 * standards.broaden(known, ENERGY, 1.5)
+    match = standards.match_spectrum(seen, ENERGY - 6.0, known, ENERGY, window_eV=(700.0, 735.0), max_shift_eV=10)
+    assert match.shift_eV == pytest.approx(6.0, abs=0.1)
+    assert match.extra_fwhm_eV == pytest.approx(1.5, abs=0.15)
+    assert match.angle_deg < 1.0
+    with pytest.raises(ValueError, match="window_eV"):
+        standards.match_spectrum(seen, ENERGY, known, ENERGY, window_eV=(500.0, 600.0))
+
+
+# ---------------------------------------------------------------- atoms in the core loss
+
+
+@pytest.fixture(scope="module")
+def model():
+    return simulate.SpectrumModel(plural=False)
+
+
+def core_of(model, thickness_nm):
+    return model.expected(np.asarray(thickness_nm, float), "core") / model.microscope.dispersion_eV
+
+
+def test_core_loss_counts_iron_and_oxygen(model):
+    energy, each = model.core_energy_eV, core_of(model, [[10.0, 0.0], [0.0, 10.0]])
+    count = standards.core_functionals(energy, each.mean(0), l3_eV=708.5, **ANGLES)
+    iron = each @ count["Fe"]
+    assert iron == pytest.approx(10 * np.array([IRON_PER_NM3[p] for p in PHASES]), rel=0.03)
+    oxygen = (each @ count["O"]) / iron
+    assert oxygen[1] / oxygen[0] == pytest.approx(4 / 3, rel=0.03)
+    assert each @ count["O atoms"] / iron == pytest.approx([1, 4 / 3], rel=0.05)
+
+
+def test_a_power_law_holds_no_atoms(model):
+    energy = model.core_energy_eV
+    mean = core_of(model, [10.0, 10.0])
+    count = standards.core_functionals(energy, mean, l3_eV=708.5, **ANGLES)
+    # the exponent of the mean itself, for which the fit is exact
+    before = (energy > 501) & (energy < 527)
+    slope = np.polyfit(np.log(energy[before]), np.log(mean[before]), 1)[0]
+    tail = mean[before][0] * (energy / energy[before][0]) ** slope
+    for name in ("Fe", "O", "O atoms"):
+        assert abs(tail @ count[name]) < 0.02 * abs(mean @ count[name])
+
+
+def test_core_loss_without_oxygen_still_counts_iron(model):
+    energy, mean = model.core_energy_eV, core_of(model, [10.0, 10.0])
+    short = energy > 620
+    count = standards.core_functionals(energy[short], mean[short], l3_eV=708.5, **ANGLES)
+    assert "O" not in count
+    assert mean[short] @ count["Fe"] == pytest.approx(10 * sum(IRON_PER_NM3.values()), rel=0.1)
+    with pytest.raises(ValueError, match="core_loss"):
+        standards.core_functionals(energy[energy < 700], mean[energy < 700], l3_eV=708.5, **ANGLES)
+
+
+def test_the_foot_of_l3_belongs_to_ferrous_iron(model):
+    each = core_of(model, [[10.0, 0.0], [0.0, 10.0]])
+    count = standards.core_functionals(model.core_energy_eV, each.mean(0), l3_eV=708.5, **ANGLES)
+    foot = (each @ count["feet"].T) / (each @ count["Fe"])[:, None]
+    ratio = foot[1] / foot[0]
+    assert 1 / 3 < ratio.min() < 0.45
+
+
+# ---------------------------------------------------------------- regression and rotation
+
+
+def test_regression_on_noisy_amounts_is_not_attenuated():
+    rng = np.random.default_rng(3)
+    true = rng.uniform(0, 2, (4000, 2))
+    spectra = np.array([[1.0, 2.0, 0.5], [0.3, 1.0, 2.0]])
+    sigma = 0.4
+    noisy = true + sigma * rng.standard_normal(true.shape)
+    variance, ones = np.full(4000, sigma**2), np.ones(4000)
+    found = standards.respond(noisy, variance, ones, true @ spectra)
+    plain = standards.respond(noisy, variance, ones, true @ spectra, noisy=True)
+    assert np.abs(found - spectra).max() < 0.06
+    assert np.abs(plain - spectra).max() > 0.15
+
+
+def test_reference_of_one_phase_scales_inversely_with_its_abundance():
+    rng = np.random.default_rng(0)
+    amount = rng.uniform(1, 3, 200)
+    spectra = amount[:, None] * l23()[None] + 0.01 * rng.standard_normal((200, ENERGY.size))
+    y, error = standards.reference_from_abundances(spectra, amount, bootstrap=20)
+    half, _ = standards.reference_from_abundances(spectra, 2 * amount, bootstrap=0)
+    np.testing.assert_allclose(half, y / 2)
+    assert np.abs(y[0] - l23()).max() < 6 * error.mean()
+    with pytest.raises(ValueError, match="abundances"):
+        standards.reference_from_abundances(spectra, amount[:10])
+
+
+@settings(deadline=None, max_examples=15)
+@given(low=st.floats(-1.0, 0.4), high=st.floats(0.6, 2.0), seed=st.integers(0, 50))
+def test_ends_of_a_noisy_distribution(low, high, seed):
+    rng = np.random.default_rng(seed)
+    x = np.concatenate([np.full(150, low), np.full(150, high), rng.uniform(low, high, 300)])
+    seen = x + 0.08 * rng.standard_normal(x.size)
+    ends = standards.purest_values(seen, np.full(x.size, 0.08))
+    assert ends == pytest.approx((low, high), abs=0.08)
+
+
+def lines_of(x0, x1, draws=40, noise=0.003, seed=0):
+    """What the core loss would count along a line whose ends are x0 and x1."""
+    rng = np.random.default_rng(seed)
+
+    def line(at0, at1):
+        slope = (at1 - at0) / (x1 - x0)
+        exact = np.array([at0 - slope * x0, slope])
+        return exact * (1 + noise * rng.standard_normal((draws, 2)) * (np.arange(draws) > 0)[:, None])
+
+    leak = standards.Trust().foot_leak
+    return {"O": 1e-7 * line(4 / 3, 1.0), "O atoms": line(4 / 3, 1.0), "foot": 1e-9 * line((1 + 2 * leak) / 3, 1.0)}
+
+
+@pytest.mark.parametrize("x0, x1", [(-1.0, 1.0), (0.2, 0.9), (-3.0, 5.0)])
+def test_the_rotation_is_settled(x0, x1):
+    width = x1 - x0
+    ends = np.tile([x0 + 0.08 * width, x1 - 0.02 * width], (40, 1))
+    found = standards.settle_rotation(
+        lines_of(x0, x1), ends, trust=standards.Trust(), constraints=tuple(standards.CONSTRAINTS)
+    )
+    assert (found.x0 - x0) / width == pytest.approx(0, abs=0.05)
+    assert (found.x1 - x1) / width == pytest.approx(0, abs=0.05)
+    assert found.probability.sum() == pytest.approx(1)
+    assert np.sqrt(np.diag(found.covariance)).max() < 0.1 * width
+
+
+def test_fewer_constraints_leave_more_open():
+    ends = np.tile([0.05, 0.6], (40, 1))
+    spread = []
+    for names in (tuple(standards.CONSTRAINTS), ("oxygen", "pixels", "purest"), ("pixels", "purest")):
+        found = standards.settle_rotation(lines_of(0.0, 1.0), ends, trust=standards.Trust(), constraints=names)
+        spread.append(np.trace(found.covariance))
+    assert spread[0] < spread[1] < spread[2]
+
+
+def test_less_trust_leaves_more_open():
+    ends = np.tile([0.02, 0.6], (40, 1))
+    less = dataclasses.replace(standards.Trust(), oxygen=0.1, foot=0.2)
+    every = tuple(standards.CONSTRAINTS)
+    found = [
+        standards.settle_rotation(lines_of(0, 1), ends, trust=trust, constraints=every)
+        for trust in (standards.Trust(), less)
+    ]
+    spread = [np.trace(rotation.covariance) for rotation in found]
+    assert spread[1] > 1.5 * spread[0]
+
+
+def test_rotated_references_explain_the_same_spectra():
+    rng = np.random.default_rng(1)
+    references, amounts = rng.random((2, 50)), rng.random((2, 30))
+    turned, transform = standards.rotated_references(references, feo=-0.2, fe3o4=0.1)
+    np.testing.assert_allclose((transform @ amounts).T @ turned, amounts.T @ references)
+    same, unit = standards.rotated_references(references)
+    np.testing.assert_allclose(same, references)
+    np.testing.assert_allclose(unit, np.eye(2), atol=1e-12)
+
+
+# ---------------------------------------------------------------- the twin
+
+
+def twin(pixels=32, seed=0, fluence=1e5, detector=None, drift_eV=0.0, core_start_eV=500.0, **specimen):
+    box = 64.0
+    volume = simulate.core_shell_nanocube(pixels, box / pixels, oversample=3, **specimen)
+    thickness = volume.sum(axis=2) * box / pixels
+    low, core = simulate.dual_eels(
+        thickness,
+        fluence,
+        pixel_size_nm=box / pixels,
+        microscope=simulate.Microscope(core_start_eV=core_start_eV),
+        detector=detector,
+        drift_eV=drift_eV,
+        seed=seed,
+        progress=False,
+    )
+    return thickness, low, core
+
+
+def angles_of(found, model):
+    truth = model.references("M2,3") / model.microscope.dispersion_eV
+    window = (found.energy_eV > 48) & (found.energy_eV < 90)
+    return standards.spectral_angle_deg(found.references[:, window], truth[:, window])
+
+
+@pytest.fixture(scope="module")
+def pair():
+    return twin()
+
+
+@pytest.fixture(scope="module")
+def found(pair):
+    return standards.extract_standards(*pair[1:], bootstrap=24, seed=1)
+
+
+def test_references_of_the_default_cube(pair, found, model):
+    thickness = pair[0]
+    assert found.references.shape == (2, 1024) and found.abundances.shape == thickness.shape
+    assert (angles_of(found, model) < 3).all(), angles_of(found, model)
+    bias = (found.abundances - thickness)[:, found.diagnostics["mask"]].mean(axis=1) / thickness.max(axis=(1, 2))
+    assert np.abs(bias).max() < 0.1
+
+
+def test_below_the_edge_there_is_no_reference(found):
+    assert (found.references[:, found.energy_eV < 47] == 0).all()
+    assert (found.uncertainty[:, (found.energy_eV > 53) & (found.energy_eV < 80)] > 0).all()
+
+
+def test_diagnostics_say_two_phases_and_no_more(found):
+    d = found.diagnostics
+    assert d["signal"][1] > 10 > 1.3 > d["signal"][2]
+    assert d["residual"] == pytest.approx(1, abs=0.1)
+    assert 5 < d["condition_number"] < 20
+    assert (np.asarray(d["leakage"]) < 0.15).all()
+    assert d["purity"][0] < 0.2 and d["purity"][1] > 0.8
+
+
+def test_same_seed_same_standards(pair, found):
+    again = standards.extract_standards(*pair[1:], bootstrap=24, seed=1)
+    np.testing.assert_array_equal(again.references, found.references)
+    np.testing.assert_array_equal(again.uncertainty, found.uncertainty)
+
+
+def test_arrays_and_signals_give_the_same(pair, found):
+    _, low, core = pair
+    arrays = standards.extract_standards(
+        low.data,
+        core.data,
+        energy_eV=low.axes_manager[-1].axis,
+        core_energy_eV=core.axes_manager[-1].axis,
+        delocalisation_nm=0,
+        bootstrap=24,
+        seed=1,
+        **ANGLES,
+    )
+    signal = standards.extract_standards(low, core, delocalisation_nm=0, bootstrap=24, seed=1)
+    np.testing.assert_allclose(arrays.references, signal.references)
+
+
+def test_standards_are_saved_without_pickle(found, tmp_path):
+    path = standards.save(found, tmp_path / "standards.npz")
+    back = standards.load(path)
+    np.testing.assert_array_equal(back.references, found.references)
+    np.testing.assert_array_equal(back.samples, found.samples)
+    assert back.diagnostics["phases"] == list(PHASES)
+    assert back.diagnostics["condition_number"] == found.diagnostics["condition_number"]
+    with np.load(path, allow_pickle=False) as file:
+        assert all(file[name].dtype != object for name in file.files)
+    with pytest.raises(ValueError, match=r"\.npz"):
+        standards.save(found, tmp_path / "standards.txt")
+
+
+def test_other_files_are_refused(tmp_path):
+    np.savez(tmp_path / "other.npz", a=np.ones(3))
+    (tmp_path / "text.npz").write_text("not an archive")
+    np.save(tmp_path / "pickle.npy", np.array([{"a": 1}], dtype=object), allow_pickle=True)
+    (tmp_path / "pickle.npy").rename(tmp_path / "pickle.npz")
+    for name in ("other", "text", "pickle"):
+        with pytest.raises(ValueError, match="path"):
+            standards.load(tmp_path / f"{name}.npz")
+
+
+@pytest.mark.parametrize(
+    "case",
+    [
+        {"skin": 0, "rotation_deg": (20.0, 35.0, 10.0)},
+        {"core": 24 / 160, "shell": 60 / 160, "skin": 66 / 160},
+    ],
+)
+def test_references_of_other_cubes(case, model):
+    _, low, core = twin(seed=2, **case)
+    assert (angles_of(standards.extract_standards(low, core, bootstrap=24), model) < 5).all()
+
+
+def test_drift_spikes_gain_and_readout_noise_are_coped_with(model):
+    detector = simulate.Detector(gain=4.0, readout_counts=8.0, spike_rate=1e-5, spike_counts=3000.0)
+    _, low, core = twin(seed=3, detector=detector, drift_eV=0.4)
+    found = standards.extract_standards(low, core, gain=4.0, bootstrap=24)
+    assert (angles_of(found, model) < 3).all()
+
+
+def test_one_phase_is_refused():
+    _, low, core = twin(pixels=20, core=0, skin=0)
+    with pytest.raises(ValueError, match="one kind of spectrum"):
+        standards.extract_standards(low, core, bootstrap=20)
+
+
+# ---------------------------------------------------------------- bad input
+
+
+def test_bad_input_is_named(pair):
+    _, low, core = pair
+    broken = core.deepcopy()
+    broken.data[3, 4, 5] = np.nan
+    cases = [
+        ("core_loss", (low, broken), {}),
+        ("core_loss", (low, core.inav[:10, :]), {}),
+        ("core_loss", (low, core.isig[:600]), {}),
+        ("low_loss", (low.isig[200:], core), {}),
+        ("low_loss", (core, low), {}),
+        ("constraints", (low, core), {"constraints": ("magic",)}),
+        ("constraints", (low, core), {"constraints": ()}),
+        ("mask", (low, core), {"mask": np.ones((3, 3), bool)}),
+        ("mask", (low, core), {"mask": np.zeros((32, 32), bool)}),
+        ("core_exposure", (low, core), {"core_exposure": -1}),
+        ("bootstrap", (low, core), {"bootstrap": 3}),
+        ("collection_mrad", (low, core), {"collection_mrad": -5}),
+        ("beam_energy_keV", (low.data, core.data), {}),
+        ("energy_eV", (low.data, core.data), ANGLES),
+    ]
+    for name, pairs, options in cases:
+        with pytest.raises(ValueError, match=name):
+            standards.extract_standards(*pairs, **options)
