@@ -264,3 +264,20 @@ def test_one_spectrum_and_a_block_give_the_same():
     for function in (sp.fourier_log, sp.zero_loss, sp.relative_thickness, sp.zero_loss_position):
         alone, together = function(y, LOW), function(np.stack([y, 2 * y]), LOW)
         np.testing.assert_allclose(alone, together[0], atol=1e-9 * np.abs(together).max())
+
+
+# --- noise
+
+
+@pytest.mark.parametrize("spread", [0.0, 0.8])
+def test_noise_tells_counts_per_electron_through_a_point_spread(spread):
+    from scipy.ndimage import gaussian_filter1d
+
+    rng = np.random.default_rng(8)
+    electrons = rng.poisson(np.tile(30 * (CORE / 650) ** -3.0, (300, 1))).astype(float)
+    counts = 4.0 * (gaussian_filter1d(electrons, spread, axis=-1) if spread else electrons)
+    assert sp.noise_gain(counts, CORE, window_eV=(610, 780), block=24) == pytest.approx(4.0, rel=0.12)
+    if spread:
+        assert sp.noise_gain(counts, CORE, window_eV=(610, 780), block=1) < 2.5
+    with pytest.raises(ValueError, match="block"):
+        sp.noise_gain(counts, CORE, window_eV=(610, 615), block=10)

@@ -1,0 +1,40 @@
+"""Prepare EELS spectra for quantification: align, clean, subtract background, undo plural scattering.
+
+Every function takes spectra `(..., E)`, energy last: a NumPy array (with ``energy_eV``), a Dask array, or a
+HyperSpy signal, lazy or not (whose own energy axis is used), and gives back the same kind. All of them act on
+blocks of spectra at once; none loops over pixels.
+
+The order in which dual EELS is usually prepared::
+
+    low, core = align_zero_loss(low, core)
+    low, core = remove_spikes(low), remove_spikes(core)
+    ssd = fourier_log(low)                      # low loss, M edges: single-scattering distribution
+    core = remove_background(core, window_eV=(650, 700))
+    core = fourier_ratio(core, low)             # core loss, L and K edges
+
+For quantification prefer `convolve_low_loss` on the references (or ``fit_phases(..., low_loss=...)``) to
+deconvolving the data: it leaves the noise of the data as it was counted.
+"""
+
+from .align import align_zero_loss, shift_spectra, zero_loss_position
+from .background import fit_background, remove_background
+from .clean import find_spikes, noise_gain, remove_spikes
+from .containers import energy_axis
+from .plural import convolve_low_loss, fourier_log, fourier_ratio, relative_thickness, zero_loss
+
+__all__ = [
+    "align_zero_loss",
+    "convolve_low_loss",
+    "energy_axis",
+    "find_spikes",
+    "fit_background",
+    "fourier_log",
+    "fourier_ratio",
+    "noise_gain",
+    "relative_thickness",
+    "remove_background",
+    "remove_spikes",
+    "shift_spectra",
+    "zero_loss",
+    "zero_loss_position",
+]

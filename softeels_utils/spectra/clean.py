@@ -1,0 +1,152 @@
+"""Spikes, and how noisy the counts are."""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy import ndimage
+
+from .containers import data_of, energy_axis, like, map_spectra, window_mask
+
+
+def find_spikes(spectra, *, threshold=8.0, width=3, readout_noise=0.0, gain=1.0):
+    """Mask of X-ray and cosmic-ray spikes: channels far above the median of their neighbours.
+
+    A channel is a spike where it exceeds the running median along energy (which a spike of up to ``width`` channels
+    does not move) by ``threshold`` times the noise. Real peaks are told from
+    spikes because they stand in most pixels: the excess that is usual for a channel, its median over pixels in
+    proportion to the local intensity, is taken off first, and the spread over pixels bounds the noise from below.
+
+    Parameters
+    ----------
+    spectra : (..., E) counts
+    threshold : float
+        In standard deviations.
+    width : int
+        Widest spike, in channels.
+    readout_noise, gain : float
+        Detector noise (counts, standard deviation) and counts per electron: noise² = gain · counts + readout².
+
+    Returns
+    -------
+    bool array (..., E)
+    """
+    if not threshold > 0:
+        raise ValueError(f"threshold must be positive, got {threshold}")
+    if not (isinstance(width, int | np.integer) and width >= 1):
+        raise ValueError(f"width must be an integer of at least 1, got {width!r}")
+    data = data_of(spectra)
+    size = data.shape[-1]
+    if size < 6 * width + 8:
+        raise ValueError(f"spectra have {size} channels, width={width} needs at least {6 * width + 8}")
+    usual, spread = _usual_excess(data, width, readout_noise, gain)
+
+    def mark(y):
+        z, _ = _excess(y, width, readout_noise, gain)
+        return z - usual[0] - usual[1] * _level(y, width) > threshold * spread
+
+    return map_spectra(mark, data, core_shape=(size,), dtype=bool)
+
+
+def _median(y, width):
+    """Running median of five channels, spaced so that a spike of ``width`` hits at most two of them.
+
+    As a network of minima and maxima: forty times faster than a general running median.
+    """
+    y = np.asarray(y, float)
+    gap = (width + 2) // 2
+    wide = np.pad(y, ((0, 0), (2 * gap, 2 * gap)), mode="reflect")
+    a, b, c, d, e = (wide[:, i * gap : i * gap + y.shape[-1]] for i in range(5))
+    a, b = np.minimum(a, b), np.maximum(a, b)
+    d, e = np.minimum(d, e), np.maximum(d, e)
+    low, high = np.maximum(a, d), np.minimum(b, e)  # the median is that of these two and c
+    return np.maximum(np.minimum(low, high), np.minimum(np.maximum(low, high), c))
+
+
+def _level(y, width):
+    return np.sqrt(np.maximum(_median(y, 3 * width), 0))
+
+
+def _excess(y, width, readout_noise, gain):
+    """Excess over the running median, in units of the expected noise; and that median."""
+    middle = _median(y, width)
+    # +1 keeps single counts in nearly empty channels from being spikes
+    noise = np.sqrt(gain * np.maximum(middle, 0) + readout_noise**2 + gain**2)
+    return (y - middle) / noise, middle
+
+
+def _usual_excess(data, width, readout_noise, gain, most=4096):
+    """What each channel's excess usually is: (constant, slope with sqrt(intensity)), and its spread (>= 1)."""
+    size = data.shape[-1]
+    flat = data.reshape(-1, size)
+    sample = np.asarray(flat[:: max(1, -(-flat.shape[0] // most))], float)
+    sample = sample[np.isfinite(sample).all(-1)]
+    if len(sample) < 16:  # too few pixels to tell a peak from a spike by comparing them
+        z = _excess(sample, width, readout_noise, gain)[0] if len(sample) else np.zeros((1, size))
+        return (0.0, 0.0), np.maximum(1.0, 1.4826 * np.median(np.abs(z), axis=-1).max())
+    z, level = _excess(sample, width, readout_noise, gain)[0], _level(sample, width)
+    # a peak of fixed shape exceeds its surroundings by a number of sigmas that grows as sqrt(intensity)
+    slope = np.median(z / np.maximum(level, 1e-6), axis=0) * (np.median(level, axis=0) > 1)
+    rest = z - slope * level
+    constant = np.median(rest, axis=0)
+    spread = 1.4826 * np.median(np.abs(rest - constant), axis=0)
+    return (constant, slope), np.maximum(1.0, spread)
+
+
+def remove_spikes(spectra, *, threshold=8.0, width=3, readout_noise=0.0, gain=1.0, mask=None):
+    """Replace spikes by the running median of their surroundings; see `find_spikes` for the parameters.
+
+    Parameters
+    ----------
+    mask : bool (..., E), optional
+        Spikes found before; by default `find_spikes` is called.
+
+    Returns
+    -------
+    Spectra of the same kind. Channels not marked are returned as they came.
+    """
+    data = data_of(spectra)
+    if mask is None:
+        mask = find_spikes(data, threshold=threshold, width=width, readout_noise=readout_noise, gain=gain)
+    elif np.shape(mask) != data.shape:
+        raise ValueError(f"mask must have the shape of spectra {data.shape}, got {np.shape(mask)}")
+
+    def mend(y, hit):
+        wide = ndimage.maximum_filter(hit.astype(np.uint8), size=(1, 3)).astype(bool)  # their feet too
+        clean = np.asarray(y, float).copy()
+        rows = wide.any(-1)
+        clean[rows] = np.where(wide[rows], _median(clean[rows], width + 2), clean[rows])
+        return clean
+
+    return like(spectra, map_spectra(mend, data, mask, core_shape=data.shape[-1:]))
+
+
+def noise_gain(spectra, energy_eV=None, *, window_eV, block=8):
+    """Counts per electron, told from the noise: variance over mean of sums of ``block`` channels.
+
+    Smooth trends along energy are taken off by second differences, and edges and spikes do not count (a median). A
+    camera with a point spread shares each electron among channels: single channels then look quieter than the
+    electrons were, sums over blocks wider than the spread do not. Features as broad as an edge see the noise of the
+    blocks, so this is the ``gain`` that `fitting.fit_phases` needs for its error bars. Readout noise adds to it.
+
+    Parameters
+    ----------
+    spectra : (..., E) counts
+    window_eV : (float, float)
+        A smooth stretch with at least ten counts a block, near the edge to be fitted.
+    block : int
+        Channels summed, wider than the point spread.
+
+    Returns
+    -------
+    float
+    """
+    energy = energy_axis(spectra, energy_eV)
+    inside = window_mask(energy, window_eV)
+    blocks = inside.sum() // block if block >= 1 else 0
+    if blocks < 4:
+        raise ValueError(f"window_eV holds {inside.sum()} channels, too few for four blocks of block={block}")
+    y = np.asarray(data_of(spectra)[..., inside][..., : blocks * block], float)
+    sums = y.reshape(-1, blocks, block).sum(-1)
+    sums = sums[np.isfinite(sums).all(-1)]
+    bend = sums[:, 2:] - 2 * sums[:, 1:-1] + sums[:, :-2]  # variance 6 times that of a block
+    return float(np.median(bend**2) / 0.4549 / 6 / sums.mean())  # 0.4549: median of chi² with one degree of freedom

@@ -1,0 +1,215 @@
+"""Plural scattering: out of the data, or into the references."""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy import fft
+
+from .containers import data_of, energy_axis, is_signal, like, map_spectra
+
+
+def zero_loss(low_loss, energy_eV=None, *, split_eV=None):
+    """The zero-loss peak alone: the measured peak up to ``split_eV``, then the mirror image of its left side.
+
+    Parameters
+    ----------
+    low_loss : (..., E), zero loss at 0 eV (`align_zero_loss`).
+    split_eV : float, optional
+        Where inelastic scattering is taken to begin; by default three half widths at half maximum of the peak
+        in the first row of pixels, at least 1 eV.
+
+    Returns
+    -------
+    Spectra of the same kind, zero beyond the mirrored tail.
+    """
+    energy = energy_axis(low_loss, energy_eV)
+    if energy[0] > -1 or energy[-1] < 5:
+        raise ValueError(f"energy_eV must reach from below -1 eV past 5 eV, got {energy[0]:g} to {energy[-1]:g}")
+    split = default_split(low_loss, energy) if split_eV is None else float(split_eV)
+    if not 0 < split < energy[-1]:
+        raise ValueError(f"split_eV must lie between 0 and {energy[-1]:g}, got {split:g}")
+    step = energy[1] - energy[0]
+    beyond = energy > split
+    source = (-energy[beyond] - energy[0]) / step  # channel of -E, a fraction
+    low = np.floor(source).astype(int)
+    part = source - low
+    usable = low >= 0
+
+    def separate(y):
+        peak = np.array(y, dtype=float)
+        tail = np.zeros((len(y), beyond.sum()))
+        at, w = low[usable], part[usable]
+        tail[:, usable] = (1 - w) * y[:, at] + w * y[:, at + 1]
+        peak[:, beyond] = np.minimum(tail, peak[:, beyond])
+        return peak
+
+    return like(low_loss, map_spectra(separate, low_loss, core_shape=energy.shape))
+
+
+def default_split(low_loss, energy):
+    """Three half widths of the peak, from one row of pixels: the same for all chunks of a lazy signal."""
+    data = data_of(low_loss)
+    row = np.asarray(data[(0,) * (data.ndim - 2)], float)
+    mean = np.nanmean(row.reshape(-1, energy.size), axis=0)
+    left = energy <= 0
+    above = np.flatnonzero(mean[left] > 0.5 * mean[np.abs(energy) < 2].max())
+    half_width = max(-energy[left][above[0]] if above.size else 0.0, energy[1] - energy[0])
+    return max(1.0, 3 * half_width)
+
+
+def relative_thickness(low_loss, energy_eV=None, *, split_eV=None):
+    """Thickness in inelastic mean free paths, t/λ = ln(total / zero-loss intensity), Egerton (2011) eq. 5.1.
+
+    Returns
+    -------
+    array (...,)
+    """
+    energy = energy_axis(low_loss, energy_eV)
+    peak = data_of(zero_loss(low_loss, energy, split_eV=split_eV))
+    return np.log(data_of(low_loss).sum(-1) / peak.sum(-1))
+
+
+def fourier_log(low_loss, energy_eV=None, *, split_eV=None):
+    """Single-scattering distribution of a low-loss spectrum, plural scattering removed (Fourier-log).
+
+    ``S(ν) = Z(ν) ln[J(ν) / Z(ν)]``, with J the spectrum and Z its zero-loss peak (Egerton 2011, sect. 4.1.1);
+    multiplying by Z keeps the resolution of the data and damps the noise. The end of the spectrum is continued
+    by a power law that fades out, since a cut would ring.
+
+    Parameters
+    ----------
+    low_loss : (..., E), counts, zero loss at 0 eV.
+
+    Returns
+    -------
+    Spectra of the same kind, in counts; their sum over that of the zero-loss peak is t/λ. M edges inside the
+    low loss come out as single scattering, too.
+    """
+    energy = energy_axis(low_loss, energy_eV)
+    peak = zero_loss(low_loss, energy, split_eV=split_eV)
+    n = fft.next_fast_len(2 * energy.size, real=True)
+
+    def deconvolve(y, z):
+        with np.errstate(divide="ignore", invalid="ignore"):
+            j, zf = fft.rfft(_fade_out(y, n), n), fft.rfft(z, n)
+            log = np.where(np.abs(zf) > 0, np.log(j / zf), 0.0)
+        return fft.irfft(zf * np.nan_to_num(log, nan=0.0, posinf=0.0, neginf=0.0), n)[:, : energy.size]
+
+    return like(low_loss, map_spectra(deconvolve, low_loss, peak, core_shape=energy.shape))
+
+
+def fourier_ratio(core_loss, low_loss, energy_eV=None, low_loss_energy_eV=None, *, split_eV=None):
+    """Core loss with plural scattering removed, ``core(ν) Z(ν) / J(ν)`` (Egerton 2011, sect. 4.2.1).
+
+    Written as ``core(ν) (1 - I(ν)/J(ν))`` with I = J - Z the inelastic part and ``I/J = I J* / (|J|² + ΣJ)``: ΣJ is the
+    power of the Poisson noise of J, so that no cut-off is to be chosen. At high frequencies the ratio goes to 1, so
+    resolution and noise of the core loss stay as measured.
+
+    Parameters
+    ----------
+    core_loss : (..., E), background removed
+    low_loss : (..., E2) or (E2,), counts, zero loss at 0 eV; the same eV per channel as the core loss
+    energy_eV, low_loss_energy_eV : arrays, for plain arrays
+
+    Returns
+    -------
+    Spectra of the kind of ``core_loss``: what the zero-loss electrons alone would have given, so divide by the
+    zero-loss intensity (not by the total) to get probabilities per electron.
+    """
+    energy = energy_axis(core_loss, energy_eV)
+    low_energy = low_loss_axis(low_loss, low_loss_energy_eV, energy)
+    peak = zero_loss(low_loss, low_energy, split_eV=split_eV)
+    n = fft.next_fast_len(energy.size + 2 * low_energy.size, real=True)
+
+    def deconvolve(core, y, z):
+        j = fft.rfft(_fade_out(y, n), n)
+        inelastic = j - fft.rfft(z, n)
+        ratio = 1 - inelastic * j.conj() / (np.abs(j) ** 2 + np.abs(y).sum(-1, keepdims=True))
+        pad = n - energy.size
+        ends = np.concatenate([core, _bridge(core, pad)], axis=-1)
+        return fft.irfft(fft.rfft(ends) * ratio, n)[:, : energy.size]
+
+    return like(core_loss, map_spectra(deconvolve, core_loss, low_loss, peak, core_shape=energy.shape))
+
+
+def convolve_low_loss(
+    references, low_loss, energy_eV, low_loss_energy_eV=None, *, zero_loss_peak="delta", split_eV=None
+):
+    """References as they look after plural scattering: their convolution with the low loss.
+
+    An edge of single-scattering probability s(E) adds ``∫ s(E') J(E - E') dE'`` to the spectrum, J the low loss of
+    the same electrons (to first order in the edge, which is exact within 1e-3 for edges of 1e-3 per electron).
+
+    Parameters
+    ----------
+    references : (K, E)
+        Per electron (and per nm, ...), at the resolution of the data, on ``energy_eV``; taken as 0 below it.
+    low_loss : (..., E2), counts or any scale, zero loss at 0 eV.
+    zero_loss_peak : {"delta", "keep"}
+        "delta": references carry the energy resolution already, the peak is put into one channel.
+        "keep": references are intrinsic, the peak broadens them.
+
+    Returns
+    -------
+    (..., K, E), array or Dask array, in the scale of ``low_loss``.
+    """
+    if zero_loss_peak not in ("delta", "keep"):
+        raise ValueError(f"zero_loss_peak must be 'delta' or 'keep', got {zero_loss_peak!r}")
+    references = np.atleast_2d(np.asarray(references, float))
+    energy = energy_axis(references, energy_eV)
+    low_energy = low_loss_axis(low_loss, low_loss_energy_eV, energy)
+    n = fft.next_fast_len(energy.size + low_energy.size, real=True)
+    zero = -low_energy[0] / (low_energy[1] - low_energy[0])  # the channel of 0 eV, a fraction
+    frequency = fft.rfftfreq(n)
+    spectrum = fft.rfft(references, n) * (np.exp(2j * np.pi * frequency * zero) if zero_loss_peak == "keep" else 1)
+    whole = round(zero)
+
+    def convolve(y, z=None):
+        if z is None:
+            kernel = fft.rfft(y, n)
+        else:
+            kernel = np.exp(2j * np.pi * frequency * whole) * fft.rfft(y - z, n) + z.sum(-1, keepdims=True)
+        return fft.irfft(spectrum * kernel[:, None], n)[..., : energy.size]
+
+    inputs = [data_of(low_loss)]
+    if zero_loss_peak == "delta":
+        inputs.append(data_of(zero_loss(low_loss, low_energy, split_eV=split_eV)))
+    single = inputs[0].ndim == 1
+    inputs = [x[None] for x in inputs] if single else inputs
+    out = map_spectra(convolve, *inputs, core_shape=references.shape)
+    return out[0] if single else out
+
+
+def low_loss_axis(low_loss, low_loss_energy_eV, energy):
+    """Energies of a low loss: its own, those given, or those of the spectra where they hold the zero loss."""
+    if low_loss_energy_eV is None and not is_signal(low_loss) and energy[0] < 0 < energy[-1]:
+        low_loss_energy_eV = energy
+    low_energy = energy_axis(low_loss, low_loss_energy_eV, name="low_loss_energy_eV")
+    ours, theirs = energy[1] - energy[0], low_energy[1] - low_energy[0]
+    if abs(ours - theirs) > 1e-3 * ours:
+        raise ValueError(f"low_loss has {theirs:.4g} eV per channel, the spectra {ours:.4g}: interpolate one of them")
+    return low_energy
+
+
+def _fade_out(y, n):
+    """Continue spectra from their last channels by a power law times a cosine bell, to n channels."""
+    y = np.asarray(y, float)
+    size = y.shape[-1]
+    tenth = max(4, size // 10)
+    far, near = y[:, -tenth:].mean(-1, keepdims=True), y[:, -2 * tenth : -tenth].mean(-1, keepdims=True)
+    good = (far > 0) & (near > 0)
+    middle = np.log((size - 0.5 * tenth) / (size - 1.5 * tenth))
+    power = np.clip(np.log(np.where(good, near / np.where(good, far, 1), 1)) / middle, 0, 6)
+    x = np.arange(size, n)
+    bell = 0.5 + 0.5 * np.cos(np.pi * (x - size) / max(1, (n - size) * 0.75))
+    bell[(x - size) > (n - size) * 0.75] = 0.0
+    tail = np.maximum(far, 0) * (x / (size - 0.5 * tenth)) ** -power * bell
+    return np.concatenate([y, tail], axis=-1)
+
+
+def _bridge(y, pad):
+    """A smooth way from the last channels back to the first, for transforms that wrap around."""
+    edge = min(8, y.shape[-1])
+    first, last = y[:, :edge].mean(-1, keepdims=True), y[:, -edge:].mean(-1, keepdims=True)
+    bell = 0.5 + 0.5 * np.cos(np.pi * np.linspace(0, 1, pad))
+    return last * bell + first * (1 - bell)
