@@ -17,13 +17,15 @@
 # %% [markdown]
 # # Phase maps from the M<sub>2,3</sub> edge
 #
-# **Key question.** Fe-M<sub>2,3</sub> stands on the tail of the plasmons and is smeared by plural scattering. Can the
-# thickness of FeO and of Fe<sub>3</sub>O<sub>4</sub> be read off it in every pixel of a low-dose tilt series, with error
-# bars that can be believed? And when would Fe-L<sub>2,3</sub> be the better choice after all?
+# **Key question.** Fe-M<sub>2,3</sub> stands on the tail of the plasmons and is smeared by plural
+# scattering. Can the thickness of FeO and of Fe<sub>3</sub>O<sub>4</sub> be read off it in every pixel of a
+# low-dose tilt series, with error bars that can be believed? And when would Fe-L<sub>2,3</sub> be the
+# better choice after all?
 #
 # ## What you will learn
 #
-# - how two phases and a background are fitted together, for all pixels at once, exactly and without negative phases;
+# - how two phases and a background are fitted together, for all pixels at once, exactly and without
+#   negative phases;
 # - why weights must come from the model and not from the counts;
 # - what the error bars mean, and why those of the two phases are tied to each other;
 # - what is lost if plural scattering is left out, or the background is extrapolated from before the edge;
@@ -87,8 +89,9 @@ pixel_nm = box_nm / pixels
 # %% [markdown]
 # ## A tilt series
 #
-# The specimen is the cube of chapter 2, recorded at nine tilts. Each pixel of each tilt gives a low-loss spectrum (zero
-# loss, plasmons, Fe-M<sub>2,3</sub>) and a core-loss spectrum (O-K, Fe-L<sub>2,3</sub>) for the same number of electrons.
+# The specimen is the cube of chapter 2, recorded at nine tilts. Each pixel of each tilt gives a low-loss
+# spectrum (zero loss, plasmons, Fe-M<sub>2,3</sub>) and a core-loss spectrum (O-K, Fe-L<sub>2,3</sub>) for
+# the same number of electrons.
 
 # %% tags=["hide-input"]
 tilt_angles_deg = np.linspace(-70, 70, tilts)
@@ -96,26 +99,26 @@ volume = simulate.core_shell_nanocube(2 * pixels, pixel_nm / 2, oversample=3)
 fine_nm = ParallelBeam(2 * pixels, tilt_angles_deg, pixel_nm / 2)(volume)
 truth_nm = fine_nm.reshape(2, tilts, pixels, 2, pixels, 2).mean(axis=(3, 5))
 low_loss, core_loss = simulate.dual_eels(
-    truth_nm, fluence_e_per_A2, tilt_angles_deg=tilt_angles_deg, pixel_size_nm=pixel_nm, microscope=microscope, seed=seed
-)
+    truth_nm, fluence_e_per_A2, tilt_angles_deg=tilt_angles_deg, pixel_size_nm=pixel_nm,
+    microscope=microscope, seed=seed,
+)  # fmt: skip
 middle = tilts // 2
 electrons = fluence_e_per_A2 * (10 * pixel_nm) ** 2
 truth = np.moveaxis(truth_nm, 0, -1)
 inside = truth.sum(axis=-1) > 2
+soft, hard = (electrons * dose.linear_model(model, 1.0, edge=e, pixel_size_nm=0.1).expected.mean() for e in windows)
 say(
     f"{tilts} × {pixels} × {pixels} pixels of {pixel_nm:g} nm, {fluence_e_per_A2:.0f} e/Å² a tilt: "
-    f"{electrons:.1e} electrons a pixel, of which "
-    f"{electrons * model.expected([10.0, 10.0], 'M2,3')[(model.low_energy_eV > 53) & (model.low_energy_eV < 73)].mean():.0f} "
-    "fall on each channel under Fe-M<sub>2,3</sub> and "
-    f"{electrons * model.expected([10.0, 10.0], 'L2,3')[(model.core_energy_eV > 706) & (model.core_energy_eV < 746)].mean():.2f} "
-    "on each under Fe-L<sub>2,3</sub> (for 20 nm of oxide)."
+    f"{electrons:.1e} electrons a pixel, of which {soft:.0f} fall on each channel around "
+    f"Fe-M<sub>2,3</sub> and {hard:.2f} on each around Fe-L<sub>2,3</sub> (for 20 nm of oxide)."
 )
 
 # %% [markdown]
 # ## References
 #
-# The shape of each phase comes from the specimen itself, by the method of chapter 2: from *one* image at a high fluence,
-# not from the twin's truth. They are single scattering, per electron and per nm, so that the fit gives nanometres.
+# The shape of each phase comes from the specimen itself, by the method of chapter 2: from *one* image at a
+# high fluence, not from the twin's truth. They are single scattering, per electron and per nm, so that the
+# fit gives nanometres.
 
 # %% tags=["hide-input"]
 if references_path:
@@ -130,32 +133,36 @@ step_eV = energy[1] - energy[0]
 references = step_eV * np.stack([np.interp(energy, found.energy_eV, r) for r in found.references])
 exact = model.references("M2,3")
 near = (energy > 45) & (energy < 85)
-angle = np.degrees(
-    np.arccos((references * exact)[:, near].sum(1) / np.sqrt((references**2)[:, near].sum(1) * (exact**2)[:, near].sum(1)))
-)
+a, b = references[:, near], exact[:, near]
+angle = np.degrees(np.arccos((a * b).sum(1) / np.sqrt((a**2).sum(1) * (b**2).sum(1))))
 figure, ax = plt.subplots(figsize=(7, 3.4))
 show_spectra(energy[near], {p: 1e6 * r[near] for p, r in zip(phases, references, strict=True)}, ax=ax)
 for name, shape in zip(phases, exact, strict=True):
     ax.plot(energy[near], 1e6 * shape[near], color=COLORS[name], ls="--", lw=1)
 ax.set(ylabel="counts per channel, nm and 10⁶ electrons", title="Fe-M2,3: found (solid), the twin's own (dashed)")
 plt.show()
-say(f"Spectral angle to the twin's own references: {angle[0]:.1f}° for FeO, {angle[1]:.1f}° for Fe<sub>3</sub>O<sub>4</sub>.")
+say(
+    f"Spectral angle to the twin's own references: {angle[0]:.1f}° for FeO, {angle[1]:.1f}° for "
+    "Fe<sub>3</sub>O<sub>4</sub>."
+)
 
 # %% [markdown]
 # ## The model of one pixel
 #
 # $$\mu(E) = \sum_k t_k\,(R_k \otimes J)(E) + \sum_p b_p E^{-r_p},\qquad t_k \ge 0 .$$
 #
-# - **Plural scattering**: an electron that excites the edge may also excite plasmons. The low loss $J$ of the same pixel
-#   *is* the distribution of what else happens to an electron, so each reference is convolved with it. $J$ is in counts, so
-#   it also brings the number of electrons: the $t_k$ come out in nm. Nothing is deconvolved; the data stay as counted.
-# - **Background**: the tail of the valence losses, and its plural scattering, bends in a log-log plot. Three powers of $E$
-#   with amplitudes of either sign follow it. They are fitted *together* with the phases.
-# - **Weights**: counts are Poisson, so $1/\mu$ is the weight, from the fitted $\mu$ and iterated. The result is the maximum
-#   of the Poisson likelihood {cite}`nelder1972`.
+# - **Plural scattering**: an electron that excites the edge may also excite plasmons. The low loss $J$ of
+#   the same pixel *is* the distribution of what else happens to an electron, so each reference is convolved
+#   with it. $J$ is in counts, so it also brings the number of electrons: the $t_k$ come out in nm. Nothing
+#   is deconvolved; the data stay as counted.
+# - **Background**: the tail of the valence losses, and its plural scattering, bends in a log-log plot.
+#   Three powers of $E$ with amplitudes of either sign follow it. They are fitted *together* with the
+#   phases.
+# - **Weights**: counts are Poisson, so $1/\mu$ is the weight, from the fitted $\mu$ and iterated. The
+#   result is the maximum of the Poisson likelihood {cite}`nelder1972`.
 #
-# All pixels are solved at once: their normal matrices are one matrix product, and the non-negative minimum is found by
-# trying which phases are absent, which for two phases are four cases {cite}`lawson1974`.
+# All pixels are solved at once: their normal matrices are one matrix product, and the non-negative minimum
+# is found by trying which phases are absent, which for two phases are four cases {cite}`lawson1974`.
 
 # %%
 start = time.perf_counter()
@@ -191,20 +198,24 @@ say(
 # ## Maps with error bars
 
 # %%
-maps = {"FeO, truth": truth_nm[0, middle], "FeO": m23.coefficients[middle, ..., 0]}
-maps |= {"FeO, error bar": m23.standard_error[middle, ..., 0]}
-maps |= {"Fe3O4, truth": truth_nm[1, middle], "Fe3O4": m23.coefficients[middle, ..., 1]}
-maps |= {"Fe3O4, error bar": m23.standard_error[middle, ..., 1]}
-show_maps(maps, unit="nm", pixel_nm=pixel_nm, columns=3, vmin=0)
+show_maps(
+    {f"{p}, {what}": m[..., k] for what, m in (("truth", truth[middle]), ("fit", m23.coefficients[middle]))
+     for k, p in enumerate(phases)},
+    unit="nm", pixel_nm=pixel_nm, vmin=0,
+)  # fmt: skip
+sum_error = np.sqrt(m23.covariance.sum(axis=(-1, -2)))
+error_maps = {f"{p}, error bar": m23.standard_error[middle, ..., k] for k, p in enumerate(phases)}
+figure = show_maps(
+    error_maps | {"sum, error bar": sum_error[middle]}, unit="nm", pixel_nm=pixel_nm, vmin=0, cmap="viridis"
+)
 
 # %% [markdown]
-# Each pixel has its own error bar: large where the specimen is thick and the background high, small in vacuum. Do they
-# tell the truth? The errors (fit without the bound at zero, less the twin's truth) in units of their error bars:
+# Each pixel has its own error bar: large where the specimen is thick and the background high, small in
+# vacuum. Do they tell the truth? The errors (fit without the bound at zero, less the twin's truth) in units
+# of their error bars:
 
 # %% tags=["hide-input"]
-free = fitting.fit_phases(
-    low_loss, None, references, low_loss=low_loss, window_eV=windows["M2,3"], nonnegative=False
-)
+free = fitting.fit_phases(low_loss, None, references, low_loss=low_loss, window_eV=windows["M2,3"], nonnegative=False)
 wrong = (free.coefficients - truth)[inside]
 pull = wrong / free.standard_error[inside]
 mean_covariance = free.covariance[inside].mean(axis=0)
@@ -224,18 +235,19 @@ axes[1].legend()
 plt.show()
 say(
     f"Spread of the pulls: {pull[:, 0].std():.2f} and {pull[:, 1].std():.2f} (1 if the error bars are right); mean "
-    f"{pull[:, 0].mean():+.2f} and {pull[:, 1].mean():+.2f}, the bias of references and background in error bars. The two errors "
-    f"are **anti-correlated, {rho:.2f}**: what one phase gains, the other loses. Their sum has an error of "
+    f"{pull[:, 0].mean():+.2f} and {pull[:, 1].mean():+.2f}, the bias of references and background in error "
+    f"bars. The two errors are **anti-correlated, {rho:.2f}**: what one phase gains, the other "
+    "loses. Their sum has an error of "
     f"{np.sqrt(mean_covariance.sum()):.1f} nm, where {np.sqrt(mean_covariance[0, 0]):.1f} and "
-    f"{np.sqrt(mean_covariance[1, 1]):.1f} nm are those of the phases. `PhaseFit.covariance` keeps this for every pixel; "
-    "a reconstruction that takes the errors as independent throws it away."
+    f"{np.sqrt(mean_covariance[1, 1]):.1f} nm are those of the phases. `PhaseFit.covariance` keeps this for "
+    "every pixel; a reconstruction that takes the errors as independent throws it away."
 )
 
 # %% [markdown]
 # ## Weights: from the model, not from the counts
 #
-# The textbook weight of a count $n$ is $1/\max(n, 1)$. A channel that by chance has few counts then gets a large weight, and
-# the fit is pulled down. Weights from the fitted model do not follow the noise.
+# The textbook weight of a count $n$ is $1/\max(n, 1)$. A channel that by chance has few counts then gets a
+# large weight, and the fit is pulled down. Weights from the fitted model do not follow the noise.
 
 # %% tags=["hide-input"]
 rows, doses = [], np.array([30.0, 100.0, 300.0, 1e3, 1e4, 1e5])
@@ -256,21 +268,24 @@ ax.semilogx(per_channel, bias_raw, "o-", color=COLORS["FeO"], label="weights fro
 ax.semilogx(per_channel, bias_ours, "o-", color=COLORS["Fe3O4"], label="weights from the model")
 ax.fill_between(per_channel, -spread, spread, color="0.9", label="± scatter of one pixel")
 ax.axhline(0, color="0.5", lw=0.8)
-ax.set(xlabel="counts per channel", ylabel="bias of FeO + Fe$_3$O$_4$ (nm)", ylim=1.2 * np.abs(bias_raw).max() * np.array([-1, 1]))
+ax.set(xlabel="counts per channel", ylabel="bias of FeO + Fe$_3$O$_4$ (nm)")
+ax.set_ylim(1.2 * np.abs(bias_raw).max() * np.array([-1, 1]))
 ax.legend()
 plt.show()
 say(
     f"At {per_channel[1]:.1f} counts a channel the usual weights take {-bias_raw[1]:.1f} of 20 nm away, the model's "
-    f"{abs(bias_ours[1]):.1f} nm (±{spread[1] / np.sqrt(draws):.1f} from {draws} draws). The reported error of the sum is "
-    f"{reported[1] / spread[1]:.2f} times the scatter there, and {(reported / spread).min():.2f} to {(reported / spread).max():.2f} times over all."
+    f"{abs(bias_ours[1]):.1f} nm (±{spread[1] / np.sqrt(draws):.1f} from {draws} draws). The reported "
+    f"error of the sum is {reported[1] / spread[1]:.2f} times the scatter there, and "
+    f"{(reported / spread).min():.2f} to {(reported / spread).max():.2f} times over all."
 )
 
 # %% [markdown]
 # ## Plural scattering: what leaving it out costs
 #
-# Noise-free spectra of slabs, one third FeO and two thirds Fe<sub>3</sub>O<sub>4</sub>, fitted in three ways: references convolved with the low
-# loss; data deconvolved first (Fourier-log for the low loss, Fourier-ratio for the core loss {cite}`egerton2011`); plural
-# scattering ignored, each electron taken to scatter once.
+# Noise-free spectra of slabs, one third FeO and two thirds Fe<sub>3</sub>O<sub>4</sub>, fitted in three
+# ways: references convolved with the low loss; data deconvolved first (Fourier-log for the low loss,
+# Fourier-ratio for the core loss {cite}`egerton2011`); plural scattering ignored, each electron taken to
+# scatter once.
 
 # %% tags=["hide-input"]
 slab_nm = np.linspace(5, 120, 24)
@@ -308,26 +323,30 @@ at = np.argmin(np.abs(slab_nm - 50))
 worst = {e: {n: np.abs(b[at]).max() for n, b in found_.items()} for e, found_ in biases.items()}
 say(
     f"At {slab_nm[at]:.0f} nm ({paths[at]:.2f} mean free paths) leaving plural scattering out misplaces up to "
-    f"{worst['M2,3']['ignored']:.0f} % of the thickness at M<sub>2,3</sub> and {worst['L2,3']['ignored']:.0f} % at L<sub>2,3</sub>; "
-    f"convolved references leave {worst['M2,3']['convolved references']:.1f} % and "
+    f"{worst['M2,3']['ignored']:.0f} % of the thickness at M<sub>2,3</sub> and "
+    f"{worst['L2,3']['ignored']:.0f} % at L<sub>2,3</sub>; convolved references leave "
+    f"{worst['M2,3']['convolved references']:.1f} % and "
     f"{worst['L2,3']['convolved references']:.1f} %, deconvolved data {worst['M2,3']['deconvolved data']:.1f} % and "
-    f"{worst['L2,3']['deconvolved data']:.1f} %. What stays at M<sub>2,3</sub> is the background: three powers follow a "
-    "tail with several plasmons in it only nearly, and worse the thicker it is."
+    f"{worst['L2,3']['deconvolved data']:.1f} %. What stays at M<sub>2,3</sub> is the background: three "
+    "powers follow a tail with several plasmons in it only nearly, and worse the thicker it is."
 )
 
 # %% [markdown]
 # ## The background, and what a wrong one costs
 #
-# The same slab, 50 nm thick, and its error bar at the fluence of the series. Fewer background shapes give smaller error bars
-# and more bias; error bars know nothing of a wrong model.
+# The same slab, 50 nm thick, and its error bar at the fluence of the series. Fewer background shapes give
+# smaller error bars and more bias; error bars know nothing of a wrong model.
 
 # %% tags=["hide-input"]
-slab, choices = slabs[at], {
-    "one power, E⁻³": (3.0,),
-    "two powers": (2.0, 4.0),
-    "three powers (plasmon_tail)": "plasmon_tail",
-    "four powers": (0.0, 2.0, 4.0, 6.0),
-}
+slab, choices = (
+    slabs[at],
+    {
+        "one power, E⁻³": (3.0,),
+        "two powers": (2.0, 4.0),
+        "three powers (plasmon_tail)": "plasmon_tail",
+        "four powers": (0.0, 2.0, 4.0, 6.0),
+    },
+)
 counts_ = electrons * model.expected(slab, "low")
 how = {"low_loss": counts_, "variance": np.maximum(counts_, 1e-9), "nonnegative": False}
 rows = []
@@ -344,20 +363,20 @@ table(
         | {f"{p} error bar (nm)": f"{e:.1f}" for p, e in zip(phases, bar, strict=True)}
         for name, bias, bar in rows
     ],
-    caption=f"{slab.sum():.0f} nm of oxide, {electrons:.0e} electrons (error bar of the last: background taken as known)",
+    caption=f"{slab.sum():.0f} nm of oxide, {electrons:.0e} electrons; last row: background taken as known",
 )
 
 # %% [markdown]
 # ## M<sub>2,3</sub> against L<sub>2,3</sub> at equal fluence
 #
-# The core loss of the same electrons, fitted in the same way. (Its references are the twin's own: chapter 2 finds those of
-# M<sub>2,3</sub> only. L<sub>2,3</sub> is so given the better of it.)
+# The core loss of the same electrons, fitted in the same way. (Its references are the twin's own: chapter 2
+# finds those of M<sub>2,3</sub> only. L<sub>2,3</sub> is so given the better of it.)
 
 # %%
 l23 = fitting.fit_phases(
     core_loss, None, model.references("L2,3"), background="power_law", low_loss=low_loss, window_eV=windows["L2,3"]
 )
-show_maps(
+figure = show_maps(
     {
         f"{phase}, {name}": fit.coefficients[middle, ..., k]
         for k, phase in enumerate(phases)
@@ -384,30 +403,33 @@ for name, fit in (("M2,3", m23), ("L2,3", l23)):
 table(rows, caption="Pixels of the cube, all tilts")
 gain = (l23.standard_error[inside].mean(0) / m23.standard_error[inside].mean(0)) ** 2
 say(
-    f"For equal error bars L<sub>2,3</sub> would need **{gain[0]:.0f} (FeO) and {gain[1]:.0f} (Fe<sub>3</sub>O<sub>4</sub>) times the "
-    "fluence**, less than the fifty times of the plain signal, as chapter 1 found. Mind the last column: where error bars "
-    "exceed the thickness, a bound at zero lifts the mean of a map. For sums, averages and reconstructions fit with "
+    f"For equal error bars L<sub>2,3</sub> would need **{gain[0]:.0f} (FeO) and {gain[1]:.0f} "
+    "(Fe<sub>3</sub>O<sub>4</sub>) times the fluence**, less than the fifty times of the plain signal, as "
+    "chapter 1 found. Mind the last column: where error bars exceed the thickness, a bound at zero "
+    "lifts the mean of a map. For sums, averages and reconstructions fit with "
     "`nonnegative=False`."
 )
 
 # %% [markdown]
 # ## When M<sub>2,3</sub> loses
 #
-# A loss of 57 eV is felt from further away than one of 710 eV: the delocalisation $d_{50}$ blurs the M<sub>2,3</sub> map, and no
-# fluence takes that away. At high fluence and fine pixels L<sub>2,3</sub> must win. Where? A corner of the core at
-# 0.5 nm pixels, noise-free, gives the blur and bias of each edge; the covariance scales as 1/fluence. To every fluence belongs
-# a best smoothing, here chosen with the truth (an oracle), which trades noise for resolution.
+# A loss of 57 eV is felt from further away than one of 710 eV: the delocalisation $d_{50}$ blurs the
+# M<sub>2,3</sub> map, and no fluence takes that away. At high fluence and fine pixels L<sub>2,3</sub> must
+# win. Where? A corner of the core at 0.5 nm pixels, noise-free, gives the blur and bias of each edge; the
+# covariance scales as 1/fluence. To every fluence belongs a best smoothing, here chosen with the truth (an
+# oracle), which trades noise for resolution.
 
 # %% tags=["hide-input"]
 small_nm, half = 0.5, 20
 patch = simulate.core_shell_nanocube(int(box_nm / small_nm), small_nm, oversample=3).sum(axis=2) * small_nm
-patch = patch[:, patch.shape[1] // 2 - 2 * half :, patch.shape[2] // 2 - 2 * half :][:, : 2 * half + 20, : 2 * half + 20]
+corner = slice(patch.shape[1] // 2 - 2 * half, patch.shape[1] // 2 + 20)
+patch = patch[:, corner, corner]
 clean = simulate.dual_eels(patch, 1.0, pixel_size_nm=small_nm, microscope=microscope, noise=False, dtype="float64")
 d50 = {
     e: scattering.delocalisation_nm(loss, beam_energy_keV=beam_energy_keV, collection_mrad=collection_mrad)
     for e, loss in (("M2,3", 57.0), ("L2,3", 712.0))
 }
-widths = np.r_[0.3, np.geomspace(0.4, 30, 40)]  # standard deviation of the smoothing, pixels
+widths = np.r_[0, np.geomspace(0.25, 30, 60)]  # standard deviation of the smoothing, pixels
 fluences = np.geomspace(1e2, 1e9, 36)
 curves = {}
 for name, signal, shapes in (("M2,3", clean[0], exact), ("L2,3", clean[1], model.references("L2,3"))):
@@ -417,7 +439,8 @@ for name, signal, shapes in (("M2,3", clean[0], exact), ("L2,3", clean[1], model
     )  # fmt: skip
     smooth = np.stack([gaussian_filter(fit.coefficients, (w, w, 0)) for w in widths])
     shape_error = ((smooth - np.moveaxis(patch, 0, -1)) ** 2).mean(axis=(1, 2))
-    noise = np.diagonal(fit.covariance, axis1=-2, axis2=-1).mean(axis=(0, 1)) / np.maximum(4 * np.pi * widths**2, 1)[:, None]
+    left = 1 / np.maximum(4 * np.pi * widths**2, 1)  # of the variance, after smoothing
+    noise = left[:, None] * np.diagonal(fit.covariance, axis1=-2, axis2=-1).mean(axis=(0, 1))
     total_error = np.sqrt(shape_error + noise / fluences[:, None, None])
     best = total_error.argmin(axis=1)
     sharp = np.hypot(d50[name], 2.3548 * small_nm * widths[best])
@@ -435,12 +458,12 @@ plt.show()
 ratio = curves["M2,3"][0] / curves["L2,3"][0]
 cross = [fluences[np.argmax(r > 1)] if (r > 1).any() else np.inf for r in ratio.T]
 say(
-    f"Delocalisation at {beam_energy_keV:.0f} kV: {d50['M2,3']:.1f} nm for M<sub>2,3</sub>, {d50['L2,3']:.1f} nm for L<sub>2,3</sub> "
-    "(dotted). Below "
+    f"Delocalisation at {beam_energy_keV:.0f} kV: {d50['M2,3']:.1f} nm for M<sub>2,3</sub>, "
+    f"{d50['L2,3']:.1f} nm for L<sub>2,3</sub> (dotted). Below "
     + " and ".join(f"{c:.0e} e/Å² ({p})" for c, p in zip(cross, phases, strict=True))
-    + " M<sub>2,3</sub> gives the better map, at every resolution that such a fluence can pay for; above, L<sub>2,3</sub> does. "
-    "It also loses in thick specimens, where the plasmons' tail outgrows the edge (see the background above), and wherever "
-    "another edge or a strong plasmon sits near 54 eV."
+    + " M<sub>2,3</sub> gives the better map, at every resolution that such a fluence can pay for; above, "
+    "L<sub>2,3</sub> does. It also loses in thick specimens, where the plasmons' tail outgrows the edge (see "
+    "the background above), and wherever another edge or a strong plasmon sits near 54 eV."
 )
 
 # %% [markdown]
@@ -459,10 +482,11 @@ if output_path:
 # %% [markdown]
 # ## A real M<sub>2,3</sub> edge
 #
-# No public low-dose EELS tilt series of iron oxide is at hand. What there is: a real dual-EELS line of 40 positions over a manganite
-# (La,Sr)MnO<sub>3</sub> film, with Mn-M<sub>2,3</sub> (48 eV) on its plasmon tail and Mn-L<sub>2,3</sub> of the same pixels. The
-# reference is the calculated cross-section of Mn-M<sub>2,3</sub> (Henke's table {cite}`henke1993`), per atom and nm²: no shape
-# is taken from the data, and the answer is the number of Mn atoms per nm².
+# No public low-dose EELS tilt series of iron oxide is at hand. What there is: a real dual-EELS line of 40
+# positions over a manganite (La,Sr)MnO<sub>3</sub> film, with Mn-M<sub>2,3</sub> (48 eV) on its plasmon
+# tail and Mn-L<sub>2,3</sub> of the same pixels. The reference is the calculated cross-section of
+# Mn-M<sub>2,3</sub> (Henke's table {cite}`henke1993`), per atom and nm²: no shape is taken from the data,
+# and the answer is the number of Mn atoms per nm².
 
 # %% tags=["hide-input"]
 real = data.available("lsmo_dual_eels")
@@ -475,14 +499,19 @@ if real:
     cross_section = scattering.differential_cross_section(strength, np.maximum(e_soft, 10.5), **angles)
     mn_m = gaussian_filter(cross_section, 1.3) * (e_soft[1] - e_soft[0])  # about 1.5 eV of resolution
     mean_edge = spectra.remove_background(hard.data.mean(0), e_hard, window_eV=(590, 634))
+    gains = (
+        spectra.noise_gain(soft, window_eV=(56, 85), block=6),
+        spectra.noise_gain(hard.data, e_hard, window_eV=(560, 620), block=6),
+    )
     common = {"scale_covariance": True, "nonnegative": False}
-    mn = fitting.fit_phases(soft, None, mn_m, low_loss=soft, window_eV=(40, 85), gain=8.0, **common)
+    mn = fitting.fit_phases(soft, None, mn_m, low_loss=soft, window_eV=(40, 85), gain=gains[0], **common)
     dose_of_each = soft.data.sum(-1) / soft.data.sum(-1).mean()  # electrons that got through, relative
     mn_l = fitting.fit_phases(
-        hard.data, e_hard, mean_edge, background="power_law", window_eV=(590, 715), gain=5.0,
+        hard.data, e_hard, mean_edge, background="power_law", window_eV=(590, 715), gain=gains[1],
         electrons=dose_of_each, **common,
     )  # fmt: skip
-    mean = fitting.fit_phases(soft.data.mean(0), e_soft, mn_m, low_loss=soft.data.mean(0), window_eV=(40, 85), gain=0.2, **common)
+    middle_one = soft.data.mean(0)
+    mean = fitting.fit_phases(middle_one, e_soft, mn_m, low_loss=middle_one, window_eV=(40, 85), nonnegative=False)
 else:
     notice("The data set `lsmo_dual_eels` cannot be had here (no network?): the real edge is left out.")
 
@@ -493,11 +522,11 @@ if real:
     factor = (areal * hard_part / bar**2).sum() / (hard_part**2 / bar**2).sum()
     chi2 = (((areal - factor * hard_part) / bar) ** 2).sum() / (areal.size - 1)
     groups = np.array_split(np.arange(areal.size), 8)
-    grouped = np.array([[hard_part[g].mean(), areal[g].mean(), np.sqrt((bar[g] ** 2).sum()) / g.size] for g in groups]).T
+    grouped = np.array([[x[g].mean() for g in groups] for x in (hard_part, areal, bar / np.sqrt(groups[0].size))])
     window = (e_soft >= 40) & (e_soft <= 85)
     fitted, tail = mean.curves()
     figure, axes = plt.subplots(1, 2, figsize=(9, 3.7))
-    axes[0].plot(e_soft[window], soft.data.mean(0)[window], color="0.6", label="mean of 40 positions")
+    axes[0].plot(e_soft[window], middle_one[window], color="0.6", label="mean of 40 positions")
     axes[0].plot(e_soft[window], fitted, color=COLORS["M2,3"], label="fit")
     axes[0].plot(e_soft[window], tail, "k--", lw=1, label="background")
     axes[0].set(xlabel="energy loss (eV)", ylabel="counts per channel", title="Mn-M2,3 in (La,Sr)MnO$_3$")
@@ -514,18 +543,22 @@ if real:
     density = 1 / 0.388**3  # Mn per nm³: one in each pseudo-cubic cell of 0.388 nm
     path_nm = scattering.inelastic_mean_free_path(6.5, **angles)
     thickness = spectra.relative_thickness(soft).mean() * path_nm
+    how = {"low_loss": soft, "gain": gains[0], **common}
     others = [
-        fitting.fit_phases(soft, None, mn_m, low_loss=soft, window_eV=w, gain=8.0, **common).coefficients.mean() / density
+        fitting.fit_phases(soft, None, mn_m, window_eV=w, **how).coefficients.mean() / density
         for w in ((38, 85), (40, 75), (40, 90), (42, 85))
     ]
     say(
-        f"The background model holds on the real tail: the edge stands out at 48 eV, and its atoms make "
-        f"**{areal.mean() / density:.0f} nm** of manganite (±{np.sqrt((bar**2).sum()) / areal.size / density:.0f} nm statistical; "
-        f"{min(others):.0f} to {max(others):.0f} nm with other windows, which is the honest error of an absolute number), where the "
-        f"low loss gives t/λ = {thickness / path_nm:.2f}, about {thickness:.0f} nm (20 % uncertain). M<sub>2,3</sub> and "
-        f"L<sub>2,3</sub> amplitudes along the line: correlation {np.corrcoef(areal, hard_part)[0, 1]:.2f} with error bars of "
-        f"{100 * (bar / areal.mean()).mean():.0f} % a position; a strict proportion has a reduced χ² of {chi2:.1f}. "
-        "The noise is above Poisson (camera gain and correlated channels), so the covariance is scaled by χ²."
+        f"The edge stands out of the real tail at 48 eV, and its atoms make **{areal.mean() / density:.0f} nm** of "
+        f"manganite (±{np.sqrt((bar**2).sum()) / areal.size / density:.0f} nm statistical), where the low loss gives "
+        f"t/λ = {thickness / path_nm:.2f}, about {thickness:.0f} nm (20 % uncertain). Other windows give "
+        f"{min(others):.0f} to {max(others):.0f} nm: the background, not the noise, limits an *absolute* "
+        "number. Along the "
+        f"line M<sub>2,3</sub> and L<sub>2,3</sub> amplitudes correlate by "
+        f"{np.corrcoef(areal, hard_part)[0, 1]:.2f} position by position (error bars of "
+        f"{100 * (bar / areal.mean()).mean():.0f} %) and by {np.corrcoef(*grouped[:2])[0, 1]:.2f} in means of five; a "
+        f"strict proportion has a reduced χ² of {chi2:.1f}. The camera's noise is that of {gains[0]:.0f} counts per "
+        "electron (`spectra.noise_gain`), far above Poisson's; the error bars take it into account."
     )
 
 # %% [markdown]
@@ -548,7 +581,8 @@ if data_path:
         own_maps |= {f"{p}, error bar": own.standard_error[index][..., k] for k, p in enumerate(phases)}
         show_maps(own_maps, unit="nm" if has_zero else "nm × electrons", percentile=99.5)
     bad = (own.flags & fitting.FitFlag.BAD_INPUT) > 0
-    say(f"`{data_path}`: {own.flags.size} spectra, {bad.sum()} unusable, median reduced χ² {np.nanmedian(own.reduced_chi2):.2f}.")
+    chi2_own = np.nanmedian(own.reduced_chi2)
+    say(f"`{data_path}`: {own.flags.size} spectra, {bad.sum()} unusable, median reduced χ² {chi2_own:.2f}.")
     if output_path:
         own.save(output_path)
 else:
@@ -573,50 +607,56 @@ say(
     f"- Two phases and three background shapes, fitted together to every pixel by Poisson likelihood: errors are "
     f"{pull.std():.2f} times their error bars, and anti-correlated ({rho:.2f}).\n"
     f"- Weights from raw counts would have cost {-bias_raw[1]:.1f} of 20 nm at {per_channel[1]:.1f} counts a channel.\n"
-    f"- Plural scattering left out: up to {worst['M2,3']['ignored']:.0f} % of the thickness misplaced at {slab_nm[at]:.0f} nm; references "
-    f"convolved with the low loss: {worst['M2,3']['convolved references']:.1f} %.\n"
-    f"- L<sub>2,3</sub> needs {gain.min():.0f} to {gain.max():.0f} times the fluence for equal error bars. It wins only above about "
-    f"{min(cross):.0e} e/Å², where the delocalisation of M<sub>2,3</sub> ({d50['M2,3']:.1f} nm) is what limits."
+    f"- Plural scattering left out: up to {worst['M2,3']['ignored']:.0f} % of the thickness misplaced at "
+    f"{slab_nm[at]:.0f} nm; references convolved with the low loss: {worst['M2,3']['convolved references']:.1f} %.\n"
+    f"- L<sub>2,3</sub> needs {gain.min():.0f} to {gain.max():.0f} times the fluence for equal error bars. It "
+    f"wins only above about {min(cross):.0e} e/Å², where the delocalisation of M<sub>2,3</sub> "
+    f"({d50['M2,3']:.1f} nm) is what limits."
 )
 
 # %% [markdown]
 # ## With your own data
 #
-# `python -m softeels_utils run 03_m23_fitting --data FILE` with a spectrum image or tilt series that HyperSpy reads. Record the
-# zero-loss peak in the same spectrum: it aligns the energy, brings plural scattering and counts the electrons, and the maps
-# are in nm. Without it coefficients are per electron. Set `references_path` to the standards of your own specimen (chapter 2); the
-# twin's are not a substitute. Give camera facts to `fit_phases` (`gain=`, `readout_noise=`), and look at `reduced_chi2` and `flags` before
-# believing a map. Counts must be raw: background-subtracted, denoised or averaged spectra have no Poisson noise left to weigh.
+# `python -m softeels_utils run 03_m23_fitting --data FILE` with a spectrum image or tilt series that
+# HyperSpy reads. Record the zero-loss peak in the same spectrum: it aligns the energy, brings plural
+# scattering and counts the electrons, and the maps are in nm. Without it coefficients are per electron. Set
+# `references_path` to the standards of your own specimen (chapter 2); the twin's are not a substitute. Give
+# camera facts to `fit_phases` (`gain=`, `readout_noise=`), and look at `reduced_chi2` and `flags` before
+# believing a map. Counts must be raw: background-subtracted, denoised or averaged spectra have no Poisson
+# noise left to weigh.
 #
 # ## Exercises
 #
-# 1. Fit the tilt series with one power law, `background=(3.0,)`. What do χ² and the pulls say, and what do the maps look like?
-# 2. By how much do the error bars shrink if Fe<sub>3</sub>O<sub>4</sub> is known to be absent (fit with one reference)?
-# 3. At which thickness does the bias of the M<sub>2,3</sub> background exceed the error bar at 10⁴ e/Å² and 2 nm pixels?
+# 1. Fit the tilt series with one power law, `background=(3.0,)`. What do χ² and the pulls say, and what do
+#    the maps look like?
+# 2. By how much do the error bars shrink if Fe<sub>3</sub>O<sub>4</sub> is known to be absent (fit with one
+#    reference)?
+# 3. At which thickness does the bias of the M<sub>2,3</sub> background exceed the error bar at 10⁴ e/Å² and
+#    2 nm pixels?
 #
 # :::{admonition} Solution 1
 # :class: dropdown
-# `fitting.fit_phases(low_loss, None, references, low_loss=low_loss, window_eV=windows["M2,3"], background=(3.0,))`: the error bars
-# become smaller and the pulls much larger than 1; χ² rises only where counts are high enough to see the misfit. A good-looking
-# map is no proof of a good background.
+# `fitting.fit_phases(low_loss, None, references, low_loss=low_loss, window_eV=windows["M2,3"],
+# background=(3.0,))`: the error bars become smaller and the pulls much larger than 1; χ² rises only where
+# counts are high enough to see the misfit. A good-looking map is no proof of a good background.
 # :::
 #
 # :::{admonition} Solution 2
 # :class: dropdown
-# Take `references[:1]`, or read it off the covariance: the error with the other phase known is
-# `1 / np.sqrt(np.linalg.inv(covariance)[0, 0])`, smaller by $\sqrt{1-\rho^2}$.
+# Take `references[:1]`, or read it off the covariance: the error with the other phase known is `1 /
+# np.sqrt(np.linalg.inv(covariance)[0, 0])`, smaller by $\sqrt{1-\rho^2}$.
 # :::
 #
 # :::{admonition} Solution 3
 # :class: dropdown
-# Compare `biases["M2,3"]["convolved references"]` (in % of `slab_nm`) with `fit_phases(...).standard_error` of the same slabs,
-# scaled by the root of the number of electrons.
+# Compare `biases["M2,3"]["convolved references"]` (in % of `slab_nm`) with `fit_phases(...).standard_error`
+# of the same slabs, scaled by the root of the number of electrons.
 # :::
 #
 # ## References
 #
-# {cite}`egerton2011` for plural scattering and delocalisation, {cite}`nelder1972` for likelihood by iterated weights, {cite}`lawson1974` for
-# non-negative least squares, {cite}`pelaez2026` for the method.
+# {cite}`egerton2011` for plural scattering and delocalisation, {cite}`nelder1972` for likelihood by
+# iterated weights, {cite}`lawson1974` for non-negative least squares, {cite}`pelaez2026` for the method.
 #
 # ## What's next
 #

@@ -158,14 +158,17 @@ class Design:
 
         The sums follow from the normal equations, so no residual spectrum is made.
         """
-        weights = np.stack([np.ones_like(weight), weight])
+        even = np.ptp(weight) == 0
+        weights = weight[None] if even else np.stack([weight, np.ones_like(weight)])
         weighted = weights[:, None] * self.shapes
         normal = weighted @ self.shapes.T
-        right = (y @ weighted.reshape(-1, weight.size).T).reshape(len(y), 2, -1)
-        x, covariance = _bounded_solve(normal[1:], right[:, 1], bounded)
-        sums = np.square(y) @ weights.T - 2 * np.matmul(right, x[..., None])[..., 0]
-        sums += np.stack([((x @ g) * x).sum(-1) for g in normal], axis=-1)
-        return x, covariance, np.maximum(sums, 0).T
+        right = (y @ weighted.reshape(-1, weight.size).T).reshape(len(y), len(weights), -1)
+        x, covariance = _bounded_solve(normal[:1], right[:, 0], bounded)
+        squares = np.square(y) @ weights.T
+        sums = [
+            np.maximum(squares[:, i] - ((2 * right[:, i] - x @ normal[i]) * x).sum(-1), 0) for i in range(len(weights))
+        ]
+        return x, covariance, (sums[0] / weight[0] if even else sums[1], sums[0])
 
     def solve(self, y, weight, bounded):
         """Amplitudes (n, q) of the weighted problem and their covariance (n, q, q)."""
