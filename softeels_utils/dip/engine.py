@@ -34,10 +34,9 @@ class Settings:
     tv_weight : float
         Of joint TV, in units of the whitened misfit: what one unit of interface area costs, against half
         a squared residual in units of its standard deviation. (``variant="paper"``: of the mean loss.)
-    anneal : float
-        Over this share of the iterations, combinations of channels that are known much better than others (such as the
-        sum of two anti-correlated ones) get their full weight; at first all weigh the same, or the rest would be
-        learned slowly.
+    least_variance : float
+        Of a combination of channels, as a share of the largest in its pixel. Combinations that are known much better
+        than others (the sum of two anti-correlated phases) would else drown the others in every step.
     blocks, block_rows : int
         A minibatch is this many blocks of this many neighbouring slices.
     ema : float
@@ -54,7 +53,7 @@ class Settings:
     warmup: float = 0.1
     clip: float = 0.3
     tv_weight: float = 0.1
-    anneal: float = 0.5
+    least_variance: float = 0.2
     blocks: int = 3
     block_rows: int = 4
     ema: float = 0.98
@@ -65,8 +64,8 @@ class Settings:
 
 
 PRESETS = {
-    ("fast", "quick"): Settings(iterations=250),
-    ("fast", "full"): Settings(iterations=700),
+    ("fast", "quick"): Settings(iterations=300),
+    ("fast", "full"): Settings(iterations=600),
     ("paper", "quick"): Settings(iterations=250, learning_rate=5e-4, tv_weight=1e-9, ema=0.0),
     ("paper", "full"): Settings(iterations=1000, learning_rate=5e-4, tv_weight=1e-9, ema=0.0),
 }
@@ -212,10 +211,9 @@ def dipm_tv(
     Memory: the volume about 20 times during the warm start, then the activations of a minibatch; 2 × 112³ stays
     below 2 GiB.
 
-    Stopping. At every look the misfit of the held-out pixels is compared, pixel by pixel, with that of the
-    best iterate so far. When the mean difference exceeds twice its standard error three times in a row, the network
-    fits noise: the run ends and the best iterate is returned. A run that reaches the end of its schedule returns its
-    last iterate, unless that is worse by the same test.
+    Stopping. The iterate is returned whose misfit of the held-out pixels is least. When it rises above that, by
+    more than twice the standard error of the mean difference, pixel by pixel, three looks in a row, the
+    network fits noise and the run ends before its schedule does.
 
     References
     ----------
@@ -289,7 +287,7 @@ class _Run:
     def __init__(self, problem, settings, paper, head, calibrated, seed):
         self.problem, self.settings, self.paper, self.head = problem, settings, paper, head
         self.calibrated, self.seed, self.device = calibrated, seed, problem.data.device
-        self.iteration, self.seconds, self.best, self.worse = 0, 0.0, None, 0
+        self.iteration, self.seconds, self.best, self.worse, self.restarts = 0, 0.0, None, 0, 0
         self.losses, self.reason, self.previous = [], None, None
         self.history = {name: [] for name in ("iteration", "loss", "heldout", "change", "seconds")}
         self.generator = torch.Generator().manual_seed(seed)
@@ -354,7 +352,8 @@ class _Run:
             "buffers": dict(self.model.named_buffers()) if self.paper else {},
             "average": self.average, "optimizer": self.optimizer.state_dict(), "generator": self.generator.get_state(),
             "iteration": self.iteration, "seconds": self.seconds, "history": self.history, "losses": self.losses,
-            "best": self.best, "worse": self.worse, "previous": self.previous, "reason": self.reason,
+            "best": self.best, "restarts": self.restarts, "worse": self.worse,
+            "previous": self.previous, "reason": self.reason,
         }  # fmt: skip
 
     def save(self, path, mark):
@@ -388,7 +387,18 @@ class _Run:
                     buffer.copy_(state["buffers"][name])
         self.optimizer.load_state_dict(state["optimizer"])
         self.generator.set_state(state["generator"].cpu())
-        for name in ("average", "iteration", "seconds", "history", "losses", "best", "worse", "previous", "reason"):
+        for name in (
+            "average",
+            "restarts",
+            "iteration",
+            "seconds",
+            "history",
+            "losses",
+            "best",
+            "worse",
+            "previous",
+            "reason",
+        ):
             setattr(self, name, state[name])
 
     # -------------------------------------------------------------- training
@@ -431,7 +441,7 @@ class _Run:
         s = self.settings
         t = self.iteration / s.iterations
         rise, fall = min(1.0, (t + 1 / s.iterations) / s.warmup), math.cos(math.pi * t / 2) ** 2
-        rate = 1.0 if self.paper else rise * max(fall, 0.02)
+        rate = 1.0 if self.paper else rise * max(fall, 0.02) * 0.5**self.restarts
         for group in self.optimizer.param_groups:
             group["lr"] = s.learning_rate * rate
         rows, block = self._rows()
@@ -440,8 +450,7 @@ class _Run:
         if self.paper:
             loss = self._paper_loss(volume, model)
         else:
-            even = max(0.0, 1 - t / s.anneal) ** 2 if s.anneal else 0.0
-            misfit = self.problem.misfit(model, rows, even=even).sum()
+            misfit = self.problem.misfit(model, rows, even=s.least_variance).sum()
             unit = volume / self.model.log_scale.detach().exp()[:, None, None, None]
             rough = sum(joint_variation(part) for part in unit.split(block, dim=1))
             loss = (misfit + s.tv_weight * rough) / model.numel()
@@ -486,6 +495,7 @@ class _Run:
             score = float(misfit.mean())
             self._compare(misfit, volume)
         change = float("nan") if self.previous is None else float((volume - self.previous).norm() / volume.norm())
+        self._revive(volume)
         self.previous = volume
         loss = float(np.mean(self.losses))
         self.losses = []
@@ -493,6 +503,15 @@ class _Run:
         for name, value in zip(self.history, entry, strict=True):
             self.history[name].append(value)
         return Look(self.iteration, self.settings.iterations, loss, score, self.seconds, self._output(volume))
+
+    def _revive(self, volume):
+        """Begin again at half the rate where the volume has gone empty: there the softmax has no gradient left."""
+        empty = float((volume / self.scale[:, None, None, None]).max()) < 0.02
+        if not self.paper and empty and self.restarts < 3 and 0.2 < self.iteration / self.settings.iterations < 0.7:
+            if float(self.problem.misfit(torch.zeros_like(self.problem.data)).mean()) > 0.6:
+                self.restarts += 1
+                self._make(self.scale)
+                self.best = None
 
     def _compare(self, misfit, volume):
         if self.best is None or misfit.mean() < self.best["misfit"].mean():
@@ -512,11 +531,10 @@ class _Run:
         volume, at, reason = self.previous, self.iteration, self.reason
         if self.fixed:
             reason = reason or f"did the {self.iteration} iterations asked for"
-        elif self.worse:
-            volume, at = self.best["volume"], self.best["iteration"]
-            reason = reason or f"end of schedule; held-out misfit is least at iteration {at}"
         else:
-            reason = reason or "end of schedule; held-out misfit not above its least value"
+            volume, at = self.best["volume"], self.best["iteration"]
+            when = "at its end" if at == self.iteration else f"at iteration {at}"
+            reason = reason or f"end of schedule; held-out misfit is least {when}"
         history = {name: np.array(values) for name, values in self.history.items()}
         scale = self.scale if self.paper else self.model.log_scale.detach().exp()
         return DIPResult(self._output(volume), history, at, reason, scale.cpu().numpy(), asdict(self.settings))
