@@ -132,6 +132,16 @@ def test_spikes_are_found_and_white_lines_are_not():
     np.testing.assert_array_equal(mended[~near], clean[~near])
 
 
+def test_a_wandering_zero_loss_peak_is_no_spike():
+    rng = np.random.default_rng(12)
+    t = np.where(rng.random(400) < 0.3, 0.0, 0.5)  # a third of the pixels is vacuum, with a higher peak
+    mean = np.stack([low_loss(x, 1e5, fwhm=0.6)[0] for x in (0.0, 0.5)])[(t > 0).astype(int)]
+    y = rng.poisson(np.abs(sp.shift_spectra(mean, rng.normal(0, 0.3, 400), LOW)))
+    assert sp.find_spikes(y).sum() == 0
+    y[7, 700] += 500
+    assert np.argwhere(sp.find_spikes(y)).tolist() == [[7, 700]]
+
+
 def test_spikes_in_a_single_spectrum_and_at_low_counts():
     rng = np.random.default_rng(3)
     y = rng.poisson(0.2, (500, 400))

@@ -69,8 +69,9 @@ def _level(y, width):
 def _excess(y, width, readout_noise, gain):
     """Excess over the running median, in units of the expected noise; and that median."""
     middle = _median(y, width)
-    # +1 keeps single counts in nearly empty channels from being spikes
-    noise = np.sqrt(gain * np.maximum(middle, 0) + readout_noise**2 + gain**2)
+    # the larger of two medians, and + 1: where counts are few a median of five is often far too low
+    expected = np.maximum(middle, _median(y, 3 * width))
+    noise = np.sqrt(gain * np.maximum(expected, 0) + readout_noise**2 + gain**2)
     return (y - middle) / noise, middle
 
 
@@ -88,8 +89,10 @@ def _usual_excess(data, width, readout_noise, gain, most=4096):
     slope = np.median(z / np.maximum(level, 1e-6), axis=0) * (np.median(level, axis=0) > 1)
     rest = z - slope * level
     constant = np.median(rest, axis=0)
-    spread = 1.4826 * np.median(np.abs(rest - constant), axis=0)
-    return (constant, slope), np.maximum(1.0, spread)
+    spread = np.maximum(1.0, 1.4826 * np.median(np.abs(rest - constant), axis=0))
+    # peaks wander with the drift of the energy axis: what is usual for a channel is usual for its neighbours, too
+    near = [ndimage.maximum_filter1d(part, 8 * width + 1) for part in (constant, slope, spread)]
+    return (near[0], near[1]), near[2]
 
 
 def remove_spikes(spectra, *, threshold=8.0, width=3, readout_noise=0.0, gain=1.0, mask=None):
