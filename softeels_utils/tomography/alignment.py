@@ -77,7 +77,7 @@ def align(projections, tilt_angles_deg, *, weights=None, mask=None, isolated=Non
         shifts = _centre_of_mass(binned, tilts, shifts)
     last = float("nan")
     if refine:
-        shifts, last = _match(binned, tilts, shifts, rounds)
+        shifts, last = _match(binned, tilts, shifts, rounds, isolated)
     angle = np.deg2rad(tilts)
     basis = np.stack([np.ones_like(angle), np.cos(angle), np.sin(angle)], axis=1)
     axis = _coefficients(basis, shifts[:, 1])[0]
@@ -90,8 +90,8 @@ def refine_alignment(projections, tilt_angles_deg, *, shifts_px=None, weights=No
     Each tilt is compared with the projection, at that tilt, of a SIRT reconstruction from *other* tilts (all others,
     or seven in eight of a long series; its own would confirm where it is), by cross-correlation to a twentieth of a
     pixel, for a number of rounds. The translation of the specimen as a whole, which no alignment can know, stays
-    that of the shifts given. Projection matching: D. Y. Parkinson et al., J. Phys. Conf. Ser. 849 (2017) 012045; D.
-    Gürsoy et al., Sci. Rep. 7, 11818 (2017).
+    that of the shifts given; so does the tilt axis, where material moves in and out of view. Projection matching: D.
+    Y. Parkinson et al., J. Phys. Conf. Ser. 849 (2017) 012045; D. Gürsoy et al., Sci. Rep. 7, 11818 (2017).
 
     Returns
     -------
@@ -103,7 +103,7 @@ def refine_alignment(projections, tilt_angles_deg, *, shifts_px=None, weights=No
     if start.ndim == 1:
         start = np.stack([np.zeros(tilts.size), start], axis=1)
     binned, factor = _binned(images)
-    shifts, _ = _match(binned, tilts, start / factor, rounds, device)
+    shifts, _ = _match(binned, tilts, start / factor, rounds, _isolated(binned), device)
     return shifts * factor
 
 
@@ -137,8 +137,9 @@ def alignment_error(found_px, true_px, tilt_angles_deg):
     return float(np.sqrt(np.mean(_without_translation(difference, angle) ** 2)))
 
 
-def _without_translation(shifts, angle):
-    basis = np.stack([np.cos(angle), np.sin(angle)], axis=1)
+def _without_translation(shifts, angle, axis=False):
+    """Shifts less those of a translation of the specimen (and, with ``axis``, of the tilt axis)."""
+    basis = np.stack([np.cos(angle), np.sin(angle), np.full_like(angle, axis)], axis=1)
     x = shifts[:, 1] - basis @ _coefficients(basis, shifts[:, 1])
     return np.stack([shifts[:, 0] - shifts[:, 0].mean(), x], axis=1)
 
@@ -242,7 +243,7 @@ def _centre_of_mass(images, tilts, shifts):
     return shifts
 
 
-def _match(images, tilts, shifts, rounds, device=None):
+def _match(images, tilts, shifts, rounds, isolated, device=None):
     """Projection matching against reconstructions from other tilts."""
     angle = np.deg2rad(tilts)
     stack = np.ascontiguousarray(images, np.float32)[None]
@@ -264,7 +265,7 @@ def _match(images, tilts, shifts, rounds, device=None):
                 models = A.subset(left_out)(solver.volume)[0].cpu().numpy()
             for t, model in zip(np.flatnonzero(left_out), models, strict=True):
                 step[t] = _register(model, images[t])
-        step = _without_translation(step, angle)
+        step = _without_translation(step, angle, axis=not isolated)
         shifts = shifts + step
         last = float(np.sqrt(np.mean(step**2)))
         if last < 0.03:

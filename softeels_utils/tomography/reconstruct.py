@@ -274,10 +274,10 @@ class _Job:
         start = self.start
         if start is None:
             start = self._warm_start()
-        unit = _typical(start)
+        unit, like = _typical(start), None
         if isinstance(weight, str):
-            weight, scores, start = self._choose_weight(weight, start, unit)
-        solver = self._solver(self.data, weight, start, unit)
+            weight, scores, start, like = self._choose_weight(weight, start, unit)
+        solver = self._solver(self.data, weight, start, unit, like)
         volume, record = self._run(solver, "gap", every=20)
         return volume, record | {"weight": float(weight), "scores": scores}
 
@@ -287,9 +287,9 @@ class _Job:
             solver.step()
         return solver.volume
 
-    def _solver(self, data, weight, start, unit):
+    def _solver(self, data, weight, start, unit, like):
         coupling = "none" if self.settings["algorithm"] == "tv" else self.settings["coupling"]
-        return TotalVariation(data, self.constraint, weight, start, unit, coupling)
+        return TotalVariation(data, self.constraint, weight, start, unit, coupling, like)
 
     def _choose_weight(self, rule, start, unit):
         """Search over the logarithm of the weight, from that at which noise alone would be flattened."""
@@ -297,13 +297,17 @@ class _Job:
         if rule == "heldout":
             fit, held = self.data.split(HELD_OUT, self.settings["seed"])
         scores = {float(w): s for w, s in self.checkpoint.content["scores"].items()}
-        volume = start
+        solved = {}  # weight: solver; the nearest one is where the next starts
+
+        def nearest(weight):
+            like = min(solved.values(), key=lambda s: abs(np.log(s.weight / weight)), default=None)
+            return (start, None) if like is None else (like.volume, like)
 
         def score(weight):
-            nonlocal volume
             weight = float(f"{weight:.6g}")
             if weight not in scores:
-                solver = self._solver(fit, weight, volume, unit)
+                volume, like = nearest(weight)
+                solver = self._solver(fit, weight, volume, unit, like)
                 options = {
                     "tolerance": SEARCH_GAP,
                     "every": 20,
@@ -311,16 +315,19 @@ class _Job:
                     "iterations": None,
                     "checkpoint": None,
                 }
-                volume, _ = self._run(solver, "gap", f"weight {weight:.3g}", **options)
-                scores[weight] = held.chi2(volume)
+                self._run(solver, "gap", f"weight {weight:.3g}", **options)
+                scores[weight] = held.chi2(solver.volume)
+                solved[weight] = solver
+                while len(solved) > 3:  # the field of a large volume is large
+                    solved.pop(max(solved, key=lambda w: abs(np.log(w / min(scores, key=scores.get)))))
                 self.checkpoint.content["scores"] = {f"{w:.6g}": s for w, s in scores.items()}
                 if self.checkpoint.due():
                     self.checkpoint.write()
             return scores[weight]
 
-        guess = _noise_weight(self.data) / unit
+        guess = _noise_weight(self.data, start) / unit
         weight = _root(score, guess) if rule == "discrepancy" else _minimum(score, guess)
-        return weight, scores, volume
+        return weight, scores, *nearest(weight)
 
 
 def _root(score, weight, target=1.0):
@@ -347,20 +354,21 @@ def _root(score, weight, target=1.0):
 
 def _minimum(score, weight):
     """Weight of the least score, on a grid of factors 2 and then √2 about the best."""
-    best = min((weight / 2, weight, weight * 2), key=score)
+    factor = 0.5 if score(weight / 2) < score(weight) else 2.0
+    best = weight
     for _ in range(12):
-        nearby = min((best / 2, best, best * 2), key=score)
-        if nearby == best:
+        if score(best * factor) >= score(best):
             break
-        best = nearby
+        best *= factor
     return min((best / np.sqrt(2), best, best * np.sqrt(2)), key=score)
 
 
-def _noise_weight(data):
-    """RMS over voxels of the data term's slope when the residuals are pure noise of the errors stated."""
+def _noise_weight(data, volume):
+    """RMS over the specimen's voxels of the data term's slope where residuals are pure noise of the errors stated."""
     generator = torch.Generator().manual_seed(0)
     noise = torch.randn(data.data.shape, generator=generator, dtype=data.data.dtype).to(data.data.device)
-    return float((data.adjoint(noise) ** 2).mean().sqrt())
+    where = volume.abs().sum(0)
+    return float(((data.adjoint(noise) ** 2).mean(0) * where).sum() / where.sum().clamp_min(1e-30)) ** 0.5
 
 
 def _typical(volume):

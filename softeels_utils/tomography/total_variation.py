@@ -37,9 +37,11 @@ class TotalVariation:
     initial : tensor (C, Y, Z, X)
     unit : float
         Typical value of the volume, which sets the step sizes.
+    like : TotalVariation, optional
+        Solved at another weight: its dual field, scaled, is a better start than none.
     """
 
-    def __init__(self, data, constraint, weight, initial, unit=1.0, coupling="nuclear"):
+    def __init__(self, data, constraint, weight, initial, unit=1.0, coupling="nuclear", like=None):
         self.data, self.constraint, self.weight, self.coupling = data, constraint, float(weight), coupling
         rows, columns = data.sums()
         self.dual_step = DATA_STEP / unit / rows.clamp_min(1e-6 * float(rows.max()))
@@ -47,10 +49,11 @@ class TotalVariation:
         step = 1 / (DATA_STEP / unit * columns + 12 * self.gradient_step)
         self.step_size = step.amin(0, keepdim=True) if constraint.simplex else step
         volume = constraint(initial.clone())
-        residual = data.residual(volume)
-        self.state = {
-            "volume": volume, "x": volume.clone(), "y": residual, "z": volume.new_zeros((3, *volume.shape)),
-        }  # fmt: skip
+        field = volume.new_zeros((3, *volume.shape))
+        if like is not None and like.weight > 0:
+            field = like.state["z"] * (self.weight / like.weight)
+        # At the solution the dual of the data is the whitened residual.
+        self.state = {"volume": volume, "x": volume.clone(), "y": data.residual(volume), "z": field}
         self._work = (torch.empty_like(self.state["z"]), torch.empty_like(volume))
 
     @property
