@@ -1,0 +1,620 @@
+"""The projector against analysis and other codes; algorithms by their invariants; alignment against known shifts."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from softeels_utils.simulate import core_shell_nanocube
+from softeels_utils.tomography import (
+    ParallelBeam,
+    align,
+    alignment_error,
+    reconstruct,
+    refine_alignment,
+    shift_projections,
+    variation,
+)
+from softeels_utils.tomography.classical import CGLS, SIRT
+from softeels_utils.tomography.constraint import Constraint
+from softeels_utils.tomography.data_term import DataTerm, estimate_covariance
+from softeels_utils.tomography.total_variation import TotalVariation, difference, difference_transpose, limit
+
+TILTS = np.linspace(-70, 70, 9)
+
+
+def nrmse(volume, truth):
+    return np.linalg.norm(volume - truth) / np.linalg.norm(truth)
+
+
+@pytest.fixture(scope="module")
+def cube():
+    """(projections with 5 % noise, covariance, truth) of a 24³ nanocube, projected on a grid twice as fine."""
+    n = 24
+    fine = core_shell_nanocube(2 * n)
+    clean = ParallelBeam(2 * n, TILTS, 0.5)(fine).reshape(2, 9, n, 2, n, 2).mean(axis=(3, 5))
+    sigma = 0.05 * clean.max(axis=(1, 2, 3))
+    noise = np.random.default_rng(0).standard_normal(clean.shape) * sigma[:, None, None, None]
+    truth = fine.reshape(2, n, 2, n, 2, n, 2).mean(axis=(2, 4, 6))
+    return (clean + noise).astype(np.float32), np.diag(sigma**2), truth
+
+
+def f_shape(n=48):
+    """An asymmetric slice: no turn or mirror maps it onto itself."""
+    image = np.zeros((n, n), np.float32)
+    image[n // 6 : 5 * n // 6, n // 4 : n // 3] = 1
+    image[n // 6 : n // 4, n // 4 : 2 * n // 3] = 1
+    image[n // 2 : 7 * n // 12, n // 4 : n // 2] = 1
+    return image
+
+
+# ---------------------------------------------------------------- projector
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    size=st.tuples(st.integers(1, 24), st.integers(1, 24)),
+    tilts=st.lists(st.floats(-180, 180), min_size=1, max_size=7),
+    rows=st.integers(1, 6),
+    seed=st.integers(0, 2**31),
+    double=st.booleans(),
+    shifted=st.booleans(),
+)
+def test_adjoint_is_the_exact_transpose(size, tilts, rows, seed, double, shifted):
+    rng = np.random.default_rng(seed)
+    dtype = np.float64 if double else np.float32
+    shifts = rng.uniform(-4, 4, (len(tilts), 2)) if shifted else None
+    A = ParallelBeam(size, tilts, voxel_size_nm=0.7, shifts_px=shifts)
+    x = rng.standard_normal((2, rows, *size)).astype(dtype)
+    y = rng.standard_normal((2, len(tilts), rows, size[1])).astype(dtype)
+    forward, back = A(x), A.T(y)
+    assert forward.dtype == back.dtype == dtype
+    left, right = np.vdot(forward.astype(float), y), np.vdot(x.astype(float), back.astype(float))
+    scale = np.linalg.norm(forward.astype(float)) * np.linalg.norm(y.astype(float)) + 1e-30
+    assert abs(left - right) <= (1e-12 if double else 1e-6) * scale
+
+
+def test_autograd_both_ways_and_twice():
+    A = ParallelBeam((4, 5), [-20.0, 0.0, 33.0], shifts_px=[[0.3, 0.2], [0, 0], [-1.2, 0.7]])
+    x = torch.rand(2, 3, 4, 5, dtype=torch.float64, requires_grad=True)
+    y = torch.rand(2, 3, 3, 5, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(A, (x,)) and torch.autograd.gradcheck(A.T, (y,))
+    assert torch.autograd.gradgradcheck(lambda v: A(v) ** 2, (x,))
+
+
+def _disk(n, centre, radius, oversample=8):
+    fine = (np.arange(n * oversample) + 0.5) / oversample - n / 2
+    inside = (fine[:, None] - centre[0]) ** 2 + (fine - centre[1]) ** 2 < radius**2
+    return inside.reshape(n, oversample, n, oversample).mean(axis=(1, 3))
+
+
+def test_disk_agrees_with_analysis():
+    n, (z, x), radius = 128, (10.0, -7.0), 40.0
+    A = ParallelBeam(n, np.linspace(-90, 90, 13), voxel_size_nm=0.5)
+    theta = np.deg2rad(A.tilt_angles_deg)[:, None]
+    u = np.arange(n) - (n - 1) / 2 - (x * np.cos(theta) + z * np.sin(theta))
+
+    def primitive(v):
+        v = np.clip(v, -radius, radius)
+        return v * np.sqrt(radius**2 - v**2) + radius**2 * np.arcsin(v / radius)
+
+    exact = 0.5 * (primitive(u + 0.5) - primitive(u - 0.5))
+    found = A(_disk(n, (z, x), radius)[None])[:, 0]
+    assert np.sqrt(np.mean((found - exact) ** 2) / np.mean(exact**2)) < 0.01
+
+
+@pytest.mark.parametrize("turn", [0.0, 17.0, 45.0])
+def test_rotated_square_agrees_with_analysis(turn):
+    """A square of side a seen at an angle is a trapezoid, whatever its turn."""
+    n, side, oversample = 128, 60.0, 8
+    fine = (np.arange(n * oversample) + 0.5) / oversample - n / 2
+    c, s = np.cos(np.deg2rad(turn)), np.sin(np.deg2rad(turn))
+    u, w = c * fine + s * fine[:, None], -s * fine + c * fine[:, None]  # u along the square's own x
+    image = ((np.abs(u) < side / 2) & (np.abs(w) < side / 2)).reshape(n, oversample, n, oversample).mean(axis=(1, 3))
+    tilts = np.array([-80.0, -45.0, 0.0, 10.0, 30.0, 70.0])
+    found = ParallelBeam(n, tilts)(image[None])[:, 0]
+    angle = np.deg2rad(tilts - turn)[:, None]
+    wide = np.maximum(np.abs(np.cos(angle)), np.abs(np.sin(angle)))
+    narrow = np.minimum(np.abs(np.cos(angle)), np.abs(np.sin(angle)))
+    sub = (np.arange(n * 20) + 0.5) / 20 - n / 2
+    top, base = side * (wide - narrow) / 2, side * (wide + narrow) / 2
+    height = side / wide
+    exact = height * np.clip((base - np.abs(sub)) / np.maximum(base - top, 1e-9), 0, 1)
+    exact = exact.reshape(len(tilts), n, 20).mean(axis=-1)
+    assert np.sqrt(np.mean((found - exact) ** 2) / np.mean(exact**2)) < 0.01
+
+
+def test_sign_of_the_tilt():
+    """Positive tilt takes a voxel at (z, x) to x cos + z sin."""
+    n = 33
+    image = np.zeros((n, n))
+    image[16 + 8, 16 + 3] = 1
+    for tilt in (-60.0, 0.0, 25.0, 90.0):
+        profile = ParallelBeam(n, [tilt])(image[None])[0, 0]
+        centre = (profile * (np.arange(n) - 16)).sum() / profile.sum()
+        assert centre == pytest.approx(3 * np.cos(np.deg2rad(tilt)) + 8 * np.sin(np.deg2rad(tilt)), abs=1e-5)
+        assert profile.sum() == pytest.approx(1.0, abs=1e-5)
+
+
+def test_agrees_with_scikit_image():
+    from skimage.transform import radon
+
+    image = f_shape(64)
+    tilts = np.array([-50.0, -10.0, 0.0, 35.0])
+    ours = ParallelBeam(64, tilts)(image[None])[:, 0]
+    theirs = radon(image, theta=-tilts, circle=False)
+    edge = (len(theirs) - 64) // 2
+    assert np.linalg.norm(ours - theirs[edge : edge + 64].T) < 0.07 * np.linalg.norm(ours)
+
+
+def test_voxel_size_matrix_subset_and_norm():
+    A = ParallelBeam((10, 12), TILTS, 2.0)
+    x = np.random.default_rng(0).random((3, 10, 12))
+    one = ParallelBeam((10, 12), TILTS)(x)
+    np.testing.assert_allclose(A(x), 2 * one, rtol=1e-12)
+    dense = A.matrix() @ x.reshape(3, -1).T
+    np.testing.assert_allclose(dense.T.reshape(3, 9, 12).swapaxes(0, 1), A(x), rtol=1e-10)
+    np.testing.assert_allclose(A.subset([7, 2])(x), A(x)[[7, 2]], rtol=1e-12)
+    largest = np.linalg.svd(A.matrix().toarray(), compute_uv=False)[0]
+    assert 0.98 * largest < A.norm() <= largest * (1 + 1e-9)
+    assert A.nbytes > 0 and A.T.T is A
+
+
+def test_many_rows_are_done_in_pieces_with_the_same_result():
+    A = ParallelBeam(256, [-30.0, 20.0])
+    x = torch.rand(40, 256, 256)
+    together = A(x)
+    torch.testing.assert_close(together[:, 5], A(x[5:6])[:, 0])
+    torch.testing.assert_close(A.T(together)[7], A.T(together[:, 7:8])[0])
+
+
+def test_shifts_move_projections_by_area():
+    rng = np.random.default_rng(0)
+    x = np.zeros((8, 16, 16))
+    x[2:6, 4:12, 4:12] = rng.random((4, 8, 8))
+    still, moved = ParallelBeam(16, [0.0, 30.0]), ParallelBeam(16, [0.0, 30.0], shifts_px=[[1.0, 2.0], [-0.5, 0.0]])
+    a, b = still(x), moved(x)
+    np.testing.assert_allclose(b[0, 1:, 2:], a[0, :-1, :-2], atol=1e-12)
+    np.testing.assert_allclose(b[1, :-1], (a[1, :-1] + a[1, 1:]) / 2, atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        ((0, [0.0]), "n must be"),
+        ((2.5, [0.0]), "n must be"),
+        ((8, [0.0, np.nan]), "tilt_angles_deg must be finite"),
+        ((8, []), "tilt_angles_deg must be"),
+        ((8, [0.0], -1.0), "voxel_size_nm must be positive"),
+    ],
+)
+def test_projector_refuses(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        ParallelBeam(*arguments)
+
+
+def test_wrong_shapes_say_what_they_got():
+    A = ParallelBeam(8, [0.0, 10.0])
+    with pytest.raises(ValueError, match=r"volume must be .*got shape \(3, 8, 9\)"):
+        A(np.zeros((3, 8, 9)))
+    with pytest.raises(ValueError, match=r"projections must be .*got shape \(3, 4, 8\)"):
+        A.T(np.zeros((3, 4, 8)))
+    with pytest.raises(ValueError, match="got shape"):
+        A(np.zeros((8, 8)))
+    with pytest.raises(ValueError, match="shifts_px"):
+        ParallelBeam(8, [0.0, 10.0], shifts_px=[1.0])
+
+
+# ---------------------------------------------------------------- other codes, same orientation
+
+
+BACKENDS = ["skimage:fbp", "skimage:sart", "astra:fbp", "astra:sirt", "astra:cgls", "tomopy:sirt"]
+
+
+@pytest.mark.parametrize("algorithm", ["fbp", "sirt", "cgls", *BACKENDS])
+def test_an_asymmetric_slice_comes_back_the_right_way_round(algorithm):
+    if ":" in algorithm:
+        pytest.importorskip(algorithm.partition(":")[0])
+    image = f_shape()
+    tilts = np.linspace(-88, 88, 45)
+    projections = ParallelBeam(48, tilts, voxel_size_nm=2.0)(image[None])[None]
+    found = reconstruct(projections, tilts, algorithm, voxel_size_nm=2.0, iterations=30)[0, 0]
+    right = np.corrcoef(found.ravel(), image.ravel())[0, 1]
+    turned = [np.rot90(m, k) for m in (image, image.T) for k in range(4)][1:]
+    assert right > 0.85 and right > 0.2 + max(np.corrcoef(found.ravel(), t.ravel())[0, 1] for t in turned)
+    assert found[image == 1].mean() == pytest.approx(1, abs=0.15)  # same scale
+
+
+def test_unknown_or_missing_backends_say_so():
+    projections = np.ones((1, 2, 4, 8))
+    with pytest.raises(ValueError, match="algorithm: got 'astra:magic'"):
+        reconstruct(projections, [0, 10], "astra:magic")
+    with pytest.raises(ValueError, match="neither mask nor shifts"):
+        reconstruct(projections, [0, 10], "skimage:fbp", shifts_px=[1, 0])
+
+
+# ---------------------------------------------------------------- total variation: the parts
+
+
+@pytest.mark.parametrize("channels", [1, 2, 3])
+def test_difference_transpose_and_dual_norms(channels):
+    generator = torch.Generator().manual_seed(channels)
+    v = torch.randn(channels, 4, 5, 6, generator=generator, dtype=torch.float64)
+    z = torch.randn(3, channels, 4, 5, 6, generator=generator, dtype=torch.float64)
+    torch.testing.assert_close((difference(v) * z).sum(), (v * difference_transpose(z)).sum())
+    jacobian = difference(v).flatten(2).permute(2, 1, 0)
+    singular = torch.linalg.svdvals(jacobian)
+    assert variation(v, "nuclear") == pytest.approx(float(singular.sum()), rel=1e-9)
+    assert variation(v, "frobenius") == pytest.approx(float(singular.norm(dim=1).sum()), rel=1e-9)
+    # The dual of the nuclear norm is the spectral norm: projected fields obey it, and the nearest point is the SVD's.
+    u, s, vh = torch.linalg.svd(z.flatten(2).permute(2, 1, 0), full_matrices=False)
+    exact = (u * s.clamp_max(0.8)[:, None]) @ vh
+    found = limit(z.clone(), 0.8, "nuclear").flatten(2).permute(2, 1, 0)
+    torch.testing.assert_close(found, exact, atol=1e-9, rtol=0)
+
+
+def test_constraint_projects_onto_the_nearest_point():
+    rng = np.random.default_rng(0)
+    points = torch.as_tensor(rng.normal(size=(3, 50)))
+    onto = Constraint(simplex=True)(points)
+    assert (onto >= 0).all() and (onto.sum(0) <= 1 + 1e-12).all()
+    for _ in range(200):  # no other feasible point is nearer: the angle to every one is obtuse
+        other = torch.as_tensor(rng.dirichlet(np.ones(4), 50).T[:3])
+        assert (((points - onto) * (other - onto)).sum(0) <= 1e-9).all()
+    bounded = Constraint(-1.0, 0.5)(points)
+    assert bounded.min() >= -1 and bounded.max() <= 0.5
+
+
+def test_the_gap_bounds_the_distance_to_the_minimum(cube):
+    projections, covariance, _ = cube
+    correlated = covariance + np.array([[0, -0.9], [-0.9, 0]]) * np.sqrt(np.prod(covariance.diagonal()))
+    for sigma, simplex in ((covariance, False), (correlated, True)):
+        options = {"covariance": sigma, "weight": 1.0, "simplex": simplex, "details": True}
+        fit = reconstruct(projections, TILTS, "joint_tv", **options)
+        long = reconstruct(projections, TILTS, "joint_tv", iterations=1500, **options)
+        excess = fit.history["objective"][-1] / long.history["objective"][-1] - 1
+        assert fit.converged and fit.history["gap"][-1] <= 1e-3
+        assert excess <= fit.history["gap"][-1] + 1e-6 and excess < 1e-3
+        assert long.history["gap"][-1] < 1e-4
+
+
+# ---------------------------------------------------------------- algorithms: invariants
+
+
+def test_sirt_30_is_3_times_10(cube, tmp_path):
+    projections, covariance, _ = cube
+    whole = reconstruct(projections, TILTS, "sirt", iterations=30, covariance=covariance)
+    part = None
+    for _ in range(3):
+        part = reconstruct(projections, TILTS, "sirt", iterations=10, initial=part, covariance=covariance)
+    np.testing.assert_allclose(part, whole, atol=1e-6)
+
+
+@pytest.mark.parametrize("algorithm, options", [("sirt", {}), ("cgls", {}), ("joint_tv", {"weight": 1.0})])
+def test_checkpoints_go_on_where_they_were(cube, tmp_path, algorithm, options):
+    projections, covariance, _ = cube
+    options = options | {"covariance": covariance}
+    whole = reconstruct(projections, TILTS, algorithm, iterations=30, **options)
+    path = tmp_path / "run.pt"
+    for total in (10, 20, 30):
+        part = reconstruct(projections, TILTS, algorithm, iterations=total, checkpoint=path, **options)
+    np.testing.assert_allclose(part, whole, atol=2e-5)
+    with pytest.raises(ValueError, match=r"checkpoint: .* other projections or settings"):
+        reconstruct(2 * projections, TILTS, algorithm, iterations=30, checkpoint=path, **options)
+    path.write_bytes(b"not a checkpoint")
+    with pytest.raises(ValueError, match="checkpoint: cannot read"):
+        reconstruct(projections, TILTS, algorithm, iterations=30, checkpoint=path, **options)
+
+
+def test_a_killed_run_resumes(cube, tmp_path):
+    projections, _, _ = cube
+    np.save(tmp_path / "p.npy", projections)
+    code = (
+        "import numpy as np, sys; from softeels_utils.tomography import reconstruct\n"
+        f"p = np.load({str(tmp_path / 'p.npy')!r})\n"
+        "reconstruct(p, np.linspace(-70, 70, 9), 'sirt', iterations=1000000, progress=False,\n"
+        f"    checkpoint={str(tmp_path / 'run.pt')!r}, checkpoint_seconds=0.05)"
+    )
+    process = subprocess.Popen([sys.executable, "-c", code], env=os.environ | {"OMP_NUM_THREADS": "1"})
+    deadline = time.monotonic() + 60
+    while not (tmp_path / "run.pt").exists() and time.monotonic() < deadline and process.poll() is None:
+        time.sleep(0.05)
+    time.sleep(0.3)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    done = torch.load(tmp_path / "run.pt", weights_only=True)["run"]["done"]
+    assert done > 0
+    fit = reconstruct(
+        projections, TILTS, "sirt", iterations=done + 5, checkpoint=tmp_path / "run.pt", details=True, progress=False
+    )
+    assert fit.iteration == done + 5 and fit.history["iteration"][0] == 10
+    np.testing.assert_allclose(fit.volume, reconstruct(projections, TILTS, "sirt", iterations=done + 5), atol=1e-5)
+
+
+@pytest.mark.parametrize("algorithm, options", [("fbp", {}), ("sirt", {}), ("cgls", {}), ("joint_tv", {"weight": 1.0})])
+@pytest.mark.parametrize("per_channel", [False, True])
+def test_masked_pixels_may_hold_anything(cube, algorithm, options, per_channel):
+    projections, covariance, _ = cube
+    rng = np.random.default_rng(1)
+    mask = rng.random(projections.shape if per_channel else projections.shape[1:]) > 0.1
+    options = options | {"mask": mask, "covariance": covariance, "iterations": 20}
+    if per_channel:  # a full covariance, so that channels talk
+        options["covariance"] = covariance - 0.8 * np.sqrt(np.prod(covariance.diagonal())) * (1 - np.eye(2))
+    hole = ~np.broadcast_to(mask, projections.shape)
+    spoilt = [np.where(hole, bad, projections) for bad in (np.nan, 1e6)]
+    first, second = (reconstruct(p, TILTS, algorithm, **options) for p in spoilt)
+    assert np.isfinite(first).all()
+    np.testing.assert_array_equal(first, second)
+    assert not np.allclose(first, reconstruct(projections, TILTS, algorithm, **options | {"mask": None}), atol=1e-4)
+
+
+@pytest.mark.parametrize("algorithm", ["fbp", "sirt", "cgls", "tv", "joint_tv"])
+def test_scaling_the_data_scales_the_result(cube, algorithm):
+    projections, covariance, _ = cube
+    options = {"iterations": 25} if algorithm != "fbp" else {}
+    one = reconstruct(projections, TILTS, algorithm, covariance=covariance, weight=1.0, **options)
+    ten = reconstruct(10 * projections, TILTS, algorithm, covariance=100 * covariance, weight=0.1, **options)
+    np.testing.assert_allclose(ten, 10 * one, atol=2e-3 * np.abs(one).max() * 10)
+    nm = reconstruct(
+        0.4 * projections, TILTS, algorithm, covariance=0.16 * covariance, weight=1.0, voxel_size_nm=0.4, **options
+    )
+    np.testing.assert_allclose(nm, one, atol=2e-3 * np.abs(one).max())
+
+
+def test_weights_are_inverse_variances(cube):
+    projections, covariance, _ = cube
+    weights = np.ones(projections.shape) / covariance.diagonal()[:, None, None, None]
+    weights[:, 3] = 0
+    mask = np.ones(projections.shape[1:], bool)
+    mask[3] = False
+    a = reconstruct(projections, TILTS, "joint_tv", weights=weights, weight=1.0, iterations=30)
+    b = reconstruct(projections, TILTS, "joint_tv", covariance=covariance, mask=mask, weight=1.0, iterations=30)
+    np.testing.assert_allclose(a, b, atol=1e-4)
+
+
+def test_a_constant_covariance_drops_out_of_least_squares(cube):
+    projections, covariance, _ = cube
+    correlated = covariance - 0.9 * np.sqrt(np.prod(covariance.diagonal())) * (1 - np.eye(2))
+    per_pixel = np.broadcast_to(correlated, (*projections.shape[1:], 2, 2))
+    plain = reconstruct(projections, TILTS, "sirt", iterations=15, model_error=0)
+    for form in (correlated, per_pixel, covariance.diagonal()):
+        found = reconstruct(projections, TILTS, "sirt", iterations=15, covariance=form, model_error=0)
+        np.testing.assert_allclose(found, plain, atol=1e-4)
+
+
+def test_sirt_and_cgls_reach_least_squares():
+    rng = np.random.default_rng(0)
+    tilts = np.linspace(-80, 80, 12)
+    A = ParallelBeam(6, tilts)
+    projections = rng.random((1, 12, 2, 6)).astype(np.float32) + 1
+    dense = A.matrix().toarray()
+    exact = np.linalg.lstsq(dense, projections[0].swapaxes(0, 1).reshape(2, -1).T, rcond=None)[0].T.reshape(2, 6, 6)
+    found = reconstruct(projections, tilts, "cgls", iterations=300)[0]
+    # Along what the data do not determine, solvers may differ: compare projections.
+    assert np.linalg.norm(A(found) - A(exact.astype(np.float32))) < 1e-3 * np.linalg.norm(A(found))
+    data = DataTerm(A, projections, np.eye(1), np.ones(projections.shape, bool))
+    chi2 = [data.chi2(torch.as_tensor(exact[None], dtype=torch.float32))]
+    solver = SIRT(data, Constraint(None, None))
+    with torch.no_grad():
+        for _ in range(3000):
+            solver.step()
+    assert data.chi2(solver.volume) == pytest.approx(chi2[0], rel=2e-2)
+    assert CGLS(data).step()["chi2"] > chi2[0]
+
+
+def test_bounds_and_simplex_hold(cube):
+    projections, covariance, _ = cube
+    for algorithm, extra in (("sirt", {"iterations": 20}), ("joint_tv", {"weight": 0.5})):
+        simplex = reconstruct(projections, TILTS, algorithm, simplex=True, covariance=covariance, **extra)
+        assert simplex.min() >= 0 and simplex.sum(axis=0).max() <= 1 + 1e-5
+        bounded = reconstruct(projections, TILTS, algorithm, bounds=(0.1, 0.6), covariance=covariance, **extra)
+        assert bounded.min() >= 0.1 - 1e-6 and bounded.max() <= 0.6 + 1e-6
+
+
+def test_joint_tv_beats_sirt_and_chooses_its_weight(cube):
+    projections, covariance, truth = cube
+    errors = []
+    reconstruct(projections, TILTS, "sirt", iterations=100, callbacks=[lambda k: errors.append(nrmse(k.volume, truth))])
+    fits = {
+        rule: reconstruct(projections, TILTS, "joint_tv", weight=rule, covariance=covariance, details=True)
+        for rule in ("heldout", "discrepancy")
+    }
+    assert nrmse(fits["heldout"].volume, truth) < 0.8 * min(errors)
+    assert fits["discrepancy"].chi2 == pytest.approx(1, abs=0.05)
+    scan = {
+        f: nrmse(
+            reconstruct(projections, TILTS, "joint_tv", weight=f * fits["heldout"].weight, covariance=covariance), truth
+        )
+        for f in (0.25, 0.5, 1.0, 2.0, 4.0)
+    }
+    assert scan[1.0] < 1.1 * min(scan.values())
+    assert scan[0.25] > scan[1.0] < scan[4.0]
+
+
+def test_stopping_rules(cube):
+    projections, covariance, truth = cube
+    run_on = nrmse(reconstruct(projections, TILTS, "sirt", iterations=1000), truth)
+    for rule in ("discrepancy", "heldout", "change"):
+        fit = reconstruct(projections, TILTS, "sirt", stop=rule, covariance=covariance, details=True)
+        assert fit.converged and fit.reason
+        if rule != "change":
+            assert nrmse(fit.volume, truth) < run_on
+    seen = []
+    fit = reconstruct(
+        projections,
+        TILTS,
+        "sirt",
+        iterations=500,
+        details=True,
+        callbacks=[lambda k: seen.append(k.iteration) or len(seen) == 2],
+    )
+    assert seen == [10, 20] and fit.iteration == 20 and not fit.converged
+    assert not reconstruct(projections, TILTS, "joint_tv", weight=1.0, max_iterations=20, details=True).converged
+
+
+def test_uncalibrated_projections_learn_one_scale_a_channel(cube):
+    projections, covariance, truth = cube
+    scale = np.array([3e-6, 2e-7])
+    counts = projections * scale[:, None, None, None]
+    options = {"weight": 1.0, "details": True, "simplex": True}
+    fit = reconstruct(
+        counts, TILTS, "joint_tv", covariance=covariance * np.outer(scale, scale), calibrated=False, **options
+    )
+    assert fit.scale == pytest.approx(scale, rel=0.15)
+    calibrated = reconstruct(projections, TILTS, "joint_tv", covariance=covariance, **options)
+    assert nrmse(fit.volume / fit.scale[:, None, None, None], truth) < nrmse(calibrated.volume, truth) + 0.1
+
+
+def test_same_seed_same_result_and_slices_are_independent_in_sirt(cube):
+    projections, covariance, _ = cube
+    options = {"weight": "heldout", "covariance": covariance, "details": True}
+    one, two = (reconstruct(projections, TILTS, "joint_tv", seed=3, **options) for _ in range(2))
+    np.testing.assert_array_equal(one.volume, two.volume)
+    assert one.scores == two.scores
+    other = reconstruct(projections, TILTS, "joint_tv", seed=4, **options)
+    assert one.scores != other.scores
+    whole = reconstruct(projections, TILTS, "sirt", iterations=10)
+    part = reconstruct(projections[:, :, 5:7], TILTS, "sirt", iterations=10)
+    np.testing.assert_allclose(whole[:, 5:7], part, atol=1e-6)
+
+
+def test_three_channels_and_rectangular_slices():
+    rng = np.random.default_rng(0)
+    truth = np.zeros((3, 3, 10, 16), np.float32)
+    for c in range(3):
+        truth[c, :, 3 + c : 7 + c, 3 + 3 * c : 7 + 3 * c] = 1
+    A = ParallelBeam((10, 16), TILTS)
+    projections = A(truth) + 0.02 * rng.standard_normal((3, 9, 3, 16)).astype(np.float32)
+    for algorithm in ("fbp", "sirt", "cgls", "tv", "joint_tv"):
+        volume = reconstruct(projections, TILTS, algorithm, slice_shape=(10, 16), weight=0.5)
+        assert volume.shape == truth.shape and volume.dtype == np.float32
+        assert algorithm in ("fbp", "cgls") or nrmse(volume, truth) < 0.6
+
+
+def test_noise_is_estimated_from_the_data(cube):
+    projections, covariance, _ = cube
+    assert estimate_covariance(projections).diagonal() == pytest.approx(covariance.diagonal(), rel=0.25)
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        ({"projections": np.zeros((9, 4, 8))}, "projections: got"),
+        ({"projections": np.full((2, 9, 4, 8), np.nan)}, "projections: got NaN"),
+        ({"tilt_angles_deg": TILTS[:-1]}, "tilt_angles_deg: got shape"),
+        ({"algorithm": "magic"}, "algorithm: got 'magic'"),
+        ({"mask": np.ones((9, 4, 8))}, "mask: got float64"),
+        ({"mask": np.zeros((9, 4, 8), bool)}, "mask: leaves nothing"),
+        ({"covariance": np.eye(3)}, "covariance: got shape"),
+        ({"covariance": -np.eye(2)}, "covariance: got an eigenvalue"),
+        ({"covariance": np.array([[1, 0.5], [0, 1]])}, "not symmetric"),
+        ({"covariance": np.eye(2), "weights": 1.0}, "weights: got both"),
+        ({"weights": -1.0}, "weights: got negative"),
+        ({"weight": "best"}, "weight: got 'best'"),
+        ({"weight": -1.0}, "weight: got -1.0"),
+        ({"coupling": "l1"}, "coupling: got 'l1'"),
+        ({"stop": "never"}, "stop: got 'never'"),
+        ({"iterations": 0}, "iterations: got 0"),
+        ({"tolerance": 0}, "tolerance: got 0"),
+        ({"bounds": (1, 0)}, "bounds: got"),
+        ({"initial": np.zeros((2, 4, 8, 7))}, "initial: got shape"),
+        ({"slice_shape": (8, 7)}, "slice_shape: got"),
+    ],
+)
+def test_reconstruct_refuses(change, message):
+    arguments = {"projections": np.ones((2, 9, 4, 8)), "tilt_angles_deg": TILTS} | change
+    with pytest.raises(ValueError, match=message):
+        reconstruct(**arguments)
+
+
+def test_total_variation_without_weight_is_least_squares(cube):
+    projections, covariance, _ = cube
+    A = ParallelBeam(24, TILTS)
+    data = DataTerm(A, projections, covariance, np.ones(projections.shape, bool))
+    with torch.no_grad():
+        solver = TotalVariation(data, Constraint(), 0.0, torch.zeros(data.volume_shape))
+        for _ in range(100):
+            solver.step()
+    assert data.chi2(solver.volume) < 0.6
+
+
+# ---------------------------------------------------------------- alignment
+
+
+def _misaligned(seed, n=48, noise=0.05, amplitude=4.0):
+    rng = np.random.default_rng(seed)
+    shifts = rng.uniform(-amplitude, amplitude, (TILTS.size, 2))
+    fine = core_shell_nanocube(2 * n)
+    clean = ParallelBeam(2 * n, TILTS, 0.5, shifts_px=2 * shifts)(fine).reshape(2, 9, n, 2, n, 2).mean(axis=(3, 5))
+    return clean + noise * clean.max(axis=(1, 2, 3), keepdims=True) * rng.standard_normal(clean.shape), shifts
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_alignment_finds_known_shifts(seed):
+    projections, shifts = _misaligned(seed)
+    assert alignment_error(np.zeros_like(shifts), shifts, TILTS) > 1
+    found = align(projections, TILTS)
+    assert alignment_error(found.shifts_px, shifts, TILTS) <= 0.3
+    # The shifts go into the projector, or the data are put right: the same volume up to interpolation.
+    a = reconstruct(projections, TILTS, "sirt", iterations=20, shifts_px=found.shifts_px)
+    b = reconstruct(shift_projections(projections, -found.shifts_px), TILTS, "sirt", iterations=20)
+    assert np.corrcoef(a.ravel(), b.ravel())[0, 1] > 0.9
+
+
+def test_tilt_axis_position():
+    projections, _ = _misaligned(0, noise=0.0, amplitude=0.0)
+    moved = shift_projections(projections, np.tile([0.0, 2.3], (9, 1)))
+    assert align(moved, TILTS).tilt_axis_px == pytest.approx(2.3, abs=0.5)
+
+
+def test_refined_shifts_as_an_option_of_the_reconstruction():
+    projections, shifts = _misaligned(2, n=32, amplitude=1.0)
+    start = align(projections, TILTS, refine=False).shifts_px
+    fit = reconstruct(projections, TILTS, "sirt", iterations=20, shifts_px=start, refine_shifts=True, details=True)
+    assert alignment_error(fit.shifts_px, shifts, TILTS) <= 0.3
+    assert alignment_error(refine_alignment(projections, TILTS, shifts_px=start), fit.shifts_px, TILTS) < 1e-9
+
+
+def test_alignment_of_the_measured_series():
+    from softeels_utils import data
+
+    if not data.at_hand("idp_eds_tilt_series"):
+        pytest.skip("the measured series idp_eds_tilt_series is not on this machine")
+    series = data.load("idp_eds_tilt_series")
+    images = series.haadf.reshape(-1, 64, 4, 64, 4).mean(axis=(2, 4))
+    found = align(images, series.tilt_angles_deg, rounds=4)
+
+    def disagreement(shifts):
+        """Residual of a reconstruction without each tilt, at that tilt."""
+        tilts, total = series.tilt_angles_deg, []
+        stack = (images - images.min())[None]
+        A = ParallelBeam(64, tilts, shifts_px=shifts)
+        for k in range(0, len(tilts), 3):
+            rest = np.arange(len(tilts)) != k
+            volume = reconstruct(stack[:, rest], tilts[rest], "sirt", iterations=15, shifts_px=shifts[rest])
+            total.append(nrmse(A.subset([k])(volume)[0, 0], stack[0, k]))
+        return np.mean(total)
+
+    assert disagreement(found.shifts_px) < 0.9 * disagreement(np.zeros_like(found.shifts_px))
+
+
+@pytest.mark.slow
+def test_memory_of_a_large_sirt_run():
+    """4 channels × 256 slices × 256² at 29 views stay below 6 GiB."""
+    code = (
+        "import resource, numpy as np; from softeels_utils.tomography import reconstruct\n"
+        "p = np.random.default_rng(0).random((4, 29, 256, 256), np.float32)\n"
+        "v = reconstruct(p, np.linspace(-70, 70, 29), 'sirt', iterations=2, progress=False)\n"
+        "assert v.shape == (4, 256, 256, 256)\n"
+        "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    kilobytes = int(result.stdout)
+    assert kilobytes < 6 * 1024**2
