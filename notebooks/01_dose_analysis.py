@@ -30,8 +30,8 @@
 # ## What you will learn
 #
 # - how partial cross-sections follow from X-ray absorption, and how far to trust them;
-# - three definitions of "needs fewer electrons" (signal, shot noise, Cramér-Rao bound) and why they differ by
-#   a factor of five;
+# - three definitions of "needs fewer electrons" (signal, shot noise, Cramér-Rao bound) and why they
+#   differ;
 # - what the bound depends on: window, collection angle, beam energy, thickness, energy resolution, readout
 #   noise;
 # - how to split a total fluence over the tilts of a series.

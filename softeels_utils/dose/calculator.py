@@ -70,7 +70,8 @@ class Calculator:
             yaxis={"type": "log", "title": {"text": "standard error (nm)"}, "exponentformat": "power"},
             legend={"orientation": "h", "y": -0.25},
             margin={"l": 70, "r": 20, "t": 20, "b": 60},
-            height=430,
+            height=400,
+            autosize=True,
         )
         return figure
 
@@ -223,6 +224,7 @@ _SCRIPT = """
     Plotly.relayout(plot, {shapes: [{type: 'line', xref: 'x', yref: 'paper', x0: power(extra.fluence),
       x1: power(extra.fluence), y0: 0, y1: 1, line: {color: 'grey', dash: 'dot', width: 1}}]});
   }
+  plot.parentNode.style.height = 'auto';  // plotly's frame is as high as the figure alone
   plot.parentNode.insertBefore(box, plot);
   plot.parentNode.insertBefore(result, plot);
   draw();
