@@ -37,7 +37,7 @@ def fit_phases(
     exposure_ratio=1.0,
     electrons=1.0,
     scale_covariance=False,
-    tolerance=1e-3,
+    tolerance=1e-2,
     max_iterations=12,
 ):
     """Fit phases and background to every spectrum of an image, a tilt series, or a lazy signal.
@@ -78,7 +78,8 @@ def fit_phases(
     scale_covariance : bool
         Multiply the covariance by the reduced chi², where that is above 1 (noise above Poisson).
     tolerance : float
-        The Poisson weights are iterated until no coefficient moves by more than this part of its error.
+        The Poisson weights are iterated until no coefficient moves by more than this part of its error; what is left to
+        move then is several times less.
     max_iterations : int
 
     Returns

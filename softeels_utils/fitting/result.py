@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import os
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -82,11 +83,12 @@ class PhaseFit:
         names = ("coefficients", "covariance", "reduced_chi2", "residual_rms", "flags", "background")
         return replace(self, **dict(zip(names, dask.compute(*(getattr(self, n) for n in names)), strict=True)))
 
-    def save(self, path):
-        """Write coefficients, upper triangle of the covariance, chi², residual and flags as one HyperSpy signal.
+    def save(self, path, *, progress=None):
+        """Write coefficients, covariance, background, chi², residual and flags as one HyperSpy signal.
 
         Lazy results are computed and written chunk by chunk where the format allows (``.zspy``, ``.hspy``), so a
-        series larger than the memory can be fitted straight to disk. `load` reads it back.
+        series larger than the memory can be fitted straight to disk. `load` reads it back. ``progress``: show a bar
+        for lazy results (default: unless ``SOFTEELS_HEADLESS`` is set).
         """
         import hyperspy.api as hs
 
@@ -113,7 +115,8 @@ class PhaseFit:
         if is_dask(packed):
             signal = signal.as_lazy()
         signal.metadata.set_item("SoftEELS.fit", {"phases": k, "background": p, "energy_eV": self.energy_eV.tolist()})
-        signal.save(path, overwrite=True)
+        bar = os.environ.get("SOFTEELS_HEADLESS") != "1" if progress is None else progress
+        signal.save(path, overwrite=True, **({"show_progressbar": bar} if is_dask(packed) else {}))
 
     @classmethod
     def load(cls, path, lazy=False):

@@ -105,7 +105,7 @@ class Solver:
                 out += self.readout**2
             return np.reciprocal(out, out=out)
 
-        x = design.solve_evenly(y, self.bounded)
+        x = design.first_guess(y, self.bounded)
         weight = np.empty_like(y)
         weigh(design.model(x), floor, weight)
         covariance = np.empty((n, x.shape[1], x.shape[1]))
@@ -147,11 +147,15 @@ class Design:
     def model(self, x):
         return x @ self.shapes if self.own is None else np.matmul(x[:, None], self.full)[:, 0]
 
-    def solve_evenly(self, y, bounded):
-        """Amplitudes for equal weights, to start from."""
+    def first_guess(self, y, bounded):
+        """Amplitudes to start from: weights as if every shape had an equal share of the counts."""
+        share = np.abs(self.shapes).mean(axis=1, keepdims=True)
+        guess = np.abs(self.shapes / np.where(share > 0, share, 1)).mean(axis=0)
+        weight = 1 / np.maximum(guess, FLOOR * guess.mean())
         if self.own is not None:
-            return self.solve(y, np.ones_like(y), bounded)[0]
-        return _bounded_solve((self.shapes @ self.shapes.T)[None], y @ self.shapes.T, bounded)[0]
+            return self.solve(y, np.broadcast_to(weight, y.shape), bounded)[0]
+        weighted = weight * self.shapes
+        return _bounded_solve((weighted @ self.shapes.T)[None], y @ weighted.T, bounded)[0]
 
     def solve_alike(self, y, weight, bounded):
         """`solve` for one weight (E,) that serves all pixels, and the sums of residual² and of weight · residual².
