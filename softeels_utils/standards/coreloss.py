@@ -64,6 +64,9 @@ def core_functionals(energy_eV, mean_spectrum, *, l3_eV, beam_energy_keV, collec
     quantification, Verbeeck and Van Aert, Ultramicroscopy 101, 207 (2004)). What stands above the background is
     integrated.
 
+    Oxygen is compared without the pre-peak of O-K: it is due to holes in the 3d shell of the neighbouring iron
+    (de Groot et al., Phys. Rev. B 40, 5715 (1989)), and so counts valence, not oxygen.
+
     Iron is counted by the whole edge (706 to 746 eV), whose partial cross-section is taken to be the same for each
     valence, as k-factors do; white lines stronger by 25 % in Fe3+ (five 3d holes in place of four) on a continuum of
     equal height would make it 7 % larger in Fe3O4.
@@ -81,10 +84,10 @@ def core_functionals(energy_eV, mean_spectrum, *, l3_eV, beam_energy_keV, collec
     Returns
     -------
     dict
-        ``"Fe"`` (E,): atoms/nm². Where the axis begins before 515 eV, ``"O"`` (E,): intensity of O-K, 528 to
-        640 eV, near-edge structure included, to be compared between phases; ``"O atoms"`` (E,): atoms/nm² from
-        the continuum alone. ``"feet"`` (W, E): intensity of windows of 1 eV on the leading edge of L3 less the
-        local background; ``"feet_eV"`` (W,): their centres.
+        ``"Fe"`` (E,): atoms/nm². Where the axis begins before 515 eV, ``"O"`` (E,): intensity of O-K, 534.5 to
+        582 eV, to be compared between phases; ``"O atoms"`` (E,): atoms/nm² from the continuum alone.
+        ``"feet"`` (W, E): intensity of windows of 1 eV on the leading edge of L3 less the local background;
+        ``"feet_eV"`` (W,): their centres.
 
     Raises
     ------
@@ -120,7 +123,7 @@ def core_functionals(energy_eV, mean_spectrum, *, l3_eV, beam_energy_keV, collec
         return step * (inside - (basis[ground] @ inside) @ amplitudes[ground])
 
     if has_oxygen:
-        out["O"] = integral(528.0, 640.0, [0, 1])
+        out["O"] = integral(534.5, 582.0, [0, 1])
         out["O atoms"] = amplitudes[2]
     whole = [0, 1, 2] if has_oxygen else [0, 1]
     edge = (e >= WINDOW_EV["L2,3"][0]) & (e <= WINDOW_EV["L2,3"][1])

@@ -412,7 +412,7 @@ def prepare_dual_eels(
     step, core_step = energy[1] - energy[0], core_energy[1] - core_energy[0]
     single = fourier_log(low, energy) / (direct * step)
     same_low, same_energy = _resample(low, energy, core_step)
-    pad = round(80.0 / core_step)  # what lies before the axis scatters into it
+    pad = round(140.0 / core_step)  # what lies before the axis scatters into it
     longer = np.concatenate([_before(core, core_energy, pad), core], axis=-1)
     longer_energy = core_energy[0] + core_step * np.arange(-pad, core_energy.size)
     core = fourier_ratio(longer, same_low, longer_energy, same_energy)[..., pad:]
@@ -431,9 +431,9 @@ def _rare_spikes(y, gain):
 
 
 def _before(core, energy, pad):
-    """Continue spectra by ``pad`` channels to lower energies, with the power law of their first 15 eV."""
+    """Continue spectra by ``pad`` channels to lower energies, with the power law of their first 22 eV."""
     step = energy[1] - energy[0]
-    n = max(8, round(15.0 / step))
+    n = max(8, round(22.0 / step))
     first = core[..., :n]
     mean = first.reshape(-1, n).mean(0)
     slope = np.polyfit(np.log(energy[:n]), np.log(np.maximum(mean, 1e-12)), 1)[0]

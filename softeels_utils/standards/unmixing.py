@@ -16,7 +16,7 @@ import numpy as np
 #: What is known of the two phases, and how well (one standard deviation).
 #: name: (what is compared, its value, standard deviation)
 CONSTRAINTS = {
-    "oxygen": "O/Fe of Fe3O4 is 4/3 that of FeO (no cross-section needed)",
+    "oxygen": "O/Fe of Fe3O4 is 4/3 that of FeO (O-K without its pre-peak; no cross-section needed)",
     "cross_section": "O/Fe counted with tabulated cross-sections is 1 in FeO and 4/3 in Fe3O4",
     "foot": "below the onset of Fe3+, L3 is due to Fe2+: all iron in FeO, a third in Fe3O4",
     "purest": "at least one phase is seen nearly pure in some pixels",
