@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.ndimage import gaussian_filter1d
 from scipy.optimize import nnls
 
 from softeels_utils import dose
@@ -154,6 +155,20 @@ def test_gain_and_readout_noise_enter_the_error_bars():
     assert fit.reduced_chi2.mean() == pytest.approx(1, abs=0.02)
     twice = fit_phases(y, ENERGY, 12.0 * REFERENCES, nonnegative=False, gain=1.0, scale_covariance=True)
     np.testing.assert_allclose(twice.covariance.mean(0), scatter, rtol=0.25)
+
+
+def test_error_bars_hold_for_a_camera_with_readout_noise_and_point_spread():
+    """The spread ties channels together, so chi² per channel falls; what an edge sees of the noise does not change."""
+    model, camera = spectrum_model(), Detector(gain=4.0, readout_counts=8.0, point_spread_channels=0.8)
+    maps = np.full((2, 45, 45), 12.0)
+    low, _ = dual_eels(maps, 1e4, detector=camera, delocalisation=False, seed=11)
+    references = gaussian_filter1d(model.references("M2,3"), 0.8, axis=-1)
+    how = dict(low_loss=low, window_eV=(42, 88), gain=4.0, readout_noise=8.0, nonnegative=False)
+    fit = fit_phases(low, None, references, **how)
+    scatter = np.cov(fit.coefficients.reshape(-1, 2).T)
+    np.testing.assert_allclose(np.median(fit.covariance, axis=(0, 1)), scatter, rtol=0.1)
+    assert np.median(fit.reduced_chi2) < 0.6
+    assert np.abs(fit.coefficients.mean(axis=(0, 1)) - 12).max() < 1.0
 
 
 # --- physics on the twin

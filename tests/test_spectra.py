@@ -235,6 +235,13 @@ def test_fourier_ratio_of_noisy_data_stays_near_the_truth():
     assert single[white].sum() / sp.zero_loss(measured, LOW).sum() == pytest.approx(edge[white].sum(), rel=0.1)
 
 
+def test_a_zero_loss_peak_off_zero_is_refused():
+    measured, _ = low_loss(0.5, 1e5)
+    for function in (sp.zero_loss, sp.fourier_log, sp.relative_thickness):
+        with pytest.raises(ValueError, match="align_zero_loss"):
+            function(sp.shift_spectra(measured, 3.0, LOW), LOW)
+
+
 def test_energy_steps_must_agree():
     with pytest.raises(ValueError, match="per channel"):
         sp.convolve_low_loss(np.ones(100), np.ones(1024), np.arange(100.0), LOW)

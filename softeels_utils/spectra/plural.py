@@ -51,6 +51,9 @@ def default_split(low_loss, energy):
     data = data_of(low_loss)
     row = np.asarray(data[(0,) * (data.ndim - 2)], float)
     mean = np.nanmean(row.reshape(-1, energy.size), axis=0)
+    at = energy[np.nanargmax(mean)] if np.nanmax(mean) > 0 else 0.0
+    if abs(at) > 1.5:
+        raise ValueError(f"low_loss has its zero-loss peak at {at:.1f} eV, not at 0: use align_zero_loss first")
     left = energy <= 0
     above = np.flatnonzero(mean[left] > 0.5 * mean[np.abs(energy) < 2].max())
     half_width = max(-energy[left][above[0]] if above.size else 0.0, energy[1] - energy[0])
