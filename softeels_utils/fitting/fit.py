@@ -106,8 +106,12 @@ def fit_phases(
     inside = np.ones(energy.size, bool) if window_eV is None else window_mask(energy, window_eV)
     inside = slice(*(np.flatnonzero(inside)[[0, -1]] + [0, 1])) if inside.any() else slice(0, 0)
     tail = background_shapes(energy[inside], _cut(background, energy.size, inside))
-    free_phase = ~np.broadcast_to(np.asarray(nonnegative, bool), (len(references),))
-    bounded = np.r_[~free_phase, np.full(len(tail), nonnegative_background)]
+    if np.ndim(nonnegative) and np.shape(nonnegative) != (len(references),):
+        raise ValueError(f"nonnegative must be one bool or {len(references)} of them, got {nonnegative!r}")
+    bounded = np.r_[
+        np.broadcast_to(np.asarray(nonnegative, bool), (len(references),)),
+        np.full(len(tail), bool(nonnegative_background)),
+    ]
     if bounded.sum() > MOST_NONNEGATIVE:
         raise ValueError(f"nonnegative: at most {MOST_NONNEGATIVE} amplitudes may be bounded, got {bounded.sum()}")
     if energy[inside].size <= len(bounded):
@@ -115,6 +119,8 @@ def fit_phases(
     for name, value, least in (("gain", gain, 0), ("exposure_ratio", exposure_ratio, 0), ("tolerance", tolerance, 0)):
         if not (np.isfinite(value) and value > least):
             raise ValueError(f"{name} must be above {least}, got {value}")
+    if max_iterations < 1:
+        raise ValueError(f"max_iterations must be at least 1, got {max_iterations}")
     if not (np.isfinite(readout_noise) and readout_noise >= 0):
         raise ValueError(f"readout_noise must not be negative, got {readout_noise}")
     data = data_of(spectra)
@@ -223,6 +229,8 @@ def _check_collinear(shapes, phases, least=1e-5):
     if not norm[:phases].all():
         raise ValueError(f"references: row {int(np.argmin(norm[:phases]))} is zero all over the window")
     unit = shapes / np.where(norm > 0, norm, 1)[:, None]
+    if phases < len(shapes) and np.linalg.svd(unit[phases:], compute_uv=False)[-1] < 1e-9:
+        raise ValueError("background: a shape is zero, or a sum of the others, in the window")
     for k in range(phases):
         others = np.delete(unit, k, axis=0)
         own = unit[k] - others.T @ np.linalg.lstsq(others.T, unit[k], rcond=1e-12)[0] if len(others) else unit[k]
