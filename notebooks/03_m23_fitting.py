@@ -45,10 +45,11 @@ import time
 
 import matplotlib.pyplot as plt
 import numpy as np
+import plotly.graph_objects as go
 from scipy.ndimage import gaussian_filter
 
 from softeels_utils import data, dose, fitting, simulate, spectra, standards
-from softeels_utils.plotting import COLORS, notice, say, show_maps, show_spectra, table, use_style
+from softeels_utils.plotting import COLORS, notice, say, show, show_maps, show_spectra, table, use_style
 from softeels_utils.simulate import scattering
 from softeels_utils.tomography import ParallelBeam
 
@@ -193,6 +194,47 @@ say(
     f"Fe<sub>3</sub>O<sub>4</sub> {one.coefficients[1]:.1f} ± {error[1]:.1f} nm (truth {truth[brightest][1]:.1f}), "
     f"reduced χ² {one.reduced_chi2:.2f}. The whole series of {inside.size} spectra took {seconds:.1f} s."
 )
+
+# %% [markdown]
+# The same pixel at other fluences (move the slider): long before the eye sees two phases the fit tells them
+# apart, and long after the eye sees an edge the split between the phases is still uncertain.
+
+# %% tags=["hide-input"]
+levels = np.geomspace(1e2, 1e5, 7)
+expected = model.expected(truth[brightest], "low") * (10 * pixel_nm) ** 2
+drawn = np.random.default_rng(seed).poisson(levels[:, None] * expected)
+each = fitting.fit_phases(drawn, energy, references, low_loss=drawn, window_eV=windows["M2,3"], nonnegative=False)
+seen = spectra.convolve_low_loss(references, drawn, energy)[..., window]
+interactive = go.Figure()
+for i, parts in enumerate(each.coefficients[..., None] * seen):
+    data_here = drawn[i][window]
+    rest = each.background[i] @ fitting.background_shapes(energy[window])
+    lines = {"counts": data_here, "fit": rest + parts.sum(0), "background": rest} | dict(
+        zip(phases, parts, strict=True)
+    )
+    for (name, y), color in zip(lines.items(), ("#bbbbbb", "black", "#009E73", *map(COLORS.get, phases)), strict=True):
+        shape = {"color": color, "shape": "hvh" if name == "counts" else "linear"}
+        interactive.add_scatter(
+            x=energy[window], y=np.round(y, 3), name=name, line=shape, visible=i == 3, hoverinfo="skip"
+        )
+titles = [
+    ", ".join(f"{p} {c:.1f} ± {e:.1f} nm" for p, c, e in zip(phases, cs, es, strict=True))
+    for cs, es in zip(each.coefficients, each.standard_error, strict=True)
+]
+steps = [
+    {
+        "label": f"{level:.0f}", "method": "update",
+        "args": [{"visible": [k // 5 == i for k in range(5 * len(levels))]}, {"title.text": titles[i]}],
+    }
+    for i, level in enumerate(levels)
+]  # fmt: skip
+interactive.update_layout(
+    title=titles[3],
+    xaxis_title="energy loss (eV)",
+    yaxis_title="counts per channel",
+    sliders=[{"active": 3, "steps": steps, "currentvalue": {"prefix": "fluence (e/Å²): "}, "pad": {"t": 40}}],
+)
+show(interactive, height=460)
 
 # %% [markdown]
 # ## Maps with error bars
@@ -405,8 +447,8 @@ gain = (l23.standard_error[inside].mean(0) / m23.standard_error[inside].mean(0))
 say(
     f"For equal error bars L<sub>2,3</sub> would need **{gain[0]:.0f} (FeO) and {gain[1]:.0f} "
     "(Fe<sub>3</sub>O<sub>4</sub>) times the fluence**, less than the fifty times of the plain signal, as "
-    "chapter 1 found. Mind the last column: where error bars exceed the thickness, a bound at zero "
-    "lifts the mean of a map. For sums, averages and reconstructions fit with "
+    "chapter 1 found. Mind the last column: where error bars rival the thickness, a bound at zero "
+    "shifts the means, the weaker phase up and the other, tied to it, down. For sums and reconstructions fit with "
     "`nonnegative=False`."
 )
 
