@@ -39,6 +39,9 @@ class Settings:
         than others (the sum of two anti-correlated phases) would else drown the others in every step.
     blocks, block_rows : int
         A minibatch is this many blocks of this many neighbouring slices.
+    jitter : float
+        Standard deviation of fresh noise on the latents in every step (they start with 0.1). What does not survive it
+        is not learned: it keeps a run that goes on from fitting noise.
     ema : float
         The output is the network with exponentially averaged parameters.
     every : int
@@ -56,6 +59,7 @@ class Settings:
     least_variance: float = 0.2
     blocks: int = 3
     block_rows: int = 4
+    jitter: float = 0.1
     ema: float = 0.98
     every: int = 0
     channels: tuple[int, ...] = (32, 32, 32, 16)
@@ -445,7 +449,7 @@ class _Run:
         for group in self.optimizer.param_groups:
             group["lr"] = s.learning_rate * rate
         rows, block = self._rows()
-        volume = self.model(rows)
+        volume = self.model(rows, jitter=s.jitter, generator=self.generator)
         model = self.problem.projector(volume)
         if self.paper:
             loss = self._paper_loss(volume, model)

@@ -47,14 +47,18 @@ class SliceDecoder(nn.Module):
             self.convolve.append(nn.Conv2d(inputs if level else latent, width, 3, padding=1))
             below = width
         self.last = nn.Conv2d(below, self.phases + (head == "fractions"), 1)
+        if head == "nonnegative":
+            nn.init.constant_(self.last.bias, -3.0)  # most of a field of view is empty
         self.log_scale = nn.Parameter(scale.log(), requires_grad=learn_scale)
         self.to(memory_format=torch.channels_last)
 
-    def forward(self, rows):
-        """Volume slices (C, B, Z, X) at the rows (B,) along Y."""
+    def forward(self, rows, jitter=0.0, generator=None):
+        """Volume slices (C, B, Z, X) at the rows (B,) along Y, from latents with noise of deviation ``jitter``."""
         features = None
         for level, convolve in enumerate(self.convolve):
             own = self._latent(level, rows)
+            if jitter and own.shape[1]:
+                own = own + jitter * torch.randn(own.shape, generator=generator).to(own.device)
             if level:
                 features = F.interpolate(self.narrow[level - 1](features), scale_factor=2, mode="bilinear")
                 own = torch.cat([own, features], dim=1)
@@ -114,7 +118,7 @@ class UNet3d(nn.Module):
         self.last = nn.Conv3d(feed, phases, 1)
         self.to(memory_format=torch.channels_last_3d)
 
-    def forward(self, rows=None):
+    def forward(self, rows=None, **unused):
         """The whole volume (C, Y, Z, X); ``rows`` is not used, the network makes all slices at once."""
         features = [self.enter(self.noise.contiguous(memory_format=torch.channels_last_3d))]
         for down in self.down:

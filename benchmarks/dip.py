@@ -1,0 +1,170 @@
+"""DIPm-TV measured: quality, speed, stopping, covariance, calibration of ensembles. Truth only scores.
+
+Run ``python benchmarks/dip.py [STAGE ...]``; each stage writes ``benchmarks/results/dip_STAGE.json`` as it goes.
+"""
+
+import argparse
+import datetime
+import json
+import os
+import platform
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from softeels_utils import dip
+from softeels_utils.metrics import nrmse
+from softeels_utils.simulate import core_shell_nanocube
+from softeels_utils.tomography import ParallelBeam, reconstruct
+
+os.environ["SOFTEELS_HEADLESS"] = "1"
+RESULTS = Path(__file__).parent / "results"
+
+SPECIMENS = {
+    "nanocube": {},
+    "no skin": {"skin": 0, "core": 0.3, "shell": 0.56, "rotation_deg": (20, -15, 30)},
+    "no void": {"void_radius": 0, "rotation_deg": (-8, 12, 35)},
+    "large": {"core": 0.34, "shell": 0.6, "skin": 0.66, "void_center": (-0.1, 0.12, -0.1), "rotation_deg": (10, 3, 40)},
+    "sphere": {"shape": "sphere", "core": 0.3, "shell": 0.52, "skin": 0.57},
+    "octahedron": {"shape": "octahedron", "core": 0.45, "shell": 0.8, "skin": 0.87, "void_center": (0.05, 0.06, -0.06)},
+    "third phase": {"skin_phase": 2, "skin": 0.6, "rotation_deg": (30, 5, -20)},
+}
+
+
+def series(name, n=48, views=9, noise=0.05, seed=0, correlation=0.0):
+    """Truth, projections from a grid twice as fine, tilts and covariance; noise in parts of the largest projection."""
+    fine = core_shell_nanocube(2 * n, **SPECIMENS[name])
+    channels, tilts = len(fine), np.linspace(-70, 70, views)
+    clean = ParallelBeam(2 * n, tilts, 0.5)(fine).reshape(channels, views, n, 2, n, 2).mean((3, 5))
+    truth = fine.reshape(channels, n, 2, n, 2, n, 2).mean((2, 4, 6))
+    covariance = (noise * clean.max()) ** 2 * (correlation + (1 - correlation) * np.eye(channels))
+    white = np.random.default_rng([seed, 9]).standard_normal(clean.shape)
+    noisy = clean + np.einsum("cd,dtyx->ctyx", np.linalg.cholesky(covariance), white)
+    return truth, noisy.astype(np.float32), tilts, covariance
+
+
+def best_joint_tv(truth, projections, tilts, covariance):
+    """Converged joint TV at the weight and coupling that the truth likes best."""
+    return min(
+        nrmse(reconstruct(projections, tilts, "joint_tv", weight=w, coupling=c, covariance=covariance), truth)
+        for c in ("nuclear", "frobenius")
+        for w in (0.5, 0.8, 1.25, 2.0)
+    )
+
+
+def followed(truth, projections, tilts, **options):
+    """A run, and the error and seconds of every look."""
+    looks, began = [], time.perf_counter()
+
+    def look(state):
+        looks.append((state.iteration, nrmse(state.volume, truth), time.perf_counter() - began))
+
+    result = dip.dipm_tv(projections, tilts, callbacks=[look], **options)
+    return result, looks
+
+
+def report(stage, rows, **more):
+    """Write what there is so far."""
+    RESULTS.mkdir(exist_ok=True)
+    content = {
+        "date": datetime.date.today().isoformat(), "machine": f"{platform.machine()}, {os.cpu_count()} cores",
+        "threads": torch.get_num_threads(), "torch": torch.__version__, "python": platform.python_version(),
+        **more, "rows": rows,
+    }  # fmt: skip
+    (RESULTS / f"dip_{stage}.json").write_text(json.dumps(content, indent=1) + "\n")
+    print(stage, rows[-1], flush=True)
+
+
+def quality(seeds):
+    """NRMSE over that of the best joint TV: 48³, 9 views, 5 % noise."""
+    rows = []
+    for seed in range(seeds):
+        for name in SPECIMENS:
+            truth, projections, tilts, covariance = series(name, seed=seed)
+            tv = best_joint_tv(truth, projections, tilts, covariance)
+            result, looks = followed(truth, projections, tilts, seed=seed)
+            error, best = nrmse(result.volume, truth), min(e for _, e, _ in looks)
+            rows.append({"specimen": name, "seed": seed, "dipm_tv": error, "best_iterate": best, "joint_tv": tv,
+                         "ratio": error / tv, "stopped_at": result.stopped_at, "seconds": looks[-1][2]})  # fmt: skip
+            report("quality", rows, median_ratio=float(np.median([r["ratio"] for r in rows])))
+
+
+def speed(iterations=250):
+    """seconds to the best error that the paper's formulation ever has (its own oracle)."""
+    truth, projections, tilts, _ = series("nanocube")
+    rows = []
+    _, looks = followed(truth, projections, tilts, variant="paper", iterations=iterations, every=10)
+    step, best, seconds = min(looks, key=lambda row: row[1])
+    rows.append({"variant": "paper", "nrmse": best, "iteration": step, "seconds": seconds, "of_iterations": iterations})
+    report("speed", rows)
+    _, looks = followed(truth, projections, tilts, every=10)
+    step, error, own = next(row for row in looks if row[1] <= best)
+    rows.append({"variant": "fast", "nrmse": error, "iteration": step, "seconds": own})
+    report("speed", rows, ratio=seconds / own)
+
+
+def stopping(seeds):
+    """How far the returned iterate is from the best one, in dB, over noise, views and specimens (32³)."""
+    rows = []
+    for name in ("nanocube", "no skin", "sphere", "octahedron"):
+        for noise in (0.02, 0.05, 0.1, 0.2):
+            for views in (5, 9, 15):
+                for seed in range(seeds):
+                    truth, projections, tilts, _ = series(name, 32, views, noise, seed)
+                    result, looks = followed(truth, projections, tilts, seed=seed)
+                    loss = 20 * np.log10(nrmse(result.volume, truth) / min(e for _, e, _ in looks))
+                    rows.append({"specimen": name, "noise": noise, "views": views, "seed": seed, "dB": float(loss),
+                                 "stopped_at": result.stopped_at})  # fmt: skip
+                    share = float(np.mean([r["dB"] <= 0.3 for r in rows]))
+                    report("stopping", rows, share_within_0_3_dB=share)
+
+
+def correlated(seeds):
+    """20 % noise, correlation -0.96: covariance term stopped and run on, against the plain one at its oracle."""
+    rows = []
+    for seed in range(seeds):
+        truth, projections, tilts, covariance = series("nanocube", noise=0.2, seed=seed, correlation=-0.96)
+        _, plain = followed(truth, projections, tilts, seed=seed, iterations=600)
+        own, _ = followed(truth, projections, tilts, seed=seed, covariance=covariance)
+        _, on = followed(truth, projections, tilts, seed=seed, covariance=covariance, iterations=600)
+        rows.append({"seed": seed, "plain_oracle": min(e for _, e, _ in plain), "plain_run_on": plain[-1][1],
+                     "covariance": nrmse(own.volume, truth), "covariance_best": min(e for _, e, _ in on),
+                     "covariance_run_on": on[-1][1]})  # fmt: skip
+        report("correlated", rows)
+
+
+def calibration(members=8):
+    """Share of voxels near interfaces inside the 90 % interval, and the factor that the spread would need (32³)."""
+    from scipy.ndimage import gaussian_gradient_magnitude
+
+    rows = []
+    for name in SPECIMENS:
+        truth, projections, tilts, covariance = series(name, 32)
+        result = dip.ensemble(projections, tilts, members=members, covariance=covariance)
+        near = np.any([gaussian_gradient_magnitude(phase, 1) > 0.1 for phase in truth], axis=0)
+        error = np.abs(result.mean - truth)[:, near]
+        spread = result.members.std(axis=0, ddof=1)[:, near]
+        low, high = result.interval(0.9)
+        inside = float(((low <= truth) & (truth <= high))[:, near].mean())
+        row = {"specimen": name, "inside": inside}
+        for floor in (0.0, 0.01, 0.02, 0.03, 0.05):
+            row[f"factor_floor_{floor}"] = float(np.quantile(error / (1.645 * np.hypot(spread, floor)), 0.9))
+        rows.append(row)
+        report("calibration", rows)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    stages = {"quality": quality, "speed": speed, "stopping": stopping, "correlated": correlated,
+              "calibration": calibration}  # fmt: skip
+    parser.add_argument("stages", nargs="*", default=list(stages), metavar="STAGE", help=", ".join(stages))
+    parser.add_argument("--seeds", type=int, default=3)
+    given = parser.parse_args()
+    for stage in given.stages:
+        stages[stage](given.seeds) if stage in ("quality", "stopping", "correlated") else stages[stage]()
+
+
+if __name__ == "__main__":
+    main()
