@@ -250,8 +250,11 @@ def extract_standards(
     ends = []
     for b, i in enumerate(draws):
         i = i[strong[i]]
-        sigma = np.sqrt(plane.variance[i] * (along[b] ** 2).sum()) / (along[b] @ along[b]) / (a[i] @ iron[b])
-        ends.append(purest_values(positions(i, b), sigma))
+        x = positions(i, b)
+        # of the ratio x = (a . along / |along|²) / (a . iron), with equal noise on both coordinates
+        lever = along[b] / (along[b] @ along[b]) - x[:, None] * iron[b]
+        sigma = np.sqrt(plane.variance[i]) * np.linalg.norm(lever, axis=1) / (a[i] @ iron[b])
+        ends.append(purest_values(x, sigma))
     ends = np.array(ends)
     lines = {"foot": feet[_tightest(feet, ends)]}
     if "O" in functional:
