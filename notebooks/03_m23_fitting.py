@@ -623,7 +623,8 @@ if data_path:
         own_maps |= {f"{p}, error bar": own.standard_error[index][..., k] for k, p in enumerate(phases)}
         show_maps(own_maps, unit="nm" if has_zero else "nm × electrons", percentile=99.5)
     bad = (own.flags & fitting.FitFlag.BAD_INPUT) > 0
-    chi2_own = np.nanmedian(own.reduced_chi2)
+    rich = own.flags & (fitting.FitFlag.BAD_INPUT | fitting.FitFlag.FEW_COUNTS) == 0
+    chi2_own = np.median(own.reduced_chi2[rich]) if rich.any() else np.nan
     say(f"`{data_path}`: {own.flags.size} spectra, {bad.sum()} unusable, median reduced χ² {chi2_own:.2f}.")
     if output_path:
         own.save(output_path)
