@@ -238,7 +238,8 @@ table(
 )
 
 # %% [markdown]
-# The first two count atoms {cite}`verbeeck2004`. The third uses L<sub>3</sub>: Fe<sup>3+</sup> starts at higher
+# The first two count atoms {cite}`verbeeck2004`; the pre-peak of O-K is left out, since it tells of holes in the 3d
+# shell of iron rather than of oxygen {cite}`degroot1989`. The third uses L<sub>3</sub>: Fe<sup>3+</sup> starts at higher
 # energy, so the foot of the line belongs to Fe<sup>2+</sup>, which is all of the iron in FeO and a third of it
 # in Fe<sub>3</sub>O<sub>4</sub>. The last two look at the cloud of pixels. Each panel shows the log-likelihood
 # of one statement over (*x*<sub>0</sub>, *x*<sub>1</sub>), in units where the result is at (0, 1).
@@ -529,7 +530,8 @@ if output_path:
 # less = standards.extract_standards(low_loss, core_loss, constraints=("foot", "purest", "pixels"))
 # print(found.diagnostics["leakage"], less.diagnostics["leakage"])
 # ```
-# The distance between the phases then hangs on the foot of L<sub>3</sub> alone: leakage about doubles.
+# The distance between the phases then hangs on the foot of L<sub>3</sub> alone: the leakage of FeO grows
+# several-fold, that of Fe<sub>3</sub>O<sub>4</sub>, which some pixels nearly show, hardly.
 # :::
 #
 # 2. Take the skin away (`skin = False`). Which end of the line do the purest pixels now hold, and which error
@@ -537,14 +539,13 @@ if output_path:
 #
 # :::{admonition} Solution
 # :class: dropdown
-# Without a skin the rim is pure Fe<sub>3</sub>O<sub>4</sub>: its reference gets better. No pixel has more than
-# 55 % of its iron in FeO, so the FeO reference is extrapolated by nearly a factor of two, and its leakage is
-# the larger one.
+# Without a skin the rim is pure Fe<sub>3</sub>O<sub>4</sub>: its reference gets better. No pixel is mostly FeO any
+# more, so the FeO reference is extrapolated far beyond the pixels, and its leakage is the larger one.
 # :::
 #
 # ## References
 #
-# {cite}`egerton2011,vanaken1998,vanaken2002,cave2006,tan2012,verbeeck2004,keenan2004,ewels2016,torruella2016`
+# {cite}`egerton2011,vanaken1998,vanaken2002,cave2006,tan2012,verbeeck2004,keenan2004,degroot1989,ewels2016,torruella2016`
 #
 # ## What's next
 #
