@@ -28,6 +28,7 @@ class Alignment:
     tilt_axis_px : float
         Place of the tilt axis from the middle of the detector along X: the part of dx that is the same at all tilts
         and that no translation of the specimen explains (contained in ``shifts_px``).
+        0, taken to be the middle, where the specimen is not isolated.
     last_px : float
         RMS of the last correction of the refinement (NaN without): how far it is from a fixed point, not from the
         truth.
@@ -75,6 +76,8 @@ def align(projections, tilt_angles_deg, *, weights=None, mask=None, isolated=Non
     shifts = _chain(binned, tilts)
     if isolated:
         shifts = _centre_of_mass(binned, tilts, shifts)
+    else:  # neither a translation nor the axis can be known: the least shifts keep most in view
+        shifts = _without_translation(shifts, np.deg2rad(tilts), axis=True)
     last = float("nan")
     if refine:
         shifts, last = _match(binned, tilts, shifts, rounds, isolated)

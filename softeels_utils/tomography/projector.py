@@ -190,8 +190,7 @@ class ParallelBeam:
 
 def _product(matrix, rows):
     """``rows @ matrix.T`` for many rows, on the CPU in pieces that stay in its cache (2 to 3 times faster)."""
-    pixels = max(matrix.shape)
-    piece = max(16, 2**20 // pixels) if rows.device.type == "cpu" else len(rows)
+    piece = max(16, 2**18 // matrix.shape[1]) if rows.device.type == "cpu" else len(rows)
     if len(rows) <= piece:
         return (matrix @ rows.T).T.contiguous()
     result = rows.new_empty(len(rows), matrix.shape[0])
