@@ -249,6 +249,8 @@ def execute(chapter, preset="quick", overrides=None, *, folder=None, plotly="../
 
     os.environ.setdefault("JUPYTER_PREFER_ENV_PATH", "1")  # the kernel of this environment, not of the user's home
     environment = {"SOFTEELS_HEADLESS": "1", "SOFTEELS_PLOTLYJS": plotly, "PYDEVD_DISABLE_FILE_VALIDATION": "1"}
+    # A backend of the caller's (tests set agg) would leave the kernel's figures out of the page.
+    environment["MPLBACKEND"] = "module://matplotlib_inline.backend_inline"
     before = {name: os.environ.get(name) for name in environment}
     os.environ.update(environment)
     source = folder / f"{chapter}.input.ipynb"
