@@ -96,7 +96,7 @@ pixel_nm = box_nm / pixels
 
 # %% tags=["hide-input"]
 tilt_angles_deg = np.linspace(-70, 70, tilts)
-volume = simulate.core_shell_nanocube(2 * pixels, pixel_nm / 2, oversample=3)
+volume = simulate.core_shell_nanocube(2 * pixels, pixel_nm / 2, oversample=2)
 fine_nm = ParallelBeam(2 * pixels, tilt_angles_deg, pixel_nm / 2)(volume)
 truth_nm = fine_nm.reshape(2, tilts, pixels, 2, pixels, 2).mean(axis=(3, 5))
 low_loss, core_loss = simulate.dual_eels(
@@ -463,7 +463,7 @@ say(
 
 # %% tags=["hide-input"]
 small_nm, half = 0.5, 20
-patch = simulate.core_shell_nanocube(int(box_nm / small_nm), small_nm, oversample=3).sum(axis=2) * small_nm
+patch = simulate.core_shell_nanocube(int(box_nm / small_nm), small_nm, oversample=2).sum(axis=2) * small_nm
 corner = slice(patch.shape[1] // 2 - 2 * half, patch.shape[1] // 2 + 20)
 patch = patch[:, corner, corner]
 clean = simulate.dual_eels(patch, 1.0, pixel_size_nm=small_nm, microscope=microscope, noise=False, dtype="float64")
@@ -514,10 +514,9 @@ say(
 # Given a lazy signal the fit is lazy, too: chunks are read, fitted and written one by one.
 
 # %%
-lazy = fitting.fit_phases(
-    low_loss.as_lazy(), None, references, low_loss=low_loss.as_lazy(), window_eV=windows["M2,3"]
-).compute()
-assert np.allclose(lazy.coefficients, m23.coefficients, rtol=1e-6, atol=1e-6)
+one_tilt = low_loss.inav[:, :, middle].as_lazy()
+lazy = fitting.fit_phases(one_tilt, None, references, low_loss=one_tilt, window_eV=windows["M2,3"])
+assert np.allclose(lazy.compute().coefficients, m23.coefficients[middle], rtol=1e-6, atol=1e-6)
 if output_path:
     m23.save(output_path)
 
