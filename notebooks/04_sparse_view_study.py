@@ -82,7 +82,7 @@ case = study.make_case(**condition, seed=seed)
 tilts = case.tilt_angles_deg
 middle = len(tilts) // 2
 maps = {f"{p}, {tilts[t]:.0f}°": case.projections[c, t] for c, p in enumerate(("FeO", "Fe3O4")) for t in (0, middle)}
-show_maps(maps, unit="thickness (nm)", pixel_nm=case.voxel_size_nm)
+figure = show_maps(maps, unit="thickness (nm)", pixel_nm=case.voxel_size_nm)
 # %%
 thick = case.covariance[middle][tuple(s // 2 for s in case.covariance.shape[1:3])]
 error = np.sqrt(thick.diagonal())
@@ -137,7 +137,7 @@ ax.semilogx(iterations, [look.chi2 for look in looks], "s-", ms=4, label="residu
 for (rule, fit), style in zip(rules.items(), (":", "--"), strict=True):
     ax.axvline(fit.iteration, color="k", ls=style, label=f"{rule}: stop at {fit.iteration}")
 ax.set(xlabel="SIRT iterations", ylabel="NRMSE, $\\chi^2$", ylim=(0, None))
-ax.legend()
+_ = ax.legend()
 # %% [markdown]
 # ## Total variation, and how to weight it
 #
@@ -165,7 +165,7 @@ right.semilogx(list(score), list(score.values()), "o-", label="error against the
 right.semilogx(*zip(*sorted(automatic.scores.items()), strict=True), "s--", label="held-out pixels ($\\chi^2$)")
 right.axvline(automatic.weight, color="k", ls=":", label=f"chosen: {automatic.weight:.2g}")
 right.set(xlabel="weight $\\lambda$", ylabel="NRMSE, $\\chi^2$", title="The weight, without the truth")
-right.legend()
+_ = right.legend()
 # %%
 best = min(score, key=score.get)
 say(
@@ -233,7 +233,7 @@ for ax, fluence in zip(axes[0], fluences_e_per_A2, strict=True):
         ax.plot([r["views"] for r in found], [r["automatic"] for r in found], "o-", label=name)
     ax.set(xlabel="views", title=f"{fluence:g} e/Å² a tilt", ylim=(0, None), xticks=views)
 axes[0, 0].set_ylabel("NRMSE (automatic result)")
-axes[0, -1].legend()
+_ = axes[0, -1].legend()
 # %% [markdown]
 # ## Look at them
 #
@@ -242,7 +242,7 @@ axes[0, -1].legend()
 
 # %%
 volumes |= network_volumes
-show_slices(volumes, voxel_size_nm=case.voxel_size_nm)
+figure = show_slices(volumes, voxel_size_nm=case.voxel_size_nm)
 # %%
 shown = {name: volumes[name] for name in ("truth", "SIRT", "joint TV", "DIPm-TV")}
 percent = np.stack([np.rint(100 * v[0, ::2]).clip(0, 100) for v in shown.values()], axis=1).astype(np.uint8)
@@ -299,7 +299,7 @@ for ax, (name, options) in zip(
     ax.axhline(0.143, color="0.5", lw=0.8)
     ax.set(title=name.replace("_", " "), xlabel="spatial frequency (1/nm)", ylim=(-0.2, 1.05))
 axes[0].set_ylabel("Fourier shell correlation")
-axes[1].legend(fontsize=8)
+_ = axes[1].legend(fontsize=8)
 # %% [markdown]
 # Solid, what an experimenter can measure; dashed, what only the twin knows. Two halves agree far beyond the
 # frequency where either agrees with the specimen, most of all along Z: views that are missing are missing from
@@ -381,7 +381,7 @@ if own is not None and phantom is None:
     pixel = own.pixel_nm or 1.0
     volumes = study.reconstruct_all(own.projections, own.tilt_angles_deg, voxel_size_nm=pixel, network=network)
     top = float(np.quantile(volumes["joint TV"], 0.999))
-    show_slices(volumes, voxel_size_nm=own.pixel_nm, channels=own.channels, vmax=top, unit="per nm")
+    figure = show_slices(volumes, voxel_size_nm=own.pixel_nm, channels=own.channels, vmax=top, unit="per nm")
 else:
     say("No data were given: everything above is the twin." if own is None else "Everything above is your phantom.")
 
