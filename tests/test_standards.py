@@ -352,6 +352,62 @@ def test_one_phase_is_refused():
         standards.extract_standards(low, core, bootstrap=20)
 
 
+# ---------------------------------------------------------------- measured data
+
+
+def image_of(spectrum, energy, amounts, seed=0):
+    """A spectrum image (Y, X | E) of counts, with a power-law background."""
+    from exspy.signals import EELSSpectrum
+
+    ground = 300 * (energy / 600.0) ** -3.0
+    counts = np.random.default_rng(seed).poisson(amounts[..., None] * (ground + 500 * spectrum))
+    signal = EELSSpectrum(counts.astype(np.float32))
+    axis = signal.axes_manager[-1]
+    axis.offset, axis.scale, axis.units = energy[0], energy[1] - energy[0], "eV"
+    return signal
+
+
+def iron_lines(energy, l3):
+    rise = [0.5 + np.arctan((energy - c) / 0.5) / np.pi for c in (l3, l3 + 13.1)]
+    lines = np.exp(-0.5 * ((energy - l3) / 1.2) ** 2) + np.exp(-0.5 * ((energy - l3 - 13.1) / 1.5) ** 2) / 4
+    return lines + 0.15 * (2 * rise[0] + rise[1]) / 3
+
+
+@pytest.mark.parametrize("shell_eV, contrast", [(709.5, False), (708.5, True)])
+def test_l23_is_calibrated_and_contrast_is_seen_where_it_is(shell_eV, contrast):
+    energy = np.arange(600.0, 800.0, 0.25)
+    inner = np.zeros((14, 14), bool)
+    inner[4:10, 4:10] = True
+    spectra = np.where(inner[..., None], iron_lines(energy, 709.5), iron_lines(energy, shell_eV))
+    measured = image_of(spectra, energy, np.ones((14, 14)))
+    measured.axes_manager[-1].offset -= 6.0
+    known = image_of(iron_lines(energy, 709.5)[None, None], energy, np.full((1, 1), 1e4)).inav[0, 0].isig[690.0:760.0]
+    found = standards.compare_l23(measured, known, window_eV=(704.0, 735.0))
+    assert found.shift_eV == pytest.approx(6.0, abs=0.3 if not contrast else 1.2)
+    assert found.no_contrast is not contrast
+    assert found.angle_deg < 5 or contrast
+    alone = standards.compare_l23(measured)
+    assert alone.shift_eV == 0 and np.isnan(alone.matched).all() and len(alone.rows) == 1
+
+
+def test_m_and_l_of_measured_lsmo():
+    from softeels_utils import data
+
+    if not data.at_hand("lsmo_dual_eels"):
+        pytest.skip("lsmo_dual_eels is not in the cache (SOFTEELS_DATA)")
+    pair = standards.pair_edges(*data.load("lsmo_dual_eels"), bootstrap=20)
+    edge, before = (pair.energy_eV > 49) & (pair.energy_eV < 60), (pair.energy_eV > 38) & (pair.energy_eV < 46)
+    assert pair.reference[edge].mean() > 5 * np.abs(pair.reference[before].mean())
+    assert pair.reference[edge].mean() > 5 * pair.uncertainty[edge].mean() / np.sqrt(edge.sum())
+    assert pair.correlation > 0.3
+
+
+def test_pairing_needs_both_edges(pair):
+    _, low, core = pair
+    with pytest.raises(ValueError, match="core_loss"):
+        standards.pair_edges(low, core.isig[:200])
+
+
 # ---------------------------------------------------------------- bad input
 
 

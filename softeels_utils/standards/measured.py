@@ -27,11 +27,11 @@ class L23Comparison:
         L3 position, splitting and L3/L2 ratio of both.
     position_map, ratio_map : (...)
         L3 maximum (eV) and L3/L2 ratio of each pixel, NaN off the specimen.
-    core_minus_rim_eV, core_minus_rim_error_eV : float
-        L3 position of the inner less that of the outer half of the pixels, and one standard error.
+    contrast_eV, contrast_error_eV : float
+        Pixels are sorted into two halves by the L3 position of their neighbours (so that their own noise does not sort
+        them): difference of the L3 position of the two halves, and one standard error.
     no_contrast : bool
-        The position differs by less than 0.3 eV (a fifth of the shift from Fe2+ to Fe3+) and three standard errors;
-        without a zero-loss peak, the drift of the axis is not known better.
+        The two halves differ by less than three standard errors, or less than 0.1 eV (Fe2+ to Fe3+ is 1.7 eV).
     """
 
     energy_eV: np.ndarray
@@ -43,12 +43,12 @@ class L23Comparison:
     rows: list
     position_map: np.ndarray
     ratio_map: np.ndarray
-    core_minus_rim_eV: float
-    core_minus_rim_error_eV: float
+    contrast_eV: float
+    contrast_error_eV: float
     no_contrast: bool = field(default=True)
 
 
-def compare_l23(measured, known, *, window_eV=(704.0, 730.0), background_eV=50.0, max_shift_eV=15.0):
+def compare_l23(measured, known=None, *, window_eV=(704.0, 730.0), background_eV=50.0, max_shift_eV=15.0):
     """Compare Fe-L2,3 of a measured spectrum image with a known spectrum.
 
     Spikes and a power-law background are removed, the energy axis is calibrated on the known spectrum (shift
@@ -57,6 +57,7 @@ def compare_l23(measured, known, *, window_eV=(704.0, 730.0), background_eV=50.0
     Parameters
     ----------
     measured, known : HyperSpy signals, (Y, X | E) and (E2)
+        Without a known spectrum, the axis is left as it is, and ``matched`` is NaN.
     window_eV : (float, float)
         Of the known spectrum, in which both are matched.
     background_eV : float
@@ -75,59 +76,63 @@ def compare_l23(measured, known, *, window_eV=(704.0, 730.0), background_eV=50.0
     counts = edge[..., (energy > l3 - 5) & (energy < l3 + 25)].sum(-1)
     mask = counts > 0.5 * np.percentile(counts, 95)
     spectrum = edge[mask].mean(0)
-    known_energy, known_y = energy_axis(known), np.asarray(known.data, float)
-    before = known_energy < known_energy[0] + 8.0
-    known_y = known_y - np.polyval(np.polyfit(known_energy[before], known_y[before], 1), known_energy)
-    match = match_spectrum(
-        spectrum, energy, known_y, known_energy, window_eV=window_eV, max_shift_eV=max_shift_eV, fwhm_eV=(0.0, 5.0)
-    )
-    calibrated = energy + match.shift_eV
     options = {"continuum_eV": (24.0, 34.0)}
-    lines = white_lines(spectrum, calibrated, **options)
-    other = white_lines(broaden(known_y, known_energy, match.extra_fwhm_eV), known_energy, **options)
+    shift, extra, angle, matched, other = 0.0, 0.0, float("nan"), np.full(energy.size, np.nan), None
+    if known is not None:
+        known_energy, known_y = energy_axis(known), np.asarray(known.data, float)
+        before = known_energy < known_energy[0] + 8.0
+        known_y = known_y - np.polyval(np.polyfit(known_energy[before], known_y[before], 1), known_energy)
+        match = match_spectrum(
+            spectrum, energy, known_y, known_energy, window_eV=window_eV, max_shift_eV=max_shift_eV, fwhm_eV=(0.0, 5.0)
+        )
+        shift, extra, angle, matched = match.shift_eV, match.extra_fwhm_eV, match.angle_deg, match.matched
+        other = white_lines(broaden(known_y, known_energy, extra), known_energy, **options)
+    calibrated = energy + shift
+    search = {"l3_search_eV": (l3 + shift - 5, l3 + shift + 5), **options}
+    lines = white_lines(spectrum, calibrated, **search)
     # single pixels are too noisy for a maximum: 3 x 3 means, for the maps only
     smooth = ndimage.uniform_filter(edge, (3, 3, 0)) if edge.ndim == 3 else edge
-    pixels = white_lines(smooth, calibrated, **options)
+    pixels = white_lines(smooth, calibrated, **search)
     place = np.where(mask, pixels.l3_position_eV, np.nan)
     ratio = np.where(mask, pixels.ratio, np.nan)
-    depth = ndimage.distance_transform_edt(mask)
-    inner = mask & (depth > np.median(depth[mask]))
-    rim = mask & ~inner
+    around = 9 * ndimage.uniform_filter(edge, (3, 3, 0)) - edge if edge.ndim == 3 else edge
+    sorting = white_lines(around, calibrated, **search).l3_position_eV
+    high = mask & (sorting > np.median(sorting[mask]))
+    low = mask & ~high
     rng = np.random.default_rng(0)
 
     def scatter(where):
         """L3 position of a group of pixels, and its standard error by bootstrap."""
         rows = edge[where]
         some = np.array([rows[rng.integers(len(rows), size=len(rows))].mean(0) for _ in range(60)])
-        every = white_lines(some, calibrated, **options).l3_position_eV
-        return white_lines(rows.mean(0), calibrated, **options).l3_position_eV, every.std()
+        every = white_lines(some, calibrated, **search).l3_position_eV
+        return white_lines(rows.mean(0), calibrated, **search).l3_position_eV, every.std()
 
-    (e1, de1), (e2, de2) = scatter(inner), scatter(rim)
+    (e1, de1), (e2, de2) = scatter(high), scatter(low)
+    named = {"measured": lines} | ({f"known, broadened by {extra:.1f} eV": other} if other else {})
     rows = [
         {
             "spectrum": name,
             "L3 maximum (eV)": f"{w.l3_position_eV:.2f}",
             "L2 - L3 (eV)": f"{w.l2_position_eV - w.l3_position_eV:.2f}",
             "L3/L2": f"{w.ratio:.2f}",
+            "angle between them (°)": f"{angle:.1f}" if other and w is lines else "",
         }
-        for name, w in (("measured", lines), (f"known, broadened by {match.extra_fwhm_eV:.1f} eV", other))
+        for name, w in named.items()
     ]
-    rows[0]["angle between them (°)"] = f"{match.angle_deg:.1f}"
-    rows[1]["angle between them (°)"] = ""
-    error = float(np.hypot(de1, de2))
     return L23Comparison(
         energy_eV=calibrated,
         spectrum=spectrum,
-        matched=match.matched,
-        shift_eV=match.shift_eV,
-        extra_fwhm_eV=match.extra_fwhm_eV,
-        angle_deg=match.angle_deg,
+        matched=matched,
+        shift_eV=shift,
+        extra_fwhm_eV=extra,
+        angle_deg=angle,
         rows=rows,
         position_map=place,
         ratio_map=ratio,
-        core_minus_rim_eV=float(e1 - e2),
-        core_minus_rim_error_eV=error,
-        no_contrast=bool(abs(e1 - e2) < 0.3 + 3 * error),
+        contrast_eV=float(e1 - e2),
+        contrast_error_eV=float(np.hypot(de1, de2)),
+        no_contrast=bool(e1 - e2 < max(0.1, 3 * np.hypot(de1, de2))),
     )
 
 

@@ -198,17 +198,23 @@ def match_spectrum(spectrum, energy_eV, known, known_energy_eV, *, window_eV, ma
             f"{known_energy[0]:g} to {known_energy[-1]:g} eV"
         )
     step = energy[1] - energy[0]
-    best = None
-    for width in np.linspace(*fwhm_eV, 31):
-        blurred = broaden(known, known_energy, width)
-        for shift in np.arange(-max_shift_eV, max_shift_eV + step / 8, step / 4):
-            inside = (energy + shift >= low) & (energy + shift <= high)
-            if inside.sum() * step < 0.98 * (high - low):
-                continue
-            model = np.interp(energy[inside] + shift, known_energy, blurred)
-            cosine = (model @ y[inside]) / (np.linalg.norm(model) * np.linalg.norm(y[inside]))
-            if best is None or cosine > best[0]:
-                best = cosine, shift, width, (model @ y[inside]) / (model @ model)
+    best, shifts, widths = None, np.arange(-max_shift_eV, max_shift_eV + step / 2, step), np.linspace(*fwhm_eV, 9)
+    for _ in range(3):  # on ever finer grids around the best so far
+        for width in widths:
+            blurred = broaden(known, known_energy, width)
+            for shift in shifts:
+                inside = (energy + shift >= low) & (energy + shift <= high)
+                if inside.sum() * step < 0.98 * (high - low):
+                    continue
+                model = np.interp(energy[inside] + shift, known_energy, blurred)
+                cosine = (model @ y[inside]) / (np.linalg.norm(model) * np.linalg.norm(y[inside]))
+                if best is None or cosine > best[0]:
+                    best = cosine, shift, width, (model @ y[inside]) / (model @ model)
+        if best is None:
+            break
+        fine = widths[1] - widths[0], shifts[1] - shifts[0]
+        widths = np.clip(best[2] + fine[0] * np.linspace(-1, 1, 9), *fwhm_eV)
+        shifts = best[1] + fine[1] * np.linspace(-1, 1, 9)
     if best is None:
         raise ValueError(f"energy_eV: {energy[0]:g} to {energy[-1]:g} eV never covers window_eV ({low:g}, {high:g})")
     _, shift, width, scale = best
