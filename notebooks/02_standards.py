@@ -238,11 +238,12 @@ table(
 )
 
 # %% [markdown]
-# The first two count atoms {cite}`verbeeck2004`; the pre-peak of O-K is left out, since it tells of holes in the
-# 3d shell of iron rather than of oxygen {cite}`degroot1989`. The third uses L<sub>3</sub>: Fe<sup>3+</sup>
-# starts at higher energy, so the foot of the line belongs to Fe<sup>2+</sup>, which is all of the iron in FeO and
-# a third of it in Fe<sub>3</sub>O<sub>4</sub>. The last two look at the cloud of pixels. Each panel shows the log-likelihood
-# of one statement over (*x*<sub>0</sub>, *x*<sub>1</sub>), in units where the result is at (0, 1).
+# The first two count atoms {cite}`verbeeck2004`; the pre-peak of O-K is left out, since it tells of holes in
+# the 3d shell of iron rather than of oxygen {cite}`degroot1989`. The third uses L<sub>3</sub>:
+# Fe<sup>3+</sup> starts at higher energy, so the foot of the line belongs to Fe<sup>2+</sup>, which is all of
+# the iron in FeO and a third of it in Fe<sub>3</sub>O<sub>4</sub>. The last two look at the cloud of pixels.
+# Each panel shows the log-likelihood of one statement over (*x*<sub>0</sub>, *x*<sub>1</sub>), in units where
+# the result is at (0, 1).
 
 # %% tags=["hide-input"]
 turn = found.rotation
