@@ -120,7 +120,10 @@ def render_one(notebook):
     _put(stage / "_config.yml", yaml.safe_dump(config))
     _put(stage / "_toc.yml", yaml.safe_dump({"format": "jb-book", "root": notebook.stem}))
     _put(stage / "references.bib", (chapters.ROOT / "book" / "references.bib").read_bytes())
-    _put(stage / notebook.name, _page(notebook))
+    page = json.loads(_page(notebook))
+    cited = "## References\n\n```{bibliography}\n:style: plain\n:filter: docname in docnames\n```"
+    page["cells"].append({"cell_type": "markdown", "id": "cited", "metadata": {}, "source": cited})
+    _put(stage / notebook.name, json.dumps(page))
     _jupyter_book(stage, stage)
     shutil.copytree(stage / "_build" / "html", notebook.parent, dirs_exist_ok=True)
     shutil.rmtree(stage)

@@ -125,7 +125,7 @@ def test_multiplet_tables_agree_with_the_literature():
     before = (energy > 707) & (energy < 708.7)
     assert energy[before][shapes["Fe3+ Oh"][before].argmax()] == pytest.approx(708.0, abs=0.3)
     energy, shapes = scattering.multiplets("M2,3")
-    gap = {"Fe2+ Oh": (57.0, 2.2), "Fe3+ Oh": (57.8, 4.2)}  # van Aken 1999: results, not inputs
+    gap = {"Fe2+ Oh": (57.0, 2.2), "Fe3+ Oh": (57.8, 4.2)}  # van Aken 1999, to which the 3p-3d reduction was chosen
     for ion, (maximum, distance) in gap.items():
         assert energy[shapes[ion].argmax()] == pytest.approx(maximum, abs=0.1)
         smooth = np.convolve(shapes[ion], np.hanning(15), mode="same")

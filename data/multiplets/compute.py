@@ -11,7 +11,7 @@ The shapes are multiplet-motivated, never measured. Sources of the numbers:
 - Slater integrals and spin-orbit constants: Hartree-Fock (Cowan) values as in crispy's tables for
   Fe2+ and Fe3+ (M. Retegan, Crispy, doi:10.5281/zenodo.1008184), in eV, below.
 - Reduction: 80 % (de Groot and Kotani 2008), but the 3p-3d integrals to 65 %: these two holes share a
-  shell and screen more; with 80 % the first peak lies 3.5 eV (Fe2+) and 5.8 eV (Fe3+) before the maximum,
+  shell and screen more; with 80 % the first peak lies 3.3 eV (Fe2+) and 5.5 eV (Fe3+) before the maximum,
   with 65 % it comes near the 2.2 and 4.2 eV measured (van Aken et al. 1999, Phys Chem Minerals 26, 584).
   The choice is not critical: with 80 % the equal-bound fluence ratios of chapter 01 move by at most 15 %.
 - 10Dq: 1.2 eV for Fe2+ Oh, 1.5 eV for Fe3+ Oh, -0.7 eV for Fe3+ Td (about 4/9 of Oh, opposite sign), the
