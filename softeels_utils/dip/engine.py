@@ -267,6 +267,7 @@ def _settings(variant, preset, iterations, given):
         if int(iterations) != iterations or iterations < 1:
             raise ValueError(f"iterations: got {iterations!r}, wants a positive integer")
         given = {**given, "iterations": int(iterations)}
+    given = {name: tuple(value) if isinstance(value, list) else value for name, value in given.items()}
     chosen = replace(PRESETS[variant, preset], **given)
     if not len(chosen.channels) == len(chosen.latents) == len(chosen.along):
         raise ValueError("channels, latents, along: want one entry per level each")
