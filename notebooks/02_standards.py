@@ -303,7 +303,7 @@ table(
 # stripped by a power law with curvature, zero below 48 eV and in step with the tabulated cross-section 40 eV
 # above the edge. Bands: one standard deviation, over bootstrap draws of the pixels and over what the
 # constraints leave open. They do not hold what is common to both phases: the shape assumed for the background
-# (1 to 2 % of the maximum here) and the cross-section that sets the scale.
+# (the smooth part of the difference on the right) and the cross-section that sets the scale.
 
 # %% tags=["hide-input"]
 shown = dict(zip(standards.PHASES, found.references[:, show_window], strict=True))
