@@ -95,6 +95,7 @@ def main():
     import scipy
 
     hs.preferences.General.show_progressbar = False
+    load = os.getloadavg()[0]
     energy, references, counts = make_spectra()
     shapes = np.concatenate([references, background_shapes(energy)])
     ours = {
@@ -138,6 +139,7 @@ def main():
         "seed": SEED,
         "date": datetime.now(UTC).strftime("%Y-%m-%d"),
         "cores": os.cpu_count(),
+        "load_before": round(load, 1),  # above 0.5 the machine was not ours alone: rates are too low
         "hardware": platform.processor() or platform.machine(),
         "versions": {
             "python": sys.version.split()[0],
