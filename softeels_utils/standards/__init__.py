@@ -11,11 +11,11 @@ from .extract import (
     Standards,
     extract_standards,
     load,
-    prepare_dual_eels,
     rotated_references,
     save,
 )
 from .measured import EdgePair, L23Comparison, compare_l23, pair_edges
+from .prepare import prepare_dual_eels
 from .unmixing import (
     CONSTRAINTS,
     Plane,
