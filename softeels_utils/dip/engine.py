@@ -68,7 +68,7 @@ class Settings:
 
 
 PRESETS = {
-    ("fast", "quick"): Settings(iterations=300),
+    ("fast", "quick"): Settings(iterations=300, jitter=0.03),
     ("fast", "full"): Settings(iterations=600),
     ("paper", "quick"): Settings(iterations=250, learning_rate=5e-4, tv_weight=1e-9, ema=0.0),
     ("paper", "full"): Settings(iterations=1000, learning_rate=5e-4, tv_weight=1e-9, ema=0.0),
