@@ -278,11 +278,11 @@ def test_the_gap_bounds_the_distance_to_the_minimum(cube):
     for sigma, simplex in ((covariance, False), (correlated, True)):
         options = {"covariance": sigma, "weight": 1.0, "simplex": simplex, "details": True}
         fit = reconstruct(projections, TILTS, "joint_tv", **options)
-        long = reconstruct(projections, TILTS, "joint_tv", iterations=1500, **options)
+        long = reconstruct(projections, TILTS, "joint_tv", iterations=600, **options)
         excess = fit.history["objective"][-1] / long.history["objective"][-1] - 1
         assert fit.converged and fit.history["gap"][-1] <= 1e-3
         assert excess <= fit.history["gap"][-1] + 1e-6 and excess < 1e-3
-        assert long.history["gap"][-1] < 1e-4
+        assert long.history["gap"][-1] < 2e-4
 
 
 # ---------------------------------------------------------------- algorithms: invariants
@@ -500,6 +500,14 @@ def test_three_channels_and_rectangular_slices():
         assert algorithm in ("fbp", "cgls") or nrmse(volume, truth) < 0.6
 
 
+def test_an_empty_channel_is_no_harm(cube):
+    projections, _, truth = cube
+    alone = np.stack([projections[1], 0 * projections[1]])
+    fit = reconstruct(alone, TILTS, "joint_tv", weight=1.0, details=True)
+    assert fit.converged and nrmse(fit.volume[0], truth[1]) < 0.4 and np.abs(fit.volume[1]).max() < 0.1
+    assert np.array_equal(reconstruct(0 * alone, TILTS, "sirt"), np.zeros_like(truth))
+
+
 def test_noise_is_estimated_from_the_data(cube):
     projections, covariance, _ = cube
     assert estimate_covariance(projections).diagonal() == pytest.approx(covariance.diagonal(), rel=0.25)
@@ -594,14 +602,14 @@ def test_alignment_of_the_measured_series():
     found = align(images, series.tilt_angles_deg, rounds=2)
 
     def disagreement(shifts):
-        """Residual of a reconstruction without each tilt, at that tilt."""
+        """Residual of a reconstruction without each tilt, at that tilt, away from the borders (material beyond)."""
         tilts, total = series.tilt_angles_deg, []
         stack = (images - images.min())[None]
         A = ParallelBeam(64, tilts, shifts_px=shifts)
         for k in range(0, len(tilts), 2):
             rest = np.arange(len(tilts)) != k
             volume = reconstruct(stack[:, rest], tilts[rest], "sirt", iterations=15, shifts_px=shifts[rest])
-            total.append(nrmse(A.subset([k])(volume)[0, 0], stack[0, k]))
+            total.append(nrmse(A.subset([k])(volume)[0, 0, 8:-8, 8:-8], stack[0, k, 8:-8, 8:-8]))
         return np.mean(total)
 
     assert disagreement(found.shifts_px) < 0.95 * disagreement(np.zeros_like(found.shifts_px))
@@ -613,7 +621,7 @@ def test_memory_of_a_large_sirt_run():
     code = (
         "import resource, numpy as np; from softeels_utils.tomography import reconstruct\n"
         "p = np.random.default_rng(0).random((4, 29, 256, 256), np.float32)\n"
-        "v = reconstruct(p, np.linspace(-70, 70, 29), 'sirt', iterations=2, progress=False)\n"
+        "v = reconstruct(p, np.linspace(-70, 70, 29), 'sirt', iterations=1, progress=False)\n"
         "assert v.shape == (4, 256, 256, 256)\n"
         "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
     )

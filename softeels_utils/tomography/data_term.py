@@ -139,10 +139,10 @@ def estimate_covariance(projections, mask=None):
     stack = np.asarray(projections, float)
     stack = np.where(np.isfinite(stack) if mask is None else mask, stack, np.nan)
     detail = stack[..., :-1, :-1] - stack[..., 1:, :-1] - stack[..., :-1, 1:] + stack[..., 1:, 1:]
-    variance = []
-    for channel, values in zip(detail.reshape(len(stack), -1), stack, strict=True):
+    largest = np.nan_to_num(np.abs(stack)).max(axis=(1, 2, 3))
+    largest = np.where(largest > 0, largest, largest.max() or 1.0)  # an empty channel is as noisy as the others
+    sigma = []
+    for channel in detail.reshape(len(stack), -1):
         channel = np.abs(channel[np.isfinite(channel) & (channel != 0)]) / 2
-        sigma = np.median(channel) / 0.6745 if channel.size else 0.0
-        largest = np.nanmax(np.abs(values)) if np.isfinite(values).any() else 0.0
-        variance.append(max(sigma, 1e-3 * largest, 1e-12) ** 2)
-    return np.diag(variance)
+        sigma.append(np.median(channel) / 0.6745 if channel.size else 0.0)
+    return np.diag(np.maximum(sigma, 1e-3 * largest) ** 2)

@@ -175,8 +175,8 @@ def reconstruct(
     >>> volume = np.zeros((2, 4, 16, 16), np.float32)
     >>> volume[0, :, 5:11, 4:9] = 1
     >>> tilts = np.linspace(-70, 70, 9)
-    >>> fit = reconstruct(ParallelBeam(16, tilts)(volume), tilts, "joint_tv", weight=0.02, details=True)
-    >>> fit.converged, bool(np.abs(fit.volume - volume).max() < 0.2)
+    >>> fit = reconstruct(ParallelBeam(16, tilts)(volume), tilts, "joint_tv", weight=2.0, details=True)
+    >>> fit.converged, bool(np.abs(fit.volume - volume).max() < 0.05)
     (True, True)
     """
     stack, tilts, mask, covariance_of = _checked(projections, tilt_angles_deg, mask, covariance, weights)
