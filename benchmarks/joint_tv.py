@@ -64,7 +64,7 @@ def study(seed, noise):
 
 def convergence(iterations):
     """Objective at the default tolerance over that of a long run."""
-    projections, covariance, truth = problem(0, "channel")
+    projections, covariance, _ = problem(0, "channel")
     rows = []
     for correlation in (0.0, -0.96):
         sigma = np.sqrt(covariance.diagonal())

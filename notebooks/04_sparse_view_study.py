@@ -292,9 +292,9 @@ table(rows, caption="Each volume against the truth, and by its own power spectru
 seen = {row["volume"]: row for row in rows}
 tv, net = seen["joint TV"], seen["DIPm-TV"]
 say(
-    f"One number does not rank them. Joint TV has an NRMSE of {tv['NRMSE']:.3f}, DIPm-TV {net['NRMSE']:.3f}. The edge of "
-    f"the core is off by {tv['core edge (nm)']:.2f} nm in the one and {net['core edge (nm)']:.2f} nm in the other; of a "
-    f"void of {seen['truth']['void (nm³)']:.0f} nm³ they keep {tv['void (nm³)']:.0f} and {net['void (nm³)']:.0f} nm³. "
+    f"One number does not rank them. Joint TV has an NRMSE of {tv['NRMSE']:.3f}, DIPm-TV {net['NRMSE']:.3f}. The edge "
+    f"of the core is off by {tv['core edge (nm)']:.2f} nm in the one and {net['core edge (nm)']:.2f} nm in the other; of "
+    f"a void of {seen['truth']['void (nm³)']:.0f} nm³ they keep {tv['void (nm³)']:.0f} and {net['void (nm³)']:.0f} nm³. "
     "A smooth picture is not yet a right one: look at the corners of the core above."
 )
 
