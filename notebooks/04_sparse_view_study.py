@@ -293,8 +293,9 @@ seen = {row["volume"]: row for row in rows}
 tv, net = seen["joint TV"], seen["DIPm-TV"]
 say(
     f"One number does not rank them. Joint TV has an NRMSE of {tv['NRMSE']:.3f}, DIPm-TV {net['NRMSE']:.3f}. The edge "
-    f"of the core is off by {tv['core edge (nm)']:.2f} nm in the one and {net['core edge (nm)']:.2f} nm in the other; of "
-    f"a void of {seen['truth']['void (nm³)']:.0f} nm³ they keep {tv['void (nm³)']:.0f} and {net['void (nm³)']:.0f} nm³. "
+    f"of the core is off by {tv['core edge (nm)']:.2f} nm in the one and {net['core edge (nm)']:.2f} nm in the other; "
+    f"of a void of {seen['truth']['void (nm³)']:.0f} nm³ they keep {tv['void (nm³)']:.0f} and "
+    f"{net['void (nm³)']:.0f} nm³. "
     "A smooth picture is not yet a right one: look at the corners of the core above."
 )
 
