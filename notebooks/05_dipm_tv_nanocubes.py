@@ -109,7 +109,7 @@ say(
 #   smoothly along Y, so neighbouring slices are alike. Each step needs a few slices only: that makes it fast.
 # - **The last layer is a softmax** over FeO, Fe<sub>3</sub>O<sub>4</sub> and vacuum. Fractions are never
 #   negative and never add up to
-#   more than one. This is physics, and it does more for the result than any other part.
+#   more than one: physics that non-negative intensities do not know.
 # - **The covariance** $\Sigma$ of each pixel weighs well-known combinations of the phases (their sum) against badly
 #   known ones, but by no more than five to one in variance: else the badly known would be learned too slowly.
 # - **Joint TV** counts interfaces, once where two phases meet.
@@ -340,7 +340,6 @@ say(
     f"- DIPm-TV has an error of **{errors['DIPm-TV']:.3f}** against {errors['joint TV']:.3f} for joint TV and "
     f"{errors['SIRT']:.3f} for SIRT, from the same {views} views.\n"
     f"- It ended by itself at step {result.stopped_at}: {result.reason}.\n"
-    "- Its uncertainty is largest at interfaces across the beam, where the wedge is missing.\n"
     "- On real data it is judged by tilts that it has not seen."
 )
 

@@ -212,8 +212,7 @@ def dipm_tv(
 
     Notes
     -----
-    Memory: the volume about 20 times during the warm start, then the activations of a minibatch; 2 × 112³ stays
-    below 2 GiB.
+    Memory: a few copies of the volume, and the activations of one minibatch of slices.
 
     Stopping. The iterate is returned whose misfit of the held-out pixels is least. When it rises above that, by
     more than twice the standard error of the mean difference, pixel by pixel, three looks in a row, the
