@@ -164,7 +164,7 @@ plt.show()
 # weight that
 # predicts held-out pixels best.
 
-# %%
+# %% tags=["landing"]
 baseline = {"voxel_size_nm": voxel_nm, "covariance": case.covariance}
 volumes = {
     "SIRT": tomography.reconstruct(case.projections, tilts, "sirt", **baseline),

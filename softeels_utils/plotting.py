@@ -383,7 +383,7 @@ def show_3d(volume, *, voxel_size_nm=1.0, channels=("FeO", "Fe3O4"), level=0.5, 
         In pixels.
     """
     import plotly.graph_objects as go
-    from IPython.display import HTML, display
+    from IPython.display import display
     from skimage.measure import marching_cubes
 
     volume = np.asarray(volume, dtype=np.float32)
@@ -418,12 +418,11 @@ def show_3d(volume, *, voxel_size_nm=1.0, channels=("FeO", "Fe3O4"), level=0.5, 
         return
     page = html.escape(_to_html(figure, full_html=True), quote=True)
     label = html.escape(title or "3-D view", quote=True)
-    display(
-        HTML(
-            f'<iframe title="{label}" srcdoc="{page}" loading="lazy" scrolling="no" '
-            f'style="width: 100%; height: {height}px; border: 0"></iframe>'
-        )
+    frame = (
+        f'<iframe title="{label}" srcdoc="{page}" loading="lazy" scrolling="no" '
+        f'style="width: 100%; height: {height}px; border: 0"></iframe>'
     )
+    display({"text/html": frame}, raw=True)
 
 
 def live(function, figure, **controls):

@@ -80,7 +80,7 @@ def test_view_in_three_dimensions(page, cube, monkeypatch):
     monkeypatch.setenv("SOFTEELS_PLOTLYJS", "../assets/plotly.min.js")
     plotting.show_3d(cube, voxel_size_nm=0.4)
     (frame,) = page
-    assert frame.data.count("mesh3d") >= 2 and frame.data.startswith("<iframe")
+    assert frame["text/html"].count("mesh3d") >= 2 and frame["text/html"].startswith("<iframe")
     with pytest.raises(ValueError, match="volume: got shape"):
         plotting.show_3d(cube[0])
 
