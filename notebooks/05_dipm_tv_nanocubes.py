@@ -65,7 +65,7 @@ member_count = 3  # of the ensemble
 side_iterations = 150  # of the ensemble and the half-dose runs
 real_binning = 2  # of the real series' 64 × 64 pixels
 real_iterations = 150
-real_tv_weight = 0.5  # of joint TV; "heldout" searches for it (minutes)
+real_tv_weight = "0.5"  # of joint TV; "heldout" searches for it (minutes)
 fine = {"latents": [16, 8, 4, 4]}  # latents of each level: with some at full resolution, for data of little noise
 
 # %% [markdown]
@@ -301,9 +301,10 @@ if real is not None:
     withheld = np.isin(real.tilt_angles_deg, (-20.0, 20.0))
     kept, angles = counts[:, ~withheld], real.tilt_angles_deg[~withheld]
     known = {"covariance": noise[:, ~withheld], "calibrated": False}
+    own_weight = real_tv_weight if real_tv_weight == "heldout" else float(real_tv_weight)
     real_volumes = {
         "SIRT": tomography.reconstruct(kept, angles, "sirt", stop="heldout", **known),
-        "joint TV": tomography.reconstruct(kept, angles, "joint_tv", tolerance=2e-2, weight=real_tv_weight, **known),
+        "joint TV": tomography.reconstruct(kept, angles, "joint_tv", tolerance=2e-2, weight=own_weight, **known),
     }
     network = {"head": "nonnegative", "seed": seed, "iterations": real_iterations, **fine}
     real_volumes["DIPm-TV"] = dip.dipm_tv(kept, angles, **network, **known).volume
