@@ -38,7 +38,7 @@ def _run(options):
         path = Path(options.data).expanduser()
         if not path.exists():
             raise chapters.UsageError(f"--data: {path} does not exist")
-        suffixes = sorted({*data.SIGNAL_SUFFIXES, *data.TILT_SERIES_SUFFIXES})
+        suffixes = sorted({*data.SIGNAL_SUFFIXES, *data.TILT_SERIES_SUFFIXES, ".npy"})  # .npy: a phantom
         if path.suffix.lower() not in suffixes:
             raise chapters.UsageError(f"--data: got a file of kind {path.suffix!r}, wants one of {', '.join(suffixes)}")
         overrides["data_path"] = str(path.resolve())
