@@ -372,14 +372,15 @@ else:
 # :class: dropdown
 # `dip.dipm_tv(case.projections, tilts, voxel_size_nm=voxel_nm)` takes the errors as independent. The sum of
 # both phases, which
-# the fit knows well, then weighs as little as their difference: the outline of the particle gets worse first.
+# the fit knows well, then weighs as little as their difference. Compare
+# `metrics.nrmse` of the sum of both phases and of each phase.
 # :::
 #
 # 2. Give the network another head, `head="nonnegative"`. How much of the gain over joint TV is left?
 #
 # :::{admonition} Solution
 # :class: dropdown
-# Most of the gain goes. Without vacuum as a competitor the density inside the particle is free to
+# `metrics.nrmse` tells. Without vacuum as a competitor the density inside the particle is free to
 # fluctuate, and the missing wedge smears it along the beam.
 # :::
 #
@@ -387,8 +388,8 @@ else:
 #
 # :::{admonition} Solution
 # :class: dropdown
-# Pass `mask=mask`. Where one phase is missing, the other is used with its own variance; the result hardly
-# changes.
+# Pass `mask=mask`. Where one phase is missing, the other is used with its own variance. Subtract the
+# two volumes and see where they differ.
 # :::
 #
 # ## References
