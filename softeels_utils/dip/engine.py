@@ -14,6 +14,7 @@ import numpy as np
 import torch
 
 from softeels_utils.tomography import reconstruct
+from softeels_utils.tomography.constraint import Constraint
 
 from .networks import SliceDecoder, UNet3d
 from .problem import pose
@@ -39,11 +40,19 @@ class Settings:
         than others (the sum of two anti-correlated phases) would else drown the others in every step.
     blocks, block_rows : int
         A minibatch is this many blocks of this many neighbouring slices.
+    guide_weight : float
+        Of the joint TV that makes the first reconstruction, from which the network starts and learns what to make of
+        it, in units of the weight that noise alone asks for. 0: no first reconstruction, latents only.
+    guide_noise : float
+        Standard deviation of fresh noise on it in every step, so that the network does not just copy it.
+    refine_weight : float
+        Of the TV of the correction that is added at the end, in the same unit. 0: none.
     jitter : float
         Standard deviation of fresh noise on the latents in every step (they start with 0.1). What does not survive it
-        is not learned: it keeps a run that goes on from fitting noise.
+        is not learned.
     ema : float
-        The output is the network with exponentially averaged parameters.
+        The output is the network with its parameters averaged, exponentially, over about this share of the
+        iterations so far. 0: as they are.
     every : int
         Iterations between looks at the held-out pixels; 0: a fortieth of the iterations.
     channels, latents, along : tuple of int
@@ -59,8 +68,11 @@ class Settings:
     least_variance: float = 0.2
     blocks: int = 3
     block_rows: int = 4
-    jitter: float = 0.1
-    ema: float = 0.98
+    guide_weight: float = 1.5
+    guide_noise: float = 0.35
+    refine_weight: float = 1.0
+    jitter: float = 0.03
+    ema: float = 0.33
     every: int = 0
     channels: tuple[int, ...] = (32, 32, 32, 16)
     latents: tuple[int, ...] = (16, 8, 4, 0)
@@ -68,7 +80,7 @@ class Settings:
 
 
 PRESETS = {
-    ("fast", "quick"): Settings(iterations=300, jitter=0.03),
+    ("fast", "quick"): Settings(iterations=300),
     ("fast", "full"): Settings(iterations=600),
     ("paper", "quick"): Settings(iterations=250, learning_rate=5e-4, tv_weight=1e-9, ema=0.0),
     ("paper", "full"): Settings(iterations=1000, learning_rate=5e-4, tv_weight=1e-9, ema=0.0),
@@ -113,6 +125,8 @@ class DIPResult:
         Iteration whose volume this is.
     reason : str
         Why it is this one.
+    refined : bool
+        Whether a correction of least TV was added after the last step (see `dipm_tv`).
     scale : array (C,)
         Value of a pure voxel.
     settings : dict
@@ -122,6 +136,7 @@ class DIPResult:
     history: dict[str, np.ndarray]
     stopped_at: int
     reason: str
+    refined: bool
     scale: np.ndarray
     settings: dict = field(default_factory=dict)
 
@@ -214,8 +229,13 @@ def dipm_tv(
     -----
     Memory: a few copies of the volume, and the activations of one minibatch of slices.
 
+    A loosely converged joint TV reconstruction of the fitted pixels is given to the network at every level, with fresh
+    noise in each step, so that it learns what to make of it instead of copying it. At the end a correction
+    :math:`r` is added that makes :math:`f_w + r` fit as well as it can while :math:`r` has least TV: details that the
+    network's prior cannot make, as a void of two voxels. It is kept if the held-out pixels are predicted better.
+
     Stopping. The iterate is returned whose misfit of the held-out pixels is least. When it rises above that, by
-    more than twice the standard error of the mean difference, pixel by pixel, three looks in a row, the
+    more than twice the standard error of the mean difference, pixel by pixel, five looks in a row, the
     network fits noise and the run ends before its schedule does.
 
     References
@@ -291,7 +311,7 @@ class _Run:
     def __init__(self, problem, settings, paper, head, calibrated, seed):
         self.problem, self.settings, self.paper, self.head = problem, settings, paper, head
         self.calibrated, self.seed, self.device = calibrated, seed, problem.data.device
-        self.iteration, self.seconds, self.best, self.worse, self.restarts = 0, 0.0, None, 0, 0
+        self.iteration, self.seconds, self.best, self.worse = 0, 0.0, None, 0
         self.losses, self.reason, self.previous = [], None, None
         self.history = {name: [] for name in ("iteration", "loss", "heldout", "change", "seconds")}
         self.generator = torch.Generator().manual_seed(seed)
@@ -310,22 +330,71 @@ class _Run:
 
     def build(self):
         """Scale of the channels, and a new network."""
-        data = self.problem.data
+        data, s = self.problem.data, self.settings
         if self.paper:
-            self._make(torch.where(self.problem.train, data, 0).amax((1, 2, 3)).clamp_min(1e-12))
-        elif self.calibrated and self.head == "fractions":
-            self._make(torch.ones(len(data), device=self.device))
-        else:  # from the sum of the fractions inside the specimen, see `tomography.reconstruct`
-            projector = self.problem.projector
-            sirt = reconstruct(
-                data.cpu().numpy(), projector.tilt_angles_deg, "sirt", calibrated=False, iterations=1, details=True,
-                mask=self.problem.train.cpu().numpy(), shifts_px=projector.shifts_px, progress=False,
-                slice_shape=(projector.n_z, projector.n_x),
-            )  # fmt: skip
-            self._make(torch.as_tensor(sirt.scale, dtype=torch.float32, device=self.device))
+            self._make(torch.where(self.problem.train, data, 0).amax((1, 2, 3)).clamp_min(1e-12), None)
+            return
+        known = self.calibrated and self.head == "fractions"
+        first = self._first(calibrated=known)
+        scale = torch.ones(len(data)) if known else torch.as_tensor(first.scale, dtype=torch.float32)
+        guide = torch.as_tensor(first.volume) / scale[:, None, None, None] if s.guide_weight else None
+        self._make(scale.to(self.device), guide if guide is None else guide.to(self.device))
 
-    def _make(self, scale):
-        self.scale = scale
+    def _joint_tv(self, data, scale=None, even=0.0, **options):
+        """Joint TV of the fitted pixels; where there is a ``scale``, of fractions in place of values."""
+        problem = self.problem
+        if problem.poisson:
+            covariance = torch.diag_embed(problem.data.clamp_min(1).movedim(0, -1))
+        else:
+            precision = problem.evened(even)
+            variance = torch.where(precision > 0, precision, 1) ** -2
+            covariance = torch.einsum("cd...,c...,ce...->...de", problem.modes, variance, problem.modes)
+            covariance = covariance[0, 0, 0] if covariance.shape[:3] == (1, 1, 1) else covariance
+        if scale is not None:
+            data, covariance = data / scale[:, None, None, None], covariance / torch.outer(scale, scale)
+        projector = problem.projector
+        return reconstruct(
+            data.cpu().numpy(), projector.tilt_angles_deg, "joint_tv", covariance=covariance.cpu().numpy(),
+            model_error=0.0, mask=problem.train.cpu().numpy(), shifts_px=projector.shifts_px,
+            slice_shape=(projector.n_z, projector.n_x), device=str(self.device), details=True, progress=False,
+            **options,
+        )  # fmt: skip
+
+    def _first(self, calibrated):
+        """A little smoother than the noise asks for, and loosely converged."""
+        given = {"calibrated": calibrated, "even": self.settings.least_variance}
+        begun = self._joint_tv(self.problem.data, weight="noise", iterations=1, **given)
+        if not self.settings.guide_weight:
+            return begun
+        weight = self.settings.guide_weight * begun.weight
+        return self._joint_tv(
+            self.problem.data, weight=weight, initial=begun.volume, tolerance=1e-2, max_iterations=200, **given
+        )
+
+    @torch.no_grad()
+    def _refine(self, volume):
+        """Add what the network could not make (a small void) but the projections ask for: a correction of least TV.
+
+        Prior image constrained: G.-H. Chen, J. Tang & S. Leng, Med. Phys. 35, 660 (2008). It is kept if the held-out
+        pixels are predicted better with it.
+        """
+        problem, held = self.problem, self.problem.held
+        if not self.settings.refine_weight or not held.any():
+            return volume, False
+        scale = self.model.log_scale.detach().exp()
+        noise_weight = self._joint_tv(problem.data, scale, weight="noise", iterations=1).weight
+        correction = self._joint_tv(
+            problem.data - problem.projector(volume), scale, weight=self.settings.refine_weight * noise_weight,
+            bounds=(None, None), tolerance=1e-2, max_iterations=300,
+        ).volume  # fmt: skip
+        column = scale[:, None, None, None]
+        fractions = volume / column + torch.as_tensor(correction, device=self.device)
+        refined = column * Constraint(0.0, None, self.head == "fractions")(fractions)
+        before, after = (float(problem.misfit(problem.projector(v), part="held").sum()) for v in (volume, refined))
+        return (refined, True) if after < before else (volume, False)
+
+    def _make(self, scale, guide):
+        self.scale, self.guide = scale, guide
         # Modules draw from torch's global generator: seed it inside a fork, which leaves the caller's alone.
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.seed)
@@ -339,7 +408,8 @@ class _Run:
                     return (x[:1] * max(0, levels - len(x)) + x)[-levels:]
 
                 self.model = SliceDecoder(
-                    self.problem.shape, head=self.head, scale=scale.cpu(), learn_scale=not self.calibrated,
+                    self.problem.shape, head=self.head, scale=scale.cpu(), share=self._share(scale).cpu(),
+                    guide=None if guide is None else guide.cpu(), learn_scale=not self.calibrated,
                     channels=fit(s.channels), latents=fit(s.latents), along=fit(s.along),
                 )  # fmt: skip
         self.model.to(self.device)
@@ -349,14 +419,20 @@ class _Run:
         kind = torch.optim.AdamW if self.paper else torch.optim.Adam
         self.optimizer = kind(weights, lr=self.settings.learning_rate, betas=(0.9, 0.999 if self.paper else 0.99))
 
+    def _share(self, scale):
+        """Mean over the field of view of what each channel's head should put out, from the projections alone."""
+        kept = self.problem.train
+        mean = torch.where(kept, self.problem.data, 0).sum((1, 2, 3)) / kept.sum((1, 2, 3)).clamp_min(1)
+        return mean / self.problem.projector.n_z / scale
+
     def state(self):
         """Everything that decides what comes next, as tensors and plain values."""
         return {
-            "scale": self.scale, "weights": [w.detach() for w in self.weights],
+            "scale": self.scale, "guide": self.guide, "weights": [w.detach() for w in self.weights],
             "buffers": dict(self.model.named_buffers()) if self.paper else {},
             "average": self.average, "optimizer": self.optimizer.state_dict(), "generator": self.generator.get_state(),
             "iteration": self.iteration, "seconds": self.seconds, "history": self.history, "losses": self.losses,
-            "best": self.best, "restarts": self.restarts, "worse": self.worse,
+            "best": self.best, "worse": self.worse,
             "previous": self.previous, "reason": self.reason,
         }  # fmt: skip
 
@@ -382,7 +458,7 @@ class _Run:
         if saved.get("mark") != mark:
             raise ValueError(f"checkpoint: {path} is of other projections or settings, wants a file of this run")
         state = saved["state"]
-        self._make(state["scale"])
+        self._make(state["scale"], state["guide"])
         with torch.no_grad():
             for weight, value in zip(self.weights, state["weights"], strict=True):
                 weight.copy_(value)
@@ -393,7 +469,6 @@ class _Run:
         self.generator.set_state(state["generator"].cpu())
         for name in (
             "average",
-            "restarts",
             "iteration",
             "seconds",
             "history",
@@ -445,11 +520,11 @@ class _Run:
         s = self.settings
         t = self.iteration / s.iterations
         rise, fall = min(1.0, (t + 1 / s.iterations) / s.warmup), math.cos(math.pi * t / 2) ** 2
-        rate = 1.0 if self.paper else rise * max(fall, 0.02) * 0.5**self.restarts
+        rate = 1.0 if self.paper else rise * max(fall, 0.02)
         for group in self.optimizer.param_groups:
             group["lr"] = s.learning_rate * rate
         rows, block = self._rows()
-        volume = self.model(rows, jitter=s.jitter, generator=self.generator)
+        volume = self.model(rows, jitter=s.jitter, guide_noise=s.guide_noise, generator=self.generator)
         model = self.problem.projector(volume)
         if self.paper:
             loss = self._paper_loss(volume, model)
@@ -463,7 +538,7 @@ class _Run:
         if not self.paper:
             torch.nn.utils.clip_grad_norm_(self.weights, s.clip)
         self.optimizer.step()
-        decay = min(s.ema, (self.iteration + 1) / (self.iteration + 10))
+        decay = 1 - 1 / (1 + s.ema * self.iteration)
         with torch.no_grad():
             torch._foreach_lerp_(self.average, [w.detach() for w in self.weights], 1 - decay)
         return float(loss.detach())
@@ -499,7 +574,6 @@ class _Run:
             score = float(misfit.mean())
             self._compare(misfit, volume)
         change = float("nan") if self.previous is None else float((volume - self.previous).norm() / volume.norm())
-        self._revive(volume)
         self.previous = volume
         loss = float(np.mean(self.losses))
         self.losses = []
@@ -508,15 +582,6 @@ class _Run:
             self.history[name].append(value)
         return Look(self.iteration, self.settings.iterations, loss, score, self.seconds, self._output(volume))
 
-    def _revive(self, volume):
-        """Begin again at half the rate where the volume has gone empty: there the softmax has no gradient left."""
-        empty = float((volume / self.scale[:, None, None, None]).max()) < 0.02
-        if not self.paper and empty and self.restarts < 3 and 0.2 < self.iteration / self.settings.iterations < 0.7:
-            if float(self.problem.misfit(torch.zeros_like(self.problem.data)).mean()) > 0.6:
-                self.restarts += 1
-                self._make(self.scale)
-                self.best = None
-
     def _compare(self, misfit, volume):
         if self.best is None or misfit.mean() < self.best["misfit"].mean():
             self.best, self.worse = {"misfit": misfit, "volume": volume, "iteration": self.iteration}, 0
@@ -524,7 +589,7 @@ class _Run:
         difference = misfit - self.best["misfit"]
         significant = difference.mean() > 2 * difference.std() / math.sqrt(len(difference))
         self.worse = self.worse + 1 if significant else 0
-        if self.worse >= 3 and not self.fixed and self.iteration > 0.2 * self.settings.iterations:
+        if self.worse >= 5 and not self.fixed and self.iteration > 0.4 * self.settings.iterations:
             self.reason = f"held-out misfit rises above that of iteration {self.best['iteration']}"
 
     def _output(self, volume):
@@ -539,6 +604,9 @@ class _Run:
             volume, at = self.best["volume"], self.best["iteration"]
             when = "at its end" if at == self.iteration else f"at iteration {at}"
             reason = reason or f"end of schedule; held-out misfit is least {when}"
+        refined = False
+        if not self.paper:
+            volume, refined = self._refine(volume)
         history = {name: np.array(values) for name, values in self.history.items()}
         scale = self.scale if self.paper else self.model.log_scale.detach().exp()
-        return DIPResult(self._output(volume), history, at, reason, scale.cpu().numpy(), asdict(self.settings))
+        return DIPResult(self._output(volume), history, at, reason, refined, scale.cpu().numpy(), asdict(self.settings))

@@ -13,8 +13,9 @@ class SliceDecoder(nn.Module):
     """Slices as a batch of a small 2-D decoder; what tells them apart are latents that vary smoothly along Y.
 
     Level ``l`` (coarse to fine) upsamples what comes from the level below, appends a learned latent of its own
-    resolution, and convolves. A latent has one map every ``along[l]`` slices, blended between them, so that
-    neighbouring slices are alike before anything is learned. Weights are shared by all slices.
+    resolution and a first reconstruction averaged to it, and convolves. A latent has one map every ``along[l]``
+    slices, blended between them, so that neighbouring slices are alike before anything is learned. Weights are
+    shared by all slices. Features have unit norm in every pixel: without it steps this large are not stable.
 
     Parameters
     ----------
@@ -23,12 +24,16 @@ class SliceDecoder(nn.Module):
         Softmax over the phases and vacuum, or softplus.
     scale : tensor (C,)
         Value of a pure voxel, times which the head's output is the volume.
+    share : tensor (C,)
+        Mean of the head's output to begin with.
+    guide : tensor (C, Y, Z, X) or None
+        A first reconstruction, of values about one.
     learn_scale : bool
     channels, latents, along : tuple of int
         Of each level, coarse to fine; all of one length.
     """
 
-    def __init__(self, shape, *, head, scale, learn_scale, channels, latents, along):
+    def __init__(self, shape, *, head, scale, share, guide, learn_scale, channels, latents, along):
         super().__init__()
         self.phases, rows, *self.size = shape
         self.head, self.along = head, along
@@ -36,33 +41,51 @@ class SliceDecoder(nn.Module):
         padded = [math.ceil(size / coarse) * coarse for size in self.size]
         self.corner = [(p - s) // 2 for p, s in zip(padded, self.size, strict=True)]
         self.latents, self.narrow, self.convolve = nn.ParameterList(), nn.ModuleList(), nn.ModuleList()
+        self.guided = guide is not None
+        if self.guided:
+            margin = [m for p, s, c in zip(padded, self.size, self.corner, strict=True) for m in (c, p - s - c)]
+            guide = F.pad(guide.transpose(0, 1), margin[2:] + margin[:2])
+            for level in range(len(channels)):
+                self.register_buffer(f"guide{level}", F.avg_pool2d(guide, coarse // 2**level))
+        known = self.phases if self.guided else 0
         below = 0
         for level, (width, latent, every) in enumerate(zip(channels, latents, along, strict=True)):
             maps = [p * 2**level // coarse for p in padded]
             self.latents.append(0.1 * torch.randn(math.ceil(rows / every) + 1, latent, *maps))
             # oneDNN is twice as fast where a convolution's inputs are a multiple of 16.
-            inputs = 16 * math.ceil((latent + (width if level else 0)) / 16)
+            own = latent + known
+            inputs = 16 * math.ceil((own + width) / 16) if level else own
             if level:
-                self.narrow.append(nn.Conv2d(below, inputs - latent, 1))
-            self.convolve.append(nn.Conv2d(inputs if level else latent, width, 3, padding=1))
+                self.narrow.append(nn.Conv2d(below, inputs - own, 1))
+            self.convolve.append(nn.Conv2d(inputs, width, 3, padding=1))
             below = width
         self.last = nn.Conv2d(below, self.phases + (head == "fractions"), 1)
-        if head == "nonnegative":
-            nn.init.constant_(self.last.bias, -3.0)  # most of a field of view is empty
+        with torch.no_grad():  # begin with a volume of about the right sum
+            share = share.clamp(1e-3, 0.3)
+            if head == "fractions":
+                self.last.bias.copy_(torch.cat([share, (1 - share.sum()).clamp_min(0.1)[None]]).log())
+            else:
+                self.last.bias.copy_(torch.expm1(share).log())
         self.log_scale = nn.Parameter(scale.log(), requires_grad=learn_scale)
         self.to(memory_format=torch.channels_last)
 
-    def forward(self, rows, jitter=0.0, generator=None):
-        """Volume slices (C, B, Z, X) at the rows (B,) along Y, from latents with noise of deviation ``jitter``."""
+    def forward(self, rows, jitter=0.0, guide_noise=0.0, generator=None):
+        """Volume slices (C, B, Z, X) at the rows (B,) along Y, from inputs with noise of these deviations."""
+
+        def noisy(maps, deviation):
+            if not deviation or not maps.shape[1]:
+                return maps
+            return maps + deviation * torch.randn(maps.shape, generator=generator).to(maps.device)
+
         features = None
         for level, convolve in enumerate(self.convolve):
-            own = self._latent(level, rows)
-            if jitter and own.shape[1]:
-                own = own + jitter * torch.randn(own.shape, generator=generator).to(own.device)
+            inputs = [noisy(self._latent(level, rows), jitter)]
+            if self.guided:
+                inputs.append(noisy(getattr(self, f"guide{level}")[rows], guide_noise))
             if level:
-                features = F.interpolate(self.narrow[level - 1](features), scale_factor=2, mode="bilinear")
-                own = torch.cat([own, features], dim=1)
-            features = F.silu(convolve(own.contiguous(memory_format=torch.channels_last)))
+                inputs.append(F.interpolate(self.narrow[level - 1](features), scale_factor=2, mode="bilinear"))
+            features = F.silu(convolve(torch.cat(inputs, dim=1).contiguous(memory_format=torch.channels_last)))
+            features = features * (features.square().mean(1, keepdim=True) + 1e-4).rsqrt()
         (z, x), (depth, width) = self.corner, self.size
         logits = self.last(features)[..., z : z + depth, x : x + width]
         values = logits.softmax(1)[:, : self.phases] if self.head == "fractions" else F.softplus(logits)

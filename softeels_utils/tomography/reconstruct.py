@@ -124,8 +124,9 @@ def reconstruct(
         Least and largest value of a voxel (sirt, tv, joint_tv).
     simplex : bool
         In place of ``bounds``: fractions, not negative, that add up to at most 1.
-    weight : float, "discrepancy" or "heldout"
-        Of the total variation. ``"discrepancy"``: such that chi-square a value is 1 (V. A. Morozov, 1966);
+    weight : float, "noise", "discrepancy" or "heldout"
+        Of the total variation. ``"noise"``: the RMS slope that pure noise of the errors stated gives the data term
+        (one try, no search); ``"discrepancy"``: such that chi-square a value is 1 (V. A. Morozov, 1966);
         ``"heldout"``: such that a random twentieth of the detector pixels, not fitted, is predicted best.
     coupling : {"nuclear", "frobenius"}
         Norm that joint total variation takes of a voxel's Jacobian (see `TotalVariation`).
@@ -275,7 +276,9 @@ class _Job:
         if start is None:
             start = self._warm_start()
         unit, like = _typical(start), None
-        if isinstance(weight, str):
+        if weight == "noise":
+            weight = _noise_weight(self.data, start) / unit
+        elif isinstance(weight, str):
             weight, scores, start, like = self._choose_weight(weight, start, unit)
         solver = self._solver(self.data, weight, start, unit, like)
         volume, record = self._run(solver, "gap", every=20)
@@ -475,8 +478,8 @@ def _check_settings(settings, stack, iterations, max_iterations):
         raise ValueError(
             f"algorithm: got {algorithm!r}, wants one of {ALGORITHMS} or 'astra:...', 'tomopy:...', 'skimage:...'"
         )
-    if isinstance(weight, str) and weight not in ("discrepancy", "heldout"):
-        raise ValueError(f"weight: got {weight!r}, wants a number, 'discrepancy' or 'heldout'")
+    if isinstance(weight, str) and weight not in ("noise", "discrepancy", "heldout"):
+        raise ValueError(f"weight: got {weight!r}, wants a number, 'noise', 'discrepancy' or 'heldout'")
     if not isinstance(weight, str) and not (np.isfinite(weight) and weight >= 0):
         raise ValueError(f"weight: got {weight!r}, wants a number of at least 0")
     if settings["coupling"] not in COUPLINGS[:2]:
