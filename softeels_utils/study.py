@@ -208,8 +208,8 @@ def _network(case, joint, settings):
         "voxel_size_nm": case.voxel_size_nm, "progress": False, "seed": settings.get("seed", case.label.get("seed",
         0)),
     } | settings.get("network", {})  # fmt: skip
-    if not joint:  # at DIPm-TV's rate a phase on its own may fall into vacuum and stay there
-        options |= {"tv_weight": 0.0, "learning_rate": 3e-3} | settings.get("single", {})
+    if not joint:  # no total variation anywhere
+        options |= {"tv_weight": 0.0, "guide_weight": 0.0, "refine_weight": 0.0} | settings.get("single", {})
     parts = [slice(0, 2)] if joint else [slice(0, 1), slice(1, 2)]
     volume, seconds, curves, ends, notes = [], 0.0, [], [], []
     for part in parts:

@@ -180,9 +180,24 @@ def test_stops_by_itself_before_it_fits_noise(projections, truth):
     )
 
 
+def test_what_the_network_cannot_make_is_added_if_held_out_pixels_ask_for_it():
+    """A hole of 3 voxels in a block that the network, stopped early, has filled."""
+    truth = np.zeros((2, N, N, N), np.float32)
+    truth[0, 4:16, 4:16, 4:16] = 1
+    truth[:, 9:12, 8:11, 9:12] = 0
+    clean = ParallelBeam(N, TILTS)(truth)
+    noisy = clean + np.random.default_rng(0).normal(scale=0.01 * clean.max(), size=clean.shape)
+    options = {"iterations": 60, "guide_weight": 0.0, "latents": (8, 8, 0, 0), "seed": 1}
+    with_it, without = (dip.dipm_tv(noisy, TILTS, refine_weight=w, **options) for w in (1.0, 0.0))
+    assert with_it.refined and not without.refined
+    hole = (0, slice(9, 12), slice(8, 11), slice(9, 12))
+    assert with_it.volume[hole].mean() < 0.5 * without.volume[hole].mean()
+    assert nrmse(with_it.volume, truth) < nrmse(without.volume, truth)
+
+
 def test_iterations_switch_the_stop_off_and_callbacks_can_stop(projections):
     seen = []
-    result = short(projections, iterations=10, every=3, callbacks=[seen.append])
+    result = short(projections, iterations=10, every=3, callbacks=[seen.append], refine_weight=0)
     assert [look.iteration for look in seen] == [3, 6, 9, 10] and result.stopped_at == 10
     assert np.array_equal(seen[-1].volume, result.volume)
     assert list(result.history["iteration"]) == [3, 6, 9, 10]
