@@ -426,7 +426,7 @@ def test_joint_tv_beats_sirt_and_chooses_its_weight(cube):
     reconstruct(projections, TILTS, "sirt", iterations=100, callbacks=[lambda k: errors.append(nrmse(k.volume, truth))])
     fits = {
         rule: reconstruct(projections, TILTS, "joint_tv", weight=rule, covariance=covariance, details=True)
-        for rule in ("heldout", "discrepancy")
+        for rule in ("heldout", "discrepancy", "noise")
     }
     assert nrmse(fits["heldout"].volume, truth) < 0.8 * min(errors)
     assert fits["discrepancy"].chi2 == pytest.approx(1, abs=0.05)
@@ -437,6 +437,7 @@ def test_joint_tv_beats_sirt_and_chooses_its_weight(cube):
         for f in (0.25, 0.5, 1.0, 2.0, 4.0)
     }
     assert scan[1.0] < 1.1 * min(scan.values())
+    assert nrmse(fits["noise"].volume, truth) < 1.1 * min(scan.values())
     assert scan[0.25] > scan[1.0] < scan[4.0]
 
 

@@ -13,9 +13,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from softeels_utils.tomography import reconstruct
-from softeels_utils.tomography.constraint import Constraint
-
+from .guide import correct, first_reconstruction
 from .networks import SliceDecoder, UNet3d
 from .problem import pose
 
@@ -330,68 +328,13 @@ class _Run:
 
     def build(self):
         """Scale of the channels, and a new network."""
-        data, s = self.problem.data, self.settings
+        problem, s = self.problem, self.settings
         if self.paper:
-            self._make(torch.where(self.problem.train, data, 0).amax((1, 2, 3)).clamp_min(1e-12), None)
-            return
-        known = self.calibrated and self.head == "fractions"
-        first = self._first(calibrated=known)
-        scale = torch.ones(len(data)) if known else torch.as_tensor(first.scale, dtype=torch.float32)
-        guide = torch.as_tensor(first.volume) / scale[:, None, None, None] if s.guide_weight else None
-        self._make(scale.to(self.device), guide if guide is None else guide.to(self.device))
-
-    def _joint_tv(self, data, scale=None, even=0.0, **options):
-        """Joint TV of the fitted pixels; where there is a ``scale``, of fractions in place of values."""
-        problem = self.problem
-        if problem.poisson:
-            covariance = torch.diag_embed(problem.data.clamp_min(1).movedim(0, -1))
+            self._make(torch.where(problem.train, problem.data, 0).amax((1, 2, 3)).clamp_min(1e-12), None)
         else:
-            precision = problem.evened(even)
-            variance = torch.where(precision > 0, precision, 1) ** -2
-            covariance = torch.einsum("cd...,c...,ce...->...de", problem.modes, variance, problem.modes)
-            covariance = covariance[0, 0, 0] if covariance.shape[:3] == (1, 1, 1) else covariance
-        if scale is not None:
-            data, covariance = data / scale[:, None, None, None], covariance / torch.outer(scale, scale)
-        projector = problem.projector
-        return reconstruct(
-            data.cpu().numpy(), projector.tilt_angles_deg, "joint_tv", covariance=covariance.cpu().numpy(),
-            model_error=0.0, mask=problem.train.cpu().numpy(), shifts_px=projector.shifts_px,
-            slice_shape=(projector.n_z, projector.n_x), device=str(self.device), details=True, progress=False,
-            **options,
-        )  # fmt: skip
-
-    def _first(self, calibrated):
-        """A little smoother than the noise asks for, and loosely converged."""
-        given = {"calibrated": calibrated, "even": self.settings.least_variance}
-        begun = self._joint_tv(self.problem.data, weight="noise", iterations=1, **given)
-        if not self.settings.guide_weight:
-            return begun
-        weight = self.settings.guide_weight * begun.weight
-        return self._joint_tv(
-            self.problem.data, weight=weight, initial=begun.volume, tolerance=1e-2, max_iterations=200, **given
-        )
-
-    @torch.no_grad()
-    def _refine(self, volume):
-        """Add what the network could not make (a small void) but the projections ask for: a correction of least TV.
-
-        Prior image constrained: G.-H. Chen, J. Tang & S. Leng, Med. Phys. 35, 660 (2008). It is kept if the held-out
-        pixels are predicted better with it.
-        """
-        problem, held = self.problem, self.problem.held
-        if not self.settings.refine_weight or not held.any():
-            return volume, False
-        scale = self.model.log_scale.detach().exp()
-        noise_weight = self._joint_tv(problem.data, scale, weight="noise", iterations=1).weight
-        correction = self._joint_tv(
-            problem.data - problem.projector(volume), scale, weight=self.settings.refine_weight * noise_weight,
-            bounds=(None, None), tolerance=1e-2, max_iterations=300,
-        ).volume  # fmt: skip
-        column = scale[:, None, None, None]
-        fractions = volume / column + torch.as_tensor(correction, device=self.device)
-        refined = column * Constraint(0.0, None, self.head == "fractions")(fractions)
-        before, after = (float(problem.misfit(problem.projector(v), part="held").sum()) for v in (volume, refined))
-        return (refined, True) if after < before else (volume, False)
+            known = self.calibrated and self.head == "fractions"
+            guide, scale = first_reconstruction(problem, s.guide_weight, even=s.least_variance, calibrated=known)
+            self._make(scale, guide)
 
     def _make(self, scale, guide):
         self.scale, self.guide = scale, guide
@@ -604,9 +547,11 @@ class _Run:
             volume, at = self.best["volume"], self.best["iteration"]
             when = "at its end" if at == self.iteration else f"at iteration {at}"
             reason = reason or f"end of schedule; held-out misfit is least {when}"
-        refined = False
+        refined, scale = False, self.scale
         if not self.paper:
-            volume, refined = self._refine(volume)
+            scale = self.model.log_scale.detach().exp()
+            volume, refined = correct(
+                self.problem, volume, scale, self.settings.refine_weight, self.head == "fractions"
+            )
         history = {name: np.array(values) for name, values in self.history.items()}
-        scale = self.scale if self.paper else self.model.log_scale.detach().exp()
         return DIPResult(self._output(volume), history, at, reason, refined, scale.cpu().numpy(), asdict(self.settings))
