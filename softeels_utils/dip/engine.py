@@ -37,7 +37,8 @@ class Settings:
         Of a combination of channels, as a share of the largest in its pixel. Combinations that are known much better
         than others (the sum of two anti-correlated phases) would else drown the others in every step.
     blocks, block_rows : int
-        A minibatch is this many blocks of this many neighbouring slices.
+        A minibatch is this many blocks of this many neighbouring slices. 0 blocks: a sixteenth as many as there are
+        slices, at least 3, so that a volume of any size is seen as often in as many iterations.
     guide_weight : float
         Of the joint TV that makes the first reconstruction, from which the network starts and learns what to make of
         it, in units of the weight that noise alone asks for. 0: no first reconstruction, latents only.
@@ -64,7 +65,7 @@ class Settings:
     clip: float = 0.3
     tv_weight: float = 0.1
     least_variance: float = 0.2
-    blocks: int = 3
+    blocks: int = 0
     block_rows: int = 4
     guide_weight: float = 1.5
     guide_noise: float = 0.35
@@ -452,9 +453,10 @@ class _Run:
     def _rows(self):
         """Rows of this iteration's minibatch: blocks of neighbours, so that TV along Y is known within them."""
         total, s = self.problem.shape[1], self.settings
-        if self.paper or s.blocks * s.block_rows >= total:
+        blocks = s.blocks or max(3, total // 16)
+        if self.paper or blocks * s.block_rows >= total:
             return torch.arange(total, device=self.device), total
-        starts = torch.randperm(total // s.block_rows, generator=self.generator)[: s.blocks] * s.block_rows
+        starts = torch.randperm(total // s.block_rows, generator=self.generator)[:blocks] * s.block_rows
         starts = starts + torch.randint(0, total % s.block_rows + s.block_rows, (1,), generator=self.generator)
         rows = (starts[:, None] + torch.arange(s.block_rows)).flatten() % total
         return rows.to(self.device), s.block_rows
