@@ -110,7 +110,7 @@ def size():
     report("size", rows)
 
 
-def speed(iterations=250):
+def speed(iterations=1000):
     """seconds to the best error that the paper's formulation ever has (its own oracle)."""
     truth, projections, tilts, _ = series("nanocube")
     rows = []
