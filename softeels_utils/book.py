@@ -185,10 +185,12 @@ def _flat(value, prefix=""):
     if isinstance(value, dict):
         for key, inner in value.items():
             yield from _flat(inner, f"{prefix}{key}: " if isinstance(inner, dict) else f"{prefix}{key}")
-    elif isinstance(value, float):
-        yield prefix, f"{value:.4g}"
-    elif not isinstance(value, list) or len(value) <= 8:
-        yield prefix, value
+    elif not isinstance(value, list) or (len(value) <= 8 and not any(isinstance(item, dict) for item in value)):
+        yield prefix, _short(value)
+
+
+def _short(value):
+    return f"{value:.4g}" if isinstance(value, float) else value
 
 
 def _registry_markdown():
@@ -220,6 +222,10 @@ def _status_markdown():
         parts += ["## Benchmarks", "Recorded by the scripts in `benchmarks/`, each with its date and hardware."]
     for name, content in benchmarks.items():
         parts += [f"### {name}", _markdown_table(("quantity", "value"), _flat(content))]
+        for rows in content.values():
+            if isinstance(rows, list) and 0 < len(rows) <= 24 and all(isinstance(row, dict) for row in rows):
+                head = list(dict.fromkeys(key for row in rows for key in row))
+                parts.append(_markdown_table(head, [[_short(row.get(key, "")) for key in head] for row in rows]))
     return "\n\n".join(parts)
 
 
