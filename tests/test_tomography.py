@@ -278,11 +278,11 @@ def test_the_gap_bounds_the_distance_to_the_minimum(cube):
     for sigma, simplex in ((covariance, False), (correlated, True)):
         options = {"covariance": sigma, "weight": 1.0, "simplex": simplex, "details": True}
         fit = reconstruct(projections, TILTS, "joint_tv", **options)
-        long = reconstruct(projections, TILTS, "joint_tv", iterations=600, **options)
+        long = reconstruct(projections, TILTS, "joint_tv", iterations=1500, **options)
         excess = fit.history["objective"][-1] / long.history["objective"][-1] - 1
         assert fit.converged and fit.history["gap"][-1] <= 1e-3
         assert excess <= fit.history["gap"][-1] + 1e-6 and excess < 1e-3
-        assert long.history["gap"][-1] < 2e-4
+        assert long.history["gap"][-1] < 1e-4
 
 
 # ---------------------------------------------------------------- algorithms: invariants

@@ -7,6 +7,8 @@ import torch
 from softeels_utils.tomography import reconstruct
 from softeels_utils.tomography.constraint import Constraint
 
+from .problem import evened
+
 
 def first_reconstruction(problem, weight, *, even, calibrated):
     """Joint TV of the fitted pixels, a little smoother than their noise asks for, and loosely converged.
@@ -79,7 +81,7 @@ def _joint_tv(problem, data, scale=None, even=0.0, **options):
     if problem.poisson:
         covariance = torch.diag_embed(problem.data.clamp_min(1).movedim(0, -1))
     else:
-        precision = problem.evened(even)
+        precision = evened(problem.precision, even)
         variance = torch.where(precision > 0, precision, 1) ** -2
         covariance = torch.einsum("cd...,c...,ce...->...de", problem.modes, variance, problem.modes)
         covariance = covariance[0, 0, 0] if covariance.shape[:3] == (1, 1, 1) else covariance

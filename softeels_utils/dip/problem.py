@@ -66,18 +66,20 @@ class Problem:
             model = model.clamp_min(1e-6)
             # 0 log 0 is 0, but its derivative by autograd is not: keep the logarithms apart.
             return keep * (model - data - data * model.log() + torch.xlogy(data, data))
-        modes, precision = self.modes, self.evened(even)
+        modes, precision = self.modes, self.precision
         if modes.shape[3] != 1:
             modes, precision = modes[..., rows, :], precision[:, :, rows]
+        precision = evened(precision, even)
         # All channels of a pixel are held out together, so dropping them before they are combined mixes nothing.
         return 0.5 * (precision * torch.einsum("cdtyx,dtyx->ctyx", modes, keep * (model - data))) ** 2
 
-    def evened(self, even):
-        """The precision, with no combination's variance below the share ``even`` of the largest in its pixel."""
-        if not even:
-            return self.precision
-        least = torch.where(self.precision > 0, self.precision, torch.inf).amin(0)
-        return self.precision.minimum(least / even**0.5)
+
+def evened(precision, even):
+    """The precision (C, ...), with no combination's variance below the share ``even`` of the largest in its pixel."""
+    if not even:
+        return precision
+    least = torch.where(precision > 0, precision, torch.inf).amin(0)
+    return precision.minimum(least / even**0.5)
 
 
 def noise_sigma(projections, usable):
