@@ -96,8 +96,7 @@ say(
 # %% [markdown]
 # ## The engine
 #
-# The unknowns are not the voxels but the parameters $w$ of a network that makes a volume $f_w$. They start at
-# random
+# The unknowns are not the voxels but the parameters $w$ of a network that makes a volume $f_w$. They start at random
 # and are changed until the volume explains the projections $b$:
 #
 # $$ \min_w\; \tfrac12 \sum_{t,y,x} \bigl\| \Sigma_{tyx}^{-1/2} (A f_w - b)_{tyx} \bigr\|^2
@@ -106,12 +105,12 @@ say(
 # - **Slices share one small decoder.** A slice across the tilt axis starts as coarse learned maps (about six
 #   pixels wide, with a few finer ones), which a handful of convolutions turn into an image. The maps vary
 #   smoothly along Y, so neighbouring slices are alike. Each step needs a few slices only: that makes it fast.
-# - **It starts from a first reconstruction**, joint TV of the fitted pixels in a second or two, which the decoder sees
-#   beside the maps, with fresh noise in every step. So it does not copy it but learns what to make of it; runs from
-#   different seeds then end alike.
-# - **The last layer is a softmax** over FeO, Fe<sub>3</sub>O<sub>4</sub> and vacuum. Fractions are never
-#   negative and never add up to
-#   more than one: physics that non-negative intensities do not know.
+# - **It starts from a first reconstruction**, joint TV of the fitted pixels in a second or two, of which the decoder sees
+#   the slice and its two neighbours beside the maps, with fresh noise in every step. So it does not copy it but learns
+#   what to make of it; runs from different seeds then end alike.
+# - **The last layer is a softmax** over FeO, Fe<sub>3</sub>O<sub>4</sub> and vacuum, a sharp one: most voxels hold one
+#   phase. Fractions are never negative and never add up to more than one: physics that non-negative intensities do
+#   not know.
 # - **The covariance** $\Sigma$ of each pixel weighs well-known combinations of the phases (their sum) against badly
 #   known ones, but by no more than five to one in variance: else the badly known would be learned too slowly.
 # - **Joint TV** counts interfaces, once where two phases meet.
@@ -141,11 +140,11 @@ say(
 # The same network without TV, without first reconstruction, without averaging, without noise on its latents and with
 # many fine ones: it fits the pixels it was given more closely (dotted), but not those held out (solid). The gap is
 # fitted noise. The
-# iterate that is returned is the one with the least held-out misfit (grey line), and a run ends early when that rises.
+# iterate that is returned is the one with the least held-out misfit (grey line); a run ends early when that rises.
 
 # %%
 weak = {"tv_weight": 0.0, "ema": 0.0, "jitter": 0.0, "latents": (16, 16, 16, 16), "along": (1, 1, 1, 1)}
-weak |= {"guide_weight": 0.0, "refine_weight": 0.0}
+weak |= {"guide_weight": 0.0, "refine_weight": 0.0, "settle": False}
 wild_looks, wild_options = [], {"seed": seed, "preset": preset, **(given | weak)}
 wild = dip.dipm_tv(case.projections, tilts, callbacks=[wild_looks.append], iterations=150, **wild_options)
 

@@ -52,6 +52,9 @@ class Settings:
     ema : float
         The output is the network with its parameters averaged, exponentially, over about this share of the
         iterations so far. 0: as they are.
+    settle : bool
+        Where ``iterations`` forbids to stop: go back to the best iterate instead, with a hundredth of the rate. False:
+        let it fit noise.
     every : int
         Iterations between looks at the held-out pixels; 0: a fortieth of the iterations.
     channels, latents, along : tuple of int
@@ -72,6 +75,7 @@ class Settings:
     refine_weight: float = 1.0
     jitter: float = 0.03
     ema: float = 0.33
+    settle: bool = True
     every: int = 0
     channels: tuple[int, ...] = (32, 32, 32, 16)
     latents: tuple[int, ...] = (16, 8, 4, 0)
@@ -200,7 +204,7 @@ def dipm_tv(
     shifts_px : array, optional
         As in `tomography.ParallelBeam`.
     iterations : int, optional
-        Do so many and do not stop before; the last iterate is returned.
+        Do so many and do not stop before; the last iterate is returned (see ``settle`` in `Settings`).
     seed : int
         Of the network, the minibatches and the held-out pixels.
     callbacks : sequence of callables
@@ -233,9 +237,9 @@ def dipm_tv(
     :math:`r` is added that makes :math:`f_w + r` fit as well as it can while :math:`r` has least TV: details that the
     network's prior cannot make, as a void of two voxels. It is kept if the held-out pixels are predicted better.
 
-    Stopping. The iterate is returned whose misfit of the held-out pixels is least. When it rises above that, by
-    more than twice the standard error of the mean difference, pixel by pixel, five looks in a row, the
-    network fits noise and the run ends before its schedule does.
+    Stopping. The iterate is returned whose misfit of the held-out pixels is least. When it is above that by more than
+    twice the standard error of the mean difference, pixel by pixel, five looks in a row, or no lower for ten looks,
+    the network fits noise and the run ends before its schedule does; with ``iterations=`` it settles by the best.
 
     References
     ----------
@@ -310,7 +314,7 @@ class _Run:
     def __init__(self, problem, settings, paper, head, calibrated, seed):
         self.problem, self.settings, self.paper, self.head = problem, settings, paper, head
         self.calibrated, self.seed, self.device = calibrated, seed, problem.data.device
-        self.iteration, self.seconds, self.best, self.worse = 0, 0.0, None, 0
+        self.iteration, self.seconds, self.best, self.worse, self.stale, self.rate = 0, 0.0, None, 0, 0, 1.0
         self.losses, self.reason, self.previous = [], None, None
         self.history = {name: [] for name in ("iteration", "loss", "heldout", "change", "seconds")}
         self.generator = torch.Generator().manual_seed(seed)
@@ -357,11 +361,14 @@ class _Run:
                     channels=fit(s.channels), latents=fit(s.latents), along=fit(s.along),
                 )  # fmt: skip
         self.model.to(self.device)
-        weights = [p for p in self.model.parameters() if p.requires_grad and p.numel()]
-        self.weights = weights
-        self.average = [w.detach().clone() for w in weights]
+        self.weights = [p for p in self.model.parameters() if p.requires_grad and p.numel()]
+        self.average = [w.detach().clone() for w in self.weights]
+        self._optimize()
+
+    def _optimize(self):
         kind = torch.optim.AdamW if self.paper else torch.optim.Adam
-        self.optimizer = kind(weights, lr=self.settings.learning_rate, betas=(0.9, 0.999 if self.paper else 0.99))
+        betas = (0.9, 0.999 if self.paper else 0.99)
+        self.optimizer = kind(self.weights, lr=self.settings.learning_rate, betas=betas)
 
     def _share(self, scale):
         """Mean over the field of view of what each channel's head should put out, from the projections alone."""
@@ -376,7 +383,7 @@ class _Run:
             "buffers": dict(self.model.named_buffers()) if self.paper else {},
             "average": self.average, "optimizer": self.optimizer.state_dict(), "generator": self.generator.get_state(),
             "iteration": self.iteration, "seconds": self.seconds, "history": self.history, "losses": self.losses,
-            "best": self.best, "worse": self.worse,
+            "best": self.best, "worse": self.worse, "stale": self.stale, "rate": self.rate,
             "previous": self.previous, "reason": self.reason,
         }  # fmt: skip
 
@@ -419,6 +426,8 @@ class _Run:
             "losses",
             "best",
             "worse",
+            "stale",
+            "rate",
             "previous",
             "reason",
         ):
@@ -465,7 +474,7 @@ class _Run:
         s = self.settings
         t = self.iteration / s.iterations
         rise, fall = min(1.0, (t + 1 / s.iterations) / s.warmup), math.cos(math.pi * t / 2) ** 2
-        rate = 1.0 if self.paper else rise * max(fall, 0.02)
+        rate = 1.0 if self.paper else self.rate * rise * max(fall, 0.02)
         for group in self.optimizer.param_groups:
             group["lr"] = s.learning_rate * rate
         rows, block = self._rows()
@@ -509,6 +518,7 @@ class _Run:
             weight.copy_(value)
         return result
 
+    @torch.no_grad()
     def _look(self):
         """Judge by the held-out pixels; remember the best, and decide whether to stop."""
         volume = self.volume()
@@ -529,13 +539,24 @@ class _Run:
 
     def _compare(self, misfit, volume):
         if self.best is None or misfit.mean() < self.best["misfit"].mean():
-            self.best, self.worse = {"misfit": misfit, "volume": volume, "iteration": self.iteration}, 0
+            weights = [w.clone() for w in self.average] if self.fixed and self.settings.settle else []
+            self.best = {"misfit": misfit, "volume": volume, "iteration": self.iteration, "weights": weights}
+            self.worse = self.stale = 0
             return
         difference = misfit - self.best["misfit"]
         significant = difference.mean() > 2 * difference.std() / math.sqrt(len(difference))
         self.worse = self.worse + 1 if significant else 0
-        if self.worse >= 5 and not self.fixed and self.iteration > 0.4 * self.settings.iterations:
-            self.reason = f"held-out misfit rises above that of iteration {self.best['iteration']}"
+        self.stale += 1
+        if (self.worse < 5 and self.stale < 10) or self.iteration <= 0.4 * self.settings.iterations:
+            return
+        if not self.fixed:
+            self.reason = f"held-out misfit is no lower than at iteration {self.best['iteration']}"
+        elif self.settings.settle:
+            for weight, average, value in zip(self.weights, self.average, self.best["weights"], strict=True):
+                weight.copy_(value)
+                average.copy_(value)
+            self.rate, self.worse, self.stale = self.rate / 100, 0, 0
+            self._optimize()
 
     def _output(self, volume):
         return np.ascontiguousarray(volume.cpu().numpy(), dtype=np.float32)

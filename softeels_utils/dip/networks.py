@@ -13,9 +13,10 @@ class SliceDecoder(nn.Module):
     """Slices as a batch of a small 2-D decoder; what tells them apart are latents that vary smoothly along Y.
 
     Level ``l`` (coarse to fine) upsamples what comes from the level below, appends a learned latent of its own
-    resolution and a first reconstruction averaged to it, and convolves. A latent has one map every ``along[l]``
-    slices, blended between them, so that neighbouring slices are alike before anything is learned. Weights are
-    shared by all slices. Features have unit norm in every pixel: without it steps this large are not stable.
+    resolution and a first reconstruction of the slice and its two neighbours averaged to it, and convolves. A latent
+    has one map every ``along[l]`` slices, blended between them, so that neighbouring slices are alike before anything
+    is learned. Weights are shared by all slices. Features have unit norm in every pixel: without it steps this large
+    are not stable. The softmax is sharp, so that nearly pure voxels are within reach.
 
     Parameters
     ----------
@@ -33,6 +34,8 @@ class SliceDecoder(nn.Module):
         Of each level, coarse to fine; all of one length.
     """
 
+    sharpness = 6.0
+
     def __init__(self, shape, *, head, scale, share, guide, learn_scale, channels, latents, along):
         super().__init__()
         self.phases, rows, *self.size = shape
@@ -47,7 +50,7 @@ class SliceDecoder(nn.Module):
             guide = F.pad(guide.transpose(0, 1), margin[2:] + margin[:2])
             for level in range(len(channels)):
                 self.register_buffer(f"guide{level}", F.avg_pool2d(guide, coarse // 2**level))
-        known = self.phases if self.guided else 0
+        known = 3 * self.phases if self.guided else 0
         below = 0
         for level, (width, latent, every) in enumerate(zip(channels, latents, along, strict=True)):
             maps = [p * 2**level // coarse for p in padded]
@@ -63,7 +66,7 @@ class SliceDecoder(nn.Module):
         with torch.no_grad():  # begin with a volume of about the right sum
             share = share.clamp(1e-3, 0.3)
             if head == "fractions":
-                self.last.bias.copy_(torch.cat([share, (1 - share.sum()).clamp_min(0.1)[None]]).log())
+                self.last.bias.copy_(torch.cat([share, (1 - share.sum()).clamp_min(0.1)[None]]).log() / self.sharpness)
             else:
                 self.last.bias.copy_(torch.expm1(share).log())
         self.log_scale = nn.Parameter(scale.log(), requires_grad=learn_scale)
@@ -77,18 +80,20 @@ class SliceDecoder(nn.Module):
                 return maps
             return maps + deviation * torch.randn(maps.shape, generator=generator).to(maps.device)
 
-        features = None
+        features, near = None, rows[:, None] + torch.tensor([-1, 0, 1], device=rows.device)
         for level, convolve in enumerate(self.convolve):
             inputs = [noisy(self._latent(level, rows), jitter)]
             if self.guided:
-                inputs.append(noisy(getattr(self, f"guide{level}")[rows], guide_noise))
+                guide = getattr(self, f"guide{level}")
+                inputs.append(noisy(guide[near.clamp(0, len(guide) - 1)].flatten(1, 2), guide_noise))
             if level:
                 inputs.append(F.interpolate(self.narrow[level - 1](features), scale_factor=2, mode="bilinear"))
             features = F.silu(convolve(torch.cat(inputs, dim=1).contiguous(memory_format=torch.channels_last)))
             features = features * (features.square().mean(1, keepdim=True) + 1e-4).rsqrt()
         (z, x), (depth, width) = self.corner, self.size
         logits = self.last(features)[..., z : z + depth, x : x + width]
-        values = logits.softmax(1)[:, : self.phases] if self.head == "fractions" else F.softplus(logits)
+        fractions = self.head == "fractions"
+        values = (self.sharpness * logits).softmax(1)[:, : self.phases] if fractions else F.softplus(logits)
         return values.transpose(0, 1) * self.log_scale.exp()[:, None, None, None]
 
     def _latent(self, level, rows):
