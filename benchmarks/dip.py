@@ -131,7 +131,7 @@ def stopping(seeds):
     rows = []
     for name in ("nanocube", "no skin", "sphere", "octahedron"):
         for noise in (0.02, 0.05, 0.1, 0.2):
-            for views in (5, 9, 15):
+            for views in (5, 7, 9, 15, 29):
                 for seed in range(seeds):
                     truth, projections, tilts, _ = series(name, 32, views, noise, seed)
                     result, looks = followed(truth, projections, tilts, seed=seed)
