@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from softeels_utils import dip
-from softeels_utils.dip.problem import independent, noise_sigma, pose
+from softeels_utils.dip.problem import independent, pose
 from softeels_utils.metrics import nrmse
 from softeels_utils.simulate import core_shell_nanocube
 from softeels_utils.tomography import ParallelBeam, reconstruct
@@ -206,16 +206,6 @@ def test_iterations_switch_the_stop_off_and_callbacks_can_stop(projections):
     assert list(result.history["iteration"]) == [3, 6, 9, 10]
     early = short(projections, iterations=10, every=3, callbacks=[lambda look: look.iteration == 6])
     assert early.stopped_at == 6 and "callback" in early.reason
-
-
-def test_noise_sigma_ignores_edges_and_masked_pixels():
-    rng = np.random.default_rng(0)
-    image = rng.normal(scale=[[[[2.0]]], [[[0.5]]]], size=(2, 9, 64, 64))
-    image[:, :, 20:40, 20:40] += 50
-    usable = np.ones(image.shape, bool)
-    usable[:, :, :8] = False
-    image[:, :, :8] = 1e9
-    assert noise_sigma(image, usable) == pytest.approx([2.0, 0.5], rel=0.05)
 
 
 def test_independent_combinations_have_unit_variance_and_leave_missing_channels_out():

@@ -514,6 +514,15 @@ def test_noise_is_estimated_from_the_data(cube):
     assert estimate_covariance(projections).diagonal() == pytest.approx(covariance.diagonal(), rel=0.25)
 
 
+def test_estimated_noise_ignores_edges_and_masked_pixels():
+    image = np.random.default_rng(0).normal(scale=[[[[2.0]]], [[[0.5]]]], size=(2, 9, 64, 64))
+    image[:, :, 20:40, 20:40] += 50
+    usable = np.ones(image.shape, bool)
+    usable[:, :, :8] = False
+    image[:, :, :8] = 1e9
+    assert estimate_covariance(image, usable).diagonal() ** 0.5 == pytest.approx([2.0, 0.5], rel=0.05)
+
+
 @pytest.mark.parametrize(
     "change, message",
     [

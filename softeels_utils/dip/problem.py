@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from softeels_utils.tomography import ParallelBeam
+from softeels_utils.tomography.data_term import estimate_covariance
 
 # Projections made from a voxel grid are wrong by about this much of their range however many electrons
 # were spent, and that error is not correlated between channels as the fit's is.
@@ -82,29 +83,6 @@ def evened(precision, even):
     return precision.minimum(least / even**0.5)
 
 
-def noise_sigma(projections, usable):
-    """Noise of each channel from the median absolute diagonal difference of neighbouring pixels.
-
-    The second difference over a 2 × 2 patch removes everything that is locally a plane; its median is not moved by
-    the few patches that an edge crosses (Donoho & Johnstone, Biometrika 81, 425 (1994)).
-
-    Parameters
-    ----------
-    projections : array (C, T, Y, X)
-    usable : array of bool, same shape
-
-    Returns
-    -------
-    array (C,)
-    """
-    patch = [(slice(None, -1), slice(None, -1)), (slice(None, -1), slice(1, None)), (slice(1, None), slice(None, -1)),
-             (slice(1, None), slice(1, None))]  # fmt: skip
-    a, b, c, d = (projections[..., y, x] for y, x in patch)
-    ok = np.logical_and.reduce([usable[..., y, x] for y, x in patch])
-    detail = np.abs(a - b - c + d) / 2
-    return np.array([np.median(v[m]) / 0.6745 if m.any() else 0.0 for v, m in zip(detail, ok, strict=True)])
-
-
 def independent(covariance, observed):
     """Combinations of the observed channels whose errors are independent.
 
@@ -146,7 +124,7 @@ def _covariance(covariance, projections, usable, scale):
     """Bring what the caller gave to (..., C, C) with ... = () or (T, Y, X); ``scale`` is that of each channel."""
     channels, *pixels = projections.shape
     if covariance is None:
-        covariance = np.diag(noise_sigma(projections, usable) ** 2)
+        covariance = estimate_covariance(projections, usable)
     else:
         given = np.shape(covariance)
         covariance = np.asarray(covariance, dtype=np.float64)
