@@ -196,17 +196,45 @@ def test_low_loss_brings_plural_scattering_and_nanometres():
     assert np.abs(left_out.coefficients - truth).max() > 3 * np.abs(soft.coefficients - truth).max()
 
 
-def test_one_low_loss_for_all_pixels_and_one_for_each_agree():
+def test_one_low_loss_for_all_pixels_and_one_for_each():
     model = spectrum_model()
     low = 1e5 * model.expected([[10.0, 10.0]] * 3, "low")
     args = (low, model.low_energy_eV, model.references("M2,3"))
     tight = {"window_eV": (42, 88), "tolerance": 1e-6, "max_iterations": 30}
     each = fit_phases(*args, low_loss=low, **tight)
+    alone = fit_phases(low[0], *args[1:], low_loss=low[0], **tight)
+    np.testing.assert_allclose(each.coefficients[1], alone.coefficients, rtol=1e-8)
+    np.testing.assert_allclose(each.covariance[1], alone.covariance, rtol=1e-6)
+    # one for all serves the references only
     one = fit_phases(*args, low_loss=low[0], **tight)
-    np.testing.assert_allclose(each.coefficients, one.coefficients, rtol=1e-8)
-    np.testing.assert_allclose(each.covariance, one.covariance, rtol=1e-6)
+    np.testing.assert_allclose(each.coefficients, one.coefficients, rtol=0.03)
     longer = fit_phases(3 * low, *args[1:], low_loss=low[0], exposure_ratio=3.0, window_eV=(42, 88))
     np.testing.assert_allclose(longer.coefficients, one.coefficients, rtol=1e-4)
+    longer = fit_phases(3 * low, *args[1:], low_loss=low, exposure_ratio=3.0, window_eV=(42, 88))
+    np.testing.assert_allclose(longer.coefficients, each.coefficients, rtol=1e-4)
+    # shapes of one's own cannot know what was scattered how often: they stay as they are, as for one for all
+    own = background_shapes(model.low_energy_eV[(model.low_energy_eV >= 42) & (model.low_energy_eV <= 88)])
+    given = fit_phases(*args, low_loss=low, background=own, **tight)
+    np.testing.assert_allclose(given.coefficients, one.coefficients, rtol=1e-6)
+
+
+@pytest.mark.parametrize("window", [(40, 90), (42, 88)])
+def test_background_follows_the_plural_scattering_of_each_pixel(window):
+    """True references in noise-free spectra of 0.1 to 0.6 mean free paths: within 1.5 % of the thickness."""
+    model = spectrum_model()
+    truth = np.array([[4.0, 8.0], [8.0, 24.0], [16.0, 16.0], [0.0, 30.0], [20.0, 50.0]])
+    low = 1e6 * model.expected(truth, "low")
+    fit = fit_phases(low, model.low_energy_eV, model.references("M2,3"), low_loss=low, window_eV=window)
+    assert (np.abs(fit.coefficients - truth).max(-1) < 0.015 * truth.sum(-1)).all()
+    for zero_loss_peak in ("delta", "keep"):
+        one = fit_phases(
+            low[1], model.low_energy_eV, model.references("M2,3"), low_loss=low[1], window_eV=window,
+            zero_loss_peak=zero_loss_peak,
+        )  # fmt: skip
+        total, background = one.curves()
+        seen = low[1][(model.low_energy_eV >= window[0]) & (model.low_energy_eV <= window[1])]
+        np.testing.assert_allclose(total, seen, rtol=0.02)
+        assert (background <= total * (1 + 1e-9)).all()
 
 
 def test_maps_of_a_nanocube_within_their_error_bars():

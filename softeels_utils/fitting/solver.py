@@ -15,7 +15,10 @@ FLOOR = 0.1  # of the mean counts: no channel's variance is taken below it
 
 @dataclass(frozen=True)
 class Solver:
-    """Weighted fits of a block of spectra (n, E') -> packed results (n, size)."""
+    """Weighted fits of a block of spectra (n, E') -> packed results (n, size).
+
+    ``own`` (n, k + 1, E') holds the first k shapes as each pixel has them, then what is in its spectrum besides.
+    """
 
     shapes: np.ndarray
     bounded: np.ndarray
@@ -43,7 +46,7 @@ class Solver:
         if variance is not None:
             good = good & (variance > 0).all(-1) & (np.isfinite(variance).sum(-1) > q)
         if own is not None:
-            good = good & np.isfinite(own).all((-1, -2)) & (np.abs(own).max(-1) > 0).all(-1)
+            good = good & np.isfinite(own).all((-1, -2)) & (np.abs(own[:, :-1]).max(-1) > 0).all(-1)
         out = np.full((len(y), self.size), np.nan)
         out[:, -1] = FitFlag.BAD_INPUT
         if not good.any():
@@ -129,7 +132,10 @@ class Solver:
 
 
 class Design:
-    """Shapes (q, E) shared by all pixels, of which the first may be replaced by each pixel's own (n, k, E)."""
+    """Shapes (q, E) shared by all pixels, of which the first k may be replaced by each pixel's own.
+
+    ``own`` (n, k + 1, E): those k shapes, and what is in the spectrum besides, with a fixed amplitude.
+    """
 
     def __init__(self, shapes, own=None):
         self.shapes, self.own = shapes, own
@@ -138,14 +144,15 @@ class Design:
         if own is None:
             self.pairs = (shapes[self.upper[0]] * shapes[self.upper[1]]).T.copy()
         else:
-            common = np.broadcast_to(shapes[own.shape[1] :], (len(own), q - own.shape[1], shapes.shape[1]))
-            self.full = np.concatenate([own, common], axis=1)
+            k = own.shape[1] - 1
+            common = np.broadcast_to(shapes[k:], (len(own), q - k, shapes.shape[1]))
+            self.full, self.fixed = np.concatenate([own[:, :k], common], axis=1), own[:, k]
 
     def take(self, rows):
         return self if self.own is None else Design(self.shapes, self.own[rows])
 
     def model(self, x):
-        return x @ self.shapes if self.own is None else np.matmul(x[:, None], self.full)[:, 0]
+        return x @ self.shapes if self.own is None else np.matmul(x[:, None], self.full)[:, 0] + self.fixed
 
     def first_guess(self, y, bounded):
         """Amplitudes to start from: weights as if every shape had an equal share of the counts."""
@@ -184,7 +191,7 @@ class Design:
         else:
             weighted = self.full * weight[:, None]
             normal = weighted @ self.full.transpose(0, 2, 1)
-            right = np.matmul(weighted, y[..., None])[..., 0]
+            right = np.matmul(weighted, (y - self.fixed)[..., None])[..., 0]
         return _bounded_solve(normal, right, bounded)
 
 
