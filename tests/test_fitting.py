@@ -307,6 +307,23 @@ def test_bad_pixels_are_flagged_and_the_others_fitted():
     assert ((fit.flags & FitFlag.BAD_INPUT) > 0).tolist() == [False, True, True, True, True, False]
 
 
+@pytest.mark.parametrize("nonnegative", [True, False])
+def test_one_variance_for_all_pixels_is_the_same_as_one_for_each(nonnegative):
+    y = draws([1, 0.05], 10, 700, seed=12).astype(np.float32)
+    y[5, 60:63] += 3000  # a misfit
+    y[3, 10], y[600, 3] = np.nan, np.inf
+    masked = np.full(ENERGY.size, 7.0)
+    masked[50] = np.inf
+    for variance in (7.0, np.linspace(5, 9, ENERGY.size), masked):
+        how = dict(nonnegative=nonnegative, scale_covariance=True)
+        one = fit_phases(y, ENERGY, REFERENCES, variance=variance, **how)
+        each = fit_phases(y, ENERGY, REFERENCES, variance=np.broadcast_to(variance, y.shape), **how)
+        np.testing.assert_array_equal(one.flags, each.flags)
+        for name in ("coefficients", "background", "covariance", "reduced_chi2", "residual_rms"):
+            np.testing.assert_allclose(getattr(one, name), getattr(each, name), rtol=1e-7, atol=1e-9, err_msg=name)
+    assert one.flags[5] & FitFlag.POOR_FIT and (one.flags[[3, 600]] & FitFlag.BAD_INPUT).all()
+
+
 def test_flags_of_vacuum_bounds_and_misfit():
     vacuum = fit_phases(np.zeros((3, ENERGY.size)), ENERGY, REFERENCES)
     assert np.isfinite(vacuum.covariance).all() and (np.diagonal(vacuum.covariance, axis1=-2, axis2=-1) > 0).all()

@@ -16,6 +16,7 @@ from .result import FitFlag, unpack
 from .solver import Solver
 
 BLOCK = 192  # spectra worked on at once: their arrays stay in the processor's cache
+BLOCK_ALIKE = 512  # with one variance for all pixels there are no arrays of their size beside the spectra
 MOST_NONNEGATIVE = 8  # 2**8 sets of phases are still tried in no time
 
 
@@ -151,7 +152,7 @@ def fit_phases(
             return exposure_ratio * spectra[..., inside]
 
         def background_of(rows):
-            """Background shapes (n, P, E') that begin with the window, and repeated losses from below it, (n, 1, E')."""
+            """Background shapes (n, P, E') that begin with the window; repeated losses from below it, (n, 1, E')."""
             begun = np.zeros((len(tail), energy.size))
             begun[:, inside] = tail
             repeated = repeated_losses(rows[:, used], low_energy, below_eV=first, split_eV=split)
@@ -285,18 +286,19 @@ def _over_blocks(block, size, data, variance, low_loss):
         rows = int(np.prod(y.shape[:-1], dtype=int))
         flat = [None if x is None else np.asarray(x).reshape(-1, x.shape[-1]) for x in (y, var, low)]
         out = np.empty((rows, size))
+        many = BLOCK_ALIKE if var is not None and var.ndim == 1 and low is None else BLOCK
 
         def one(start):
-            part = slice(start, start + BLOCK)
+            part = slice(start, start + many)
             out[part] = block(*(x if x is None or (len(x) == 1 and rows != 1) else x[part] for x in flat))
 
         with _single_threaded_blas:
             if workers == 1:
-                for start in range(0, rows, BLOCK):
+                for start in range(0, rows, many):
                     one(start)
             else:
                 with ThreadPoolExecutor(workers) as pool:
-                    list(pool.map(one, range(0, rows, BLOCK)))
+                    list(pool.map(one, range(0, rows, many)))
         return out.reshape(*y.shape[:-1], size)
 
     if not any(is_dask(x) for x in (data, *pixelwise)):
