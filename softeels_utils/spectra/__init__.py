@@ -34,6 +34,7 @@ __all__ = [
     "relative_thickness",
     "remove_background",
     "remove_spikes",
+    "repeated_losses",
     "shift_spectra",
     "zero_loss",
     "zero_loss_position",
