@@ -226,7 +226,7 @@ trust = standards.Trust()
 how_sure = {
     "oxygen": f"±{100 * trust.oxygen:.1f} %",
     "cross_section": f"±{100 * trust.cross_section:.0f} %",
-    "foot": f"Fe3+ leaks {trust.foot_leak:.2f} ± {trust.foot:.2f}",
+    "foot": f"Fe3+ lies {trust.shift_eV:.1f} ± {trust.shift_error_eV:.2f} eV higher",
     "purest": f"±{100 * trust.purest:.0f} % FeO",
     "pixels": "noise of the pixels",
 }
@@ -240,8 +240,11 @@ table(
 # %% [markdown]
 # The first two count atoms {cite}`verbeeck2004`; the pre-peak of O-K is left out, since it tells of holes in
 # the 3d shell of iron rather than of oxygen {cite}`degroot1989`. The third uses L<sub>3</sub>:
-# Fe<sup>3+</sup> starts at higher energy, so the foot of the line belongs to Fe<sup>2+</sup>, which is all of
-# the iron in FeO and a third of it in Fe<sub>3</sub>O<sub>4</sub>. The last two look at the cloud of pixels.
+# Fe<sup>3+</sup> starts 1.7 eV higher {cite}`vanaken1998`, so the foot of the line belongs to Fe<sup>2+</sup>,
+# which is all of the iron in FeO and a third of it in Fe<sub>3</sub>O<sub>4</sub>; how much of Fe<sup>3+</sup>
+# still reaches there is read off the foot of Fe<sup>2+</sup>, 1.7 eV further down. The last two look at the cloud
+# of pixels: none lies outside of the two phases, and those at the rim of the particle meet its outermost phase
+# alone.
 # Each panel shows the log-likelihood of one statement over (*x*<sub>0</sub>, *x*<sub>1</sub>), in units where
 # the result is at (0, 1).
 
@@ -300,8 +303,9 @@ table(
 # ## The references
 #
 # Low-loss spectra regressed on the abundances give each phase its whole low loss. What lies under the edge is
-# stripped by a power law with curvature, zero below 48 eV and in step with the tabulated cross-section 40 eV
-# above the edge. Bands: one standard deviation, over bootstrap draws of the pixels and over what the
+# stripped by three powers of the energy, those that chapter 3 leaves free in its fit, so that what remains of
+# them in a reference changes no map. Below 48 eV nothing is left, and 40 eV above the edge it is in step with
+# the tabulated cross-section. Bands: one standard deviation, over bootstrap draws of the pixels and over what the
 # constraints leave open. They do not hold what is common to both phases: the shape assumed for the background
 # (the smooth part of the difference on the right) and the cross-section that sets the scale.
 
@@ -503,7 +507,7 @@ if output_path:
 # ## Summary
 #
 # - Two components are never unique: the choice among rotations is physics, and has to be stated.
-# - O-K over Fe counts atoms; the foot of L<sub>3</sub> and the purest pixels do the rest. The result carries
+# - O-K over Fe counts atoms; the foot of L<sub>3</sub> and the pixels at the rim do the rest. The result carries
 #   the uncertainty that they leave.
 # - References come from regression, with the noise on the right side; no pixel need be pure.
 #
@@ -527,8 +531,8 @@ if output_path:
 # less = standards.extract_standards(low_loss, core_loss, constraints=("foot", "purest", "pixels"))
 # print(found.diagnostics["leakage"], less.diagnostics["leakage"])
 # ```
-# The distance between the phases then hangs on the foot of L<sub>3</sub> alone: the leakage of FeO grows
-# several-fold, that of Fe<sub>3</sub>O<sub>4</sub>, which some pixels nearly show, hardly.
+# The distance between the phases then hangs on the foot of L<sub>3</sub> and on the rim, where the skin of FeO is
+# seen alone. Both leakages grow. Ask the foot alone, `constraints=("foot",)`, and that of FeO is many times larger.
 # :::
 #
 # 2. Take the skin away (`skin = False`). Which end of the line do the purest pixels now hold, and which error

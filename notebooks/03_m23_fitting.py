@@ -150,15 +150,17 @@ say(
 # %% [markdown]
 # ## The model of one pixel
 #
-# $$\mu(E) = \sum_k t_k\,(R_k \otimes J)(E) + \sum_p b_p E^{-r_p},\qquad t_k \ge 0 .$$
+# $$\mu(E) = \sum_k t_k\,(R_k \otimes J)(E) + \sum_p b_p\,(E^{-r_p} \otimes J)(E) + P(E),\qquad t_k \ge 0 .$$
 #
 # - **Plural scattering**: an electron that excites the edge may also excite plasmons. The low loss $J$ of
 #   the same pixel *is* the distribution of what else happens to an electron, so each reference is convolved
 #   with it. $J$ is in counts, so it also brings the number of electrons: the $t_k$ come out in nm. Nothing
 #   is deconvolved; the data stay as counted.
-# - **Background**: the tail of the valence losses, and its plural scattering, bends in a log-log plot.
-#   Three powers of $E$ with amplitudes of either sign follow it. They are fitted *together* with the
-#   phases.
+# - **Background**: the tail of the valence losses bends in a log-log plot. Three powers of $E$ with
+#   amplitudes of either sign follow it. They begin with the window, are convolved with $J$, too, and are
+#   fitted *together* with the phases. What losses below the window add by happening twice or more, $P$, is
+#   a hump near twice the plasmon energy that no power follows; it is computed from those losses, by the
+#   Fourier-log relation.
 # - **Weights**: counts are Poisson, so $1/\mu$ is the weight, from the fitted $\mu$ and iterated. The
 #   result is the maximum of the Poisson likelihood {cite}`nelder1972`.
 #
@@ -203,23 +205,22 @@ say(
 levels = np.geomspace(1e2, 1e5, 7)
 expected = model.expected(truth[brightest], "low") * (10 * pixel_nm) ** 2
 drawn = np.random.default_rng(seed).poisson(levels[:, None] * expected)
-each = fitting.fit_phases(drawn, energy, references, low_loss=drawn, window_eV=windows["M2,3"], nonnegative=False)
-seen = spectra.convolve_low_loss(references, drawn, energy)[..., window]
+each = [
+    fitting.fit_phases(d, energy, references, low_loss=d, window_eV=windows["M2,3"], nonnegative=False) for d in drawn
+]
 interactive = go.Figure()
-for i, parts in enumerate(each.coefficients[..., None] * seen):
-    data_here = drawn[i][window]
-    rest = each.background[i] @ fitting.background_shapes(energy[window])
-    lines = {"counts": data_here, "fit": rest + parts.sum(0), "background": rest} | dict(
-        zip(phases, parts, strict=True)
-    )
+for i, fit in enumerate(each):
+    total, rest = fit.curves()
+    parts = fit.coefficients[:, None] * fit.shapes[:2]
+    lines = {"counts": drawn[i][window], "fit": total, "background": rest} | dict(zip(phases, parts, strict=True))
     for (name, y), color in zip(lines.items(), ("#bbbbbb", "black", "#009E73", *map(COLORS.get, phases)), strict=True):
         shape = {"color": color, "shape": "hvh" if name == "counts" else "linear"}
         interactive.add_scatter(
             x=energy[window], y=np.round(y, 3), name=name, line=shape, visible=i == 3, hoverinfo="skip"
         )
 titles = [
-    ", ".join(f"{p} {c:.1f} ± {e:.1f} nm" for p, c, e in zip(phases, cs, es, strict=True))
-    for cs, es in zip(each.coefficients, each.standard_error, strict=True)
+    ", ".join(f"{p} {c:.1f} ± {e:.1f} nm" for p, c, e in zip(phases, f.coefficients, f.standard_error, strict=True))
+    for f in each
 ]
 steps = [
     {
@@ -370,7 +371,7 @@ say(
     f"{worst['M2,3']['convolved references']:.1f} % and "
     f"{worst['L2,3']['convolved references']:.1f} %, deconvolved data {worst['M2,3']['deconvolved data']:.1f} % and "
     f"{worst['L2,3']['deconvolved data']:.1f} %. What stays at M<sub>2,3</sub> is the background: three "
-    "powers follow a tail with several plasmons in it only nearly, and worse the thicker it is."
+    "powers follow the tail of the valence losses only nearly."
 )
 
 # %% [markdown]

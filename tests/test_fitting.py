@@ -196,17 +196,45 @@ def test_low_loss_brings_plural_scattering_and_nanometres():
     assert np.abs(left_out.coefficients - truth).max() > 3 * np.abs(soft.coefficients - truth).max()
 
 
-def test_one_low_loss_for_all_pixels_and_one_for_each_agree():
+def test_one_low_loss_for_all_pixels_and_one_for_each():
     model = spectrum_model()
     low = 1e5 * model.expected([[10.0, 10.0]] * 3, "low")
     args = (low, model.low_energy_eV, model.references("M2,3"))
     tight = {"window_eV": (42, 88), "tolerance": 1e-6, "max_iterations": 30}
     each = fit_phases(*args, low_loss=low, **tight)
+    alone = fit_phases(low[0], *args[1:], low_loss=low[0], **tight)
+    np.testing.assert_allclose(each.coefficients[1], alone.coefficients, rtol=1e-8)
+    np.testing.assert_allclose(each.covariance[1], alone.covariance, rtol=1e-6)
+    # one for all serves the references only
     one = fit_phases(*args, low_loss=low[0], **tight)
-    np.testing.assert_allclose(each.coefficients, one.coefficients, rtol=1e-8)
-    np.testing.assert_allclose(each.covariance, one.covariance, rtol=1e-6)
+    np.testing.assert_allclose(each.coefficients, one.coefficients, rtol=0.03)
     longer = fit_phases(3 * low, *args[1:], low_loss=low[0], exposure_ratio=3.0, window_eV=(42, 88))
     np.testing.assert_allclose(longer.coefficients, one.coefficients, rtol=1e-4)
+    longer = fit_phases(3 * low, *args[1:], low_loss=low, exposure_ratio=3.0, window_eV=(42, 88))
+    np.testing.assert_allclose(longer.coefficients, each.coefficients, rtol=1e-4)
+    # shapes of one's own cannot know what was scattered how often: they stay as they are, as for one for all
+    own = background_shapes(model.low_energy_eV[(model.low_energy_eV >= 42) & (model.low_energy_eV <= 88)])
+    given = fit_phases(*args, low_loss=low, background=own, **tight)
+    np.testing.assert_allclose(given.coefficients, one.coefficients, rtol=1e-6)
+
+
+@pytest.mark.parametrize("window", [(40, 90), (42, 88)])
+def test_background_follows_the_plural_scattering_of_each_pixel(window):
+    """True references in noise-free spectra of 0.1 to 0.6 mean free paths: within 1.5 % of the thickness."""
+    model = spectrum_model()
+    truth = np.array([[4.0, 8.0], [8.0, 24.0], [16.0, 16.0], [0.0, 30.0], [20.0, 50.0]])
+    low = 1e6 * model.expected(truth, "low")
+    fit = fit_phases(low, model.low_energy_eV, model.references("M2,3"), low_loss=low, window_eV=window)
+    assert (np.abs(fit.coefficients - truth).max(-1) < 0.015 * truth.sum(-1)).all()
+    for zero_loss_peak in ("delta", "keep"):
+        one = fit_phases(
+            low[1], model.low_energy_eV, model.references("M2,3"), low_loss=low[1], window_eV=window,
+            zero_loss_peak=zero_loss_peak,
+        )  # fmt: skip
+        total, background = one.curves()
+        seen = low[1][(model.low_energy_eV >= window[0]) & (model.low_energy_eV <= window[1])]
+        np.testing.assert_allclose(total, seen, rtol=0.02)
+        assert (background <= total * (1 + 1e-9)).all()
 
 
 def test_maps_of_a_nanocube_within_their_error_bars():
@@ -277,6 +305,23 @@ def test_bad_pixels_are_flagged_and_the_others_fitted():
     variance[1, 0], variance[3, 0] = 0.0, -1.0
     fit = fit_phases(y, ENERGY, REFERENCES, variance=variance)
     assert ((fit.flags & FitFlag.BAD_INPUT) > 0).tolist() == [False, True, True, True, True, False]
+
+
+@pytest.mark.parametrize("nonnegative", [True, False])
+def test_one_variance_for_all_pixels_is_the_same_as_one_for_each(nonnegative):
+    y = draws([1, 0.05], 10, 700, seed=12).astype(np.float32)
+    y[5, 60:63] += 3000  # a misfit
+    y[3, 10], y[600, 3] = np.nan, np.inf
+    masked = np.full(ENERGY.size, 7.0)
+    masked[50] = np.inf
+    for variance in (7.0, np.linspace(5, 9, ENERGY.size), masked):
+        how = dict(nonnegative=nonnegative, scale_covariance=True)
+        one = fit_phases(y, ENERGY, REFERENCES, variance=variance, **how)
+        each = fit_phases(y, ENERGY, REFERENCES, variance=np.broadcast_to(variance, y.shape), **how)
+        np.testing.assert_array_equal(one.flags, each.flags)
+        for name in ("coefficients", "background", "covariance", "reduced_chi2", "residual_rms"):
+            np.testing.assert_allclose(getattr(one, name), getattr(each, name), rtol=1e-7, atol=1e-9, err_msg=name)
+    assert one.flags[5] & FitFlag.POOR_FIT and (one.flags[[3, 600]] & FitFlag.BAD_INPUT).all()
 
 
 def test_flags_of_vacuum_bounds_and_misfit():

@@ -204,6 +204,21 @@ def test_fourier_log_recovers_single_scattering_and_thickness(t):
     assert sp.relative_thickness(measured, LOW) == pytest.approx(t, rel=0.01)
 
 
+@pytest.mark.parametrize("t", [0.1, 0.5, 1.2])
+def test_repeated_losses_are_the_convolutions_of_what_lies_below(t):
+    measured, _ = low_loss(t, 1e6)
+    once = t * single_scattering(LOW) * (LOW < 40)
+    first = int(np.argmin(np.abs(LOW)))
+    want, term = np.zeros(LOW.size), once
+    for order in range(2, 8):
+        term = np.convolve(term, once)[first : first + LOW.size] / order
+        want += 1e6 * np.exp(-t) * term
+    found = sp.repeated_losses(measured, LOW, below_eV=40.0)
+    assert np.abs(found - want).max() < 0.015 * want.max()
+    with pytest.raises(ValueError, match="below_eV"):
+        sp.repeated_losses(measured, LOW, below_eV=-1.0)
+
+
 @pytest.mark.parametrize("t", [0.3, 1.0])
 def test_fourier_ratio_undoes_convolution_with_the_low_loss(t):
     edge = 1e-3 * (gauss(CORE, 709, 1.0) + 0.5 / (1 + np.exp(-(CORE - 712))))

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from softeels_utils import simulate, standards
+from softeels_utils import fitting, simulate, standards
 from softeels_utils.standards import IRON_PER_NM3, PHASES
 
 ENERGY = np.arange(690.0, 760.0, 0.1)
@@ -163,8 +163,16 @@ def test_ends_of_a_noisy_distribution(low, high, seed):
     rng = np.random.default_rng(seed)
     x = np.concatenate([np.full(150, low), np.full(150, high), rng.uniform(low, high, 300)])
     seen = x + 0.08 * rng.standard_normal(x.size)
-    ends = standards.purest_values(seen, np.full(x.size, 0.08))
-    assert ends == pytest.approx((low, high), abs=0.08)
+    ends, errors = standards.purest_values(seen, np.full(x.size, 0.08))
+    assert ends == pytest.approx((low, high), abs=0.05)
+    assert (errors < 0.05).all()
+
+
+def test_a_few_stray_pixels_set_no_end():
+    rng = np.random.default_rng(7)
+    seen = np.r_[rng.uniform(0, 1, 500) + 0.05 * rng.standard_normal(500), -3.0, 4.0]
+    ends, _ = standards.purest_values(seen, np.full(seen.size, 0.05))
+    assert ends == pytest.approx((0, 1), abs=0.1)
 
 
 def lines_of(x0, x1, draws=40, noise=0.003, seed=0):
@@ -176,14 +184,16 @@ def lines_of(x0, x1, draws=40, noise=0.003, seed=0):
         exact = np.array([at0 - slope * x0, slope])
         return exact * (1 + noise * rng.standard_normal((draws, 2)) * (np.arange(draws) > 0)[:, None])
 
-    leak = standards.Trust().foot_leak
-    return {"O": 1e-7 * line(4 / 3, 1.0), "O atoms": line(4 / 3, 1.0), "foot": 1e-9 * line((1 + 2 * leak) / 3, 1.0)}
+    leak = {name: line(value, value) for name, value in (("shifted", 0.05), ("least", 0.04), ("most", 0.06))}
+    feet = {"foot": 1e-9 * line((1 + 2 * 0.05 * standards.Trust().strength) / 3, 1.0)}
+    feet |= {f"{name} foot": 1e-9 * value for name, value in leak.items()}
+    return {"O": 1e-7 * line(4 / 3, 1.0), "O atoms": line(4 / 3, 1.0), **feet}
 
 
 @pytest.mark.parametrize("x0, x1", [(-1.0, 1.0), (0.2, 0.9), (-3.0, 5.0)])
 def test_the_rotation_is_settled(x0, x1):
     width = x1 - x0
-    ends = np.tile([x0 + 0.08 * width, x1 - 0.02 * width], (40, 1))
+    ends = (x0 + 0.08 * width, x1 - 0.02 * width), (0.01 * width, 0.01 * width)
     found = standards.settle_rotation(
         lines_of(x0, x1), ends, trust=standards.Trust(), constraints=tuple(standards.CONSTRAINTS)
     )
@@ -194,7 +204,7 @@ def test_the_rotation_is_settled(x0, x1):
 
 
 def test_fewer_constraints_leave_more_open():
-    ends = np.tile([0.05, 0.6], (40, 1))
+    ends = (0.05, 0.6), (0.01, 0.01)
     spread = []
     for names in (tuple(standards.CONSTRAINTS), ("oxygen", "pixels", "purest"), ("pixels", "purest")):
         found = standards.settle_rotation(lines_of(0.0, 1.0), ends, trust=standards.Trust(), constraints=names)
@@ -203,8 +213,8 @@ def test_fewer_constraints_leave_more_open():
 
 
 def test_less_trust_leaves_more_open():
-    ends = np.tile([0.02, 0.6], (40, 1))
-    less = dataclasses.replace(standards.Trust(), oxygen=0.1, foot=0.2)
+    ends = (0.02, 0.6), (0.01, 0.01)
+    less = dataclasses.replace(standards.Trust(), oxygen=0.1, shift_error_eV=1.0, strength_error=1.0, purest=0.1)
     every = tuple(standards.CONSTRAINTS)
     found = [
         standards.settle_rotation(lines_of(0, 1), ends, trust=trust, constraints=every)
@@ -212,6 +222,20 @@ def test_less_trust_leaves_more_open():
     ]
     spread = [np.trace(rotation.covariance) for rotation in found]
     assert spread[1] > 1.5 * spread[0]
+
+
+def test_the_phase_at_the_rim_is_the_one_seen_pure():
+    """Only the ends of the pixels are known: the outermost phase is at its end, the other may be beyond."""
+    ends = (0.0, 1.0), (0.002, 0.002)
+    more = dict(trust=standards.Trust(), constraints=("pixels", "purest"))
+    at_end = []
+    for outermost in ("FeO", "Fe3O4", None):
+        found = standards.settle_rotation(lines_of(0.0, 1.0), ends, outermost=outermost, **more)
+        near = np.abs(found.grid0) < 0.05, np.abs(found.grid1 - 1) < 0.05
+        at_end.append([found.probability[near[0]].sum(), found.probability[:, near[1]].sum()])
+    (feo0, feo1), (fe3o4_0, fe3o4_1), (either0, either1) = at_end
+    assert feo1 > 0.6 > 0.2 > feo0 and fe3o4_0 > 0.6 > 0.2 > fe3o4_1
+    assert feo0 < either0 < fe3o4_0 and fe3o4_1 < either1 < feo1
 
 
 def test_rotated_references_explain_the_same_spectra():
@@ -258,6 +282,36 @@ def pair():
 @pytest.fixture(scope="module")
 def found(pair):
     return standards.extract_standards(*pair[1:], bootstrap=24, seed=1)
+
+
+@pytest.mark.parametrize("skin", [None, 0])
+def test_maps_fitted_with_the_references_are_not_biased(pair, found, model, skin):
+    """At most 5 % of the maximum, rms, with infinitely many electrons; with no skin FeO is seen at 55 % at most."""
+    thickness = pair[0]
+    if skin is not None:
+        thickness, low, core = twin(skin=skin)
+        found = standards.extract_standards(low, core, bootstrap=24, seed=1)
+    assert found.diagnostics["outermost"] == ("FeO" if skin is None else "Fe3O4")
+    clean, _ = simulate.dual_eels(thickness, 1e5, pixel_size_nm=2.0, noise=False, delocalisation=False, progress=False)
+    step = found.energy_eV[1] - found.energy_eV[0]
+    options = {"low_loss": clean, "window_eV": (40, 90), "nonnegative": False}
+    maps = fitting.fit_phases(clean, references=found.references * step, **options).coefficients
+    off = (np.moveaxis(maps, -1, 0) - thickness)[:, thickness.sum(axis=0) > 0.5]
+    assert (np.sqrt((off**2).mean(axis=1)) < 0.05 * thickness.max(axis=(1, 2))).all()
+
+
+def test_white_lines_a_few_channels_wide_are_no_spikes():
+    """At 0.5 eV a channel M2,3 and L3 are as sharp as cosmic rays, but stand in many pixels."""
+    microscope = simulate.Microscope(dispersion_eV=0.5, channels=512)
+    thickness = simulate.core_shell_nanocube(32, 2.0, oversample=2).sum(axis=2) * 2.0
+    low, core = simulate.dual_eels(thickness, 1e5, pixel_size_nm=2.0, microscope=microscope, seed=2, progress=False)
+    kept = standards.prepare_dual_eels(low, core, spikes=False)
+    mended = standards.prepare_dual_eels(low, core)
+    for a, b in zip(kept[:2], mended[:2], strict=True):
+        assert (np.abs(a - b).max(-1) > 1e-12).mean() < 0.01
+    low.data[16, 16, 200] += 1e5
+    repaired = standards.prepare_dual_eels(low, core)[0]
+    assert np.abs(repaired[16, 16] - mended[0][16, 16]).max() < 0.2 * mended[0][16, 16].max()
 
 
 def test_references_of_the_default_cube(pair, found, model):

@@ -20,7 +20,8 @@ def background_shapes(energy_eV, background="plasmon_tail"):
 
         "plasmon_tail": the tail of the valence losses and their plural scattering falls as a power whose exponent
         changes slowly with energy (Drude: E**-3 far above the plasmon), which a few fixed powers with
-        amplitudes of either sign follow. "power_law": the same for a core-loss edge far above the last one.
+        amplitudes of either sign follow; plural scattering better so where `fit_phases` has the low loss of each
+        pixel and computes it. "power_law": the same for a core-loss edge far above the last one.
 
     Returns
     -------

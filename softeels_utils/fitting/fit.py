@@ -10,12 +10,13 @@ from dataclasses import replace
 import numpy as np
 
 from ..spectra.containers import data_of, energy_axis, is_dask, window_mask
-from ..spectra.plural import convolve_low_loss, default_split, low_loss_axis
+from ..spectra.plural import convolve_low_loss, default_split, low_loss_axis, repeated_losses
 from .background import background_shapes
 from .result import FitFlag, unpack
 from .solver import Solver
 
 BLOCK = 192  # spectra worked on at once: their arrays stay in the processor's cache
+BLOCK_ALIKE = 512  # with one variance for all pixels there are no arrays of their size beside the spectra
 MOST_NONNEGATIVE = 8  # 2**8 sets of phases are still tried in no time
 
 
@@ -67,7 +68,10 @@ def fit_phases(
     low_loss : (..., E2) or (E2,), optional
         Low loss of the same pixels (or one for all), zero loss at 0 eV: the references are convolved with it before
         the fit, so plural scattering is in the model, the data stay as counted, and in counts it brings
-        the number of electrons along: coefficients come out in nm if references are per electron and nm.
+        the number of electrons along: coefficients come out in nm if references are per electron and nm. A low loss of
+        the same pixels that holds the window, too, serves the background: exponents are then those of single
+        scattering, convolved like the references (amplitudes are per electron), and what losses below the window
+        add by repeated scattering is computed from them (`spectra.repeated_losses`). Shapes of your own stay as given.
     low_loss_energy_eV : (E2,)
     zero_loss_peak : {"delta", "keep"}
         See `spectra.convolve_low_loss`.
@@ -129,27 +133,47 @@ def fit_phases(
     electrons = _electrons(electrons, lead)
 
     each_pixel = None
-    phases = references
+    phases = references[:, inside]
     if low_loss is not None:
         low_energy = low_loss_axis(low_loss, low_loss_energy_eV, energy)
         low = data_of(low_loss)
-        split = default_split(low, low_energy) if zero_loss_peak == "delta" else None
+        split = default_split(low, low_energy)
+        step, (first, last) = energy[1] - energy[0], energy[inside][[0, -1]]
+        # losses only add up: nothing past the window matters to it, but for the width of the zero loss
+        stop = inside.stop + int(-low_energy[0] / step)
+        with_background = len(tail) and np.ndim(background) < 2 and last <= low_energy[-1] + 1e-6
+        used = low_energy < last + 2 * step
+        low_energy = low_energy[used]
 
-        def seen_through(rows):
-            """The references after plural scattering, (..., K, E), for blocks of low-loss spectra."""
+        def seen_through(rows, intrinsic=references, zero_loss_peak=zero_loss_peak):
+            """Spectra (K, E) after plural scattering, inside the window, for blocks of low-loss spectra."""
             how = dict(zero_loss_peak=zero_loss_peak, split_eV=split)
-            return exposure_ratio * convolve_low_loss(references, rows, energy, low_energy, **how)
+            spectra = convolve_low_loss(intrinsic[:, :stop], rows[..., used], energy[:stop], low_energy, **how)
+            return exposure_ratio * spectra[..., inside]
 
-        if low.ndim == 1:
-            phases = np.asarray(seen_through(low))
-        elif low.shape[:-1] != lead:
-            raise ValueError(f"low_loss must have leading axes {lead} (or be one spectrum), got {low.shape[:-1]}")
-        else:
+        def background_of(rows):
+            """Background shapes (n, P, E') that begin with the window; repeated losses from below it, (n, 1, E')."""
+            begun = np.zeros((len(tail), energy.size))
+            begun[:, inside] = tail
+            repeated = repeated_losses(rows[:, used], low_energy, below_eV=first, split_eV=split)
+            place = (energy[inside] - low_energy[0]) / step
+            at = np.clip(place.astype(int), 0, low_energy.size - 2)
+            repeated = repeated[:, at] + (place - at) * (repeated[:, at + 1] - repeated[:, at])
+            return seen_through(rows, begun, "delta"), exposure_ratio * repeated[:, None]
+
+        if low.shape[:-1] == lead:
 
             def each_pixel(rows):
-                return seen_through(rows)[..., inside]
+                """Shapes of each pixel (n, K or K + P, E'), then what is fixed."""
+                rest = background_of(rows) if with_background else (np.zeros((len(rows), 1, tail.shape[1])),)
+                return np.concatenate([seen_through(rows), *rest], axis=1)
 
-    shapes = np.concatenate([phases[:, inside], tail])
+        elif low.ndim == 1:
+            phases = np.asarray(seen_through(low))
+        else:
+            raise ValueError(f"low_loss must have leading axes {lead} (or be one spectrum), got {low.shape[:-1]}")
+
+    shapes = np.concatenate([phases, tail])
     _check_collinear(shapes, len(references))
 
     solver = Solver(
@@ -171,11 +195,18 @@ def fit_phases(
     fit = unpack(packed, len(references), len(tail), energy_eV=energy[inside])
     if not is_dask(packed) and (fit.flags & FitFlag.BAD_INPUT).all():
         raise ValueError("spectra (or their variance) have no pixel that is finite and usable in the window")
+    fixed = 0.0
+    if each_pixel is not None and lead:
+        shapes = None
+    elif each_pixel is not None:
+        *own, fixed = each_pixel(np.asarray(low)[None])[0]
+        shapes[: len(own)] = own
     return replace(
         fit,
         coefficients=fit.coefficients / electrons[..., None],
         covariance=fit.covariance / electrons[..., None, None] ** 2,
-        shapes=None if each_pixel else shapes,
+        shapes=shapes,
+        fixed=fixed,
         electrons=electrons,
     )
 
@@ -245,7 +276,8 @@ def _over_blocks(block, size, data, variance, low_loss):
     """Run ``block`` over all pixels: at once for arrays, chunk by chunk and lazily for Dask arrays."""
     lead = data.shape[:-1]
     workers = int(os.environ.get("OMP_NUM_THREADS") or os.cpu_count() or 1)
-    pixelwise = [x for x in (variance, low_loss) if x is not None and x.ndim > 1]
+    pixelwise = [variance] if variance is not None and variance.ndim > 1 else []
+    pixelwise += [] if low_loss is None else [low_loss]
 
     def run(y, *rest):
         rest = list(rest)
@@ -254,18 +286,19 @@ def _over_blocks(block, size, data, variance, low_loss):
         rows = int(np.prod(y.shape[:-1], dtype=int))
         flat = [None if x is None else np.asarray(x).reshape(-1, x.shape[-1]) for x in (y, var, low)]
         out = np.empty((rows, size))
+        many = BLOCK_ALIKE if var is not None and var.ndim == 1 and low is None else BLOCK
 
         def one(start):
-            part = slice(start, start + BLOCK)
+            part = slice(start, start + many)
             out[part] = block(*(x if x is None or (len(x) == 1 and rows != 1) else x[part] for x in flat))
 
         with _single_threaded_blas:
             if workers == 1:
-                for start in range(0, rows, BLOCK):
+                for start in range(0, rows, many):
                     one(start)
             else:
                 with ThreadPoolExecutor(workers) as pool:
-                    list(pool.map(one, range(0, rows, BLOCK)))
+                    list(pool.map(one, range(0, rows, many)))
         return out.reshape(*y.shape[:-1], size)
 
     if not any(is_dask(x) for x in (data, *pixelwise)):

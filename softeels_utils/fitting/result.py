@@ -39,11 +39,14 @@ class PhaseFit:
     flags : (...), uint8
         Sums of `FitFlag`.
     background : (..., P)
-        Amplitudes of the background shapes.
+        Amplitudes of the background shapes; per electron of a `low_loss` that serves them.
     energy_eV : (E',)
         Energies that were fitted.
     shapes : (K + P, E') or None
-        References and background shapes as they were fitted; None where each pixel had its own (``low_loss``).
+        References and background shapes as they were fitted; None where each of several pixels had its own
+        (``low_loss``).
+    fixed : float or (E',)
+        What the fitted spectrum holds beside its shapes: repeated losses.
     """
 
     coefficients: np.ndarray
@@ -54,6 +57,7 @@ class PhaseFit:
     background: np.ndarray
     energy_eV: np.ndarray
     shapes: np.ndarray | None = field(repr=False, default=None)
+    fixed: float | np.ndarray = field(repr=False, default=0.0)
     electrons: float | np.ndarray = field(repr=False, default=1.0)
 
     @property
@@ -72,7 +76,7 @@ class PhaseFit:
         if self.shapes is None:
             raise ValueError("curves need one set of shapes, but every pixel was fitted with its own low_loss")
         k = self.coefficients.shape[-1]
-        background = self.background @ self.shapes[k:]
+        background = self.background @ self.shapes[k:] + self.fixed
         amplitudes = self.coefficients * np.asarray(self.electrons)[..., None]
         return amplitudes @ self.shapes[:k] + background, background
 

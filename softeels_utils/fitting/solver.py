@@ -15,7 +15,10 @@ FLOOR = 0.1  # of the mean counts: no channel's variance is taken below it
 
 @dataclass(frozen=True)
 class Solver:
-    """Weighted fits of a block of spectra (n, E') -> packed results (n, size)."""
+    """Weighted fits of a block of spectra (n, E') -> packed results (n, size).
+
+    ``own`` (n, k + 1, E') holds the first k shapes as each pixel has them, then what is in its spectrum besides.
+    """
 
     shapes: np.ndarray
     bounded: np.ndarray
@@ -37,56 +40,68 @@ class Solver:
 
     def __call__(self, y, variance=None, own=None):
         y = np.asarray(y, float)
-        k, q, channels = self.phases, len(self.shapes), y.shape[1]
-        total = y.sum(-1)
-        good = np.isfinite(total)  # one bad channel spoils the sum
-        if variance is not None:
-            good = good & (variance > 0).all(-1) & (np.isfinite(variance).sum(-1) > q)
-        if own is not None:
-            good = good & np.isfinite(own).all((-1, -2)) & (np.abs(own).max(-1) > 0).all(-1)
-        out = np.full((len(y), self.size), np.nan)
-        out[:, -1] = FitFlag.BAD_INPUT
-        if not good.any():
-            return out
-        if not good.all():
-            variance = variance if variance is None or len(variance) == 1 else variance[good]
-            out[good] = self(y[good], variance, None if own is None else own[good])
-            return out
+        q = len(self.shapes)
+        if variance is not None and len(variance) == 1 and own is None:
+            used = np.isfinite(variance).sum()
+            with np.errstate(invalid="ignore"):  # bad pixels are told by their results
+                x, covariance, sums = self.common.solve_alike(y, 1 / variance[0], self.bounded)
+                good = np.isfinite(sums[0]) & (used > q)
+                out = self._pack(x, covariance, sums, used, y.shape[1])
+            if good.all():
+                return out
+        else:
+            total = y.sum(-1)
+            good = np.isfinite(total)  # one bad channel spoils the sum
+            if variance is not None:
+                good = good & (variance > 0).all(-1) & (np.isfinite(variance).sum(-1) > q)
+            if own is not None:
+                good = good & np.isfinite(own).all((-1, -2)) & (np.abs(own[:, :-1]).max(-1) > 0).all(-1)
+            out = np.empty((len(y), self.size))
+            if good.all():
+                return self._each(y, variance, own, total)
+            if good.any():
+                variance = variance if variance is None or len(variance) == 1 else variance[good]
+                out[good] = self._each(y[good], variance, None if own is None else own[good], total[good])
+        out[~good] = np.nan
+        out[~good, -1] = FitFlag.BAD_INPUT
+        return out
 
+    def _each(self, y, variance, own, total):
+        """Results of good spectra that differ in their weights or shapes."""
         design = self.common if own is None else Design(self.shapes, own)
-        settled = np.ones(len(y), bool)
-        used, sums = channels, None
+        settled, used = True, y.shape[1]
         if variance is None:
             x, covariance, weight, settled = self._poisson(y, design)
         else:
             weight = 1 / variance
             used = (weight > 0).sum(-1)
-            if len(weight) == 1 and own is None:
-                x, covariance, sums = design.solve_alike(y, weight[0], self.bounded)
-            else:
-                x, covariance = design.solve(y, weight, self.bounded)
-        if sums is None:
-            squared = design.model(x)
-            np.subtract(y, squared, out=squared)
-            np.square(squared, out=squared)
-            sums = squared.sum(-1), np.einsum("ne,ne->n", squared, np.broadcast_to(weight, y.shape))
+            x, covariance = design.solve(y, weight, self.bounded)
+        squared = design.model(x)
+        np.subtract(y, squared, out=squared)
+        np.square(squared, out=squared)
+        sums = squared.sum(-1), np.einsum("ne,ne->n", squared, np.broadcast_to(weight, y.shape))
+        if variance is None:
+            # Weights are the inverse of a fitted model, and 1/model is on average above 1/expectation, by one part in
+            # (counts / amplitudes): to first order this takes it back, where it matters, at a few counts per amplitude.
+            q, channels = len(self.shapes), y.shape[1]
+            counts = np.maximum(total, 0) / self.gain + channels * (self.readout / self.gain) ** 2
+            covariance = covariance * (1 + q / (counts + q))[:, None, None]
+        few = (total < 10 * len(self.shapes) * self.gain) & (variance is None)
+        return self._pack(x, covariance, sums, used, y.shape[1], settled, few)
+
+    def _pack(self, x, covariance, sums, used, channels, settled=True, few=False):
+        """Results (n, size) from amplitudes, their covariance, and sums of residual² and of weight · residual²."""
+        k, q = self.phases, len(self.shapes)
         at_zero = (x == 0) & self.bounded
         freedom = np.maximum(used - q + at_zero.sum(-1), 1)
         rms, chi2 = np.sqrt(sums[0] / channels), sums[1] / freedom
         covariance = covariance[:, :k, :k]
-        if variance is None:
-            # Weights are the inverse of a fitted model, and 1/model is on average above 1/expectation, by one part in
-            # (counts / amplitudes): to first order this takes it back, where it matters, at a few counts per amplitude.
-            counts = np.maximum(total, 0) / self.gain + channels * (self.readout / self.gain) ** 2
-            covariance = covariance * (1 + q / (counts + q))[:, None, None]
         if self.scale_covariance:
             covariance = covariance * np.maximum(chi2, 1)[:, None, None]
         flags = np.where(at_zero[:, :k].any(-1), FitFlag.AT_BOUND, 0)
         flags = flags | np.where(chi2 > 1 + 5 * np.sqrt(2 / freedom), FitFlag.POOR_FIT, 0)
-        flags = flags | np.where(settled, 0, FitFlag.NOT_CONVERGED)
-        if variance is None:
-            flags = flags | np.where(total < 10 * q * self.gain, FitFlag.FEW_COUNTS, 0)
-        results = (x[:, :k], covariance.reshape(len(y), -1), x[:, k:], chi2[:, None], rms[:, None], flags[:, None])
+        flags = flags | np.where(settled, 0, FitFlag.NOT_CONVERGED) | np.where(few, FitFlag.FEW_COUNTS, 0)
+        results = (x[:, :k], covariance.reshape(len(x), -1), x[:, k:], chi2[:, None], rms[:, None], flags[:, None])
         return np.concatenate(results, axis=1)
 
     def _poisson(self, y, design):
@@ -129,7 +144,10 @@ class Solver:
 
 
 class Design:
-    """Shapes (q, E) shared by all pixels, of which the first may be replaced by each pixel's own (n, k, E)."""
+    """Shapes (q, E) shared by all pixels, of which the first k may be replaced by each pixel's own.
+
+    ``own`` (n, k + 1, E): those k shapes, and what is in the spectrum besides, with a fixed amplitude.
+    """
 
     def __init__(self, shapes, own=None):
         self.shapes, self.own = shapes, own
@@ -138,14 +156,15 @@ class Design:
         if own is None:
             self.pairs = (shapes[self.upper[0]] * shapes[self.upper[1]]).T.copy()
         else:
-            common = np.broadcast_to(shapes[own.shape[1] :], (len(own), q - own.shape[1], shapes.shape[1]))
-            self.full = np.concatenate([own, common], axis=1)
+            k = own.shape[1] - 1
+            common = np.broadcast_to(shapes[k:], (len(own), q - k, shapes.shape[1]))
+            self.full, self.fixed = np.concatenate([own[:, :k], common], axis=1), own[:, k]
 
     def take(self, rows):
         return self if self.own is None else Design(self.shapes, self.own[rows])
 
     def model(self, x):
-        return x @ self.shapes if self.own is None else np.matmul(x[:, None], self.full)[:, 0]
+        return x @ self.shapes if self.own is None else np.matmul(x[:, None], self.full)[:, 0] + self.fixed
 
     def first_guess(self, y, bounded):
         """Amplitudes to start from: weights as if every shape had an equal share of the counts."""
@@ -160,19 +179,25 @@ class Design:
     def solve_alike(self, y, weight, bounded):
         """`solve` for one weight (E,) that serves all pixels, and the sums of residual² and of weight · residual².
 
-        The sums follow from the normal equations, so no residual spectrum is made.
+        One matrix product reads the spectra and another pass squares them; the sums follow from the normal equations,
+        so no residual spectrum is made.
         """
-        even = np.ptp(weight) == 0
-        weights = weight[None] if even else np.stack([weight, np.ones_like(weight)])
-        weighted = weights[:, None] * self.shapes
-        normal = weighted @ self.shapes.T
-        right = (y @ weighted.reshape(-1, weight.size).T).reshape(len(y), len(weights), -1)
-        x, covariance = _bounded_solve(normal[:1], right[:, 0], bounded)
-        squares = np.square(y) @ weights.T
-        sums = [
-            np.maximum(squares[:, i] - ((2 * right[:, i] - x @ normal[i]) * x).sum(-1), 0) for i in range(len(weights))
-        ]
-        return x, covariance, (sums[0] / weight[0] if even else sums[1], sums[0])
+        q, even = len(self.shapes), np.ptp(weight) == 0
+        rows = self.shapes * weight
+        normal = rows @ self.shapes.T
+        right = y @ (rows if even else np.concatenate([rows, self.shapes])).T
+        x, covariance = _bounded_solve(normal[None], right[:, :q], bounded)
+
+        def residual(squares, right, normal):
+            return np.maximum(squares - np.vecdot(2 * right - x @ normal, x), 0)
+
+        if even:
+            plain = residual(np.vecdot(y, y), right / weight[0], normal / weight[0])
+            return x, covariance, (plain, weight[0] * plain)
+        squares = np.square(y) @ np.stack([weight, np.ones_like(weight)], axis=1)
+        weighted = residual(squares[:, 0], right[:, :q], normal)
+        plain = residual(squares[:, 1], right[:, q:], self.shapes @ self.shapes.T)
+        return x, covariance, (plain, weighted)
 
     def solve(self, y, weight, bounded):
         """Amplitudes (n, q) of the weighted problem and their covariance (n, q, q)."""
@@ -184,7 +209,7 @@ class Design:
         else:
             weighted = self.full * weight[:, None]
             normal = weighted @ self.full.transpose(0, 2, 1)
-            right = np.matmul(weighted, y[..., None])[..., 0]
+            right = np.matmul(weighted, (y - self.fixed)[..., None])[..., 0]
         return _bounded_solve(normal, right, bounded)
 
 
@@ -201,12 +226,12 @@ def _bounded_solve(normal, right, bounded):
         inverse = np.linalg.inv(normal + 1e-12 * np.eye(normal.shape[-1]))
     right = right * scale
     x = right @ inverse[0] if len(inverse) == 1 else np.matmul(inverse, right[..., None])[..., 0]
-    inverse = np.broadcast_to(inverse, (len(x), *inverse.shape[1:]))
     held = np.flatnonzero(bounded)
     rows = np.flatnonzero((x[:, held] < 0).any(-1))
     if rows.size:
-        x[rows] = _enumerate(x[rows], inverse[rows], held)
-    return x * scale, inverse * scale[:, :, None] * scale[:, None, :]
+        x[rows] = _enumerate(x[rows], np.broadcast_to(inverse, (len(x), *inverse.shape[1:]))[rows], held)
+    covariance = inverse * scale[:, :, None] * scale[:, None, :]
+    return x * scale, np.broadcast_to(covariance, (len(x), *covariance.shape[1:]))
 
 
 def _enumerate(x, inverse, held):

@@ -20,7 +20,7 @@ from .align import align_zero_loss, shift_spectra, zero_loss_position
 from .background import fit_background, remove_background
 from .clean import find_spikes, noise_gain, remove_spikes
 from .containers import energy_axis
-from .plural import convolve_low_loss, fourier_log, fourier_ratio, relative_thickness, zero_loss
+from .plural import convolve_low_loss, fourier_log, fourier_ratio, relative_thickness, repeated_losses, zero_loss
 
 __all__ = [
     "align_zero_loss",
@@ -34,6 +34,7 @@ __all__ = [
     "relative_thickness",
     "remove_background",
     "remove_spikes",
+    "repeated_losses",
     "shift_spectra",
     "zero_loss",
     "zero_loss_position",

@@ -101,6 +101,39 @@ def fourier_log(low_loss, energy_eV=None, *, split_eV=None):
     return like(low_loss, map_spectra(deconvolve, low_loss, peak, core_shape=energy.shape))
 
 
+def repeated_losses(low_loss, energy_eV=None, *, below_eV, split_eV=None):
+    """What electrons add that lost less than ``below_eV`` in each of two or more collisions.
+
+    The single-scattering distribution (`fourier_log`), cut off at ``below_eV``, makes ``exp(s) - 1 - s`` of plural
+    scattering (Egerton 2011, eq. 4.8). Under a low edge it is a hump near twice the plasmon energy, which no power
+    law follows, and known from the part of the spectrum before the edge.
+
+    Parameters
+    ----------
+    low_loss : (..., E), counts, zero loss at 0 eV.
+
+    Returns
+    -------
+    Spectra of the same kind, in counts.
+    """
+    energy = energy_axis(low_loss, energy_eV)
+    if not 0 < below_eV <= energy[-1]:
+        raise ValueError(f"below_eV must lie between 0 and {energy[-1]:g}, got {below_eV:g}")
+    peak = zero_loss(low_loss, energy, split_eV=split_eV)
+    single = fourier_log(low_loss, energy, split_eV=split_eV)
+    first = int(np.argmin(np.abs(energy)))  # the channel of 0 eV
+    n = fft.next_fast_len(2 * energy.size, real=True)
+
+    def repeat(once, z):
+        direct = z.sum(-1, keepdims=True)
+        s = fft.rfft(np.where(energy < below_eV, once, 0)[:, first:] / np.where(direct > 0, direct, np.inf), n)
+        out = np.zeros_like(once)
+        out[:, first:] = direct * fft.irfft(np.exp(s) - 1 - s, n)[:, : energy.size - first]
+        return out
+
+    return like(low_loss, map_spectra(repeat, single, peak, core_shape=energy.shape))
+
+
 def fourier_ratio(core_loss, low_loss, energy_eV=None, low_loss_energy_eV=None, *, split_eV=None):
     """Core loss with plural scattering removed, ``core(ν) Z(ν) / J(ν)`` (Egerton 2011, sect. 4.2.1).
 

@@ -9,8 +9,9 @@ from pathlib import Path
 import numpy as np
 from scipy import ndimage
 
+from ..fitting import background_shapes
 from ..simulate import scattering
-from .coreloss import core_functionals, edge_cross_section, power_law_basis
+from .coreloss import core_functionals, edge_cross_section
 from .prepare import find_particle, prepare_dual_eels
 from .unmixing import CONSTRAINTS, Rotation, Trust, find_plane, purest_values, respond, settle_rotation
 
@@ -36,7 +37,8 @@ class Standards:
     diagnostics : dict
         ``condition_number`` of the references (scaled to norm 1), ``leakage`` (2, 2): how much of the other phase a
         reference may hold (one standard deviation, and its correlation), ``residual`` and ``signal`` of the plane,
-        ``purity``: range of FeO fractions seen, and more; see `extract_standards`.
+        ``purity``: range of FeO fractions seen, ``outermost``: the phase at the rim, and more; see
+        `extract_standards`.
     core_energy_eV : (E2,)
     core_references : (2, E2)
         The core loss that goes with the references, per electron, eV and nm, background kept.
@@ -150,7 +152,8 @@ def extract_standards(
     onset_eV : float
         Below it there is no M2,3.
     mask : bool (...), optional
-        Pixels of the specimen; by default found from the low loss.
+        Pixels of the specimen; by default found from the low loss. What is at the rim is known only then: a mask of
+        your own may cut through the specimen.
     constraints : names of `CONSTRAINTS`
     trust : Trust, optional
     delocalisation_nm : float, optional
@@ -192,7 +195,8 @@ def extract_standards(
         gain=gain,
         window_eV=window_eV,
     )
-    if mask is None:
+    whole = mask is None
+    if whole:
         mask, outside = find_particle(low, energy)
     else:
         mask = np.asarray(mask, bool)
@@ -207,7 +211,8 @@ def extract_standards(
     inside = (energy >= window_eV[0]) & (energy <= window_eV[1])
     p = low[mask]
     mean = p.mean(0)
-    background = power_law_basis(energy, mean, (window_eV[0], onset_eV), terms=3)
+    # the shapes that the fit leaves free: what of them is left in a reference changes no map
+    background = background_shapes(np.maximum(energy, 1.0))
     plane = find_plane(p[:, inside], spread[mask], background[:, inside])
     if plane.signal[1] < 1.0:
         raise ValueError(
@@ -247,19 +252,15 @@ def extract_standards(
         along, feet = -along, feet * [1, -1]
     total = a @ iron[0]
     strong = total > 0.05 * np.percentile(total, 98)
-    ends = []
-    for b, i in enumerate(draws):
-        i = i[strong[i]]
-        x = positions(i, b)
-        # of the ratio x = (a . along / |along|²) / (a . iron), with equal noise on both coordinates
-        lever = along[b] / (along[b] @ along[b]) - x[:, None] * iron[b]
-        sigma = np.sqrt(plane.variance[i]) * np.linalg.norm(lever, axis=1) / (a[i] @ iron[b])
-        ends.append(purest_values(x, sigma))
-    ends = np.array(ends)
-    lines = {"foot": feet[_tightest(feet, ends)]}
+    x = positions(draws[0][strong], 0)
+    # of the ratio x = (a . along / |along|²) / (a . iron), with equal noise on both coordinates
+    lever = along[0] / (along[0] @ along[0]) - x[:, None] * iron[0]
+    ends = purest_values(x, np.sqrt(plane.variance[strong]) * np.linalg.norm(lever, axis=1) / total[strong])
+    lines, foot_eV = _feet(feet, functional["feet_eV"], ends[0], trust)
     if "O" in functional:
         lines["O"], lines["O atoms"] = line(functional["O"]), line(functional["O atoms"])
-    rotation = settle_rotation(lines, ends, trust=trust, constraints=constraints)
+    outermost = _outermost(mask, positions(draws[0], 0), np.maximum(total, 0), ends[0]) if whole else None
+    rotation = settle_rotation(lines, ends, trust=trust, constraints=constraints, outermost=outermost)
 
     # references and abundances
     density = np.array([IRON_PER_NM3[name] for name in PHASES])
@@ -293,7 +294,8 @@ def extract_standards(
         "residual_map": _in_place((plane.residual**2).mean(axis=1), mask),
         "delocalisation_pixels": float(blur),
         "l3_eV": float(l3),
-        "foot_eV": float(functional["feet_eV"][_tightest(feet, ends)]),
+        "foot_eV": foot_eV,
+        "outermost": outermost,
         "electrons_per_pixel": float(electrons),
         "constraints": {name: _alone(rotation, name) for name in rotation.parts},
         **angles,
@@ -385,13 +387,47 @@ def _l3_energy(energy, mean):
     return float(energy[near][np.argmax(smooth[near])])
 
 
-def _tightest(feet, ends):
-    """The window with least Fe3+: there the foot vanishes nearest to the pixels, beyond its statistical error."""
-    with np.errstate(divide="ignore", invalid="ignore"):
-        zero = np.where(feet[:, :, 1] > 0, -feet[:, :, 0] / feet[:, :, 1], -np.inf)  # (W, B)
-    scatter = 1.4826 * np.median(np.abs(zero - np.median(zero, axis=1, keepdims=True)), axis=1)
-    bound = np.where(np.isfinite(scatter), zero[:, 0] - 2 * scatter, -np.inf)
-    return int(np.argmax(bound)) if np.isfinite(bound).any() else len(feet) - 1
+def _feet(feet, energy, ends, trust):
+    """The foot of L3, and what of Fe3+ reaches there, by the window that leaves the phases least uncertain.
+
+    Far down the foot there is little of Fe3+, but few counts; higher up it is the other way round.
+    """
+    low, high = ends
+
+    def lower(i, shift):
+        place = np.clip((energy[i] - shift - energy[0]) / (energy[1] - energy[0]), 0, len(energy) - 1.001)
+        j = int(place)
+        return (1 - place + j) * feet[j] + (place - j) * feet[j + 1]
+
+    def lines(i):
+        shift, error = trust.shift_eV, trust.shift_error_eV
+        names = ("shifted foot", "least foot", "most foot")
+        moved = (lower(i, s) for s in (shift, shift + error, shift - error))
+        return {"foot": feet[i], **dict(zip(names, moved, strict=True))}
+
+    def uncertainty(i):
+        """Of the ratio of the feet, with the phases taken at the ends of the pixels."""
+        foot, shifted, least, most = (v[:, 0] + v[:, 1] * high for v in lines(i).values())
+        if not (foot > 0).all():
+            return np.inf
+        ratio = (feet[i][:, 0] + feet[i][:, 1] * low - 2 / 3 * trust.strength * shifted) / foot
+        scatter = 1.4826 * np.median(np.abs(ratio - np.median(ratio)))
+        leak = np.array([trust.strength * (most - least)[0] / 2, trust.strength_error * shifted[0]]) / foot[0]
+        return np.hypot(scatter, 2 / 3 * np.linalg.norm(leak))
+
+    best = min(range(len(feet)), key=uncertainty)
+    return lines(best), float(energy[best])
+
+
+def _outermost(mask, x, iron, ends):
+    """The phase whose end of the line the rim is nearer to; None for a specimen without rim.
+
+    The last line of sight that meets a particle runs through what is outermost only.
+    """
+    rim = (mask & ~ndimage.binary_erosion(mask, border_value=1))[mask]
+    if iron[rim].sum() <= 0 or rim.sum() < 8:
+        return None
+    return "FeO" if (iron[rim] @ x[rim]) / iron[rim].sum() > np.mean(ends) else "Fe3O4"
 
 
 def _coordinates(low, p, plane, inside, background):

@@ -19,7 +19,7 @@ CONSTRAINTS = {
     "oxygen": "O/Fe of Fe3O4 is 4/3 that of FeO (O-K without its pre-peak; no cross-section needed)",
     "cross_section": "O/Fe counted with tabulated cross-sections is 1 in FeO and 4/3 in Fe3O4",
     "foot": "below the onset of Fe3+, L3 is due to Fe2+: all iron in FeO, a third in Fe3O4",
-    "purest": "at least one phase is seen nearly pure in some pixels",
+    "purest": "the outermost phase is seen nearly pure, for a line of sight at the rim meets no other",
     "pixels": "no pixel lies outside of the two phases",
 }
 
@@ -32,18 +32,23 @@ class Trust:
     ----------
     oxygen : relative, of the ratio of O/Fe of the phases (near-edge structure, vacancies; wüstite is Fe(1-y)O)
     cross_section : relative, of the O-K over Fe-L2,3 cross-section
-    foot_leak, foot : mean and standard deviation of (intensity of the foot per Fe3+) / (per Fe2+): the lifetime and
-        instrumental tails of Fe3+ reach below its onset
+    shift_eV, shift_error_eV : by how much L3 of Fe3+ lies above that of Fe2+: 709.5 and 707.8 eV, each known to 0.1
+        eV (van Aken, Liebscher and Styrsa, Phys. Chem. Minerals 25, 323 (1998)). The foot of Fe3+ is taken to be
+        that of Fe2+, shifted
+    strength, strength_error : of the foot of Fe3+ over that of Fe2+, per ion: between 1 (one line like the other) and
+        5/4 (in proportion to the 3d holes)
     purest : how much of the other phase the purest pixels may hold
     purest_weight : probability that a phase is seen that pure at all
     """
 
     oxygen: float = 0.015
     cross_section: float = 0.10
-    foot_leak: float = 0.05
-    foot: float = 0.04
-    purest: float = 0.04
-    purest_weight: float = 0.98
+    shift_eV: float = 1.7
+    shift_error_eV: float = 0.15
+    strength: float = 1.125
+    strength_error: float = 0.125
+    purest: float = 0.02
+    purest_weight: float = 0.9
 
 
 @dataclass(frozen=True)
@@ -131,29 +136,56 @@ def reference_from_abundances(spectra, abundances, variance=0.0, *, weights=None
     return respond(amounts, variance, weights, spectra), np.std(some, axis=0) if bootstrap else np.nan
 
 
-def purest_values(x, sigma, points=120, iterations=120, tail=0.03):
-    """Ends of a distribution freed of noise: the non-parametric maximum-likelihood mixing distribution.
+def purest_values(x, sigma, points=120, iterations=120, strays=0.01):
+    """Ends of a distribution freed of noise, and their errors.
+
+    The likelihood that no value lies beyond an end: at each possible end, that of the best mixing distribution inside
+    (non-parametric maximum likelihood: Laird, J. Am. Stat. Assoc. 73, 805 (1978)). It is flat as long as the end is
+    outside of the values and falls when it cuts them off. A parabola through the points where it has lost 2 and 8 (two
+    and four standard errors: the last few values alone do not lose that much) gives the end and its error.
 
     Parameters
     ----------
     x, sigma : (N,)
         Values and their standard deviations.
-    tail : float
-        Share of pixels left out at each end.
+    strays : float
+        Share of values left out, the lowest and the highest: bad pixels, that shall set no end.
 
     Returns
     -------
-    low, high : float
+    ends, errors : (2,), (2,)
+        Low and high.
     """
     x, sigma = np.asarray(x, np.float32), np.asarray(sigma, np.float32)
-    grid = np.linspace(x.min(), x.max(), points, dtype=np.float32)
+    first, last = np.quantile(x, [strays / 2, 1 - strays / 2])
+    kept = (x >= first) & (x <= last)
+    x, sigma = x[kept], sigma[kept]
+    grid = np.linspace(first, last, points, dtype=np.float32)
     likely = np.exp(-0.5 * ((x[:, None] - grid) / sigma[:, None]) ** 2)
-    likely = likely / np.maximum(likely.sum(1, keepdims=True), 1e-30)
-    share = np.full(points, 1 / points, dtype=np.float32)
-    for _ in range(iterations):  # expectation maximisation
-        share = share * (likely / np.maximum(likely @ share, 1e-30)[:, None]).mean(0)
-    cumulated = np.cumsum(share) / share.sum()
-    return float(np.interp(tail, cumulated, grid)), float(np.interp(1 - tail, cumulated, grid))
+
+    def best(inside, share):
+        """Log-likelihood of the best distribution on some points of the grid, and that distribution."""
+        part = np.ascontiguousarray(likely[:, inside])
+        share = share[inside] + 1e-3 / points
+        share = share / share.sum()
+        for _ in range(iterations):  # expectation maximisation
+            density = np.maximum(part @ share, 1e-30)
+            share = share * (part / density[:, None]).mean(0)
+        whole = np.zeros(points, np.float32)
+        whole[inside] = share
+        return np.log(density).sum(dtype=float), whole
+
+    top, share = best(np.ones(points, bool), np.ones(points, np.float32))
+    ends, errors = [], []
+    for side in (1, -1):
+        from_outside, loss, kept = grid[::side], [0.0], share
+        while loss[-1] < 8 and len(loss) < points // 2:
+            value, kept = best(side * (grid - from_outside[len(loss)]) >= 0, kept)
+            loss.append(max(top - value, loss[-1] + 1e-9))
+        two, four = np.interp([2.0, 8.0], loss, from_outside[: len(loss)])
+        ends.append(2 * two - four)
+        errors.append(abs(four - two) / 2)
+    return np.array(ends), np.array(errors)
 
 
 @dataclass(frozen=True)
@@ -191,18 +223,21 @@ class Rotation:
         return np.stack([self.grid0[i] + step0 * spread[0], self.grid1[j] + step1 * spread[1]], axis=1)
 
 
-def settle_rotation(lines, ends, *, trust, constraints, points=81):
+def settle_rotation(lines, ends, *, trust, constraints, outermost=None, points=81):
     """Probability of the places x0, x1 of the pure phases, from what the core loss counts along the line.
 
     Parameters
     ----------
     lines : dict of str to (B, 2)
         For each bootstrap sample (row 0: all pixels as they are) the counts per iron atom, ``value = a + b x``: "O",
-        "O atoms" (if measured) and "foot".
-    ends : (B, 2)
-        Values of x between which the pixels lie (`purest_values`); x grows towards FeO.
+        "O atoms" (if measured), "foot", and the foot at the energies that are lower by the shift between Fe2+ and
+        Fe3+, "shifted foot", and by that shift more and less its error, "least foot" and "most foot".
+    ends : (2,), (2,)
+        Values of x between which the pixels lie, and their errors (`purest_values`); x grows towards FeO.
     trust : Trust
     constraints : collection of names of `CONSTRAINTS`
+    outermost : "FeO", "Fe3O4" or None
+        The phase at the rim; None: either may be the one that is seen pure.
 
     Returns
     -------
@@ -212,7 +247,7 @@ def settle_rotation(lines, ends, *, trust, constraints, points=81):
     spread = high - low
     reach = (low - 1.0 * spread, low + 0.15 * spread), (high - 0.15 * spread, high + 2.0 * spread)
     for _ in range(2):  # the second time around what the first has found
-        rotation = _on_grid(lines, ends, trust, constraints, *(np.linspace(*r, points) for r in reach))
+        rotation = _on_grid(lines, ends, trust, constraints, outermost, *(np.linspace(*r, points) for r in reach))
         sigma = np.sqrt(np.diag(rotation.covariance))
         reach = [
             (max(r[0], x - 6 * s), min(r[1], x + 6 * s))
@@ -221,8 +256,7 @@ def settle_rotation(lines, ends, *, trust, constraints, points=81):
     return rotation
 
 
-def _on_grid(lines, ends, trust, constraints, x0, x1):
-    low, high = ends[0]
+def _on_grid(lines, ends, trust, constraints, outermost, x0, x1):
     a, b = np.meshgrid(x0, x1, indexing="ij")
     parts = {}
 
@@ -249,12 +283,14 @@ def _on_grid(lines, ends, trust, constraints, x0, x1):
         value, good = log_ratio("O atoms", 1)
         parts["cross_section"] = np.where(good, gaussian(value / 2, np.log(4 / 3) / 2, trust.cross_section), -np.inf)
     if "foot" in constraints:
-        # per atom: Fe2+ 1, Fe3+ r. Fe3O4 over FeO: (1 + 2 r)/3
-        value = at("foot", a) / at("foot", b)
-        expected = (1 + 2 * trust.foot_leak) / 3
-        parts["foot"] = np.where(at("foot", b)[0] > 0, gaussian(value, expected, 2 * trust.foot / 3), -np.inf)
+        # per atom: Fe2+ 1, Fe3+ r, the same line at higher energy. Fe3O4 over FeO: (1 + 2 r)/3
+        ground = np.where(at("foot", b) > 0, at("foot", b), np.nan)
+        leak, least, most = (trust.strength * at(k, b) / ground for k in ("shifted foot", "least foot", "most foot"))
+        error = np.hypot(leak[0] * trust.strength_error / trust.strength, (most[0] - least[0]) / 2)
+        value = at("foot", a) / ground - (1 + 2 * leak) / 3
+        parts["foot"] = np.nan_to_num(gaussian(value, 0.0, 2 * error / 3), nan=-np.inf)
     width = b - a
-    error = 1.4826 * np.median(np.abs(ends - np.median(ends, axis=0)), axis=0)
+    (low, high), error = ends
     if "pixels" in constraints:
         beyond0 = np.maximum(a - low, 0) / np.hypot(error[0], 0.01 * width)
         beyond1 = np.maximum(high - b, 0) / np.hypot(error[1], 0.01 * width)
@@ -262,7 +298,10 @@ def _on_grid(lines, ends, trust, constraints, x0, x1):
     if "purest" in constraints:
         seen0 = np.exp(-0.5 * ((low - a) / np.hypot(error[0], trust.purest * width)) ** 2)
         seen1 = np.exp(-0.5 * ((b - high) / np.hypot(error[1], trust.purest * width)) ** 2)
-        parts["purest"] = np.log(1 - trust.purest_weight * (1 - np.maximum(seen0, seen1)))
+        # a half Gaussian, or anything up to a whole width away, each of unit area
+        rare = (1 - trust.purest_weight) * np.sqrt(np.pi / 2) * trust.purest
+        seen = {"Fe3O4": seen0, "FeO": seen1, None: np.maximum(seen0, seen1)}[outermost]
+        parts["purest"] = np.log(trust.purest_weight * seen + rare)
     if not parts:
         raise ValueError(f"constraints: got {tuple(constraints)}, wants some of {tuple(CONSTRAINTS)}")
     total = sum(parts.values())
