@@ -105,9 +105,9 @@ say(
 # - **Slices share one small decoder.** A slice across the tilt axis starts as coarse learned maps (about six
 #   pixels wide, with a few finer ones), which a handful of convolutions turn into an image. The maps vary
 #   smoothly along Y, so neighbouring slices are alike. Each step needs a few slices only: that makes it fast.
-# - **It starts from a first reconstruction**, joint TV of the fitted pixels in a second or two, of which the decoder sees
-#   the slice and its two neighbours beside the maps, with fresh noise in every step. So it does not copy it but learns
-#   what to make of it; runs from different seeds then end alike.
+# - **It starts from a first reconstruction**, joint TV of the fitted pixels in a second or two. The decoder sees that
+#   of the slice and its two neighbours beside the maps, with fresh noise in every step. So it does not copy it but
+#   learns what to make of it; runs from different seeds then end alike.
 # - **The last layer is a softmax** over FeO, Fe<sub>3</sub>O<sub>4</sub> and vacuum, a sharp one: most voxels hold one
 #   phase. Fractions are never negative and never add up to more than one: physics that non-negative intensities do
 #   not know.
