@@ -114,7 +114,7 @@ say(
 # - **The covariance** $\Sigma$ of each pixel weighs well-known combinations of the phases (their sum) against badly
 #   known ones, but by no more than five to one in variance: else the badly known would be learned too slowly.
 # - **Joint TV** counts interfaces, once where two phases meet.
-# - A twentieth of the detector pixels is **held out**. They never enter the fit; their misfit tells when to
+# - A tenth of the detector pixels is **held out**. They never enter the fit; their misfit tells when to
 #   stop.
 # - **At the end a correction** of least TV (prior image constrained, {cite}`chen2008`) is added where the projections
 #   ask for what the network cannot make, and kept if the held-out pixels are predicted better with it.

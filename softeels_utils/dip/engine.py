@@ -155,7 +155,7 @@ def dipm_tv(
     covariance=None,
     mask=None,
     noise="gaussian",
-    holdout=0.05,
+    holdout=0.1,
     voxel_size_nm=1.0,
     slice_shape=None,
     shifts_px=None,
@@ -237,9 +237,10 @@ def dipm_tv(
     :math:`r` is added that makes :math:`f_w + r` fit as well as it can while :math:`r` has least TV: details that the
     network's prior cannot make, as a void of two voxels. It is kept if the held-out pixels are predicted better.
 
-    Stopping. The iterate is returned whose misfit of the held-out pixels is least. When it is above that by more than
-    twice the standard error of the mean difference, pixel by pixel, five looks in a row, or no lower for ten looks,
-    the network fits noise and the run ends before its schedule does; with ``iterations=`` it settles by the best.
+    Stopping. The iterate is returned whose misfit of the held-out pixels is least. When it rises above that, by
+    more than twice the standard error of the mean difference, pixel by pixel, five looks in a row, the network fits
+    noise and the run ends before its schedule does. With ``iterations=`` it then settles by the best iterate, also if
+    the misfit is no lower for ten looks.
 
     References
     ----------
@@ -547,11 +548,12 @@ class _Run:
         significant = difference.mean() > 2 * difference.std() / math.sqrt(len(difference))
         self.worse = self.worse + 1 if significant else 0
         self.stale += 1
-        if (self.worse < 5 and self.stale < 10) or self.iteration <= 0.4 * self.settings.iterations:
+        rising, flat = self.worse >= 5, self.stale >= 10
+        if self.iteration <= 0.4 * self.settings.iterations:
             return
-        if not self.fixed:
-            self.reason = f"held-out misfit is no lower than at iteration {self.best['iteration']}"
-        elif self.settings.settle:
+        if rising and not self.fixed:
+            self.reason = f"held-out misfit rises above that of iteration {self.best['iteration']}"
+        elif (rising or flat) and self.fixed and self.settings.settle:
             for weight, average, value in zip(self.weights, self.average, self.best["weights"], strict=True):
                 weight.copy_(value)
                 average.copy_(value)

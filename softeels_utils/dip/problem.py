@@ -150,7 +150,7 @@ def _covariance(covariance, projections, usable, scale):
 
 
 def pose(projections, tilt_angles_deg, *, voxel_size_nm=1.0, covariance=None, mask=None, noise="gaussian",
-         holdout=0.05, slice_shape=None, shifts_px=None, seed=0, device=None):  # fmt: skip
+         holdout=0.1, slice_shape=None, shifts_px=None, seed=0, device=None):  # fmt: skip
     """Check everything a caller gave and return the `Problem`."""
     projections = np.asarray(projections)
     if projections.ndim != 4 or 0 in projections.shape:
