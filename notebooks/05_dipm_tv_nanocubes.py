@@ -338,7 +338,7 @@ if real is not None:
 assert result.volume.shape == truth.shape and np.isfinite(result.volume).all()
 assert result.volume.min() >= 0 and result.volume.sum(axis=0).max() < 1.001
 assert errors["DIPm-TV"] < errors["SIRT"]
-assert wild.history["loss"][-1] < result.history["loss"][-1]  # the weak prior fits closer, noise included
+assert wild.history["loss"][-1] < result.history["loss"][-1]  # it fits closer, noise included
 assert (high >= low).all()
 
 # %% [markdown]

@@ -52,6 +52,8 @@ class Settings:
     ema : float
         The output is the network with its parameters averaged, exponentially, over about this share of the
         iterations so far. 0: as they are.
+    sharpness : float
+        By which the inputs of the softmax are multiplied, so that nearly pure voxels are within reach.
     settle : bool
         Where ``iterations`` forbids to stop: go back to the best iterate instead, with a hundredth of the rate. False:
         let it fit noise.
@@ -75,6 +77,7 @@ class Settings:
     refine_weight: float = 1.0
     jitter: float = 0.03
     ema: float = 0.33
+    sharpness: float = 6.0
     settle: bool = True
     every: int = 0
     channels: tuple[int, ...] = (32, 32, 32, 16)
@@ -99,7 +102,7 @@ class Look:
     iteration, iterations : int
         Done, and planned.
     loss : float
-        Mean over the iterations since the last look.
+        Misfit of the fitted pixels, without TV, mean over the iterations since the last look.
     heldout : float
         Misfit of the held-out pixels, 0.5 a pixel where the model is as good as the noise allows (NaN: none held out).
     seconds : float
@@ -262,8 +265,8 @@ def dipm_tv(
     problem = pose(projections, tilt_angles_deg, voxel_size_nm=voxel_size_nm, covariance=covariance, mask=mask,
                    noise=noise, holdout=0.0 if paper else holdout, slice_shape=slice_shape, shifts_px=shifts_px,
                    seed=seed, device=device)  # fmt: skip
-    run = _Run(problem, chosen, paper, head, calibrated, seed)
-    run.fixed = iterations is not None or paper or not problem.held.any()
+    fixed = iterations is not None or paper or not problem.held.any()
+    run = _Run(problem, chosen, paper, head, calibrated, seed, fixed)
     mark = run.fingerprint()
     if checkpoint is not None and Path(checkpoint).exists():
         run.load(checkpoint, mark)
@@ -312,9 +315,9 @@ def joint_variation(volume, smooth=1e-3):
 class _Run:
     """State of a run, and what happens to it."""
 
-    def __init__(self, problem, settings, paper, head, calibrated, seed):
+    def __init__(self, problem, settings, paper, head, calibrated, seed, fixed):
         self.problem, self.settings, self.paper, self.head = problem, settings, paper, head
-        self.calibrated, self.seed, self.device = calibrated, seed, problem.data.device
+        self.calibrated, self.seed, self.fixed, self.device = calibrated, seed, fixed, problem.data.device
         self.iteration, self.seconds, self.best, self.worse, self.stale, self.rate = 0, 0.0, None, 0, 0, 1.0
         self.losses, self.reason, self.previous = [], None, None
         self.history = {name: [] for name in ("iteration", "loss", "heldout", "change", "seconds")}
@@ -324,9 +327,8 @@ class _Run:
 
     def fingerprint(self):
         """Hash of data and settings: a checkpoint of another problem is refused."""
-        digest = hashlib.sha256(
-            repr((asdict(self.settings), self.paper, self.head, self.calibrated, self.seed)).encode()
-        )
+        given = asdict(self.settings), self.paper, self.head, self.calibrated, self.seed, self.fixed
+        digest = hashlib.sha256(repr(given).encode())
         for tensor in (self.problem.data, self.problem.modes, self.problem.precision, self.problem.train):
             digest.update(np.ascontiguousarray(tensor.cpu().numpy()).tobytes())
         digest.update(self.problem.projector.tilt_angles_deg.tobytes())
@@ -359,7 +361,7 @@ class _Run:
                 self.model = SliceDecoder(
                     self.problem.shape, head=self.head, scale=scale.cpu(), share=self._share(scale).cpu(),
                     guide=None if guide is None else guide.cpu(), learn_scale=not self.calibrated,
-                    channels=fit(s.channels), latents=fit(s.latents), along=fit(s.along),
+                    sharpness=s.sharpness, channels=fit(s.channels), latents=fit(s.latents), along=fit(s.along),
                 )  # fmt: skip
         self.model.to(self.device)
         self.weights = [p for p in self.model.parameters() if p.requires_grad and p.numel()]
@@ -481,8 +483,10 @@ class _Run:
         rows, block = self._rows()
         volume = self.model(rows, jitter=s.jitter, guide_noise=s.guide_noise, generator=self.generator)
         model = self.problem.projector(volume)
+        kept = self.problem.train[:, :, rows].sum().clamp_min(1)
         if self.paper:
-            loss = self._paper_loss(volume, model)
+            misfit, rough = self._paper_terms(volume, model)
+            loss = misfit / kept + s.tv_weight * rough
         else:
             misfit = self.problem.misfit(model, rows, even=s.least_variance).sum()
             unit = volume / self.model.log_scale.detach().exp()[:, None, None, None]
@@ -496,15 +500,13 @@ class _Run:
         decay = 1 - 1 / (1 + s.ema * self.iteration)
         with torch.no_grad():
             torch._foreach_lerp_(self.average, [w.detach() for w in self.weights], 1 - decay)
-        return float(loss.detach())
+        return float(misfit.detach() / kept)
 
-    def _paper_loss(self, volume, model):
+    def _paper_terms(self, volume, model):
+        """L1 of what was measured, and TV of the channel sum."""
         scale = self.scale[:, None, None, None]
         residual = (model - self.problem.data) / scale
-        kept = self.problem.train
-        return (residual * kept).abs().sum() / kept.sum() + self.settings.tv_weight * joint_variation(
-            (volume / scale).sum(0, keepdim=True)
-        )
+        return (residual * self.problem.train).abs().sum(), joint_variation((volume / scale).sum(0, keepdim=True))
 
     @torch.no_grad()
     def volume(self):
@@ -567,7 +569,8 @@ class _Run:
         """The volume to return, and why it is this one."""
         volume, at, reason = self.previous, self.iteration, self.reason
         if self.fixed:
-            reason = reason or f"did the {self.iteration} iterations asked for"
+            settled = f", settled by iteration {self.best['iteration']}" if self.rate < 1 else ""
+            reason = reason or f"did the {self.iteration} iterations asked for{settled}"
         else:
             volume, at = self.best["volume"], self.best["iteration"]
             when = "at its end" if at == self.iteration else f"at iteration {at}"

@@ -30,16 +30,16 @@ class SliceDecoder(nn.Module):
     guide : tensor (C, Y, Z, X) or None
         A first reconstruction, of values about one.
     learn_scale : bool
+    sharpness : float
+        Of the softmax.
     channels, latents, along : tuple of int
         Of each level, coarse to fine; all of one length.
     """
 
-    sharpness = 6.0
-
-    def __init__(self, shape, *, head, scale, share, guide, learn_scale, channels, latents, along):
+    def __init__(self, shape, *, head, scale, share, guide, learn_scale, sharpness, channels, latents, along):
         super().__init__()
         self.phases, rows, *self.size = shape
-        self.head, self.along = head, along
+        self.head, self.sharpness, self.along = head, sharpness, along
         coarse = 2 ** (len(channels) - 1)
         padded = [math.ceil(size / coarse) * coarse for size in self.size]
         self.corner = [(p - s) // 2 for p, s in zip(padded, self.size, strict=True)]
