@@ -165,7 +165,29 @@ def test_ends_of_a_noisy_distribution(low, high, seed):
     seen = x + 0.08 * rng.standard_normal(x.size)
     ends, errors = standards.purest_values(seen, np.full(x.size, 0.08))
     assert ends == pytest.approx((low, high), abs=0.05)
-    assert (errors < 0.05).all()
+    assert (np.abs(ends - (low, high)) < 4 * errors).all() and (errors < 0.06).all()
+
+
+@pytest.mark.parametrize("noise", [0.02, 0.08, 0.2])
+def test_ends_of_a_cloud_without_a_pure_value_claim_no_more_than_they_know(noise):
+    rng = np.random.default_rng(1)
+    seen = rng.uniform(0, 1, 1000) + noise * rng.standard_normal(1000)
+    ends, errors = standards.purest_values(seen, np.full(1000, noise))
+    assert (np.abs(ends - (0, 1)) < 3 * errors).all() and (errors < noise).all()
+
+
+@pytest.mark.parametrize("size, noise", [(600, 1.0), (600, 5.0), (2, 0.1), (5, 0.1)])
+def test_ends_that_noise_hides_are_uncertain_by_the_span_searched(size, noise, recwarn):
+    rng = np.random.default_rng(2)
+    x = np.linspace(0, 1, size)
+    ends, errors = standards.purest_values(x + noise * rng.standard_normal(size), np.full(size, noise))
+    assert (np.abs(ends - (0, 1)) < 2 * errors).all() and (errors > noise / 4).all() and not recwarn.list
+
+
+def test_ends_of_nothing_are_refused():
+    for x, sigma in (([1.0], [0.1]), ([0.0, 1.0], [0.1, 0.0])):
+        with pytest.raises(ValueError, match="sigma"):
+            standards.purest_values(x, sigma)
 
 
 def test_a_few_stray_pixels_set_no_end():
@@ -298,6 +320,15 @@ def test_maps_fitted_with_the_references_are_not_biased(pair, found, model, skin
     maps = fitting.fit_phases(clean, references=found.references * step, **options).coefficients
     off = (np.moveaxis(maps, -1, 0) - thickness)[:, thickness.sum(axis=0) > 0.5]
     assert (np.sqrt((off**2).mean(axis=1)) < 0.05 * thickness.max(axis=(1, 2))).all()
+
+
+def test_a_skin_thinner_than_a_pixel_is_not_taken_for_pure():
+    """The rim is then a mixture: no phase is called outermost, and FeO is not put at the end of the pixels."""
+    thickness, low, core = twin(skin=82 / 160, seed=3)
+    found = standards.extract_standards(low, core, bootstrap=24, seed=3)
+    assert found.diagnostics["outermost"] is None
+    share = (thickness[0] / np.maximum(thickness.sum(axis=0), 1e-9))[thickness.sum(axis=0) > 5]
+    assert found.diagnostics["purity"][1] < share.max() + 3 * found.diagnostics["leakage"][0]
 
 
 def test_white_lines_a_few_channels_wide_are_no_spikes():

@@ -211,7 +211,7 @@ def extract_standards(
     inside = (energy >= window_eV[0]) & (energy <= window_eV[1])
     p = low[mask]
     mean = p.mean(0)
-    # the shapes that the fit leaves free: what of them is left in a reference changes no map
+    # the shapes that the fit leaves free: what of them is left in a reference changes maps little
     background = background_shapes(np.maximum(energy, 1.0))
     plane = find_plane(p[:, inside], spread[mask], background[:, inside])
     if plane.signal[1] < 1.0:
@@ -420,14 +420,16 @@ def _feet(feet, energy, ends, trust):
 
 
 def _outermost(mask, x, iron, ends):
-    """The phase whose end of the line the rim is nearer to; None for a specimen without rim.
+    """The phase at the rim, or None where the rim is not within a third of the way from an end of the pixels.
 
-    The last line of sight that meets a particle runs through what is outermost only.
+    The last line of sight that meets a particle runs through what is outermost only, if that is thicker than a pixel
+    and the delocalisation. A rim that is not mostly one phase is not resolved, and tells nothing of purity.
     """
     rim = (mask & ~ndimage.binary_erosion(mask, border_value=1))[mask]
     if iron[rim].sum() <= 0 or rim.sum() < 8:
         return None
-    return "FeO" if (iron[rim] @ x[rim]) / iron[rim].sum() > np.mean(ends) else "Fe3O4"
+    share = ((iron[rim] @ x[rim]) / iron[rim].sum() - ends[0]) / (ends[1] - ends[0])
+    return "FeO" if share > 2 / 3 else "Fe3O4" if share < 1 / 3 else None
 
 
 def _coordinates(low, p, plane, inside, background):

@@ -19,7 +19,7 @@ CONSTRAINTS = {
     "oxygen": "O/Fe of Fe3O4 is 4/3 that of FeO (O-K without its pre-peak; no cross-section needed)",
     "cross_section": "O/Fe counted with tabulated cross-sections is 1 in FeO and 4/3 in Fe3O4",
     "foot": "below the onset of Fe3+, L3 is due to Fe2+: all iron in FeO, a third in Fe3O4",
-    "purest": "the outermost phase is seen nearly pure, for a line of sight at the rim meets no other",
+    "purest": "the outermost phase is seen nearly pure, where the rim resolves it: a line of sight there meets no other",
     "pixels": "no pixel lies outside of the two phases",
 }
 
@@ -142,14 +142,21 @@ def purest_values(x, sigma, points=120, iterations=120, strays=0.01):
     The likelihood that no value lies beyond an end: at each possible end, that of the best mixing distribution inside
     (non-parametric maximum likelihood: Laird, J. Am. Stat. Assoc. 73, 805 (1978)). It is flat as long as the end is
     outside of the values and falls when it cuts them off. A parabola through the points where it has lost 2 and 8 (two
-    and four standard errors: the last few values alone do not lose that much) gives the end and its error.
+    and four standard errors: the last few values alone do not lose that much) gives the end.
+
+    The parabola is exact for a share of values right at the end. Where they thin out towards it the loss begins more
+    slowly, and the end found is up to one standard deviation of the noise further in: however many the values, noise
+    hides the edge of a continuous distribution (Fan, Ann. Stat. 19, 1257 (1991)). The error is therefore the whole
+    distance between the two points, twice what the parabola says, and half of that standard deviation. An end that
+    half of the range does not cost 8 is not resolved at all: it is the outermost value, with the whole span searched,
+    and the noise, as its error.
 
     Parameters
     ----------
     x, sigma : (N,)
         Values and their standard deviations.
     strays : float
-        Share of values left out, the lowest and the highest: bad pixels, that shall set no end.
+        Share of values left out, half of it the lowest and half the highest: bad pixels, that shall set no end.
 
     Returns
     -------
@@ -157,7 +164,9 @@ def purest_values(x, sigma, points=120, iterations=120, strays=0.01):
         Low and high.
     """
     x, sigma = np.asarray(x, np.float32), np.asarray(sigma, np.float32)
-    first, last = np.quantile(x, [strays / 2, 1 - strays / 2])
+    if x.size < 2 or not (sigma > 0).all():
+        raise ValueError(f"x, sigma: got {x.size} values, wants at least 2, each with a positive standard deviation")
+    first, last = np.quantile(x, strays / 2, method="lower"), np.quantile(x, 1 - strays / 2, method="higher")
     kept = (x >= first) & (x <= last)
     x, sigma = x[kept], sigma[kept]
     grid = np.linspace(first, last, points, dtype=np.float32)
@@ -176,15 +185,19 @@ def purest_values(x, sigma, points=120, iterations=120, strays=0.01):
         return np.log(density).sum(dtype=float), whole
 
     top, share = best(np.ones(points, bool), np.ones(points, np.float32))
-    ends, errors = [], []
+    ends, errors, noise = [], [], (sigma**-2.0).mean() ** -0.5  # that of the values that decide
     for side in (1, -1):
         from_outside, loss, kept = grid[::side], [0.0], share
         while loss[-1] < 8 and len(loss) < points // 2:
             value, kept = best(side * (grid - from_outside[len(loss)]) >= 0, kept)
             loss.append(max(top - value, loss[-1] + 1e-9))
-        two, four = np.interp([2.0, 8.0], loss, from_outside[: len(loss)])
-        ends.append(2 * two - four)
-        errors.append(abs(four - two) / 2)
+        if loss[-1] < 8:
+            ends.append(from_outside[0])
+            errors.append(np.hypot(from_outside[len(loss) - 1] - from_outside[0], noise))
+        else:
+            two, four = np.interp([2.0, 8.0], loss, from_outside[: len(loss)])
+            ends.append(2 * two - four)
+            errors.append(np.hypot(four - two, noise / 2))
     return np.array(ends), np.array(errors)
 
 
