@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from softeels_utils import fitting, simulate, standards
 from softeels_utils.standards import IRON_PER_NM3, PHASES
+from softeels_utils.standards.extract import _feet
 
 ENERGY = np.arange(690.0, 760.0, 0.1)
 ANGLES = {"beam_energy_keV": 300.0, "collection_mrad": 40.0, "convergence_mrad": 20.0}
@@ -225,6 +226,53 @@ def test_the_rotation_is_settled(x0, x1):
     assert np.sqrt(np.diag(found.covariance)).max() < 0.1 * width
 
 
+def test_a_phase_that_does_not_exist_is_refused():
+    with pytest.raises(ValueError, match="outermost"):
+        standards.settle_rotation(
+            lines_of(0, 1), ((0, 1), (0.01, 0.01)), trust=standards.Trust(), constraints=("pixels",), outermost="Fe2O3"
+        )
+
+
+FEET_EV = np.arange(702.5, 706.6, 0.25)
+
+
+def feet_of(draws=30, noise=0.02, seed=0):
+    """Feet (W, B, 2) that rise exponentially: FeO at x = 1 has 1, Fe3O4 at x = 0 a third, by the window."""
+    rng = np.random.default_rng(seed)
+    size = np.exp((FEET_EV - FEET_EV[-1]) / 0.8)[:, None, None]
+    return size * np.array([1 / 3, 2 / 3]) + noise * size * rng.standard_normal((FEET_EV.size, draws, 2))
+
+
+def test_the_foot_is_compared_where_that_of_ferric_iron_is_on_the_list():
+    feet, trust = feet_of(), standards.Trust()
+    lines, energy = _feet(feet, FEET_EV, (0.0, 1.0), trust)
+    assert energy >= FEET_EV[0] + trust.shift_eV + trust.shift_error_eV
+    for name, shift in (("least foot", 1.85), ("shifted foot", 1.7), ("most foot", 1.55)):
+        assert lines[name].mean(0).sum() / lines["foot"].mean(0).sum() == pytest.approx(np.exp(-shift / 0.8), rel=0.1)
+
+
+def test_one_bad_draw_of_every_window_does_not_choose_the_window():
+    feet = feet_of()
+    _, clean = _feet(feet, FEET_EV, (0.0, 1.0), standards.Trust())
+    feet[:, 5] = -feet[:, 5]
+    lines, energy = _feet(feet, FEET_EV, (0.0, 1.0), standards.Trust())
+    assert abs(energy - clean) <= 0.5
+    lines |= {"O": lines_of(0.0, 1.0, draws=30)["O"]}
+    ends = (0.0, 1.0), (0.01, 0.01)
+    found = standards.settle_rotation(lines, ends, trust=standards.Trust(), constraints=("oxygen", "foot", "pixels"))
+    assert np.isfinite(found.parts["foot"]).any()
+
+
+def test_without_a_usable_foot_the_constraint_is_dropped():
+    lines, energy = _feet(-feet_of(), FEET_EV, (0.0, 1.0), standards.Trust())
+    assert lines == {} and np.isnan(energy)
+    assert _feet(feet_of()[:5], FEET_EV[:5], (0.0, 1.0), standards.Trust())[0] == {}  # shorter than the shift
+    found = standards.settle_rotation(
+        lines, ((0, 1), (0.01, 0.01)), trust=standards.Trust(), constraints=("foot", "pixels", "purest")
+    )
+    assert "foot" not in found.parts
+
+
 def test_fewer_constraints_leave_more_open():
     ends = (0.05, 0.6), (0.01, 0.01)
     spread = []
@@ -236,7 +284,7 @@ def test_fewer_constraints_leave_more_open():
 
 def test_less_trust_leaves_more_open():
     ends = (0.02, 0.6), (0.01, 0.01)
-    less = dataclasses.replace(standards.Trust(), oxygen=0.1, shift_error_eV=1.0, strength_error=1.0, purest=0.1)
+    less = dataclasses.replace(standards.Trust(), oxygen=0.1, strength_error=1.0, purest=0.1)
     every = tuple(standards.CONSTRAINTS)
     found = [
         standards.settle_rotation(lines_of(0, 1), ends, trust=trust, constraints=every)

@@ -252,14 +252,14 @@ def extract_standards(
         along, feet = -along, feet * [1, -1]
     total = a @ iron[0]
     strong = total > 0.05 * np.percentile(total, 98)
-    x = positions(draws[0][strong], 0)
+    x = positions(strong, 0)
     # of the ratio x = (a . along / |along|²) / (a . iron), with equal noise on both coordinates
     lever = along[0] / (along[0] @ along[0]) - x[:, None] * iron[0]
     ends = purest_values(x, np.sqrt(plane.variance[strong]) * np.linalg.norm(lever, axis=1) / total[strong])
     lines, foot_eV = _feet(feet, functional["feet_eV"], ends[0], trust)
     if "O" in functional:
         lines["O"], lines["O atoms"] = line(functional["O"]), line(functional["O atoms"])
-    outermost = _outermost(mask, positions(draws[0], 0), np.maximum(total, 0), ends[0]) if whole else None
+    outermost = _outermost(mask, positions(slice(None), 0), np.maximum(total, 0), ends[0]) if whole else None
     rotation = settle_rotation(lines, ends, trust=trust, constraints=constraints, outermost=outermost)
 
     # references and abundances
@@ -391,12 +391,27 @@ def _feet(feet, energy, ends, trust):
     """The foot of L3, and what of Fe3+ reaches there, by the window that leaves the phases least uncertain.
 
     Far down the foot there is little of Fe3+, but few counts; higher up it is the other way round.
+
+    Parameters
+    ----------
+    feet : (W, B, 2)
+        Intercept and slope of each window in each draw.
+    energy : (W,)
+        Centres of the windows, evenly spaced.
+    ends : (2,)
+    trust : Trust
+
+    Returns
+    -------
+    lines, energy_eV : dict, float
+        No lines, and NaN, where no window has both a foot above the noise and the foot of Fe3+ within the list.
     """
     low, high = ends
+    step = energy[1] - energy[0]
 
     def lower(i, shift):
-        place = np.clip((energy[i] - shift - energy[0]) / (energy[1] - energy[0]), 0, len(energy) - 1.001)
-        j = int(place)
+        place = (energy[i] - shift - energy[0]) / step
+        j = min(int(place), len(energy) - 2)
         return (1 - place + j) * feet[j] + (place - j) * feet[j + 1]
 
     def lines(i):
@@ -408,14 +423,19 @@ def _feet(feet, energy, ends, trust):
     def uncertainty(i):
         """Of the ratio of the feet, with the phases taken at the ends of the pixels."""
         foot, shifted, least, most = (v[:, 0] + v[:, 1] * high for v in lines(i).values())
-        if not (foot > 0).all():
+        good = foot > 0
+        if not good[0] or good.mean() < 0.5:
             return np.inf
-        ratio = (feet[i][:, 0] + feet[i][:, 1] * low - 2 / 3 * trust.strength * shifted) / foot
-        scatter = 1.4826 * np.median(np.abs(ratio - np.median(ratio)))
+        ratio = (feet[i][good] @ [1, low] - 2 / 3 * trust.strength * shifted[good]) / foot[good]
+        scatter = 1.4826 * np.median(np.abs(ratio - np.median(ratio))) / good.mean()
         leak = np.array([trust.strength * (most - least)[0] / 2, trust.strength_error * shifted[0]]) / foot[0]
         return np.hypot(scatter, 2 / 3 * np.linalg.norm(leak))
 
-    best = min(range(len(feet)), key=uncertainty)
+    first = energy[0] + trust.shift_eV + trust.shift_error_eV
+    reach = [i for i in range(len(feet)) if energy[i] >= first - 1e-9]
+    best = min(reach, key=uncertainty, default=None)
+    if best is None or not np.isfinite(uncertainty(best)):
+        return {}, np.nan
     return lines(best), float(energy[best])
 
 

@@ -244,7 +244,8 @@ def settle_rotation(lines, ends, *, trust, constraints, outermost=None, points=8
     lines : dict of str to (B, 2)
         For each bootstrap sample (row 0: all pixels as they are) the counts per iron atom, ``value = a + b x``: "O",
         "O atoms" (if measured), "foot", and the foot at the energies that are lower by the shift between Fe2+ and
-        Fe3+, "shifted foot", and by that shift more and less its error, "least foot" and "most foot".
+        Fe3+, "shifted foot", and by that shift more and less its error, "least foot" and "most foot". Constraints
+        whose lines are not there are left out.
     ends : (2,), (2,)
         Values of x between which the pixels lie, and their errors (`purest_values`); x grows towards FeO.
     trust : Trust
@@ -256,6 +257,8 @@ def settle_rotation(lines, ends, *, trust, constraints, outermost=None, points=8
     -------
     Rotation
     """
+    if outermost not in ("FeO", "Fe3O4", None):
+        raise ValueError(f"outermost: got {outermost!r}, wants 'FeO', 'Fe3O4' or None")
     low, high = ends[0]
     spread = high - low
     reach = (low - 1.0 * spread, low + 0.15 * spread), (high - 0.15 * spread, high + 2.0 * spread)
@@ -278,7 +281,8 @@ def _on_grid(lines, ends, trust, constraints, outermost, x0, x1):
 
     def gaussian(values, expected, systematic):
         """Log-likelihood of values[0], whose bootstrap scatter adds to the systematic uncertainty."""
-        scatter = 1.4826 * np.median(np.abs(values - np.median(values, axis=0)), axis=0)
+        median = np.median if np.isfinite(values).all() else np.nanmedian
+        scatter = 1.4826 * median(np.abs(values - median(values, axis=0)), axis=0)
         sigma = np.hypot(scatter, systematic)
         return -0.5 * ((values[0] - expected) / sigma) ** 2 - np.log(sigma)
 
@@ -295,13 +299,16 @@ def _on_grid(lines, ends, trust, constraints, outermost, x0, x1):
     if "cross_section" in constraints and "O atoms" in lines:
         value, good = log_ratio("O atoms", 1)
         parts["cross_section"] = np.where(good, gaussian(value / 2, np.log(4 / 3) / 2, trust.cross_section), -np.inf)
-    if "foot" in constraints:
+    if "foot" in constraints and "foot" in lines:
         # per atom: Fe2+ 1, Fe3+ r, the same line at higher energy. Fe3O4 over FeO: (1 + 2 r)/3
-        ground = np.where(at("foot", b) > 0, at("foot", b), np.nan)
+        foot = at("foot", b)
+        good = foot[0] > 0
+        ground = np.where((foot > 0) | ~good, foot, np.nan)  # draws without a foot do not count
+        ground = np.where(good, ground, 1.0)
         leak, least, most = (trust.strength * at(k, b) / ground for k in ("shifted foot", "least foot", "most foot"))
         error = np.hypot(leak[0] * trust.strength_error / trust.strength, (most[0] - least[0]) / 2)
         value = at("foot", a) / ground - (1 + 2 * leak) / 3
-        parts["foot"] = np.nan_to_num(gaussian(value, 0.0, 2 * error / 3), nan=-np.inf)
+        parts["foot"] = np.where(good, gaussian(value, 0.0, 2 * error / 3), -np.inf)
     width = b - a
     (low, high), error = ends
     if "pixels" in constraints:
