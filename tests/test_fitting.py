@@ -365,6 +365,12 @@ def test_one_variance_for_all_pixels_is_the_same_as_one_for_each(nonnegative):
     assert one.flags[5] & FitFlag.POOR_FIT and (one.flags[[3, 600]] & FitFlag.BAD_INPUT).all()
 
 
+def test_a_variance_that_leaves_too_few_channels_is_refused_in_silence(recwarn):
+    with pytest.raises(ValueError, match="variance"):
+        fit_phases(draws([1, 1], 10, 5, seed=1), ENERGY, REFERENCES, variance=np.full(ENERGY.size, np.inf))
+    assert not recwarn.list
+
+
 def test_flags_of_vacuum_bounds_and_misfit():
     vacuum = fit_phases(np.zeros((3, ENERGY.size)), ENERGY, REFERENCES)
     assert np.isfinite(vacuum.covariance).all() and (np.diagonal(vacuum.covariance, axis1=-2, axis2=-1) > 0).all()

@@ -140,7 +140,9 @@ def core_functionals(energy_eV, mean_spectrum, *, l3_eV, beam_energy_keV, collec
     fit = np.zeros((2, e.size))
     fit[:, local] = _least_squares(ground[:, local], 1 / mean[local])
     # up to where the line has half of its height: above, it is the line itself, whose width differs between phases
-    line = ndimage.gaussian_filter1d(mean - np.linalg.lstsq(ground[:, local].T, mean[local], rcond=None)[0] @ ground, 0.3 / step)
+    line = ndimage.gaussian_filter1d(
+        mean - np.linalg.lstsq(ground[:, local].T, mean[local], rcond=None)[0] @ ground, 0.3 / step
+    )
     climb = (e > 703.5) & (e <= l3_eV - off)
     half = e[climb][np.argmax(line[climb] > 0.5 * line[climb].max())] if climb.any() else 705.0
     centres = np.arange(702.5, max(half - 0.5, 705.0) + 0.01, 0.25)
