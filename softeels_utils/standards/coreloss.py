@@ -118,7 +118,7 @@ def core_functionals(energy_eV, mean_spectrum, *, l3_eV, beam_energy_keV, collec
     out = {}
 
     # Near-edge structure is assumed to move oscillator strength about inside an edge's window and to keep its sum (the
-    # sum rule holds for all energies; a window may gain or lose some %, white lines in particular). The cross-section is
+    # sum rule is for all energies; a window may gain or lose some %, by white lines above all). The cross-section is
     # that strength times a factor that falls with energy: white lines are then 1 % brighter than the table's step
     per_strength = differential_cross_section(1.0, e, **angles)
 

@@ -19,7 +19,7 @@ CONSTRAINTS = {
     "oxygen": "O/Fe of Fe3O4 is 4/3 that of FeO (O-K without its pre-peak; no cross-section needed)",
     "cross_section": "O/Fe counted with tabulated cross-sections is 1 in FeO and 4/3 in Fe3O4",
     "foot": "below the onset of Fe3+, L3 is due to Fe2+: all iron in FeO, a third in Fe3O4",
-    "purest": "the outermost phase is seen nearly pure, where the rim resolves it: a line of sight there meets no other",
+    "purest": "the outermost phase is seen nearly pure, where the rim resolves it: lines of sight there meet no other",
     "pixels": "no pixel lies outside of the two phases",
 }
 
@@ -323,8 +323,8 @@ def _on_grid(lines, ends, trust, constraints, outermost, x0, x1):
     if "purest" in constraints:
         seen0 = np.exp(-0.5 * ((low - a) / np.hypot(error[0], trust.purest * width)) ** 2)
         seen1 = np.exp(-0.5 * ((b - high) / np.hypot(error[1], trust.purest * width)) ** 2)
-        # a half Gaussian, or anything up to a whole width away: of equal area where the ends have no error, which widens
-        # the Gaussian and so favours it a little
+        # a half Gaussian, or anything up to a whole width away: of equal area where the ends have no error, which
+        # widens the Gaussian and so favours it a little
         rare = (1 - trust.purest_weight) * np.sqrt(np.pi / 2) * trust.purest
         seen = {"Fe3O4": seen0, "FeO": seen1, None: np.maximum(seen0, seen1)}[outermost]
         parts["purest"] = np.log(trust.purest_weight * seen + rare)
