@@ -244,7 +244,8 @@ table(
 # which is all of the iron in FeO and a third of it in Fe<sub>3</sub>O<sub>4</sub>; how much of Fe<sup>3+</sup>
 # still reaches there is read off the foot of Fe<sup>2+</sup>, 1.7 eV further down. The last two look at the cloud
 # of pixels: none lies outside of the two phases, and those at the rim of the particle meet its outermost phase
-# alone.
+# alone. That needs an outermost layer thicker than a pixel and the delocalisation: where the rim is not mostly one
+# phase it is not resolved, and "purest" only says that one of the two phases, either of them, may be seen pure.
 # Each panel shows the log-likelihood of one statement over (*x*<sub>0</sub>, *x*<sub>1</sub>), in units where
 # the result is at (0, 1).
 
@@ -304,7 +305,7 @@ table(
 #
 # Low-loss spectra regressed on the abundances give each phase its whole low loss. What lies under the edge is
 # stripped by three powers of the energy, those that chapter 3 leaves free in its fit, so that what remains of
-# them in a reference changes no map. Below 48 eV nothing is left, and 40 eV above the edge it is in step with
+# them in a reference changes maps little. Below 48 eV nothing is left, and 40 eV above the edge it is in step with
 # the tabulated cross-section. Bands: one standard deviation, over bootstrap draws of the pixels and over what the
 # constraints leave open. They do not hold what is common to both phases: the shape assumed for the background
 # (the smooth part of the difference on the right) and the cross-section that sets the scale.

@@ -218,6 +218,47 @@ def test_one_low_loss_for_all_pixels_and_one_for_each():
     np.testing.assert_allclose(given.coefficients, one.coefficients, rtol=1e-6)
 
 
+def test_a_low_loss_that_serves_the_background_is_in_counts():
+    """Repeated losses have a fixed amplitude: a normalised low loss would change the result, so is refused."""
+    model = spectrum_model()
+    electrons = 1e5
+    low = electrons * model.expected([[10.0, 10.0]] * 3, "low")
+    args = (low, model.low_energy_eV, model.references("M2,3"))
+    more = {"window_eV": (42, 88), "electrons": electrons}
+    with pytest.raises(ValueError, match="low_loss"):
+        fit_phases(*args, low_loss=low / electrons, **more)
+    # one for all serves the references only, which may have any scale
+    one = fit_phases(*args, low_loss=low[0], window_eV=(42, 88))
+    scaled = fit_phases(*args, low_loss=low[0] / electrons, **more)
+    np.testing.assert_allclose(scaled.coefficients, one.coefficients, rtol=1e-6)
+    assert one.fixed == 0 and fit_phases(*args, low_loss=low, window_eV=(42, 88)).fixed is None
+
+
+@pytest.mark.parametrize("off_eV", [-6.0, 6.0])
+def test_a_pixel_whose_zero_loss_is_off_is_flagged(off_eV):
+    model = spectrum_model()
+    low = 1e5 * model.expected([[10.0, 10.0], [10.0, 10.0], [0.0, 0.0], [30.0, 60.0]], "low")
+    good = low.copy()
+    low[1] = np.roll(low[1], round(off_eV / (model.low_energy_eV[1] - model.low_energy_eV[0])))
+    args = (model.low_energy_eV, model.references("M2,3"))
+    fit = fit_phases(good, *args, low_loss=low, window_eV=(42, 88))
+    assert ((fit.flags & FitFlag.BAD_INPUT) > 0).tolist() == [False, True, False, False]
+    assert np.isnan(fit.coefficients[1]).all()
+
+
+def test_a_low_loss_kept_as_it_is_may_lie_anywhere():
+    """Nothing is parted from the zero loss then, and its place shifts the references."""
+    model = spectrum_model()
+    step = model.low_energy_eV[1] - model.low_energy_eV[0]
+    low = 1e5 * model.expected([10.0, 10.0], "low")
+    args = (model.low_energy_eV, model.references("M2,3"))
+    more = {"background": background_shapes(np.maximum(model.low_energy_eV, 1)), "window_eV": (42, 88)}
+    moved = fit_phases(low, *args, low_loss=np.roll(low, round(3 / step)), zero_loss_peak="keep", **more)
+    assert np.isfinite(moved.coefficients).all()
+    with pytest.raises(ValueError, match="align_zero_loss"):
+        fit_phases(low, *args, low_loss=np.roll(low, round(3 / step)), **more)
+
+
 @pytest.mark.parametrize("window", [(40, 90), (42, 88)])
 def test_background_follows_the_plural_scattering_of_each_pixel(window):
     """True references in noise-free spectra of 0.1 to 0.6 mean free paths: within 1.5 % of the thickness."""
@@ -322,6 +363,12 @@ def test_one_variance_for_all_pixels_is_the_same_as_one_for_each(nonnegative):
         for name in ("coefficients", "background", "covariance", "reduced_chi2", "residual_rms"):
             np.testing.assert_allclose(getattr(one, name), getattr(each, name), rtol=1e-7, atol=1e-9, err_msg=name)
     assert one.flags[5] & FitFlag.POOR_FIT and (one.flags[[3, 600]] & FitFlag.BAD_INPUT).all()
+
+
+def test_a_variance_that_leaves_too_few_channels_is_refused_in_silence(recwarn):
+    with pytest.raises(ValueError, match="variance"):
+        fit_phases(draws([1, 1], 10, 5, seed=1), ENERGY, REFERENCES, variance=np.full(ENERGY.size, np.inf))
+    assert not recwarn.list
 
 
 def test_flags_of_vacuum_bounds_and_misfit():

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from softeels_utils import fitting, simulate, standards
 from softeels_utils.standards import IRON_PER_NM3, PHASES
+from softeels_utils.standards.extract import _feet
 
 ENERGY = np.arange(690.0, 760.0, 0.1)
 ANGLES = {"beam_energy_keV": 300.0, "collection_mrad": 40.0, "convergence_mrad": 20.0}
@@ -165,7 +166,29 @@ def test_ends_of_a_noisy_distribution(low, high, seed):
     seen = x + 0.08 * rng.standard_normal(x.size)
     ends, errors = standards.purest_values(seen, np.full(x.size, 0.08))
     assert ends == pytest.approx((low, high), abs=0.05)
-    assert (errors < 0.05).all()
+    assert (np.abs(ends - (low, high)) < 4 * errors).all() and (errors < 0.06).all()
+
+
+@pytest.mark.parametrize("noise", [0.02, 0.08, 0.2])
+def test_ends_of_a_cloud_without_a_pure_value_claim_no_more_than_they_know(noise):
+    rng = np.random.default_rng(1)
+    seen = rng.uniform(0, 1, 1000) + noise * rng.standard_normal(1000)
+    ends, errors = standards.purest_values(seen, np.full(1000, noise))
+    assert (np.abs(ends - (0, 1)) < 3 * errors).all() and (errors < noise).all()
+
+
+@pytest.mark.parametrize("size, noise", [(600, 1.0), (600, 5.0), (2, 0.1), (5, 0.1)])
+def test_ends_that_noise_hides_are_uncertain_by_the_span_searched(size, noise, recwarn):
+    rng = np.random.default_rng(2)
+    x = np.linspace(0, 1, size)
+    ends, errors = standards.purest_values(x + noise * rng.standard_normal(size), np.full(size, noise))
+    assert (np.abs(ends - (0, 1)) < 2 * errors).all() and (errors > noise / 4).all() and not recwarn.list
+
+
+def test_ends_of_nothing_are_refused():
+    for x, sigma in (([1.0], [0.1]), ([0.0, 1.0], [0.1, 0.0])):
+        with pytest.raises(ValueError, match="sigma"):
+            standards.purest_values(x, sigma)
 
 
 def test_a_few_stray_pixels_set_no_end():
@@ -203,6 +226,53 @@ def test_the_rotation_is_settled(x0, x1):
     assert np.sqrt(np.diag(found.covariance)).max() < 0.1 * width
 
 
+def test_a_phase_that_does_not_exist_is_refused():
+    with pytest.raises(ValueError, match="outermost"):
+        standards.settle_rotation(
+            lines_of(0, 1), ((0, 1), (0.01, 0.01)), trust=standards.Trust(), constraints=("pixels",), outermost="Fe2O3"
+        )
+
+
+FEET_EV = np.arange(702.5, 706.6, 0.25)
+
+
+def feet_of(draws=30, noise=0.02, seed=0):
+    """Feet (W, B, 2) that rise exponentially: FeO at x = 1 has 1, Fe3O4 at x = 0 a third, by the window."""
+    rng = np.random.default_rng(seed)
+    size = np.exp((FEET_EV - FEET_EV[-1]) / 0.8)[:, None, None]
+    return size * np.array([1 / 3, 2 / 3]) + noise * size * rng.standard_normal((FEET_EV.size, draws, 2))
+
+
+def test_the_foot_is_compared_where_that_of_ferric_iron_is_on_the_list():
+    feet, trust = feet_of(), standards.Trust()
+    lines, energy = _feet(feet, FEET_EV, (0.0, 1.0), trust)
+    assert energy >= FEET_EV[0] + trust.shift_eV + trust.shift_error_eV
+    for name, shift in (("least foot", 1.85), ("shifted foot", 1.7), ("most foot", 1.55)):
+        assert lines[name].mean(0).sum() / lines["foot"].mean(0).sum() == pytest.approx(np.exp(-shift / 0.8), rel=0.1)
+
+
+def test_one_bad_draw_of_every_window_does_not_choose_the_window():
+    feet = feet_of()
+    _, clean = _feet(feet, FEET_EV, (0.0, 1.0), standards.Trust())
+    feet[:, 5] = -feet[:, 5]
+    lines, energy = _feet(feet, FEET_EV, (0.0, 1.0), standards.Trust())
+    assert abs(energy - clean) <= 0.5
+    lines |= {"O": lines_of(0.0, 1.0, draws=30)["O"]}
+    ends = (0.0, 1.0), (0.01, 0.01)
+    found = standards.settle_rotation(lines, ends, trust=standards.Trust(), constraints=("oxygen", "foot", "pixels"))
+    assert np.isfinite(found.parts["foot"]).any()
+
+
+def test_without_a_usable_foot_the_constraint_is_dropped():
+    lines, energy = _feet(-feet_of(), FEET_EV, (0.0, 1.0), standards.Trust())
+    assert lines == {} and np.isnan(energy)
+    assert _feet(feet_of()[:5], FEET_EV[:5], (0.0, 1.0), standards.Trust())[0] == {}  # shorter than the shift
+    found = standards.settle_rotation(
+        lines, ((0, 1), (0.01, 0.01)), trust=standards.Trust(), constraints=("foot", "pixels", "purest")
+    )
+    assert "foot" not in found.parts
+
+
 def test_fewer_constraints_leave_more_open():
     ends = (0.05, 0.6), (0.01, 0.01)
     spread = []
@@ -214,7 +284,7 @@ def test_fewer_constraints_leave_more_open():
 
 def test_less_trust_leaves_more_open():
     ends = (0.02, 0.6), (0.01, 0.01)
-    less = dataclasses.replace(standards.Trust(), oxygen=0.1, shift_error_eV=1.0, strength_error=1.0, purest=0.1)
+    less = dataclasses.replace(standards.Trust(), oxygen=0.1, strength_error=1.0, purest=0.1)
     every = tuple(standards.CONSTRAINTS)
     found = [
         standards.settle_rotation(lines_of(0, 1), ends, trust=trust, constraints=every)
@@ -298,6 +368,15 @@ def test_maps_fitted_with_the_references_are_not_biased(pair, found, model, skin
     maps = fitting.fit_phases(clean, references=found.references * step, **options).coefficients
     off = (np.moveaxis(maps, -1, 0) - thickness)[:, thickness.sum(axis=0) > 0.5]
     assert (np.sqrt((off**2).mean(axis=1)) < 0.05 * thickness.max(axis=(1, 2))).all()
+
+
+def test_a_skin_thinner_than_a_pixel_is_not_taken_for_pure():
+    """The rim is then a mixture: no phase is called outermost, and FeO is not put at the end of the pixels."""
+    thickness, low, core = twin(skin=82 / 160, seed=3)
+    found = standards.extract_standards(low, core, bootstrap=24, seed=3)
+    assert found.diagnostics["outermost"] is None
+    share = (thickness[0] / np.maximum(thickness.sum(axis=0), 1e-9))[thickness.sum(axis=0) > 5]
+    assert found.diagnostics["purity"][1] < share.max() + 3 * found.diagnostics["leakage"][0]
 
 
 def test_white_lines_a_few_channels_wide_are_no_spikes():

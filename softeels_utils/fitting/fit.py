@@ -71,14 +71,19 @@ def fit_phases(
         the number of electrons along: coefficients come out in nm if references are per electron and nm. A low loss of
         the same pixels that holds the window, too, serves the background: exponents are then those of single
         scattering, convolved like the references (amplitudes are per electron), and what losses below the window
-        add by repeated scattering is computed from them (`spectra.repeated_losses`). Shapes of your own stay as given.
+        add by repeated scattering is computed from them (`spectra.repeated_losses`) and has a fixed amplitude: such
+        a low loss must be in counts, and ``exposure_ratio`` true. Shapes of your own stay as given. The model is good
+        as far as the low loss reaches over the window, if the window starts below the onset; noise of the low loss is
+        not in the error bars.
     low_loss_energy_eV : (E2,)
     zero_loss_peak : {"delta", "keep"}
         See `spectra.convolve_low_loss`.
     exposure_ratio : float
-        Exposure of ``spectra`` over that of ``low_loss`` (dual EELS).
+        Exposure of ``spectra`` over that of ``low_loss`` (dual EELS). To be given, for a fit with repeated losses
+        (``low_loss``) is not the same up to a factor.
     electrons : float or array (...)
-        Divides the coefficients: electrons per pixel, where no low loss brings them.
+        Divides the coefficients: electrons per pixel, where no low loss brings them. Not together with a low loss that
+        serves the background, which must be in counts.
     scale_covariance : bool
         Multiply the covariance by the reduced chi², where that is above 1 (noise above Poisson).
     tolerance : float
@@ -137,11 +142,14 @@ def fit_phases(
     if low_loss is not None:
         low_energy = low_loss_axis(low_loss, low_loss_energy_eV, energy)
         low = data_of(low_loss)
-        split = default_split(low, low_energy)
         step, (first, last) = energy[1] - energy[0], energy[inside][[0, -1]]
+        own_low = low.shape[:-1] == lead
+        with_background = own_low and len(tail) > 0 and np.ndim(background) < 2 and last <= low_energy[-1] + 1e-6
+        if with_background and (electrons != 1).any():
+            raise ValueError("low_loss serves the background, so must be in counts: it brings the electrons, give none")
+        split = default_split(low, low_energy) if zero_loss_peak == "delta" or with_background else None
         # losses only add up: nothing past the window matters to it, but for the width of the zero loss
         stop = inside.stop + int(-low_energy[0] / step)
-        with_background = len(tail) and np.ndim(background) < 2 and last <= low_energy[-1] + 1e-6
         used = low_energy < last + 2 * step
         low_energy = low_energy[used]
 
@@ -161,12 +169,13 @@ def fit_phases(
             repeated = repeated[:, at] + (place - at) * (repeated[:, at + 1] - repeated[:, at])
             return seen_through(rows, begun, "delta"), exposure_ratio * repeated[:, None]
 
-        if low.shape[:-1] == lead:
+        if own_low:
 
             def each_pixel(rows):
                 """Shapes of each pixel (n, K or K + P, E'), then what is fixed."""
                 rest = background_of(rows) if with_background else (np.zeros((len(rows), 1, tail.shape[1])),)
-                return np.concatenate([seen_through(rows), *rest], axis=1)
+                shapes = np.concatenate([seen_through(rows), *rest], axis=1)
+                return shapes if split is None else np.where(_misaligned(rows, low_energy, split), np.nan, shapes)
 
         elif low.ndim == 1:
             phases = np.asarray(seen_through(low))
@@ -198,9 +207,10 @@ def fit_phases(
     fixed = 0.0
     if each_pixel is not None and lead:
         shapes = None
+        fixed = None if with_background else 0.0
     elif each_pixel is not None:
         *own, fixed = each_pixel(np.asarray(low)[None])[0]
-        shapes[: len(own)] = own
+        shapes = np.concatenate([own, shapes[len(own) :]])
     return replace(
         fit,
         coefficients=fit.coefficients / electrons[..., None],
@@ -209,6 +219,14 @@ def fit_phases(
         fixed=fixed,
         electrons=electrons,
     )
+
+
+def _misaligned(low_loss, energy, split):
+    """Which low-loss spectra (n, 1, 1) have less than half of what lies below the plasmons within ``split`` of 0 eV."""
+    below = np.flatnonzero(energy < max(10.0, 2 * split))
+    peak = np.flatnonzero(np.abs(energy) <= split)
+    peak, below = low_loss[:, peak].sum(-1), low_loss[:, below].sum(-1)
+    return (peak < 0.5 * below)[:, None, None]
 
 
 def _references(references, energy):

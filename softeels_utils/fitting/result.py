@@ -45,8 +45,9 @@ class PhaseFit:
     shapes : (K + P, E') or None
         References and background shapes as they were fitted; None where each of several pixels had its own
         (``low_loss``).
-    fixed : float or (E',)
-        What the fitted spectrum holds beside its shapes: repeated losses.
+    fixed : float, (E',) or None
+        What the fitted spectrum holds beside its shapes: repeated losses; None where each of several pixels had its
+        own.
     """
 
     coefficients: np.ndarray
@@ -57,7 +58,7 @@ class PhaseFit:
     background: np.ndarray
     energy_eV: np.ndarray
     shapes: np.ndarray | None = field(repr=False, default=None)
-    fixed: float | np.ndarray = field(repr=False, default=0.0)
+    fixed: float | np.ndarray | None = field(repr=False, default=0.0)
     electrons: float | np.ndarray = field(repr=False, default=1.0)
 
     @property

@@ -43,9 +43,11 @@ class Solver:
         q = len(self.shapes)
         if variance is not None and len(variance) == 1 and own is None:
             used = np.isfinite(variance).sum()
+            if used <= q:
+                return self._bad(len(y))
             with np.errstate(invalid="ignore"):  # bad pixels are told by their results
                 x, covariance, sums = self.common.solve_alike(y, 1 / variance[0], self.bounded)
-                good = np.isfinite(sums[0]) & (used > q)
+                good = np.isfinite(sums[0])
                 out = self._pack(x, covariance, sums, used, y.shape[1])
             if good.all():
                 return out
@@ -62,8 +64,12 @@ class Solver:
             if good.any():
                 variance = variance if variance is None or len(variance) == 1 else variance[good]
                 out[good] = self._each(y[good], variance, None if own is None else own[good], total[good])
-        out[~good] = np.nan
-        out[~good, -1] = FitFlag.BAD_INPUT
+        out[~good] = self._bad((~good).sum())
+        return out
+
+    def _bad(self, n):
+        out = np.full((n, self.size), np.nan)
+        out[:, -1] = FitFlag.BAD_INPUT
         return out
 
     def _each(self, y, variance, own, total):

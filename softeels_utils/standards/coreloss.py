@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+from scipy import ndimage
 
 from ..simulate.scattering import WINDOW_EV, differential_cross_section, edge_oscillator_strength
 
@@ -86,8 +87,8 @@ def core_functionals(energy_eV, mean_spectrum, *, l3_eV, beam_energy_keV, collec
     dict
         ``"Fe"`` (E,): atoms/nm². Where the axis begins before 515 eV, ``"O"`` (E,): oscillator strength of O-K, 534.5
         to 582 eV, to be compared between phases; ``"O atoms"`` (E,): atoms/nm² from the continuum alone.
-        ``"feet"`` (W, E): intensity of windows of 1 eV on the leading edge of L3 less the local background;
-        ``"feet_eV"`` (W,): their centres.
+        ``"feet"`` (W, E): intensity of windows of 1 eV on the leading edge of L3, below half of its height in the
+        mean spectrum, less the local background; ``"feet_eV"`` (W,): their centres.
 
     Raises
     ------
@@ -116,8 +117,9 @@ def core_functionals(energy_eV, mean_spectrum, *, l3_eV, beam_energy_keV, collec
     amplitudes[:, fitted] = _least_squares(basis[:, fitted], 1 / mean[fitted])
     out = {}
 
-    # Near-edge structure moves oscillator strength about inside an edge's window and keeps its sum. The cross-section
-    # is that strength times a factor that falls with energy: white lines are 1 % brighter than the table's step
+    # Near-edge structure is assumed to move oscillator strength about inside an edge's window and to keep its sum (the
+    # sum rule is for all energies; a window may gain or lose some %, by white lines above all). The cross-section is
+    # that strength times a factor that falls with energy: white lines are then 1 % brighter than the table's step
     per_strength = differential_cross_section(1.0, e, **angles)
 
     def integral(low, high, ground):
@@ -137,7 +139,13 @@ def core_functionals(energy_eV, mean_spectrum, *, l3_eV, beam_energy_keV, collec
     ground = power_law_basis(e, mean, (690.0, 703.5))
     fit = np.zeros((2, e.size))
     fit[:, local] = _least_squares(ground[:, local], 1 / mean[local])
-    centres = np.arange(702.5, 707.6, 0.25)
+    # up to where the line has half of its height: above, it is the line itself, whose width differs between phases
+    line = ndimage.gaussian_filter1d(
+        mean - np.linalg.lstsq(ground[:, local].T, mean[local], rcond=None)[0] @ ground, 0.3 / step
+    )
+    climb = (e > 703.5) & (e <= l3_eV - off)
+    half = e[climb][np.argmax(line[climb] > 0.5 * line[climb].max())] if climb.any() else 705.0
+    centres = np.arange(702.5, max(half - 0.5, 705.0) + 0.01, 0.25)
     inside = (np.abs(e - centres[:, None]) < 0.5 + 1e-9).astype(float)
     out["feet"], out["feet_eV"] = step * (inside - (inside @ ground.T) @ fit), centres + off
     return out

@@ -211,7 +211,7 @@ def extract_standards(
     inside = (energy >= window_eV[0]) & (energy <= window_eV[1])
     p = low[mask]
     mean = p.mean(0)
-    # the shapes that the fit leaves free: what of them is left in a reference changes no map
+    # the shapes that the fit leaves free: what of them is left in a reference changes maps little
     background = background_shapes(np.maximum(energy, 1.0))
     plane = find_plane(p[:, inside], spread[mask], background[:, inside])
     if plane.signal[1] < 1.0:
@@ -252,14 +252,14 @@ def extract_standards(
         along, feet = -along, feet * [1, -1]
     total = a @ iron[0]
     strong = total > 0.05 * np.percentile(total, 98)
-    x = positions(draws[0][strong], 0)
+    x = positions(strong, 0)
     # of the ratio x = (a . along / |along|²) / (a . iron), with equal noise on both coordinates
     lever = along[0] / (along[0] @ along[0]) - x[:, None] * iron[0]
     ends = purest_values(x, np.sqrt(plane.variance[strong]) * np.linalg.norm(lever, axis=1) / total[strong])
     lines, foot_eV = _feet(feet, functional["feet_eV"], ends[0], trust)
     if "O" in functional:
         lines["O"], lines["O atoms"] = line(functional["O"]), line(functional["O atoms"])
-    outermost = _outermost(mask, positions(draws[0], 0), np.maximum(total, 0), ends[0]) if whole else None
+    outermost = _outermost(mask, positions(slice(None), 0), np.maximum(total, 0), ends[0]) if whole else None
     rotation = settle_rotation(lines, ends, trust=trust, constraints=constraints, outermost=outermost)
 
     # references and abundances
@@ -391,12 +391,27 @@ def _feet(feet, energy, ends, trust):
     """The foot of L3, and what of Fe3+ reaches there, by the window that leaves the phases least uncertain.
 
     Far down the foot there is little of Fe3+, but few counts; higher up it is the other way round.
+
+    Parameters
+    ----------
+    feet : (W, B, 2)
+        Intercept and slope of each window in each draw.
+    energy : (W,)
+        Centres of the windows, evenly spaced.
+    ends : (2,)
+    trust : Trust
+
+    Returns
+    -------
+    lines, energy_eV : dict, float
+        No lines, and NaN, where no window has both a foot above the noise and the foot of Fe3+ within the list.
     """
     low, high = ends
+    step = energy[1] - energy[0]
 
     def lower(i, shift):
-        place = np.clip((energy[i] - shift - energy[0]) / (energy[1] - energy[0]), 0, len(energy) - 1.001)
-        j = int(place)
+        place = (energy[i] - shift - energy[0]) / step
+        j = min(int(place), len(energy) - 2)
         return (1 - place + j) * feet[j] + (place - j) * feet[j + 1]
 
     def lines(i):
@@ -408,26 +423,33 @@ def _feet(feet, energy, ends, trust):
     def uncertainty(i):
         """Of the ratio of the feet, with the phases taken at the ends of the pixels."""
         foot, shifted, least, most = (v[:, 0] + v[:, 1] * high for v in lines(i).values())
-        if not (foot > 0).all():
+        good = foot > 0
+        if not good[0] or good.mean() < 0.5:
             return np.inf
-        ratio = (feet[i][:, 0] + feet[i][:, 1] * low - 2 / 3 * trust.strength * shifted) / foot
-        scatter = 1.4826 * np.median(np.abs(ratio - np.median(ratio)))
+        ratio = (feet[i][good] @ [1, low] - 2 / 3 * trust.strength * shifted[good]) / foot[good]
+        scatter = 1.4826 * np.median(np.abs(ratio - np.median(ratio))) / good.mean()
         leak = np.array([trust.strength * (most - least)[0] / 2, trust.strength_error * shifted[0]]) / foot[0]
         return np.hypot(scatter, 2 / 3 * np.linalg.norm(leak))
 
-    best = min(range(len(feet)), key=uncertainty)
+    first = energy[0] + trust.shift_eV + trust.shift_error_eV
+    reach = [i for i in range(len(feet)) if energy[i] >= first - 1e-9]
+    best = min(reach, key=uncertainty, default=None)
+    if best is None or not np.isfinite(uncertainty(best)):
+        return {}, np.nan
     return lines(best), float(energy[best])
 
 
 def _outermost(mask, x, iron, ends):
-    """The phase whose end of the line the rim is nearer to; None for a specimen without rim.
+    """The phase at the rim, or None where the rim is not within a third of the way from an end of the pixels.
 
-    The last line of sight that meets a particle runs through what is outermost only.
+    The last line of sight that meets a particle runs through what is outermost only, if that is thicker than a pixel
+    and the delocalisation. A rim that is not mostly one phase is not resolved, and tells nothing of purity.
     """
     rim = (mask & ~ndimage.binary_erosion(mask, border_value=1))[mask]
     if iron[rim].sum() <= 0 or rim.sum() < 8:
         return None
-    return "FeO" if (iron[rim] @ x[rim]) / iron[rim].sum() > np.mean(ends) else "Fe3O4"
+    share = ((iron[rim] @ x[rim]) / iron[rim].sum() - ends[0]) / (ends[1] - ends[0])
+    return "FeO" if share > 2 / 3 else "Fe3O4" if share < 1 / 3 else None
 
 
 def _coordinates(low, p, plane, inside, background):

@@ -19,7 +19,7 @@ CONSTRAINTS = {
     "oxygen": "O/Fe of Fe3O4 is 4/3 that of FeO (O-K without its pre-peak; no cross-section needed)",
     "cross_section": "O/Fe counted with tabulated cross-sections is 1 in FeO and 4/3 in Fe3O4",
     "foot": "below the onset of Fe3+, L3 is due to Fe2+: all iron in FeO, a third in Fe3O4",
-    "purest": "the outermost phase is seen nearly pure, for a line of sight at the rim meets no other",
+    "purest": "the outermost phase is seen nearly pure, where the rim resolves it: lines of sight there meet no other",
     "pixels": "no pixel lies outside of the two phases",
 }
 
@@ -37,8 +37,11 @@ class Trust:
         that of Fe2+, shifted
     strength, strength_error : of the foot of Fe3+ over that of Fe2+, per ion: between 1 (one line like the other) and
         5/4 (in proportion to the 3d holes)
-    purest : how much of the other phase the purest pixels may hold
-    purest_weight : probability that a phase is seen that pure at all
+    purest : how much of the other phase the purest pixels may hold: what reaches the rim by the delocalisation of
+        M2,3 and by a pixel that is not quite outermost, a few parts in a hundred (an estimate, not a measurement)
+    purest_weight : probability that a phase is seen that pure at all. A belief: one specimen in ten is not what its rim
+        looks like (a patchy skin, one that is rough below the pixel). The other tenth is spread over all purities, so
+        that counted atoms may overrule the rim
     """
 
     oxygen: float = 0.015
@@ -142,14 +145,23 @@ def purest_values(x, sigma, points=120, iterations=120, strays=0.01):
     The likelihood that no value lies beyond an end: at each possible end, that of the best mixing distribution inside
     (non-parametric maximum likelihood: Laird, J. Am. Stat. Assoc. 73, 805 (1978)). It is flat as long as the end is
     outside of the values and falls when it cuts them off. A parabola through the points where it has lost 2 and 8 (two
-    and four standard errors: the last few values alone do not lose that much) gives the end and its error.
+    and four standard errors: the last few values alone do not lose that much) gives the end.
+
+    The parabola is exact for a share of values right at the end. Where they thin out towards it the loss begins more
+    slowly, and the end found is up to one standard deviation of the noise further in: however many the values, noise
+    hides the edge of a continuous distribution (Fan, Ann. Stat. 19, 1257 (1991)). The error is therefore the whole
+    distance between the two points, twice what the parabola says, and half of that standard deviation. An end that
+    half of the range does not cost 8 is not resolved at all: it is the outermost value, with the whole span searched,
+    and the noise, as its error.
 
     Parameters
     ----------
     x, sigma : (N,)
         Values and their standard deviations.
     strays : float
-        Share of values left out, the lowest and the highest: bad pixels, that shall set no end.
+        Share of values left out, half of it the lowest and half the highest: bad pixels, that shall set no end. Of
+        Gaussian noise 0.3 % lies beyond three standard deviations; 1 % leaves as much again to cosmic rays and dead
+        pixels, and cuts a real end only if fewer pixels than that are at it.
 
     Returns
     -------
@@ -157,7 +169,9 @@ def purest_values(x, sigma, points=120, iterations=120, strays=0.01):
         Low and high.
     """
     x, sigma = np.asarray(x, np.float32), np.asarray(sigma, np.float32)
-    first, last = np.quantile(x, [strays / 2, 1 - strays / 2])
+    if x.size < 2 or not (sigma > 0).all():
+        raise ValueError(f"x, sigma: got {x.size} values, wants at least 2, each with a positive standard deviation")
+    first, last = np.quantile(x, strays / 2, method="lower"), np.quantile(x, 1 - strays / 2, method="higher")
     kept = (x >= first) & (x <= last)
     x, sigma = x[kept], sigma[kept]
     grid = np.linspace(first, last, points, dtype=np.float32)
@@ -176,15 +190,19 @@ def purest_values(x, sigma, points=120, iterations=120, strays=0.01):
         return np.log(density).sum(dtype=float), whole
 
     top, share = best(np.ones(points, bool), np.ones(points, np.float32))
-    ends, errors = [], []
+    ends, errors, noise = [], [], (sigma**-2.0).mean() ** -0.5  # that of the values that decide
     for side in (1, -1):
         from_outside, loss, kept = grid[::side], [0.0], share
         while loss[-1] < 8 and len(loss) < points // 2:
             value, kept = best(side * (grid - from_outside[len(loss)]) >= 0, kept)
             loss.append(max(top - value, loss[-1] + 1e-9))
-        two, four = np.interp([2.0, 8.0], loss, from_outside[: len(loss)])
-        ends.append(2 * two - four)
-        errors.append(abs(four - two) / 2)
+        if loss[-1] < 8:
+            ends.append(from_outside[0])
+            errors.append(np.hypot(from_outside[len(loss) - 1] - from_outside[0], noise))
+        else:
+            two, four = np.interp([2.0, 8.0], loss, from_outside[: len(loss)])
+            ends.append(2 * two - four)
+            errors.append(np.hypot(four - two, noise / 2))
     return np.array(ends), np.array(errors)
 
 
@@ -231,7 +249,8 @@ def settle_rotation(lines, ends, *, trust, constraints, outermost=None, points=8
     lines : dict of str to (B, 2)
         For each bootstrap sample (row 0: all pixels as they are) the counts per iron atom, ``value = a + b x``: "O",
         "O atoms" (if measured), "foot", and the foot at the energies that are lower by the shift between Fe2+ and
-        Fe3+, "shifted foot", and by that shift more and less its error, "least foot" and "most foot".
+        Fe3+, "shifted foot", and by that shift more and less its error, "least foot" and "most foot". Constraints
+        whose lines are not there are left out.
     ends : (2,), (2,)
         Values of x between which the pixels lie, and their errors (`purest_values`); x grows towards FeO.
     trust : Trust
@@ -243,6 +262,8 @@ def settle_rotation(lines, ends, *, trust, constraints, outermost=None, points=8
     -------
     Rotation
     """
+    if outermost not in ("FeO", "Fe3O4", None):
+        raise ValueError(f"outermost: got {outermost!r}, wants 'FeO', 'Fe3O4' or None")
     low, high = ends[0]
     spread = high - low
     reach = (low - 1.0 * spread, low + 0.15 * spread), (high - 0.15 * spread, high + 2.0 * spread)
@@ -265,7 +286,8 @@ def _on_grid(lines, ends, trust, constraints, outermost, x0, x1):
 
     def gaussian(values, expected, systematic):
         """Log-likelihood of values[0], whose bootstrap scatter adds to the systematic uncertainty."""
-        scatter = 1.4826 * np.median(np.abs(values - np.median(values, axis=0)), axis=0)
+        median = np.median if np.isfinite(values).all() else np.nanmedian
+        scatter = 1.4826 * median(np.abs(values - median(values, axis=0)), axis=0)
         sigma = np.hypot(scatter, systematic)
         return -0.5 * ((values[0] - expected) / sigma) ** 2 - np.log(sigma)
 
@@ -282,13 +304,16 @@ def _on_grid(lines, ends, trust, constraints, outermost, x0, x1):
     if "cross_section" in constraints and "O atoms" in lines:
         value, good = log_ratio("O atoms", 1)
         parts["cross_section"] = np.where(good, gaussian(value / 2, np.log(4 / 3) / 2, trust.cross_section), -np.inf)
-    if "foot" in constraints:
+    if "foot" in constraints and "foot" in lines:
         # per atom: Fe2+ 1, Fe3+ r, the same line at higher energy. Fe3O4 over FeO: (1 + 2 r)/3
-        ground = np.where(at("foot", b) > 0, at("foot", b), np.nan)
+        foot = at("foot", b)
+        good = foot[0] > 0
+        ground = np.where((foot > 0) | ~good, foot, np.nan)  # draws without a foot do not count
+        ground = np.where(good, ground, 1.0)
         leak, least, most = (trust.strength * at(k, b) / ground for k in ("shifted foot", "least foot", "most foot"))
         error = np.hypot(leak[0] * trust.strength_error / trust.strength, (most[0] - least[0]) / 2)
         value = at("foot", a) / ground - (1 + 2 * leak) / 3
-        parts["foot"] = np.nan_to_num(gaussian(value, 0.0, 2 * error / 3), nan=-np.inf)
+        parts["foot"] = np.where(good, gaussian(value, 0.0, 2 * error / 3), -np.inf)
     width = b - a
     (low, high), error = ends
     if "pixels" in constraints:
@@ -298,7 +323,8 @@ def _on_grid(lines, ends, trust, constraints, outermost, x0, x1):
     if "purest" in constraints:
         seen0 = np.exp(-0.5 * ((low - a) / np.hypot(error[0], trust.purest * width)) ** 2)
         seen1 = np.exp(-0.5 * ((b - high) / np.hypot(error[1], trust.purest * width)) ** 2)
-        # a half Gaussian, or anything up to a whole width away, each of unit area
+        # a half Gaussian, or anything up to a whole width away: of equal area where the ends have no error, which
+        # widens the Gaussian and so favours it a little
         rare = (1 - trust.purest_weight) * np.sqrt(np.pi / 2) * trust.purest
         seen = {"Fe3O4": seen0, "FeO": seen1, None: np.maximum(seen0, seen1)}[outermost]
         parts["purest"] = np.log(trust.purest_weight * seen + rare)
