@@ -440,7 +440,7 @@ def _feet(feet, energy, ends, trust):
 
 
 def _outermost(mask, x, iron, ends):
-    """The phase at the rim, or None where the rim is not within a third of the way from an end of the pixels.
+    """The phase at the rim, or None where the rim is not within a quarter of the way from an end of the pixels.
 
     The last line of sight that meets a particle runs through what is outermost only, if that is thicker than a pixel
     and the delocalisation. A rim that is not mostly one phase is not resolved, and tells nothing of purity.
@@ -449,7 +449,7 @@ def _outermost(mask, x, iron, ends):
     if iron[rim].sum() <= 0 or rim.sum() < 8:
         return None
     share = ((iron[rim] @ x[rim]) / iron[rim].sum() - ends[0]) / (ends[1] - ends[0])
-    return "FeO" if share > 2 / 3 else "Fe3O4" if share < 1 / 3 else None
+    return "FeO" if share > 0.75 else "Fe3O4" if share < 0.25 else None
 
 
 def _coordinates(low, p, plane, inside, background):
