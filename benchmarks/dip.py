@@ -79,7 +79,7 @@ def report(stage, rows, **more):
 def quality(seeds, n=48):
     """NRMSE over that of the best joint TV: 9 views, 5 % noise, 48³."""
     rows = []
-    for seed in range(seeds):
+    for seed in seeds:
         for name in SPECIMENS:
             truth, projections, tilts, covariance = series(name, n, seed=seed)
             tv = best_joint_tv(truth, projections, tilts, covariance)
@@ -132,7 +132,7 @@ def stopping(seeds):
     for name in ("nanocube", "no skin", "sphere", "octahedron"):
         for noise in (0.02, 0.05, 0.1, 0.2):
             for views in (5, 7, 9, 15, 29):
-                for seed in range(seeds):
+                for seed in seeds:
                     truth, projections, tilts, _ = series(name, 32, views, noise, seed)
                     result, looks = followed(truth, projections, tilts, seed=seed)
                     loss = 20 * np.log10(nrmse(result.volume, truth) / min(e for _, e, _ in looks))
@@ -145,7 +145,7 @@ def stopping(seeds):
 def correlated(seeds):
     """20 % noise, correlation -0.96: covariance term stopped and run on, against the plain one at its oracle."""
     rows = []
-    for seed in range(seeds):
+    for seed in seeds:
         truth, projections, tilts, covariance = series("nanocube", noise=0.2, seed=seed, correlation=-0.96)
         _, plain = followed(truth, projections, tilts, seed=seed, iterations=600, settle=False)
         own, _ = followed(truth, projections, tilts, seed=seed, covariance=covariance)
@@ -162,7 +162,7 @@ def calibration(seeds, members=8):
     from scipy.ndimage import gaussian_gradient_magnitude
 
     rows = []
-    for seed in range(seeds):
+    for seed in seeds:
         for name in SPECIMENS:
             truth, projections, tilts, covariance = series(name, 32, seed=seed)
             result = dip.ensemble(projections, tilts, members=members, seed=100 * seed, covariance=covariance)
@@ -186,7 +186,7 @@ def main():
     parser.add_argument("--seeds", type=int, default=3)
     given = parser.parse_args()
     for stage in given.stages:
-        stages[stage]() if stage in ("speed", "size") else stages[stage](given.seeds)
+        stages[stage]() if stage in ("speed", "size") else stages[stage](range(given.seeds))
 
 
 if __name__ == "__main__":

@@ -129,7 +129,7 @@ result = dip.dipm_tv(case.projections, tilts, preset=preset, seed=seed, callback
 at = [int(q * (len(looks) - 1)) for q in (0.05, 0.25, 0.45, 1.0)]
 show_slices({f"step {looks[k].iteration}": looks[k].volume for k in at} | {"truth": truth}, voxel_size_nm=voxel_nm)
 say(
-    f"The run took {result.history['seconds'][-1]:.0f} s; the volume is that of step {result.stopped_at}. "
+    f"The run took {result.history['seconds'][-1]:.0f} s; the volume is that of about step {result.stopped_at}. "
     f"Why: *{result.reason}*. "
     f"Its error against the truth is **{metrics.nrmse(result.volume, truth):.3f}** (NRMSE)."
 )
@@ -139,8 +139,9 @@ say(
 #
 # The same network without TV, without first reconstruction, without averaging, without noise on its latents and with
 # many fine ones: it fits the pixels it was given more closely (dotted), but not those held out (solid). The gap is
-# fitted noise. The
-# iterate that is returned is the one with the least held-out misfit (grey line); a run ends early when that rises.
+# fitted noise. A run
+# ends early when the held-out misfit rises. What is returned is a mean of the iterates, by the likelihood that each gives
+# to the held-out pixels: mostly those about the least misfit (grey line).
 
 # %%
 weak = {"tv_weight": 0.0, "ema": 0.0, "jitter": 0.0, "latents": (16, 16, 16, 16), "along": (1, 1, 1, 1)}

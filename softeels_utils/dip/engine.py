@@ -128,7 +128,7 @@ class DIPResult:
         ``iteration``, ``loss``, ``heldout``, ``change`` (relative change of the volume between looks) and
         ``seconds``, one entry a look.
     stopped_at : int
-        Iteration whose volume this is.
+        Iteration of the volume; of the mean that is returned after a stop, the one that counts most in it.
     reason : str
         Why it is this one.
     refined : bool
@@ -240,10 +240,11 @@ def dipm_tv(
     :math:`r` is added that makes :math:`f_w + r` fit as well as it can while :math:`r` has least TV: details that the
     network's prior cannot make, as a void of two voxels. It is kept if the held-out pixels are predicted better.
 
-    Stopping. The iterate is returned whose misfit of the held-out pixels is least. When it rises above that, by
-    more than twice the standard error of the mean difference, pixel by pixel, five looks in a row, the network fits
-    noise and the run ends before its schedule does. With ``iterations=`` it then settles by the best iterate, also if
-    the misfit is no lower for ten looks.
+    Stopping. When the misfit of the held-out pixels rises above its least, by more than twice the standard error of the
+    mean difference, pixel by pixel, five looks in a row, the network fits noise and the run ends before its schedule
+    does. Returned is the mean of the iterates seen at the looks, weighted with the root of the likelihood that each
+    gives to the held-out pixels: with few of them the least misfit is in part chance. With ``iterations=`` the run
+    settles by the best iterate instead, also if the misfit is no lower for ten looks.
 
     References
     ----------
@@ -319,7 +320,7 @@ class _Run:
         self.problem, self.settings, self.paper, self.head = problem, settings, paper, head
         self.calibrated, self.seed, self.fixed, self.device = calibrated, seed, fixed, problem.data.device
         self.iteration, self.seconds, self.best, self.worse, self.stale, self.rate = 0, 0.0, None, 0, 0, 1.0
-        self.losses, self.reason, self.previous = [], None, None
+        self.mean, self.losses, self.reason, self.previous = None, [], None, None
         self.history = {name: [] for name in ("iteration", "loss", "heldout", "change", "seconds")}
         self.generator = torch.Generator().manual_seed(seed)
 
@@ -386,7 +387,7 @@ class _Run:
             "buffers": dict(self.model.named_buffers()) if self.paper else {},
             "average": self.average, "optimizer": self.optimizer.state_dict(), "generator": self.generator.get_state(),
             "iteration": self.iteration, "seconds": self.seconds, "history": self.history, "losses": self.losses,
-            "best": self.best, "worse": self.worse, "stale": self.stale, "rate": self.rate,
+            "best": self.best, "mean": self.mean, "worse": self.worse, "stale": self.stale, "rate": self.rate,
             "previous": self.previous, "reason": self.reason,
         }  # fmt: skip
 
@@ -428,6 +429,7 @@ class _Run:
             "history",
             "losses",
             "best",
+            "mean",
             "worse",
             "stale",
             "rate",
@@ -530,6 +532,7 @@ class _Run:
         if held.any():
             misfit = self.problem.misfit(self.problem.projector(volume), part="held")[held].cpu()
             score = float(misfit.mean())
+            self._average(misfit, volume)
             self._compare(misfit, volume)
         change = float("nan") if self.previous is None else float((volume - self.previous).norm() / volume.norm())
         self.previous = volume
@@ -540,10 +543,19 @@ class _Run:
             self.history[name].append(value)
         return Look(self.iteration, self.settings.iterations, loss, score, self.seconds, self._output(volume))
 
+    def _average(self, misfit, volume):
+        """Mean of the iterates so far, each with the root of the likelihood it gives to the held-out pixels."""
+        share = -0.5 * float(misfit.double().sum())
+        if self.mean is None:
+            self.mean = {"volume": volume, "log_weight": -math.inf}
+        total = float(np.logaddexp(self.mean["log_weight"], share))
+        blend = torch.lerp(self.mean["volume"], volume, math.exp(share - total))
+        self.mean = {"volume": blend, "log_weight": total}
+
     def _compare(self, misfit, volume):
         if self.best is None or misfit.mean() < self.best["misfit"].mean():
             weights = [w.clone() for w in self.average] if self.fixed and self.settings.settle else []
-            self.best = {"misfit": misfit, "volume": volume, "iteration": self.iteration, "weights": weights}
+            self.best = {"misfit": misfit, "iteration": self.iteration, "weights": weights}
             self.worse = self.stale = 0
             return
         difference = misfit - self.best["misfit"]
@@ -572,7 +584,7 @@ class _Run:
             settled = f", settled by iteration {self.best['iteration']}" if self.rate < 1 else ""
             reason = reason or f"did the {self.iteration} iterations asked for{settled}"
         else:
-            volume, at = self.best["volume"], self.best["iteration"]
+            volume, at = self.mean["volume"], self.best["iteration"]
             when = "at its end" if at == self.iteration else f"at iteration {at}"
             reason = reason or f"end of schedule; held-out misfit is least {when}"
         refined, scale = False, self.scale
