@@ -113,17 +113,19 @@ def size():
 
 
 def speed(iterations=1000):
-    """seconds to the best error that the paper's formulation ever has (its own oracle)."""
+    """Seconds to the best error that the paper's formulation ever has (its own oracle), at its rate and at higher ones."""
     truth, projections, tilts, _ = series("nanocube")
+    _, own = followed(truth, projections, tilts, every=10)
     rows = []
-    _, looks = followed(truth, projections, tilts, variant="paper", iterations=iterations, every=10)
-    step, best, seconds = min(looks, key=lambda row: row[1])
-    rows.append({"variant": "paper", "nrmse": best, "iteration": step, "seconds": seconds, "of_iterations": iterations})
-    report("speed", rows)
-    _, looks = followed(truth, projections, tilts, every=10)
-    step, error, own = next(row for row in looks if row[1] <= best)
-    rows.append({"variant": "fast", "nrmse": error, "iteration": step, "seconds": own})
-    report("speed", rows, ratio=seconds / own)
+    for rate in (5e-4, 2e-3, 8e-3):
+        options = {"variant": "paper", "learning_rate": rate, "iterations": iterations, "every": 10}
+        _, looks = followed(truth, projections, tilts, **options)
+        step, best, seconds = min(looks, key=lambda row: row[1])
+        own_step, own_error, own_seconds = next(row for row in own if row[1] <= best)
+        rows.append({"learning_rate": rate, "nrmse": best, "iteration": step, "of_iterations": iterations,
+                     "seconds": seconds, "fast_nrmse": own_error, "fast_iteration": own_step,
+                     "fast_seconds": own_seconds, "ratio": seconds / own_seconds})  # fmt: skip
+        report("speed", rows, ratio=min(r["ratio"] for r in rows))
 
 
 def stopping(seeds):
