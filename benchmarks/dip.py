@@ -113,7 +113,7 @@ def size():
 
 
 def speed(iterations=1000):
-    """Seconds to the best error that the paper's formulation ever has (its own oracle), at its rate and at higher ones."""
+    """Seconds to the best error that the paper's formulation ever has (its own oracle), at three learning rates."""
     truth, projections, tilts, _ = series("nanocube")
     _, own = followed(truth, projections, tilts, every=10)
     rows = []

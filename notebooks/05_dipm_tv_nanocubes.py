@@ -139,9 +139,8 @@ say(
 #
 # The same network without TV, without first reconstruction, without averaging, without noise on its latents and with
 # many fine ones: it fits the pixels it was given more closely (dotted), but not those held out (solid). The gap is
-# fitted noise. A run
-# ends early when the held-out misfit rises. What is returned is a mean of the iterates, by the likelihood that each gives
-# to the held-out pixels: mostly those about the least misfit (grey line).
+# fitted noise. A run ends early when the held-out misfit rises. What is returned is a mean of the iterates, by the
+# likelihood that each gives to the held-out pixels: mostly those about the least misfit (grey line).
 
 # %%
 weak = {"tv_weight": 0.0, "ema": 0.0, "jitter": 0.0, "latents": (16, 16, 16, 16), "along": (1, 1, 1, 1)}
