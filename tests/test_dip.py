@@ -161,6 +161,51 @@ def test_counts(projections, truth):
     assert again.sum() == pytest.approx(counts.sum(), rel=0.1)
 
 
+def test_thinned_counts_are_two_independent_measurements():
+    rate = np.full((1, 9, 40, 40), 5.0)
+    counts = np.random.default_rng(0).poisson(rate)
+    problem = pose(counts, TILTS, noise="poisson", split="counts", holdout=0.2, seed=1)
+    fitted, judge = problem.data.numpy(), problem.judge.numpy()
+    assert np.array_equal(fitted + judge, counts) and problem.train.all() and problem.held.all()
+    assert judge.mean() == pytest.approx(1, abs=0.03) and judge.var() == pytest.approx(1, abs=0.05)
+    assert abs(np.corrcoef(fitted.ravel(), judge.ravel())[0, 1]) < 0.03  # 0.008 is a standard error
+    assert problem.exposure == pytest.approx(0.25) and problem.gain == pytest.approx(1.25)
+    # the model of the fitted counts explains both parts: the deviance of a Poisson count of 1 is about one
+    model = torch.full(counts.shape, 4.0)
+    assert 0.45 < float(problem.misfit(model, part="held").mean()) < 0.65
+    assert float(problem.misfit(1.3 * model, part="held").mean()) > float(problem.misfit(model, part="held").mean())
+
+
+def test_volume_from_thinned_counts_explains_them_all(projections):
+    counts = np.random.default_rng(0).poisson(projections.clip(0))
+    options = {"noise": "poisson", "calibrated": False, "head": "nonnegative", "iterations": 400}
+    result = short(counts, split="counts", holdout=0.3, **options)
+    assert ParallelBeam(N, TILTS)(result.volume).sum() == pytest.approx(counts.sum(), rel=0.1)
+
+
+@pytest.mark.parametrize("dose", [1.0, 0.25])
+def test_second_measurement_of_another_dose(dose):
+    rng = np.random.default_rng(0)
+    rate = rng.uniform(20, 60, size=(2, 9, 8, 8))
+    problem = pose(rng.poisson(rate), TILTS, noise="poisson", validation=rng.poisson(dose * rate))
+    assert problem.exposure == pytest.approx(dose, rel=0.05) and problem.train.all() and problem.held.all()
+    assert float(problem.misfit(torch.tensor(rate, dtype=torch.float32), part="held").mean()) == pytest.approx(
+        0.5, abs=0.07
+    )
+
+
+def test_half_of_the_frames_stops_it_before_it_fits_noise(projections, truth):
+    first, second = (
+        (projections + np.random.default_rng(seed).normal(scale=2, size=projections.shape)).astype(np.float32)
+        for seed in (1, 2)
+    )
+    weak = {"tv_weight": 0.0, "ema": 0.0, "latents": (16, 16, 16, 8), "along": (1, 1, 1, 1), "every": 5}
+    run_on = dip.dipm_tv(first, TILTS, iterations=300, settle=False, validation=second, **weak)
+    stopped = dip.dipm_tv(first, TILTS, validation=second, **weak)
+    assert "held-out" in stopped.reason and stopped.stopped_at < 300
+    assert nrmse(stopped.volume, truth) < 0.95 * nrmse(run_on.volume, truth)
+
+
 def test_stops_by_itself_before_it_fits_noise(projections, truth):
     """Without TV and averaging and with many fine latents it overfits; the held-out pixels say when."""
     rng = np.random.default_rng(1)
@@ -286,6 +331,16 @@ BAD = {
     "noise": {"noise": "shot"},
     "calibrated": {"noise": "poisson"},
     "holdout": {"holdout": 0.9},
+    "split": {"split": "frames"},
+    "split.*poisson": {"split": "counts"},
+    "validation": {"validation": np.ones((2, 9, 8, 7))},
+    "validation.*finite": {"validation": np.full((2, 9, 8, 8), np.nan)},
+    "fractions of counts": {
+        "projections": np.full((2, 9, 8, 8), 0.5),
+        "noise": "poisson",
+        "calibrated": False,
+        "split": "counts",
+    },
     "iterations": {"iterations": 0},
     "covariance": {"covariance": np.ones(3)},
     "mask": {"mask": np.ones(4)},

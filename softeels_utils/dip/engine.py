@@ -7,7 +7,7 @@ import io
 import math
 import os
 import time
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -16,81 +16,8 @@ import torch
 from .guide import correct, first_reconstruction
 from .networks import SliceDecoder, UNet3d
 from .problem import pose
-
-
-@dataclass(frozen=True)
-class Settings:
-    """Numbers that make a variant; any of them may be given to `dipm_tv` by name.
-
-    Attributes
-    ----------
-    iterations : int
-    learning_rate : float
-        Of Adam, at its highest: it rises over the share ``warmup`` of the iterations and falls as a cosine.
-    clip : float
-        Largest norm of the gradient. Without it the first steps, from projections that are far off, drive the
-        softmax into vacuum, from where there is no gradient back.
-    tv_weight : float
-        Of joint TV, in units of the whitened misfit: what one unit of interface area costs, against half
-        a squared residual in units of its standard deviation. (``variant="paper"``: of the mean loss.)
-    least_variance : float
-        Of a combination of channels, as a share of the largest in its pixel. Combinations that are known much better
-        than others (the sum of two anti-correlated phases) would else drown the others in every step.
-    blocks, block_rows : int
-        A minibatch is this many blocks of this many neighbouring slices. 0 blocks: a sixteenth as many as there are
-        slices, at least 3, so that a volume of any size is seen as often in as many iterations.
-    guide_weight : float
-        Of the joint TV that makes the first reconstruction, from which the network starts and learns what to make of
-        it, in units of the weight that noise alone asks for. 0: no first reconstruction, latents only.
-    guide_noise : float
-        Standard deviation of fresh noise on it in every step, so that the network does not just copy it.
-    refine_weight : float
-        Of the TV of the correction that is added at the end, in the same unit. 0: none.
-    jitter : float
-        Standard deviation of fresh noise on the latents in every step (they start with 0.1). What does not survive it
-        is not learned.
-    ema : float
-        The output is the network with its parameters averaged, exponentially, over about this share of the
-        iterations so far. 0: as they are.
-    sharpness : float
-        By which the inputs of the softmax are multiplied, so that nearly pure voxels are within reach.
-    settle : bool
-        Where ``iterations`` forbids to stop: go back to the best iterate instead, with a hundredth of the rate. False:
-        let it fit noise.
-    every : int
-        Iterations between looks at the held-out pixels; 0: a fortieth of the iterations.
-    channels, latents, along : tuple of int
-        Width, latent channels and slices per latent map of each level, finest last. Coarser ones are repeated
-        or dropped so that the coarsest map is about six pixels wide.
-    """
-
-    iterations: int = 400
-    learning_rate: float = 1e-2
-    warmup: float = 0.1
-    clip: float = 0.3
-    tv_weight: float = 0.1
-    least_variance: float = 0.2
-    blocks: int = 0
-    block_rows: int = 4
-    guide_weight: float = 1.5
-    guide_noise: float = 0.35
-    refine_weight: float = 1.0
-    jitter: float = 0.03
-    ema: float = 0.33
-    sharpness: float = 6.0
-    settle: bool = True
-    every: int = 0
-    channels: tuple[int, ...] = (32, 32, 32, 16)
-    latents: tuple[int, ...] = (16, 8, 4, 0)
-    along: tuple[int, ...] = (4, 2, 2, 1)
-
-
-PRESETS = {
-    ("fast", "quick"): Settings(iterations=300),
-    ("fast", "full"): Settings(iterations=600),
-    ("paper", "quick"): Settings(iterations=250, learning_rate=5e-4, tv_weight=1e-9, ema=0.0),
-    ("paper", "full"): Settings(iterations=1000, learning_rate=5e-4, tv_weight=1e-9, ema=0.0),
-}
+from .settings import choose
+from .stopping import Watch
 
 
 @dataclass(frozen=True)
@@ -159,6 +86,8 @@ def dipm_tv(
     mask=None,
     noise="gaussian",
     holdout=0.1,
+    split="pixels",
+    validation=None,
     voxel_size_nm=1.0,
     slice_shape=None,
     shifts_px=None,
@@ -201,7 +130,13 @@ def dipm_tv(
         True where a pixel was measured; the rest may hold anything, NaN too.
     noise : {"gaussian", "poisson"}
     holdout : float
-        Share of detector pixels not fitted but used to stop by; 0: none.
+        Share of what was measured that is not fitted but used to stop by; 0: none.
+    split : {"pixels", "counts"}
+        What that is a share of: the detector pixels, or, with ``noise="poisson"``, the counts of every pixel, drawn
+        binomially, which leaves two independent measurements of it.
+    validation : array (C, T, Y, X), optional
+        A second measurement of the same pixels and of the same covariance, such as the other half of the frames
+        (counts may be of another dose). It is stopped by in place of held-out pixels, and not fitted.
     slice_shape : (int, int), optional
         ``(Z, X)`` of a slice where it is not square.
     shifts_px : array, optional
@@ -251,7 +186,7 @@ def dipm_tv(
     D. Ulyanov, A. Vedaldi & V. Lempitsky, CVPR 2018 (deep image prior);
     R. Heckel & P. Hand, ICLR 2019 (deep decoder).
     """
-    chosen = _settings(variant, preset, iterations, settings)
+    chosen = choose(variant, preset, iterations, settings)
     if head not in ("fractions", "nonnegative"):
         raise ValueError(f"head: got {head!r}, wants 'fractions' or 'nonnegative'")
     if noise == "poisson" and calibrated:
@@ -263,9 +198,11 @@ def dipm_tv(
     except RuntimeError as error:
         raise ValueError(f"device: got {device!r}, wants one of torch's ({error})") from None
     paper = variant == "paper"
+    if paper:
+        holdout, validation = 0.0, None
     problem = pose(projections, tilt_angles_deg, voxel_size_nm=voxel_size_nm, covariance=covariance, mask=mask,
-                   noise=noise, holdout=0.0 if paper else holdout, slice_shape=slice_shape, shifts_px=shifts_px,
-                   seed=seed, device=device)  # fmt: skip
+                   noise=noise, holdout=holdout, split=split, validation=validation, slice_shape=slice_shape,
+                   shifts_px=shifts_px, seed=seed, device=device)  # fmt: skip
     fixed = iterations is not None or paper or not problem.held.any()
     run = _Run(problem, chosen, paper, head, calibrated, seed, fixed)
     mark = run.fingerprint()
@@ -277,28 +214,6 @@ def dipm_tv(
         progress = os.environ.get("SOFTEELS_HEADLESS", "") in ("", "0")
     run.train(callbacks, checkpoint, checkpoint_seconds, mark, progress)
     return run.result()
-
-
-def _settings(variant, preset, iterations, given):
-    if variant not in ("fast", "paper"):
-        raise ValueError(f"variant: got {variant!r}, wants 'fast' or 'paper'")
-    if preset not in ("quick", "full"):
-        raise ValueError(f"preset: got {preset!r}, wants 'quick' or 'full'")
-    names = {f.name for f in fields(Settings)}
-    unknown = set(given) - names
-    if unknown:
-        raise ValueError(
-            f"settings: got unknown {', '.join(sorted(unknown))}, wants some of {', '.join(sorted(names))}"
-        )
-    if iterations is not None:
-        if int(iterations) != iterations or iterations < 1:
-            raise ValueError(f"iterations: got {iterations!r}, wants a positive integer")
-        given = {**given, "iterations": int(iterations)}
-    given = {name: tuple(value) if isinstance(value, list) else value for name, value in given.items()}
-    chosen = replace(PRESETS[variant, preset], **given)
-    if not len(chosen.channels) == len(chosen.latents) == len(chosen.along):
-        raise ValueError("channels, latents, along: want one entry per level each")
-    return chosen
 
 
 def joint_variation(volume, smooth=1e-3):
@@ -319,8 +234,8 @@ class _Run:
     def __init__(self, problem, settings, paper, head, calibrated, seed, fixed):
         self.problem, self.settings, self.paper, self.head = problem, settings, paper, head
         self.calibrated, self.seed, self.fixed, self.device = calibrated, seed, fixed, problem.data.device
-        self.iteration, self.seconds, self.best, self.worse, self.stale, self.rate = 0, 0.0, None, 0, 0, 1.0
-        self.mean, self.losses, self.reason, self.previous = None, [], None, None
+        self.iteration, self.seconds, self.rate, self.watch = 0, 0.0, 1.0, Watch()
+        self.losses, self.reason, self.previous = [], None, None
         self.history = {name: [] for name in ("iteration", "loss", "heldout", "change", "seconds")}
         self.generator = torch.Generator().manual_seed(seed)
 
@@ -330,7 +245,8 @@ class _Run:
         """Hash of data and settings: a checkpoint of another problem is refused."""
         given = asdict(self.settings), self.paper, self.head, self.calibrated, self.seed, self.fixed
         digest = hashlib.sha256(repr(given).encode())
-        for tensor in (self.problem.data, self.problem.modes, self.problem.precision, self.problem.train):
+        p = self.problem
+        for tensor in (p.data, p.modes, p.precision, p.train, p.held, p.judge):
             digest.update(np.ascontiguousarray(tensor.cpu().numpy()).tobytes())
         digest.update(self.problem.projector.tilt_angles_deg.tobytes())
         return digest.hexdigest()
@@ -387,8 +303,7 @@ class _Run:
             "buffers": dict(self.model.named_buffers()) if self.paper else {},
             "average": self.average, "optimizer": self.optimizer.state_dict(), "generator": self.generator.get_state(),
             "iteration": self.iteration, "seconds": self.seconds, "history": self.history, "losses": self.losses,
-            "best": self.best, "mean": self.mean, "worse": self.worse, "stale": self.stale, "rate": self.rate,
-            "previous": self.previous, "reason": self.reason,
+            "watch": vars(self.watch), "rate": self.rate, "previous": self.previous, "reason": self.reason,
         }  # fmt: skip
 
     def save(self, path, mark):
@@ -422,20 +337,8 @@ class _Run:
                     buffer.copy_(state["buffers"][name])
         self.optimizer.load_state_dict(state["optimizer"])
         self.generator.set_state(state["generator"].cpu())
-        for name in (
-            "average",
-            "iteration",
-            "seconds",
-            "history",
-            "losses",
-            "best",
-            "mean",
-            "worse",
-            "stale",
-            "rate",
-            "previous",
-            "reason",
-        ):
+        self.watch = Watch(**state["watch"])
+        for name in ("average", "iteration", "seconds", "history", "losses", "rate", "previous", "reason"):
             setattr(self, name, state[name])
 
     # -------------------------------------------------------------- training
@@ -532,8 +435,8 @@ class _Run:
         if held.any():
             misfit = self.problem.misfit(self.problem.projector(volume), part="held")[held].cpu()
             score = float(misfit.mean())
-            self._average(misfit, volume)
-            self._compare(misfit, volume)
+            self.watch.see(misfit, volume, self.iteration, self.average if self.fixed else [])
+            self._decide()
         change = float("nan") if self.previous is None else float((volume - self.previous).norm() / volume.norm())
         self.previous = volume
         loss = float(np.mean(self.losses))
@@ -543,55 +446,40 @@ class _Run:
             self.history[name].append(value)
         return Look(self.iteration, self.settings.iterations, loss, score, self.seconds, self._output(volume))
 
-    def _average(self, misfit, volume):
-        """Mean of the iterates so far, each with the root of the likelihood it gives to the held-out pixels."""
-        share = -0.5 * float(misfit.double().sum())
-        if self.mean is None:
-            self.mean = {"volume": volume, "log_weight": -math.inf}
-        total = float(np.logaddexp(self.mean["log_weight"], share))
-        blend = torch.lerp(self.mean["volume"], volume, math.exp(share - total))
-        self.mean = {"volume": blend, "log_weight": total}
-
-    def _compare(self, misfit, volume):
-        if self.best is None or misfit.mean() < self.best["misfit"].mean():
-            weights = [w.clone() for w in self.average] if self.fixed and self.settings.settle else []
-            self.best = {"misfit": misfit, "iteration": self.iteration, "weights": weights}
-            self.worse = self.stale = 0
+    def _decide(self):
+        """Stop, or go back to the best iterate, once the held-out misfit says so."""
+        watch, s = self.watch, self.settings
+        if self.iteration <= 0.4 * s.iterations:
             return
-        difference = misfit - self.best["misfit"]
-        significant = difference.mean() > 2 * difference.std() / math.sqrt(len(difference))
-        self.worse = self.worse + 1 if significant else 0
-        self.stale += 1
-        rising, flat = self.worse >= 5, self.stale >= 10
-        if self.iteration <= 0.4 * self.settings.iterations:
-            return
-        if rising and not self.fixed:
-            self.reason = f"held-out misfit rises above that of iteration {self.best['iteration']}"
-        elif (rising or flat) and self.fixed and self.settings.settle:
-            for weight, average, value in zip(self.weights, self.average, self.best["weights"], strict=True):
+        if not self.fixed:
+            if watch.rising:
+                self.reason = f"held-out misfit rises above that of iteration {watch.iteration}"
+        elif s.settle and (watch.rising or watch.flat):
+            for weight, average, value in zip(self.weights, self.average, watch.weights, strict=True):
                 weight.copy_(value)
                 average.copy_(value)
-            self.rate, self.worse, self.stale = self.rate / 100, 0, 0
+            self.rate /= 100
+            watch.again()
             self._optimize()
 
     def _output(self, volume):
-        return np.ascontiguousarray(volume.cpu().numpy(), dtype=np.float32)
+        return np.ascontiguousarray(self.problem.gain * volume.cpu().numpy(), dtype=np.float32)
 
     def result(self):
         """The volume to return, and why it is this one."""
         volume, at, reason = self.previous, self.iteration, self.reason
         if self.fixed:
-            settled = f", settled by iteration {self.best['iteration']}" if self.rate < 1 else ""
+            settled = f", settled by iteration {self.watch.iteration}" if self.rate < 1 else ""
             reason = reason or f"did the {self.iteration} iterations asked for{settled}"
         else:
-            volume, at = self.mean["volume"], self.best["iteration"]
+            volume, at = self.watch.mean, self.watch.iteration
             when = "at its end" if at == self.iteration else f"at iteration {at}"
             reason = reason or f"end of schedule; held-out misfit is least {when}"
         refined, scale = False, self.scale
         if not self.paper:
             scale = self.model.log_scale.detach().exp()
-            volume, refined = correct(
-                self.problem, volume, scale, self.settings.refine_weight, self.head == "fractions"
-            )
+            simplex = self.head == "fractions"
+            volume, refined = correct(self.problem, volume, scale, self.settings.refine_weight, simplex)
         history = {name: np.array(values) for name, values in self.history.items()}
-        return DIPResult(self._output(volume), history, at, reason, refined, scale.cpu().numpy(), asdict(self.settings))
+        scale = self.problem.gain * scale.cpu().numpy()
+        return DIPResult(self._output(volume), history, at, reason, refined, scale, asdict(self.settings))

@@ -30,6 +30,12 @@ class Problem:
         One over the standard deviation of each; 0 where channels are missing.
     train, held : tensor (C, T, Y, X), bool
         Pixels to fit, and pixels to judge by. Both leave out what is masked.
+    judge : tensor (C, T, Y, X)
+        What to judge by: the data again, or a second measurement of the same pixels.
+    exposure : float
+        Of ``judge``, in units of that of the data.
+    gain : float
+        By which a volume that explains the data is multiplied to explain what was measured in all.
     poisson : bool
     projector : ParallelBeam
         Voxel size 1.
@@ -40,6 +46,9 @@ class Problem:
     precision: torch.Tensor
     train: torch.Tensor
     held: torch.Tensor
+    judge: torch.Tensor
+    exposure: float
+    gain: float
     poisson: bool
     projector: ParallelBeam
 
@@ -62,7 +71,9 @@ class Problem:
         even : float
             Least variance, as a share of the largest in the pixel: 1 treats all combinations alike.
         """
-        keep, data = getattr(self, part)[:, :, rows], self.data[:, :, rows]
+        keep, data = getattr(self, part)[:, :, rows], (self.data if part == "train" else self.judge)[:, :, rows]
+        if part == "held":
+            model = self.exposure * model
         if self.poisson:
             model = model.clamp_min(1e-6)
             # 0 log 0 is 0, but its derivative by autograd is not: keep the logarithms apart.
@@ -149,8 +160,24 @@ def _covariance(covariance, projections, usable, scale):
     return covariance + np.diag((MODEL_ERROR * scale) ** 2 + 1e-30)
 
 
+def _second(validation, data, usable, noise):
+    """A second measurement of the same pixels, checked, and its exposure in units of the first."""
+    validation = np.asarray(validation)
+    if validation.shape != data.shape:
+        raise ValueError(f"validation: got shape {validation.shape}, wants {data.shape} as the projections")
+    if validation.dtype.kind not in "fiu" or not np.isfinite(validation[usable]).all():
+        raise ValueError("validation: wants finite real numbers wherever the projections have them")
+    validation = np.where(usable, validation, 0).astype(np.float64)
+    if noise != "poisson":
+        return validation, 1.0
+    if (validation < 0).any() or not validation.any() or not data.any():
+        raise ValueError("validation: wants counts, none of them negative, and some of them not 0")
+    return validation, float(validation.sum() / data.sum())
+
+
 def pose(projections, tilt_angles_deg, *, voxel_size_nm=1.0, covariance=None, mask=None, noise="gaussian",
-         holdout=0.1, slice_shape=None, shifts_px=None, seed=0, device=None):  # fmt: skip
+         holdout=0.1, split="pixels", validation=None, slice_shape=None, shifts_px=None, seed=0,
+         device=None):  # fmt: skip
     """Check everything a caller gave and return the `Problem`."""
     projections = np.asarray(projections)
     if projections.ndim != 4 or 0 in projections.shape:
@@ -166,6 +193,10 @@ def pose(projections, tilt_angles_deg, *, voxel_size_nm=1.0, covariance=None, ma
         raise ValueError(f"noise: got {noise!r}, wants 'gaussian' or 'poisson'")
     if not 0 <= holdout < 0.5:
         raise ValueError(f"holdout: got {holdout!r}, wants a share of the pixels, 0 to 0.5")
+    if split not in ("pixels", "counts"):
+        raise ValueError(f"split: got {split!r}, wants 'pixels' or 'counts'")
+    if split == "counts" and noise != "poisson":
+        raise ValueError(f"split: got 'counts' with noise={noise!r}, wants noise='poisson'")
     if not (np.isfinite(voxel_size_nm) and voxel_size_nm > 0):
         raise ValueError(f"voxel_size_nm: got {voxel_size_nm!r}, wants a positive number")
     usable = np.ones(projections.shape, bool)
@@ -181,9 +212,21 @@ def pose(projections, tilt_angles_deg, *, voxel_size_nm=1.0, covariance=None, ma
     if not usable.any():
         raise ValueError("mask: leaves no pixel, wants True where a pixel was measured")
     data = np.where(usable, projections, 0).astype(np.float64)
+    rng = np.random.default_rng([seed, 1])
+    if noise == "poisson" and (data < 0).any():
+        raise ValueError("projections: has negative counts, which noise='poisson' cannot have")
+    train, held, judge, exposure, gain = usable, np.zeros_like(usable), data, 1.0, 1.0
+    if validation is not None:
+        held, judge, exposure = usable, *_second(validation, data, usable, noise)
+    elif split == "counts" and holdout:
+        if (data % 1).any():
+            raise ValueError("projections: has fractions of counts, wants whole ones with split='counts'")
+        judge = rng.binomial(data.astype(np.int64), holdout)
+        held, data, exposure, gain = usable, data - judge, holdout / (1 - holdout), 1 / (1 - holdout)
+    else:
+        out = rng.random((tilts, rows, columns)) < holdout
+        train, held = usable & ~out, usable & out
     if noise == "poisson":
-        if (data < 0).any():
-            raise ValueError("projections: has negative counts, which noise='poisson' cannot have")
         modes, precision = np.eye(channels)[..., None, None, None], np.ones((channels, 1, 1, 1))
     else:
         # Whatever is masked may be anything, so the scale is that of the rest.
@@ -196,9 +239,7 @@ def pose(projections, tilt_angles_deg, *, voxel_size_nm=1.0, covariance=None, ma
         else:
             modes, precision = independent(covariance, np.moveaxis(usable, 0, -1))
         modes, precision = np.moveaxis(modes, (-2, -1), (0, 1)), np.moveaxis(precision, -1, 0)
-        data, precision = data / voxel_size_nm, precision * voxel_size_nm
-    rng = np.random.default_rng([seed, 1])
-    held = np.broadcast_to(rng.random((tilts, rows, columns)) < holdout, usable.shape)
+        data, judge, precision = data / voxel_size_nm, judge / voxel_size_nm, precision * voxel_size_nm
     depth, width = (columns, columns) if slice_shape is None else slice_shape
     if width != columns:
         raise ValueError(f"slice_shape: got {slice_shape}, wants (Z, X) with X = {columns} as in projections")
@@ -209,6 +250,6 @@ def pose(projections, tilt_angles_deg, *, voxel_size_nm=1.0, covariance=None, ma
 
     return Problem(
         data=tensor(data), modes=tensor(modes), precision=tensor(precision),
-        train=tensor(usable & ~held, torch.bool), held=tensor(usable & held, torch.bool),
-        poisson=noise == "poisson", projector=projector,
+        train=tensor(train, torch.bool), held=tensor(held, torch.bool), judge=tensor(judge), exposure=exposure,
+        gain=gain, poisson=noise == "poisson", projector=projector,
     )  # fmt: skip
