@@ -144,6 +144,31 @@ def stopping(seeds):
                     report("stopping", rows, share_within_0_3_dB=share)
 
 
+def counts(seeds):
+    """Poisson counts, stopped by a tenth of the pixels or by a tenth of the counts (32³, 5 and 9 views)."""
+    rows = []
+    for name in ("nanocube", "no skin", "sphere", "octahedron"):
+        for peak in (1000, 100, 20):
+            for views in (5, 9):
+                for seed in seeds:
+                    truth, clean, tilts, _ = series(name, 32, views, noise=1e-6)
+                    gain = peak / clean.max()
+                    counted = np.random.default_rng([seed, 10]).poisson(gain * clean.clip(0))
+                    for split in ("pixels", "counts"):
+                        options = {"noise": "poisson", "calibrated": False, "split": split, "seed": seed}
+                        result, looks = followed(gain * truth, counted, tilts, **options)
+                        error, best = nrmse(result.volume, gain * truth), min(e for _, e, _ in looks)
+                        rows.append({"specimen": name, "peak_counts": peak, "views": views, "seed": seed,
+                                     "split": split, "nrmse": error, "best_iterate": best,
+                                     "dB": float(20 * np.log10(error / best))})  # fmt: skip
+                    means = {
+                        f"{split}_{what}": float(np.mean([r[what] for r in rows if r["split"] == split]))
+                        for split in ("pixels", "counts")
+                        for what in ("nrmse", "dB")
+                    }
+                    report("counts", rows, **means)
+
+
 def correlated(seeds):
     """20 % noise, correlation -0.96: covariance term stopped and run on, against the plain one at its oracle."""
     rows = []
@@ -183,7 +208,7 @@ def calibration(seeds, members=8):
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     stages = {"quality": quality, "quality_64": quality_64, "speed": speed, "stopping": stopping,
-              "correlated": correlated, "calibration": calibration, "size": size}  # fmt: skip
+              "counts": counts, "correlated": correlated, "calibration": calibration, "size": size}  # fmt: skip
     parser.add_argument("stages", nargs="*", default=list(stages), metavar="STAGE", help=", ".join(stages))
     parser.add_argument("--seeds", type=int, default=3)
     given = parser.parse_args()
