@@ -187,6 +187,7 @@ def correlated(seeds):
 def calibration(seeds, members=8):
     """Share of voxels near interfaces inside the 90 % interval, and the factor that the members' spread needs (32³)."""
     from scipy.ndimage import gaussian_gradient_magnitude
+    from scipy.stats import t
 
     rows = []
     for seed in seeds:
@@ -200,7 +201,9 @@ def calibration(seeds, members=8):
             row = {"specimen": name, "seed": seed, "inside": float(((low <= truth) & (truth <= high))[:, near].mean()),
                    "nrmse": nrmse(result.mean, truth), "nrmse_member": nrmse(result.members[0], truth)}  # fmt: skip
             for floor in (0.01, 0.02, 0.05, 0.1):
-                row[f"factor_floor_{floor}"] = float(np.quantile(error / (1.645 * np.hypot(spread, floor)), 0.9))
+                row[f"factor_floor_{floor}"] = float(
+                    np.quantile(error / (t.ppf(0.95, members - 1) * np.hypot(spread, floor)), 0.9)
+                )
             rows.append(row)
             report("calibration", rows)
 

@@ -302,6 +302,7 @@ def test_ensemble_is_its_members(projections):
     low, high = result.interval(0.9)
     wide_low, wide_high = result.interval(0.99)
     assert (wide_low <= low).all() and (low <= high).all() and (high <= wide_high).all()
+    assert high - low == pytest.approx(2 * 2.92 * result.std, rel=1e-3)  # Student's t of two degrees of freedom
 
 
 def test_ensemble_through_dask_is_the_same(projections):
