@@ -220,7 +220,7 @@ say(
 #
 # Other seeds, and other draws of the noise, give other volumes. Their spread is an uncertainty for every voxel,
 # but all members share the prior and the missing wedge, and few members do not know their spread well. So
-# `dip.ensemble` widens it by a factor that was found on simulated specimens, and its intervals are those of Student's t.
+# `dip.ensemble` widens it by a factor found on simulated specimens, and its intervals are those of Student's t.
 # How many voxels they then hold, over specimens and draws of the noise that the factor was not found on, is on the
 # [status page](../book/status.md).
 
