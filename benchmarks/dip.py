@@ -205,7 +205,10 @@ def calibration(seeds, members=8):
                     np.quantile(error / (t.ppf(0.95, members - 1) * np.hypot(spread, floor)), 0.9)
                 )
             rows.append(row)
-            report("calibration", rows)
+            inside = [r["inside"] for r in rows]
+            within = float(np.mean([0.85 <= share <= 0.95 for share in inside]))
+            report("calibration", rows, median_inside=float(np.median(inside)), share_within_0_85_to_0_95=within,
+                   factor_found_on="seed 0")  # fmt: skip
 
 
 def main():

@@ -265,7 +265,7 @@ class _Run:
         self.scale, self.guide = scale, guide
         # Modules draw from torch's global generator: seed it inside a fork, which leaves the caller's alone.
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(self.seed)
+            torch.default_generator.manual_seed(self.seed)  # not those of GPUs, which are not forked
             if self.paper:
                 self.model = UNet3d(self.problem.shape, scale.cpu())
             else:
@@ -433,7 +433,7 @@ class _Run:
         held = self.problem.held
         score = float("nan")
         if held.any():
-            misfit = self.problem.misfit(self.problem.projector(volume), part="held")[held].cpu()
+            misfit = self.problem.misfit(self.problem.projector(volume), part="held")[held]
             score = float(misfit.mean())
             self.watch.see(misfit, volume, self.iteration, self.average if self.fixed else [])
             self._decide()
