@@ -6,13 +6,17 @@ import subprocess
 import sys
 import textwrap
 import time
+import types
 
 import numpy as np
 import pytest
 import torch
 
 from softeels_utils import dip
+from softeels_utils.dip.engine import _Run
 from softeels_utils.dip.problem import independent, pose
+from softeels_utils.dip.settings import PRESETS, Settings
+from softeels_utils.dip.stopping import Watch
 from softeels_utils.metrics import nrmse
 from softeels_utils.simulate import core_shell_nanocube
 from softeels_utils.tomography import ParallelBeam, reconstruct
@@ -54,11 +58,24 @@ def test_same_seed_same_result_other_seed_other_result(projections):
     assert torch.equal(state, torch.get_rng_state())  # the caller's own draws are not disturbed
 
 
-@pytest.mark.parametrize("variant", ["fast", "paper"])
-def test_resumed_after_an_interruption_is_the_same_to_the_last_bit(projections, tmp_path, variant):
-    options = {"variant": variant, "iterations": 9 if variant == "fast" else 4, "every": 2}
-    projections = projections[:, :, 2:18, 2:18]
-    whole = short(projections, **options)
+MODES = {
+    "told how long": {"iterations": 9},
+    "paper": {"variant": "paper", "iterations": 4},
+    "stops by itself": {},
+    "stops by other frames": {"validation": True},
+    "stops by thinned counts": {"noise": "poisson", "calibrated": False, "split": "counts"},
+}
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_resumed_after_an_interruption_is_the_same_to_the_last_bit(projections, tmp_path, monkeypatch, mode):
+    monkeypatch.setitem(PRESETS, ("fast", "quick"), Settings(iterations=9))
+    projections, options = projections[:, :, 2:18, 2:18], {"every": 2, **MODES[mode]}
+    if "validation" in options:
+        options["validation"] = projections[..., ::-1]
+    if "noise" in options:
+        projections = projections.clip(0).round()
+    whole = dip.dipm_tv(projections, TILTS, **options)
 
     def interrupt(look):
         if look.iteration == 2:
@@ -66,12 +83,28 @@ def test_resumed_after_an_interruption_is_the_same_to_the_last_bit(projections, 
 
     path = tmp_path / "state.pt"
     with pytest.raises(KeyboardInterrupt):
-        short(projections, checkpoint=path, checkpoint_seconds=0, callbacks=[interrupt], **options)
-    resumed = short(projections, checkpoint=path, **options)
-    assert np.array_equal(whole.volume, resumed.volume)
-    assert np.array_equal(whole.history["heldout"], resumed.history["heldout"], equal_nan=True)
+        dip.dipm_tv(projections, TILTS, checkpoint=path, checkpoint_seconds=0, callbacks=[interrupt], **options)
+    resumed = dip.dipm_tv(projections, TILTS, checkpoint=path, **options)
+    assert np.array_equal(whole.volume, resumed.volume) and np.array_equal(whole.scale, resumed.scale)
+    for name in ("loss", "heldout", "variance"):
+        assert np.array_equal(whole.history[name], resumed.history[name], equal_nan=True)
     # Once finished, the file gives the result at once.
-    assert np.array_equal(short(projections, checkpoint=path, **options).volume, whole.volume)
+    never = [lambda look: pytest.fail("it iterates again")]
+    again = dip.dipm_tv(projections, TILTS, checkpoint=path, callbacks=never, **options)
+    assert np.array_equal(again.volume, whole.volume) and again.reason == whole.reason
+
+
+def test_a_run_that_stops_leaves_its_end_and_one_that_was_asked_to_goes_on(projections, tmp_path):
+    own, asked = tmp_path / "own.pt", tmp_path / "asked.pt"
+    weak = {"tv_weight": 0.0, "ema": 0.0, "guide_weight": 0.0, "latents": (16, 16, 16, 8), "along": (1, 1, 1, 1)}
+    noisy = projections + np.random.default_rng(1).normal(scale=2, size=projections.shape)
+    stopped = dip.dipm_tv(noisy, TILTS, every=5, holdout=0.2, checkpoint=own, checkpoint_seconds=1e9, **weak)
+    assert "rises" in stopped.reason
+    again = dip.dipm_tv(noisy, TILTS, every=5, holdout=0.2, checkpoint=own, callbacks=[pytest.fail], **weak)
+    assert np.array_equal(again.volume, stopped.volume)
+    part = short(projections, checkpoint=asked, every=3, callbacks=[lambda look: look.iteration == 6])
+    assert part.stopped_at == 6 and "callback" in part.reason
+    assert np.array_equal(short(projections, checkpoint=asked, every=3).volume, short(projections, every=3).volume)
 
 
 def test_killed_at_any_moment_and_resumed(projections, tmp_path):
@@ -86,9 +119,9 @@ def test_killed_at_any_moment_and_resumed(projections, tmp_path):
     deadline = time.monotonic() + 60
     while not (tmp_path / "s.pt").exists() and time.monotonic() < deadline:
         time.sleep(0.02)
-    time.sleep(0.1)
+    time.sleep(np.random.default_rng().uniform(0, 0.3))
     child.send_signal(signal.SIGKILL)
-    child.wait()
+    assert child.wait() == -signal.SIGKILL and (tmp_path / "s.pt").exists()
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -108,6 +141,9 @@ def test_checkpoint_of_another_run_or_no_checkpoint_is_refused(projections, tmp_
         short(projections * 1.01, iterations=2, checkpoint=path)
     with pytest.raises(ValueError, match="other projections or settings"):
         short(projections, iterations=2, seed=1, checkpoint=path)
+    for other in ({"shifts_px": np.ones((9, 2))}, {"slice_shape": (N + 4, N)}, {"calibrated": False}):
+        with pytest.raises(ValueError, match="other projections or settings"):
+            short(projections, iterations=2, checkpoint=path, **other)
     # as many iterations as the preset's, but not free to stop: another run than the preset's
     fixed = tmp_path / "fixed.pt"
     short(projections, iterations=300, every=1, checkpoint=fixed, checkpoint_seconds=0, callbacks=[lambda look: True])
@@ -133,13 +169,12 @@ def test_masked_values_may_be_anything(projections, covariance):
 def test_any_number_of_channels_and_slices_that_are_not_square(projections, channels):
     stack = np.concatenate([projections] * 4)[:channels, :, :7] / 4
     result = short(stack, slice_shape=(13, N), iterations=3)
-    assert result.volume.shape == (channels, 7, 13, N)
+    assert result.volume.shape == (channels, 7, 13, N) and np.isfinite(result.volume).all()
 
 
 def test_voxel_size_is_a_unit(projections):
-    # few iterations: training makes rounding grow a hundredfold in ten more
-    nm, pixels = short(0.4 * projections, voxel_size_nm=0.4, iterations=5), short(projections, iterations=5)
-    assert np.allclose(nm.volume, pixels.volume, atol=1e-3)
+    half, pixels = short(0.5 * projections, voxel_size_nm=0.5), short(projections)  # exact: a power of two
+    assert np.allclose(half.volume, pixels.volume, atol=1e-5)
 
 
 def test_uncalibrated_learns_a_scale_and_scales_with_the_data(projections, truth):
@@ -169,7 +204,7 @@ def test_thinned_counts_are_two_independent_measurements():
     assert np.array_equal(fitted + judge, counts) and problem.train.all() and problem.held.all()
     assert judge.mean() == pytest.approx(1, abs=0.03) and judge.var() == pytest.approx(1, abs=0.05)
     assert abs(np.corrcoef(fitted.ravel(), judge.ravel())[0, 1]) < 0.03  # 0.008 is a standard error
-    assert problem.exposure == pytest.approx(0.25) and problem.gain == pytest.approx(1.25)
+    assert problem.exposure == pytest.approx(0.25) and problem.unit.item() == pytest.approx(1.25)
     # the model of the fitted counts explains both parts: the deviance of a Poisson count of 1 is about one
     model = torch.full(counts.shape, 4.0)
     assert 0.45 < float(problem.misfit(model, part="held").mean()) < 0.65
@@ -202,7 +237,7 @@ def test_half_of_the_frames_stops_it_before_it_fits_noise(projections, truth):
     weak = {"tv_weight": 0.0, "ema": 0.0, "latents": (16, 16, 16, 8), "along": (1, 1, 1, 1), "every": 5}
     run_on = dip.dipm_tv(first, TILTS, iterations=300, settle=False, validation=second, **weak)
     stopped = dip.dipm_tv(first, TILTS, validation=second, **weak)
-    assert "held-out" in stopped.reason and stopped.stopped_at < 300
+    assert "rises" in stopped.reason and stopped.stopped_at < 300
     assert nrmse(stopped.volume, truth) < 0.95 * nrmse(run_on.volume, truth)
 
 
@@ -223,16 +258,12 @@ def test_stops_by_itself_before_it_fits_noise(projections, truth):
     run_on = dip.dipm_tv(noisy, TILTS, callbacks=record, iterations=300, settle=False, **options)
     settled = dip.dipm_tv(noisy, TILTS, iterations=300, **options)
     stopped = dip.dipm_tv(noisy, TILTS, **options)
-    assert "held-out" in stopped.reason and stopped.stopped_at < run_on.stopped_at
+    assert "rises" in stopped.reason and stopped.stopped_at < run_on.stopped_at
     assert nrmse(stopped.volume, truth) < 0.95 * nrmse(run_on.volume, truth)
     assert nrmse(settled.volume, truth) < 0.95 * nrmse(run_on.volume, truth)
     assert settled.stopped_at == run_on.stopped_at == 300
     assert "settled" in settled.reason and "settled" not in run_on.reason
     assert nrmse(stopped.volume, truth) < 1.15 * min(errors.values())
-    assert (
-        stopped.history["heldout"].min()
-        == stopped.history["heldout"][list(stopped.history["iteration"]).index(stopped.stopped_at)]
-    )
 
 
 def test_what_the_network_cannot_make_is_added_if_held_out_pixels_ask_for_it():
@@ -268,8 +299,83 @@ def test_independent_combinations_have_unit_variance_and_leave_missing_channels_
     assert white @ covariance @ white.T == pytest.approx(np.eye(3))
     modes, precision = independent(covariance, np.array([True, False, True]))
     white = precision[:, None] * modes
-    assert white @ covariance @ white.T == pytest.approx(np.diag([1.0, 1.0, 0.0]))
+    assert white @ covariance @ white.T == pytest.approx(np.diag([1.0, 0.0, 1.0]))
     assert not modes[:, 1].any()
+
+
+@pytest.mark.parametrize("missing", [0, 1])
+def test_no_held_out_misfit_is_lost_where_a_channel_is_missing(projections, missing):
+    mask = np.ones(projections.shape, bool)
+    mask[missing, :5] = False
+    problem = pose(projections, TILTS, mask=mask, covariance=np.array([[1.0, -0.9], [-0.9, 1.0]]))
+    misfit = problem.misfit(torch.zeros(projections.shape), part="held")
+    assert float(misfit[problem.held].sum()) == pytest.approx(float(misfit.sum())) and misfit[:, :5].sum() > 0
+
+
+def test_minibatches_are_cut_where_rows_are_not_neighbours():
+    run = types.SimpleNamespace(
+        problem=types.SimpleNamespace(shape=(1, 50)), settings=Settings(), paper=False, device="cpu",
+        generator=torch.Generator().manual_seed(0),
+    )  # fmt: skip
+    wrapped = 0
+    for _ in range(100):
+        rows, cuts = _Run._rows(run)
+        parts = rows.tensor_split(cuts)
+        assert all((part.diff() == 1).all() for part in parts) and sum(map(len, parts)) == len(rows) == 12
+        wrapped += len(parts) > 3
+    assert 0 < wrapped < 100
+
+
+def test_mean_of_the_iterates_has_the_weights_it_says():
+    watch, rng = Watch(), np.random.default_rng(0)
+    misfits, volumes = rng.uniform(size=(7, 40)), torch.tensor(rng.normal(size=(7, 2, 3, 3, 3)))
+    for k, (misfit, volume) in enumerate(zip(misfits, volumes, strict=True)):
+        watch.see(torch.tensor(misfit), volume, volume[:, 0, 0, 0], k, [])
+    weights = np.exp(-0.5 * misfits.sum(1))
+    expected = np.tensordot(weights / weights.sum(), volumes.numpy(), 1)
+    assert watch.mean.numpy() == pytest.approx(expected) and watch.scale.numpy() == pytest.approx(expected[:, 0, 0, 0])
+    assert watch.iteration == misfits.mean(1).argmin() and watch.stale == 6 - watch.iteration
+
+
+def test_a_channel_in_another_unit_is_as_good(projections):
+    options = {"calibrated": False, "iterations": 40}
+    factor = np.array([1.0, 2.0**-10])[:, None, None, None]  # a power of two: nothing is rounded
+    one, other = short(projections, **options), short(factor * projections, **options)
+    assert np.allclose(other.volume / factor, one.volume, atol=1e-4)
+    assert other.scale / factor.ravel() == pytest.approx(one.scale, rel=1e-3)
+
+
+def test_small_particle_in_an_empty_field():
+    stack = np.zeros((2, 9, 64, 64))
+    stack[:, :, 30:34, 30:34] = 3
+    for covariance in (None, np.full(2, 0.01)):
+        assert np.isfinite(short(stack, iterations=2, covariance=covariance).volume).all()
+
+
+@pytest.mark.parametrize("options", [{}, {"head": "nonnegative"}, {"noise": "poisson"}])
+def test_a_channel_without_signal(projections, options):
+    stack = projections.clip(0).round()
+    stack[1] = 0
+    result = short(stack, calibrated=False, iterations=5, **options)
+    assert np.isfinite(result.volume).all() and result.volume[0].max() > 0
+
+
+def test_a_channel_without_pixels_is_refused(projections):
+    mask = np.ones(projections.shape, bool)
+    mask[1] = False
+    for method in (dip.dipm_tv, reconstruct):
+        with pytest.raises(ValueError, match=r"mask.*channel 1"):
+            method(projections, TILTS, mask=mask)
+
+
+def test_covariance_may_be_anything_where_masked(projections):
+    mask = np.ones(projections.shape, bool)
+    mask[1, 4] = False
+    variances = np.full(projections.shape, 0.01)
+    short(projections, iterations=2, mask=mask, covariance=np.where(mask, variances, np.nan))
+    with pytest.raises(ValueError, match=r"covariance.*NaN"):
+        variances[0, 4, 3, 3] = np.nan
+        short(projections, iterations=2, mask=mask, covariance=variances)
 
 
 def test_covariance_in_every_form_that_means_the_same(projections):
@@ -350,6 +456,14 @@ BAD = {
     "settings": {"epochs": 3},
     "device": {"device": "abacus"},
     "seed": {"seed": -1},
+    "seed.*None": {"seed": None},
+    "block_rows": {"block_rows": 0},
+    "blocks": {"blocks": 2.5},
+    "warmup": {"warmup": 0.0},
+    "iterations.*2.5": {"iterations": 2.5},
+    "mask.*shape": {"mask": np.ones(8, bool)},
+    "slice_shape.*whole": {"slice_shape": (5.7, 8)},
+    "covariance.*poisson": {"noise": "poisson", "calibrated": False, "covariance": np.ones(2)},
 }
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import math
+import numbers
 import os
 import time
 from dataclasses import asdict, dataclass, field
@@ -28,10 +29,9 @@ class Look:
     ----------
     iteration, iterations : int
         Done, and planned.
-    loss : float
-        Misfit of the fitted pixels, without TV, mean over the iterations since the last look.
-    heldout : float
-        Misfit of the held-out pixels, 0.5 a pixel where the model is as good as the noise allows (NaN: none held out).
+    loss, heldout : float
+        Misfit of the fitted and of the held-out pixels, means over values (NaN: none held out). With Gaussian noise of
+        the stated covariance the truth has 0.5; less where the error of the voxel grid, which is added, is not small.
     seconds : float
     volume : array (C, Y, Z, X)
     """
@@ -52,10 +52,11 @@ class DIPResult:
     ----------
     volume : array (C, Y, Z, X), float32
     history : dict of arrays
-        ``iteration``, ``loss``, ``heldout``, ``change`` (relative change of the volume between looks) and
-        ``seconds``, one entry a look.
+        ``iteration``, ``loss``, ``heldout``, ``variance`` (running variance of the volume, in parts of its norm
+        squared) and ``seconds``, one entry a look.
     stopped_at : int
-        Iteration of the volume; of the mean that is returned after a stop, the one that counts most in it.
+        Iteration of the volume; where that is a mean (see `dipm_tv`), the best one in it. The run ended at
+        ``history["iteration"][-1]``.
     reason : str
         Why it is this one.
     refined : bool
@@ -168,7 +169,9 @@ def dipm_tv(
 
     Notes
     -----
-    Memory: a few copies of the volume, and the activations of one minibatch of slices.
+    Memory: about eight copies of the volume (first reconstruction at all levels, last iterate, mean, running mean, and
+    what the correction needs), the covariances where every pixel has its own, and the activations of one minibatch of
+    slices: 1 GiB for two volumes of 112³ voxels (``benchmarks/dip.py size``).
 
     A loosely converged joint TV reconstruction of the fitted pixels is given to the network at every level, with fresh
     noise in each step, so that it learns what to make of it instead of copying it. At the end a correction
@@ -176,10 +179,11 @@ def dipm_tv(
     network's prior cannot make, as a void of two voxels. It is kept if the held-out pixels are predicted better.
 
     Stopping. When the misfit of the held-out pixels rises above its least, by more than twice the standard error of the
-    mean difference, pixel by pixel, five looks in a row, the network fits noise and the run ends before its schedule
-    does. Returned is the mean of the iterates seen at the looks, weighted with the root of the likelihood that each
-    gives to the held-out pixels: with few of them the least misfit is in part chance. With ``iterations=`` the run
-    settles by the best iterate instead, also if the misfit is no lower for ten looks.
+    mean difference, pixel by pixel, five looks in a row and after two fifths of the schedule, the network fits noise
+    and the run ends before its schedule does. Returned is, also at the end of the schedule, the mean of the iterates
+    seen at the looks, weighted with the root of the likelihood that each gives to the held-out pixels: with few of them
+    the least misfit is in part chance. With ``iterations=`` the run settles by the best iterate instead, also if the
+    misfit is no lower for ten looks. The running variance of the volume is a second opinion: told, not acted on.
 
     References
     ----------
@@ -191,7 +195,7 @@ def dipm_tv(
         raise ValueError(f"head: got {head!r}, wants 'fractions' or 'nonnegative'")
     if noise == "poisson" and calibrated:
         raise ValueError("calibrated: got True with noise='poisson', wants False (counts have no calibrated unit)")
-    if int(seed) != seed or seed < 0:
+    if not isinstance(seed, numbers.Integral) or seed < 0:
         raise ValueError(f"seed: got {seed!r}, wants a non-negative integer")
     try:
         device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
@@ -200,9 +204,9 @@ def dipm_tv(
     paper = variant == "paper"
     if paper:
         holdout, validation = 0.0, None
-    problem = pose(projections, tilt_angles_deg, voxel_size_nm=voxel_size_nm, covariance=covariance, mask=mask,
-                   noise=noise, holdout=holdout, split=split, validation=validation, slice_shape=slice_shape,
-                   shifts_px=shifts_px, seed=seed, device=device)  # fmt: skip
+    problem = pose(projections, tilt_angles_deg, voxel_size_nm=voxel_size_nm, calibrated=calibrated,
+                   covariance=covariance, mask=mask, noise=noise, holdout=holdout, split=split, validation=validation,
+                   slice_shape=slice_shape, shifts_px=shifts_px, seed=seed, device=device)  # fmt: skip
     fixed = iterations is not None or paper or not problem.held.any()
     run = _Run(problem, chosen, paper, head, calibrated, seed, fixed)
     mark = run.fingerprint()
@@ -228,6 +232,10 @@ def joint_variation(volume, smooth=1e-3):
     return ((d_y**2 + d_z**2 + d_x**2).sum(0) + smooth**2).sqrt().sum()
 
 
+# Version of what a checkpoint holds.
+STATE = 1
+
+
 class _Run:
     """State of a run, and what happens to it."""
 
@@ -235,20 +243,21 @@ class _Run:
         self.problem, self.settings, self.paper, self.head = problem, settings, paper, head
         self.calibrated, self.seed, self.fixed, self.device = calibrated, seed, fixed, problem.data.device
         self.iteration, self.seconds, self.rate, self.watch = 0, 0.0, 1.0, Watch()
-        self.losses, self.reason, self.previous = [], None, None
-        self.history = {name: [] for name in ("iteration", "loss", "heldout", "change", "seconds")}
+        self.previous, self.running, self.variance, self.reason, self.asked = None, None, 0.0, None, False
+        self.history = {name: [] for name in ("iteration", "loss", "heldout", "variance", "seconds")}
         self.generator = torch.Generator().manual_seed(seed)
 
     # -------------------------------------------------------------- making and restoring
 
     def fingerprint(self):
-        """Hash of data and settings: a checkpoint of another problem is refused."""
-        given = asdict(self.settings), self.paper, self.head, self.calibrated, self.seed, self.fixed
-        digest = hashlib.sha256(repr(given).encode())
+        """Hash of data, geometry and settings: a checkpoint of another problem is refused."""
         p = self.problem
-        for tensor in (p.data, p.modes, p.precision, p.train, p.held, p.judge):
+        given = asdict(self.settings), self.paper, self.head, self.calibrated, self.seed, self.fixed
+        digest = hashlib.sha256(repr((STATE, given, p.shape, p.exposure, p.poisson)).encode())
+        for tensor in (p.data, p.modes, p.precision, p.train, p.held, p.judge, p.unit):
             digest.update(np.ascontiguousarray(tensor.cpu().numpy()).tobytes())
-        digest.update(self.problem.projector.tilt_angles_deg.tobytes())
+        for array in (p.projector.tilt_angles_deg, p.projector.shifts_px):
+            digest.update(np.ascontiguousarray(array).tobytes())
         return digest.hexdigest()
 
     def build(self):
@@ -302,8 +311,9 @@ class _Run:
             "scale": self.scale, "guide": self.guide, "weights": [w.detach() for w in self.weights],
             "buffers": dict(self.model.named_buffers()) if self.paper else {},
             "average": self.average, "optimizer": self.optimizer.state_dict(), "generator": self.generator.get_state(),
-            "iteration": self.iteration, "seconds": self.seconds, "history": self.history, "losses": self.losses,
-            "watch": vars(self.watch), "rate": self.rate, "previous": self.previous, "reason": self.reason,
+            "iteration": self.iteration, "seconds": self.seconds, "history": self.history, "rate": self.rate,
+            "watch": vars(self.watch), "previous": self.previous, "running": self.running, "variance": self.variance,
+            "reason": self.reason,
         }  # fmt: skip
 
     def save(self, path, mark):
@@ -338,7 +348,7 @@ class _Run:
         self.optimizer.load_state_dict(state["optimizer"])
         self.generator.set_state(state["generator"].cpu())
         self.watch = Watch(**state["watch"])
-        for name in ("average", "iteration", "seconds", "history", "losses", "rate", "previous", "reason"):
+        for name in ("average", "iteration", "seconds", "history", "rate", "previous", "running", "variance", "reason"):
             setattr(self, name, state[name])
 
     # -------------------------------------------------------------- training
@@ -349,10 +359,11 @@ class _Run:
 
         s = self.settings
         every = s.every or max(1, s.iterations // 40)
-        began, written = time.perf_counter() - self.seconds, time.perf_counter()
+        written = time.perf_counter()
+        began = written - self.seconds
         with tqdm(total=s.iterations, initial=self.iteration, disable=not progress, desc="DIPm-TV") as bar:
-            while self.iteration < s.iterations and self.reason is None:
-                self.losses.append(self._step())
+            while self.iteration < s.iterations and self.reason is None and not self.asked:
+                self._step()
                 self.iteration += 1
                 bar.update()
                 last = self.iteration == s.iterations
@@ -360,23 +371,25 @@ class _Run:
                     self.seconds = time.perf_counter() - began
                     look = self._look()
                     bar.set_postfix(heldout=f"{look.heldout:.3f}")
-                    if any([callback(look) for callback in callbacks]) and self.reason is None and not last:
-                        self.reason = "a callback asked for it"
-                if checkpoint is not None and (last or time.perf_counter() - written > checkpoint_seconds):
+                    self.asked = any([callback(look) for callback in callbacks])
+                over = last or self.asked or self.reason is not None
+                if checkpoint is not None and (over or time.perf_counter() - written > checkpoint_seconds):
                     self.seconds = time.perf_counter() - began
                     self.save(checkpoint, mark)
                     written = time.perf_counter()
 
     def _rows(self):
-        """Rows of this iteration's minibatch: blocks of neighbours, so that TV along Y is known within them."""
+        """Rows of this iteration's minibatch, blocks of neighbours, and where TV along Y is cut."""
         total, s = self.problem.shape[1], self.settings
         blocks = s.blocks or max(3, total // 16)
         if self.paper or blocks * s.block_rows >= total:
-            return torch.arange(total, device=self.device), total
+            return torch.arange(total, device=self.device), []
         starts = torch.randperm(total // s.block_rows, generator=self.generator)[:blocks] * s.block_rows
         starts = starts + torch.randint(0, total % s.block_rows + s.block_rows, (1,), generator=self.generator)
         rows = (starts[:, None] + torch.arange(s.block_rows)).flatten() % total
-        return rows.to(self.device), s.block_rows
+        # A block may go on from the last row to the first.
+        cuts = [k for k in range(1, len(rows)) if k % s.block_rows == 0 or rows[k] == 0]
+        return rows.to(self.device), cuts
 
     def _step(self):
         s = self.settings
@@ -385,7 +398,7 @@ class _Run:
         rate = 1.0 if self.paper else self.rate * rise * max(fall, 0.02)
         for group in self.optimizer.param_groups:
             group["lr"] = s.learning_rate * rate
-        rows, block = self._rows()
+        rows, cuts = self._rows()
         volume = self.model(rows, jitter=s.jitter, guide_noise=s.guide_noise, generator=self.generator)
         model = self.problem.projector(volume)
         kept = self.problem.train[:, :, rows].sum().clamp_min(1)
@@ -395,7 +408,7 @@ class _Run:
         else:
             misfit = self.problem.misfit(model, rows, even=s.least_variance).sum()
             unit = volume / self.model.log_scale.detach().exp()[:, None, None, None]
-            rough = sum(joint_variation(part) for part in unit.split(block, dim=1))
+            rough = sum(joint_variation(part) for part in unit.tensor_split(cuts, dim=1))
             loss = (misfit + s.tv_weight * rough) / model.numel()
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
@@ -405,7 +418,6 @@ class _Run:
         decay = 1 - 1 / (1 + s.ema * self.iteration)
         with torch.no_grad():
             torch._foreach_lerp_(self.average, [w.detach() for w in self.weights], 1 - decay)
-        return float(misfit.detach() / kept)
 
     def _paper_terms(self, volume, model):
         """L1 of what was measured, and TV of the channel sum."""
@@ -414,37 +426,43 @@ class _Run:
         return (residual * self.problem.train).abs().sum(), joint_variation((volume / scale).sum(0, keepdim=True))
 
     @torch.no_grad()
-    def volume(self):
-        """Volume of the averaged network (C, Y, Z, X)."""
+    def averaged(self):
+        """Volume (C, Y, Z, X) and scale (C,) of the averaged network."""
         kept = [w.detach().clone() for w in self.weights]
         for weight, value in zip(self.weights, self.average, strict=True):
             weight.copy_(value)
         rows = torch.arange(self.problem.shape[1], device=self.device)
         parts = [rows] if self.paper else rows.split(16)
-        result = torch.cat([self.model(part) for part in parts], dim=1)
+        volume = torch.cat([self.model(part) for part in parts], dim=1)
+        scale = self.scale if self.paper else self.model.log_scale.detach().exp()
         for weight, value in zip(self.weights, kept, strict=True):
             weight.copy_(value)
-        return result
+        return volume, scale
 
     @torch.no_grad()
     def _look(self):
         """Judge by the held-out pixels; remember the best, and decide whether to stop."""
-        volume = self.volume()
-        held = self.problem.held
-        score = float("nan")
-        if held.any():
-            misfit = self.problem.misfit(self.problem.projector(volume), part="held")[held]
+        volume, scale = self.averaged()
+        model, problem = self.problem.projector(volume), self.problem
+        loss, score = float(problem.misfit(model)[problem.train].mean()), float("nan")
+        if problem.held.any():
+            misfit = problem.misfit(model, part="held")[problem.held]
             score = float(misfit.mean())
-            self.watch.see(misfit, volume, self.iteration, self.average if self.fixed else [])
+            self.watch.see(misfit, volume, scale, self.iteration, self.average if self.fixed else [])
             self._decide()
-        change = float("nan") if self.previous is None else float((volume - self.previous).norm() / volume.norm())
-        self.previous = volume
-        loss = float(np.mean(self.losses))
-        self.losses = []
-        entry = (self.iteration, loss, score, change, self.seconds)
+        self._vary(volume)
+        self.previous = volume, scale
+        entry = (self.iteration, loss, score, self.variance, self.seconds)
         for name, value in zip(self.history, entry, strict=True):
             self.history[name].append(value)
         return Look(self.iteration, self.settings.iterations, loss, score, self.seconds, self._output(volume))
+
+    def _vary(self, volume, share=0.2):
+        """Exponentially weighted mean and variance of the volumes, the latter in parts of the volume's norm squared."""
+        self.running = volume if self.running is None else self.running
+        difference = volume - self.running
+        self.running = self.running + share * difference
+        self.variance = (1 - share) * (self.variance + share * float((difference.norm() / volume.norm()) ** 2))
 
     def _decide(self):
         """Stop, or go back to the best iterate, once the held-out misfit says so."""
@@ -463,23 +481,26 @@ class _Run:
             self._optimize()
 
     def _output(self, volume):
-        return np.ascontiguousarray(self.problem.gain * volume.cpu().numpy(), dtype=np.float32)
+        return np.ascontiguousarray((self.problem.unit * volume).cpu().numpy(), dtype=np.float32)
 
     def result(self):
         """The volume to return, and why it is this one."""
-        volume, at, reason = self.previous, self.iteration, self.reason
+        (volume, scale), at, reason = self.previous, self.iteration, self.reason
+        history = {name: np.array(values) for name, values in self.history.items()}
         if self.fixed:
             settled = f", settled by iteration {self.watch.iteration}" if self.rate < 1 else ""
-            reason = reason or f"did the {self.iteration} iterations asked for{settled}"
+            reason = f"did the {self.iteration} iterations of its schedule{settled}"
         else:
-            volume, at = self.watch.mean, self.watch.iteration
+            volume, scale, at = self.watch.mean, self.watch.scale, self.watch.iteration
             when = "at its end" if at == self.iteration else f"at iteration {at}"
             reason = reason or f"end of schedule; held-out misfit is least {when}"
-        refined, scale = False, self.scale
+            calm = history["iteration"][history["variance"][1:].argmin() + 1] if len(history["iteration"]) > 1 else at
+            reason += f" (running variance is least at {calm})"
+        if self.asked and self.reason is None and self.iteration < self.settings.iterations:
+            reason = "a callback asked for it"
+        refined = False
         if not self.paper:
-            scale = self.model.log_scale.detach().exp()
             simplex = self.head == "fractions"
             volume, refined = correct(self.problem, volume, scale, self.settings.refine_weight, simplex)
-        history = {name: np.array(values) for name, values in self.history.items()}
-        scale = self.problem.gain * scale.cpu().numpy()
+        scale = (self.problem.unit.flatten() * scale).cpu().numpy()
         return DIPResult(self._output(volume), history, at, reason, refined, scale, asdict(self.settings))

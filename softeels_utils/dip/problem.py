@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from softeels_utils.tomography import ParallelBeam
-from softeels_utils.tomography.data_term import estimate_covariance
+from softeels_utils.tomography.data_term import full_covariance
 
 # Projections made from a voxel grid are wrong by about this much of their range however many electrons
 # were spent, and that error is not correlated between channels as the fit's is.
@@ -18,24 +18,24 @@ MODEL_ERROR = 0.01
 
 @dataclass(frozen=True)
 class Problem:
-    """Checked data of one reconstruction, as tensors in units of voxels.
+    """Checked data of one reconstruction, as tensors in units of voxels and of each channel.
 
     Attributes
     ----------
     data : tensor (C, T, Y, X)
-        Line integrals divided by the voxel size (counts stay counts); 0 where nothing was measured.
+        Line integrals divided by the voxel size and the unit (counts stay counts); 0 where nothing was measured.
     modes : tensor (C, C, T, Y, X), or with ones for T, Y, X
         Rows are the independent combinations of channels in a pixel, eigenvectors of their covariance.
     precision : tensor (C, T, Y, X), or with ones
-        One over the standard deviation of each; 0 where channels are missing.
+        One over the standard deviation of each. A missing channel has 0, and the others are combined among themselves.
     train, held : tensor (C, T, Y, X), bool
         Pixels to fit, and pixels to judge by. Both leave out what is masked.
     judge : tensor (C, T, Y, X)
         What to judge by: the data again, or a second measurement of the same pixels.
     exposure : float
         Of ``judge``, in units of that of the data.
-    gain : float
-        By which a volume that explains the data is multiplied to explain what was measured in all.
+    unit : tensor (C, 1, 1, 1)
+        By which a volume that explains the data is multiplied to explain what the caller gave.
     poisson : bool
     projector : ParallelBeam
         Voxel size 1.
@@ -48,7 +48,7 @@ class Problem:
     held: torch.Tensor
     judge: torch.Tensor
     exposure: float
-    gain: float
+    unit: torch.Tensor
     poisson: bool
     projector: ParallelBeam
 
@@ -108,7 +108,7 @@ def independent(covariance, observed):
     modes : array (..., C, C)
         Orthonormal rows.
     precision : array (..., C)
-        One over the standard deviation of each; 0 for as many as there are channels missing.
+        One over the standard deviation of each; 0 in the places of missing channels.
     """
     lead = np.broadcast_shapes(covariance.shape[:-2], observed.shape[:-1])
     channels = covariance.shape[-1]
@@ -123,41 +123,21 @@ def independent(covariance, observed):
         # A missing channel is integrated out: the covariance of the others is a block of the whole.
         values, vectors = np.linalg.eigh(covariance[pixels][:, index[:, None], index])
         block = np.zeros((len(values), channels, channels))
-        block[:, np.arange(index.size)[:, None], index] = vectors.swapaxes(-1, -2)
+        block[:, index[:, None], index] = vectors.swapaxes(-1, -2)
         modes[pixels] = block
         scale = np.zeros((len(values), channels))
-        scale[:, : index.size] = values.clip(1e-30) ** -0.5
+        scale[:, index] = values.clip(1e-30) ** -0.5
         precision[pixels] = scale
     return modes, precision
 
 
-def _covariance(covariance, projections, usable, scale):
-    """Bring what the caller gave to (..., C, C) with ... = () or (T, Y, X); ``scale`` is that of each channel."""
-    channels, *pixels = projections.shape
-    if covariance is None:
-        covariance = estimate_covariance(projections, usable)
-    else:
-        given = np.shape(covariance)
-        covariance = np.asarray(covariance, dtype=np.float64)
-        if given == (channels,):
-            covariance = np.diag(covariance)
-        elif given == (channels, *pixels):
-            covariance = np.moveaxis(covariance, 0, -1)[..., None] * np.eye(channels)
-        elif given not in ((channels, channels), (*pixels, channels, channels)):
-            t, y, x = pixels
-            raise ValueError(
-                f"covariance: got shape {given}, wants variances ({channels},) or ({channels}, {t}, {y}, {x}), or "
-                f"covariances ({channels}, {channels}) or ({t}, {y}, {x}, {channels}, {channels})"
-            )
-        if given == (channels, *pixels) or len(given) == 5:
-            known = usable.all(axis=0)
-            covariance = np.where(np.isfinite(covariance), covariance, np.where(known[..., None, None], np.nan, 1.0))
-            covariance = np.where(usable.any(axis=0)[..., None, None], covariance, np.eye(channels))
-        if not np.isfinite(covariance).all():
-            raise ValueError("covariance: has NaN or inf at a pixel that is not masked, wants finite numbers")
-        if (np.linalg.eigvalsh(covariance) < -1e-6 * np.abs(covariance).max()).any():
-            raise ValueError("covariance: has a negative eigenvalue, wants positive semi-definite matrices")
-    return covariance + np.diag((MODEL_ERROR * scale) ** 2 + 1e-30)
+def _ranges(data, usable):
+    """Range of the values of each channel (C,); an empty channel has that of the largest."""
+    ranges = np.zeros(len(data))
+    for c, values in enumerate(np.abs(d[u]) for d, u in zip(data, usable, strict=True)):
+        if values.size:  # a small particle may fill less than a hundredth
+            ranges[c] = np.percentile(values, 99) or values.max()
+    return np.where(ranges > 0, ranges, ranges.max() or 1.0)
 
 
 def _second(validation, data, usable, noise):
@@ -175,8 +155,8 @@ def _second(validation, data, usable, noise):
     return validation, float(validation.sum() / data.sum())
 
 
-def pose(projections, tilt_angles_deg, *, voxel_size_nm=1.0, covariance=None, mask=None, noise="gaussian",
-         holdout=0.1, split="pixels", validation=None, slice_shape=None, shifts_px=None, seed=0,
+def pose(projections, tilt_angles_deg, *, voxel_size_nm=1.0, calibrated=True, covariance=None, mask=None,
+         noise="gaussian", holdout=0.1, split="pixels", validation=None, slice_shape=None, shifts_px=None, seed=0,
          device=None):  # fmt: skip
     """Check everything a caller gave and return the `Problem`."""
     projections = np.asarray(projections)
@@ -201,39 +181,41 @@ def pose(projections, tilt_angles_deg, *, voxel_size_nm=1.0, covariance=None, ma
         raise ValueError(f"voxel_size_nm: got {voxel_size_nm!r}, wants a positive number")
     usable = np.ones(projections.shape, bool)
     if mask is not None:
-        try:
-            usable = np.broadcast_to(np.asarray(mask, bool), projections.shape).copy()
-        except ValueError:
-            raise ValueError(
-                f"mask: got shape {np.shape(mask)}, wants ({tilts}, {rows}, {columns}) or {projections.shape}"
-            ) from None
+        mask = np.asarray(mask, bool)
+        if mask.shape not in (projections.shape, projections.shape[1:]):
+            raise ValueError(f"mask: got shape {mask.shape}, wants {projections.shape[1:]} or {projections.shape}")
+        usable &= mask
     if not np.isfinite(projections[usable]).all():
         raise ValueError("projections: has NaN or inf at a pixel that is not masked, wants finite numbers or a mask")
-    if not usable.any():
-        raise ValueError("mask: leaves no pixel, wants True where a pixel was measured")
+    for c in np.flatnonzero(~usable.any(axis=(1, 2, 3))):
+        raise ValueError(f"mask: leaves no pixel of channel {c}, wants True where a pixel was measured")
     data = np.where(usable, projections, 0).astype(np.float64)
     rng = np.random.default_rng([seed, 1])
     if noise == "poisson" and (data < 0).any():
         raise ValueError("projections: has negative counts, which noise='poisson' cannot have")
-    train, held, judge, exposure, gain = usable, np.zeros_like(usable), data, 1.0, 1.0
+    if noise == "poisson" and covariance is not None:
+        raise ValueError("covariance: got one with noise='poisson', wants None (the counts tell it)")
+    train, held, judge, exposure, unit = usable, np.zeros_like(usable), data, 1.0, np.ones(channels)
     if validation is not None:
         held, judge, exposure = usable, *_second(validation, data, usable, noise)
     elif split == "counts" and holdout:
         if (data % 1).any():
             raise ValueError("projections: has fractions of counts, wants whole ones with split='counts'")
         judge = rng.binomial(data.astype(np.int64), holdout)
-        held, data, exposure, gain = usable, data - judge, holdout / (1 - holdout), 1 / (1 - holdout)
+        held, data, exposure, unit = usable, data - judge, holdout / (1 - holdout), unit / (1 - holdout)
     else:
         out = rng.random((tilts, rows, columns)) < holdout
         train, held = usable & ~out, usable & out
     if noise == "poisson":
         modes, precision = np.eye(channels)[..., None, None, None], np.ones((channels, 1, 1, 1))
     else:
-        # Whatever is masked may be anything, so the scale is that of the rest.
-        scale = np.array(
-            [np.percentile(np.abs(d[u]), 99) if u.any() else 1.0 for d, u in zip(data, usable, strict=True)]
-        )
-        covariance = _covariance(covariance, data, usable, np.full(channels, scale.max()) if scale.max() else 1.0)
+        covariance = full_covariance(covariance, data, usable, singular=True)
+        scale = _ranges(data, usable)
+        if not calibrated:  # channels may be of different units
+            unit = scale
+            data, judge = (stack / unit[:, None, None, None] for stack in (data, judge))
+            covariance, scale = covariance / np.outer(unit, unit), scale / unit
+        covariance = covariance + np.diag(np.full(channels, (MODEL_ERROR * scale.max()) ** 2 + 1e-30))
         if usable.all() and covariance.ndim == 2:
             modes, precision = independent(covariance[None, None, None], np.ones(channels, bool))
         else:
@@ -241,9 +223,9 @@ def pose(projections, tilt_angles_deg, *, voxel_size_nm=1.0, covariance=None, ma
         modes, precision = np.moveaxis(modes, (-2, -1), (0, 1)), np.moveaxis(precision, -1, 0)
         data, judge, precision = data / voxel_size_nm, judge / voxel_size_nm, precision * voxel_size_nm
     depth, width = (columns, columns) if slice_shape is None else slice_shape
-    if width != columns:
-        raise ValueError(f"slice_shape: got {slice_shape}, wants (Z, X) with X = {columns} as in projections")
-    projector = ParallelBeam((int(depth), int(width)), tilt_angles_deg, shifts_px=shifts_px)
+    if width != columns or int(depth) != depth or depth < 1:
+        raise ValueError(f"slice_shape: got {slice_shape}, wants whole (Z, X) with X = {columns} as in projections")
+    projector = ParallelBeam((int(depth), columns), tilt_angles_deg, shifts_px=shifts_px)
 
     def tensor(array, dtype=torch.float32):
         return torch.as_tensor(np.ascontiguousarray(array), dtype=dtype, device=device)
@@ -251,5 +233,5 @@ def pose(projections, tilt_angles_deg, *, voxel_size_nm=1.0, covariance=None, ma
     return Problem(
         data=tensor(data), modes=tensor(modes), precision=tensor(precision),
         train=tensor(train, torch.bool), held=tensor(held, torch.bool), judge=tensor(judge), exposure=exposure,
-        gain=gain, poisson=noise == "poisson", projector=projector,
+        unit=tensor(unit)[:, None, None, None], poisson=noise == "poisson", projector=projector,
     )  # fmt: skip

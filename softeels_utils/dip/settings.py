@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import numbers
 from dataclasses import dataclass, fields, replace
 
 
@@ -72,6 +74,14 @@ class Settings:
     along: tuple[int, ...] = (4, 2, 2, 1)
 
 
+TINY = 1e-12
+LIMITS = {
+    "learning_rate": (TINY, math.inf), "warmup": (TINY, 1.0), "clip": (TINY, math.inf), "tv_weight": (0, math.inf),
+    "least_variance": (0, 1), "blocks": (0, math.inf), "block_rows": (1, math.inf), "guide_weight": (0, math.inf),
+    "guide_noise": (0, math.inf), "refine_weight": (0, math.inf), "jitter": (0, math.inf), "ema": (0, math.inf),
+    "sharpness": (TINY, math.inf), "every": (0, math.inf),
+}  # fmt: skip
+
 PRESETS = {
     ("fast", "quick"): Settings(iterations=300),
     ("fast", "full"): Settings(iterations=600),
@@ -93,9 +103,14 @@ def choose(variant, preset, iterations, given):
             f"settings: got unknown {', '.join(sorted(unknown))}, wants some of {', '.join(sorted(names))}"
         )
     if iterations is not None:
-        if int(iterations) != iterations or iterations < 1:
+        if not isinstance(iterations, numbers.Integral) or iterations < 1:
             raise ValueError(f"iterations: got {iterations!r}, wants a positive integer")
         given = {**given, "iterations": int(iterations)}
+    for name, (least, most) in LIMITS.items():
+        value = given.get(name, most)
+        kind = numbers.Integral if name in given and isinstance(getattr(Settings, name), int) else numbers.Real
+        if not (isinstance(value, kind) and least <= value <= most):
+            raise ValueError(f"{name}: got {value!r}, wants a number from {least} to {most}")
     given = {name: tuple(value) if isinstance(value, list) else value for name, value in given.items()}
     chosen = replace(PRESETS[variant, preset], **given)
     if not len(chosen.channels) == len(chosen.latents) == len(chosen.along):

@@ -17,6 +17,8 @@ class Watch:
     ----------
     mean : tensor (C, Y, Z, X)
         Of the iterates, each weighted with the root of the likelihood that it gives to the held-out pixels.
+    scale : tensor (C,)
+        Value of a pure voxel, averaged alike.
     log_weight : float
         Of all iterates in the mean.
     misfit : tensor
@@ -32,6 +34,7 @@ class Watch:
     """
 
     mean: torch.Tensor | None = None
+    scale: torch.Tensor | None = None
     log_weight: float = -math.inf
     misfit: torch.Tensor | None = None
     iteration: int = 0
@@ -49,7 +52,7 @@ class Watch:
         """Whether ten looks brought nothing."""
         return self.stale >= 10
 
-    def see(self, misfit, volume, iteration, weights):
+    def see(self, misfit, volume, scale, iteration, weights):
         """Take an iterate into account.
 
         Parameters
@@ -57,13 +60,16 @@ class Watch:
         misfit : tensor
             Of the held-out pixels, minus the logarithm of their likelihood but for a constant.
         volume : tensor (C, Y, Z, X)
+        scale : tensor (C,)
         iteration : int
         weights : list of tensors
             To go back to, if wanted.
         """
         own = -0.5 * float(misfit.double().sum())
         self.log_weight = float(np.logaddexp(self.log_weight, own))
-        self.mean = volume if self.mean is None else self.mean.lerp(volume, math.exp(own - self.log_weight))
+        share = math.exp(own - self.log_weight)
+        self.mean = volume if self.mean is None else self.mean.lerp(volume, share)
+        self.scale = scale if self.scale is None else self.scale.lerp(scale, share)
         if self.misfit is None or misfit.mean() < self.misfit.mean():
             self.misfit, self.iteration, self.weights = misfit, iteration, [w.clone() for w in weights]
             self.again()

@@ -83,6 +83,8 @@ def _member(projections, tilt_angles_deg, seed, again, options):
         names = ("covariance", "mask", "noise", "voxel_size_nm")
         known = {name: options[name] for name in names if name in options}
         projections = resample(projections, tilt_angles_deg, seed=seed, **known)
+        if options.get("covariance") is not None:  # now there are two draws in them
+            options = {**options, "covariance": 2 * np.asarray(options["covariance"])}
     result = dipm_tv(projections, tilt_angles_deg, seed=seed, **options)
     return result.volume, result.stopped_at, result.reason
 
@@ -108,7 +110,8 @@ def ensemble(
     members : int
         At least 2. Member ``k`` has seed ``seed + k``: network, minibatches, held-out pixels and noise draw.
     resample : bool
-        Add a draw of the noise to the projections of every member but the first (see `dip.resample`).
+        Add a draw of the noise to the projections of every member but the first (see `dip.resample`), which then has
+        twice the covariance. A ``validation`` stays as it is.
     client : dask.distributed.Client, optional
         Where the members run side by side.
     workers : int

@@ -5,7 +5,7 @@ import torch
 
 from .projector import ParallelBeam, _as_tensor
 
-__all__ = ["DataTerm", "estimate_covariance", "mix"]
+__all__ = ["DataTerm", "estimate_covariance", "full_covariance", "mix"]
 
 
 class DataTerm:
@@ -146,3 +146,41 @@ def estimate_covariance(projections, mask=None):
         channel = np.abs(channel[np.isfinite(channel) & (channel != 0)]) / 2
         sigma.append(np.median(channel) / 0.6745 if channel.size else 0.0)
     return np.diag(np.maximum(sigma, 1e-3 * largest) ** 2)
+
+
+def full_covariance(covariance, stack, used, *, singular=False):
+    """Covariance of the channels as (C, C) or (T, Y, X, C, C), checked where it is used and the identity elsewhere.
+
+    Parameters
+    ----------
+    covariance : array or None
+        (C,) or (C, T, Y, X) variances, (C, C) or (T, Y, X, C, C); None: estimated from the stack.
+    stack : array (C, T, Y, X)
+    used : bool array (C, T, Y, X)
+    singular : bool
+        Whether an eigenvalue may be 0.
+    """
+    channels, *pixels = stack.shape
+    if covariance is None:
+        return estimate_covariance(stack, used)
+    given = np.shape(covariance)
+    covariance = np.asarray(covariance, float)
+    forms = {(channels,), (channels, channels), (channels, *pixels), (*pixels, channels, channels)}
+    if given not in forms:
+        raise ValueError(f"covariance: got shape {given}, wants one of {sorted(forms, key=len)}")
+    if given == (channels, *pixels) and given != (*pixels, channels, channels):
+        covariance = np.moveaxis(covariance, 0, -1)[..., None] * np.eye(channels)
+    elif given == (channels,):
+        covariance = np.diag(covariance)
+    if covariance.ndim == 5:
+        both = np.moveaxis(used, 0, -1)
+        both = both[..., :, None] & both[..., None, :]
+        covariance = np.where(both, covariance, np.eye(channels))
+    if not np.isfinite(covariance).all():
+        raise ValueError("covariance: got NaN or inf where the mask says measured, wants finite values there")
+    if np.abs(covariance - covariance.swapaxes(-1, -2)).max() > 1e-6 * np.abs(covariance).max():
+        raise ValueError("covariance: got a matrix that is not symmetric")
+    least, largest = np.linalg.eigvalsh(covariance).min(), np.abs(covariance).max()
+    if least < -1e-6 * largest if singular else least <= 0:
+        raise ValueError("covariance: got an eigenvalue that is not positive, wants positive definite matrices")
+    return covariance

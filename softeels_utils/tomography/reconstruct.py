@@ -10,7 +10,7 @@ import torch
 from .backends import BACKENDS, reconstruct_with
 from .classical import CGLS, SIRT, filtered_back_projection
 from .constraint import Constraint
-from .data_term import DataTerm, estimate_covariance
+from .data_term import DataTerm, full_covariance
 from .iterate import Checkpoint, iterate
 from .projector import ParallelBeam, _finite
 from .total_variation import COUPLINGS, TotalVariation
@@ -390,7 +390,8 @@ def _learn_scale(data):
         for _ in range(2 * WARM_START):
             solver.step()
     volume = solver.volume.cpu().numpy().astype(float)
-    reach = np.array([max(np.quantile(c[c > 0], 0.99) if (c > 0).any() else 0.0, 1e-30) for c in volume])
+    reach = np.array([np.quantile(c[c > 0], 0.99) if (c > 0).any() else 0.0 for c in volume])
+    reach = np.where(reach > 0, reach, reach.max() or 1.0)  # an empty channel is like the largest
     total = (volume / reach[:, None, None, None]).sum(0)
     inside = total > 0.5 * np.quantile(total, 0.99)
     deep = binary_erosion(inside, iterations=2)
@@ -433,43 +434,16 @@ def _checked(projections, tilt_angles_deg, mask, covariance, weights):
         covariance = 1 / np.where(weights > 0, weights, 1)
     if not np.isfinite(stack[used]).all():
         raise ValueError("projections: got NaN or inf where the mask says measured, wants finite values there")
-    if not used.any():
-        raise ValueError("mask: leaves nothing measured")
+    for c in np.flatnonzero(~used.any(axis=(1, 2, 3))):
+        raise ValueError(f"mask: leaves nothing measured in channel {c}")
     stack = np.where(used, stack, 0).astype(np.float32)
-    covariance = _full_covariance(covariance, stack, used)
+    covariance = full_covariance(covariance, stack, used)
 
     def with_model_error(share):
         model = np.diag((share * np.abs(stack).max(axis=(1, 2, 3))) ** 2)
         return covariance + model
 
     return stack, tilts, used, with_model_error
-
-
-def _full_covariance(covariance, stack, used):
-    """(C, C) or (T, Y, X, C, C), finite and positive definite where it is used."""
-    channels, *pixels = stack.shape
-    if covariance is None:
-        return estimate_covariance(stack, used)
-    given = np.shape(covariance)
-    covariance = np.asarray(covariance, float)
-    forms = {(channels,), (channels, channels), (channels, *pixels), (*pixels, channels, channels)}
-    if given not in forms:
-        raise ValueError(f"covariance: got shape {given}, wants one of {sorted(forms, key=len)}")
-    if given == (channels, *pixels) and given != (*pixels, channels, channels):
-        covariance = np.moveaxis(covariance, 0, -1)[..., None] * np.eye(channels)
-    elif given == (channels,):
-        covariance = np.diag(covariance)
-    if covariance.ndim == 5:
-        both = np.moveaxis(used, 0, -1)
-        both = both[..., :, None] & both[..., None, :]
-        covariance = np.where(both, covariance, np.eye(channels))
-    if not np.isfinite(covariance).all():
-        raise ValueError("covariance: got NaN or inf where the mask says measured, wants finite values there")
-    if np.abs(covariance - covariance.swapaxes(-1, -2)).max() > 1e-6 * np.abs(covariance).max():
-        raise ValueError("covariance: got a matrix that is not symmetric")
-    if np.linalg.eigvalsh(covariance).min() <= 0:
-        raise ValueError("covariance: got an eigenvalue that is not positive, wants positive definite matrices")
-    return covariance
 
 
 def _check_settings(settings, stack, iterations, max_iterations):
