@@ -42,6 +42,8 @@
 # | Time | about a minute at the quick preset on two cores, half an hour at the full one; memory below 2 GB |
 
 # %% tags=["hide-input"]
+import time
+
 import matplotlib.pyplot as plt
 import numpy as np
 from scipy import ndimage
@@ -124,13 +126,14 @@ say(
 # and noise only out of many: structure is learned first. Here is the middle slice as it forms:
 
 # %%
-looks = []
+looks, began = [], time.perf_counter()
 result = dip.dipm_tv(case.projections, tilts, preset=preset, seed=seed, callbacks=[looks.append], **given)
+seconds = time.perf_counter() - began
 at = [int(q * (len(looks) - 1)) for q in (0.05, 0.25, 0.45, 1.0)]
 show_slices({f"step {looks[k].iteration}": looks[k].volume for k in at} | {"truth": truth}, voxel_size_nm=voxel_nm)
 say(
-    f"The run took {result.history['seconds'][-1]:.0f} s; the volume is that of about step {result.stopped_at}. "
-    f"Why: *{result.reason}*. "
+    f"It took {seconds:.0f} s and ended at step {result.history['iteration'][-1]}; the best iterate is that of step "
+    f"{result.stopped_at}. Why it ended: *{result.reason}*. "
     f"Its error against the truth is **{metrics.nrmse(result.volume, truth):.3f}** (NRMSE)."
 )
 
@@ -206,12 +209,13 @@ for name, volume in volumes.items():
         }
     )
 table(rows, caption=f"Errors; a voxel is {voxel_nm:.1f} nm")
-network_alone = next(look.volume for look in looks if look.iteration == result.stopped_at)
-void, unrefined = (metrics.interface_error(v, truth, voxel_nm, directions=500) for v in (result.volume, network_alone))
+best_iterate = next(look.volume for look in looks if look.iteration == result.stopped_at)
+void, alone = (metrics.interface_error(v, truth, voxel_nm, directions=500) for v in (result.volume, best_iterate))
+correction = "with the correction" if result.refined else "for which the held-out pixels did not want the correction,"
 say(
-    f"The void is {(6 * void.true_void_nm3 / np.pi) ** (1 / 3) / voxel_nm:.1f} voxels across. The network alone finds "
-    f"{100 * unrefined.void_nm3 / max(void.true_void_nm3, 1e-9):.0f} % of its volume: its prior prefers closed bodies. "
-    f"With the correction it is {100 * void.void_nm3 / max(void.true_void_nm3, 1e-9):.0f} %. "
+    f"The void is {(6 * void.true_void_nm3 / np.pi) ** (1 / 3) / voxel_nm:.1f} voxels across. In the best iterate of the "
+    f"network alone {100 * alone.void_nm3 / max(void.true_void_nm3, 1e-9):.0f} % of its volume is empty (the prior prefers "
+    f"closed bodies), in the volume returned, {correction} {100 * void.void_nm3 / max(void.true_void_nm3, 1e-9):.0f} %. "
     "Look at the table before you believe a rendering."
 )
 
@@ -220,8 +224,8 @@ say(
 #
 # Other seeds, and other draws of the noise, give other volumes. Their spread is an uncertainty for every voxel,
 # but all members share the prior and the missing wedge, and few members do not know their spread well. So
-# `dip.ensemble` widens it by a factor found on simulated specimens, and its intervals are those of Student's t.
-# How many voxels they then hold, over specimens and draws of the noise that the factor was not found on, is on the
+# `dip.ensemble` widens it by a factor found on seven simulated specimens, and its intervals are those of Student's t.
+# How many voxels of these they hold with draws of the noise that the factor was not found on is on the
 # [status page](../book/status.md).
 
 # %%
@@ -348,7 +352,7 @@ assert (high >= low).all()
 say(
     f"- DIPm-TV has an error of **{errors['DIPm-TV']:.3f}** against {errors['joint TV']:.3f} for joint TV and "
     f"{errors['SIRT']:.3f} for SIRT, from the same {views} views.\n"
-    f"- It ended by itself at step {result.stopped_at}: {result.reason}.\n"
+    f"- Its best iterate is that of step {result.stopped_at}: {result.reason}.\n"
     "- On real data it is judged by tilts that it has not seen."
 )
 
@@ -367,7 +371,7 @@ if data_path:
     own = data.read_tilt_series(data_path)
     mine = dip.dipm_tv(own.projections, own.tilt_angles_deg, calibrated=False, preset=preset, seed=seed)
     show_slices({"your data": mine.volume}, channels=own.channels, vmax=None, unit="per voxel")
-    say(f"Your series {own.projections.shape}: ended at step {mine.stopped_at}, {mine.reason}.")
+    say(f"Your series {own.projections.shape}: best iterate at step {mine.stopped_at}, {mine.reason}.")
 else:
     notice("No series of your own was given (`data_path`).", kind="tip")
 
