@@ -211,11 +211,12 @@ for name, volume in volumes.items():
 table(rows, caption=f"Errors; a voxel is {voxel_nm:.1f} nm")
 best_iterate = next(look.volume for look in looks if look.iteration == result.stopped_at)
 void, alone = (metrics.interface_error(v, truth, voxel_nm, directions=500) for v in (result.volume, best_iterate))
-correction = "with the correction" if result.refined else "for which the held-out pixels did not want the correction,"
+share, share_alone = (100 * v.void_nm3 / max(void.true_void_nm3, 1e-9) for v in (void, alone))
 say(
-    f"The void is {(6 * void.true_void_nm3 / np.pi) ** (1 / 3) / voxel_nm:.1f} voxels across. In the best iterate of the "
-    f"network alone {100 * alone.void_nm3 / max(void.true_void_nm3, 1e-9):.0f} % of its volume is empty (the prior prefers "
-    f"closed bodies), in the volume returned, {correction} {100 * void.void_nm3 / max(void.true_void_nm3, 1e-9):.0f} %. "
+    f"The void is {(6 * void.true_void_nm3 / np.pi) ** (1 / 3) / voxel_nm:.1f} voxels across. The best iterate of the "
+    f"network alone finds {share_alone:.0f} % of its volume: its prior prefers closed bodies. The volume returned, "
+    f"{'with the correction' if result.refined else 'the held-out pixels being against the correction'}, "
+    f"finds {share:.0f} %. "
     "Look at the table before you believe a rendering."
 )
 
