@@ -224,9 +224,14 @@ def calibration(seeds, members=8):
                 )
             rows.append(row)
             inside = [r["inside"] for r in rows if r["seed"]]
-            within = [0.85 <= share <= 0.95 for share in inside]
-            summary = {"median_inside": float(np.median(inside)), "share_within_0_85_to_0_95": float(np.mean(within))}
-            report("calibration", rows, **(summary if inside else {}))
+            summary = {}
+            if inside:
+                within = [0.85 <= share <= 0.95 for share in inside]
+                summary = {
+                    "median_inside": float(np.median(inside)),
+                    "share_within_0_85_to_0_95": float(np.mean(within)),
+                }
+            report("calibration", rows, **summary)
 
 
 def main():

@@ -149,7 +149,7 @@ say(
 weak = {"tv_weight": 0.0, "ema": 0.0, "jitter": 0.0, "latents": (16, 16, 16, 16), "along": (1, 1, 1, 1)}
 weak |= {"guide_weight": 0.0, "refine_weight": 0.0, "settle": False}
 wild_looks, wild_options = [], {"seed": seed, "preset": preset, **(given | weak)}
-wild = dip.dipm_tv(case.projections, tilts, callbacks=[wild_looks.append], iterations=150, **wild_options)
+wild = dip.dipm_tv(case.projections, tilts, callbacks=[wild_looks.append], iterations=300, **wild_options)
 
 # %% tags=["hide-input"]
 fig, axes = plt.subplots(1, 2, figsize=(7.2, 3.2), sharex=True)
@@ -160,7 +160,7 @@ for label, run, color in (("DIPm-TV", looks, "C0"), ("weak prior", wild_looks, "
     axes[1].semilogy(steps, [look.loss for look in run], color=color, ls=":", label=f"{label}: fitted")
 axes[0].axvline(result.stopped_at, color="0.6", lw=1)
 axes[0].set(xlabel="step", ylabel="NRMSE against the truth", ylim=(0, 1))
-axes[1].set(xlabel="step", ylabel="misfit a value")
+axes[1].set(xlabel="step", ylabel="misfit a value", ylim=(0.15, 3))
 axes[1].legend(fontsize=8)
 axes[0].legend(fontsize=8)
 plt.show()
