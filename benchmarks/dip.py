@@ -104,19 +104,27 @@ def quality_64(seeds):
     quality(seeds, 64)
 
 
-def size():
+def size(n=112, stage="size"):
     """The real problem's: 2 x 9 x 112² to 2 x 112³. Its quality stands beside joint TV at the noise's own weight."""
     import resource
 
-    truth, projections, tilts, covariance = series("nanocube", 112)
+    truth, projections, tilts, covariance = series("nanocube", n)
     began = time.perf_counter()
     result, _ = followed(truth, projections, tilts, every=50)
     seconds = time.perf_counter() - began
     memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     tv = reconstruct(projections, tilts, "joint_tv", weight="noise", covariance=covariance, simplex=True)
-    rows = [{"voxels": 112, "seconds": seconds, "GiB": memory, "dipm_tv": nrmse(result.volume, truth),
+    rows = [{"voxels": n, "seconds": seconds, "GiB": memory, "dipm_tv": nrmse(result.volume, truth),
              "joint_tv": nrmse(tv, truth), "stopped_at": result.stopped_at}]  # fmt: skip
-    report("size", rows)
+    report(stage, rows)
+
+
+def gpu():
+    """128³ on a GPU."""
+    if not torch.cuda.is_available():
+        print("gpu: there is none here")
+        return
+    size(128, f"gpu_{torch.cuda.get_device_name().replace(' ', '_')}")
 
 
 def speed(iterations=1000):
@@ -237,13 +245,13 @@ def calibration(seeds, members=8):
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     stages = {"quality": quality, "quality_64": quality_64, "speed": speed, "stopping": stopping,
-              "stopping_correlated": stopping_correlated,
-              "counts": counts, "correlated": correlated, "calibration": calibration, "size": size}  # fmt: skip
+              "stopping_correlated": stopping_correlated, "counts": counts, "correlated": correlated,
+              "calibration": calibration, "size": size, "gpu": gpu}  # fmt: skip
     parser.add_argument("stages", nargs="*", default=list(stages), metavar="STAGE", help=", ".join(stages))
     parser.add_argument("--seeds", type=int, default=3)
     given = parser.parse_args()
     for stage in given.stages:
-        stages[stage]() if stage in ("speed", "size") else stages[stage](range(given.seeds))
+        stages[stage]() if stage in ("speed", "size", "gpu") else stages[stage](range(given.seeds))
 
 
 if __name__ == "__main__":

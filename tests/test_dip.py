@@ -13,6 +13,7 @@ import pytest
 import torch
 
 from softeels_utils import dip
+from softeels_utils.dip import uncertainty
 from softeels_utils.dip.engine import _Run
 from softeels_utils.dip.problem import independent, pose
 from softeels_utils.dip.settings import PRESETS, Settings
@@ -163,6 +164,26 @@ def test_masked_values_may_be_anything(projections, covariance):
     first = short(np.where(mask, projections, 1e6), mask=mask, covariance=covariance)
     assert np.array_equal(first.volume, short(garbage, mask=mask, covariance=covariance).volume)
     assert np.isfinite(first.volume).all()
+
+
+@pytest.mark.parametrize("split", ["pixels", "counts"])
+def test_masked_counts_may_be_anything(projections, split):
+    mask = np.ones(projections.shape, bool)
+    mask[0, 4] = mask[:, :, 3, 5:9] = False
+    counts, options = projections.clip(0).round(), {"noise": "poisson", "calibrated": False, "split": split}
+    first = short(np.where(mask, counts, 1e6), mask=mask, **options)
+    assert np.array_equal(first.volume, short(np.where(mask, counts, np.nan), mask=mask, **options).volume)
+    assert np.isfinite(first.volume).all()
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
+def test_gpu_is_as_good_and_resumes(projections, truth, tmp_path):
+    options = {"iterations": 150, "seed": 1}
+    here, there = (nrmse(short(projections, device=d, **options).volume, truth) for d in ("cpu", "cuda"))
+    assert there == pytest.approx(here, rel=0.15)
+    part = {"checkpoint": tmp_path / "state.pt", "every": 5, "device": "cuda"}
+    short(projections, callbacks=[lambda look: look.iteration == 10], **options, **part)
+    assert nrmse(short(projections, **options, **part).volume, truth) == pytest.approx(here, rel=0.15)
 
 
 @pytest.mark.parametrize("channels", [1, 2, 3, 8])
@@ -409,6 +430,27 @@ def test_ensemble_is_its_members(projections):
     wide_low, wide_high = result.interval(0.99)
     assert (wide_low <= low).all() and (low <= high).all() and (high <= wide_high).all()
     assert high - low == pytest.approx(2 * 2.92 * result.std, rel=1e-3)  # Student's t of two degrees of freedom
+
+
+@pytest.mark.parametrize("options", [{}, {"noise": "poisson", "calibrated": False, "split": "counts"}])
+def test_ensemble_goes_on_from_its_checkpoints(projections, tmp_path, options):
+    stack = projections.clip(0).round()
+    options = {"members": 2, "iterations": 3, "checkpoint": tmp_path, **options}
+    whole = dip.ensemble(stack, TILTS, **options)
+    again = dip.ensemble(stack, TILTS, callbacks=[lambda look: pytest.fail("it iterates again")], **options)
+    assert np.array_equal(whole.members, again.members) and np.isfinite(whole.std).all()
+
+
+def test_resampled_members_know_that_they_have_two_draws(projections, monkeypatch):
+    told = []
+
+    def member(stack, tilts, *, covariance, **options):
+        told.append(covariance.tolist())
+        return short(stack, iterations=1)
+
+    monkeypatch.setattr(uncertainty, "dipm_tv", member)
+    dip.ensemble(projections, TILTS, members=2, covariance=np.array([0.1, 0.2]))
+    assert told == [[0.1, 0.2], [0.2, 0.4]]
 
 
 def test_ensemble_through_dask_is_the_same(projections):
