@@ -117,8 +117,8 @@ say(
 #   known ones, but by no more than five to one in variance: else the badly known would be learned too slowly.
 # - **Joint TV** counts interfaces, once where two phases meet.
 # - A tenth of the detector pixels is **held out**. They never enter the fit; their misfit tells when to
-#   stop. Counts can be thinned instead (`split="counts"`: a tenth of the counts of every pixel), and other frames of the
-#   same pixels given (`validation`). On simulated counts pixels and thinning do alike (`dip_counts` on the
+#   stop. Counts can be thinned instead (`split="counts"`: a tenth of the counts of every pixel), and other frames of
+#   the same pixels given (`validation`). On simulated counts pixels and thinning do alike (`dip_counts` on the
 #   [status page](../book/status.md)).
 # - **At the end a correction** of least TV (prior image constrained, {cite}`chen2008`) is added where the projections
 #   ask for what the network cannot make, and kept if the held-out pixels are predicted better with it.

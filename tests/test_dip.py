@@ -150,6 +150,9 @@ def test_checkpoint_of_another_run_or_no_checkpoint_is_refused(projections, tmp_
     short(projections, iterations=300, every=1, checkpoint=fixed, checkpoint_seconds=0, callbacks=[lambda look: True])
     with pytest.raises(ValueError, match="other projections or settings"):
         dip.dipm_tv(projections, TILTS, every=1, checkpoint=fixed)
+    torch.save(torch.ones(3), path)
+    with pytest.raises(ValueError, match="other projections or settings"):
+        short(projections, iterations=2, checkpoint=path)
     path.write_bytes(b"not a checkpoint")
     with pytest.raises(ValueError, match="cannot read"):
         short(projections, iterations=2, checkpoint=path)

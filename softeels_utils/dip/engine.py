@@ -262,13 +262,14 @@ class _Run:
 
     def build(self):
         """Scale of the channels, and a new network."""
-        problem, s = self.problem, self.settings
+        problem, s, began = self.problem, self.settings, time.perf_counter()
         if self.paper:
             self._make(torch.where(problem.train, problem.data, 0).amax((1, 2, 3)).clamp_min(1e-12), None)
         else:
             known = self.calibrated and self.head == "fractions"
             guide, scale = first_reconstruction(problem, s.guide_weight, even=s.least_variance, calibrated=known)
             self._make(scale, guide)
+        self.seconds = time.perf_counter() - began
 
     def _make(self, scale, guide):
         self.scale, self.guide = scale, guide
@@ -335,7 +336,7 @@ class _Run:
             saved = torch.load(path, weights_only=True, map_location=self.device)
         except Exception as error:
             raise ValueError(f"checkpoint: cannot read {path} ({error})") from error
-        if saved.get("mark") != mark:
+        if not isinstance(saved, dict) or saved.get("mark") != mark:
             raise ValueError(f"checkpoint: {path} is of other projections or settings, wants a file of this run")
         state = saved["state"]
         self._make(state["scale"], state["guide"])
