@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import math
 import numbers
 import os
 import time
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 
 import numpy as np
 import torch
+
+from softeels_utils.tomography.iterate import Checkpoint
 
 from .guide import correct, first_reconstruction
 from .networks import SliceDecoder, UNet3d
@@ -209,14 +209,14 @@ def dipm_tv(
                    slice_shape=slice_shape, shifts_px=shifts_px, seed=seed, device=device)  # fmt: skip
     fixed = iterations is not None or paper or not problem.held.any()
     run = _Run(problem, chosen, paper, head, calibrated, seed, fixed)
-    mark = run.fingerprint()
-    if checkpoint is not None and Path(checkpoint).exists():
-        run.load(checkpoint, mark)
-    else:
+    kept = Checkpoint(checkpoint, run.fingerprint(), checkpoint_seconds, device)
+    if kept.content["run"] is None:
         run.build()
+    else:
+        run.load(kept.content["run"])
     if progress is None:
         progress = os.environ.get("SOFTEELS_HEADLESS", "") in ("", "0")
-    run.train(callbacks, checkpoint, checkpoint_seconds, mark, progress)
+    run.train(callbacks, kept, progress)
     return run.result()
 
 
@@ -233,7 +233,7 @@ def joint_variation(volume, smooth=1e-3):
 
 
 # Version of what a checkpoint holds.
-STATE = 1
+STATE = 2
 
 
 class _Run:
@@ -317,28 +317,8 @@ class _Run:
             "reason": self.reason,
         }  # fmt: skip
 
-    def save(self, path, mark):
-        """Write the state beside the file and move it there, so that a kill leaves the old or the new one."""
-        path = Path(path)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        buffer = io.BytesIO()
-        torch.save({"mark": mark, "state": self.state()}, buffer)
-        temporary = path.with_name(path.name + ".part")
-        with temporary.open("wb") as file:
-            file.write(buffer.getbuffer())
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-
-    def load(self, path, mark):
-        """Go on from a checkpoint of the same problem."""
-        try:
-            saved = torch.load(path, weights_only=True, map_location=self.device)
-        except Exception as error:
-            raise ValueError(f"checkpoint: cannot read {path} ({error})") from error
-        if not isinstance(saved, dict) or saved.get("mark") != mark:
-            raise ValueError(f"checkpoint: {path} is of other projections or settings, wants a file of this run")
-        state = saved["state"]
+    def load(self, state):
+        """Go on from there."""
         self._make(state["scale"], state["guide"])
         with torch.no_grad():
             for weight, value in zip(self.weights, state["weights"], strict=True):
@@ -354,14 +334,13 @@ class _Run:
 
     # -------------------------------------------------------------- training
 
-    def train(self, callbacks, checkpoint, checkpoint_seconds, mark, progress):
+    def train(self, callbacks, checkpoint, progress):
         """Iterate to the end of the schedule, or to a stop."""
         from tqdm.auto import tqdm
 
         s = self.settings
         every = s.every or max(1, s.iterations // 40)
-        written = time.perf_counter()
-        began = written - self.seconds
+        began = time.perf_counter() - self.seconds
         with tqdm(total=s.iterations, initial=self.iteration, disable=not progress, desc="DIPm-TV") as bar:
             while self.iteration < s.iterations and self.reason is None and not self.asked:
                 self._step()
@@ -373,11 +352,9 @@ class _Run:
                     look = self._look()
                     bar.set_postfix(heldout=f"{look.heldout:.3f}")
                     self.asked = any([callback(look) for callback in callbacks])
-                over = last or self.asked or self.reason is not None
-                if checkpoint is not None and (over or time.perf_counter() - written > checkpoint_seconds):
+                if last or self.asked or self.reason is not None or checkpoint.due():
                     self.seconds = time.perf_counter() - began
-                    self.save(checkpoint, mark)
-                    written = time.perf_counter()
+                    checkpoint.save("dip", self.state())
 
     def _rows(self):
         """Rows of this iteration's minibatch, blocks of neighbours, and where TV along Y is cut."""
@@ -402,10 +379,8 @@ class _Run:
         rows, cuts = self._rows()
         volume = self.model(rows, jitter=s.jitter, guide_noise=s.guide_noise, generator=self.generator)
         model = self.problem.projector(volume)
-        kept = self.problem.train[:, :, rows].sum().clamp_min(1)
         if self.paper:
-            misfit, rough = self._paper_terms(volume, model)
-            loss = misfit / kept + s.tv_weight * rough
+            loss = self._paper_loss(volume, model)
         else:
             misfit = self.problem.misfit(model, rows, even=s.least_variance).sum()
             unit = volume / self.model.log_scale.detach().exp()[:, None, None, None]
@@ -420,11 +395,11 @@ class _Run:
         with torch.no_grad():
             torch._foreach_lerp_(self.average, [w.detach() for w in self.weights], 1 - decay)
 
-    def _paper_terms(self, volume, model):
-        """L1 of what was measured, and TV of the channel sum."""
-        scale = self.scale[:, None, None, None]
-        residual = (model - self.problem.data) / scale
-        return (residual * self.problem.train).abs().sum(), joint_variation((volume / scale).sum(0, keepdim=True))
+    def _paper_loss(self, volume, model):
+        """Mean L1 of what was measured, and TV of the channel sum."""
+        scale, kept = self.scale[:, None, None, None], self.problem.train
+        misfit = ((model - self.problem.data) / scale * kept).abs().sum() / kept.sum()
+        return misfit + self.settings.tv_weight * joint_variation((volume / scale).sum(0, keepdim=True))
 
     @torch.no_grad()
     def averaged(self):

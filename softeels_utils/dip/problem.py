@@ -71,9 +71,10 @@ class Problem:
         even : float
             Least variance, as a share of the largest in the pixel: 1 treats all combinations alike.
         """
-        keep, data = getattr(self, part)[:, :, rows], (self.data if part == "train" else self.judge)[:, :, rows]
-        if part == "held":
-            model = self.exposure * model
+        if part == "train":
+            keep, data = self.train[:, :, rows], self.data[:, :, rows]
+        else:
+            keep, data, model = self.held[:, :, rows], self.judge[:, :, rows], self.exposure * model
         if self.poisson:
             model = model.clamp_min(1e-6)
             # 0 log 0 is 0, but its derivative by autograd is not: keep the logarithms apart.
@@ -215,7 +216,7 @@ def pose(projections, tilt_angles_deg, *, voxel_size_nm=1.0, calibrated=True, co
             unit = scale
             data, judge = (stack / unit[:, None, None, None] for stack in (data, judge))
             covariance, scale = covariance / np.outer(unit, unit), scale / unit
-        covariance = covariance + np.diag(np.full(channels, (MODEL_ERROR * scale.max()) ** 2 + 1e-30))
+        covariance = covariance + ((MODEL_ERROR * scale.max()) ** 2 + 1e-30) * np.eye(channels)
         if usable.all() and covariance.ndim == 2:
             modes, precision = independent(covariance[None, None, None], np.ones(channels, bool))
         else:

@@ -107,10 +107,9 @@ def choose(variant, preset, iterations, given):
             raise ValueError(f"iterations: got {iterations!r}, wants a positive integer")
         given = {**given, "iterations": int(iterations)}
     for name, (least, most) in LIMITS.items():
-        value = given.get(name, most)
-        kind = numbers.Integral if name in given and isinstance(getattr(Settings, name), int) else numbers.Real
-        if not (isinstance(value, kind) and least <= value <= most):
-            raise ValueError(f"{name}: got {value!r}, wants a number from {least} to {most}")
+        kind = numbers.Integral if isinstance(getattr(Settings, name), int) else numbers.Real
+        if name in given and not (isinstance(given[name], kind) and least <= given[name] <= most):
+            raise ValueError(f"{name}: got {given[name]!r}, wants a number from {least} to {most}")
     given = {name: tuple(value) if isinstance(value, list) else value for name, value in given.items()}
     chosen = replace(PRESETS[variant, preset], **given)
     if not len(chosen.channels) == len(chosen.latents) == len(chosen.along):

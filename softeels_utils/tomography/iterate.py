@@ -49,13 +49,13 @@ class Checkpoint:
     that a kill leaves the old or the new file whole.
     """
 
-    def __init__(self, path, mark, seconds=20.0):
+    def __init__(self, path, mark, seconds=20.0, device="cpu"):
         self.path = None if path is None else Path(path)
         self.mark, self.seconds, self.written = mark, seconds, time.perf_counter()
         self.content = {"mark": mark, "scores": {}, "stage": "", "run": None}
         if self.path is not None and self.path.exists():
             try:
-                content = torch.load(self.path, weights_only=True, map_location="cpu")
+                content = torch.load(self.path, weights_only=True, map_location=device)
             except Exception as error:
                 raise ValueError(f"checkpoint: cannot read {self.path} ({error})") from error
             if not isinstance(content, dict) or content.get("mark") != mark:
