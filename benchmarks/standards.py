@@ -54,15 +54,15 @@ def projected(cube):
 
 
 def score(thickness_nm, seed, model):
-    pixel_nm, step = BOX_NM / PIXELS, model.microscope.dispersion_eV
-    low, core = simulate.dual_eels(thickness_nm, FLUENCE, pixel_size_nm=pixel_nm, seed=seed)
+    pixel_size_nm, step = BOX_NM / PIXELS, model.microscope.dispersion_eV
+    low, core = simulate.dual_eels(thickness_nm, FLUENCE, pixel_size_nm=pixel_size_nm, seed=seed)
     start = time.perf_counter()
     found = standards.extract_standards(low, core, seed=seed)
     seconds = time.perf_counter() - start
     truth = model.references("M2,3")
     window = (found.energy_eV > 48) & (found.energy_eV < 90)
     angles = standards.spectral_angle_deg(found.references[:, window], truth[:, window] / step)
-    clean, _ = simulate.dual_eels(thickness_nm, FLUENCE, pixel_size_nm=pixel_nm, noise=False, delocalisation=False)
+    clean, _ = simulate.dual_eels(thickness_nm, FLUENCE, pixel_size_nm=pixel_size_nm, noise=False, delocalisation=False)
     options = {"low_loss": clean, "window_eV": (40, 90), "nonnegative": False}
     maps = [fitting.fit_phases(clean, references=r, **options).coefficients for r in (found.references * step, truth)]
     maps = [np.moveaxis(m, -1, 0) for m in (*maps, np.moveaxis(thickness_nm, 0, -1))]

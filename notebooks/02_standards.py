@@ -81,7 +81,7 @@ microscope = simulate.Microscope(
     collection_mrad=collection_mrad,
     energy_resolution_eV=energy_resolution_eV,
 )
-pixel_nm = box_nm / pixels
+pixel_size_nm = box_nm / pixels
 thickness_nm = None
 if data_path and low_loss_path:
     low_loss, core_loss = data.read_signal(low_loss_path), data.read_signal(data_path)
@@ -90,15 +90,15 @@ else:
     if data_path:
         notice("No `low_loss_path`: your core loss is analysed below, the rest of the page uses the twin.", "warning")
     volume = simulate.core_shell_nanocube(
-        2 * pixels, pixel_nm / 2, rotation_deg=rotation_deg, skin=86 / 160 if skin else 0, oversample=3
+        2 * pixels, pixel_size_nm / 2, rotation_deg=rotation_deg, skin=86 / 160 if skin else 0, oversample=3
     )
-    thickness_nm = volume.sum(axis=2).reshape(2, pixels, 2, pixels, 2).mean(axis=(2, 4)) * pixel_nm / 2
+    thickness_nm = volume.sum(axis=2).reshape(2, pixels, 2, pixels, 2).mean(axis=(2, 4)) * pixel_size_nm / 2
     low_loss, core_loss = simulate.dual_eels(
-        thickness_nm, fluence_e_per_A2, pixel_size_nm=pixel_nm, microscope=microscope, seed=seed
+        thickness_nm, fluence_e_per_A2, pixel_size_nm=pixel_size_nm, microscope=microscope, seed=seed
     )
     iron = thickness_nm * np.array(list(standards.IRON_PER_NM3.values()))[:, None, None]
     purity = np.where(iron.sum(axis=0) > 20, iron[0] / np.maximum(iron.sum(axis=0), 1e-9), np.nan)
-    show_maps({"FeO": thickness_nm[0], "Fe3O4": thickness_nm[1]}, unit="nm", pixel_nm=pixel_nm)
+    show_maps({"FeO": thickness_nm[0], "Fe3O4": thickness_nm[1]}, unit="nm", pixel_size_nm=pixel_size_nm)
     show_maps({"share of the iron in FeO": purity}, vmin=0, vmax=1, cmap="viridis")
 
 # %% [markdown]
@@ -219,10 +219,10 @@ show(figure, height=430)
 #
 # Points of the plane that hold one iron atom per nm² form a line, with one coordinate *x*. The pixels lie
 # between *x*<sub>0</sub> (Fe<sub>3</sub>O<sub>4</sub>) and *x*<sub>1</sub> (FeO). Five statements constrain the
-# two numbers, each with a stated uncertainty (`standards.Trust`); none needs a reference spectrum:
+# two numbers, each with a stated uncertainty (`standards.ConstraintUncertainty`); none needs a reference spectrum:
 
 # %% tags=["hide-input"]
-trust = standards.Trust()
+trust = standards.ConstraintUncertainty()
 how_sure = {
     "oxygen": f"±{100 * trust.oxygen:.1f} %",
     "cross_section": f"±{100 * trust.cross_section:.0f} %",
@@ -351,7 +351,7 @@ if truth is not None:
 bias = None
 if truth is not None:
     clean, _ = simulate.dual_eels(
-        thickness_nm, fluence_e_per_A2, pixel_size_nm=pixel_nm, microscope=microscope, noise=False, delocalisation=False
+        thickness_nm, fluence_e_per_A2, pixel_size_nm=pixel_size_nm, microscope=microscope, noise=False, delocalisation=False
     )
     options = {"low_loss": clean, "window_eV": (40, 90), "nonnegative": False}
     maps = [
@@ -385,8 +385,8 @@ line = (core_energy > 700) & (core_energy < 730)
 weight = 1 / np.maximum(core[mask][:, line].mean(axis=0), 1e-12)
 shapes = found.core_references[:, line]
 noisy = (core[mask][:, line] * weight) @ shapes.T @ np.linalg.inv((shapes * weight) @ shapes.T)
-plain = standards.respond(noisy, np.zeros(mask.sum()), np.ones(mask.sum()), low[mask])
-careful = standards.respond(
+plain = standards.errors_in_variables_regression(noisy, np.zeros(mask.sum()), np.ones(mask.sum()), low[mask])
+careful = standards.errors_in_variables_regression(
     nm[:, mask].T.astype(float), np.zeros(mask.sum()), np.ones(mask.sum()), low[mask], noisy=True
 )
 apart = [standards.spectral_angle_deg(*y[:, show_window]) for y in (plain, careful)]

@@ -48,9 +48,8 @@ import numpy as np
 import plotly.graph_objects as go
 from scipy.ndimage import gaussian_filter
 
-from softeels_utils import data, dose, fitting, simulate, spectra, standards
+from softeels_utils import data, dose, fitting, scattering, simulate, spectra, standards
 from softeels_utils.plotting import COLORS, notice, say, show, show_maps, show_spectra, table, use_style
-from softeels_utils.simulate import scattering
 from softeels_utils.tomography import ParallelBeam
 
 use_style()
@@ -85,7 +84,7 @@ model = simulate.spectrum_model(microscope)
 phases = model.phases
 windows = dose.FIT_WINDOW_EV
 backgrounds = {"M2,3": "plasmon_tail", "L2,3": "power_law"}
-pixel_nm = box_nm / pixels
+pixel_size_nm = box_nm / pixels
 
 # %% [markdown]
 # ## A tilt series
@@ -96,20 +95,20 @@ pixel_nm = box_nm / pixels
 
 # %% tags=["hide-input"]
 tilt_angles_deg = np.linspace(-70, 70, tilts)
-volume = simulate.core_shell_nanocube(2 * pixels, pixel_nm / 2, oversample=2)
-fine_nm = ParallelBeam(2 * pixels, tilt_angles_deg, pixel_nm / 2)(volume)
+volume = simulate.core_shell_nanocube(2 * pixels, pixel_size_nm / 2, oversample=2)
+fine_nm = ParallelBeam(2 * pixels, tilt_angles_deg, pixel_size_nm / 2)(volume)
 truth_nm = fine_nm.reshape(2, tilts, pixels, 2, pixels, 2).mean(axis=(3, 5))
 low_loss, core_loss = simulate.dual_eels(
-    truth_nm, fluence_e_per_A2, tilt_angles_deg=tilt_angles_deg, pixel_size_nm=pixel_nm,
+    truth_nm, fluence_e_per_A2, tilt_angles_deg=tilt_angles_deg, pixel_size_nm=pixel_size_nm,
     microscope=microscope, seed=seed,
 )  # fmt: skip
 middle = tilts // 2
-electrons = fluence_e_per_A2 * (10 * pixel_nm) ** 2
+electrons = fluence_e_per_A2 * (10 * pixel_size_nm) ** 2
 truth = np.moveaxis(truth_nm, 0, -1)
 inside = truth.sum(axis=-1) > 2
 soft, hard = (electrons * dose.linear_model(model, 1.0, edge=e, pixel_size_nm=0.1).expected.mean() for e in windows)
 say(
-    f"{tilts} × {pixels} × {pixels} pixels of {pixel_nm:g} nm, {fluence_e_per_A2:.0f} e/Å² a tilt: "
+    f"{tilts} × {pixels} × {pixels} pixels of {pixel_size_nm:g} nm, {fluence_e_per_A2:.0f} e/Å² a tilt: "
     f"{electrons:.1e} electrons a pixel, of which {soft:.0f} fall on each channel around "
     f"Fe-M<sub>2,3</sub> and {hard:.2f} on each around Fe-L<sub>2,3</sub> (for 20 nm of oxide)."
 )
@@ -126,7 +125,7 @@ if references_path:
     found = standards.load(references_path)
 else:
     image = simulate.dual_eels(
-        truth_nm[:, middle], standards_fluence_e_per_A2, pixel_size_nm=pixel_nm, microscope=microscope, seed=seed + 1
+        truth_nm[:, middle], standards_fluence_e_per_A2, pixel_size_nm=pixel_size_nm, microscope=microscope, seed=seed + 1
     )
     found = standards.extract_standards(*image, bootstrap=20, seed=seed)
 energy = model.low_energy_eV
@@ -203,7 +202,7 @@ say(
 
 # %% tags=["hide-input"]
 levels = np.geomspace(1e2, 1e5, 7)
-expected = model.expected(truth[brightest], "low") * (10 * pixel_nm) ** 2
+expected = model.expected(truth[brightest], "low") * (10 * pixel_size_nm) ** 2
 drawn = np.random.default_rng(seed).poisson(levels[:, None] * expected)
 each = [
     fitting.fit_phases(d, energy, references, low_loss=d, window_eV=windows["M2,3"], nonnegative=False) for d in drawn
@@ -244,12 +243,12 @@ show(interactive, height=460)
 show_maps(
     {f"{p}, {what}": m[..., k] for what, m in (("truth", truth[middle]), ("fit", m23.coefficients[middle]))
      for k, p in enumerate(phases)},
-    unit="nm", pixel_nm=pixel_nm, vmin=0,
+    unit="nm", pixel_size_nm=pixel_size_nm, vmin=0,
 )  # fmt: skip
 sum_error = np.sqrt(m23.covariance.sum(axis=(-1, -2)))
 error_maps = {f"{p}, error bar": m23.standard_error[middle, ..., k] for k, p in enumerate(phases)}
 figure = show_maps(
-    error_maps | {"sum, error bar": sum_error[middle]}, unit="nm", pixel_nm=pixel_nm, vmin=0, cmap="viridis"
+    error_maps | {"sum, error bar": sum_error[middle]}, unit="nm", pixel_size_nm=pixel_size_nm, vmin=0, cmap="viridis"
 )
 
 # %% [markdown]
@@ -295,7 +294,7 @@ say(
 # %% tags=["hide-input"]
 rows, doses = [], np.array([30.0, 100.0, 300.0, 1e3, 1e4, 1e5])
 for fluence in doses:
-    linear = dose.linear_model(model, fluence, thickness_nm=(10.0, 10.0), pixel_size_nm=pixel_nm / 2)
+    linear = dose.linear_model(model, fluence, thickness_nm=(10.0, 10.0), pixel_size_nm=pixel_size_nm / 2)
     noisy = dose.simulate_counts(linear, draws, seed=seed)
     how = {"background": linear.background, "nonnegative": False}
     ours = fitting.fit_phases(noisy, linear.energy_eV, linear.phases, **how)
@@ -425,7 +424,7 @@ figure = show_maps(
         for k, phase in enumerate(phases)
         for name, fit in (("M2,3", m23), ("L2,3", l23))
     },
-    unit="nm", pixel_nm=pixel_nm, columns=4, vmin=0, vmax=1.2 * truth_nm.max(),
+    unit="nm", pixel_size_nm=pixel_size_nm, columns=4, vmin=0, vmax=1.2 * truth_nm.max(),
 )  # fmt: skip
 
 # %% tags=["hide-input"]

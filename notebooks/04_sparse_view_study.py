@@ -82,7 +82,7 @@ case = study.make_case(**condition, seed=seed)
 tilts = case.tilt_angles_deg
 middle = len(tilts) // 2
 maps = {f"{p}, {tilts[t]:.0f}°": case.projections[c, t] for c, p in enumerate(("FeO", "Fe3O4")) for t in (0, middle)}
-figure = show_maps(maps, unit="thickness (nm)", pixel_nm=case.voxel_size_nm)
+figure = show_maps(maps, unit="thickness (nm)", pixel_size_nm=case.voxel_size_nm)
 # %%
 thick = case.covariance[middle][tuple(s // 2 for s in case.covariance.shape[1:3])]
 error = np.sqrt(thick.diagonal())
@@ -396,10 +396,10 @@ say(
 
 # %%
 if own is not None and phantom is None:
-    pixel = own.pixel_nm or 1.0
+    pixel = own.pixel_size_nm or 1.0
     volumes = study.reconstruct_all(own.projections, own.tilt_angles_deg, voxel_size_nm=pixel, network=network)
     top = float(np.quantile(volumes["joint TV"], 0.999))
-    figure = show_slices(volumes, voxel_size_nm=own.pixel_nm, channels=own.channels, vmax=top, unit="per nm")
+    figure = show_slices(volumes, voxel_size_nm=own.pixel_size_nm, channels=own.channels, vmax=top, unit="per nm")
 else:
     say("No data were given: everything above is the twin." if own is None else "Everything above is your phantom.")
 

@@ -86,7 +86,7 @@ middle = views // 2
 show_maps(
     {f"{p}, {tilts[t]:.0f}°": case.projections[c, t] for c, p in enumerate(("FeO", "Fe3O4")) for t in (0, middle)},
     unit="thickness (nm)",
-    pixel_nm=voxel_nm,
+    pixel_size_nm=voxel_nm,
 )
 pixel = case.covariance[middle, voxels // 2, voxels // 2]
 say(
@@ -286,8 +286,8 @@ if data.available("paper_nanocube"):
     maps = real.projections / real.projections.max()
     nanocube = dip.dipm_tv(maps, real.tilt_angles_deg, calibrated=False, preset=preset, seed=seed)
     fractions = nanocube.volume / nanocube.scale[:, None, None, None]
-    show_slices({"DIPm-TV": fractions}, voxel_size_nm=real.pixel_nm)
-    show_3d(fractions, voxel_size_nm=real.pixel_nm, title="Measured FeO/Fe3O4 nanocubes")
+    show_slices({"DIPm-TV": fractions}, voxel_size_nm=real.pixel_size_nm)
+    show_3d(fractions, voxel_size_nm=real.pixel_size_nm, title="Measured FeO/Fe3O4 nanocubes")
 else:
     notice("The paper's projections could not be downloaded here: this section shows nothing.", title="No data")
 

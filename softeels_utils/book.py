@@ -215,7 +215,7 @@ def _status_markdown():
         last = max(runs, key=lambda run: run.finished)
         parts += [f"Hardware: {last.hardware}.", "## Versions"]
         parts.append(_markdown_table(("package", "version"), last.versions.items()))
-    rows = [(f"`{name}`", "yes" if data.at_hand(name) else "no") for name in data.registry()]
+    rows = [(f"`{name}`", "yes" if data.is_cached(name) else "no") for name in data.registry()]
     parts += ["## Data", _markdown_table(("data set", "at hand when rendered"), rows)]
     benchmarks = _benchmarks()
     if benchmarks:
@@ -239,7 +239,7 @@ def status():
     lines += ["", f"data in {data.cache_folder()}"]
     for name, entry in data.registry().items():
         size = f"{entry.bytes / 1e6:.1f} MB" if entry.bytes else "size unknown"
-        lines.append(f"  {name:20} {'at hand' if data.at_hand(name) else 'not at hand':12} {size:12} {entry.title}")
+        lines.append(f"  {name:20} {'at hand' if data.is_cached(name) else 'not at hand':12} {size:12} {entry.title}")
     lines += ["", "chapters"]
     for chapter in chapters.names():
         run = chapters.last_run(chapter)
@@ -248,7 +248,7 @@ def status():
         elif run.error:
             lines.append(f"  {chapter:24} failed at {run.finished}, {run.error.splitlines()[0]}")
         else:
-            stale = run.stamp != chapters.stamp_of(chapter, run.parameters, "../assets/plotly.min.js")
+            stale = run.stamp != chapters.chapter_hash(chapter, run.parameters, "../assets/plotly.min.js")
             lines.append(
                 f"  {chapter:24} {run.preset:6} {run.seconds:7.1f} s  {run.finished}"
                 + ("  (out of date)" if stale else "")

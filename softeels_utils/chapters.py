@@ -21,7 +21,7 @@ import yaml
 
 from . import data
 
-__all__ = ["BookError", "Run", "UsageError", "execute", "last_run", "name_of", "names", "parameters_of", "stamp_of"]
+__all__ = ["BookError", "Run", "UsageError", "chapter_hash", "execute", "last_run", "name_of", "names", "parameters_of"]
 
 ROOT = data.ROOT
 NOTEBOOKS = ROOT / "notebooks"
@@ -157,7 +157,7 @@ def digest_file(digest, path):
             digest.update(block)
 
 
-def stamp_of(chapter, parameters, plotly):
+def chapter_hash(chapter, parameters, plotly):
     """Hash of a chapter's source, the package files it uses, its parameters, and the data it can see."""
     digest = hashlib.sha256()
     source = NOTEBOOKS / f"{chapter}.py"
@@ -165,7 +165,7 @@ def stamp_of(chapter, parameters, plotly):
     for path in [source, *_package_files(source), *sorted(tables)]:
         digest_file(digest, path)
     digest.update(json.dumps([parameters, plotly], sort_keys=True, default=str).encode())
-    digest.update(json.dumps({name: data.at_hand(name) for name in data.registry()}).encode())
+    digest.update(json.dumps({name: data.is_cached(name) for name in data.registry()}).encode())
     for value in parameters.values():  # a user's own file counts by its content
         if isinstance(value, str) and value and Path(value).is_file():
             digest_file(digest, Path(value))
@@ -237,7 +237,7 @@ def execute(chapter, preset="quick", overrides=None, *, folder=None, plotly="../
     parameters = parameters_of(chapter, preset, overrides)
     folder = Path(folder) if folder else BUILD / "executed"
     folder.mkdir(parents=True, exist_ok=True)
-    stamp = stamp_of(chapter, parameters, plotly)
+    stamp = chapter_hash(chapter, parameters, plotly)
     target, failed = folder / f"{chapter}.ipynb", folder / f"{chapter}.failed.ipynb"
     earlier = last_run(chapter, folder)
     if not force and target.exists() and earlier and earlier.stamp == stamp and not earlier.error:

@@ -131,15 +131,15 @@ def _limits(images, vmin, vmax, percentile):
     return (low, high) if high > low else (low, low + 1.0)
 
 
-def _scale_bar(ax, shape, pixel_nm):
+def _scale_bar(ax, shape, pixel_size_nm):
     """Draw a bar of a round length, about a quarter of the width."""
-    width = shape[1] * pixel_nm
+    width = shape[1] * pixel_size_nm
     power = 10 ** np.floor(np.log10(width / 4))
     length = max(step * power for step in (1, 2, 5) if step * power <= width / 4 + 1e-9)
     x0, y0 = 0.05 * shape[1], 0.93 * shape[0]
     outline = [patheffects.withStroke(linewidth=3, foreground="black")]
     ax.plot(
-        [x0, x0 + length / pixel_nm],
+        [x0, x0 + length / pixel_size_nm],
         [y0, y0],
         color="white",
         lw=3,
@@ -161,7 +161,7 @@ def show_maps(
     maps,
     *,
     unit="",
-    pixel_nm=None,
+    pixel_size_nm=None,
     columns=4,
     vmin=None,
     vmax=None,
@@ -177,7 +177,7 @@ def show_maps(
     maps : dict of str to array, shape (rows, columns)
     unit : str
         Unit of the values, written at the colour bar.
-    pixel_nm : float, optional
+    pixel_size_nm : float, optional
         Size of a pixel; draws a scale bar.
     columns : int
         Maps in a row of the figure.
@@ -206,8 +206,8 @@ def show_maps(
         low, high = common if share else _limits([image], vmin, vmax, percentile)
         shown = ax.imshow(image, vmin=low, vmax=high, cmap=cmap)
         ax.set_title(label)
-        if pixel_nm:
-            _scale_bar(ax, image.shape, pixel_nm)
+        if pixel_size_nm:
+            _scale_bar(ax, image.shape, pixel_size_nm)
         if not share:
             fig.colorbar(shown, ax=ax, shrink=0.75, label=unit)
     if share:

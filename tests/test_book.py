@@ -108,7 +108,7 @@ def test_stamp_sees_source_package_data_and_parameters(project):
     source.write_text(source.read_text().replace("import data", "import used"))
 
     def stamp(**parameters):
-        return chapters.stamp_of("01_a", {"seed": 0, **parameters}, "")
+        return chapters.chapter_hash("01_a", {"seed": 0, **parameters}, "")
 
     seen = [stamp(), stamp(seed=1)]
     (project / "softeels_utils" / "unused.py").write_text("x = 2\n")

@@ -11,14 +11,14 @@ import pytest
 from softeels_utils import data
 from softeels_utils.data import sets
 
-needs = {name: pytest.mark.skipif(not data.at_hand(name), reason=f"{name} is not at hand") for name in data.registry()}
+needs = {name: pytest.mark.skipif(not data.is_cached(name), reason=f"{name} is not at hand") for name in data.registry()}
 
 
 @pytest.fixture
 def series():
     rng = np.random.default_rng(0)
     projections = rng.random((2, 3, 6, 5)).astype(np.float32)
-    return data.TiltSeries(projections, np.array([-60.0, 1.5, 70.0]), ("FeO", "Fe3O4"), pixel_nm=0.4)
+    return data.TiltSeries(projections, np.array([-60.0, 1.5, 70.0]), ("FeO", "Fe3O4"), pixel_size_nm=0.4)
 
 
 def test_registry_is_complete():
@@ -54,9 +54,9 @@ def served(tmp_path, monkeypatch):
 def test_fetch_downloads_once_and_checks_the_hash(served):
     file, folder = served
     file["sha256"] = hashlib.sha256(b"one thing").hexdigest()
-    assert not data.at_hand("toy")
+    assert not data.is_cached("toy")
     path = data.fetch("toy")["a.bin"]
-    assert path.read_bytes() == b"one thing" and data.at_hand("toy")
+    assert path.read_bytes() == b"one thing" and data.is_cached("toy")
     (folder / "web" / "a.bin").unlink()
     assert data.fetch("toy")["a.bin"] == path
 
@@ -124,7 +124,7 @@ def test_tilt_series_round_trip(series, tmp_path, suffix):
     back = data.read_tilt_series(path)
     np.testing.assert_array_equal(back.projections, series.projections)
     np.testing.assert_array_equal(back.tilt_angles_deg, series.tilt_angles_deg)
-    assert back.channels == series.channels and back.pixel_nm == pytest.approx(0.4)
+    assert back.channels == series.channels and back.pixel_size_nm == pytest.approx(0.4)
 
 
 def _write_mrc(path, stack):

@@ -10,8 +10,7 @@ from scipy.fft import irfft
 from scipy.signal import argrelmax
 from scipy.special import ndtr
 
-from softeels_utils import simulate
-from softeels_utils.simulate import scattering
+from softeels_utils import scattering, simulate
 from softeels_utils.simulate.spectrum import COMPONENTS
 
 # ------------------------------------------------------------------------------------------------ specimen

@@ -92,7 +92,7 @@ def core_of(model, thickness_nm):
 
 def test_core_loss_counts_iron_and_oxygen(model):
     energy, each = model.core_energy_eV, core_of(model, [[10.0, 0.0], [0.0, 10.0]])
-    count = standards.core_functionals(energy, each.mean(0), l3_eV=708.5, **ANGLES)
+    count = standards.core_loss_estimators(energy, each.mean(0), l3_eV=708.5, **ANGLES)
     iron = each @ count["Fe"]
     assert iron == pytest.approx(10 * np.array([IRON_PER_NM3[p] for p in PHASES]), rel=0.03)
     oxygen = (each @ count["O"]) / iron
@@ -103,7 +103,7 @@ def test_core_loss_counts_iron_and_oxygen(model):
 def test_a_power_law_holds_no_atoms(model):
     energy = model.core_energy_eV
     mean = core_of(model, [10.0, 10.0])
-    count = standards.core_functionals(energy, mean, l3_eV=708.5, **ANGLES)
+    count = standards.core_loss_estimators(energy, mean, l3_eV=708.5, **ANGLES)
     # the exponent of the mean itself, for which the fit is exact
     before = (energy > 501) & (energy < 527)
     slope = np.polyfit(np.log(energy[before]), np.log(mean[before]), 1)[0]
@@ -115,16 +115,16 @@ def test_a_power_law_holds_no_atoms(model):
 def test_core_loss_without_oxygen_still_counts_iron(model):
     energy, mean = model.core_energy_eV, core_of(model, [10.0, 10.0])
     short = energy > 620
-    count = standards.core_functionals(energy[short], mean[short], l3_eV=708.5, **ANGLES)
+    count = standards.core_loss_estimators(energy[short], mean[short], l3_eV=708.5, **ANGLES)
     assert "O" not in count
     assert mean[short] @ count["Fe"] == pytest.approx(10 * sum(IRON_PER_NM3.values()), rel=0.1)
     with pytest.raises(ValueError, match="core_loss"):
-        standards.core_functionals(energy[energy < 700], mean[energy < 700], l3_eV=708.5, **ANGLES)
+        standards.core_loss_estimators(energy[energy < 700], mean[energy < 700], l3_eV=708.5, **ANGLES)
 
 
 def test_the_foot_of_l3_belongs_to_ferrous_iron(model):
     each = core_of(model, [[10.0, 0.0], [0.0, 10.0]])
-    count = standards.core_functionals(model.core_energy_eV, each.mean(0), l3_eV=708.5, **ANGLES)
+    count = standards.core_loss_estimators(model.core_energy_eV, each.mean(0), l3_eV=708.5, **ANGLES)
     foot = (each @ count["feet"].T) / (each @ count["Fe"])[:, None]
     ratio = foot[1] / foot[0]
     assert 1 / 3 < ratio.min() < 0.45
@@ -140,8 +140,8 @@ def test_regression_on_noisy_amounts_is_not_attenuated():
     sigma = 0.4
     noisy = true + sigma * rng.standard_normal(true.shape)
     variance, ones = np.full(4000, sigma**2), np.ones(4000)
-    found = standards.respond(noisy, variance, ones, true @ spectra)
-    plain = standards.respond(noisy, variance, ones, true @ spectra, noisy=True)
+    found = standards.errors_in_variables_regression(noisy, variance, ones, true @ spectra)
+    plain = standards.errors_in_variables_regression(noisy, variance, ones, true @ spectra, noisy=True)
     assert np.abs(found - spectra).max() < 0.06
     assert np.abs(plain - spectra).max() > 0.15
 
@@ -164,7 +164,7 @@ def test_ends_of_a_noisy_distribution(low, high, seed):
     rng = np.random.default_rng(seed)
     x = np.concatenate([np.full(150, low), np.full(150, high), rng.uniform(low, high, 300)])
     seen = x + 0.08 * rng.standard_normal(x.size)
-    ends, errors = standards.purest_values(seen, np.full(x.size, 0.08))
+    ends, errors = standards.estimate_range(seen, np.full(x.size, 0.08))
     assert ends == pytest.approx((low, high), abs=0.05)
     assert (np.abs(ends - (low, high)) < 4 * errors).all() and (errors < 0.06).all()
 
@@ -173,7 +173,7 @@ def test_ends_of_a_noisy_distribution(low, high, seed):
 def test_ends_of_a_cloud_without_a_pure_value_claim_no_more_than_they_know(noise):
     rng = np.random.default_rng(1)
     seen = rng.uniform(0, 1, 1000) + noise * rng.standard_normal(1000)
-    ends, errors = standards.purest_values(seen, np.full(1000, noise))
+    ends, errors = standards.estimate_range(seen, np.full(1000, noise))
     assert (np.abs(ends - (0, 1)) < 3 * errors).all() and (errors < noise).all()
 
 
@@ -181,20 +181,20 @@ def test_ends_of_a_cloud_without_a_pure_value_claim_no_more_than_they_know(noise
 def test_ends_that_noise_hides_are_uncertain_by_the_span_searched(size, noise, recwarn):
     rng = np.random.default_rng(2)
     x = np.linspace(0, 1, size)
-    ends, errors = standards.purest_values(x + noise * rng.standard_normal(size), np.full(size, noise))
+    ends, errors = standards.estimate_range(x + noise * rng.standard_normal(size), np.full(size, noise))
     assert (np.abs(ends - (0, 1)) < 2 * errors).all() and (errors > noise / 4).all() and not recwarn.list
 
 
 def test_ends_of_nothing_are_refused():
     for x, sigma in (([1.0], [0.1]), ([0.0, 1.0], [0.1, 0.0])):
         with pytest.raises(ValueError, match="sigma"):
-            standards.purest_values(x, sigma)
+            standards.estimate_range(x, sigma)
 
 
 def test_a_few_stray_pixels_set_no_end():
     rng = np.random.default_rng(7)
     seen = np.r_[rng.uniform(0, 1, 500) + 0.05 * rng.standard_normal(500), -3.0, 4.0]
-    ends, _ = standards.purest_values(seen, np.full(seen.size, 0.05))
+    ends, _ = standards.estimate_range(seen, np.full(seen.size, 0.05))
     assert ends == pytest.approx((0, 1), abs=0.1)
 
 
@@ -208,7 +208,7 @@ def lines_of(x0, x1, draws=40, noise=0.003, seed=0):
         return exact * (1 + noise * rng.standard_normal((draws, 2)) * (np.arange(draws) > 0)[:, None])
 
     leak = {name: line(value, value) for name, value in (("shifted", 0.05), ("least", 0.04), ("most", 0.06))}
-    feet = {"foot": 1e-9 * line((1 + 2 * 0.05 * standards.Trust().strength) / 3, 1.0)}
+    feet = {"foot": 1e-9 * line((1 + 2 * 0.05 * standards.ConstraintUncertainty().strength) / 3, 1.0)}
     feet |= {f"{name} foot": 1e-9 * value for name, value in leak.items()}
     return {"O": 1e-7 * line(4 / 3, 1.0), "O atoms": line(4 / 3, 1.0), **feet}
 
@@ -217,8 +217,8 @@ def lines_of(x0, x1, draws=40, noise=0.003, seed=0):
 def test_the_rotation_is_settled(x0, x1):
     width = x1 - x0
     ends = (x0 + 0.08 * width, x1 - 0.02 * width), (0.01 * width, 0.01 * width)
-    found = standards.settle_rotation(
-        lines_of(x0, x1), ends, trust=standards.Trust(), constraints=tuple(standards.CONSTRAINTS)
+    found = standards.estimate_rotation(
+        lines_of(x0, x1), ends, trust=standards.ConstraintUncertainty(), constraints=tuple(standards.CONSTRAINTS)
     )
     assert (found.x0 - x0) / width == pytest.approx(0, abs=0.05)
     assert (found.x1 - x1) / width == pytest.approx(0, abs=0.05)
@@ -228,8 +228,8 @@ def test_the_rotation_is_settled(x0, x1):
 
 def test_a_phase_that_does_not_exist_is_refused():
     with pytest.raises(ValueError, match="outermost"):
-        standards.settle_rotation(
-            lines_of(0, 1), ((0, 1), (0.01, 0.01)), trust=standards.Trust(), constraints=("pixels",), outermost="Fe2O3"
+        standards.estimate_rotation(
+            lines_of(0, 1), ((0, 1), (0.01, 0.01)), trust=standards.ConstraintUncertainty(), constraints=("pixels",), outermost="Fe2O3"
         )
 
 
@@ -244,7 +244,7 @@ def feet_of(draws=30, noise=0.02, seed=0):
 
 
 def test_the_foot_is_compared_where_that_of_ferric_iron_is_on_the_list():
-    feet, trust = feet_of(), standards.Trust()
+    feet, trust = feet_of(), standards.ConstraintUncertainty()
     lines, energy = _feet(feet, FEET_EV, (0.0, 1.0), trust)
     assert energy >= FEET_EV[0] + trust.shift_eV + trust.shift_error_eV
     for name, shift in (("least foot", 1.85), ("shifted foot", 1.7), ("most foot", 1.55)):
@@ -253,22 +253,22 @@ def test_the_foot_is_compared_where_that_of_ferric_iron_is_on_the_list():
 
 def test_one_bad_draw_of_every_window_does_not_choose_the_window():
     feet = feet_of()
-    _, clean = _feet(feet, FEET_EV, (0.0, 1.0), standards.Trust())
+    _, clean = _feet(feet, FEET_EV, (0.0, 1.0), standards.ConstraintUncertainty())
     feet[:, 5] = -feet[:, 5]
-    lines, energy = _feet(feet, FEET_EV, (0.0, 1.0), standards.Trust())
+    lines, energy = _feet(feet, FEET_EV, (0.0, 1.0), standards.ConstraintUncertainty())
     assert abs(energy - clean) <= 0.5
     lines |= {"O": lines_of(0.0, 1.0, draws=30)["O"]}
     ends = (0.0, 1.0), (0.01, 0.01)
-    found = standards.settle_rotation(lines, ends, trust=standards.Trust(), constraints=("oxygen", "foot", "pixels"))
+    found = standards.estimate_rotation(lines, ends, trust=standards.ConstraintUncertainty(), constraints=("oxygen", "foot", "pixels"))
     assert np.isfinite(found.parts["foot"]).any()
 
 
 def test_without_a_usable_foot_the_constraint_is_dropped():
-    lines, energy = _feet(-feet_of(), FEET_EV, (0.0, 1.0), standards.Trust())
+    lines, energy = _feet(-feet_of(), FEET_EV, (0.0, 1.0), standards.ConstraintUncertainty())
     assert lines == {} and np.isnan(energy)
-    assert _feet(feet_of()[:5], FEET_EV[:5], (0.0, 1.0), standards.Trust())[0] == {}  # shorter than the shift
-    found = standards.settle_rotation(
-        lines, ((0, 1), (0.01, 0.01)), trust=standards.Trust(), constraints=("foot", "pixels", "purest")
+    assert _feet(feet_of()[:5], FEET_EV[:5], (0.0, 1.0), standards.ConstraintUncertainty())[0] == {}  # shorter than the shift
+    found = standards.estimate_rotation(
+        lines, ((0, 1), (0.01, 0.01)), trust=standards.ConstraintUncertainty(), constraints=("foot", "pixels", "purest")
     )
     assert "foot" not in found.parts
 
@@ -277,18 +277,18 @@ def test_fewer_constraints_leave_more_open():
     ends = (0.05, 0.6), (0.01, 0.01)
     spread = []
     for names in (tuple(standards.CONSTRAINTS), ("oxygen", "pixels", "purest"), ("pixels", "purest")):
-        found = standards.settle_rotation(lines_of(0.0, 1.0), ends, trust=standards.Trust(), constraints=names)
+        found = standards.estimate_rotation(lines_of(0.0, 1.0), ends, trust=standards.ConstraintUncertainty(), constraints=names)
         spread.append(np.trace(found.covariance))
     assert spread[0] < spread[1] < spread[2]
 
 
 def test_less_trust_leaves_more_open():
     ends = (0.02, 0.6), (0.01, 0.01)
-    less = dataclasses.replace(standards.Trust(), oxygen=0.1, strength_error=1.0, purest=0.1)
+    less = dataclasses.replace(standards.ConstraintUncertainty(), oxygen=0.1, strength_error=1.0, purest=0.1)
     every = tuple(standards.CONSTRAINTS)
     found = [
-        standards.settle_rotation(lines_of(0, 1), ends, trust=trust, constraints=every)
-        for trust in (standards.Trust(), less)
+        standards.estimate_rotation(lines_of(0, 1), ends, trust=trust, constraints=every)
+        for trust in (standards.ConstraintUncertainty(), less)
     ]
     spread = [np.trace(rotation.covariance) for rotation in found]
     assert spread[1] > 1.5 * spread[0]
@@ -297,10 +297,10 @@ def test_less_trust_leaves_more_open():
 def test_the_phase_at_the_rim_is_the_one_seen_pure():
     """Only the ends of the pixels are known: the outermost phase is at its end, the other may be beyond."""
     ends = (0.0, 1.0), (0.002, 0.002)
-    more = dict(trust=standards.Trust(), constraints=("pixels", "purest"))
+    more = dict(trust=standards.ConstraintUncertainty(), constraints=("pixels", "purest"))
     at_end = []
     for outermost in ("FeO", "Fe3O4", None):
-        found = standards.settle_rotation(lines_of(0.0, 1.0), ends, outermost=outermost, **more)
+        found = standards.estimate_rotation(lines_of(0.0, 1.0), ends, outermost=outermost, **more)
         near = np.abs(found.grid0) < 0.05, np.abs(found.grid1 - 1) < 0.05
         at_end.append([found.probability[near[0]].sum(), found.probability[:, near[1]].sum()])
     (feo0, feo1), (fe3o4_0, fe3o4_1), (either0, either1) = at_end
@@ -526,7 +526,7 @@ def test_l23_is_calibrated_and_contrast_is_seen_where_it_is(shell_eV, contrast):
 def test_m_and_l_of_measured_lsmo():
     from softeels_utils import data
 
-    if not data.at_hand("lsmo_dual_eels"):
+    if not data.is_cached("lsmo_dual_eels"):
         pytest.skip("lsmo_dual_eels is not in the cache (SOFTEELS_DATA)")
     pair = standards.pair_edges(*data.load("lsmo_dual_eels"), bootstrap=20)
     edge, before = (pair.energy_eV > 49) & (pair.energy_eV < 60), (pair.energy_eV > 38) & (pair.energy_eV < 46)

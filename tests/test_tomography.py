@@ -605,7 +605,7 @@ def test_refined_shifts_as_an_option_of_the_reconstruction():
 def test_alignment_of_the_measured_series():
     from softeels_utils import data
 
-    if not data.at_hand("idp_eds_tilt_series"):
+    if not data.is_cached("idp_eds_tilt_series"):
         pytest.skip("the measured series idp_eds_tilt_series is not on this machine")
     series = data.load("idp_eds_tilt_series")
     images = series.haadf.reshape(-1, 64, 4, 64, 4).mean(axis=(2, 4))

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
+from ..spectra.arrays import step_nm
+
 SIGNAL_SUFFIXES = (".hspy", ".zspy", ".dm3", ".dm4", ".emd", ".msa", ".tif", ".tiff", ".mrc")
 TILT_SERIES_SUFFIXES = (".hspy", ".zspy", ".dm3", ".dm4", ".emd", ".tif", ".tiff", ".mrc", ".npz")
 
@@ -23,7 +25,7 @@ class TiltSeries:
     tilt_angles_deg : array, shape (T,)
     channels : tuple of str
         Names of the C channels.
-    pixel_nm : float or None
+    pixel_size_nm : float or None
         Size of a pixel, None where the file does not say.
     variance : array, shape (C, T, Y, X), or None
         Variance of each value where the noise is known (counts).
@@ -36,7 +38,7 @@ class TiltSeries:
     projections: np.ndarray
     tilt_angles_deg: np.ndarray
     channels: tuple[str, ...]
-    pixel_nm: float | None = None
+    pixel_size_nm: float | None = None
     variance: np.ndarray | None = None
     haadf: np.ndarray | None = None
     metadata: dict = field(default_factory=dict)
@@ -118,7 +120,7 @@ def read_signal(path, *, lazy=False):
     return signals
 
 
-def tilts_of(signal):
+def get_tilts(signal):
     """Return the tilt angles in degrees that a signal carries (``metadata.Tomography.tilts``), or None."""
     tilts = signal.metadata.get_item("Tomography.tilts", default=None)
     if tilts is None:
@@ -137,24 +139,19 @@ def _sidecar_tilts(path):
     return None
 
 
-def _nm(axis):
-    scale = {"nm": 1.0, "µm": 1e3, "um": 1e3, "μm": 1e3, "Å": 0.1, "A": 0.1, "pm": 1e-3, "m": 1e9}
-    return axis.scale * scale[str(axis.units)] if str(axis.units) in scale else None
-
-
-def read_tilt_series(path, *, tilt_angles_deg=None, channels=None, pixel_nm=None):
+def read_tilt_series(path, *, tilt_angles_deg=None, channels=None, pixel_size_nm=None):
     """Read a tilt series of maps.
 
     Parameters
     ----------
     path : path
-        ``.npz`` with ``projections`` (and ``tilt_angles_deg``, ``channels``, ``pixel_nm``), or a stack in any other
+        ``.npz`` with ``projections`` (and ``tilt_angles_deg``, ``channels``, ``pixel_size_nm``), or a stack in any other
         format of `TILT_SERIES_SUFFIXES`. Stacks are ``(T, Y, X)`` or ``(C, T, Y, X)``.
     tilt_angles_deg : sequence of float, optional
         Overrides what the file, or a ``.rawtlt``/``.tlt`` file beside it, says.
     channels : sequence of str, optional
         Names of the channels.
-    pixel_nm : float, optional
+    pixel_size_nm : float, optional
 
     Returns
     -------
@@ -181,8 +178,8 @@ def read_tilt_series(path, *, tilt_angles_deg=None, channels=None, pixel_nm=None
         variance = stored.get("variance")
         if "channels" in stored:
             found_channels = [str(name) for name in stored["channels"]]
-        if "pixel_nm" in stored:
-            found_pixel = float(stored["pixel_nm"])
+        if "pixel_size_nm" in stored:
+            found_pixel = float(stored["pixel_size_nm"])
     else:
         signal = read_signal(path)
         if signal.data.ndim not in (3, 4):
@@ -193,8 +190,8 @@ def read_tilt_series(path, *, tilt_angles_deg=None, channels=None, pixel_nm=None
                 "to be fitted into maps first (chapter 03)"
             )
         projections = signal.data
-        found_tilts = tilts_of(signal)
-        found_pixel = _nm(signal.axes_manager._axes[-1])
+        found_tilts = get_tilts(signal)
+        found_pixel = step_nm(signal.axes_manager._axes[-1])
         found_channels = signal.metadata.get_item("Tomography.channels", default=None)
     if found_tilts is None:
         found_tilts = _sidecar_tilts(path)
@@ -214,7 +211,7 @@ def read_tilt_series(path, *, tilt_angles_deg=None, channels=None, pixel_nm=None
         np.ascontiguousarray(projections),
         np.asarray(tilts, dtype=float),
         tuple(names),
-        pixel_nm=pixel_nm or found_pixel,
+        pixel_size_nm=pixel_size_nm or found_pixel,
         variance=variance,
         metadata=metadata,
     )
@@ -229,8 +226,8 @@ def write_tilt_series(path, series):
             "tilt_angles_deg": series.tilt_angles_deg,
             "channels": np.array(series.channels),
         }
-        if series.pixel_nm:
-            stored["pixel_nm"] = series.pixel_nm
+        if series.pixel_size_nm:
+            stored["pixel_size_nm"] = series.pixel_size_nm
         if series.variance is not None:
             stored["variance"] = series.variance
         np.savez_compressed(path, **stored)
@@ -239,7 +236,7 @@ def write_tilt_series(path, series):
         raise ValueError(f"path: got {path.suffix!r}, wants .hspy, .zspy or .npz")
     import hyperspy.api as hs
 
-    pixel = {"scale": series.pixel_nm, "units": "nm"} if series.pixel_nm else {}
+    pixel = {"scale": series.pixel_size_nm, "units": "nm"} if series.pixel_size_nm else {}
     count, tilts, rows, columns = series.projections.shape
     signal = hs.signals.Signal2D(
         series.projections,

@@ -77,7 +77,7 @@ def _known_hash(file, path):
     return recorded.read_text().split()[0] if recorded.exists() else None
 
 
-def at_hand(name):
+def is_cached(name):
     """Whether all files of a data set lie in the cache already; downloads and checks nothing."""
     return all((cache_folder() / file["path"]).is_file() for file in _dataset(name).files)
 
@@ -203,8 +203,8 @@ def _read_paper_nanocube(paths):
         np.stack(maps),
         np.array(PAPER_TILTS_DEG),
         tuple(stacks),
-        pixel_nm=0.4,
-        metadata={"unit": "not stated", "pixel_nm": "probable, not stated with the data"},
+        pixel_size_nm=0.4,
+        metadata={"unit": "not stated", "pixel_size_nm": "probable, not stated with the data"},
     )
 
 
@@ -225,7 +225,7 @@ def _read_eds_tilt_series(paths, *, binning=4):
         channel = lambda kev, axis=energy: round((kev - axis["offset"]) / axis["scale"])  # noqa: E731
         dx, dy = shifts[(tilt + 50) // 5]
         haadf.append(image["data"].astype(np.float32))
-        pixel_nm = cube["axes"][0]["scale"] * 1e3 * binning
+        pixel_size_nm = cube["axes"][0]["scale"] * 1e3 * binning
         maps = []
         for name, line in EDS_LINES_KEV.items():
             half = EDS_HALF_WIDTH_KEV[name]
@@ -245,7 +245,7 @@ def _read_eds_tilt_series(paths, *, binning=4):
         np.stack(net, axis=1),
         np.array(tilts, dtype=float),
         tuple(EDS_LINES_KEV),
-        pixel_nm=pixel_nm,
+        pixel_size_nm=pixel_size_nm,
         variance=np.stack(variance, axis=1),
         haadf=np.stack(haadf),
         metadata={"unit": "net counts", "binning": binning},

@@ -6,7 +6,7 @@ import warnings
 
 import numpy as np
 
-from ..simulate import scattering
+from .. import scattering
 
 #: Windows over which the signal of an edge is counted.
 SIGNAL_WINDOW_EV = {"M2,3": (53.0, 73.0), "L2,3": (706.0, 746.0)}

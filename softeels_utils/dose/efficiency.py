@@ -7,7 +7,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 from scipy.optimize import brentq
 
-from ..simulate import Microscope, SpectrumModel, scattering, spectrum_model
+from .. import scattering
+from ..simulate import Microscope, SpectrumModel, spectrum_model
 from .bounds import phase_bound
 from .cross_sections import SIGNAL_WINDOW_EV, _window, signal_ratio
 

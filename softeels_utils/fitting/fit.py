@@ -9,7 +9,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from ..spectra.containers import data_of, energy_axis, is_dask, window_mask
+from ..spectra.arrays import data_of, energy_axis, is_dask, window_mask
 from ..spectra.plural import convolve_low_loss, default_split, low_loss_axis, repeated_losses
 from .background import background_shapes
 from .result import FitFlag, unpack

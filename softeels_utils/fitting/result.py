@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from ..spectra.containers import is_dask
+from ..spectra.arrays import is_dask
 
 
 class FitFlag(enum.IntFlag):

@@ -1,8 +1,8 @@
 """The digital twin: core-shell nanocubes and the dual EELS that a microscope would record of them."""
 
-from . import scattering
+from ..scattering import PHASES
 from .recording import Detector, dual_eels
-from .specimen import PHASES, core_shell_nanocube
+from .specimen import core_shell_nanocube
 from .spectrum import Microscope, SpectrumModel, spectrum_model
 
 __all__ = [
@@ -12,6 +12,5 @@ __all__ = [
     "SpectrumModel",
     "core_shell_nanocube",
     "dual_eels",
-    "scattering",
     "spectrum_model",
 ]

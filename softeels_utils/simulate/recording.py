@@ -9,8 +9,8 @@ from itertools import pairwise
 import numpy as np
 from scipy.ndimage import gaussian_filter, gaussian_filter1d
 
-from . import scattering
-from .specimen import PHASES
+from .. import scattering
+from ..scattering import PHASES
 from .spectrum import COMPONENTS, Microscope, SpectrumModel
 
 # Energies at which each component's delocalisation is taken (eV).

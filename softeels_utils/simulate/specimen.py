@@ -5,8 +5,6 @@ from __future__ import annotations
 import numpy as np
 from scipy.spatial.transform import Rotation
 
-PHASES = ("FeO", "Fe3O4")
-
 _DISTANCE = {  # signed distance from the surface, negative inside; `half` is half the size along an axis
     "cube": lambda p, half: np.abs(p).max(axis=-1) - half,
     "sphere": lambda p, half: np.sqrt((p**2).sum(axis=-1)) - half,

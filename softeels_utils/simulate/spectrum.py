@@ -10,8 +10,8 @@ import numpy as np
 from scipy.fft import irfft, next_fast_len, rfft
 from scipy.special import ndtr, voigt_profile
 
-from . import scattering
-from .specimen import PHASES
+from .. import scattering
+from ..scattering import PHASES
 
 COMPONENTS = ("valence", "M2,3", "M1", "K", "L2,3")
 
@@ -277,7 +277,7 @@ def _single_scattering(phase: str, m: Microscope, size: int, top: float) -> dict
         if element == "Fe":
             past = scattering.edge_oscillator_strength(element, "M2,3", np.maximum(e, 60.0))
             rise = 0.5 + np.arctan((e - scattering.M1_ONSET_EV - 2) / 1.5) / np.pi
-            out["M1"] = density * sigma(scattering.M1_SHARE * past * rise * (e > 80))
+            out["M1"] = density * sigma(scattering.M1_FRACTION * past * rise * (e > 80))
             out["M2,3"] = out["M2,3"] - out["M1"]  # the table's strength holds both
         tail = tail + density * sigma(np.maximum(rest, 0), bethe_ridge=True)
     # Valence: a loss function of a few Drude terms below, the table (cut at the Bethe ridge, as the mean free

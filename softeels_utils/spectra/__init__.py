@@ -17,10 +17,10 @@ deconvolving the data: it leaves the noise of the data as it was counted.
 """
 
 from .align import align_zero_loss, shift_spectra, zero_loss_position
+from .arrays import energy_axis
 from .background import fit_background, remove_background
-from .clean import find_spikes, noise_gain, remove_spikes
-from .containers import energy_axis
 from .plural import convolve_low_loss, fourier_log, fourier_ratio, relative_thickness, repeated_losses, zero_loss
+from .spikes import find_spikes, noise_gain, remove_spikes
 
 __all__ = [
     "align_zero_loss",

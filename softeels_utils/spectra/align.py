@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from scipy import fft, ndimage
 
-from .containers import data_of, energy_axis, is_dask, like, map_spectra
+from .arrays import data_of, energy_axis, is_dask, like, map_spectra
 
 
 def zero_loss_position(low_loss, energy_eV=None, *, smoothing_eV=0.5):

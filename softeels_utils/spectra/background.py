@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from scipy import ndimage
 
-from .containers import data_of, energy_axis, like, map_spectra, window_mask
+from .arrays import data_of, energy_axis, like, map_spectra, window_mask
 
 _BACKGROUNDS = {
     "power_law": lambda e: np.stack([np.ones_like(e), np.log(e)]),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from scipy import fft
 
-from .containers import data_of, energy_axis, is_signal, like, map_spectra
+from .arrays import data_of, energy_axis, is_signal, like, map_spectra
 
 
 def zero_loss(low_loss, energy_eV=None, *, split_eV=None):

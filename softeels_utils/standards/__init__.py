@@ -4,7 +4,7 @@
 core loss, and the settling of the rotation of a two-component unmixing.
 """
 
-from .coreloss import core_functionals, edge_cross_section
+from .coreloss import core_loss_estimators, edge_cross_section
 from .extract import (
     IRON_PER_NM3,
     PHASES,
@@ -18,14 +18,14 @@ from .measured import EdgePair, L23Comparison, compare_l23, pair_edges
 from .prepare import prepare_dual_eels
 from .unmixing import (
     CONSTRAINTS,
+    ConstraintUncertainty,
     Plane,
     Rotation,
-    Trust,
+    errors_in_variables_regression,
+    estimate_range,
+    estimate_rotation,
     find_plane,
-    purest_values,
     reference_from_abundances,
-    respond,
-    settle_rotation,
 )
 from .whitelines import Match, WhiteLines, broaden, match_spectrum, spectral_angle_deg, white_lines
 
@@ -33,30 +33,30 @@ __all__ = [
     "CONSTRAINTS",
     "IRON_PER_NM3",
     "PHASES",
+    "ConstraintUncertainty",
     "EdgePair",
     "L23Comparison",
     "Match",
     "Plane",
     "Rotation",
     "Standards",
-    "Trust",
     "WhiteLines",
     "broaden",
     "compare_l23",
-    "core_functionals",
+    "core_loss_estimators",
     "edge_cross_section",
+    "errors_in_variables_regression",
+    "estimate_range",
+    "estimate_rotation",
     "extract_standards",
     "find_plane",
     "load",
     "match_spectrum",
     "pair_edges",
     "prepare_dual_eels",
-    "purest_values",
     "reference_from_abundances",
-    "respond",
     "rotated_references",
     "save",
-    "settle_rotation",
     "spectral_angle_deg",
     "white_lines",
 ]

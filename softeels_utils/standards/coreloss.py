@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from scipy import ndimage
 
-from ..simulate.scattering import WINDOW_EV, differential_cross_section, edge_oscillator_strength
+from ..scattering import WINDOW_EV, differential_cross_section, edge_oscillator_strength
 
 OXIDE_SHIFT_EV = 9.0  # O-K starts near 534 eV in oxides, at 543 eV in the tables of free atoms
 # between Fe2+ (707.8 eV) and Fe3+ (709.5 eV): van Aken, Liebscher and Styrsa, Phys. Chem. Minerals 25, 323 (1998)
@@ -57,7 +57,7 @@ def _least_squares(basis, weights):
     return np.linalg.solve((b * weights) @ b.T, b * weights) / scale
 
 
-def core_functionals(energy_eV, mean_spectrum, *, l3_eV, beam_energy_keV, collection_mrad, convergence_mrad=0.0):
+def core_loss_estimators(energy_eV, mean_spectrum, *, l3_eV, beam_energy_keV, collection_mrad, convergence_mrad=0.0):
     """Vectors f such that ``spectrum @ f`` is what a core-loss spectrum counts.
 
     A power-law background and the continuum of O-K are fitted together by weighted least squares where no

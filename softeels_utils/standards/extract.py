@@ -9,15 +9,21 @@ from pathlib import Path
 import numpy as np
 from scipy import ndimage
 
+from .. import scattering
 from ..fitting import background_shapes
-from ..simulate import scattering
-from .coreloss import core_functionals, edge_cross_section
+from ..scattering import IRON_PER_NM3, PHASES
+from ..spectra.arrays import step_nm
+from .coreloss import core_loss_estimators, edge_cross_section
 from .prepare import find_particle, prepare_dual_eels
-from .unmixing import CONSTRAINTS, Rotation, Trust, find_plane, purest_values, respond, settle_rotation
-
-PHASES = ("FeO", "Fe3O4")
-#: Iron atoms per nm³, from the lattice constants.
-IRON_PER_NM3 = {name: scattering.MATERIALS[name].atoms_per_nm3["Fe"] for name in PHASES}
+from .unmixing import (
+    CONSTRAINTS,
+    ConstraintUncertainty,
+    Rotation,
+    errors_in_variables_regression,
+    estimate_range,
+    estimate_rotation,
+    find_plane,
+)
 
 
 @dataclass(frozen=True)
@@ -134,7 +140,7 @@ def extract_standards(
     3. Core-loss spectra regressed on the coordinates (the noise of the coordinates accounted for) give O-K and
        Fe-L2,3 along the axes of the plane.
     4. The rotation inside the plane is settled by ``constraints`` (`CONSTRAINTS`), each with its stated
-       uncertainty (`Trust`): a probability of where the pure phases are.
+       uncertainty (`ConstraintUncertainty`): a probability of where the pure phases are.
     5. Low-loss spectra regressed on the abundances, less the background that goes with each phase, are the
        references.
 
@@ -155,7 +161,7 @@ def extract_standards(
         Pixels of the specimen; by default found from the low loss. What is at the rim is known only then: a mask of
         your own may cut through the specimen.
     constraints : names of `CONSTRAINTS`
-    trust : Trust, optional
+    trust : ConstraintUncertainty, optional
     delocalisation_nm : float, optional
         Diameter (FWHM) by which the core loss is blurred to the resolution of the M2,3 maps: an inelastic event
         of 54 eV is less localised than one of 700 eV. By default Egerton's d50 at both energies; 0 for no blur.
@@ -175,7 +181,7 @@ def extract_standards(
     ValueError
         For axes that do not cover the edges, pixels that disagree, no specimen in sight, ...
     """
-    trust = Trust() if trust is None else trust
+    trust = ConstraintUncertainty() if trust is None else trust
     unknown = set(constraints) - set(CONSTRAINTS)
     if unknown or not constraints:
         raise ValueError(f"constraints: got {tuple(constraints)}, wants some of {tuple(CONSTRAINTS)}")
@@ -227,11 +233,11 @@ def extract_standards(
         core = ndimage.gaussian_filter(core, (*[0.0] * (core.ndim - 3), blur, blur, 0.0))
     c = core[mask]
     l3 = _l3_energy(core_energy, c.mean(0))
-    functional = core_functionals(core_energy, c.mean(0), l3_eV=l3, **angles)
+    functional = core_loss_estimators(core_energy, c.mean(0), l3_eV=l3, **angles)
     draws = [np.arange(len(c))] + [rng.integers(len(c), size=len(c)) for _ in range(bootstrap)]
     a = plane.coordinates
-    axes_core = np.array([respond(a[i], plane.variance[i], weights[i], c[i]) for i in draws])
-    axes_low = np.array([respond(a[i], plane.variance[i], weights[i], p[i], noisy=True) for i in draws])
+    axes_core = np.array([errors_in_variables_regression(a[i], plane.variance[i], weights[i], c[i]) for i in draws])
+    axes_low = np.array([errors_in_variables_regression(a[i], plane.variance[i], weights[i], p[i], noisy=True) for i in draws])
 
     # the line of points with one iron atom per nm², and what is counted along it
     iron = axes_core @ functional["Fe"]  # (B, 2)
@@ -255,12 +261,12 @@ def extract_standards(
     x = positions(strong, 0)
     # of the ratio x = (a . along / |along|²) / (a . iron), with equal noise on both coordinates
     lever = along[0] / (along[0] @ along[0]) - x[:, None] * iron[0]
-    ends = purest_values(x, np.sqrt(plane.variance[strong]) * np.linalg.norm(lever, axis=1) / total[strong])
+    ends = estimate_range(x, np.sqrt(plane.variance[strong]) * np.linalg.norm(lever, axis=1) / total[strong])
     lines, foot_eV = _feet(feet, functional["feet_eV"], ends[0], trust)
     if "O" in functional:
         lines["O"], lines["O atoms"] = line(functional["O"]), line(functional["O atoms"])
     outermost = _outermost(mask, positions(slice(None), 0), np.maximum(total, 0), ends[0]) if whole else None
-    rotation = settle_rotation(lines, ends, trust=trust, constraints=constraints, outermost=outermost)
+    rotation = estimate_rotation(lines, ends, trust=trust, constraints=constraints, outermost=outermost)
 
     # references and abundances
     density = np.array([IRON_PER_NM3[name] for name in PHASES])
@@ -372,10 +378,8 @@ def _blur_pixels(signal, diameter, angles):
         kept = {name: angles[name] for name in ("beam_energy_keV", "collection_mrad")}
         diameter = np.sqrt(np.diff([scattering.delocalisation_nm(e, **kept) ** 2 for e in (700.0, 55.0)])[0])
     axes = signal.axes_manager.navigation_axes if hasattr(signal, "axes_manager") else ()
-    units = {"nm": 1.0, "µm": 1e3, "um": 1e3, "Å": 0.1, "A": 0.1}
-    if len(axes) < 2 or str(axes[0].units) not in units:
-        return 0.0
-    return float(diameter / np.sqrt(8 * np.log(2)) / (axes[0].scale * units[str(axes[0].units)]))
+    pixel = step_nm(axes[0]) if len(axes) >= 2 else None
+    return float(diameter / np.sqrt(8 * np.log(2)) / pixel) if pixel else 0.0
 
 
 def _l3_energy(energy, mean):
@@ -399,7 +403,7 @@ def _feet(feet, energy, ends, trust):
     energy : (W,)
         Centres of the windows, evenly spaced.
     ends : (2,)
-    trust : Trust
+    trust : ConstraintUncertainty
 
     Returns
     -------
@@ -455,7 +459,7 @@ def _outermost(mask, x, iron, ends):
 def _coordinates(low, p, plane, inside, background):
     """Coordinates of all pixels in the plane, by weighted least squares with the background free."""
     channel = np.maximum(p[:, inside].mean(0), 1e-12)
-    axes = respond(plane.coordinates, plane.variance, 1 / plane.variance, p[:, inside], noisy=True)
+    axes = errors_in_variables_regression(plane.coordinates, plane.variance, 1 / plane.variance, p[:, inside], noisy=True)
     basis = np.concatenate([axes, background[:, inside]])
     scale = np.abs(basis).max(1, keepdims=True)
     b = basis / scale

@@ -25,7 +25,7 @@ CONSTRAINTS = {
 
 
 @dataclass(frozen=True)
-class Trust:
+class ConstraintUncertainty:
     """Systematic uncertainties (one standard deviation) of the constraints that settle the rotation.
 
     Attributes
@@ -93,7 +93,7 @@ def find_plane(spectra, variance, background):
     return Plane(coordinates, pixel, size[:8] ** 2 / floor, residual)
 
 
-def respond(coordinates, variance, weights, spectra, noisy=False):
+def errors_in_variables_regression(coordinates, variance, weights, spectra, noisy=False):
     """Spectra (2, E) of the two axes of the plane, by weighted regression on noisy coordinates.
 
     The noise of the coordinates would pull the slopes towards zero (attenuation); its known variance is taken off the
@@ -135,11 +135,11 @@ def reference_from_abundances(spectra, abundances, variance=0.0, *, weights=None
     weights = np.ones(len(spectra)) if weights is None else np.asarray(weights, float)
     rng = np.random.default_rng(seed)
     draws = [rng.integers(len(spectra), size=len(spectra)) for _ in range(bootstrap)]
-    some = [respond(amounts[i], variance[i], weights[i], spectra[i]) for i in draws]
-    return respond(amounts, variance, weights, spectra), np.std(some, axis=0) if bootstrap else np.nan
+    some = [errors_in_variables_regression(amounts[i], variance[i], weights[i], spectra[i]) for i in draws]
+    return errors_in_variables_regression(amounts, variance, weights, spectra), np.std(some, axis=0) if bootstrap else np.nan
 
 
-def purest_values(x, sigma, points=120, iterations=120, strays=0.01):
+def estimate_range(x, sigma, points=120, iterations=120, strays=0.01):
     """Ends of a distribution freed of noise, and their errors.
 
     The likelihood that no value lies beyond an end: at each possible end, that of the best mixing distribution inside
@@ -241,7 +241,7 @@ class Rotation:
         return np.stack([self.grid0[i] + step0 * spread[0], self.grid1[j] + step1 * spread[1]], axis=1)
 
 
-def settle_rotation(lines, ends, *, trust, constraints, outermost=None, points=81):
+def estimate_rotation(lines, ends, *, trust, constraints, outermost=None, points=81):
     """Probability of the places x0, x1 of the pure phases, from what the core loss counts along the line.
 
     Parameters
@@ -252,8 +252,8 @@ def settle_rotation(lines, ends, *, trust, constraints, outermost=None, points=8
         Fe3+, "shifted foot", and by that shift more and less its error, "least foot" and "most foot". Constraints
         whose lines are not there are left out.
     ends : (2,), (2,)
-        Values of x between which the pixels lie, and their errors (`purest_values`); x grows towards FeO.
-    trust : Trust
+        Values of x between which the pixels lie, and their errors (`estimate_range`); x grows towards FeO.
+    trust : ConstraintUncertainty
     constraints : collection of names of `CONSTRAINTS`
     outermost : "FeO", "Fe3O4" or None
         The phase at the rim; None: either may be the one that is seen pure.

@@ -111,3 +111,11 @@ def window_mask(energy, window_eV, name="window_eV"):
             f"{name} ({low:g}, {high:g}) eV is not covered by the energy axis {energy[0]:g} to {energy[-1]:g} eV"
         )
     return (energy >= low) & (energy <= high)
+
+
+NM_PER = {"nm": 1.0, "µm": 1e3, "um": 1e3, "μm": 1e3, "Å": 0.1, "A": 0.1, "pm": 1e-3, "m": 1e9}
+
+
+def step_nm(axis) -> float | None:
+    """Step of a HyperSpy axis in nm; None where its unit is no length."""
+    return float(axis.scale) * NM_PER[str(axis.units)] if str(axis.units) in NM_PER else None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from scipy import ndimage
 
-from .containers import data_of, energy_axis, like, map_spectra, window_mask
+from .arrays import data_of, energy_axis, like, map_spectra, window_mask
 
 
 def find_spikes(spectra, *, threshold=8.0, width=3, readout_noise=0.0, gain=1.0):
