@@ -8,7 +8,7 @@ import numpy as np
 from scipy import ndimage
 
 from ..spectra import align_zero_loss, energy_axis, fourier_log, remove_background, remove_spikes, zero_loss
-from .unmixing import reference_from_abundances
+from .plane import reference_from_abundances
 from .whitelines import broaden, match_spectrum, white_lines
 
 
