@@ -75,7 +75,7 @@ def score(thickness_nm, seed, model):
         "seed": seed,
         "angle_deg": angles.tolist(),
         "bias": bias,
-        "leakage": np.asarray(found.diagnostics["leakage"]).tolist(),
+        "leakage": found.diagnostics.leakage.tolist(),
         "seconds": round(seconds, 1),
     }
 

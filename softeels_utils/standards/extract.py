@@ -199,9 +199,7 @@ def _gather_evidence(specimen, plane, axes):
     line = IronLine.through(core @ estimators.iron, ferrous=edge[-4:])
     x, iron = line.position(plane.coordinates), plane.coordinates @ line.iron[0]
     strong = iron > 0.05 * np.percentile(iron, 98)
-    ends, end_errors = estimate_range(
-        x[strong], line.position_error(plane.coordinates[strong], plane.variance[strong])
-    )
+    ends, end_errors = estimate_range(x[strong], line.position_error(plane.coordinates[strong], plane.variance[strong]))
     oxygen, oxygen_atoms = (
         None if f is None else line.count(core @ f) for f in (estimators.oxygen, estimators.oxygen_atoms)
     )

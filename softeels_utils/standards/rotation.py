@@ -38,7 +38,7 @@ class IronLine:
 
     @classmethod
     def through(cls, iron: NDArray, ferrous: NDArray) -> IronLine:
-        """The line for iron counts (B, 2), with x growing towards FeO, where ``ferrous`` counts (W, B, 2) are higher."""
+        """The line for iron counts (B, 2); x grows towards FeO, where the counts of Fe2+, ``ferrous`` (W, B, 2), do."""
         origin = iron / (iron**2).sum(1, keepdims=True)
         direction = np.array([-iron[0, 1], iron[0, 0]]) / np.linalg.norm(iron[0])
         direction = direction[None] - origin * (iron @ direction)[:, None]  # keeps Fe = 1 in every draw
