@@ -31,8 +31,7 @@ class L23Comparison:
     energy_eV, spectrum, matched : (E,)
         Calibrated energies, mean over the specimen, and the known spectrum, broadened and scaled (NaN outside of it).
     shift_eV, extra_fwhm_eV, angle_deg : float
-        What the energy axis had to move by, the Gaussian that the known spectrum was broadened by, and how they
-        differ.
+        Shift of the energy axis, the Gaussian that the known spectrum was broadened by, and the angle between the two.
     rows : list of dict
         L3 position, splitting and L3/L2 ratio of both.
     position_map, ratio_map : (...)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -201,25 +201,25 @@ def _resample(y, energy, step):
 
 @dataclass(frozen=True)
 class Specimen:
-    """The pixels of the specimen, support film and detector offset subtracted, see `find_specimen`.
+    """Dual EELS less the support film and the detector offset, and where the specimen is, see `find_specimen`.
 
     Attributes
     ----------
-    mask : bool (...)
-    low_loss, core_loss : (..., E), (..., E2)
+    dual : DualEELS
         Of every pixel, also of those outside of the mask.
+    mask : bool (...)
+        Pixels of the specimen, N of them.
     has_rim : bool
         The mask was found in the data, and so ends where the specimen does.
     """
 
-    mask: NDArray
-    low_loss: NDArray = field(repr=False)
-    core_loss: NDArray = field(repr=False)
+    dual: DualEELS
+    mask: NDArray = field(repr=False)
     has_rim: bool
 
 
 def find_specimen(dual: DualEELS, mask: ArrayLike | None = None) -> Specimen:
-    """Pixels of the specimen, and their spectra less the mean of the pixels well outside of it.
+    """Pixels of the specimen, and all spectra less the mean of the pixels well outside of it.
 
     Parameters
     ----------
@@ -240,10 +240,10 @@ def find_specimen(dual: DualEELS, mask: ArrayLike | None = None) -> Specimen:
         outside = ~ndimage.binary_dilation(mask, iterations=2)
     if mask.sum() < 50:
         raise ValueError(f"mask: got {mask.sum()} pixels of specimen, wants at least 50")
-    low, core = dual.low_loss, dual.core_loss
     if outside.sum() >= 20:  # support film and detector offset
-        low, core = low - low[outside].mean(0), core - core[outside].mean(0)
-    return Specimen(mask, low, core, has_rim)
+        spectra = {"low_loss": dual.low_loss, "core_loss": dual.core_loss}
+        dual = replace(dual, **{name: y - y[outside].mean(0) for name, y in spectra.items()})
+    return Specimen(dual, mask, has_rim)
 
 
 def _find_particle(low, energy):

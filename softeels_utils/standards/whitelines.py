@@ -1,4 +1,4 @@
-"""The white lines of an L2,3 edge: positions, L3/L2 ratio, and how alike two spectra are."""
+"""The white lines of an L2,3 edge: positions, L3/L2 ratio, and how similar two spectra are."""
 
 from __future__ import annotations
 
