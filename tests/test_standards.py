@@ -244,6 +244,18 @@ def test_every_constraint_states_its_uncertainty_and_its_source():
         assert constraint.uncertainty > 0
 
 
+def test_a_constraint_of_a_reader_is_used_like_those_of_the_package():
+    class KnownFeO(standards.Constraint):
+        name, description, uncertainty, source, stated = "known", "FeO is at x1 = 1", 0.001, "this test", "±0.1 % FeO"
+
+        def log_likelihood(self, evidence, x0, x1):
+            return -0.5 * ((x1 - 1) / self.uncertainty) ** 2
+
+    found = estimate_rotation(evidence_of(0.0, 1.0, ends=(0.0, 0.9)), ("leading_edge", "pixels", KnownFeO()))
+    assert list(found.parts) == ["leading_edge", "pixels", "known"]
+    assert found.x1 == pytest.approx(1, abs=0.01)
+
+
 def test_a_phase_that_does_not_exist_is_refused():
     with pytest.raises(ValueError, match="outermost"):
         evidence_of(0, 1, outermost="Fe2O3")
@@ -414,6 +426,15 @@ def test_references_of_the_default_cube(pair, found, model):
     assert (angles_of(found, model) < 3).all(), angles_of(found, model)
     bias = (found.abundances - thickness)[:, found.diagnostics.mask].mean(axis=1) / thickness.max(axis=(1, 2))
     assert np.abs(bias).max() < 0.1
+
+
+def test_the_microscope_is_that_of_the_metadata_or_that_stated(pair):
+    _, low, core = pair
+    assert standards.prepare_dual_eels(low, core).microscope == ANGLES
+    arrays = {"energy_eV": low.axes_manager[-1].axis, "core_energy_eV": core.axes_manager[-1].axis}
+    dual = standards.prepare_dual_eels(low.data, core.data, beam_energy_keV=200, collection_mrad=30, **arrays)
+    assert dual.microscope == {"beam_energy_keV": 200.0, "collection_mrad": 30.0, "convergence_mrad": 0.0}
+    assert dual.pixel_size_nm is None
 
 
 def test_below_the_edge_there_is_no_reference(found):
