@@ -61,12 +61,12 @@ def test_parameters_are_checked(project):
     assert chapters.parameters_of("01_a", "full", {"seed": "3", "tilts": "[5]"})["tilts"] == [5]
     with pytest.raises(chapters.UsageError, match="chapter: got '7', wants one of 01_a, 02_b"):
         chapters.parameters_of("7")
-    with pytest.raises(chapters.UsageError, match=r"parameter sed \(-p\): 01_a has only data_path, seed"):
+    with pytest.raises(chapters.UsageError, match=r"-p: got parameter 'sed', wants one of data_path, seed"):
         chapters.parameters_of("1", overrides={"sed": "3"})
     with pytest.raises(chapters.UsageError, match="parameter seed: got 'x', wants a int"):
         chapters.parameters_of("1", overrides={"seed": "x"})
     (project / "params" / "quick.yml").write_text("01_a: {fluense: 1}\n")
-    with pytest.raises(chapters.UsageError, match=r"fluense \(params/quick.yml\)"):
+    with pytest.raises(chapters.UsageError, match=r"params/quick.yml: got parameter 'fluense'"):
         chapters.parameters_of("1")
 
 
@@ -117,6 +117,12 @@ def test_stamp_sees_source_package_data_and_parameters(project):
     seen.append(stamp())
     (project / "softeels_utils" / "unused.py").write_text("x = 3\n")  # used now, through another
     seen.append(stamp())
+    (project / "softeels_utils" / "tables").mkdir()  # a package with a table, used through another module too
+    (project / "softeels_utils" / "tables" / "__init__.py").touch()
+    (project / "softeels_utils" / "used.py").write_text("from . import unused, tables\n")
+    seen.append(stamp())
+    (project / "softeels_utils" / "tables" / "edge.csv").write_text("1,2\n")
+    seen.append(stamp())
     (project / "data" / "table.csv").write_text("1,2\n")
     seen.append(stamp())
     (project / "mine.npz").write_bytes(b"1")
@@ -126,6 +132,24 @@ def test_stamp_sees_source_package_data_and_parameters(project):
     source.write_text(source.read_text() + "\n# more\n")
     seen.append(stamp())
     assert len(set(seen)) == len(seen)
+
+
+def test_fingerprint_sees_contents_names_and_values(tmp_path):
+    files = [tmp_path / "a", tmp_path / "b"]
+    for path in files:
+        path.write_text("same")
+    seen = [chapters.fingerprint(f, *v) for f in (files[:1], files[1:], files) for v in ((), (1,), ({"x": 1},))]
+    assert len(set(seen)) == 9
+    files[0].write_text("other")
+    assert chapters.fingerprint(files[:1]) not in seen
+
+
+def test_an_installation_without_notebooks_says_so(project, monkeypatch, capsys):
+    monkeypatch.setattr(chapters, "NOTEBOOKS", project / "none")
+    assert main(["run", "01"]) == main(["book"]) == 2
+    message = "chapters: this installation has no notebooks; work in a checkout"
+    assert capsys.readouterr().err.splitlines() == [f"error: {message}"] * 2
+    assert main(["status"]) == 0 and message in capsys.readouterr().out
 
 
 def test_status_tells_of_devices_data_and_chapters(project, capsys):
