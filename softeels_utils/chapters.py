@@ -196,7 +196,7 @@ def _imported_names(path):
 def chapter_hash(chapter: str, parameters: Mapping[str, Any], plotly: str = PLOTLY_ADDRESS) -> str:
     """Hash of a chapter's source, the package files it uses, its parameters, and the data it can see."""
     source = NOTEBOOKS / f"{chapter}.py"
-    # a user's own file counts by its content
+    # Files named by parameters count by their contents.
     user_files = [Path(v) for v in parameters.values() if isinstance(v, str) and v and Path(v).is_file()]
     files = [source, *_package_files(source), *_files_below(ROOT / "data"), *user_files]
     return fingerprint(files, parameters, plotly, {name: data.is_cached(name) for name in data.registry()})

@@ -250,7 +250,7 @@ def _first_below(frequency, correlation, threshold, nyquist):
 
 @dataclass(frozen=True)
 class PowerSpectrumResolution:
-    """Where the power spectrum of a volume meets its own tail, along Y, Z and X.
+    """Where the power spectrum of a volume meets the line through its tail, along Y, Z and X.
 
     Attributes
     ----------

@@ -12,7 +12,7 @@ from softeels_utils import data
 from softeels_utils.data import sets
 
 needs = {
-    name: pytest.mark.skipif(not data.is_cached(name), reason=f"{name} is not at hand") for name in data.registry()
+    name: pytest.mark.skipif(not data.is_cached(name), reason=f"{name} is not in the cache") for name in data.registry()
 }
 
 

@@ -104,7 +104,7 @@ def test_solutions_use_only_names_that_exist(chapter):
     code, markdown = _sources(chapter)
     known = {*_defined(ast.parse("\n".join(code))), *vars(builtins)}
     for tree in _code_in_solutions(markdown):
-        known |= set(_defined(tree))  # a solution may go on from the one before
+        known |= set(_defined(tree))  # a solution may use the names of the one before
         used = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
         assert used <= known, f"undefined in a solution: {sorted(used - known)}"
         for node in ast.walk(tree):

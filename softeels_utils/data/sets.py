@@ -30,7 +30,7 @@ __all__ = [
 ]
 
 PAPER_TILTS_DEG = (-69.5, -52.5, -35.0, -17.5, 0.0, 17.5, 35.0, 52.5, 70.0)
-# Largest value of each stack, as known before any download here; a reader that finds another one says so.
+# Largest value of each stack; the reader refuses stacks with another one.
 PAPER_MAXIMA = {"FeO": 2.80e-6, "Fe3O4": 3.56e-6}
 # K lines in keV and the half width of their windows at a resolution of about 130 eV (Mn K-alpha).
 EDS_LINES_KEV = {"O": 0.525, "Mg": 1.254, "Si": 1.740, "Fe": 6.404}
@@ -57,7 +57,7 @@ class Dataset:
 
     @property
     def bytes(self) -> int | None:
-        """Size of all files together, or None where one is not known."""
+        """Size of all files together, or None if one of them is unknown."""
         sizes = [file.get("bytes") for file in self.files]
         return None if None in sizes else sum(sizes)
 
