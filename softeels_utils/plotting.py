@@ -48,6 +48,7 @@ COLORS = {
     "L2,3": "#56B4E9",
 }
 CYCLE = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000"]
+FIGURE_VOXELS = 1_200_000  # in one `slices_figure`
 
 
 def use_style() -> None:
@@ -421,11 +422,12 @@ def slices_figure(
     vmin: float = 0.0,
     vmax: float = 1.0,
     unit: str = "volume fraction",
-    max_values: int = 1_200_000,
 ) -> go.Figure:
     """Return a plotly figure of slices across the tilt axis: a slider for the slice, a button for each volume.
 
-    The channels stand side by side. The figure opens at the middle slice of the first volume.
+    The channels stand side by side. The figure opens at the middle slice of the first volume. It stores one byte per
+    voxel, and leaves out every second (third, ...) voxel and slice of volumes that together have more than
+    `FIGURE_VOXELS`, so that a page stays below 2 MB.
 
     Parameters
     ----------
@@ -436,10 +438,7 @@ def slices_figure(
     channels : sequence of str
         Names of the C channels.
     vmin, vmax : float
-        Colour limits. Values are stored as whole per cents of this range, one byte each.
-    max_values : int
-        Voxels that the page may hold, all volumes together; beyond it every second (third, ...) voxel and slice is
-        left out. A page grows by 4/3 byte per voxel.
+        Colour limits; values are shown as whole per cents of this range.
 
     Raises
     ------
@@ -449,23 +448,18 @@ def slices_figure(
     from plotly import graph_objects as go
     from plotly.subplots import make_subplots
 
-    arrays = {label: _checked_volume(f"volumes[{label!r}]", v, channels) for label, v in volumes.items()}
-    if len({array.shape for array in arrays.values()}) != 1:
-        raise ValueError(f"volumes: got shapes {[a.shape for a in arrays.values()]}, wants one shape")
-    shape = next(iter(arrays.values())).shape
-    step = max(1, int(np.ceil((len(arrays) * np.prod(shape) / max_values) ** (1 / 3))))
-    per_cent = [
-        np.rint(100 * np.clip((np.nan_to_num(a[:, ::step, ::step, ::step]) - vmin) / (vmax - vmin), 0, 1))
-        for a in arrays.values()
-    ]
-    slices = np.concatenate(per_cent).astype(np.uint8).swapaxes(0, 1)  # (Y, volume and channel, Z, X)
-    indices = list(range(0, shape[1], step))
+    arrays = [_checked_volume(f"volumes[{label!r}]", volume, channels) for label, volume in volumes.items()]
+    if len({array.shape for array in arrays}) != 1:
+        raise ValueError(f"volumes: got shapes {[array.shape for array in arrays]}, wants one shape")
+    step = max(1, int(np.ceil((len(arrays) * arrays[0].size / FIGURE_VOXELS) ** (1 / 3))))
+    slices = _per_cent(np.concatenate(arrays)[:, ::step, ::step, ::step], vmin, vmax).swapaxes(0, 1)
+    indices = list(range(0, arrays[0].shape[1], step))
     middle = len(indices) // 2
 
     figure = make_subplots(1, len(channels), horizontal_spacing=0.04)
     scale, length = (1, "voxels") if voxel_size_nm is None else (voxel_size_nm, "nm")
     hover = f"X %{{x:.3~g}} {length}, Z %{{y:.3~g}} {length}: %{{z}} %<extra></extra>"
-    for number, image in enumerate(slices[middle]):
+    for number, image in enumerate(slices[middle]):  # volume by volume, its channels side by side
         figure.add_heatmap(
             z=image, dx=step * scale, dy=step * scale, coloraxis="coloraxis", hovertemplate=hover,
             visible=number < len(channels), row=1, col=1 + number % len(channels),
@@ -487,18 +481,23 @@ def slices_figure(
             row=1, col=number,
         )  # fmt: skip
     figure.update_layout(
-        coloraxis={
-            "colorscale": "Magma", "cmin": 0, "cmax": 100,
-            "colorbar": {
-                "title": {"text": unit, "side": "right"}, "thickness": 12, "tickvals": [0, 50, 100],
-                "ticktext": [f"{value:.3g}" for value in (vmin, (vmin + vmax) / 2, vmax)],
-            },
-        },
+        coloraxis=_per_cent_colours(vmin, vmax, unit),
         sliders=[_slice_slider(indices, middle)],
-        updatemenus=[_volume_buttons(list(arrays), len(channels))] if len(arrays) > 1 else [],
+        updatemenus=[_volume_buttons(list(volumes), len(channels))] if len(volumes) > 1 else [],
         modebar={"remove": ["zoom", "pan", "zoomIn", "zoomOut", "autoScale"]},  # leaves room for the buttons
-    )  # fmt: skip
+    )
     return figure
+
+
+def _per_cent(values, vmin, vmax):
+    """Position of values between two limits in whole per cents, as bytes."""
+    return np.rint(100 * np.clip((np.nan_to_num(values) - vmin) / (vmax - vmin), 0, 1)).astype(np.uint8)
+
+
+def _per_cent_colours(vmin, vmax, unit):
+    ticks = {"tickvals": [0, 50, 100], "ticktext": [f"{value:.3g}" for value in (vmin, (vmin + vmax) / 2, vmax)]}
+    colorbar = {"title": {"text": unit, "side": "right"}, "thickness": 12, **ticks}
+    return {"colorscale": "Magma", "cmin": 0, "cmax": 100, "colorbar": colorbar}
 
 
 def _slice_slider(indices, active):
@@ -519,16 +518,7 @@ def _volume_buttons(labels, channel_count):
     return {"type": kind, "direction": "right" if kind == "buttons" else "down", "buttons": buttons, **place}
 
 
-def browse_slices(
-    volumes: Mapping[str, ArrayLike],
-    *,
-    voxel_size_nm: float | None = None,
-    channels: Sequence[str] = ("FeO", "Fe3O4"),
-    vmin: float = 0.0,
-    vmax: float = 1.0,
-    unit: str = "volume fraction",
-    height: int = 480,
-) -> None:
+def browse_slices(volumes: Mapping[str, ArrayLike], *, height: int = 480, **options: Any) -> None:
     """Let the reader choose the volume and the slice across the tilt axis.
 
     In the page this is `slices_figure`, which needs no kernel. Where a person runs the notebook, widgets redraw
@@ -538,12 +528,16 @@ def browse_slices(
     ----------
     volumes : dict of str to array, shape (C, Y, Z, X)
         All of one shape.
-    voxel_size_nm, channels, vmin, vmax, unit
-        As for `slices_figure`.
     height : int
         Of the figure in the page, in pixels.
+    **options
+        ``voxel_size_nm``, ``channels``, ``vmin``, ``vmax`` and ``unit``, as for `slices_figure`.
+
+    Raises
+    ------
+    ValueError
+        As `slices_figure`.
     """
-    options = {"voxel_size_nm": voxel_size_nm, "channels": channels, "vmin": vmin, "vmax": vmax, "unit": unit}
     if headless():
         show(slices_figure(volumes, **options), height=height)
         return
