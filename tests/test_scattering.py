@@ -74,11 +74,11 @@ def test_edges_outside_the_project_come_from_exspy():
 @pytest.mark.parametrize("collection", [10.0, 20.0, 40.0])
 @pytest.mark.parametrize("kV", [80.0, 200.0, 300.0])
 def test_l23_agrees_with_the_hydrogenic_model(kV, collection):
-    """Within 20 % once the model's empirical near-edge reduction, which halves it, is taken off."""
-    many = {"beam_energy_keV": kV, "collection_mrad": collection, "window_eV": (706, 746)}
-    henke = scattering.partial_cross_section("Fe", "L2,3", **many)
-    assert henke == pytest.approx(scattering.hydrogenic_cross_section(near_edge_reduction=False, **many), rel=0.2)
-    assert 0.35 < scattering.hydrogenic_cross_section(**many) / henke < 0.75
+    """Within 20 % once the model's empirical near-edge reduction, which halves it, is undone."""
+    conditions = {"beam_energy_keV": kV, "collection_mrad": collection, "window_eV": (706, 746)}
+    henke = scattering.partial_cross_section("Fe", "L2,3", **conditions)
+    assert henke == pytest.approx(scattering.hydrogenic_cross_section(near_edge_reduction=False, **conditions), rel=0.2)
+    assert 0.35 < scattering.hydrogenic_cross_section(**conditions) / henke < 0.75
 
 
 @settings(max_examples=30, deadline=None)
@@ -86,18 +86,22 @@ def test_l23_agrees_with_the_hydrogenic_model(kV, collection):
     kV=st.floats(40, 400), beta=st.floats(2, 100), lo=st.floats(54, 60), width=st.floats(1, 40), more=st.floats(1.05, 2)
 )
 def test_cross_section_grows_with_angle_and_window(kV, beta, lo, width, more):
-    many = {"beam_energy_keV": kV, "collection_mrad": beta, "window_eV": (lo, lo + width)}
-    sigma = scattering.partial_cross_section("Fe", "M2,3", **many)
+    conditions = {"beam_energy_keV": kV, "collection_mrad": beta, "window_eV": (lo, lo + width)}
+    sigma = scattering.partial_cross_section("Fe", "M2,3", **conditions)
     assert sigma > 0
-    assert scattering.partial_cross_section("Fe", "M2,3", **{**many, "collection_mrad": beta * more}) > sigma
-    assert scattering.partial_cross_section("Fe", "M2,3", **{**many, "window_eV": (lo, lo + width * more)}) > sigma
-    assert scattering.partial_cross_section("Fe", "M2,3", bethe_ridge=True, **many) <= sigma * (1 + 1e-12)
+    assert scattering.partial_cross_section("Fe", "M2,3", **{**conditions, "collection_mrad": beta * more}) > sigma
+    assert (
+        scattering.partial_cross_section("Fe", "M2,3", **{**conditions, "window_eV": (lo, lo + width * more)}) > sigma
+    )
+    assert scattering.partial_cross_section("Fe", "M2,3", bethe_ridge=True, **conditions) <= sigma * (1 + 1e-12)
 
 
 def test_cross_section_is_additive_over_windows():
-    many = {"beam_energy_keV": 300, "collection_mrad": 40}
-    parts = [scattering.partial_cross_section("Fe", "L2,3", window_eV=w, **many) for w in ((706, 720), (720, 746))]
-    whole = scattering.partial_cross_section("Fe", "L2,3", window_eV=(706, 746), **many)
+    conditions = {"beam_energy_keV": 300, "collection_mrad": 40}
+    parts = [
+        scattering.partial_cross_section("Fe", "L2,3", window_eV=w, **conditions) for w in ((706, 720), (720, 746))
+    ]
+    whole = scattering.partial_cross_section("Fe", "L2,3", window_eV=(706, 746), **conditions)
     assert sum(parts) == pytest.approx(whole, rel=1e-4)
 
 

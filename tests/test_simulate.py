@@ -225,12 +225,12 @@ def test_signals_carry_axes_and_metadata():
 
 
 def test_same_seed_same_counts_whatever_the_chunks():
-    many = {"microscope": SMALL, "drift_eV": 0.2, "detector": simulate.Detector.scintillator()}
+    conditions = {"microscope": SMALL, "drift_eV": 0.2, "detector": simulate.Detector.scintillator()}
     maps = slab(shape=(2, 5, 7))
-    a = simulate.dual_eels(maps, 1e3, seed=3, chunk_pixels=7, **many)
-    b = simulate.dual_eels(maps, 1e3, seed=3, chunk_pixels=1000, **many)
-    c = simulate.dual_eels(maps, 1e3, seed=3, lazy=True, chunk_pixels=14, **many)
-    other = simulate.dual_eels(maps, 1e3, seed=4, **many)
+    a = simulate.dual_eels(maps, 1e3, seed=3, chunk_pixels=7, **conditions)
+    b = simulate.dual_eels(maps, 1e3, seed=3, chunk_pixels=1000, **conditions)
+    c = simulate.dual_eels(maps, 1e3, seed=3, lazy=True, chunk_pixels=14, **conditions)
+    other = simulate.dual_eels(maps, 1e3, seed=4, **conditions)
     for k in range(2):
         np.testing.assert_array_equal(a[k].data, b[k].data)
         assert c[k]._lazy
@@ -299,9 +299,9 @@ def test_drift_moves_both_axes_equally():
 def test_delocalisation_blurs_low_losses_more_and_keeps_their_sum():
     maps = np.zeros((2, 1, 41, 41))
     maps[1, 0, 20, 20] = 1.0  # thin: linear
-    many = {"microscope": SMALL, "noise": False, "pixel_size_nm": 0.2}
-    low, core = simulate.dual_eels(maps, 1e8, dtype="float64", **many)
-    point = simulate.dual_eels(maps, 1e8, dtype="float64", delocalisation=False, **many)
+    conditions = {"microscope": SMALL, "noise": False, "pixel_size_nm": 0.2}
+    low, core = simulate.dual_eels(maps, 1e8, dtype="float64", **conditions)
+    point = simulate.dual_eels(maps, 1e8, dtype="float64", delocalisation=False, **conditions)
     maps_of = []
     for signal, window in ((low, (15, 30)), (low, (55, 60)), (core, (708, 715))):
         axis = signal.axes_manager.signal_axes[0].axis
@@ -355,5 +355,5 @@ def test_exspy_reads_the_thickness_back():
     low, _ = simulate.dual_eels(slab(20.0, 10.0, (1, 2, 2)), 1e8, noise=False)
     model = simulate.spectrum_model()
     expected = (np.array([20.0, 10.0]) / model.mean_free_path_nm).sum()
-    found = low.estimate_thickness(threshold=2.0).data
-    assert found == pytest.approx(expected, rel=0.04)  # 0.7 % of the electrons lose more than the axis holds
+    estimated = low.estimate_thickness(threshold=2.0).data
+    assert estimated == pytest.approx(expected, rel=0.04)  # 0.7 % of the electrons lose more than the axis holds

@@ -36,7 +36,7 @@ class LinearModel:
     expected : (E,)
         Expected electrons, from the spectrum itself (not the linear model); their Poisson noise is the noise.
     misfit : float
-        Weighted rms distance of the true background from its shapes, in standard deviations of a channel.
+        Weighted rms distance of the true background from its shapes, in standard deviations per channel.
     """
 
     acquisition: Acquisition

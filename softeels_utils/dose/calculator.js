@@ -2,9 +2,9 @@
 // and redraws it from the precomputed grid. calculator.py puts the grid in place of __GRID__, plotly the id of its div.
 (function () {
   const grid = __GRID__, plot = document.getElementById('{plot_id}');
-  const titles = {beam_energy: ['beam energy', 'kV'], collection: ['collection angle', 'mrad'],
-    resolution: ['energy resolution', 'eV'], thickness: ['thickness', 'nm'],
-    readout: ['readout noise', 'electrons']};
+  const titles = {beam_energy_keV: ['beam energy', 'kV'], collection_mrad: ['collection angle', 'mrad'],
+    energy_resolution_eV: ['energy resolution', 'eV'], thickness_nm: ['thickness', 'nm'],
+    readout_electrons: ['readout noise', 'electrons']};
   const state = grid.start.slice(), names = Object.keys(grid.axes);
   const extra = {fluence: 4, pixel: 0.4};
   const box = document.createElement('div');

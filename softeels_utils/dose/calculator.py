@@ -36,9 +36,9 @@ class Calculator:
     Attributes
     ----------
     axes : dict
-        Values of each condition, in the order of the axes of `error_nm`.
+        Values of each argument of `calculator`, in the order of the axes of `error_nm`.
     electrons : (N,)
-        Electrons in a pixel.
+        Electrons per pixel.
     error_nm : (..., 2, 3, N)
         Conditions, edge (M2,3, L2,3), quantity (FeO, Fe3O4, total iron), electrons.
     """
@@ -59,7 +59,7 @@ class Calculator:
     @property
     def start(self) -> tuple[int, ...]:
         """Index of the conditions that are shown first: the middle of each axis, without readout noise."""
-        return tuple(len(v) // 2 if name != "readout" else 0 for name, v in self.axes.items())
+        return tuple(0 if name == "readout_electrons" else len(v) // 2 for name, v in self.axes.items())
 
     def figure(self) -> Figure:
         """Errors against fluence under the conditions `start`; pixel of 0.4 nm (the page's control rescales it)."""
@@ -124,7 +124,7 @@ def calculator(
     thickness_nm
         Total thickness, half FeO, half Fe3O4.
     readout_electrons
-        Readout noise of a channel in electrons (standard deviation); 0 is a camera that counts.
+        Readout noise of each channel in electrons (standard deviation); 0: a camera that counts.
     microscope
         Everything else.
 
@@ -135,24 +135,23 @@ def calculator(
     """
     microscope = microscope or Microscope()
     axes = {
-        "beam_energy": tuple(beam_energy_keV),
-        "collection": tuple(collection_mrad),
-        "resolution": tuple(energy_resolution_eV),
-        "thickness": tuple(thickness_nm),
-        "readout": tuple(readout_electrons),
+        "beam_energy_keV": tuple(beam_energy_keV),
+        "collection_mrad": tuple(collection_mrad),
+        "energy_resolution_eV": tuple(energy_resolution_eV),
+        "thickness_nm": tuple(thickness_nm),
+        "readout_electrons": tuple(readout_electrons),
     }
     for name, values in axes.items():
         if not values or not np.isfinite(values).all() or min(values) < 0:
             raise ValueError(f"{name}: got {values!r}, wants finite values of at least 0")
     electrons = np.geomspace(1e3, 1e9, 13)
     error = np.empty((*(len(v) for v in axes.values()), len(EDGES), len(QUANTITIES), electrons.size))
-    for (i, keV), (j, mrad), (k, eV) in product(
-        *(enumerate(axes[n]) for n in ("beam_energy", "collection", "resolution"))
-    ):
-        settings = {"beam_energy_keV": keV, "collection_mrad": mrad, "energy_resolution_eV": eV}
-        model = spectrum_model(replace(microscope, **settings))
-        for (h, nm), (e, edge) in product(enumerate(axes["thickness"]), enumerate(EDGES)):
-            error[i, j, k, h, :, e] = _errors_nm(model, edge, nm, axes["readout"], electrons)
+    *settings, thicknesses, readouts = axes.values()
+    for index in np.ndindex(*map(len, settings)):
+        conditions = {name: axes[name][i] for name, i in zip(axes, index, strict=False)}
+        model = spectrum_model(replace(microscope, **conditions))
+        for (h, nm), (e, edge) in product(enumerate(thicknesses), enumerate(EDGES)):
+            error[*index, h, :, e] = _errors_nm(model, edge, nm, readouts, electrons)
     return Calculator(axes, electrons, error)
 
 

@@ -142,17 +142,20 @@ def dose_efficiency(
         edge=edge_a, window_eV=window_a_eV, background=background_a, spectrum=spectrum_a, **settings
     )
     b = replace(a, edge=edge_b, window_eV=window_b_eV, background=background_b, spectrum=spectrum_b)
-
-    def variance(acquisition: Acquisition, fluence: float) -> float:
-        return weights @ phase_bound(model, fluence, acquisition) @ weights
-
-    target = variance(a, fluence_e_per_A2)
+    target = _variance(model, weights, fluence_e_per_A2, a)
     if not b.readout_counts:  # bounds scale with the fluence
-        return float(variance(b, fluence_e_per_A2) / target)
+        return float(_variance(model, weights, fluence_e_per_A2, b) / target)
     log_ratio = brentq(
-        lambda x: np.log(variance(b, fluence_e_per_A2 * np.exp(x)) / target), np.log(1e-4), np.log(1e8), xtol=1e-6
+        lambda x: np.log(_variance(model, weights, fluence_e_per_A2 * np.exp(x), b) / target),
+        np.log(1e-4),
+        np.log(1e8),
+        xtol=1e-6,
     )
     return float(np.exp(log_ratio))
+
+
+def _variance(model: SpectrumModel, weights: NDArray, fluence_e_per_A2: float, acquisition: Acquisition) -> float:
+    return weights @ phase_bound(model, fluence_e_per_A2, acquisition) @ weights
 
 
 def shot_noise_ratio(

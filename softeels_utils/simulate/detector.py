@@ -22,7 +22,7 @@ class Detector:
     gain
         Counts per electron.
     readout_counts
-        Standard deviation of the readout noise of a channel, counts.
+        Standard deviation of the readout noise of each channel, counts.
     point_spread_channels
         Standard deviation of the point spread along energy; it also correlates the shot noise.
     spike_rate, spike_counts

@@ -130,10 +130,8 @@ def dual_eels(
         "seed": None if isinstance(seed, np.random.Generator) else int(seed),
     }
     stack = (n_tilts, height, width) if has_tilts else (height, width)
-    low, core = (
-        _signal(d.reshape(*stack, -1), scan.model, axis, tilts, facts) for d, axis in zip(data, AXES, strict=True)
-    )
-    return low, core
+    low, core = (counts.reshape(*stack, -1) for counts in data)
+    return _signal(low, scan.model, "low", tilts, facts), _signal(core, scan.model, "core", tilts, facts)
 
 
 def _checked_projections(projections_nm: ArrayLike) -> NDArray:
@@ -185,7 +183,7 @@ def _seed_sequence(seed: int | np.random.Generator) -> np.random.SeedSequence:
 
 
 def _energy_drift(rms_eV: float, shape: tuple[int, int, int], seed: np.random.SeedSequence) -> NDArray:
-    """(T * Y, X) random walk of the energy axis over each scan (T, Y, X), of zero mean and the given rms."""
+    """(T * Y, X) random walk of the energy axis over each scan (T, Y, X), with zero mean and this rms."""
     n_tilts, height, width = shape
     walk = np.random.default_rng(seed).standard_normal((n_tilts, height * width)).cumsum(axis=1)
     walk -= walk.mean(axis=1, keepdims=True)
