@@ -50,9 +50,7 @@ def background_shapes(energy_eV: ArrayLike, background: str | ArrayLike | None =
         return np.empty((0, energy.size))
     if isinstance(background, str):
         if background not in FIXED_POWERS:
-            raise ValueError(
-                f"background: got {background!r}, wants one of {sorted(FIXED_POWERS)}, exponents or shapes"
-            )
+            raise ValueError(f"background: got {background!r}, wants exponents, shapes or one of {list(FIXED_POWERS)}")
         background = FIXED_POWERS[background]
     background = np.asarray(background, float)
     if background.ndim == 1:

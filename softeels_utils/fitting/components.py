@@ -80,20 +80,16 @@ def check_independent(shapes: np.ndarray, n_references: int, least: float = 1e-5
     """Raise ValueError unless a fraction ``least`` of each reference is independent of all other shapes (Q, E')."""
     norm = np.linalg.norm(shapes, axis=1)
     if not norm[:n_references].all():
-        raise ValueError(
-            f"references: got zero all over the window in row {int(np.argmin(norm[:n_references]))}, wants a spectrum"
-        )
+        row = int(np.argmin(norm[:n_references]))
+        raise ValueError(f"references: got zero all over the window in row {row}, wants a spectrum")
     unit = shapes / np.where(norm > 0, norm, 1)[:, None]
     if n_references < len(shapes) and np.linalg.svd(unit[n_references:], compute_uv=False)[-1] < 1e-9:
         raise ValueError("background: got a shape that is zero or a sum of the others, wants independent shapes")
     for row in range(n_references):
         if _independent_fraction(unit, row) < least:
-            other = (
-                "the other references" if _independent_fraction(unit[:n_references], row) < least else "the background"
-            )
-            raise ValueError(
-                f"references: got row {row} collinear with {other} in the window, wants independent shapes"
-            )
+            alone = _independent_fraction(unit[:n_references], row) >= least
+            other = "the background" if alone else "the other references"
+            raise ValueError(f"references: got row {row} collinear with {other} in the window, wants it independent")
 
 
 def _independent_fraction(unit, row):

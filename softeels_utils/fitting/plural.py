@@ -34,7 +34,7 @@ class PluralScattering:
     exposure_ratio : float
         Exposure of the spectra over that of the low loss.
     with_background : bool
-        Whether the low loss serves the background, too: it is in counts, belongs to the same pixels and holds the window.
+        Whether the low loss serves the background, too: it belongs to the same pixels and covers the window.
     """
 
     components: Components
@@ -85,7 +85,7 @@ class PluralScattering:
         return self.exposure_ratio * between
 
     def pixel_shapes(self, low_loss: np.ndarray) -> PixelShapes:
-        """All shapes of each pixel, and what its spectrum holds besides; NaN where the zero-loss peak is not at 0 eV."""
+        """All shapes of each pixel, and its repeated losses; NaN where the zero-loss peak is not at 0 eV."""
         common = self.components.background
         if not self.with_background:
             background = np.broadcast_to(common, (len(low_loss), *common.shape))
