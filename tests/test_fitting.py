@@ -319,6 +319,18 @@ def test_dask_and_lazy_signals_give_the_same_as_arrays(tmp_path):
     assert back.covariance.shape == (10, 10, 2, 2)
 
 
+def test_a_variance_per_pixel_may_be_lazy():
+    import dask.array as da
+
+    y = draws([1, 0.2], 5, 40, seed=13).reshape(5, 8, -1)
+    variance = np.maximum(y, 1.0)
+    plain = fit_phases(y, ENERGY, REFERENCES, variance=variance)
+    for spectra in (y, da.from_array(y, chunks=(2, 3, 50))):
+        lazy = fit_phases(spectra, ENERGY, REFERENCES, variance=da.from_array(variance, chunks=(5, 4, 60)))
+        assert isinstance(lazy.coefficients, da.Array)
+        np.testing.assert_allclose(lazy.compute().coefficients, plain.coefficients, rtol=1e-9, atol=1e-12)
+
+
 def test_blocks_and_leading_axes_do_not_matter():
     y = draws([1, 0.2], 5, 300, seed=8)
     whole = fit_phases(y, ENERGY, REFERENCES)
