@@ -408,7 +408,7 @@ table(
         | {f"{p} error bar (nm)": f"{e:.1f}" for p, e in zip(phases, bar, strict=True)}
         for name, bias, bar in rows
     ],
-    caption=f"{slab.sum():.0f} nm of oxide, {electrons:.0e} electrons; last row: error bars as if the background were known",
+    caption=f"{slab.sum():.0f} nm of oxide, {electrons:.0e} electrons; last row: background assumed known",
 )
 
 # %% [markdown]
@@ -593,16 +593,16 @@ if real:
         for w in ((38, 85), (40, 75), (40, 90), (42, 85))
     ]
     say(
-        f"The edge is visible on the real tail at 48 eV, and its atoms amount to **{areal.mean() / density:.0f} nm** of "
-        f"manganite (±{np.sqrt((bar**2).sum()) / areal.size / density:.0f} nm statistical), while the low loss gives "
+        f"The edge is visible on the real tail at 48 eV. Its atoms amount to **{areal.mean() / density:.0f} nm** "
+        f"of manganite (±{np.sqrt((bar**2).sum()) / areal.size / density:.0f} nm statistical), while the low loss gives "
         f"t/λ = {thickness / path_nm:.2f}, about {thickness:.0f} nm (20 % uncertain). Other windows give "
         f"{min(others):.0f} to {max(others):.0f} nm: the background, not the noise, limits an *absolute* "
         "number. Along the "
         f"line, M<sub>2,3</sub> and L<sub>2,3</sub> amplitudes correlate by "
         f"{np.corrcoef(areal, hard_part)[0, 1]:.2f} position by position (error bars of "
         f"{100 * (bar / areal.mean()).mean():.0f} %) and by {np.corrcoef(*grouped[:2])[0, 1]:.2f} in means of five; a "
-        f"strict proportion has a reduced χ² of {chi2:.1f}. The noise of the camera corresponds to {gains[0]:.0f} counts "
-        "per electron (`spectra.noise_gain`), far above Poisson noise of the counts; the error bars take it into account."
+        f"strict proportion has a reduced χ² of {chi2:.1f}. The noise of the camera corresponds to {gains[0]:.0f} "
+        "counts per electron (`spectra.noise_gain`), far above that of Poisson counts; the error bars allow for it."
     )
 
 # %% [markdown]
@@ -625,8 +625,8 @@ if data_path:
         maps |= {f"{p}, error bar": fit.standard_error[index][..., k] for k, p in enumerate(phases)}
         show_maps(maps, unit="nm" if has_zero else "nm × electrons", percentile=99.5)
     bad = (fit.flags & fitting.FitFlag.BAD_INPUT) > 0
-    counted = fit.flags & (fitting.FitFlag.BAD_INPUT | fitting.FitFlag.FEW_COUNTS) == 0
-    chi2 = np.median(fit.reduced_chi2[counted]) if counted.any() else np.nan
+    reliable = fit.flags & (fitting.FitFlag.BAD_INPUT | fitting.FitFlag.FEW_COUNTS) == 0
+    chi2 = np.median(fit.reduced_chi2[reliable]) if reliable.any() else np.nan
     say(f"`{data_path}`: {fit.flags.size} spectra, {bad.sum()} unusable, median reduced χ² {chi2:.2f}.")
     if output_path:
         fit.save(output_path)
@@ -651,7 +651,7 @@ assert gain.min() > 3 and rho < -0.8
 say(
     f"- Two phases and three background shapes, fitted together to every pixel by Poisson likelihood: errors are "
     f"{pull.std():.2f} times their error bars, and anti-correlated ({rho:.2f}).\n"
-    f"- Weights from raw counts would have cost {-bias_raw[1]:.1f} of 20 nm at {per_channel[1]:.1f} counts per channel.\n"
+    f"- Weights from raw counts would lose {-bias_raw[1]:.1f} of 20 nm at {per_channel[1]:.1f} counts per channel.\n"
     f"- Plural scattering ignored: up to {worst['M2,3']['ignored']:.0f} % of the thickness misplaced at "
     f"{slab_nm[at]:.0f} nm; references convolved with the low loss: {worst['M2,3']['convolved references']:.1f} %.\n"
     f"- L<sub>2,3</sub> needs {gain.min():.0f} to {gain.max():.0f} times the fluence for equal error bars. It "
