@@ -594,7 +594,7 @@ if real:
     ]
     say(
         f"The edge is visible on the real tail at 48 eV. Its atoms amount to **{areal.mean() / density:.0f} nm** "
-        f"of manganite (±{np.sqrt((bar**2).sum()) / areal.size / density:.0f} nm statistical), while the low loss gives "
+        f"of manganite (±{np.sqrt((bar**2).sum()) / areal.size / density:.0f} nm statistical); the low loss gives "
         f"t/λ = {thickness / path_nm:.2f}, about {thickness:.0f} nm (20 % uncertain). Other windows give "
         f"{min(others):.0f} to {max(others):.0f} nm: the background, not the noise, limits an *absolute* "
         "number. Along the "

@@ -11,6 +11,8 @@ from numpy.typing import ArrayLike
 from ..spectra import window_mask
 from .background import background_shapes
 
+__all__ = ["Components", "check_independent"]
+
 MOST_NONNEGATIVE = 8  # 2**8 sets of phases are still tried in no time
 
 

@@ -174,7 +174,7 @@ class BlockFit:
     window: slice
     plural: PluralScattering | None
 
-    def __call__(self, counts, variance, low_loss):
+    def __call__(self, counts: np.ndarray, variance: np.ndarray | None, low_loss: np.ndarray | None) -> np.ndarray:
         variance = None if variance is None else variance[:, self.window]
         pixel_shapes = None if low_loss is None else self.plural.pixel_shapes(low_loss)
         return self.solver(counts[:, self.window], variance, pixel_shapes)

@@ -13,13 +13,15 @@ from ..spectra.plural import default_split_eV, low_loss_axis
 from .components import Components
 from .solver import PixelShapes
 
+__all__ = ["PluralScattering"]
+
 
 @dataclass(frozen=True)
 class PluralScattering:
     """What the components of a fit look like after plural scattering, given low-loss spectra.
 
-    Losses only add up, so nothing past the window matters to it, but for the width of the zero-loss peak: low losses
-    and references are cut there.
+    Losses only add up, so nothing past the window affects it, except through the width of the zero-loss peak: low
+    losses and references are cut there.
 
     Attributes
     ----------
@@ -56,6 +58,8 @@ class PluralScattering:
         per_pixel: bool,
     ) -> PluralScattering:
         """The model for a low loss (..., E2); raises ValueError naming the argument that is wrong."""
+        if zero_loss_peak not in ("delta", "keep"):
+            raise ValueError(f"zero_loss_peak: got {zero_loss_peak!r}, wants 'delta' or 'keep'")
         energy = low_loss_axis(low_loss, low_loss_energy_eV, components.energy_eV)
         last = components.energy_eV[components.window][-1]
         with_background = per_pixel and components.powers and last <= energy[-1] + 1e-6

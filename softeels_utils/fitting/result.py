@@ -5,13 +5,14 @@ from __future__ import annotations
 import enum
 import os
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 
 from ..progress import headless
 from ..spectra.arrays import is_dask
 
-__all__ = ["FitFlag", "PhaseFit"]
+__all__ = ["FitFlag", "PhaseFit", "pack", "packed_size", "unpack"]
 
 
 class FitFlag(enum.IntFlag):
@@ -142,7 +143,7 @@ def packed_size(n_references: int, n_background: int) -> int:
     return n_references + n_references**2 + n_background + 3
 
 
-def pack(coefficients, covariance, background, reduced_chi2, residual_rms, flags):
+def pack(coefficients: Any, covariance: Any, background: Any, reduced_chi2: Any, residual_rms: Any, flags: Any) -> Any:
     """The results of each pixel in one row, (..., size), in the order of the arguments; `unpack` takes them apart."""
     join = np.concatenate
     if is_dask(coefficients):
@@ -153,7 +154,7 @@ def pack(coefficients, covariance, background, reduced_chi2, residual_rms, flags
     return join([*rows, *(x[..., None] for x in (reduced_chi2, residual_rms, flags.astype(float)))], axis=-1)
 
 
-def unpack(packed, n_references: int, n_background: int, **more) -> PhaseFit:
+def unpack(packed: Any, n_references: int, n_background: int, **more: Any) -> PhaseFit:
     """The fit of packed results (..., size); ``more``: further fields of `PhaseFit`."""
     a, b = n_references, n_references + n_references**2
     c = b + n_background

@@ -10,6 +10,8 @@ import numpy as np
 
 from .result import FitFlag, pack, packed_size
 
+__all__ = ["Design", "PixelShapes", "PoissonWeights", "Solver", "check_positive"]
+
 FLOOR = 0.1  # of the mean counts: no channel's variance is taken below it
 
 
@@ -36,15 +38,15 @@ class PoissonWeights:
         if self.max_iterations < 1:
             raise ValueError(f"max_iterations: got {self.max_iterations}, wants at least 1")
 
-    def floor(self, counts):
+    def floor(self, counts: np.ndarray) -> np.ndarray:
         """Least counts (n, 1) of a channel in its weight.
 
-        A linear model may dip to nothing where counts are few: no channel is trusted more than if it held a tenth of
-        the mean, or one count were spread over the window. The floor depends on the sum only, so brings no bias.
+        A linear model may fall to zero where counts are few: no channel gets more weight than if it held a tenth of the
+        mean, or one count were spread over the window. The floor depends on the sum only, so causes no bias.
         """
         return np.maximum(FLOOR * counts.mean(-1, keepdims=True), self.gain / counts.shape[-1])
 
-    def weigh(self, model, floor, out):
+    def weigh(self, model: np.ndarray, floor: np.ndarray, out: np.ndarray) -> np.ndarray:
         """Weights (n, E') of a model in counts, written to ``out``."""
         np.maximum(model, floor, out=out)
         if self.gain != 1:
@@ -53,7 +55,7 @@ class PoissonWeights:
             out += self.readout_noise**2
         return np.reciprocal(out, out=out)
 
-    def covariance_factor(self, total, channels, n_amplitudes):
+    def covariance_factor(self, total: np.ndarray, channels: int, n_amplitudes: int) -> np.ndarray:
         """Factor (n,) of the covariance for weights that are the inverse of a fitted model.
 
         1/model is on average above 1/expectation, by one part in (counts / amplitudes): to first order this corrects
@@ -70,7 +72,7 @@ class PixelShapes:
     shapes: np.ndarray
     fixed: np.ndarray | None = None
 
-    def __getitem__(self, rows) -> PixelShapes:
+    def __getitem__(self, rows: np.ndarray) -> PixelShapes:
         return PixelShapes(self.shapes[rows], None if self.fixed is None else self.fixed[rows])
 
     def usable(self) -> np.ndarray:
@@ -109,7 +111,9 @@ class Solver:
     def size(self) -> int:
         return packed_size(self.n_references, len(self.shapes) - self.n_references)
 
-    def __call__(self, counts, variance=None, pixel_shapes: PixelShapes | None = None) -> np.ndarray:
+    def __call__(
+        self, counts: np.ndarray, variance: np.ndarray | None = None, pixel_shapes: PixelShapes | None = None
+    ) -> np.ndarray:
         """Fit ``counts`` (n, E'): Poisson without a ``variance`` (n or 1, E')."""
         y = np.asarray(counts, float)
         if variance is not None and len(variance) == 1 and pixel_shapes is None:
@@ -221,25 +225,25 @@ class Design:
             self.upper = np.triu_indices(len(shapes))
             self.products = (shapes[self.upper[0]] * shapes[self.upper[1]]).T.copy()
 
-    def take(self, rows) -> Design:
+    def take(self, rows: np.ndarray) -> Design:
         """The design of some of the pixels."""
         return self if self.per_pixel is None else Design(self.shapes, self.per_pixel[rows])
 
-    def model(self, x):
+    def model(self, x: np.ndarray) -> np.ndarray:
         """Counts (n, E') for amplitudes (n, Q)."""
         if self.per_pixel is None:
             return x @ self.shapes
         model = np.matmul(x[:, None], self.per_pixel.shapes)[:, 0]
         return model if self.per_pixel.fixed is None else model + self.per_pixel.fixed
 
-    def residuals(self, x, y, weight):
+    def residuals(self, x: np.ndarray, y: np.ndarray, weight: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Sums (n,) over channels of residual² and of weight · residual²."""
         squared = self.model(x)
         np.subtract(y, squared, out=squared)
         np.square(squared, out=squared)
         return squared.sum(-1), np.einsum("ne,ne->n", squared, np.broadcast_to(weight, y.shape))
 
-    def first_guess(self, y, nonnegative):
+    def first_guess(self, y: np.ndarray, nonnegative: np.ndarray) -> np.ndarray:
         """Amplitudes to start from: weights as if every shape contributed equally to the counts."""
         height = np.abs(self.shapes).mean(axis=1, keepdims=True)
         guess = np.abs(self.shapes / np.where(height > 0, height, 1)).mean(axis=0)
@@ -249,7 +253,9 @@ class Design:
         weighted = weight * self.shapes
         return _bounded_solve((weighted @ self.shapes.T)[None], y @ weighted.T, nonnegative)[0]
 
-    def solve_common_weight(self, y, weight, nonnegative):
+    def solve_common_weight(
+        self, y: np.ndarray, weight: np.ndarray, nonnegative: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray, tuple[np.ndarray, np.ndarray]]:
         """`solve` for one weight (E') that serves all pixels, and the sums of `residuals`.
 
         One matrix product reads the spectra and another pass squares them; the sums follow from the normal equations,
@@ -267,7 +273,7 @@ class Design:
         plain = _residual_sum(squares[:, 1], right[:, q:], self.shapes @ self.shapes.T, x)
         return x, covariance, (plain, _residual_sum(squares[:, 0], right[:, :q], normal, x))
 
-    def solve(self, y, weight, nonnegative):
+    def solve(self, y: np.ndarray, weight: np.ndarray, nonnegative: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Amplitudes (n, Q) of the weighted problem and their covariance (n, Q, Q)."""
         q = len(self.shapes)
         if self.per_pixel is None:

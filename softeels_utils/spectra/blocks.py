@@ -82,7 +82,7 @@ def _in_blocks(function, *arrays, core_shape, dtype, block, threads=1):
 
     def work(start):
         part = slice(start, start + block)
-        out[part] = function(*(r[part] if own else r for r, own in zip(rows, per_pixel, strict=True)))
+        out[part] = function(*(r[part] if cut else r for r, cut in zip(rows, per_pixel, strict=True)))
 
     starts = range(0, n, block)
     with _single_threaded_blas:
