@@ -304,18 +304,18 @@ def test_a_function_of_blocks_is_applied_to_every_pixel(monkeypatch, threads):
         return np.stack([(factor * y * common).sum(-1), y.max(-1)], axis=-1)
 
     want = np.stack([(factor * y * common).sum(-1), y.max(-1)], axis=-1)
-    got = sp.apply_per_pixel(weighted, y, factor, common, None, core_shape=(2,), block=5)
+    got = sp.map_spectra(weighted, y, factor, common, None, core_shape=(2,), block=5)
     np.testing.assert_array_equal(got, want)
     lazy = da.from_array(y, chunks=(2, 3, 2))
     lazies = (lazy, factor, common), (y, da.from_array(factor), common), (y, factor, da.from_array(common, chunks=2))
     for inputs in lazies:
-        result = sp.apply_per_pixel(weighted, *inputs, None, core_shape=(2,), block=5)
+        result = sp.map_spectra(weighted, *inputs, None, core_shape=(2,), block=5)
         assert isinstance(result, da.Array) and result.shape == want.shape
         np.testing.assert_array_equal(result.compute(), want)
-    one = sp.apply_per_pixel(lambda y: y.sum(-1) > 0, lazy[0, 0], core_shape=(), dtype=bool)
+    one = sp.map_spectra(lambda y: y.sum(-1) > 0, lazy[0, 0], core_shape=(), dtype=bool)
     assert one.dtype == bool and one.shape == () and one.compute()
     with pytest.raises(ValueError, match="leading axes"):
-        sp.apply_per_pixel(weighted, y, factor[:2], common, None, core_shape=(2,))
+        sp.map_spectra(weighted, y, factor[:2], common, None, core_shape=(2,))
 
 
 def test_threads_do_not_change_the_result(monkeypatch):

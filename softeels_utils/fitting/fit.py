@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from ..spectra import apply_per_pixel, data_of, energy_axis
+from ..spectra import data_of, energy_axis, map_spectra
 from ..spectra.arrays import is_dask
 from .components import Components, check_independent
 from .plural import PluralScattering
@@ -148,7 +148,7 @@ def fit_phases(
 
     solver = Solver(shapes, len(components.references), components.nonnegative, poisson, scale_covariance)
     one_weight = variance is not None and variance.ndim == 1 and low is None
-    packed = apply_per_pixel(
+    packed = map_spectra(
         BlockFit(solver, components.window, plural), data, variance, low,
         core_shape=(solver.size,), block=BLOCK_COMMON_WEIGHT if one_weight else BLOCK,
     )  # fmt: skip

@@ -2,7 +2,7 @@
 
 Every function takes spectra `(..., E)`, energy last: a NumPy array (with ``energy_eV``), a Dask array, or a
 HyperSpy signal, lazy or not (whose own energy axis is used), and returns the same kind. All of them work on
-blocks of spectra (`apply_per_pixel`); none loops over pixels.
+blocks of spectra (`map_spectra`); none loops over pixels.
 
 The order in which dual EELS is usually prepared::
 
@@ -19,7 +19,7 @@ deconvolving the data: the noise of the data then stays as it was counted.
 from .align import align_zero_loss, shift_spectra, zero_loss_position
 from .arrays import FWHM_PER_SIGMA, data_of, energy_axis, step_nm, window_mask, with_data
 from .background import REGRESSION_MODELS, fit_background, remove_background
-from .blocks import apply_per_pixel
+from .blocks import map_spectra
 from .plural import convolve_low_loss, fourier_log, fourier_ratio, relative_thickness, repeated_losses, zero_loss
 from .spikes import find_spikes, noise_gain, remove_spikes
 
@@ -27,7 +27,6 @@ __all__ = [
     "FWHM_PER_SIGMA",
     "REGRESSION_MODELS",
     "align_zero_loss",
-    "apply_per_pixel",
     "convolve_low_loss",
     "data_of",
     "energy_axis",
@@ -35,6 +34,7 @@ __all__ = [
     "fit_background",
     "fourier_log",
     "fourier_ratio",
+    "map_spectra",
     "noise_gain",
     "relative_thickness",
     "remove_background",

@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike
 from scipy import fft, ndimage
 
 from .arrays import data_of, energy_axis, is_dask, with_data
-from .blocks import apply_per_pixel
+from .blocks import map_spectra
 
 __all__ = ["align_zero_loss", "shift_spectra", "zero_loss_position"]
 
@@ -44,7 +44,7 @@ def zero_loss_position(low_loss: Any, energy_eV: ArrayLike | None = None, *, smo
         offset = np.where(bend < 0, 0.5 * (left - right) / np.where(bend < 0, bend, -1.0), 0.0)
         return energy[top] + step * np.clip(offset, -1, 1)
 
-    return apply_per_pixel(locate, low_loss, core_shape=())
+    return map_spectra(locate, low_loss, core_shape=())
 
 
 def shift_spectra(spectra: Any, shift_eV: Any, energy_eV: ArrayLike | None = None, *, method: str = "linear") -> Any:
@@ -84,8 +84,8 @@ def shift_spectra(spectra: Any, shift_eV: Any, energy_eV: ArrayLike | None = Non
     if method == "nearest":
         channels = channels.round()
     if not lead:
-        return with_data(spectra, apply_per_pixel(move, data[None], channels[None], core_shape=energy.shape)[0])
-    return with_data(spectra, apply_per_pixel(move, data, channels, core_shape=energy.shape))
+        return with_data(spectra, map_spectra(move, data[None], channels[None], core_shape=energy.shape)[0])
+    return with_data(spectra, map_spectra(move, data, channels, core_shape=energy.shape))
 
 
 def _shift_linear(y, channels):

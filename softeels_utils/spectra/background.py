@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike
 from scipy import ndimage
 
 from .arrays import data_of, energy_axis, window_mask, with_data
-from .blocks import apply_per_pixel
+from .blocks import map_spectra
 
 __all__ = ["REGRESSION_MODELS", "fit_background", "remove_background"]
 
@@ -79,7 +79,7 @@ def fit_background(
         positive=energy > 0,
         iterations=iterations,
     )
-    return with_data(spectra, apply_per_pixel(extrapolate, spectra, core_shape=energy.shape))
+    return with_data(spectra, map_spectra(extrapolate, spectra, core_shape=energy.shape))
 
 
 def _extrapolate(counts, *, inside, basis, everywhere, positive, iterations):

@@ -13,12 +13,12 @@ from numpy.typing import ArrayLike, DTypeLike
 
 from .arrays import data_of, is_dask
 
-__all__ = ["apply_per_pixel"]
+__all__ = ["map_spectra"]
 
 BLOCK = 2048  # spectra worked on at once: large enough for NumPy, small enough for memory
 
 
-def apply_per_pixel(
+def map_spectra(
     function: Callable[..., np.ndarray],
     *inputs: ArrayLike | None,
     core_shape: tuple[int, ...],
@@ -52,7 +52,7 @@ def apply_per_pixel(
     Examples
     --------
     >>> counts = np.arange(12.0).reshape(2, 2, 3)
-    >>> apply_per_pixel(lambda y, scale: (y * scale).sum(-1), counts, np.ones(3), core_shape=())
+    >>> map_spectra(lambda y, scale: (y * scale).sum(-1), counts, np.ones(3), core_shape=())
     array([[ 3., 12.],
            [21., 30.]])
     """

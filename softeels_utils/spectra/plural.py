@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike
 from scipy import fft
 
 from .arrays import data_of, energy_axis, is_signal, with_data
-from .blocks import apply_per_pixel
+from .blocks import map_spectra
 
 __all__ = [
     "convolve_low_loss",
@@ -64,7 +64,7 @@ def zero_loss(low_loss: Any, energy_eV: ArrayLike | None = None, *, split_eV: fl
         peak[:, beyond] = np.minimum(tail, peak[:, beyond])
         return peak
 
-    return with_data(low_loss, apply_per_pixel(separate, low_loss, core_shape=energy.shape))
+    return with_data(low_loss, map_spectra(separate, low_loss, core_shape=energy.shape))
 
 
 def default_split_eV(low_loss: Any, energy: np.ndarray) -> float:
@@ -129,7 +129,7 @@ def fourier_log(low_loss: Any, energy_eV: ArrayLike | None = None, *, split_eV: 
             log = np.where(np.abs(zf) > 0, np.log(j / zf), 0.0)
         return fft.irfft(zf * np.nan_to_num(log, nan=0.0, posinf=0.0, neginf=0.0), n)[:, : energy.size]
 
-    return with_data(low_loss, apply_per_pixel(deconvolve, low_loss, peak, core_shape=energy.shape))
+    return with_data(low_loss, map_spectra(deconvolve, low_loss, peak, core_shape=energy.shape))
 
 
 def repeated_losses(
@@ -172,7 +172,7 @@ def repeated_losses(
         out[:, first:] = direct * fft.irfft(np.exp(s) - 1 - s, n)[:, : energy.size - first]
         return out
 
-    return with_data(low_loss, apply_per_pixel(repeat, single, peak, core_shape=energy.shape))
+    return with_data(low_loss, map_spectra(repeat, single, peak, core_shape=energy.shape))
 
 
 def fourier_ratio(
@@ -215,7 +215,7 @@ def fourier_ratio(
         ends = np.concatenate([core, _bridge(core, pad)], axis=-1)
         return fft.irfft(fft.rfft(ends) * ratio, n)[:, : energy.size]
 
-    return with_data(core_loss, apply_per_pixel(deconvolve, core_loss, low_loss, peak, core_shape=energy.shape))
+    return with_data(core_loss, map_spectra(deconvolve, core_loss, low_loss, peak, core_shape=energy.shape))
 
 
 def convolve_low_loss(
@@ -276,7 +276,7 @@ def convolve_low_loss(
         inputs.append(data_of(zero_loss(low_loss, low_energy, split_eV=split_eV)))
     single = inputs[0].ndim == 1
     inputs = [x[None] for x in inputs] if single else inputs
-    out = apply_per_pixel(convolve, *inputs, core_shape=references.shape)
+    out = map_spectra(convolve, *inputs, core_shape=references.shape)
     return out[0] if single else out
 
 

@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike
 from scipy import ndimage
 
 from .arrays import data_of, energy_axis, window_mask, with_data
-from .blocks import apply_per_pixel
+from .blocks import map_spectra
 
 __all__ = ["find_spikes", "noise_gain", "remove_spikes"]
 
@@ -57,7 +57,7 @@ def find_spikes(
         z, _ = _excess(y, width, readout_noise, gain)
         return z - usual[0] - usual[1] * _level(y, width) > threshold * spread
 
-    return apply_per_pixel(mark, data, core_shape=(size,), dtype=bool)
+    return map_spectra(mark, data, core_shape=(size,), dtype=bool)
 
 
 def _median(y, width):
@@ -148,7 +148,7 @@ def remove_spikes(
         clean[rows] = np.where(wide[rows], _median(clean[rows], width + 2), clean[rows])
         return clean
 
-    return with_data(spectra, apply_per_pixel(mend, data, mask, core_shape=data.shape[-1:]))
+    return with_data(spectra, map_spectra(mend, data, mask, core_shape=data.shape[-1:]))
 
 
 def noise_gain(
