@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from enum import Enum
 from graphlib import TopologicalSorter
 from importlib import import_module
-from itertools import combinations
+from itertools import combinations, takewhile
 from pathlib import Path
 from types import ModuleType
 
@@ -104,13 +104,10 @@ def _comment(module: ModuleType, name: str) -> str:
     for path in _files(SOURCE / module.__name__.split(".")[-1]):
         lines = path.read_text(encoding="utf-8").splitlines()
         for number, line in enumerate(lines):
-            if re.match(rf"{name}\b[^=(]*=[^=]", line):
+            if re.match(rf"({name}|.*, {name}|{name}, .*)\b[^=(]*=[^=]", line) and not line.startswith((" ", "#")):
+                above = list(takewhile(re.compile("#:? ").match, reversed(lines[:number])))
                 beside = re.search(r"  # (.*)", line)
-                above = []
-                while number and lines[number - 1].startswith("# ") and "----" not in lines[number - 1]:
-                    number -= 1
-                    above.insert(0, lines[number].removeprefix("# "))
-                return beside.group(1) if beside else "\n".join(above)
+                return beside.group(1) if beside else "\n".join(text.lstrip("#: ") for text in reversed(above))
     return ""
 
 

@@ -159,10 +159,10 @@ def public_functions(module):
         elif inspect.isclass(member):
             for inner, method in vars(member).items():
                 method = method.fget if isinstance(method, property) else getattr(method, "__func__", method)
-                method = getattr(method, "func", method)  # functools.cached_property
+                method = inspect.unwrap(getattr(method, "func", method))  # functools.cached_property, functools.cache
                 written = isinstance(method, types.FunctionType) and method.__code__.co_filename.endswith(".py")
                 if written and (not inner.startswith("_") or inner in ("__init__", "__call__")):
-                    yield f"{name}.{inner}", inspect.unwrap(method)
+                    yield f"{name}.{inner}", method
 
 
 @pytest.mark.parametrize("name", ORDER)
@@ -284,8 +284,10 @@ import softeels_utils
 assert Path(softeels_utils.__file__).is_relative_to(site), softeels_utils.__file__
 assert (site / "softeels_utils" / "py.typed").exists()
 
-from softeels_utils import dip, fitting, scattering, simulate, standards
+from softeels_utils import data, dip, fitting, scattering, simulate, standards
 from softeels_utils.tomography import ParallelBeam
+
+assert data.registry()
 
 # fit_phases
 energy = 42 + 0.25 * np.arange(160)
