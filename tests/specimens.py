@@ -1,4 +1,4 @@
-"""Specimens and tilt series that tests share: made on a grid twice as fine, so that none is an inverse crime."""
+"""Specimens and tilt series that many tests share, made on a grid twice as fine: no test is an inverse crime."""
 
 from functools import lru_cache
 from typing import NamedTuple
