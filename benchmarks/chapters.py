@@ -1,9 +1,11 @@
-"""Run all chapters at the quick preset N times in a row: does any hang or fail, and how long does each take?
+"""Run all chapters at the quick preset N times in a row, to see whether any hangs or fails, and how long each takes.
 
     python benchmarks/chapters.py [N]
 
 Writes benchmarks/results/chapters.json.
 """
+
+from __future__ import annotations
 
 import json
 import statistics
@@ -17,7 +19,8 @@ from softeels_utils import chapters
 RESULTS = Path(__file__).parent / "results" / "chapters.json"
 
 
-def main(rounds=20):
+def main(rounds: int = 20) -> bool:
+    """Run the chapters; return whether any failed."""
     seconds, failures = {name: [] for name in chapters.names()}, []
     with tempfile.TemporaryDirectory() as folder:
         for index in range(rounds):

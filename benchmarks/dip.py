@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from skimage.measure import block_reduce
 
 from softeels_utils import dip
 from softeels_utils.metrics import nrmse
@@ -37,8 +38,8 @@ def series(name, n=48, views=9, noise=0.05, seed=0, correlation=0.0):
     """Truth, projections from a grid twice as fine, tilts and covariance; noise in parts of the largest projection."""
     fine = core_shell_nanocube(2 * n, **SPECIMENS[name])
     channels, tilts = len(fine), np.linspace(-70, 70, views)
-    clean = ParallelBeam(2 * n, tilts, 0.5)(fine).reshape(channels, views, n, 2, n, 2).mean((3, 5))
-    truth = fine.reshape(channels, n, 2, n, 2, n, 2).mean((2, 4, 6))
+    clean = block_reduce(ParallelBeam(2 * n, tilts, 0.5)(fine), (1, 1, 2, 2), np.mean)
+    truth = block_reduce(fine, (1, 2, 2, 2), np.mean)
     covariance = (noise * clean.max()) ** 2 * (correlation + (1 - correlation) * np.eye(channels))
     white = np.random.default_rng([seed, 9]).standard_normal(clean.shape)
     noisy = clean + np.einsum("cd,dtyx->ctyx", np.linalg.cholesky(covariance), white)
@@ -94,7 +95,7 @@ def quality(seeds, n=48):
             error, best = nrmse(result.volume, truth), min(e for _, e, _ in looks)
             rows.append({"specimen": name, "voxels": n, "seed": seed, "dipm_tv": error, "best_iterate": best,
                          "joint_tv": tv, "ratio": error / tv, "stopped_at": result.stopped_at,
-                         "refined": result.refined, "seconds": looks[-1][2]})  # fmt: skip
+                         "corrected": result.corrected, "seconds": looks[-1][2]})  # fmt: skip
             median = float(np.median([r["ratio"] for r in rows]))
             report("quality" if n == 48 else f"quality_{n}", rows, median_ratio=median)
 
@@ -158,8 +159,8 @@ def stopping(seeds, correlation=0.0):
                     loss = 20 * np.log10(nrmse(result.volume, truth) / min(e for _, e, _ in looks))
                     rows.append({"specimen": name, "noise": noise, "views": views, "seed": seed, "dB": float(loss),
                                  "stopped_at": result.stopped_at})  # fmt: skip
-                    share = float(np.mean([r["dB"] <= 0.3 for r in rows]))
-                    report("stopping_correlated" if correlation else "stopping", rows, share_within_0_3_dB=share)
+                    fraction = float(np.mean([r["dB"] <= 0.3 for r in rows]))
+                    report("stopping_correlated" if correlation else "stopping", rows, fraction_within_0_3_dB=fraction)
 
 
 def stopping_correlated(seeds):
@@ -197,18 +198,20 @@ def correlated(seeds):
     rows = []
     for seed in seeds:
         truth, projections, tilts, covariance = series("nanocube", noise=0.2, seed=seed, correlation=-0.96)
-        _, plain = followed(truth, projections, tilts, seed=seed, iterations=600, settle=False)
+        _, plain = followed(truth, projections, tilts, seed=seed, iterations=600, return_to_best=False)
         own, _ = followed(truth, projections, tilts, seed=seed, covariance=covariance)
         _, on = followed(truth, projections, tilts, seed=seed, covariance=covariance, iterations=600)
-        _, wild = followed(truth, projections, tilts, seed=seed, covariance=covariance, iterations=600, settle=False)
+        _, wild = followed(
+            truth, projections, tilts, seed=seed, covariance=covariance, iterations=600, return_to_best=False
+        )
         rows.append({"seed": seed, "plain_oracle": min(e for _, e, _ in plain), "plain_run_on": plain[-1][1],
                      "covariance": nrmse(own.volume, truth), "covariance_best": min(e for _, e, _ in on),
-                     "covariance_run_on": on[-1][1], "covariance_not_settled": wild[-1][1]})  # fmt: skip
+                     "covariance_run_on": on[-1][1], "covariance_not_returned": wild[-1][1]})  # fmt: skip
         report("correlated", rows)
 
 
 def calibration(seeds, members=8):
-    """Share of voxels near interfaces inside the 90 % interval, and the factor that the members' spread needs (32³).
+    """Fraction of voxels near interfaces inside the 90 % interval, and the factor that the members' spread needs (32³).
 
     ``SPREAD_FACTOR`` was found on seed 0; the summary leaves that out.
     """
@@ -234,10 +237,10 @@ def calibration(seeds, members=8):
             inside = [r["inside"] for r in rows if r["seed"]]
             summary = {}
             if inside:
-                within = [0.85 <= share <= 0.95 for share in inside]
+                within = [0.85 <= fraction <= 0.95 for fraction in inside]
                 summary = {
                     "median_inside": float(np.median(inside)),
-                    "share_within_0_85_to_0_95": float(np.mean(within)),
+                    "fraction_within_0_85_to_0_95": float(np.mean(within)),
                 }
             report("calibration", rows, **summary)
 

@@ -6,6 +6,7 @@ Oracle values are the best against the truth (over iterations, over weights); au
 
 import argparse
 import json
+import os
 import platform
 import time
 from datetime import date
@@ -13,18 +14,20 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from skimage.measure import block_reduce
 
 from softeels_utils import metrics, simulate
-from softeels_utils.tomography import ParallelBeam, reconstruct
+from softeels_utils.tomography import SIMPLEX, Measurement, ParallelBeam, joint_tv, sirt
 
+os.environ["SOFTEELS_HEADLESS"] = "1"
 TILTS = np.linspace(-70, 70, 9)
 
 
 def problem(seed, noise, n=48):
     """(projections, covariance, truth); noise is 5 % of each channel's maximum, or of the largest."""
     fine = simulate.core_shell_nanocube(2 * n)
-    clean = ParallelBeam(2 * n, TILTS, 0.5)(fine).reshape(2, TILTS.size, n, 2, n, 2).mean(axis=(3, 5))
-    truth = fine.reshape(2, n, 2, n, 2, n, 2).mean(axis=(2, 4, 6))
+    clean = block_reduce(ParallelBeam(2 * n, TILTS, 0.5)(fine), (1, 1, 2, 2), np.mean)
+    truth = block_reduce(fine, (1, 2, 2, 2), np.mean)
     sigma = 0.05 * (clean.max(axis=(1, 2, 3)) if noise == "channel" else np.full(2, clean.max()))
     error = np.random.default_rng(seed).standard_normal(clean.shape) * sigma[:, None, None, None]
     return (clean + error).astype(np.float32), np.diag(sigma**2), truth
@@ -32,32 +35,24 @@ def problem(seed, noise, n=48):
 
 def study(seed, noise):
     projections, covariance, truth = problem(seed, noise)
-    given = {"covariance": covariance, "details": True, "progress": False}
-    errors = []
-    reconstruct(
-        projections,
-        TILTS,
-        "sirt",
-        iterations=200,
-        **given,
-        callbacks=[lambda k: errors.append(metrics.nrmse(k.volume, truth))],
-    )
+    measurement, errors = Measurement(projections, TILTS, covariance=covariance), []
+    sirt(measurement, iterations=200, callbacks=[lambda k: errors.append(metrics.nrmse(k.volume, truth))])
     row = {"seed": seed, "noise": f"5 % of the maximum of {'each channel' if noise == 'channel' else 'both'}"}
     row["sirt_oracle_nrmse"] = min(errors)
     for coupling in ("nuclear", "frobenius"):
         scores = {}
         for weight in (0.5, 0.75, 1.0, 1.5, 2.0, 3.0):
-            fit = reconstruct(projections, TILTS, "joint_tv", weight=weight, coupling=coupling, **given)
+            fit = joint_tv(measurement, weight=weight, coupling=coupling)
             scores[weight] = metrics.nrmse(fit.volume, truth)
         row[f"{coupling}_oracle_nrmse"], row[f"{coupling}_oracle_weight"] = min((s, w) for w, s in scores.items())
     for rule in ("heldout", "discrepancy"):
         began = time.perf_counter()
-        fit = reconstruct(projections, TILTS, "joint_tv", weight=rule, **given)
+        fit = joint_tv(measurement, weight=rule)
         row |= {
             f"{rule}_nrmse": metrics.nrmse(fit.volume, truth), f"{rule}_weight": fit.weight,
             f"{rule}_seconds": time.perf_counter() - began,
         }  # fmt: skip
-    fit = reconstruct(projections, TILTS, "joint_tv", weight="heldout", simplex=True, **given)
+    fit = joint_tv(measurement, constraint=SIMPLEX)
     row["heldout_simplex_nrmse"] = metrics.nrmse(fit.volume, truth)
     return row
 
@@ -69,11 +64,11 @@ def convergence(iterations):
     for correlation in (0.0, -0.96):
         sigma = np.sqrt(covariance.diagonal())
         c = covariance + correlation * np.prod(sigma) * (1 - np.eye(2))
-        given = {"covariance": c, "weight": 1.5, "details": True, "progress": False}
+        measurement = Measurement(projections, TILTS, covariance=c)
         began = time.perf_counter()
-        fit = reconstruct(projections, TILTS, "joint_tv", **given)
+        fit = joint_tv(measurement, weight=1.5)
         seconds = time.perf_counter() - began
-        long = reconstruct(projections, TILTS, "joint_tv", iterations=iterations, **given)
+        long = joint_tv(measurement, weight=1.5, iterations=iterations)
         objective = [r.history["objective"][-1] for r in (fit, long)]
         rows.append(
             {

@@ -2,7 +2,7 @@
 
     python benchmarks/twin.py
 
-Writes ``results/twin.json``. Each way of making the series runs in a process of its own, so that peaks do not mix.
+Writes ``results/twin.json``. Each way of making the series runs in its own process, with its own peak of memory.
 """
 
 import json
@@ -42,7 +42,7 @@ def in_process(queue, way, folder):
 
 
 def monte_carlo(draws=20000, fluence=1e5, seed=0):
-    model, found = simulate.spectrum_model(), {}
+    model, results = simulate.spectrum_model(), {}
     for edge in ("M2,3", "L2,3"):
         linear = dose.linear_model(model, fluence, edge=edge)
         counts = dose.simulate_counts(linear, draws, seed=seed)
@@ -50,13 +50,13 @@ def monte_carlo(draws=20000, fluence=1e5, seed=0):
             counts, linear.energy_eV, linear.phases, background=linear.background, nonnegative=False
         )
         scatter, bound = np.cov(fit.coefficients.T), dose.phase_bound(model, fluence, edge=edge)
-        found[edge] = {
+        results[edge] = {
             "variance over bound, FeO": round(scatter[0, 0] / bound[0, 0], 4),
             "variance over bound, Fe3O4": round(scatter[1, 1] / bound[1, 1], 4),
             "covariance over bound": round(scatter[0, 1] / bound[0, 1], 4),
             "reported over scatter": np.round(fit.covariance.mean(axis=0) / scatter, 4).tolist(),
         }
-    return {"draws": draws, "fluence_e_per_A2": fluence, "seed": seed, **found}
+    return {"draws": draws, "fluence_e_per_A2": fluence, "seed": seed, **results}
 
 
 if __name__ == "__main__":

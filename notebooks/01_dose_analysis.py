@@ -17,23 +17,18 @@
 # %% [markdown]
 # # How many electrons?
 #
-# **Key question.** A map of FeO and Fe<sub>3</sub>O<sub>4</sub> can be made from the Fe-M<sub>2,3</sub> edge
-# (54 eV) or from
-# Fe-L<sub>2,3</sub> (708 eV). How many electrons does each need, and what can a given fluence tell?
+# **Key question.** A map of FeO and Fe<sub>3</sub>O<sub>4</sub> can be made from the Fe-M<sub>2,3</sub> edge (54 eV)
+# or from Fe-L<sub>2,3</sub> (708 eV). How many electrons does each need, and what can a given fluence tell?
 #
-# The soft edge scatters about fifty times more electrons {cite}`pelaez2026`. But it stands on the steep tail
-# of the plasmons, and
-# FeO and Fe<sub>3</sub>O<sub>4</sub> look alike there. So "fifty times more signal" and "fifty times fewer
-# electrons" are two
-# statements, and only one of them decides how a radiation-sensitive cube survives.
+# The soft edge scatters about fifty times more electrons {cite}`pelaez2026`. But it stands on the steep tail of the
+# plasmons, and FeO and Fe<sub>3</sub>O<sub>4</sub> look alike there. So "fifty times more signal" and "fifty times
+# fewer electrons" are two statements, and only one of them decides whether a radiation-sensitive cube survives.
 #
 # ## What you will learn
 #
 # - how partial cross-sections follow from X-ray absorption, and how far to trust them;
-# - three definitions of "needs fewer electrons" (signal, shot noise, Cramér-Rao bound) and why they
-#   differ;
-# - what the bound depends on: window, collection angle, beam energy, thickness, energy resolution, readout
-#   noise;
+# - three definitions of "needs fewer electrons" (signal, shot noise, Cramér-Rao bound) and why they differ;
+# - what the bound depends on: window, collection angle, beam energy, thickness, energy resolution, readout noise;
 # - how to split a total fluence over the tilts of a series.
 #
 # ## What you need
@@ -49,7 +44,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 from IPython.display import display
 
-from softeels_utils import data, dose, fitting, simulate
+from softeels_utils import data, dose, fitting, scattering, simulate
 from softeels_utils.plotting import COLORS, notice, say, show_spectra, table, use_style
 
 use_style()
@@ -88,11 +83,9 @@ angles = {"beam_energy_keV": beam_energy_keV, "collection_mrad": collection_mrad
 # ## One pixel, two edges
 #
 # The twin is a slab of the two oxides. Its Fe-M<sub>2,3</sub> and Fe-L<sub>2,3</sub> shapes come from atomic
-# multiplets, their strength from
-# Henke's tables {cite}`henke1993`, the valence losses from the inelastic mean free path
-# {cite}`iakoubovskii2008`, plural scattering from the
-# Fourier-log relation {cite}`egerton2011`. The shapes are *motivated* by multiplets, they are not
-# measurements.
+# multiplets, their strength from Henke's tables {cite}`henke1993`, the valence losses from the inelastic mean free
+# path {cite}`iakoubovskii2008`, plural scattering from the Fourier-log relation {cite}`egerton2011`. The shapes are
+# *motivated* by multiplets; they are not measurements.
 
 # %%
 figure, axes = plt.subplots(1, 2, figsize=(9, 3.6))
@@ -101,35 +94,33 @@ for ax, edge, window in zip(axes, ("M2,3", "L2,3"), ((35, 90), (640, 750)), stri
     inside = (energy > window[0]) & (energy < window[1])
     pure = {p: model.expected(np.eye(2)[k] * thickness_nm, edge)[inside] for k, p in enumerate(model.phases)}
     show_spectra(energy[inside], pure, ylabel="counts per electron and channel", ax=ax, title=f"Fe-{edge}")
-    ax.axvspan(*dose.SIGNAL_WINDOW_EV[edge], color="0.92", zorder=0)
+    ax.axvspan(*scattering.WINDOW_EV[edge], color="0.92", zorder=0)
 
 # %% [markdown]
-# Grey: the windows in which the signal is counted below. Left, a hump on a slope; right, tall white lines on
-# almost nothing,
-# a hundred times weaker.
+# Grey: the windows in which the signal is counted below. Left, a hump on a slope; right, tall white lines on almost no
+# background, a hundred times weaker.
 #
 # ## Cross-sections
 #
-# In the dipole approximation the energy-differential cross-section follows from the optical oscillator
-# strength
+# In the dipole approximation the energy-differential cross-section follows from the optical oscillator strength
 # $df/dE = 2 f_2/(\pi E)$,
 #
 # $$\frac{d\sigma}{dE} = \frac{4\pi a_0^2 R^2}{E\,T}\,\frac{df}{dE}\,\ln\!\left(1+\frac{\beta^2}{\theta_E^2}\right),
 # \qquad T=\tfrac12 mv^2,\quad \theta_E = \frac{E}{\gamma m v^2},$$
 #
-# with the share of the less bound electrons, a power law below the edge, taken off $f_2$. The hydrogenic
-# model of eXSpy is a second opinion
-# for L<sub>2,3</sub> (it has no M edges).
+# where the contribution of the less tightly bound electrons, a power law below the edge, is subtracted from $f_2$. The
+# hydrogenic model of eXSpy is a second opinion for L<sub>2,3</sub> (it has no M edges).
 
 # %%
 rows = []
 for kV in (80.0, 200.0, 300.0):
     for beta in (10.0, 20.0, 40.0):
         at = {"beam_energy_keV": kV, "collection_mrad": beta}
-        sigma = {e: dose.partial_cross_section("Fe", e, window_eV=w, **at) for e, w in dose.SIGNAL_WINDOW_EV.items()}
-        window = dose.SIGNAL_WINDOW_EV["L2,3"]
+        windows = {e: scattering.WINDOW_EV[e] for e in ("M2,3", "L2,3")}
+        sigma = {e: dose.partial_cross_section("Fe", e, window_eV=w, **at) for e, w in windows.items()}
         hydrogenic = [
-            dose.hydrogenic_cross_section(window_eV=window, near_edge_reduction=r, **at) for r in (True, False)
+            scattering.hydrogenic_cross_section(window_eV=windows["L2,3"], near_edge_reduction=r, **at)
+            for r in (True, False)
         ]
         rows.append(
             {
@@ -149,20 +140,18 @@ ridge = dose.signal_ratio(bethe_ridge=True, **angles)
 plain = dose.signal_ratio(**angles)
 reduction = [float(r["Henke over that"]) for r in rows]
 say(
-    "The hydrogenic model multiplies its strength near the edge by an empirical factor of about one half, "
-    "meant for fits well above white lines; "
-    f"taken off, the two agree within {100 * max(abs(np.array(reduction) - 1)):.0f} %; Henke's value "
-    "gains with angle because the dipole formula "
-    f"does not know the Bethe ridge. Cut there, the signal ratio at {beam_energy_keV:.0f} kV and "
-    f"{collection_mrad:.0f} mrad falls "
-    f"from **{plain:.0f}** to **{ridge:.0f}**: the M<sub>2,3</sub> electrons past 12 mrad are not there. "
-    f"The tables below keep the plain formula, as the field does."
+    "The hydrogenic model multiplies its strength near the edge by an empirical factor of about one half, meant for "
+    f"fits well above white lines; without it the two agree within {100 * max(abs(np.array(reduction) - 1)):.0f} %. "
+    "Henke's value grows faster with angle because the dipole formula ignores the Bethe ridge. With the angles cut off "
+    f"there, the signal ratio at {beam_energy_keV:.0f} kV and {collection_mrad:.0f} mrad falls from **{plain:.0f}** to "
+    f"**{ridge:.0f}**: the M<sub>2,3</sub> electrons beyond 12 mrad do not exist. The tables below keep the plain "
+    "formula, as is usual in the field."
 )
 
 # %% [markdown]
 # ## Definition 1: signal per electron
 #
-# The ratio of the partial cross-sections. It says how many counts come, and nothing of what they come on.
+# The ratio of the partial cross-sections. It says how many counts arrive, and nothing about the background under them.
 
 # %%
 beta = np.geomspace(4, 80, 40)
@@ -184,8 +173,8 @@ plt.show()
 # ## Definition 2: signal against shot noise
 #
 # In a window with signal $S$ and background $B$ per electron, $\mathrm{SNR}^2 = N S^2/(S + hB)$; $h=1$ if the
-# background is known, 5 to 10 if it is
-# extrapolated from before the edge {cite}`egerton2011`. The ratio of the two fluences for equal SNR:
+# background is known, 5 to 10 if it is extrapolated from before the edge {cite}`egerton2011`. The ratio of the two
+# fluences for equal SNR:
 
 # %%
 totals = np.array([5.0, 10.0, 20.0, 40.0, 80.0])
@@ -194,7 +183,7 @@ rows = [
     | {f"h = {h}": dose.shot_noise_ratio(model, thickness_nm=(t / 2, t / 2), background_factor=h) for h in (1, 5, 10)}
     for t in totals
 ]
-table(rows, caption="Fluence that L2,3 needs over that of M2,3, for equal SNR of all iron in the window")
+table(rows, caption="Fluence needed with L2,3 over that with M2,3, for equal SNR of all iron in the window")
 
 # %% [markdown]
 # ## Definition 3: the Cramér-Rao bound
@@ -203,10 +192,9 @@ table(rows, caption="Fluence that L2,3 needs over that of M2,3, for equal SNR of
 #
 # $$\mu(E) = N\Big[\sum_p t_p\,R_p(E) + \sum_b a_b\,B_b(E)\Big],$$
 #
-# with references $R_p$ per nm (seen through plural scattering) and background amplitudes $a_b$, all unknown.
-# No unbiased estimate has a smaller
-# covariance than the inverse of the Fisher information $F_{ij}=\sum_E \partial_i\mu\,\partial_j\mu/\mu$. Its
-# $2\times2$ block for
+# with references $R_p$ per nm (seen through plural scattering) and background shapes $B_b$; the thicknesses $t_p$ and
+# the amplitudes $a_b$ are all unknown. No unbiased estimate has a smaller covariance than the inverse of the Fisher
+# information $F_{ij}=\sum_E \partial_i\mu\,\partial_j\mu/\mu$. Its $2\times2$ block for
 # $(t_\mathrm{FeO}, t_{\mathrm{Fe}_3\mathrm{O}_4})$ is `dose.phase_bound`.
 
 # %%
@@ -226,7 +214,7 @@ rows = [
     }
     for e, b in bounds.items()
 ]
-table(rows, caption=f"Smallest standard errors of one {pixel_size_nm} nm pixel at {fluence_e_per_A2:.0e} e/Å²")
+table(rows, caption=f"Smallest possible standard errors in one {pixel_size_nm} nm pixel at {fluence_e_per_A2:.0e} e/Å²")
 
 figure, ax = plt.subplots(figsize=(4.6, 4.2))
 for edge, bound in bounds.items():
@@ -240,8 +228,7 @@ plt.show()
 # %% tags=["hide-input"]
 say(
     "The ellipses are long and thin: the errors of the phases are anti-correlated "
-    f"({correlation['M2,3']:.2f} for M<sub>2,3</sub>). "
-    f"What one phase gains the other loses, and **total iron is known "
+    f"({correlation['M2,3']:.2f} for M<sub>2,3</sub>). What one phase gains the other loses, and **total iron is known "
     f"{np.sqrt(bounds['M2,3'][0, 0] / (iron @ bounds['M2,3'] @ iron)):.1f} times better than FeO**. "
     "Later chapters simulate and weight noise with this covariance, not with two independent errors."
 )
@@ -274,21 +261,20 @@ table(rows, caption="Fe-M2,3 against Fe-L2,3: how many times fewer electrons")
 
 # %% tags=["hide-input"]
 say(
-    f"Signal per electron favours M<sub>2,3</sub> by **{three.signal:.0f}**. Counting the background it "
-    f"stands on leaves **{three.shot_noise:.0f}**; asking for each "
-    f"phase, background unknown, **{min(three.phases.values()):.0f} to {max(three.phases.values()):.0f}**. "
-    "How much is known of the background matters most for total iron: "
-    f"{three.total_iron:.0f} with flexible shapes, {simple.total_iron:.0f} with a single fixed power. And a "
-    "camera with readout noise punishes the weak edge: at "
+    f"Signal per electron favours M<sub>2,3</sub> by a factor of **{three.signal:.0f}**. The shot noise of the "
+    f"background leaves **{three.shot_noise:.0f}**; asking for each phase, with an unknown background, leaves "
+    f"**{min(three.phases.values()):.0f} to {max(three.phases.values()):.0f}**. How much is known about the background "
+    f"matters most for total iron: {three.total_iron:.0f} with flexible shapes, {simple.total_iron:.0f} with a single "
+    "fixed power. And a camera with readout noise punishes the weak edge: at "
     f"{fluence_e_per_A2:.0e} e/Å² the factor for FeO rises to {readout.phases['FeO']:.0f}."
 )
 
 # %% [markdown]
 # ## What it depends on
 #
-# One condition at a time, the others as above. All are ratios of fluences, L<sub>2,3</sub> over
-# M<sub>2,3</sub>: above 1, the soft edge wins. A collection angle below the convergence angle is a bad choice
-# for it: soft losses scatter into the narrow cone of the probe itself, of which such an aperture takes a part.
+# One condition at a time, the others as above. All are ratios of fluences, L<sub>2,3</sub> over M<sub>2,3</sub>: above
+# 1, the soft edge wins. A collection angle below the convergence angle is a bad choice for it: soft losses stay within
+# the cone of the probe, of which such an aperture collects only a part.
 
 # %%
 n = sweep_points
@@ -325,7 +311,7 @@ figure.supylabel("times fewer electrons with M2,3", fontsize=11)
 plt.show()
 
 # %% [markdown]
-# The same for the errors themselves: the ratio can look good where both edges are bad.
+# Now the errors themselves: the ratio can look good where both edges are bad.
 
 # %%
 figure, axes = plt.subplots(1, 2, figsize=(9, 3.4), sharey=True)
@@ -347,11 +333,9 @@ plt.show()
 # %% [markdown]
 # ## Is the bound reached? Monte Carlo
 #
-# Counts are drawn from Poisson's distribution and fitted with `fitting.fit_phases`, the code that the next
-# chapters use, without the
-# constraint to be non-negative (a bound holds for unbiased estimates). The truth is linear here, so the fit
-# is unbiased and its scatter should
-# meet the bound.
+# Counts are drawn from Poisson's distribution and fitted with `fitting.fit_phases`, the code that the next chapters
+# use, without the constraint to be non-negative (the bound holds for unbiased estimates). The simulated spectrum is
+# exactly linear here, so the fit is unbiased and its scatter should meet the bound.
 
 # %%
 rows, fits = [], {}
@@ -385,14 +369,16 @@ for ax, (edge, (fit, _)) in zip(axes, fits.items(), strict=True):
 plt.show()
 
 # %% [markdown]
-# The twin's own background is not exactly a sum of the shapes that are fitted under it. What that costs is a
-# bias, which no bound shows:
+# The twin's own background is not exactly a sum of the shapes that are fitted to it. The price is a bias, which no
+# bound shows:
 
 # %%
 rows = []
 for total in (5.0, 20.0, 60.0):
-    own = dose.linear_model(model, 1e9, thickness_nm=(total / 2, total / 2), pixel_size_nm=pixel_size_nm)
-    fit = fitting.fit_phases(own.expected, own.energy_eV, own.phases, background=own.background, nonnegative=False)
+    linear = dose.linear_model(model, 1e9, thickness_nm=(total / 2, total / 2), pixel_size_nm=pixel_size_nm)
+    fit = fitting.fit_phases(
+        linear.expected, linear.energy_eV, linear.phases, background=linear.background, nonnegative=False
+    )
     bias = fit.coefficients - total / 2
     rows.append(
         {
@@ -401,16 +387,15 @@ for total in (5.0, 20.0, 60.0):
             "Fe3O4 bias (nm)": f"{bias[1]:+.2f}",
         }
     )
-table(rows, caption="Bias of a noise-free M2,3 fit by the shape of the background alone")
+table(rows, caption="Bias of a noise-free M2,3 fit from the shape of the background alone")
 
 # %% [markdown]
 # ## A tilt series
 #
-# The specimen can take a total fluence. Without readout noise the volume does not care how it is split over
-# the tilts (dose fractionation,
-# {cite}`hegerl1976`), but each projection must still be fitted on its own, and non-negative fits of noisy
-# pixels are biased. So: as many tilts as
-# leave each pixel an error that fitting can live with.
+# The specimen tolerates a certain total fluence. Without readout noise the volume does not depend on how it is split
+# over the tilts (dose fractionation, {cite}`hegerl1976`), but each projection must still be fitted on its own, and
+# non-negative fits of noisy pixels are biased. So take as many tilts as still leave an error per pixel that the fit can
+# tolerate.
 
 # %%
 settings = {"thickness_nm": phases, "pixel_size_nm": pixel_size_nm, "target_error_nm": target_error_nm}
@@ -419,7 +404,7 @@ plan = plans["M2,3"]
 rows = [
     {
         "tilts": int(t),
-        "e/Å² a tilt": f"{f:.2e}",
+        "e/Å² per tilt": f"{f:.2e}",
         "FeO (nm)": e[0],
         "Fe3O4 (nm)": e[1],
         "total iron (nm)": total,
@@ -431,7 +416,7 @@ rows = [
 ]
 table(
     rows,
-    caption=f"{total_fluence_e_per_A2:.0e} e/Å² over -70° to +70° with Fe-M2,3: errors of one pixel of one projection",
+    caption=f"{total_fluence_e_per_A2:.0e} e/Å² over -70° to +70° with Fe-M2,3: errors in one pixel of one projection",
 )
 
 figure, ax = plt.subplots(figsize=(5.6, 3.4))
@@ -446,18 +431,16 @@ plt.show()
 # %% tags=["hide-input"]
 say(
     f"For an error of at most {target_error_nm:g} nm in each phase and pixel, M<sub>2,3</sub> allows up to "
-    f"**{plan.recommended} tilts**; with L<sub>2,3</sub> the "
-    f"same fluence leaves {plans['L2,3'].error_nm[0].max():.1f} nm at {plans['L2,3'].tilts[0]} tilts. Nine "
-    "tilts, as in the paper, give "
+    f"**{plan.recommended} tilts**; with L<sub>2,3</sub> the same fluence leaves an error of "
+    f"{plans['L2,3'].error_nm[0].max():.1f} nm at {plans['L2,3'].tilts[0]} tilts. Nine tilts, as in the paper, give "
     f"{plan.error_nm[list(plan.tilts).index(9)].max():.1f} nm."
 )
 
 # %% [markdown]
 # ## Dose calculator
 #
-# Pick your conditions; the curves and the sentence follow. Everything is precomputed, no kernel is needed.
-# Thickness is half FeO, half
-# Fe<sub>3</sub>O<sub>4</sub>; readout noise of 0 is a camera that counts electrons.
+# Pick your conditions; the curves and the sentence follow. Everything is precomputed, no kernel is needed. Thickness is
+# half FeO, half Fe<sub>3</sub>O<sub>4</sub>; readout noise of 0 is a camera that counts electrons.
 
 # %% tags=["hide-input"]
 display(dose.calculator(collection_mrad=calculator_angles_mrad))
@@ -466,8 +449,8 @@ display(dose.calculator(collection_mrad=calculator_angles_mrad))
 # ## A measured background in place of the twin's
 #
 # The noise under an edge is that of your specimen and camera, not of the twin. `dose.measured_spectrum` puts a
-# measured spectrum (counts) on the model's axis, and `dose.phase_bound(..., spectrum=...)` uses its counts.
-# Without a file of yours, two real data sets show how: dual EELS of LSMO, whose Mn-M<sub>2,3</sub> edge stands on a
+# measured spectrum (counts) on the model's energy axis, and `dose.phase_bound(..., spectrum=...)` uses its counts.
+# If you have no file, two real data sets show how: dual EELS of LSMO, whose Mn-M<sub>2,3</sub> edge stands on a
 # plasmon tail, and a spectrum image of an iron-oxide nanocube with Fe-L<sub>2,3</sub>.
 
 # %%
@@ -477,28 +460,33 @@ else:
     measured = [data.load("lsmo_dual_eels")[0]] if data.available("lsmo_dual_eels") else []
     measured += [data.load("nanocube_si")] if data.available("nanocube_si") else []
 if not measured:
-    notice("No measured spectrum is at hand (offline?), so the twin's own spectra stand in. This is a simulation.")
+    notice("No measured spectrum is available (offline?), so the twin's own spectra stand in. This is a simulation.")
     measured = list(simulate.dual_eels(np.full((2, 8, 8), thickness_nm / 2), 1e5, microscope=microscope, seed=seed))
 
 # %%
 rows, curves = [], []
 for signal in measured:
-    own = simulate.spectrum_model(dose.microscope_of(signal, microscope))
+    signal_model = simulate.spectrum_model(dose.microscope_from_metadata(signal, microscope))
     axis = signal.axes_manager.signal_axes[0].axis
     kind = "simulated" if signal.metadata.has_item("Simulation") else "measured"
     for edge, (lo, hi) in dose.FIT_WINDOW_EV.items():
         if axis[0] > lo or axis[-1] < hi:
             continue
-        spectrum = dose.measured_spectrum(signal, own, edge, thickness_nm=phases)
-        curves.append((edge, own, kind, spectrum, signal.metadata.General.title))
+        spectrum = dose.measured_spectrum(signal, signal_model, edge, thickness_nm=phases)
+        curves.append((edge, signal_model, kind, spectrum, signal.metadata.General.title))
         for name, counts in (("twin", None), (kind, spectrum)):
             b = dose.phase_bound(
-                own, fluence_e_per_A2, edge=edge, thickness_nm=phases, pixel_size_nm=pixel_size_nm, spectrum=counts
+                signal_model,
+                fluence_e_per_A2,
+                edge=edge,
+                thickness_nm=phases,
+                pixel_size_nm=pixel_size_nm,
+                spectrum=counts,
             )
             rows.append(
                 {
                     "spectrum": signal.metadata.General.title,
-                    "kV": f"{own.microscope.beam_energy_keV:.0f}",
+                    "kV": f"{signal_model.microscope.beam_energy_keV:.0f}",
                     "edge": f"Fe-{edge}",
                     "counts of": name,
                     "FeO (nm)": np.sqrt(b[0, 0]),
@@ -511,16 +499,16 @@ else:
     notice(f"The spectrum covers no edge's fit window, {dose.FIT_WINDOW_EV} eV.", kind="warning")
 
 figure, axes = plt.subplots(1, max(1, len(curves)), figsize=(9, 3.6), squeeze=False)
-for ax, (edge, own, kind, spectrum, title) in zip(axes.flat, curves, strict=False):
-    energy = own.energy_eV(edge)
+for ax, (edge, signal_model, kind, spectrum, title) in zip(axes.flat, curves, strict=False):
+    energy = signal_model.energy_eV(edge)
     inside = (energy > dose.FIT_WINDOW_EV[edge][0]) & (energy < dose.FIT_WINDOW_EV[edge][1])
-    pair = {kind: spectrum[inside], "twin": own.expected(phases, edge)[inside]}
+    pair = {kind: spectrum[inside], "twin": signal_model.expected(phases, edge)[inside]}
     show_spectra(energy[inside], pair, ylabel="counts per electron and channel", ax=ax, title=title[:32])
 plt.show()
 
 # %% [markdown]
-# LSMO is thicker than the twin and its tail higher; it holds manganese, not iron, so only its counts are
-# used. The nanocube's spectrum is scaled so that its edge is as strong as the twin's.
+# LSMO is thicker than the twin and its tail is higher; it contains manganese, not iron, so only its counts are used.
+# The nanocube's spectrum is scaled so that its edge is as strong as the twin's.
 #
 # ## Checks
 
@@ -540,25 +528,24 @@ assert three.signal > three.shot_noise > max(three.phases.values()) > 1
 say(
     f"- Per electron, Fe-M<sub>2,3</sub> gives {three.signal:.0f} times the signal of Fe-L<sub>2,3</sub> "
     f"({ridge:.0f} if the dipole formula is cut at the Bethe ridge).\n"
-    f"- For equal error of each phase it needs {min(three.phases.values()):.0f} to "
-    f"{max(three.phases.values()):.0f} times fewer electrons with a counting camera, more with readout "
-    "noise.\n"
+    f"- For equal errors of each phase it needs {min(three.phases.values()):.0f} to "
+    f"{max(three.phases.values()):.0f} times fewer electrons with a counting camera; readout noise raises the factor.\n"
     "- Total iron is known better than either phase: errors are anti-correlated "
     f"({correlation['M2,3']:.2f}).\n"
     f"- The fit of the next chapters reaches the bound (variance over bound {fits['M2,3'][1][0, 0]:.2f} and "
     f"{fits['L2,3'][1][0, 0]:.2f} for FeO).\n"
-    f"- {total_fluence_e_per_A2:.0e} e/Å² pay for up to {plan.recommended} tilts at {target_error_nm:g} nm a "
-    "pixel."
+    f"- {total_fluence_e_per_A2:.0e} e/Å² allow up to {plan.recommended} tilts at an error of {target_error_nm:g} nm "
+    "per pixel."
 )
 
 # %% [markdown]
 # ## With your own data
 #
 # Set `data_path` to a spectrum or spectrum image that HyperSpy reads (`python -m softeels_utils run
-# 01_dose_analysis --data FILE`). A low-loss spectrum with its zero-loss peak needs nothing else, its counts give
-# the number of electrons. A core-loss spectrum without it is scaled until its edge is as strong as the twin's,
-# so that its ratio of edge to background counts; pass `electrons=` to `dose.measured_spectrum` if you know
-# them. Beam energy and angles are read from the metadata. Leave pixels of vacuum out.
+# 01_dose_analysis --data FILE`). A low-loss spectrum with its zero-loss peak needs nothing else: its counts give
+# the number of electrons. A core-loss spectrum without it is scaled until its edge is as strong as the twin's, so that
+# only its ratio of edge to background matters; pass `electrons=` to `dose.measured_spectrum` if you know their number.
+# Beam energy and angles are read from the metadata. Leave out pixels of vacuum.
 #
 # ## Exercises
 #
@@ -566,36 +553,33 @@ say(
 #    known from elsewhere?
 # 2. At which readout noise does a scintillator camera lose half of the information that a counting camera has
 #    at M<sub>2,3</sub>?
-# 3. Would a monochromator (0.2 eV, a fifth of the current) pay?
+# 3. Would a monochromator (0.2 eV, a fifth of the current) pay off?
 #
 # :::{admonition} Solution 1
 # :class: dropdown
 # Invert the covariance to information and read the diagonal: `1 / np.linalg.inv(bounds["M2,3"])[0, 0]` is
-# FeO's variance with Fe<sub>3</sub>O<sub>4</sub> known. With a correlation
-# $\rho$ it is $(1-\rho^2)$ times the variance before.
+# FeO's variance with Fe<sub>3</sub>O<sub>4</sub> known. With a correlation $\rho$ it is $(1-\rho^2)$ times the variance
+# before.
 # :::
 #
 # :::{admonition} Solution 2
 # :class: dropdown
-# Readout adds $r^2$ to the variance of every channel, which holds about $\mu$ electrons: half is lost near
-# $r=\sqrt{\mu}$, with $\mu$ from
-# `dose.linear_model(model, fluence_e_per_A2, thickness_nm=phases).expected`. Check with
+# Readout adds $r^2$ to the variance of every channel, which receives about $\mu$ electrons: half is lost near
+# $r=\sqrt{\mu}$, with $\mu$ from `dose.linear_model(model, fluence_e_per_A2, thickness_nm=phases).expected`. Check with
 # `dose.phase_bound(..., readout_counts=r)`.
 # :::
 #
 # :::{admonition} Solution 3
 # :class: dropdown
 # Compare `dose.phase_bound(simulate.spectrum_model(energy_resolution_eV=0.2), fluence / 5)` with the bound at
-# 0.7 eV and full fluence, as the right panel of the
-# error figure: at M<sub>2,3</sub> lifetime broadening leaves little to win; per electron *in the specimen*
-# (dose, not time) the monochromator always helps.
+# 0.7 eV and full fluence, as in the right panel of the error figure: at M<sub>2,3</sub> lifetime broadening leaves
+# little to gain; per electron *in the specimen* (dose, not time) the monochromator always helps.
 # :::
 #
 # ## References
 #
 # {cite}`egerton2011` for cross-sections and noise, {cite}`henke1993` for $f_2$, {cite}`vanaken1999` for
-# Fe-M<sub>2,3</sub> near-edge structure, {cite}`hegerl1976` for dose
-# fractionation, {cite}`pelaez2026` for the method.
+# Fe-M<sub>2,3</sub> near-edge structure, {cite}`hegerl1976` for dose fractionation, {cite}`pelaez2026` for the method.
 #
 # ## What's next
 #

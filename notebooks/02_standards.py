@@ -28,21 +28,22 @@
 # ## What you will learn
 #
 # - what Fe-L<sub>2,3</sub> says about valence: L3 position and L3/L2 ratio;
-# - why two components can be unmixed in infinitely many equally good ways, and what settles the choice;
+# - why two components can be unmixed in infinitely many equally good ways, and what decides between them;
 # - how references of M<sub>2,3</sub> follow by regression, so that no pixel need be pure;
-# - how far the references can be trusted, and what their errors do to the phase maps.
+# - how certain the references are, and what their errors do to the phase maps.
 #
 # ## What you need
 #
 # | | |
 # |---|---|
 # | Helpful | chapter 1; core-loss EELS (edges, background, plural scattering); singular values |
-# | Not needed | any data: a digital twin stands in, whose truth is used to score, never to find |
+# | Not needed | any data: a digital twin stands in, whose truth is used to score the result, never to find it |
 # | Time | half a minute at the quick preset; memory below 1 GB |
 
 # %% tags=["hide-input"]
 import matplotlib.pyplot as plt
 import numpy as np
+from skimage.measure import block_reduce
 
 from softeels_utils import data, fitting, simulate, spectra, standards
 from softeels_utils.plotting import COLORS, notice, say, show, show_maps, show_spectra, table, use_style
@@ -53,8 +54,8 @@ use_style()
 # ## Parameters
 
 # %% tags=["parameters"]
-data_path = ""  # core loss of yours (O-K and Fe-L2,3), a spectrum image; with it:
-low_loss_path = ""  # low loss of the same pixels (zero loss and Fe-M2,3)
+data_path = ""  # your core loss (O-K and Fe-L2,3), a spectrum image; with it:
+low_loss_path = ""  # the low loss of the same pixels (zero loss and Fe-M2,3)
 output_path = ""  # where to write the standards (.npz), for chapter 3
 seed = 0
 pixels = 48
@@ -71,7 +72,7 @@ bootstrap = 40  # draws of the pixels
 # %% [markdown]
 # ## The specimen
 #
-# The twin is the cube of chapter 1's paper: FeO core, magnetite shell, thin FeO skin, a void. Projected along
+# The twin is the nanocube of the paper: FeO core, magnetite shell, thin FeO skin, a void. Projected along
 # the beam, every pixel is a mixture; only where the beam grazes the rim is it nearly pure.
 
 # %% tags=["hide-input"]
@@ -92,14 +93,14 @@ else:
     volume = simulate.core_shell_nanocube(
         2 * pixels, pixel_size_nm / 2, rotation_deg=rotation_deg, skin=86 / 160 if skin else 0, oversample=3
     )
-    thickness_nm = volume.sum(axis=2).reshape(2, pixels, 2, pixels, 2).mean(axis=(2, 4)) * pixel_size_nm / 2
+    thickness_nm = block_reduce(volume.sum(axis=2), (1, 2, 2), np.mean) * pixel_size_nm / 2
     low_loss, core_loss = simulate.dual_eels(
         thickness_nm, fluence_e_per_A2, pixel_size_nm=pixel_size_nm, microscope=microscope, seed=seed
     )
     iron = thickness_nm * np.array(list(standards.IRON_PER_NM3.values()))[:, None, None]
-    purity = np.where(iron.sum(axis=0) > 20, iron[0] / np.maximum(iron.sum(axis=0), 1e-9), np.nan)
+    feo_fraction = np.where(iron.sum(axis=0) > 20, iron[0] / np.maximum(iron.sum(axis=0), 1e-9), np.nan)
     show_maps({"FeO": thickness_nm[0], "Fe3O4": thickness_nm[1]}, unit="nm", pixel_size_nm=pixel_size_nm)
-    show_maps({"share of the iron in FeO": purity}, vmin=0, vmax=1, cmap="viridis")
+    show_maps({"fraction of the iron in FeO": feo_fraction}, vmin=0, vmax=1, cmap="viridis")
 
 # %% [markdown]
 # ## Two recordings of the same electrons
@@ -108,19 +109,18 @@ else:
 # Fe-L<sub>2,3</sub>.
 
 # %% tags=["hide-input"]
-low_energy, core_energy = spectra.energy_axis(low_loss), spectra.energy_axis(core_loss)
 brightness = np.asarray(core_loss.data, float).sum(axis=-1)
 brightest = np.unravel_index(np.argsort(brightness.ravel())[-25:], brightness.shape)
 fig, (left, right) = plt.subplots(1, 2, figsize=(8.6, 3.2))
 show_spectra(
-    low_energy,
+    spectra.energy_axis(low_loss),
     {"one pixel": low_loss.data[brightest][-1], "mean of 25": low_loss.data[brightest].mean(0)},
     ylabel="electrons",
     logy=True,
     ax=left,
 )
 show_spectra(
-    core_energy,
+    spectra.energy_axis(core_loss),
     {"one pixel": core_loss.data[brightest][-1], "mean of 25": core_loss.data[brightest].mean(0)},
     ylabel="electrons",
     ax=right,
@@ -129,28 +129,30 @@ left.set_xlim(-5, 120)
 plt.show()
 
 # %% [markdown]
-# Both are aligned on the zero-loss peak, freed of spikes, and of plural scattering: the low loss by
-# Fourier-log, the core loss by Fourier-ratio {cite}`egerton2011`. What remains is single scattering, which is
-# linear in the amounts.
+# Both are aligned on the zero-loss peak and cleaned of spikes; plural scattering is removed, from the low loss by
+# Fourier-log, from the core loss by Fourier-ratio {cite}`egerton2011`. What remains is single scattering, which is
+# linear in the amount of each phase.
 
 # %%
-low, core, low_energy, core_energy, electrons, variance = standards.prepare_dual_eels(low_loss, core_loss)
+dual = standards.prepare_dual_eels(low_loss, core_loss)
+found = standards.extract_standards(dual, bootstrap=bootstrap, seed=seed)
 
 # %% [markdown]
 # ## What Fe-L<sub>2,3</sub> says by itself
 #
 # Iron's L<sub>3</sub> line moves up by 1.7 eV from Fe<sup>2+</sup> to Fe<sup>3+</sup> {cite}`vanaken1998`, and
-# the L3/L2 ratio changes with valence {cite}`vanaken2002,cave2006,tan2012`. In a single pixel there are too few
-# electrons to see it well; groups of pixels show it.
+# the L3/L2 ratio changes with valence {cite}`vanaken2002,cave2006,tan2012`. A single pixel has too few
+# electrons to show this well; groups of pixels do. Here they are sorted by the abundances that `extract_standards`
+# has found.
 
 # %% tags=["hide-input"]
-edge = spectra.remove_background(np.maximum(core, 0), core_energy, window_eV=(640, 697))
-found = standards.extract_standards(low_loss, core_loss, bootstrap=bootstrap, seed=seed)
-mask = found.diagnostics["mask"]
-nm = found.abundances
-share = nm[0] / np.maximum(nm.sum(axis=0), 1e-6)
-middle = np.median(share[mask])
-groups = {"pixels rich in Fe3O4": mask & (share <= middle), "pixels rich in FeO": mask & (share > middle)}
+core_energy = dual.core_energy_eV
+edge = spectra.remove_background(np.maximum(dual.core_loss, 0), core_energy, window_eV=(640, 697))
+diagnostics, nm = found.diagnostics, found.abundances
+mask = diagnostics.mask
+fraction = nm[0] / np.maximum(nm.sum(axis=0), 1e-6)
+middle = np.median(fraction[mask])
+groups = {"pixels rich in Fe3O4": mask & (fraction <= middle), "pixels rich in FeO": mask & (fraction > middle)}
 means = {name: edge[where].mean(axis=0) for name, where in groups.items()}
 near = (core_energy > 700) & (core_energy < 735)
 show_spectra(
@@ -166,26 +168,26 @@ for name, spectrum in means.items():
 table(rows)
 
 # %% [markdown]
-# Neither group is a pure phase. The extraction called above goes further:
+# Neither group is a pure phase. `extract_standards` goes further:
 #
-# 1. M<sub>2,3</sub> spectra, with a background free in every pixel, lie in a **plane**: two coordinates for
-#    each pixel, good to about a percent of FeO, because M<sub>2,3</sub> has the counts.
+# 1. M<sub>2,3</sub> spectra, with a background free in every pixel, lie in a **plane**: two coordinates per
+#    pixel, accurate to about a percent of FeO, because M<sub>2,3</sub> has the counts.
 # 2. **Core-loss spectra are regressed on these coordinates**, with the noise of the coordinates accounted for,
 #    so each axis of the plane gets its own O-K and Fe-L<sub>2,3</sub>, averaged over the whole specimen.
-# 3. Which points of the plane are FeO and Fe<sub>3</sub>O<sub>4</sub> is a question of physics, next.
+# 3. Which points of the plane are FeO and Fe<sub>3</sub>O<sub>4</sub> is a question of physics, answered below.
 #
 # ## The rotation ambiguity
 #
 # If FeO and Fe<sub>3</sub>O<sub>4</sub> explain the data, so do any two mixtures of them: only the maps change.
-# Move the slider: spectra and maps change, the fit to the data does not, at all. Nothing in the M<sub>2,3</sub>
-# data can tell these apart.
+# Move the slider: the spectra change, and the maps with them, but the fit to the data does not change at all. Nothing
+# in the M<sub>2,3</sub> data can tell these solutions apart.
 
 # %% tags=["hide-input"]
 import plotly.graph_objects as go
 
 show_window = (found.energy_eV > 45) & (found.energy_eV < 90)
-figure, holds = go.Figure(), np.linspace(-0.3, 0.3, 13)
-for amount in holds:
+figure, amounts = go.Figure(), np.linspace(-0.3, 0.3, 13)
+for amount in amounts:
     turned, _ = standards.rotated_references(found.references, feo=-amount)
     for name, y in zip(standards.PHASES, turned, strict=True):
         figure.add_scatter(
@@ -193,18 +195,22 @@ for amount in holds:
             y=y[show_window],
             name=name,
             line={"color": COLORS[name]},
-            visible=bool(amount == holds[6]),
+            visible=bool(amount == amounts[6]),
         )
 steps = [
-    {"label": f"{amount:+.2f}", "method": "update", "args": [{"visible": [i // 2 == k for i in range(2 * len(holds))]}]}
-    for k, amount in enumerate(holds)
+    {
+        "label": f"{amount:+.2f}",
+        "method": "update",
+        "args": [{"visible": [i // 2 == k for i in range(2 * len(amounts))]}],
+    }
+    for k, amount in enumerate(amounts)
 ]
 figure.update_layout(
     sliders=[
         {
             "active": 6,
             "steps": steps,
-            "currentvalue": {"prefix": "Fe3O4 that the FeO reference holds: "},
+            "currentvalue": {"prefix": "Fe3O4 in the FeO reference: "},
             "pad": {"t": 45},
         }
     ],
@@ -215,45 +221,38 @@ figure.update_layout(
 show(figure, height=430)
 
 # %% [markdown]
-# ## What settles it
+# ## What determines the rotation
 #
 # Points of the plane that hold one iron atom per nm² form a line, with one coordinate *x*. The pixels lie
 # between *x*<sub>0</sub> (Fe<sub>3</sub>O<sub>4</sub>) and *x*<sub>1</sub> (FeO). Five statements constrain the
-# two numbers, each with a stated uncertainty (`standards.ConstraintUncertainty`); none needs a reference spectrum:
+# two numbers, each with a stated uncertainty; none needs a reference spectrum:
 
 # %% tags=["hide-input"]
-trust = standards.ConstraintUncertainty()
-how_sure = {
-    "oxygen": f"±{100 * trust.oxygen:.1f} %",
-    "cross_section": f"±{100 * trust.cross_section:.0f} %",
-    "foot": f"Fe3+ lies {trust.shift_eV:.1f} ± {trust.shift_error_eV:.2f} eV higher",
-    "purest": f"±{100 * trust.purest:.0f} % FeO",
-    "pixels": "noise of the pixels",
-}
 table(
     [
-        {"constraint": name, "statement": text, "trusted to": how_sure[name]}
-        for name, text in standards.CONSTRAINTS.items()
+        {"constraint": name, "statement": c.description, "uncertainty": c.stated, "source": c.source}
+        for name, c in standards.CONSTRAINTS.items()
     ]
 )
 
 # %% [markdown]
-# The first two count atoms {cite}`verbeeck2004`; the pre-peak of O-K is left out, since it tells of holes in
-# the 3d shell of iron rather than of oxygen {cite}`degroot1989`. The third uses L<sub>3</sub>:
-# Fe<sup>3+</sup> starts 1.7 eV higher {cite}`vanaken1998`, so the foot of the line belongs to Fe<sup>2+</sup>,
+# The first two count atoms {cite}`verbeeck2004`; the pre-peak of O-K is left out, since it reflects holes in
+# the 3d shell of iron rather than oxygen {cite}`degroot1989`. The third uses L<sub>3</sub>:
+# Fe<sup>3+</sup> starts 1.7 eV higher {cite}`vanaken1998`, so the leading edge of the line belongs to Fe<sup>2+</sup>,
 # which is all of the iron in FeO and a third of it in Fe<sub>3</sub>O<sub>4</sub>; how much of Fe<sup>3+</sup>
-# still reaches there is read off the foot of Fe<sup>2+</sup>, 1.7 eV further down. The last two look at the cloud
-# of pixels: none lies outside of the two phases, and those at the rim of the particle meet its outermost phase
-# alone. That needs an outermost layer thicker than a pixel and the delocalisation: where the rim is not mostly one
-# phase it is not resolved, and "purest" only says that one of the two phases, either of them, may be seen pure.
+# still reaches there is read off the leading edge of Fe<sup>2+</sup>, 1.7 eV further down. The last two look at the
+# distribution of the pixels: those at the rim of the particle show its outermost phase alone, and no pixel lies
+# outside of the two phases. A pure rim needs an outermost layer thicker than a pixel and the delocalisation: where the
+# rim is not mostly one phase it is not resolved, and `pure_rim` only says that one of the two phases, either of them,
+# may be seen pure.
+#
 # Each panel shows the log-likelihood of one statement over (*x*<sub>0</sub>, *x*<sub>1</sub>), in units where
 # the result is at (0, 1).
 
 # %% tags=["hide-input"]
-turn = found.rotation
-width = turn.x1 - turn.x0
-axis0, axis1 = (turn.grid0 - turn.x0) / width, (turn.grid1 - turn.x0) / width
-panels = {**turn.parts, "all together": np.log(np.maximum(turn.probability, 1e-300))}
+rotation = found.rotation
+axis0, axis1 = ((grid - rotation.x0) / rotation.width for grid in (rotation.grid0, rotation.grid1))
+panels = {**rotation.parts, "all together": np.log(np.maximum(rotation.probability, 1e-300))}
 fig, axes = plt.subplots(2, 3, figsize=(8.6, 5.2), sharex=True, sharey=True)
 for ax, (name, part) in zip(axes.flat, panels.items(), strict=False):
     shown = ax.imshow(
@@ -266,7 +265,7 @@ for ax, (name, part) in zip(axes.flat, panels.items(), strict=False):
         vmax=0,
     )
     ax.plot(0, 1, "w+", ms=12)
-    ax.set_title(name)
+    ax.set_title(name.replace("_", " "))
 for ax in axes.flat[len(panels) :]:
     ax.axis("off")
 fig.supxlabel("place of Fe3O4 ($x_0$)")
@@ -275,21 +274,22 @@ fig.colorbar(shown, ax=axes, label="log-likelihood")
 plt.show()
 
 # %% tags=["hide-input"]
-diagnostics = found.diagnostics
-feo_leak, oxide_leak = diagnostics["leakage"]
+feo_leakage, fe3o4_leakage = diagnostics.leakage
 say(
-    f"Pixels hold from {diagnostics['purity'][0]:.0%} to {diagnostics['purity'][1]:.0%} of their iron in FeO. "
-    f"The FeO reference may hold {feo_leak:.1%} Fe<sub>3</sub>O<sub>4</sub> (one standard deviation), "
-    f"that of Fe<sub>3</sub>O<sub>4</sub> {oxide_leak:.1%} FeO."
+    f"The pixels have from {diagnostics.purity[0]:.0%} to {diagnostics.purity[1]:.0%} of their iron in FeO. "
+    f"The FeO reference may contain {feo_leakage:.1%} Fe<sub>3</sub>O<sub>4</sub> (one standard deviation), "
+    f"that of Fe<sub>3</sub>O<sub>4</sub> {fe3o4_leakage:.1%} FeO."
 )
+if diagnostics.left_out:
+    say("Left out: " + "; ".join(f"`{name}` ({reason})" for name, reason in diagnostics.left_out.items()) + ".")
 
 # %% [markdown]
 # ## The thickness scale
 #
-# A second ambiguity: twice the reference and half the thickness fit as well. Here the scale comes from
+# A second ambiguity: twice the reference and half the thickness fit equally well. Here the scale comes from
 # counting: iron atoms per nm² by Fe-L<sub>2,3</sub> and its tabulated cross-section, then nm by the density of
-# iron in each crystal. An error of that cross-section (5 to 10 %) scales both references and both maps alike;
-# an error of one density scales one phase.
+# iron in each crystal. An error of that cross-section (5 to 10 %) scales both references by one factor, and both
+# maps; an error of one density scales one phase.
 
 # %% tags=["hide-input"]
 counted, step_eV = (found.energy_eV > 53) & (found.energy_eV < 73), found.energy_eV[1] - found.energy_eV[0]
@@ -303,11 +303,11 @@ table(
 # %% [markdown]
 # ## The references
 #
-# Low-loss spectra regressed on the abundances give each phase its whole low loss. What lies under the edge is
-# stripped by three powers of the energy, those that chapter 3 leaves free in its fit, so that what remains of
-# them in a reference changes maps little. Below 48 eV nothing is left, and 40 eV above the edge it is in step with
-# the tabulated cross-section. Bands: one standard deviation, over bootstrap draws of the pixels and over what the
-# constraints leave open. They do not hold what is common to both phases: the shape assumed for the background
+# Low-loss spectra regressed on the abundances give the whole low loss of each phase. The background under the edge is
+# removed with three powers of the energy, the same that chapter 3 leaves free in its fit, so that a remainder of
+# them in a reference changes the maps little. Below 48 eV nothing is left; from 40 eV above the edge the reference
+# follows the tabulated cross-section. Bands: one standard deviation, over bootstrap draws of the pixels and over what
+# the constraints leave open. They do not include what is common to both phases: the shape assumed for the background
 # (the smooth part of the difference on the right) and the cross-section that sets the scale.
 
 # %% tags=["hide-input"]
@@ -344,14 +344,19 @@ if truth is not None:
 # ## What the errors do to the maps
 #
 # The references fit the low loss of every pixel (chapter 3 does this with care). To see the bias that they
-# bring, without noise, the twin is recorded once more with infinitely many electrons, and fitted with them and
+# cause, without noise, the twin is recorded once more with infinitely many electrons, and fitted with them and
 # with the true references.
 
 # %% tags=["hide-input"]
 bias = None
 if truth is not None:
     clean, _ = simulate.dual_eels(
-        thickness_nm, fluence_e_per_A2, pixel_size_nm=pixel_size_nm, microscope=microscope, noise=False, delocalisation=False
+        thickness_nm,
+        fluence_e_per_A2,
+        pixel_size_nm=pixel_size_nm,
+        microscope=microscope,
+        noise=False,
+        delocalisation=False,
     )
     options = {"low_loss": clean, "window_eV": (40, 90), "nonnegative": False}
     maps = [
@@ -369,72 +374,75 @@ if truth is not None:
     inside = thickness_nm.sum(axis=0) > 1
     rms = np.sqrt((bias[:, inside] ** 2).mean(axis=1))
     say(
-        f"Bias that the references bring, over the particle: rms {rms[0]:.1%} of the maximum for FeO, "
+        f"Bias that the references cause, over the particle: rms {rms[0]:.1%} of the maximum for FeO, "
         f"{rms[1]:.1%} for Fe<sub>3</sub>O<sub>4</sub>."
     )
 
 # %% [markdown]
-# ## The short cut, and why not
+# ## The shortcut, and why not to take it
 #
 # The obvious way is to unmix Fe-L<sub>2,3</sub> pixel by pixel and to regress M<sub>2,3</sub> on the maps. But
-# the maps are noisy, and noise in the *known* side of a regression pulls the result towards the mean spectrum
-# (attenuation): both references become too alike. The way taken above has the noise on the other side.
+# the maps are noisy, and noise in the *explanatory* variables of a regression pulls the result towards the mean
+# spectrum (attenuation): both references become too similar. The way taken above has the noise on the other side.
 
 # %% tags=["hide-input"]
 line = (core_energy > 700) & (core_energy < 730)
-weight = 1 / np.maximum(core[mask][:, line].mean(axis=0), 1e-12)
-shapes = found.core_references[:, line]
-noisy = (core[mask][:, line] * weight) @ shapes.T @ np.linalg.inv((shapes * weight) @ shapes.T)
-plain = standards.errors_in_variables_regression(noisy, np.zeros(mask.sum()), np.ones(mask.sum()), low[mask])
-careful = standards.errors_in_variables_regression(
-    nm[:, mask].T.astype(float), np.zeros(mask.sum()), np.ones(mask.sum()), low[mask], noisy=True
-)
-apart = [standards.spectral_angle_deg(*y[:, show_window]) for y in (plain, careful)]
+l23, shapes = dual.core_loss[mask][:, line], found.core_references[:, line]
+weight = 1 / np.maximum(l23.mean(axis=0), 1e-12)
+noisy_nm = (l23 * weight) @ shapes.T @ np.linalg.inv((shapes * weight) @ shapes.T)
+low_losses = [
+    standards.reference_from_abundances(dual.low_loss[mask], amounts_nm, bootstrap=0)[0]
+    for amounts_nm in (noisy_nm, nm[:, mask].T)
+]
+shortcut, regression = (standards.spectral_angle_deg(*y[:, show_window]) for y in low_losses)
 say(
-    f"The low losses of the two phases are {apart[1]:.2f}° apart here, and {apart[0]:.2f}° after the short cut: "
-    f"{1 - apart[0] / apart[1]:.0%} of the contrast between the phases is lost at this fluence, more at a lower one."
+    f"The low losses of the two phases are {regression:.2f}° apart here, and {shortcut:.2f}° after the shortcut: "
+    f"{1 - shortcut / regression:.0%} of the contrast between the phases is lost at this fluence, more at a lower one."
 )
 
 # %% [markdown]
 # ## Diagnostics
 #
-# What to look at on real data, where no truth is at hand:
+# What to look at on real data, where the truth is not known:
 
 # %% tags=["hide-input"]
 fig, (left, right) = plt.subplots(1, 2, figsize=(8.6, 3.0))
-left.semilogy(np.arange(1, 9), diagnostics["signal"], "o-")
+left.semilogy(np.arange(1, 9), diagnostics.signal, "o-")
 left.axhline(1, color="0.5", ls=":")
 left.set(xlabel="component", ylabel="singular value² / noise", title="two components, not three")
-right.plot(diagnostics["residual_energy_eV"], diagnostics["residual_spectrum"], lw=0.8)
+right.plot(diagnostics.residual_energy_eV, diagnostics.residual_spectrum, lw=0.8)
 right.set(xlabel="energy loss (eV)", ylabel="rms residual / noise", title="no structure left", ylim=(0.5, 1.5))
 plt.show()
-seen = {
-    "condition number of the references": (
-        diagnostics["condition_number"],
-        "above 30: phases too alike for the counts",
+warnings = (
+    (
+        "condition number of the references",
+        diagnostics.condition_number,
+        "above 30: phases too similar for the counts",
     ),
-    "third component over noise": (diagnostics["signal"][2], "above 2: a third phase, drift, a bad background"),
-    "residual chi²": (diagnostics["residual"], "far from 1: wrong gain"),
-    "leakage of FeO": (feo_leak, "above 0.1: the constraints do not settle the rotation"),
-    "leakage of Fe3O4": (oxide_leak, "the same"),
-}
-table([{"quantity": name, "value": float(v), "look out for": text} for name, (v, text) in seen.items()])
+    ("third component over noise", diagnostics.signal[2], "above 2: a third phase, drift, a bad background"),
+    ("residual chi²", diagnostics.residual, "far from 1: wrong gain"),
+    ("leakage of FeO", feo_leakage, "above 0.1: the constraints do not determine the rotation"),
+    ("leakage of Fe3O4", fe3o4_leakage, "the same"),
+)
+table([{"quantity": name, "value": float(value), "look out for": text} for name, value, text in warnings])
 
 # %% [markdown]
 # ## Real data: a nanocube's L<sub>2,3</sub>
 #
-# A measured spectrum image of an iron-oxide cube (19 × 17 pixels, no low loss, energy axis off). Checked
-# against Fe<sub>2</sub>O<sub>3</sub> of the EELS Data Base {cite}`ewels2016`, broadened to the resolution of
+# A measured spectrum image of an iron-oxide cube (19 × 17 pixels, no low loss, energy axis not calibrated). It is
+# compared with Fe<sub>2</sub>O<sub>3</sub> of the EELS Data Base {cite}`ewels2016`, broadened to the resolution of
 # the cube's data.
 
 # %% tags=["hide-input"]
-own = data.read_signal(data_path) if data_path else None
-measured = own if own is not None else data.load("nanocube_si") if data.available("nanocube_si") else None
+if data_path:
+    measured = data.read_signal(data_path)
+else:
+    measured = data.load("nanocube_si") if data.available("nanocube_si") else None
 known = data.load("eelsdb_fe2o3") if data.available("eelsdb_fe2o3") else None
 if known is None:
-    notice("`eelsdb_fe2o3` is not at hand and could not be downloaded: nothing to compare with.", "warning")
+    notice("`eelsdb_fe2o3` is not in the cache and could not be downloaded: nothing to compare with.", "warning")
 if measured is None:
-    notice("`nanocube_si` is not at hand and could not be downloaded: this section is empty.", "warning")
+    notice("`nanocube_si` is not in the cache and could not be downloaded: this section is empty.", "warning")
 else:
     report = standards.compare_l23(measured, known)
     near = (report.energy_eV > 700) & (report.energy_eV < 736)
@@ -452,23 +460,24 @@ else:
         percentile=98,
     )
     say(
-        f"The axis had to move by {report.shift_eV:+.1f} eV. Sorted by the L3 maximum of their neighbours, the two "
-        f"halves of the pixels differ by {report.contrast_eV:.2f} ± {report.contrast_error_eV:.2f} eV; from "
-        "Fe<sup>2+</sup> to Fe<sup>3+</sup> it is 1.7 eV. "
-        + ("Nothing to unmix: no standards can be drawn from this specimen." if report.no_contrast else "")
+        f"The energy axis had to be shifted by {report.shift_eV:+.1f} eV. Sorted by the L3 maximum of their "
+        f"neighbours, the two halves of the pixels differ by {report.contrast_eV:.2f} ± "
+        f"{report.contrast_error_eV:.2f} eV; from Fe<sup>2+</sup> to Fe<sup>3+</sup> it is 1.7 eV. "
+        + ("There is nothing to unmix: this specimen yields no standards." if report.no_contrast else "")
     )
 
 # %% [markdown]
 # ## Real data: M and L edges of the same pixels
 #
 # Dual EELS of La<sub>0.7</sub>Sr<sub>0.3</sub>MnO<sub>3</sub>: Mn-M<sub>2,3</sub> on a plasmon tail and
-# Mn-L<sub>2,3</sub>, from the same 40 positions. One phase, so no rotation to settle: L<sub>2,3</sub> says how
-# much manganese each position holds, and the low loss regressed on it is the M<sub>2,3</sub> reference.
+# Mn-L<sub>2,3</sub>, from the same 40 positions. One phase, so there is no rotation to determine: L<sub>2,3</sub> says
+# how much manganese each position holds, and the low loss regressed on it is the M<sub>2,3</sub> reference.
 
 # %% tags=["hide-input"]
 if not data.available("lsmo_dual_eels"):
     notice(
-        "The dual EELS of LSMO (`lsmo_dual_eels`) is not at hand and could not be downloaded; this section is empty.",
+        "The dual EELS of LSMO (`lsmo_dual_eels`) is not in the cache and could not be downloaded: "
+        "this section is empty.",
         "warning",
     )
 else:
@@ -498,19 +507,19 @@ if angles_deg is not None:
     limit = 3.0 if skin and rotation_deg == [5.0, 7.0, 13.0] else 5.0
     assert (angles_deg < limit).all(), angles_deg
 assert np.isfinite(found.references).all() and found.references.shape == (2, found.energy_eV.size)
-assert diagnostics["signal"][1] > 2 > diagnostics["signal"][2] or thickness_nm is None
+assert diagnostics.signal[1] > 2 > diagnostics.signal[2] or thickness_nm is None
 turned, transform = standards.rotated_references(found.references, feo=0.2, fe3o4=-0.1)
 np.testing.assert_allclose(turned.T @ transform @ nm[:, mask], found.references.T @ nm[:, mask], atol=1e-9)
 if output_path:
-    standards.save(found, output_path)
+    found.save(output_path)
 
 # %% [markdown]
 # ## Summary
 #
-# - Two components are never unique: the choice among rotations is physics, and has to be stated.
-# - O-K over Fe counts atoms; the foot of L<sub>3</sub> and the pixels at the rim do the rest. The result carries
-#   the uncertainty that they leave.
-# - References come from regression, with the noise on the right side; no pixel need be pure.
+# - Unmixing into two components is never unique: the choice among rotations is physics, and has to be stated.
+# - O-K over Fe counts atoms; the leading edge of L<sub>3</sub> and the pixels at the rim do the rest. The result
+#   carries the uncertainty that they leave.
+# - References come from a regression that accounts for the noise of the coordinates; no pixel need be pure.
 #
 # ## With your own data
 #
@@ -523,21 +532,21 @@ if output_path:
 #
 # ## Exercises
 #
-# 1. Leave the oxygen out: `extract_standards(..., constraints=("foot", "purest", "pixels"))`. How does the
+# 1. Leave the oxygen out: `extract_standards(dual, constraints=("leading_edge", "pure_rim", "pixels"))`. How does the
 #    leakage grow?
 #
 # :::{admonition} Solution
 # :class: dropdown
 # ```python
-# less = standards.extract_standards(low_loss, core_loss, constraints=("foot", "purest", "pixels"))
-# print(found.diagnostics["leakage"], less.diagnostics["leakage"])
+# less = standards.extract_standards(dual, constraints=("leading_edge", "pure_rim", "pixels"))
+# print(found.diagnostics.leakage, less.diagnostics.leakage)
 # ```
-# The distance between the phases then hangs on the foot of L<sub>3</sub> and on the rim, where the skin of FeO is
-# seen alone. Both leakages grow. Ask the foot alone, `constraints=("foot",)`, and that of FeO is many times larger.
+# The distance between the phases then depends on the leading edge of L<sub>3</sub> and on the rim, where the skin of
+# FeO is seen alone. Both leakages grow. With the leading edge alone, `constraints=("leading_edge",)`, that of FeO is
+# many times larger.
 # :::
 #
-# 2. Take the skin away (`skin = False`). Which end of the line do the purest pixels now hold, and which error
-#    grows?
+# 2. Take the skin away (`skin = False`). Which phase do the purest pixels now hold, and which error grows?
 #
 # :::{admonition} Solution
 # :class: dropdown

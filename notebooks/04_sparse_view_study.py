@@ -40,6 +40,7 @@
 import matplotlib.pyplot as plt
 import numpy as np
 import plotly.express as px
+from skimage.measure import block_reduce
 
 from softeels_utils import data, metrics, study, tomography
 from softeels_utils.plotting import notice, say, show, show_maps, show_slices, table, use_style
@@ -122,18 +123,19 @@ assert np.allclose(volume, same, atol=1e-4)
 # no longer predicted better.
 
 # %%
-given = {"voxel_size_nm": case.voxel_size_nm, "covariance": case.covariance, "details": True}
-looks = []
-tomography.reconstruct(case.projections, tilts, "sirt", iterations=300, callbacks=[looks.append], **given)
+measurement = case.measurement()  # projections, tilts and covariance, checked once
+seen = []
+tomography.sirt(measurement, iterations=300, callbacks=[seen.append])
 rules = {
-    r: tomography.reconstruct(case.projections, tilts, "sirt", stop=r, **given) for r in ("discrepancy", "heldout")
+    "discrepancy": tomography.sirt(measurement, stop=tomography.Discrepancy()),
+    "held-out pixels": tomography.sirt(measurement, stop=tomography.HeldOut()),
 }
-iterations = [look.iteration for look in looks]
-errors = [metrics.nrmse(look.volume, case.truth) for look in looks]
+iterations = [info.iteration for info in seen]
+errors = [metrics.nrmse(info.volume, case.truth) for info in seen]
 
 figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.4))
-left.semilogx(iterations, [look.chi2 for look in looks], "s-", ms=4, color="C1")
-left.set(xlabel="SIRT iterations", ylabel="residual over noise, $\\chi^2$ a value", ylim=(0, None))
+left.semilogx(iterations, [info.chi2 for info in seen], "s-", ms=4, color="C1")
+left.set(xlabel="SIRT iterations", ylabel="residual over noise, $\\chi^2$ per value", ylim=(0, None))
 right.semilogx(iterations, errors, "o-", ms=4)
 right.set(xlabel="SIRT iterations", ylabel="error against the truth (NRMSE)")
 for (rule, fit), style in zip(rules.items(), (":", "--"), strict=True):
@@ -155,9 +157,9 @@ _ = right.legend()
 # not only finds the minimum, its *gap* proves how near it is.
 
 # %%
-tried = {"algorithm": "joint_tv", "tolerance": 1e-2} | given
-scan = {w: tomography.reconstruct(case.projections, tilts, weight=w, **tried) for w in (0.4, 0.8, 3.2, 6.4)}
-automatic = tomography.reconstruct(case.projections, tilts, "joint_tv", weight="heldout", **given)
+loose = tomography.Gap(1e-2)
+scan = {w: tomography.joint_tv(measurement, weight=w, stop=loose) for w in (0.4, 0.8, 3.2, 6.4)}
+automatic = tomography.joint_tv(measurement, weight="heldout")
 scan = dict(sorted((scan | {automatic.weight: automatic}).items()))
 score = {w: metrics.nrmse(fit.volume, case.truth) for w, fit in scan.items()}
 
@@ -174,7 +176,7 @@ _ = right.legend()
 # %%
 best = min(score, key=score.get)
 say(
-    f"A twentieth of the detector pixels was kept from the fit. The weight that predicts them best, "
+    f"A twentieth of the detector pixels was held out of the fit. The weight that predicts them best, "
     f"{automatic.weight:.2g}, gives an error of {score[automatic.weight]:.3f}; the best of the weights tried against "
     f"the truth ({best:.2g}) gives {score[best]:.3f}."
 )
@@ -187,10 +189,9 @@ say(
 
 # %%
 diagonal = case.covariance * np.eye(2)
-blind = tomography.reconstruct(
-    case.projections, tilts, "joint_tv", weight=automatic.weight, **given | {"covariance": diagonal}
-)
-informed = {"with the covariance": automatic.volume, "variances only": blind.volume}
+options = {"weight": automatic.weight, "voxel_size_nm": case.voxel_size_nm}
+blind = tomography.reconstruct(case.projections, tilts, "joint_tv", covariance=diagonal, **options)
+informed = {"with the covariance": automatic.volume, "variances only": blind}
 rows = [
     {
         "joint TV": label,
@@ -236,7 +237,7 @@ for ax, fluence in zip(axes[0], fluences_e_per_A2, strict=True):
     for name in study.METHODS:
         found = [r for r in summary if r["method"] == name and r["fluence"] == fluence]
         ax.plot([r["views"] for r in found], [r["automatic"] for r in found], "o-", label=name)
-    ax.set(xlabel="views", title=f"{fluence:g} e/Å² a tilt", ylim=(0, None), xticks=views)
+    ax.set(xlabel="views", title=f"{fluence:g} e/Å² per tilt", ylim=(0, None), xticks=views)
 axes[0, 0].set_ylabel("NRMSE (automatic result)")
 _ = axes[0, -1].legend()
 # %% [markdown]
@@ -303,17 +304,18 @@ say(
 half_dose = condition | {"fluence_e_per_A2": fluences_e_per_A2[-1] / 2}
 halves = [study.make_case(**half_dose, seed=s) for s in (101, 102)]
 figure, axes = plt.subplots(1, 2, figsize=(9, 3.6), sharey=True)
-for ax, (name, options) in zip(
-    axes, {"sirt": {"iterations": 50}, "joint_tv": {"weight": automatic.weight}}.items(), strict=True
-):
-    known = [{"covariance": h.covariance, "voxel_size_nm": h.voxel_size_nm} | options for h in halves]
-    pair = [tomography.reconstruct(h.projections, tilts, name, **k) for h, k in zip(halves, known, strict=True)]
+methods = {
+    "SIRT": lambda m: tomography.sirt(m, iterations=50).volume,
+    "joint TV": lambda m: tomography.joint_tv(m, weight=automatic.weight).volume,
+}
+for ax, (name, method) in zip(axes, methods.items(), strict=True):
+    pair = [method(half.measurement()) for half in halves]
     for axis, color in {"X": "C0", "Z": "C1"}.items():
         for other, label, style in ((pair[1], "half with half", "-"), (case.truth, "half with truth", "--")):
             fsc = metrics.fourier_shell_correlation(pair[0], other, case.voxel_size_nm, axis=axis)
             ax.plot(fsc.frequency, fsc.correlation, style, color=color, label=f"{label}, along {axis}")
     ax.axhline(0.143, color="0.5", lw=0.8)
-    ax.set(title=name.replace("_", " "), xlabel="spatial frequency (1/nm)", ylim=(-0.2, 1.05))
+    ax.set(title=name, xlabel="spatial frequency (1/nm)", ylim=(-0.2, 1.05))
 axes[0].set_ylabel("Fourier shell correlation")
 _ = axes[1].legend(fontsize=8)
 # %% [markdown]
@@ -333,10 +335,9 @@ shifts = np.random.default_rng(seed).uniform(-2, 2, (len(tilts), 2))
 moved = tomography.shift_projections(case.projections, shifts)
 found = tomography.align(moved, tilts)
 error = tomography.alignment_error(found.shifts_px, shifts, tilts)
-crooked = tomography.reconstruct(moved, tilts, "joint_tv", weight=automatic.weight, **given).volume
-straight = tomography.reconstruct(
-    moved, tilts, "joint_tv", weight=automatic.weight, shifts_px=found.shifts_px, **given
-).volume
+options = options | {"covariance": case.covariance}
+crooked = tomography.reconstruct(moved, tilts, "joint_tv", **options)
+straight = tomography.reconstruct(moved, tilts, "joint_tv", shifts_px=found.shifts_px, **options)
 # The specimen as a whole may have moved: let the truth be projected through the same shifts to compare.
 residual = [np.sqrt(np.mean((A.shifted(s)(v) - moved) ** 2)) for s, v in ((None, crooked), (found.shifts_px, straight))]
 say(
@@ -347,7 +348,7 @@ say(
 # %%
 if data.available("idp_eds_tilt_series"):
     real = data.load("idp_eds_tilt_series")
-    binned = real.haadf.reshape(len(real.haadf), 64, 4, 64, 4).mean(axis=(2, 4))
+    binned = block_reduce(real.haadf, (1, 4, 4), np.mean)
     drift = tomography.align(binned, real.tilt_angles_deg, rounds=5)
     figure, ax = plt.subplots(figsize=(6, 3))
     ax.plot(real.tilt_angles_deg, drift.shifts_px * 4, "o-", label=["along Y", "across, X"])
@@ -376,7 +377,7 @@ assert correlation < -0.5
 order = sorted(by_name.values(), key=lambda r: r["automatic"])
 price = {name: r["automatic"] - r["oracle"] for name, r in by_name.items()}
 say(
-    f"At {compared_views[-1]} views and {fluences_e_per_A2[-1]:g} e/Å² a tilt, by their own rules, against the truth: "
+    f"At {compared_views[-1]} views and {fluences_e_per_A2[-1]:g} e/Å² per tilt, each method by its own rule: "
     + ", ".join(f"{r['method']} {r['automatic']:.3f}" for r in order)
     + f". From the oracle to the rule it is {price['SIRT']:.3f} for SIRT and {price['joint TV']:.3f} for joint TV."
 )
@@ -391,7 +392,7 @@ say(
 # ## With your own data
 #
 # `python -m softeels_utils run 04 --data PATH` takes a tilt series of maps (axes and units as in the
-# conventions; any unit and any number of channels: one scale a channel is learnt), or a phantom
+# conventions; any unit and any number of channels: one scale per channel is learnt), or a phantom
 # `(2, Y, Z, X)` of volume fractions with even sides as a `.npy`, on which the whole study runs.
 
 # %%
@@ -410,9 +411,14 @@ else:
 #
 # :::{admonition} Solution
 # :class: dropdown
-# Replace the projections by `A(case.truth)` plus the same noise,
-# `case.projections - clean + A(case.truth)`; without noise the error falls by a factor that says more about
-# the projector than about the method.
+# ```python
+# none = tomography.Measurement(0 * case.projections, tilts, covariance=case.covariance, model_error=0)
+# crime = A(case.truth) + none.resample(seed=1).projections.numpy()
+# volume = tomography.reconstruct(crime, tilts, "joint_tv", **options)
+# metrics.nrmse(volume, case.truth)
+# ```
+# Without noise (`A(case.truth)` alone) the error falls by a factor that says more about the projector than about the
+# method.
 # :::
 #
 # **2.** Spread the same total fluence over 5, 9 and 17 views. Which number is best for SIRT, which for joint TV?

@@ -17,9 +17,8 @@
 # %% [markdown]
 # # Oxidation states in 3-D: DIPm-TV
 #
-# **Key question.** Nine maps of FeO and nine of Fe<sub>3</sub>O<sub>4</sub>, noisy and from a cone of angles:
-# where in
-# the cube is which phase, how sure is that, and when should the reconstruction stop?
+# **Key question.** Nine maps of FeO and nine of Fe<sub>3</sub>O<sub>4</sub>, noisy and from a limited range of tilts:
+# where in the cube is which phase, how sure is that, and when should the reconstruction stop?
 #
 # DIPm-TV {cite}`pelaez2026` reconstructs all phases at once with an *untrained* network (deep image prior, DIP
 # {cite}`ulyanov2018`) and total variation (TV). It needs neither a dark-field image nor an assumed symmetry.
@@ -47,9 +46,10 @@ import time
 import matplotlib.pyplot as plt
 import numpy as np
 from scipy import ndimage
+from skimage.measure import block_reduce
 
 from softeels_utils import data, dip, metrics, study, tomography
-from softeels_utils.plotting import notice, say, show_3d, show_maps, show_slices, table, use_style
+from softeels_utils.plotting import browse_slices, notice, say, show_3d, show_maps, show_slices, table, use_style
 
 use_style()
 
@@ -81,7 +81,7 @@ real_tv_weight = "0.5"  # of joint TV; "heldout" searches for it (minutes)
 # %%
 case = study.make_case(n=voxels, views=views, fluence_e_per_A2=fluence_e_per_A2, seed=seed)
 tilts, voxel_nm, truth = case.tilt_angles_deg, case.voxel_size_nm, case.truth
-given = {"voxel_size_nm": voxel_nm, "covariance": case.covariance}
+measured = {"voxel_size_nm": voxel_nm, "covariance": case.covariance}
 middle = views // 2
 show_maps(
     {f"{p}, {tilts[t]:.0f}°": case.projections[c, t] for c, p in enumerate(("FeO", "Fe3O4")) for t in (0, middle)},
@@ -106,10 +106,10 @@ say(
 #
 # - **Slices share one small decoder.** A slice across the tilt axis starts as coarse learned maps (about six
 #   pixels wide, with a few finer ones), which a handful of convolutions turn into an image. The maps vary
-#   smoothly along Y, so neighbouring slices are alike. Each step needs a few slices only: that makes it fast.
-# - **It starts from a first reconstruction**, joint TV of the fitted pixels in a second or two. The decoder sees that
-#   of the slice and its two neighbours beside the maps, with fresh noise in every step. So it does not copy it but
-#   learns what to make of it; runs from different seeds then end alike.
+#   smoothly along Y, so neighbouring slices are similar. Each step needs only a few slices: that makes it fast.
+# - **It starts from an initial reconstruction**, joint TV of the fitted pixels, made in a second or two. The decoder
+#   sees that of the slice and its two neighbours beside the maps, with fresh noise in every step. So it does not copy
+#   it but learns what to make of it; runs from different seeds then end at similar volumes.
 # - **The last layer is a softmax** over FeO, Fe<sub>3</sub>O<sub>4</sub> and vacuum, a sharp one: most voxels hold one
 #   phase. Fractions are never negative and never add up to more than one: physics that non-negative intensities do
 #   not know.
@@ -118,7 +118,7 @@ say(
 # - **Joint TV** counts interfaces, once where two phases meet.
 # - A tenth of the detector pixels is **held out**. They never enter the fit; their misfit tells when to
 #   stop. Counts can be thinned instead (`split="counts"`: a tenth of the counts of every pixel), and other frames of
-#   the same pixels given (`validation`). On simulated counts pixels and thinning do alike (`dip_counts` on the
+#   the same pixels given (`validation`). On simulated counts both do equally well (`dip_counts` on the
 #   [status page](../book/status.md)).
 # - **At the end a correction** of least TV (prior image constrained, {cite}`chen2008`) is added where the projections
 #   ask for what the network cannot make, and kept if the held-out pixels are predicted better with it.
@@ -128,11 +128,11 @@ say(
 # and noise only out of many: structure is learned first. Here is the middle slice as it forms:
 
 # %%
-looks, began = [], time.perf_counter()
-result = dip.dipm_tv(case.projections, tilts, preset=preset, seed=seed, callbacks=[looks.append], **given)
+seen, began = [], time.perf_counter()
+result = dip.dipm_tv(case.projections, tilts, preset=preset, seed=seed, callbacks=[seen.append], **measured)
 seconds = time.perf_counter() - began
-at = [int(q * (len(looks) - 1)) for q in (0.05, 0.25, 0.45, 1.0)]
-show_slices({f"step {looks[k].iteration}": looks[k].volume for k in at} | {"truth": truth}, voxel_size_nm=voxel_nm)
+at = [int(q * (len(seen) - 1)) for q in (0.05, 0.25, 0.45, 1.0)]
+show_slices({f"step {seen[k].iteration}": seen[k].volume for k in at} | {"truth": truth}, voxel_size_nm=voxel_nm)
 say(
     f"It took {seconds:.0f} s and ended at step {result.history['iteration'][-1]}; the best iterate is that of step "
     f"{result.stopped_at}. Why it ended: *{result.reason}*. "
@@ -142,27 +142,28 @@ say(
 # %% [markdown]
 # ### It can overfit, and the held-out pixels tell
 #
-# The same network without TV, without first reconstruction, without averaging, without noise on its latents and with
+# The same network without TV, without initial reconstruction, without averaging, without noise on its latents and with
 # many fine ones: it fits the pixels it was given more closely (dotted), but not those held out (solid). The gap is
 # fitted noise. A run ends early when the held-out misfit rises. What is returned is a mean of the iterates, by the
 # likelihood that each gives to the held-out pixels: mostly those about the least misfit (grey line).
 
 # %%
-weak = {"tv_weight": 0.0, "ema": 0.0, "jitter": 0.0, "latents": (16, 16, 16, 16), "along": (1, 1, 1, 1)}
-weak |= {"guide_weight": 0.0, "refine_weight": 0.0, "settle": False}
-wild_looks, wild_options = [], {"seed": seed, "preset": preset, **(given | weak)}
-wild = dip.dipm_tv(case.projections, tilts, callbacks=[wild_looks.append], iterations=300, **wild_options)
+weak = {"tv_weight": 0.0, "ema": 0.0, "jitter": 0.0, "latents": (16, 16, 16, 16)}
+weak |= {"slices_per_latent": (1, 1, 1, 1), "initial_tv_weight": 0.0, "correction_tv_weight": 0.0}
+weak |= {"return_to_best": False}
+wild_seen, wild_options = [], {"seed": seed, "preset": preset, **(measured | weak)}
+wild = dip.dipm_tv(case.projections, tilts, callbacks=[wild_seen.append], iterations=300, **wild_options)
 
 # %% tags=["hide-input"]
 fig, axes = plt.subplots(1, 2, figsize=(7.2, 3.2), sharex=True)
-for label, run, color in (("DIPm-TV", looks, "C0"), ("weak prior", wild_looks, "C1")):
-    steps = [look.iteration for look in run]
-    axes[0].plot(steps, [metrics.nrmse(look.volume, truth) for look in run], color=color, label=label)
-    axes[1].plot(steps, [look.heldout for look in run], color=color, label=f"{label}: held out")
-    axes[1].plot(steps, [look.loss for look in run], color=color, ls=":", label=f"{label}: fitted")
+for label, run, color in (("DIPm-TV", seen, "C0"), ("weak prior", wild_seen, "C1")):
+    steps = [info.iteration for info in run]
+    axes[0].plot(steps, [metrics.nrmse(info.volume, truth) for info in run], color=color, label=label)
+    axes[1].plot(steps, [info.heldout for info in run], color=color, label=f"{label}: held out")
+    axes[1].plot(steps, [info.chi2 for info in run], color=color, ls=":", label=f"{label}: fitted")
 axes[0].axvline(result.stopped_at, color="0.6", lw=1)
 axes[0].set(xlabel="step", ylabel="NRMSE against the truth", ylim=(0, 1))
-axes[1].set(xlabel="step", ylabel="misfit a value", ylim=(0, 1.2))
+axes[1].set(xlabel="step", ylabel="$\\chi^2$ per value", ylim=(0, 2.4))
 axes[1].legend(fontsize=8)
 axes[0].legend(fontsize=8)
 plt.show()
@@ -175,15 +176,18 @@ plt.show()
 # predicts held-out pixels best.
 
 # %% tags=["landing"]
-baseline = {"voxel_size_nm": voxel_nm, "covariance": case.covariance}
+measurement = case.measurement()
 volumes = {
-    "SIRT": tomography.reconstruct(case.projections, tilts, "sirt", **baseline),
-    "joint TV": tomography.reconstruct(case.projections, tilts, "joint_tv", tolerance=5e-3, **baseline),
+    "SIRT": tomography.sirt(measurement).volume,
+    "joint TV": tomography.joint_tv(measurement, stop=tomography.Gap(5e-3)).volume,
     "DIPm-TV": result.volume,
     "truth": truth,
 }
 show_slices(volumes, voxel_size_nm=voxel_nm)
 errors = {name: metrics.nrmse(volume, truth) for name, volume in volumes.items()}
+
+# %%
+browse_slices({"DIPm-TV": result.volume, "joint TV": volumes["joint TV"], "truth": truth}, voxel_size_nm=voxel_nm)
 
 # %%
 show_3d(result.volume, voxel_size_nm=voxel_nm, title="DIPm-TV, surfaces at one half (cut open)")
@@ -211,14 +215,14 @@ for name, volume in volumes.items():
         }
     )
 table(rows, caption=f"Errors; a voxel is {voxel_nm:.1f} nm")
-best_iterate = next(look.volume for look in looks if look.iteration == result.stopped_at)
+best_iterate = next(info.volume for info in seen if info.iteration == result.stopped_at)
 void, alone = (metrics.interface_error(v, truth, voxel_nm, directions=500) for v in (result.volume, best_iterate))
-share, share_alone = (100 * v.void_nm3 / max(void.true_void_nm3, 1e-9) for v in (void, alone))
+percent, percent_alone = (100 * v.void_nm3 / max(void.true_void_nm3, 1e-9) for v in (void, alone))
 say(
     f"The void is {(6 * void.true_void_nm3 / np.pi) ** (1 / 3) / voxel_nm:.1f} voxels across. The best iterate of the "
-    f"network alone finds {share_alone:.0f} % of its volume: its prior prefers closed bodies. The volume returned, "
-    f"{'with the correction' if result.refined else 'the held-out pixels being against the correction'}, "
-    f"finds {share:.0f} %. "
+    f"network alone finds {percent_alone:.0f} % of its volume: its prior prefers closed bodies. The volume returned, "
+    f"{'with the correction' if result.corrected else 'the held-out pixels being against the correction'}, "
+    f"finds {percent:.0f} %. "
     "Look at the table before you believe a rendering."
 )
 
@@ -232,7 +236,7 @@ say(
 # [status page](../book/status.md).
 
 # %%
-options = {"iterations": side_iterations, **given}
+options = {"iterations": side_iterations, **measured}
 spread = dip.ensemble(case.projections, tilts, members=member_count, seed=seed + 1, **options)
 low, high = spread.interval(0.9)
 show_slices(
@@ -296,7 +300,7 @@ else:
 #
 # A section of an interplanetary dust particle, measured by energy-dispersive X-rays at 16 tilts from -40° to
 # 35°: oxygen, magnesium, silicon,
-# iron, a few counts a pixel. Elements are no volume fractions, so the output is only kept
+# iron, a few counts per pixel. Elements are no volume fractions, so the output is only kept
 # non-negative. Two tilts are withheld; the method that predicts them best has the best claim.
 
 # %%
@@ -309,20 +313,20 @@ else:
 # %%
 if real is not None:
     size = real.projections.shape[-1] // real_binning
-    binned = (*real.projections.shape[:2], size, real_binning, size, real_binning)
-    counts, noise = (a.reshape(binned).sum((3, 5)) for a in (real.projections, real.variance))
+    block = (1, 1, real_binning, real_binning)
+    counts, noise = (block_reduce(a, block, np.sum) for a in (real.projections, real.variance))
     # The variance of few counts is itself noisy: smoothed, or pixels that happen to be empty would weigh most.
     noise = ndimage.uniform_filter(noise, (0, 0, 5, 5)) + 1
     withheld = np.isin(real.tilt_angles_deg, (-20.0, 20.0))
-    kept, angles = counts[:, ~withheld], real.tilt_angles_deg[~withheld]
-    known = {"covariance": noise[:, ~withheld], "calibrated": False}
-    own_weight = real_tv_weight if real_tv_weight == "heldout" else float(real_tv_weight)
+    fitted, angles = counts[:, ~withheld], real.tilt_angles_deg[~withheld]
+    stated = {"covariance": noise[:, ~withheld], "calibrated": False}
+    tv_weight = real_tv_weight if real_tv_weight == "heldout" else float(real_tv_weight)
     real_volumes = {
-        "SIRT": tomography.reconstruct(kept, angles, "sirt", stop="heldout", **known),
-        "joint TV": tomography.reconstruct(kept, angles, "joint_tv", tolerance=2e-2, weight=own_weight, **known),
+        "SIRT": tomography.reconstruct(fitted, angles, "sirt", stop="heldout", **stated),
+        "joint TV": tomography.reconstruct(fitted, angles, "joint_tv", tolerance=2e-2, weight=tv_weight, **stated),
     }
     network = {"head": "nonnegative", "seed": seed, "iterations": real_iterations}
-    real_volumes["DIPm-TV"] = dip.dipm_tv(kept, angles, **network, **known).volume
+    real_volumes["DIPm-TV"] = dip.dipm_tv(fitted, angles, **network, **stated).volume
     predict = tomography.ParallelBeam(size, real.tilt_angles_deg[withheld])
     rows = []
     for name, volume in real_volumes.items():
@@ -335,7 +339,7 @@ if real is not None:
         f"worst ({order[-1]['mean']:.2f}; {real_iterations} steps). The images are aligned to a few pixels "
         "only, so that none reaches 1."
     )
-    show_slices(real_volumes, channels=real.channels, vmax=None, unit="counts a voxel")
+    show_slices(real_volumes, channels=real.channels, vmax=None, unit="counts per voxel")
 
 # %% [markdown]
 #
@@ -345,7 +349,7 @@ if real is not None:
 assert result.volume.shape == truth.shape and np.isfinite(result.volume).all()
 assert result.volume.min() >= 0 and result.volume.sum(axis=0).max() < 1.001
 assert errors["DIPm-TV"] < errors["SIRT"]
-assert wild.history["loss"][-1] < result.history["loss"][-1]  # it fits closer, noise included
+assert wild.history["chi2"][-1] < result.history["chi2"][-1]  # it fits closer, noise included
 assert (high >= low).all()
 
 # %% [markdown]

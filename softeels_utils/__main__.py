@@ -1,7 +1,10 @@
 """Command line: ``python -m softeels_utils book | run CHAPTER | fetch NAME | status``."""
 
+from __future__ import annotations
+
 import argparse
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from . import __version__, book, chapters, data
@@ -15,7 +18,7 @@ def _parser():
     make = commands.add_parser("book", help="run all chapters that changed, and render the book")
     make.add_argument("--preset", default="quick", help="quick (default) or full")
 
-    run = commands.add_parser("run", help="run one chapter, on a file of yours if you like")
+    run = commands.add_parser("run", help="run one chapter, on your own file if you like")
     run.add_argument("chapter", help="name or number of the chapter")
     run.add_argument("--preset", default="quick", help="quick (default) or full")
     run.add_argument("--data", metavar="PATH", help="your file, passed to the chapter as data_path")
@@ -28,7 +31,7 @@ def _parser():
     fetch = commands.add_parser("fetch", help="download a registered data set into the cache")
     fetch.add_argument("name", help="name of the data set, or all")
 
-    commands.add_parser("status", help="versions, devices, data at hand, run times")
+    commands.add_parser("status", help="versions, devices, cached data, run times")
     return parser
 
 
@@ -37,12 +40,12 @@ def _run(options):
     if options.data:
         path = Path(options.data).expanduser()
         if not path.exists():
-            raise chapters.UsageError(f"--data: {path} does not exist")
+            raise chapters.UsageError(f"--data: got {path}, which does not exist, wants a file")
         suffixes = sorted({*data.SIGNAL_SUFFIXES, *data.TILT_SERIES_SUFFIXES, ".npy"})  # .npy: a phantom
         if path.suffix.lower() not in suffixes:
             raise chapters.UsageError(f"--data: got a file of kind {path.suffix!r}, wants one of {', '.join(suffixes)}")
         overrides["data_path"] = str(path.resolve())
-    chapters.parameters_of(options.chapter, options.preset, overrides)  # all that can be wrong is found before the run
+    chapters.parameters_of(options.chapter, options.preset, overrides)  # refuses bad input before the run
     chapter = chapters.name_of(options.chapter)
     folder = options.output or chapters.BUILD / "runs" / chapter
     run, done = chapters.execute(
@@ -61,7 +64,7 @@ def _fetch(options):
             print(path)
 
 
-def main(arguments=None):
+def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; return the exit code: 0 done, 1 failed, 2 asked for something that does not exist."""
     options = _parser().parse_args(arguments)
     try:

@@ -1,14 +1,14 @@
-"""Render pages and executed chapters into the book (Jupyter Book, execution off), and tell its status."""
+"""Render pages and executed chapters into the book (Jupyter Book, execution off), and report its status."""
 
 from __future__ import annotations
 
 import base64
-import hashlib
 import json
 import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from importlib import metadata
 from pathlib import Path
 
@@ -23,7 +23,7 @@ MATHJAX_LEFT_OUT = shutil.ignore_patterns("*svg*", "*full*", "mml-*", "sre", "a1
 
 
 def _put(path, content):
-    """Write only what differs, so that Sphinx reads again only what changed."""
+    """Write a file only if its content differs, so that Sphinx reads again only what changed."""
     content = content.encode() if isinstance(content, str) else content
     if not path.exists() or path.read_bytes() != content:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -77,9 +77,8 @@ def _landing_figure():
     raise BookError("no chapter has a figure in a cell tagged 'landing'")
 
 
-def render():
-    """Render pages and executed chapters into ``book/_build/html``; a warning is an error. Returns the index page."""
-    stage, folder = chapters.BUILD / "stage", chapters.BUILD / "executed"
+def _stage_pages(stage):
+    """Put all that Jupyter Book reads into one folder: settings, pages, the landing figure and executed chapters."""
     for name in ("_config.yml", "_toc.yml"):
         _put(stage / name, (chapters.ROOT / name).read_bytes())
     generated = {"<!-- generated: registry -->": _registry_markdown(), "<!-- generated: status -->": _status_markdown()}
@@ -93,24 +92,27 @@ def render():
             _put(stage / "book" / path.name, path.read_bytes())
     _put(stage / "book" / "landing.png", _landing_figure())
     for chapter in chapters.names():
-        _put(stage / "notebooks" / f"{chapter}.ipynb", _page(folder / f"{chapter}.ipynb"))
-    digest = hashlib.sha256()
-    for path in sorted(stage.rglob("*")):
-        if path.is_file():
-            chapters.digest_file(digest, path)
+        _put(stage / "notebooks" / f"{chapter}.ipynb", _page(chapters.BUILD / "executed" / f"{chapter}.ipynb"))
+
+
+def render() -> Path:
+    """Render pages and executed chapters into ``book/_build/html``; a warning is an error. Returns the index page."""
+    stage = chapters.BUILD / "stage"
+    _stage_pages(stage)
+    digest = chapters.fingerprint(path for path in sorted(stage.rglob("*")) if path.is_file())
     stamp, index = chapters.BUILD / "render.stamp", chapters.BUILD / "html" / "index.html"
-    if index.exists() and stamp.exists() and stamp.read_text() == digest.hexdigest():
+    if index.exists() and stamp.exists() and stamp.read_text() == digest:
         return index
     # After a failure Sphinx would not warn again of pages it has read: start afresh then.
     fresh = [] if stamp.exists() else ["--all"]
     stamp.unlink(missing_ok=True)
     _jupyter_book(stage, chapters.ROOT / "book", "-W", "-n", "--keep-going", *fresh)
     _assets(chapters.BUILD / "html")
-    stamp.write_text(digest.hexdigest())
+    stamp.write_text(digest)
     return index
 
 
-def render_one(notebook):
+def render_one(notebook: str | os.PathLike) -> Path:
     """Render one executed notebook to an HTML page beside it (with its ``_static`` and ``assets``)."""
     notebook = Path(notebook)
     stage = notebook.parent / ".stage"
@@ -131,7 +133,7 @@ def render_one(notebook):
     return notebook.with_suffix(".html")
 
 
-def build(preset="quick", *, report=print):
+def build(preset: str = "quick", *, report: Callable[[str], None] = print) -> Path:
     """Run all chapters whose stamp does not hold, then render the book.
 
     Returns
@@ -142,7 +144,7 @@ def build(preset="quick", *, report=print):
     Raises
     ------
     BookError
-        After all chapters were tried: one or more failed, or the rendering did.
+        One or more chapters failed (after all were tried), or the rendering did.
     """
     failures = []
     for chapter in chapters.names():
@@ -164,20 +166,10 @@ def build(preset="quick", *, report=print):
 # ---------------------------------------------------------------- status
 
 
-def _runs():
-    return [run for run in (chapters.last_run(chapter) for chapter in chapters.names()) if run]
-
-
 def _benchmarks():
     """``{file stem: content}`` of all recorded benchmarks."""
     folder = chapters.ROOT / "benchmarks" / "results"
     return {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in sorted(folder.glob("*.json"))}
-
-
-def _markdown_table(head, rows):
-    lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
-    lines += ["| " + " | ".join(str(cell).replace("|", "\\|") for cell in row) + " |" for row in rows]
-    return "\n".join(lines)
 
 
 def _flat(value, prefix=""):
@@ -186,51 +178,61 @@ def _flat(value, prefix=""):
         for key, inner in value.items():
             yield from _flat(inner, f"{prefix}{key}: " if isinstance(inner, dict) else f"{prefix}{key}")
     elif not isinstance(value, list) or (len(value) <= 8 and not any(isinstance(item, dict) for item in value)):
-        yield prefix, _short(value)
-
-
-def _short(value):
-    return f"{value:.4g}" if isinstance(value, float) else value
+        yield prefix, value
 
 
 def _registry_markdown():
-    rows = [
-        (f"`{name}`", entry.title, entry.kind, entry.licence, entry.citation, f"[address]({entry.source})", entry.notes)
-        for name, entry in data.registry().items()
-    ]
     return "\n\n".join(
-        f"## {name}\n\n{title} ({kind}).\n\n- Origin: {citation}; {link}\n- Licence: {licence}"
-        + (f"\n- {notes}" if notes else "")
-        for name, title, kind, licence, citation, link, notes in rows
+        f"## {name}\n\n{entry.title} ({entry.kind}).\n\n"
+        f"- Origin: {entry.citation}; [address]({entry.source})\n- Licence: {entry.licence}"
+        + (f"\n- {entry.notes}" if entry.notes else "")
+        for name, entry in data.registry().items()
     )
 
 
 def _status_markdown():
-    runs = _runs()
-    head, rows = ("chapter", "preset", "run time (s)", "finished"), []
-    for run in runs:
-        rows.append((run.chapter, run.preset, f"{run.seconds:.0f}", run.finished))
-    parts = ["## Chapters", _markdown_table(head, rows)]
+    from .plotting import markdown_table
+
+    parts = ["## Chapters"]
+    runs = [run for run in map(chapters.last_run, chapters.names()) if run]
     if runs:
+        rows = [
+            {"chapter": r.chapter, "preset": r.preset, "run time (s)": f"{r.seconds:.0f}", "finished": r.finished}
+            for r in runs
+        ]
         last = max(runs, key=lambda run: run.finished)
-        parts += [f"Hardware: {last.hardware}.", "## Versions"]
-        parts.append(_markdown_table(("package", "version"), last.versions.items()))
-    rows = [(f"`{name}`", "yes" if data.is_cached(name) else "no") for name in data.registry()]
-    parts += ["## Data", _markdown_table(("data set", "at hand when rendered"), rows)]
+        versions = [{"package": name, "version": version} for name, version in last.versions.items()]
+        parts += [markdown_table(rows), f"Hardware: {last.hardware}.", "## Versions", markdown_table(versions)]
+    rows = [
+        {"data set": f"`{name}`", "in the cache when rendered": "yes" if data.is_cached(name) else "no"}
+        for name in data.registry()
+    ]
+    parts += ["## Data", markdown_table(rows)]
     benchmarks = _benchmarks()
     if benchmarks:
         parts += ["## Benchmarks", "Recorded by the scripts in `benchmarks/`, each with its date and hardware."]
     for name, content in benchmarks.items():
-        parts += [f"### {name}", _markdown_table(("quantity", "value"), _flat(content))]
+        rows = [{"quantity": quantity, "value": value} for quantity, value in _flat(content)]
+        parts += [f"### {name}", *([markdown_table(rows, digits=4)] if rows else [])]
         for rows in content.values():
             if isinstance(rows, list) and 0 < len(rows) <= 24 and all(isinstance(row, dict) for row in rows):
-                head = list(dict.fromkeys(key for row in rows for key in row))
-                parts.append(_markdown_table(head, [[_short(row.get(key, "")) for key in head] for row in rows]))
+                parts.append(markdown_table(rows, digits=4))
     return "\n\n".join(parts)
 
 
-def status():
-    """Return versions, devices, data at hand and the last run times, as text."""
+def _chapter_status(chapter):
+    run = chapters.last_run(chapter)
+    if run is None:
+        return f"{chapter:24} not run"
+    if run.error:
+        return f"{chapter:24} failed at {run.finished}, {run.error.splitlines()[0]}"
+    stale = run.stamp != chapters.chapter_hash(chapter, run.parameters)
+    line = f"{chapter:24} {run.preset:6} {run.seconds:7.1f} s  {run.finished}"
+    return line + "  (out of date)" if stale else line
+
+
+def status() -> str:
+    """Return versions, devices, cached data and the last run of each chapter, as text."""
     import torch
 
     devices = ["cpu"] + [f"cuda ({torch.cuda.get_device_name(i)})" for i in range(torch.cuda.device_count())]
@@ -239,18 +241,9 @@ def status():
     lines += ["", f"data in {data.cache_folder()}"]
     for name, entry in data.registry().items():
         size = f"{entry.bytes / 1e6:.1f} MB" if entry.bytes else "size unknown"
-        lines.append(f"  {name:20} {'at hand' if data.is_cached(name) else 'not at hand':12} {size:12} {entry.title}")
-    lines += ["", "chapters"]
-    for chapter in chapters.names():
-        run = chapters.last_run(chapter)
-        if run is None:
-            lines.append(f"  {chapter:24} not run")
-        elif run.error:
-            lines.append(f"  {chapter:24} failed at {run.finished}, {run.error.splitlines()[0]}")
-        else:
-            stale = run.stamp != chapters.chapter_hash(chapter, run.parameters, "../assets/plotly.min.js")
-            lines.append(
-                f"  {chapter:24} {run.preset:6} {run.seconds:7.1f} s  {run.finished}"
-                + ("  (out of date)" if stale else "")
-            )
+        lines.append(f"  {name:20} {'cached' if data.is_cached(name) else 'not cached':12} {size:12} {entry.title}")
+    try:
+        lines += ["", "chapters", *(f"  {_chapter_status(chapter)}" for chapter in chapters.names())]
+    except chapters.UsageError as error:
+        lines.append(str(error))
     return "\n".join(lines)

@@ -1,7 +1,7 @@
 """Run the chapters: jupytext makes the notebook, papermill runs it with a preset's parameters, a stamp remembers it.
 
-A chapter is ``notebooks/NAME.py``. It runs with the parameters of ``params/PRESET.yml`` into ``book/_build/executed``,
-and is stamped with a hash of all it depends on; while the stamp holds it is not run again.
+A chapter is ``notebooks/NAME.py`` of a checkout. It runs with the parameters of ``params/PRESET.yml`` into
+``book/_build/executed``, and is stamped with a hash of all it depends on; while the stamp holds it is not run again.
 """
 
 from __future__ import annotations
@@ -12,29 +12,47 @@ import json
 import os
 import platform
 import time
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 import yaml
 
 from . import data
 
-__all__ = ["BookError", "Run", "UsageError", "chapter_hash", "execute", "last_run", "name_of", "names", "parameters_of"]
+__all__ = [
+    "PRESETS",
+    "BookError",
+    "Run",
+    "UsageError",
+    "chapter_hash",
+    "execute",
+    "fingerprint",
+    "hardware",
+    "last_run",
+    "name_of",
+    "names",
+    "parameters_of",
+    "versions",
+]
 
-ROOT = data.ROOT
+PACKAGE = Path(__file__).resolve().parent
+ROOT = PACKAGE.parent  # of the checkout; a wheel has the package only
 NOTEBOOKS = ROOT / "notebooks"
 BUILD = ROOT / "book" / "_build"
 PRESETS = ("quick", "full")
-PACKAGE = Path(__file__).parent
+PLOTLY_ADDRESS = "../assets/plotly.min.js"  # as seen from a page of the book
 # A cell that hangs is an error, not a job without end; the full preset has long cells.
 CELL_TIMEOUT_S = {"quick": 900, "full": 6 * 3600}
 VERSIONS = ("numpy", "scipy", "torch", "hyperspy", "exspy", "scikit-image", "plotly", "papermill", "jupyter-book")
 
 
 class UsageError(ValueError):
-    """What was asked for does not exist or does not fit: exit code 2."""
+    """What the user asked for does not exist or does not fit: exit code 2."""
 
 
 class BookError(RuntimeError):
@@ -43,15 +61,15 @@ class BookError(RuntimeError):
 
 @dataclass(frozen=True)
 class Run:
-    """One execution of a chapter, as it is kept in ``NAME.json`` beside the executed notebook."""
+    """One execution of a chapter, recorded in ``NAME.json`` beside the executed notebook."""
 
     chapter: str
     preset: str
-    parameters: dict
+    parameters: dict[str, Any]
     stamp: str
     seconds: float
     finished: str
-    versions: dict
+    versions: dict[str, str]
     hardware: str
     error: str | None = None
 
@@ -59,13 +77,21 @@ class Run:
 # ---------------------------------------------------------------- chapters and their parameters
 
 
-def names():
-    """Return the names of all chapters, in order."""
+def names() -> list[str]:
+    """Return the names of all chapters, in order.
+
+    Raises
+    ------
+    UsageError
+        The package is installed without a checkout around it.
+    """
+    if not NOTEBOOKS.is_dir():
+        raise UsageError("chapters: this installation has no notebooks; work in a checkout")
     return [path.stem for path in sorted(NOTEBOOKS.glob("[0-9]*.py"))]
 
 
-def name_of(chapter):
-    """Accept a whole name or its number ("03" or "3"); return the name."""
+def name_of(chapter: str) -> str:
+    """Return the name of a chapter, from its name or its number ("03" or "3")."""
     found = [name for name in names() if chapter == name or chapter.zfill(2) == name.split("_")[0]]
     if not found:
         raise UsageError(f"chapter: got {chapter!r}, wants one of {', '.join(names())}")
@@ -79,7 +105,7 @@ def _defaults(chapter):
     notebook = jupytext.read(NOTEBOOKS / f"{chapter}.py")
     cells = [cell for cell in notebook.cells if "parameters" in cell.metadata.get("tags", [])]
     if len(cells) != 1:
-        raise BookError(f"{chapter}: has {len(cells)} cells tagged 'parameters', wants one")
+        raise BookError(f"{chapter}: got {len(cells)} cells tagged 'parameters', wants one")
     values = {}
     for node in ast.parse(cells[0].source).body:
         if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
@@ -87,95 +113,100 @@ def _defaults(chapter):
     return values
 
 
-def _value(name, given, default):
-    """Turn a value from the command line or a YAML file into the kind of the default."""
+def _converted(name, value, default):
+    """Convert a value from the command line or a YAML file to the type of the default."""
     if isinstance(default, str):
-        return str(given)
-    value = yaml.safe_load(given) if isinstance(given, str) else given
-    if isinstance(default, float) and type(value) in (int, float, str):
+        return str(value)
+    parsed = yaml.safe_load(value) if isinstance(value, str) else value
+    if isinstance(default, float) and type(parsed) in (int, float, str):
         try:
-            return float(value)  # YAML reads 1e5 as text
+            return float(parsed)  # YAML reads 1e5 as text
         except ValueError:
             pass
-    if default is None or type(value) is type(default):
-        return value
-    if isinstance(default, (list, tuple)) and isinstance(value, (list, tuple)):
-        return list(value)
-    raise UsageError(f"parameter {name}: got {given!r}, wants a {type(default).__name__} like {default!r}")
+    if default is None or type(parsed) is type(default):
+        return parsed
+    if isinstance(default, (list, tuple)) and isinstance(parsed, (list, tuple)):
+        return list(parsed)
+    raise UsageError(f"parameter {name}: got {value!r}, wants a {type(default).__name__} like {default!r}")
 
 
-def parameters_of(chapter, preset="quick", overrides=None):
-    """Return all parameters of a run: the notebook's defaults, the preset's values, then `overrides`.
+def parameters_of(chapter: str, preset: str = "quick", overrides: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """Return all parameters of a run: the notebook's defaults, the preset's values, then ``overrides``.
 
     Raises
     ------
     UsageError
-        Unknown chapter or preset, a parameter that the notebook does not have, or a value of another kind.
+        Unknown chapter or preset, a parameter that the notebook does not have, or a value of another type.
     """
     chapter = name_of(chapter)
     if preset not in PRESETS:
         raise UsageError(f"preset: got {preset!r}, wants one of {', '.join(PRESETS)}")
     values = _defaults(chapter)
     blocks = yaml.safe_load((ROOT / "params" / f"{preset}.yml").read_text(encoding="utf-8")) or {}
-    for where, given in ((f"params/{preset}.yml", blocks.get(chapter) or {}), ("-p", overrides or {})):
-        for name, value in given.items():
+    for origin, changes in ((f"params/{preset}.yml", blocks.get(chapter) or {}), ("-p", overrides or {})):
+        for name, value in changes.items():
             if name not in values:
-                raise UsageError(f"parameter {name} ({where}): {chapter} has only {', '.join(values)}")
-            values[name] = _value(name, value, values[name])
+                raise UsageError(f"{origin}: got parameter {name!r}, wants one of {', '.join(values)} ({chapter})")
+            values[name] = _converted(name, value, values[name])
     return values
 
 
 # ---------------------------------------------------------------- stamps
 
 
+def fingerprint(files: Iterable[Path], *values: Any) -> str:
+    """Return a SHA-256 of files (paths and contents) and of values that JSON can hold (others by their text)."""
+    digest = hashlib.sha256()
+    for path in files:
+        digest.update(str(path).encode())
+        with path.open("rb") as stream:
+            while block := stream.read(1 << 20):
+                digest.update(block)
+    digest.update(json.dumps(values, sort_keys=True, default=str).encode())
+    return digest.hexdigest()
+
+
+def _files_below(folder):
+    return sorted(path for path in folder.rglob("*") if path.is_file() and "__pycache__" not in path.parts)
+
+
 def _package_files(source):
-    """All files of the package that a source file imports, directly or through others."""
+    """All files of the package that a source file imports, directly or through others, tables included."""
     modules = {path.stem: [path] for path in PACKAGE.glob("*.py")}
-    modules |= {path.parent.name: sorted(path.parent.rglob("*.py")) for path in PACKAGE.glob("*/__init__.py")}
+    modules |= {path.parent.name: _files_below(path.parent) for path in PACKAGE.glob("*/__init__.py")}
     found, waiting = {PACKAGE / "__init__.py"}, [source]
     while waiting:
-        path = waiting.pop()
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            if not isinstance(node, (ast.Import, ast.ImportFrom)):
-                continue
-            names = [part for alias in node.names for part in alias.name.split(".")]
-            names += (getattr(node, "module", None) or "").split(".")
-            if not (getattr(node, "level", 0) or "softeels_utils" in names):
-                continue
-            for name in names:
-                for file in modules.get(name, []):
-                    if file not in found:
-                        found.add(file)
-                        waiting.append(file)
+        for name in _imported_names(waiting.pop()):
+            new = set(modules.get(name, [])) - found
+            found |= new
+            waiting += [path for path in new if path.suffix == ".py"]
     return sorted(found)
 
 
-def digest_file(digest, path):
-    digest.update(str(path).encode())
-    with path.open("rb") as stream:
-        while block := stream.read(1 << 20):
-            digest.update(block)
+def _imported_names(path):
+    """Each part of the names that a source file imports from this package."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, (ast.Import, ast.ImportFrom)):
+            parts = [part for alias in node.names for part in alias.name.split(".")]
+            parts += (getattr(node, "module", None) or "").split(".")
+            if getattr(node, "level", 0) or "softeels_utils" in parts:
+                yield from parts
 
 
-def chapter_hash(chapter, parameters, plotly):
+def chapter_hash(chapter: str, parameters: Mapping[str, Any], plotly: str = PLOTLY_ADDRESS) -> str:
     """Hash of a chapter's source, the package files it uses, its parameters, and the data it can see."""
-    digest = hashlib.sha256()
     source = NOTEBOOKS / f"{chapter}.py"
-    tables = [path for path in (ROOT / "data").rglob("*") if path.is_file() and "__pycache__" not in path.parts]
-    for path in [source, *_package_files(source), *sorted(tables)]:
-        digest_file(digest, path)
-    digest.update(json.dumps([parameters, plotly], sort_keys=True, default=str).encode())
-    digest.update(json.dumps({name: data.is_cached(name) for name in data.registry()}).encode())
-    for value in parameters.values():  # a user's own file counts by its content
-        if isinstance(value, str) and value and Path(value).is_file():
-            digest_file(digest, Path(value))
-    return digest.hexdigest()
+    # Files named by parameters count by their contents.
+    user_files = [Path(v) for v in parameters.values() if isinstance(v, str) and v and Path(v).is_file()]
+    files = [source, *_package_files(source), *_files_below(ROOT / "data"), *user_files]
+    return fingerprint(files, parameters, plotly, {name: data.is_cached(name) for name in data.registry()})
 
 
 # ---------------------------------------------------------------- execution
 
 
-def hardware():
+def hardware() -> str:
+    """Return processor, cores, system and Python version of this machine."""
     model = platform.processor() or platform.machine()
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.exists():
@@ -184,7 +215,8 @@ def hardware():
     return f"{model}, {os.cpu_count()} cores, {platform.system()}, Python {platform.python_version()}"
 
 
-def versions():
+def versions() -> dict[str, str]:
+    """Return the installed version of each package in `VERSIONS`."""
     found = {}
     for name in VERSIONS:
         try:
@@ -194,7 +226,7 @@ def versions():
     return found
 
 
-def last_run(chapter, folder=None):
+def last_run(chapter: str, folder: Path | None = None) -> Run | None:
     """Return the last run of a chapter in a folder (``book/_build/executed``), or None."""
     path = (folder or BUILD / "executed") / f"{chapter}.json"
     try:
@@ -204,13 +236,61 @@ def last_run(chapter, folder=None):
 
 
 def _failure(error):
-    """One readable line, and the traceback's end, of a cell that failed."""
-    where = f"cell {error.exec_count}" if hasattr(error, "exec_count") else "start"
+    """Where a run failed and why, in one line."""
+    place = f"cell {error.exec_count}" if hasattr(error, "exec_count") else "start"
     name, text = getattr(error, "ename", type(error).__name__), getattr(error, "evalue", str(error))
-    return f"{where}: {name}: {text}"
+    return f"{place}: {name}: {text}"
 
 
-def execute(chapter, preset="quick", overrides=None, *, folder=None, plotly="../assets/plotly.min.js", force=False):
+@contextmanager
+def _environment(**variables: str) -> Iterator[None]:
+    """Set environment variables, and put them back afterwards."""
+    before = {name: os.environ.get(name) for name in variables}
+    os.environ.update(variables)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            os.environ.pop(name) if value is None else os.environ.update({name: value})
+
+
+def _run_notebook(chapter, parameters, target, timeout_s):
+    """Run a chapter through papermill into ``target``, which then holds all cells up to a failure; return the error."""
+    import jupytext
+    import papermill
+    from nbclient.exceptions import CellTimeoutError, DeadKernelError
+
+    notebook = jupytext.read(NOTEBOOKS / f"{chapter}.py")
+    notebook.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3", "language": "python"}
+    source = target.with_name(f"{chapter}.input.ipynb")
+    jupytext.write(notebook, source)
+    try:
+        papermill.execute_notebook(
+            source,
+            target,
+            parameters=parameters,
+            kernel_name="python3",
+            cwd=str(ROOT),
+            progress_bar=False,
+            start_timeout=120,
+            execution_timeout=timeout_s,
+        )
+    except (papermill.PapermillExecutionError, CellTimeoutError, DeadKernelError, RuntimeError) as error:
+        return _failure(error)
+    finally:
+        source.unlink(missing_ok=True)
+    return None
+
+
+def execute(
+    chapter: str,
+    preset: str = "quick",
+    overrides: Mapping[str, Any] | None = None,
+    *,
+    folder: str | os.PathLike | None = None,
+    plotly: str = PLOTLY_ADDRESS,
+    force: bool = False,
+) -> tuple[Run, bool]:
     """Run one chapter with papermill, unless its stamp says that nothing has changed.
 
     Parameters
@@ -225,13 +305,18 @@ def execute(chapter, preset="quick", overrides=None, *, folder=None, plotly="../
     plotly : str
         Address of plotly.js as seen from the rendered page.
     force : bool
-        Run even where the stamp holds.
+        Run even if the stamp holds.
 
     Returns
     -------
     (Run, bool)
         The run, and whether it was done now. A failed run has ``error`` set, and leaves the notebook up to the
         failing cell as ``NAME.failed.ipynb``.
+
+    Raises
+    ------
+    UsageError
+        As `parameters_of`.
     """
     chapter = name_of(chapter)
     parameters = parameters_of(chapter, preset, overrides)
@@ -243,40 +328,19 @@ def execute(chapter, preset="quick", overrides=None, *, folder=None, plotly="../
     if not force and target.exists() and earlier and earlier.stamp == stamp and not earlier.error:
         return earlier, False
 
-    import jupytext
-    import papermill
-    from nbclient.exceptions import CellTimeoutError, DeadKernelError
-
     os.environ.setdefault("JUPYTER_PREFER_ENV_PATH", "1")  # the kernel of this environment, not of the user's home
-    environment = {"SOFTEELS_HEADLESS": "1", "SOFTEELS_PLOTLYJS": plotly, "PYDEVD_DISABLE_FILE_VALIDATION": "1"}
-    # A backend of the caller's (tests set agg) would leave the kernel's figures out of the page.
-    environment["MPLBACKEND"] = "module://matplotlib_inline.backend_inline"
-    before = {name: os.environ.get(name) for name in environment}
-    os.environ.update(environment)
-    source = folder / f"{chapter}.input.ipynb"
-    notebook = jupytext.read(NOTEBOOKS / f"{chapter}.py")
-    notebook.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3", "language": "python"}
-    jupytext.write(notebook, source)
     failed.unlink(missing_ok=True)
-    start, error = time.perf_counter(), None
-    try:
-        papermill.execute_notebook(
-            source,
-            failed,  # becomes the target when all went well, so a target is always a whole run
-            parameters=parameters,
-            kernel_name="python3",
-            cwd=str(ROOT),
-            progress_bar=False,
-            start_timeout=120,
-            execution_timeout=CELL_TIMEOUT_S[preset],
-        )
-        failed.replace(target)
-    except (papermill.PapermillExecutionError, CellTimeoutError, DeadKernelError, RuntimeError) as problem:
-        error = _failure(problem)
-    finally:
-        source.unlink(missing_ok=True)
-        for name, value in before.items():
-            os.environ.pop(name) if value is None else os.environ.update({name: value})
+    start = time.perf_counter()
+    # A back-end set by the caller (tests set agg) would keep the kernel's figures out of the page.
+    with _environment(
+        SOFTEELS_HEADLESS="1",
+        SOFTEELS_PLOTLYJS=plotly,
+        PYDEVD_DISABLE_FILE_VALIDATION="1",
+        MPLBACKEND="module://matplotlib_inline.backend_inline",
+    ):
+        error = _run_notebook(chapter, parameters, failed, CELL_TIMEOUT_S[preset])
+    if error is None:
+        failed.replace(target)  # so a target is always a whole run
     run = Run(
         chapter=chapter,
         preset=preset,

@@ -4,22 +4,36 @@ from __future__ import annotations
 
 import html
 import os
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib import patheffects
+from numpy.typing import ArrayLike
+
+from .progress import headless
+
+if TYPE_CHECKING:
+    import plotly.graph_objects as go
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 __all__ = [
     "COLORS",
-    "live",
+    "browse_slices",
+    "figure_html",
+    "markdown_table",
     "notice",
+    "plotly_file",
     "say",
     "show",
     "show_3d",
     "show_maps",
     "show_slices",
     "show_spectra",
+    "slices_figure",
     "table",
     "use_style",
 ]
@@ -34,14 +48,10 @@ COLORS = {
     "L2,3": "#56B4E9",
 }
 CYCLE = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000"]
+FIGURE_VOXELS = 1_200_000  # in one `slices_figure`
 
 
-def headless():
-    """True where no person drives the kernel: papermill, tests, continuous integration (``SOFTEELS_HEADLESS``)."""
-    return os.environ.get("SOFTEELS_HEADLESS", "") not in ("", "0")
-
-
-def use_style():
+def use_style() -> None:
     """Set Matplotlib's defaults for the book: readable at 750 pixels of page width, images not interpolated."""
     plt.rcParams.update(
         {
@@ -66,14 +76,14 @@ def use_style():
 # ---------------------------------------------------------------- prose
 
 
-def say(markdown):
+def say(markdown: str) -> None:
     """Put Markdown text into the page, so that numbers in prose come from variables: ``say(f"... {x:.1f} nm")``."""
     from IPython.display import Markdown, display
 
     display(Markdown(markdown))
 
 
-def notice(markdown, kind="note", title=None):
+def notice(markdown: str, kind: str = "note", title: str | None = None) -> None:
     """Put a visible box into the page (an HTML admonition, the same in Jupyter and in the book).
 
     Parameters
@@ -82,7 +92,12 @@ def notice(markdown, kind="note", title=None):
         Text; ``**bold**``, ``*emphasis*`` and `` `code` `` are understood.
     kind : {"note", "warning", "tip"}
     title : str, optional
-        Head line; by default the kind.
+        Headline; by default the kind.
+
+    Raises
+    ------
+    ValueError
+        Another kind.
     """
     from IPython.display import HTML, display
     from markdown_it import MarkdownIt
@@ -98,24 +113,45 @@ def notice(markdown, kind="note", title=None):
     )
 
 
-def table(rows, *, caption=None):
-    """Show a list of dictionaries as a Markdown table; keys of the first row are the columns.
+def markdown_table(rows: Iterable[Mapping[str, Any]], *, digits: int = 3) -> str:
+    r"""Return dictionaries as a Markdown table, one row each; the columns are their keys, in order of appearance.
 
-    Floats are shown with three significant digits; pass strings for another format.
+    Parameters
+    ----------
+    rows : iterable of dict
+        A key that a row does not have leaves its cell empty.
+    digits : int
+        Significant digits of floats; pass strings for another format.
+
+    Raises
+    ------
+    ValueError
+        No rows.
+
+    Examples
+    --------
+    >>> print(markdown_table([{"method": "SIRT", "NRMSE": 0.43212}, {"method": "TV", "NRMSE": "-"}]))
+    | method | NRMSE |
+    |---|---|
+    | SIRT | 0.432 |
+    | TV | - |
     """
     rows = [dict(row) for row in rows]
     if not rows:
         raise ValueError("rows: got none, wants at least one dictionary")
+    columns = list(dict.fromkeys(column for row in rows for column in row))
 
-    def cell(value):
-        if isinstance(value, (float, np.floating)):
-            return f"{value:.3g}"
-        return str(value).replace("|", "\\|")
+    def line(values):
+        texts = [f"{v:.{digits}g}" if isinstance(v, (float, np.floating)) else str(v) for v in values]
+        return "| " + " | ".join(text.replace("|", "\\|") for text in texts) + " |"
 
-    columns = list(rows[0])
-    lines = ["| " + " | ".join(columns) + " |", "|" + "---|" * len(columns)]
-    lines += ["| " + " | ".join(cell(row.get(column, "")) for column in columns) + " |" for row in rows]
-    say((f"**{caption}**\n\n" if caption else "") + "\n".join(lines))
+    rule = "|" + "---|" * len(columns)
+    return "\n".join([line(columns), rule, *(line(row.get(column, "") for column in columns) for row in rows)])
+
+
+def table(rows: Iterable[Mapping[str, Any]], *, caption: str | None = None) -> None:
+    """Put a `markdown_table` of dictionaries into the page, under a bold caption."""
+    say((f"**{caption}**\n\n" if caption else "") + markdown_table(rows))
 
 
 # ---------------------------------------------------------------- static figures
@@ -132,70 +168,61 @@ def _limits(images, vmin, vmax, percentile):
 
 
 def _scale_bar(ax, shape, pixel_size_nm):
-    """Draw a bar of a round length, about a quarter of the width."""
+    """Draw a scale bar of a round length, about a quarter of the width."""
     width = shape[1] * pixel_size_nm
     power = 10 ** np.floor(np.log10(width / 4))
     length = max(step * power for step in (1, 2, 5) if step * power <= width / 4 + 1e-9)
     x0, y0 = 0.05 * shape[1], 0.93 * shape[0]
     outline = [patheffects.withStroke(linewidth=3, foreground="black")]
-    ax.plot(
-        [x0, x0 + length / pixel_size_nm],
-        [y0, y0],
-        color="white",
-        lw=3,
-        solid_capstyle="butt",
-        path_effects=outline,
-    )
-    ax.text(
-        x0,
-        y0 - 0.03 * shape[0],
-        f"{length:g} nm",
-        color="white",
-        va="bottom",
-        fontsize=9,
-        path_effects=outline,
-    )
+    style = {"color": "white", "path_effects": outline}
+    ax.plot([x0, x0 + length / pixel_size_nm], [y0, y0], lw=3, solid_capstyle="butt", **style)
+    ax.text(x0, y0 - 0.03 * shape[0], f"{length:g} nm", va="bottom", fontsize=9, **style)
 
 
 def show_maps(
-    maps,
+    maps: Mapping[str, ArrayLike],
     *,
-    unit="",
-    pixel_size_nm=None,
-    columns=4,
-    vmin=None,
-    vmax=None,
-    share=True,
-    cmap="magma",
-    percentile=100.0,
-    title=None,
-):
+    unit: str = "",
+    pixel_size_nm: float | None = None,
+    columns: int = 4,
+    vmin: float | None = None,
+    vmax: float | None = None,
+    share: bool = True,
+    cmap: str = "magma",
+    percentile: float = 100.0,
+    title: str | None = None,
+) -> Figure:
     """Show ``{label: map}`` side by side, each an image ``(rows, columns)``.
 
     Parameters
     ----------
     maps : dict of str to array, shape (rows, columns)
     unit : str
-        Unit of the values, written at the colour bar.
+        Unit of the values, written beside the colour bar.
     pixel_size_nm : float, optional
         Size of a pixel; draws a scale bar.
     columns : int
-        Maps in a row of the figure.
+        Maps per row of the figure.
     vmin, vmax : float, optional
         Colour limits; by default the extremes (or ``percentile``) of the data.
     share : bool
-        One pair of limits for all maps, with one colour bar; else one each.
+        All maps share one pair of limits and one colour bar; otherwise each has its own.
     percentile : float
         100 shows the full range; 99.5 leaves out hot pixels.
 
     Returns
     -------
     matplotlib.figure.Figure
+
+    Raises
+    ------
+    ValueError
+        An array that is not an image.
     """
     maps = {label: np.asarray(image) for label, image in maps.items()}
     for label, image in maps.items():
         if image.ndim != 2:
-            raise ValueError(f"maps[{label!r}]: got shape {image.shape}, wants 2 axes")
+            raise ValueError(f"maps[{label!r}]: got shape {image.shape}, wants (rows, columns)")
     columns = min(columns, len(maps))
     rows = -(-len(maps) // columns)
     fig, axes = plt.subplots(rows, columns, figsize=(2.5 * columns + 0.6, 2.55 * rows + 0.3), squeeze=False)
@@ -218,38 +245,49 @@ def show_maps(
     return fig
 
 
+def _checked_volume(name, volume, channels):
+    volume = np.asarray(volume)
+    if volume.ndim != 4 or len(volume) != len(channels):
+        raise ValueError(f"{name}: got shape {volume.shape}, wants (C, Y, Z, X) with C = {len(channels)}")
+    return volume
+
+
 def show_slices(
-    volumes,
+    volumes: Mapping[str, ArrayLike],
     *,
-    voxel_size_nm=None,
-    channels=("FeO", "Fe3O4"),
-    index=None,
-    vmin=0.0,
-    vmax=1.0,
-    unit="volume fraction",
-    cmap="magma",
-    title=None,
-):
-    """Show the slice perpendicular to the tilt axis of ``{label: volume}``: a column a volume, a row a channel.
+    voxel_size_nm: float | None = None,
+    channels: Sequence[str] = ("FeO", "Fe3O4"),
+    index: int | None = None,
+    vmin: float = 0.0,
+    vmax: float = 1.0,
+    unit: str = "volume fraction",
+    cmap: str = "magma",
+    title: str | None = None,
+) -> Figure:
+    """Show the slice perpendicular to the tilt axis of ``{label: volume}``: one column per volume, one row per channel.
 
     Parameters
     ----------
     volumes : dict of str to array, shape (C, Y, Z, X)
-    index : int, optional
-        Which slice along Y; by default the middle one.
+    voxel_size_nm : float, optional
+        Draws a scale bar.
     channels : sequence of str
         Names of the C channels.
+    index : int, optional
+        Which slice along Y; by default the middle one.
+    vmin, vmax : float
+        Colour limits.
 
     Returns
     -------
     matplotlib.figure.Figure
+
+    Raises
+    ------
+    ValueError
+        A volume of another shape.
     """
-    volumes = {label: np.asarray(volume) for label, volume in volumes.items()}
-    for label, volume in volumes.items():
-        if volume.ndim != 4 or len(volume) != len(channels):
-            raise ValueError(
-                f"volumes[{label!r}]: got shape {volume.shape}, wants (C, Y, Z, X) with C = {len(channels)}"
-            )
+    volumes = {label: _checked_volume(f"volumes[{label!r}]", v, channels) for label, v in volumes.items()}
     rows, columns = len(channels), len(volumes)
     fig, axes = plt.subplots(rows, columns, figsize=(2.3 * columns + 0.8, 2.4 * rows + 0.2), squeeze=False)
     for column, (label, volume) in enumerate(volumes.items()):
@@ -275,17 +313,17 @@ def show_slices(
 
 
 def show_spectra(
-    energy_eV,
-    spectra,
+    energy_eV: ArrayLike,
+    spectra: Mapping[str, ArrayLike],
     *,
-    bands=None,
-    ylabel="intensity",
-    logy=False,
-    marks=None,
-    ax=None,
-    title=None,
-    figsize=(7.0, 3.4),
-):
+    bands: Mapping[str, ArrayLike] | None = None,
+    ylabel: str = "intensity",
+    logy: bool = False,
+    marks: Mapping[str, float] | None = None,
+    ax: Axes | None = None,
+    title: str | None = None,
+    figsize: tuple[float, float] = (7.0, 3.4),
+) -> Figure:
     """Draw ``{label: spectrum}`` over energy loss; labels of `COLORS` keep their colour.
 
     Parameters
@@ -295,16 +333,16 @@ def show_spectra(
     bands : dict of str to array, shape (E,), optional
         Half width of an uncertainty band, for some of the labels.
     marks : dict of str to float, optional
-        Energies to mark by a dotted line, as ``{"Fe-M2,3": 54}``.
+        Energies to mark with a dotted line, such as ``{"Fe-M2,3": 54}``.
     ax : matplotlib.axes.Axes, optional
-        Draw here rather than into a new figure.
+        Draw here instead of in a new figure.
 
     Returns
     -------
     matplotlib.figure.Figure
     """
-    own = ax is None
-    if own:
+    new_figure = ax is None
+    if new_figure:
         _, ax = plt.subplots(figsize=figsize)
     free = [color for color in CYCLE if color not in {COLORS.get(label) for label in spectra}]
     for label, spectrum in spectra.items():
@@ -321,7 +359,7 @@ def show_spectra(
     ax.set(xlabel="energy loss (eV)", ylabel=ylabel, xlim=(energy_eV[0], energy_eV[-1]), title=title or "")
     if len(spectra) > 1 or next(iter(spectra)):
         ax.legend()
-    if own:
+    if new_figure:
         plt.show()
     return ax.figure
 
@@ -329,24 +367,31 @@ def show_spectra(
 # ---------------------------------------------------------------- interactive figures
 
 
-def plotly_script():
-    """Address of plotly.js that figures load (``SOFTEELS_PLOTLYJS``), else ``None``: each carries the script."""
-    return os.environ.get("SOFTEELS_PLOTLYJS") or None
-
-
-def plotly_file():
-    """Path of the plotly.js that plotly's own Python package carries."""
+def plotly_file() -> Path:
+    """Return the path of the plotly.js that comes with plotly's Python package."""
     import plotly
 
     return Path(plotly.__file__).parent / "package_data" / "plotly.min.js"
 
 
-def _to_html(figure, **options):
-    source = plotly_script()
-    return figure.to_html(include_plotlyjs=source or True, config={"displaylogo": False, "responsive": True}, **options)
+def figure_html(figure: go.Figure, **options: Any) -> str:
+    """Return a plotly figure as HTML that works without a kernel.
+
+    It loads plotly.js from the address in ``SOFTEELS_PLOTLYJS``, or carries the whole script where that is not set.
+    Animations wait for the reader.
+
+    Parameters
+    ----------
+    figure : plotly.graph_objects.Figure
+    **options
+        Of `plotly.graph_objects.Figure.to_html`, such as ``full_html`` or ``post_script``.
+    """
+    script = os.environ.get("SOFTEELS_PLOTLYJS") or True
+    config = {"displaylogo": False, "responsive": True, "showSendToCloud": False}  # no button that uploads the data
+    return figure.to_html(include_plotlyjs=script, config=config, auto_play=False, **options)
 
 
-def show(figure, *, height=None):
+def show(figure: go.Figure, *, height: int | None = None) -> None:
     """Put a plotly figure into the page; its own sliders and buttons work there without a kernel.
 
     Parameters
@@ -366,10 +411,155 @@ def show(figure, *, height=None):
         figure.show()
         return
     # One text/html output, with the script by address: a mime bundle of plotly's own would need a front-end extension.
-    display(HTML(_to_html(figure, full_html=False)))
+    display(HTML(figure_html(figure, full_html=False)))
 
 
-def show_3d(volume, *, voxel_size_nm=1.0, channels=("FeO", "Fe3O4"), level=0.5, cutaway=True, height=480, title=None):
+def slices_figure(
+    volumes: Mapping[str, ArrayLike],
+    *,
+    voxel_size_nm: float | None = None,
+    channels: Sequence[str] = ("FeO", "Fe3O4"),
+    vmin: float = 0.0,
+    vmax: float = 1.0,
+    unit: str = "volume fraction",
+) -> go.Figure:
+    """Return a plotly figure of slices across the tilt axis: a slider for the slice, a button for each volume.
+
+    The channels stand side by side. The figure opens at the middle slice of the first volume. It stores one byte per
+    voxel, and leaves out every second (third, ...) voxel and slice of volumes that together have more than
+    `FIGURE_VOXELS`, so that a page stays below 2 MB.
+
+    Parameters
+    ----------
+    volumes : dict of str to array, shape (C, Y, Z, X)
+        All of one shape.
+    voxel_size_nm : float, optional
+        Axes in nm; otherwise in voxels.
+    channels : sequence of str
+        Names of the C channels.
+    vmin, vmax : float
+        Colour limits; values are shown as whole per cents of this range.
+
+    Raises
+    ------
+    ValueError
+        No volume, or volumes of different or wrong shapes.
+    """
+    from plotly import graph_objects as go
+    from plotly.subplots import make_subplots
+
+    arrays = [_checked_volume(f"volumes[{label!r}]", volume, channels) for label, volume in volumes.items()]
+    if len({array.shape for array in arrays}) != 1:
+        raise ValueError(f"volumes: got shapes {[array.shape for array in arrays]}, wants one shape")
+    step = max(1, int(np.ceil((len(arrays) * arrays[0].size / FIGURE_VOXELS) ** (1 / 3))))
+    slices = _per_cent(np.concatenate(arrays)[:, ::step, ::step, ::step], vmin, vmax).swapaxes(0, 1)
+    indices = list(range(0, arrays[0].shape[1], step))
+    middle = len(indices) // 2
+
+    figure = make_subplots(1, len(channels), horizontal_spacing=0.04)
+    scale, length = (1, "voxels") if voxel_size_nm is None else (voxel_size_nm, "nm")
+    hover = f"X %{{x:.3~g}} {length}, Z %{{y:.3~g}} {length}: %{{z}} %<extra></extra>"
+    for number, image in enumerate(slices[middle]):  # volume by volume, its channels side by side
+        figure.add_heatmap(
+            z=image, dx=step * scale, dy=step * scale, coloraxis="coloraxis", hovertemplate=hover,
+            visible=number < len(channels), row=1, col=1 + number % len(channels),
+        )  # fmt: skip
+    figure.frames = [
+        go.Frame(name=str(index), data=[go.Heatmap(z=image) for image in images], traces=list(range(len(images))))
+        for index, images in zip(indices, slices, strict=True)
+    ]
+    axis = {"constrain": "domain", "showgrid": False, "zeroline": False, "ticks": "outside"}
+    figure.update_xaxes(**axis, title=f"X ({length})")
+    figure.update_yaxes(**axis, autorange="reversed", constraintoward="top", showticklabels=False)
+    figure.update_yaxes(title=f"Z, beam ({length})", showticklabels=True, col=1)
+    towards = ["right", *["center"] * (len(channels) - 2), "left"] if len(channels) > 1 else ["center"]
+    for number, (channel, side) in enumerate(zip(channels, towards, strict=True), start=1):
+        figure.update_xaxes(constraintoward=side, col=number)
+        figure.update_yaxes(scaleanchor=f"x{number}", col=number)
+        figure.add_annotation(
+            text=channel, x=0.5, xref="x domain", y=1, yref="y domain", yanchor="bottom", showarrow=False,
+            row=1, col=number,
+        )  # fmt: skip
+    figure.update_layout(
+        coloraxis=_per_cent_colours(vmin, vmax, unit),
+        sliders=[_slice_slider(indices, middle)],
+        updatemenus=[_volume_buttons(list(volumes), len(channels))] if len(volumes) > 1 else [],
+        modebar={"remove": ["zoom", "pan", "zoomIn", "zoomOut", "autoScale"]},  # leaves room for the buttons
+    )
+    return figure
+
+
+def _per_cent(values, vmin, vmax):
+    """Position of values between two limits in whole per cents, as bytes."""
+    return np.rint(100 * np.clip((np.nan_to_num(values) - vmin) / (vmax - vmin), 0, 1)).astype(np.uint8)
+
+
+def _per_cent_colours(vmin, vmax, unit):
+    ticks = {"tickvals": [0, 50, 100], "ticktext": [f"{value:.3g}" for value in (vmin, (vmin + vmax) / 2, vmax)]}
+    colorbar = {"title": {"text": unit, "side": "right"}, "thickness": 12, **ticks}
+    return {"colorscale": "Magma", "cmin": 0, "cmax": 100, "colorbar": colorbar}
+
+
+def _slice_slider(indices, active):
+    at_once = {"mode": "immediate", "frame": {"duration": 0, "redraw": True}, "transition": {"duration": 0}}
+    steps = [{"label": str(i), "method": "animate", "args": [[str(i)], at_once]} for i in indices]
+    return {"active": active, "steps": steps, "currentvalue": {"prefix": "slice along Y: "}, "pad": {"t": 45}}
+
+
+def _volume_buttons(labels, channel_count):
+    """Buttons that show the panels of one volume; a menu where the buttons would not fit on a narrow page."""
+    shown = np.repeat(np.eye(len(labels), dtype=bool), channel_count, axis=1).tolist()
+    buttons = [
+        {"label": label, "method": "restyle", "args": [{"visible": visible}]}
+        for label, visible in zip(labels, shown, strict=True)
+    ]
+    kind = "buttons" if sum(map(len, labels)) <= 30 else "dropdown"
+    place = {"x": 0, "xanchor": "left", "y": 1.12, "yanchor": "bottom"}
+    return {"type": kind, "direction": "right" if kind == "buttons" else "down", "buttons": buttons, **place}
+
+
+def browse_slices(volumes: Mapping[str, ArrayLike], *, height: int = 480, **options: Any) -> None:
+    """Let the reader choose the volume and the slice across the tilt axis.
+
+    In the page this is `slices_figure`, which needs no kernel. Where a person runs the notebook, widgets redraw
+    `show_slices` from the arrays themselves, at full resolution.
+
+    Parameters
+    ----------
+    volumes : dict of str to array, shape (C, Y, Z, X)
+        All of one shape.
+    height : int
+        Of the figure in the page, in pixels.
+    **options
+        ``voxel_size_nm``, ``channels``, ``vmin``, ``vmax`` and ``unit``, as for `slices_figure`.
+
+    Raises
+    ------
+    ValueError
+        As `slices_figure`.
+    """
+    if headless():
+        show(slices_figure(volumes, **options), height=height)
+        return
+    from ipywidgets import IntSlider, interact
+
+    def draw(volume, index):
+        show_slices({volume: volumes[volume]}, index=index, **options)
+
+    size = np.shape(next(iter(volumes.values())))[1]
+    interact(draw, volume=list(volumes), index=IntSlider(size // 2, 0, size - 1, description="slice"))
+
+
+def show_3d(
+    volume: ArrayLike,
+    *,
+    voxel_size_nm: float = 1.0,
+    channels: Sequence[str] = ("FeO", "Fe3O4"),
+    level: float = 0.5,
+    cutaway: bool = True,
+    height: int = 480,
+    title: str | None = None,
+) -> None:
     """Show the surfaces of each channel of a volume as a 3-D view that can be turned, in a frame of its own.
 
     Parameters
@@ -378,17 +568,20 @@ def show_3d(volume, *, voxel_size_nm=1.0, channels=("FeO", "Fe3O4"), level=0.5, 
     level : float
         Value at the surface (0.5: the interface of a volume fraction).
     cutaway : bool
-        Leave out the half with X beyond the centre, so that the inside is seen.
+        Leave out the half with X beyond the centre, so that the inside can be seen.
     height : int
         In pixels.
+
+    Raises
+    ------
+    ValueError
+        A volume of another shape.
     """
     import plotly.graph_objects as go
     from IPython.display import display
     from skimage.measure import marching_cubes
 
-    volume = np.asarray(volume, dtype=np.float32)
-    if volume.ndim != 4 or len(volume) != len(channels):
-        raise ValueError(f"volume: got shape {volume.shape}, wants (C, Y, Z, X) with C = {len(channels)}")
+    volume = _checked_volume("volume", volume, channels).astype(np.float32)
     figure = go.Figure()
     for name, channel, color in zip(channels, volume, CYCLE, strict=False):
         body = channel[..., : channel.shape[-1] // 2] if cutaway else channel
@@ -416,30 +609,10 @@ def show_3d(volume, *, voxel_size_nm=1.0, channels=("FeO", "Fe3O4"), level=0.5, 
     if not headless():
         figure.show()
         return
-    page = html.escape(_to_html(figure, full_html=True), quote=True)
+    page = html.escape(figure_html(figure, full_html=True), quote=True)
     label = html.escape(title or "3-D view", quote=True)
     frame = (
         f'<iframe title="{label}" srcdoc="{page}" loading="lazy" scrolling="no" '
         f'style="width: 100%; height: {height}px; border: 0"></iframe>'
     )
     display({"text/html": frame}, raw=True)
-
-
-def live(function, figure, **controls):
-    """Controls for a person at a live kernel; the plotly figure for a reader of the page.
-
-    Parameters
-    ----------
-    function : callable
-        Called with the values of the controls; draws.
-    figure : plotly.graph_objects.Figure
-        What stands in the page when the notebook runs headless, where widgets must not be made.
-    **controls
-        As for ``ipywidgets.interact``.
-    """
-    if headless():
-        show(figure)
-        return
-    from ipywidgets import interact
-
-    interact(function, **controls)

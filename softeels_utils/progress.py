@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from tqdm import tqdm
 
 __all__ = ["headless", "progress_bar"]
 
 
 def headless() -> bool:
-    """True where nobody watches: papermill, tests, continuous integration (``SOFTEELS_HEADLESS`` set, and not 0)."""
+    """Whether nobody is watching: in papermill, tests and batch jobs (``SOFTEELS_HEADLESS`` is set, and not to 0)."""
     return os.environ.get("SOFTEELS_HEADLESS", "") not in ("", "0")
 
 
-def progress_bar(iterable=None, *, show: bool | None = None, **options):
-    """`tqdm.auto.tqdm` with these options; ``show=None``: unless `headless`."""
+def progress_bar(iterable: Iterable | None = None, *, show: bool | None = None, **options: Any) -> tqdm:
+    """Return `tqdm.auto.tqdm` with these options; ``show=None`` shows the bar unless `headless`."""
     from tqdm.auto import tqdm
 
     return tqdm(iterable, disable=headless() if show is None else not show, **options)

@@ -1,8 +1,8 @@
-"""Sparse-view studies: cases with a known truth, methods run on them alike, errors by oracle, rule and run to the
-end."""
+"""Sparse-view studies: cases with a known truth, methods run on the same cases, errors by oracle, rule and end."""
+
+from __future__ import annotations
 
 import json
-import os
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
@@ -10,9 +10,23 @@ from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from skimage.measure import block_reduce
 
-from . import dip, dose, metrics, simulate
-from .tomography import ParallelBeam, reconstruct
+from . import data, dip, dose, metrics, simulate
+from .progress import progress_bar
+from .tomography import (
+    NONNEGATIVE,
+    SIMPLEX,
+    HeldOut,
+    IterationInfo,
+    Measurement,
+    ParallelBeam,
+    joint_tv,
+    reconstruct,
+    sirt,
+    tv,
+)
 
 __all__ = [
     "METHODS",
@@ -54,6 +68,11 @@ class Case:
     tilt_angles_deg: np.ndarray
     voxel_size_nm: float
     label: dict
+
+    def measurement(self, channels: slice = slice(None)) -> Measurement:
+        """The projections of some channels with their covariance: what every method is given."""
+        covariance, size = self.covariance[..., channels, channels], self.voxel_size_nm
+        return Measurement(self.projections[channels], self.tilt_angles_deg, covariance=covariance, voxel_size_nm=size)
 
 
 @dataclass(frozen=True)
@@ -102,7 +121,7 @@ def _covariance_table(fluence_e_per_A2, pixel_size_nm, top_nm, points=9):
     return grid, table
 
 
-def pixel_covariance(projections_nm, fluence_e_per_A2, pixel_size_nm):
+def pixel_covariance(projections_nm: ArrayLike, fluence_e_per_A2: float, pixel_size_nm: float) -> NDArray:
     """Covariance (T, Y, X, 2, 2) of the phase thicknesses that a fit of Fe-M2,3 gives in each pixel, nm².
 
     The Cramér-Rao bound of `dose.phase_bound`, which `fitting.fit_phases` reaches, interpolated between the
@@ -121,8 +140,16 @@ def pixel_covariance(projections_nm, fluence_e_per_A2, pixel_size_nm):
 
 
 def make_case(
-    n=48, views=9, fluence_e_per_A2=10000.0, seed=0, *, box_nm=64.0, max_tilt_deg=70.0, volume=None, **specimen
-):
+    n: int = 48,
+    views: int = 9,
+    fluence_e_per_A2: float = 10000.0,
+    seed: int = 0,
+    *,
+    box_nm: float = 64.0,
+    max_tilt_deg: float = 70.0,
+    volume: ArrayLike | None = None,
+    **specimen,
+) -> Case:
     """Simulate one tilt series of phase maps.
 
     Projections are made from a grid twice as fine and binned (no inverse crime), and get Gaussian noise with the
@@ -146,10 +173,10 @@ def make_case(
     fine = simulate.core_shell_nanocube(2 * n, **specimen) if volume is None else np.asarray(volume, np.float32)
     if fine.ndim != 4 or len(fine) != 2 or any(s % 2 for s in fine.shape[1:]) or fine.shape[2] != fine.shape[3]:
         raise ValueError(f"volume: got shape {fine.shape}, wants (2, Y, Z, X) with even sides and Z = X")
-    rows, n = fine.shape[1] // 2, fine.shape[3] // 2
+    n = fine.shape[3] // 2
     size, tilts = box_nm / n, np.linspace(-max_tilt_deg, max_tilt_deg, views)
-    clean = ParallelBeam(2 * n, tilts, size / 2)(fine).reshape(2, views, rows, 2, n, 2).mean(axis=(3, 5))
-    truth = fine.reshape(2, rows, 2, n, 2, n, 2).mean(axis=(2, 4, 6))
+    clean = block_reduce(ParallelBeam(2 * n, tilts, size / 2)(fine), (1, 1, 2, 2), np.mean)
+    truth = block_reduce(fine, (1, 2, 2, 2), np.mean)
     covariance = pixel_covariance(clean, fluence_e_per_A2, size)
     white = np.random.default_rng(seed).standard_normal((*clean.shape[1:], 2, 1))
     noise = np.moveaxis((np.linalg.cholesky(covariance) @ white)[..., 0], -1, 0)
@@ -162,88 +189,75 @@ def make_case(
 
 @dataclass
 class _Errors:
-    """A callback that keeps the error of every look (for the oracle and the end; it never stops a run)."""
+    """A callback that keeps the error of every iterate it sees (for the oracle and the end; it never stops a run)."""
 
     truth: np.ndarray
     values: list
 
-    def __call__(self, look):
-        self.values.append(metrics.nrmse(look.volume, self.truth))
-
-
-def _classical(case, algorithm, **options):
-    return reconstruct(
-        case.projections, case.tilt_angles_deg, algorithm, voxel_size_nm=case.voxel_size_nm,
-        covariance=case.covariance, details=True, progress=False, **options,
-    )  # fmt: skip
+    def __call__(self, info: IterationInfo) -> None:
+        self.values.append(metrics.nrmse(info.volume, self.truth))
 
 
 def _sirt(case, settings):
     """Stops by held-out pixels; the end is 300 iterations."""
     began = time.perf_counter()
-    fit = _classical(case, "sirt", stop="heldout")
+    fit = sirt(case.measurement(), stop=HeldOut(), progress=False)
     seconds = time.perf_counter() - began
     errors = _Errors(case.truth, [])
-    _classical(case, "sirt", iterations=300, callbacks=[errors])
+    sirt(case.measurement(), iterations=300, callbacks=[errors], progress=False)
     return fit.volume, errors.values, errors.values[-1], seconds, f"{fit.iteration} iterations"
 
 
 def _variation(case, algorithm, settings):
     """Weight by held-out pixels; the oracle tries others from a third to three times it. Always converged."""
-    options = {"simplex": settings.get("simplex", False)}
-    began = time.perf_counter()
-    fit = _classical(case, algorithm, weight="heldout", **options)
+    options = {"constraint": SIMPLEX if settings.get("simplex", False) else NONNEGATIVE, "progress": False}
+    began, measurement = time.perf_counter(), case.measurement()
+    fit = algorithm(measurement, weight="heldout", **options)
     seconds = time.perf_counter() - began
-    own = metrics.nrmse(fit.volume, case.truth)
+    automatic = metrics.nrmse(fit.volume, case.truth)
     tries = [
-        metrics.nrmse(_classical(case, algorithm, weight=fit.weight * w, **options).volume, case.truth)
+        metrics.nrmse(algorithm(measurement, weight=fit.weight * w, **options).volume, case.truth)
         for w in settings.get("oracle_weights", WEIGHTS)
     ]
-    return fit.volume, [own, *tries], own, seconds, f"weight {fit.weight:.2g}"
+    return fit.volume, [automatic, *tries], automatic, seconds, f"weight {fit.weight:.2g}"
 
 
 def _network(case, joint, settings):
     """One network for both phases (DIPm-TV), or the same network for each on its own (DIP)."""
-    options = {
-        "voxel_size_nm": case.voxel_size_nm, "progress": False, "seed": settings.get("seed", case.label.get("seed",
-        0)),
-    } | settings.get("network", {})  # fmt: skip
+    seed = settings.get("seed", case.label.get("seed", 0))
+    options = {"progress": False, "seed": seed} | settings.get("network", {})
     if not joint:  # no total variation anywhere
-        options |= {"tv_weight": 0.0, "guide_weight": 0.0, "refine_weight": 0.0} | settings.get("single", {})
+        options |= {"tv_weight": 0.0, "initial_tv_weight": 0.0, "correction_tv_weight": 0.0}
+        options |= settings.get("single", {})
     parts = [slice(0, 2)] if joint else [slice(0, 1), slice(1, 2)]
-    volume, seconds, curves, ends, notes = [], 0.0, [], [], []
+    volumes, seconds, best, ends, notes = [], 0.0, 0.0, 0.0, []
     for part in parts:
-        began = time.perf_counter()
-        seen = []
-        given = {"covariance": case.covariance[..., part, part], **options}
-        fit = dip.dipm_tv(case.projections[part], case.tilt_angles_deg, callbacks=[seen.append], **given)
+        seen, began = [], time.perf_counter()
+        fit = dip.fit(case.measurement(part), callbacks=[seen.append], **options)
         seconds += time.perf_counter() - began
         if settings.get("run_to_end"):
-            seen = []
-            length = given.pop("iterations", None) or fit.settings["iterations"]
-            dip.dipm_tv(
-                case.projections[part], case.tilt_angles_deg, callbacks=[seen.append], iterations=length, **given
-            )
-        size = np.linalg.norm(case.truth)
-        squares = [(np.linalg.norm(k.volume - case.truth[part]) / size) ** 2 for k in seen]
-        curves.append(min([*squares, (np.linalg.norm(fit.volume - case.truth[part]) / size) ** 2]))
-        ends.append(squares[-1])
-        volume.append(fit.volume)
+            seen, length = [], options.get("iterations", fit.settings["iterations"])
+            dip.fit(case.measurement(part), callbacks=[seen.append], **options | {"iterations": length})
+        squares = [np.sum((info.volume - case.truth[part]) ** 2) for info in seen]
+        best += min([*squares, np.sum((fit.volume - case.truth[part]) ** 2)])
+        ends += squares[-1]
+        volumes.append(fit.volume)
         notes.append(str(fit.stopped_at))
-    volume = np.concatenate(volume)
-    return volume, [np.sqrt(sum(curves))], float(np.sqrt(sum(ends))), seconds, f"{'+'.join(notes)} iterations"
+    size = np.linalg.norm(case.truth)
+    best, ends = float(np.sqrt(best) / size), float(np.sqrt(ends) / size)
+    return np.concatenate(volumes), [best], ends, seconds, f"{'+'.join(notes)} iterations"
 
 
 METHODS: dict[str, Callable] = {
     "SIRT": _sirt,
-    "TV": lambda case, settings: _variation(case, "tv", settings),
-    "joint TV": lambda case, settings: _variation(case, "joint_tv", settings),
+    "TV": lambda case, settings: _variation(case, tv, settings),
+    "joint TV": lambda case, settings: _variation(case, joint_tv, settings),
     "DIP": lambda case, settings: _network(case, False, settings),
     "DIPm-TV": lambda case, settings: _network(case, True, settings),
 }
 
 
-def run_method(name, case, **settings):
+def run_method(name: str, case: Case, **settings) -> Outcome:
     """Run one method of ``METHODS`` on a case.
 
     Parameters
@@ -264,13 +278,21 @@ def run_method(name, case, **settings):
     return Outcome(name, volume, float(min([automatic, *errors])), automatic, float(end), seconds, note)
 
 
-def reconstruct_all(projections, tilt_angles_deg, *, voxel_size_nm=1.0, covariance=None, mask=None, network=None):
+def reconstruct_all(
+    projections: ArrayLike,
+    tilt_angles_deg: ArrayLike,
+    *,
+    voxel_size_nm: float = 1.0,
+    covariance: ArrayLike | None = None,
+    mask: ArrayLike | None = None,
+    network: dict | None = None,
+) -> dict[str, NDArray]:
     """Own projections through every method, each by its own rule (there is no truth to choose by).
 
     Parameters
     ----------
     projections : array (C, T, Y, X)
-        Of any number of channels and in any unit: one scale a channel is learnt.
+        Of any number of channels and in any unit: one scale per channel is learnt.
     network : dict, optional
         Keyword arguments of `dip.dipm_tv`.
 
@@ -279,15 +301,15 @@ def reconstruct_all(projections, tilt_angles_deg, *, voxel_size_nm=1.0, covarian
     dict of str to array (C, Y, Z, X)
         In the projections' unit per ``voxel_size_nm``.
     """
-    given = {"voxel_size_nm": voxel_size_nm, "covariance": covariance, "mask": mask, "calibrated": False}
+    options = {"voxel_size_nm": voxel_size_nm, "covariance": covariance, "mask": mask, "calibrated": False}
     rules = {"SIRT": {"algorithm": "sirt", "stop": "heldout"}, "TV": {"algorithm": "tv"}}
     rules["joint TV"] = {"algorithm": "joint_tv"}
-    volumes = {name: reconstruct(projections, tilt_angles_deg, **rule, **given) for name, rule in rules.items()}
-    volumes["DIPm-TV"] = dip.dipm_tv(projections, tilt_angles_deg, **given, **(network or {})).volume
+    volumes = {name: reconstruct(projections, tilt_angles_deg, **rule, **options) for name, rule in rules.items()}
+    volumes["DIPm-TV"] = dip.dipm_tv(projections, tilt_angles_deg, **options, **(network or {})).volume
     return volumes
 
 
-def own_data(path):
+def own_data(path: str | Path) -> data.TiltSeries | NDArray:
     """Read what a user gives: a tilt series of maps, or a phantom.
 
     Returns
@@ -296,8 +318,6 @@ def own_data(path):
         The latter for a ``.npy``, or a ``.npz`` with an array ``volume``: volume fractions of two phases on the fine
         grid that `make_case` takes.
     """
-    from . import data
-
     path = Path(path)
     if path.suffix in (".npy", ".npz") and path.exists():
         content = np.load(path, allow_pickle=False)
@@ -312,13 +332,20 @@ def own_data(path):
 # ---------------------------------------------------------------- studies
 
 
-def run_study(cases, methods=tuple(METHODS), *, path=None, progress=None, **settings):
+def run_study(
+    cases: list[dict],
+    methods: tuple[str, ...] = tuple(METHODS),
+    *,
+    path: str | Path | None = None,
+    progress: bool | None = None,
+    **settings,
+) -> tuple[list[dict], dict[str, NDArray]]:
     """Run methods on cases.
 
     Parameters
     ----------
     cases : iterable of dict
-        Keyword arguments of `make_case`, one a case.
+        Keyword arguments of `make_case`, one dictionary per case.
     path : path, optional
         JSON file of the rows, written after each; a study that was killed goes on behind the last one.
     progress : bool, optional
@@ -331,47 +358,52 @@ def run_study(cases, methods=tuple(METHODS), *, path=None, progress=None, **sett
         Rows (the case's label, method, ``oracle``, ``automatic``, ``end``, ``seconds``, ``core_nm``, ``outer_nm``,
         ``ssim``, ...), and the volumes of the last case run, under ``"truth"`` and the methods' names.
     """
-    from tqdm.auto import tqdm
-
-    progress = os.environ.get("SOFTEELS_HEADLESS", "") in ("", "0") if progress is None else progress
     path = None if path is None else Path(path)
-    known = json.loads(path.read_text()) if path is not None and path.exists() else []
-    rows, volumes, kept = [], {}, None if path is None else path.with_suffix(".npz")
-    work = [(given, name) for given in cases for name in methods]
-    for given, name in tqdm(work, disable=not progress, desc="study"):
-        key = {k: v for k, v in given.items() if not isinstance(v, np.ndarray)} | {"method": name}
-        found = [row for row in known if all(row["key"].get(k) == v for k, v in key.items())]
-        if found:
-            rows.append(found[0])
+    finished = json.loads(path.read_text()) if path is not None and path.exists() else []
+    rows, volumes = [], {}
+    if finished and path.with_suffix(".npz").exists():
+        with np.load(path.with_suffix(".npz")) as content:
+            volumes = {name: content[name] for name in content.files}
+    work = [(condition, name) for condition in cases for name in methods]
+    for condition, name in progress_bar(work, show=progress, desc="study"):
+        key = {k: v for k, v in condition.items() if not isinstance(v, np.ndarray)} | {"method": name}
+        earlier = [row for row in finished if all(row["key"].get(k) == v for k, v in key.items())]
+        if earlier:
+            rows.append(earlier[0])
             continue
-        case = make_case(**given)
+        case = make_case(**condition)
         outcome = run_method(name, case, **settings)
-        edges = metrics.interface_error(outcome.volume, case.truth, case.voxel_size_nm)
-        row = {
-            "key": key,
-            **case.label,
-            **{k: v for k, v in asdict(replace(outcome, volume=None)).items() if k != "volume"},
-            "ssim": metrics.ssim(outcome.volume, case.truth),
-            "core_nm": edges.core_rms_nm,
-            "outer_nm": edges.outer_rms_nm,
-            "fraction_error": metrics.phase_fraction_error(outcome.volume, case.truth)[1],
-        }
-        rows.append(row)
+        rows.append({"key": key} | _row(case, outcome))
         if not volumes or not np.array_equal(volumes["truth"], case.truth):
             volumes = {"truth": case.truth}
         volumes[name] = outcome.volume
         if path is not None:
-            known.append(row)
+            finished.append(rows[-1])
             path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(json.dumps(known))
-            np.savez_compressed(kept, **volumes)
-    if kept is not None and kept.exists() and len(volumes) <= len(methods):
-        with np.load(kept) as content:
-            volumes = {name: content[name] for name in content.files} | volumes
+            path.write_text(json.dumps(finished))
+            np.savez_compressed(path.with_suffix(".npz"), **volumes)
     return rows, volumes
 
 
-def summarise(rows, by=("method", "views", "fluence"), values=("oracle", "automatic", "end", "seconds")):
+def _row(case, outcome):
+    """What a study keeps of one outcome."""
+    edges = metrics.interface_error(outcome.volume, case.truth, case.voxel_size_nm)
+    numbers = {k: v for k, v in asdict(replace(outcome, volume=None)).items() if k != "volume"}
+    return {
+        **case.label,
+        **numbers,
+        "ssim": metrics.ssim(outcome.volume, case.truth),
+        "core_nm": edges.core_rms_nm,
+        "outer_nm": edges.outer_rms_nm,
+        "fraction_error": metrics.phase_fraction_error(outcome.volume, case.truth)[1],
+    }
+
+
+def summarise(
+    rows: list[dict],
+    by: tuple[str, ...] = ("method", "views", "fluence"),
+    values: tuple[str, ...] = ("oracle", "automatic", "end", "seconds"),
+) -> list[dict]:
     """Median over the rows that agree in ``by`` (over seeds), in order of appearance, with the number of rows.
 
     Returns

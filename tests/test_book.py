@@ -7,9 +7,10 @@ import shutil
 import textwrap
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from softeels_utils import book, chapters
+from softeels_utils import book, chapters, plotting
 from softeels_utils.__main__ import main
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -61,12 +62,12 @@ def test_parameters_are_checked(project):
     assert chapters.parameters_of("01_a", "full", {"seed": "3", "tilts": "[5]"})["tilts"] == [5]
     with pytest.raises(chapters.UsageError, match="chapter: got '7', wants one of 01_a, 02_b"):
         chapters.parameters_of("7")
-    with pytest.raises(chapters.UsageError, match=r"parameter sed \(-p\): 01_a has only data_path, seed"):
+    with pytest.raises(chapters.UsageError, match=r"-p: got parameter 'sed', wants one of data_path, seed"):
         chapters.parameters_of("1", overrides={"sed": "3"})
     with pytest.raises(chapters.UsageError, match="parameter seed: got 'x', wants a int"):
         chapters.parameters_of("1", overrides={"seed": "x"})
     (project / "params" / "quick.yml").write_text("01_a: {fluense: 1}\n")
-    with pytest.raises(chapters.UsageError, match=r"fluense \(params/quick.yml\)"):
+    with pytest.raises(chapters.UsageError, match=r"params/quick.yml: got parameter 'fluense'"):
         chapters.parameters_of("1")
 
 
@@ -117,6 +118,12 @@ def test_stamp_sees_source_package_data_and_parameters(project):
     seen.append(stamp())
     (project / "softeels_utils" / "unused.py").write_text("x = 3\n")  # used now, through another
     seen.append(stamp())
+    (project / "softeels_utils" / "tables").mkdir()  # a package with a table, used through another module too
+    (project / "softeels_utils" / "tables" / "__init__.py").touch()
+    (project / "softeels_utils" / "used.py").write_text("from . import unused, tables\n")
+    seen.append(stamp())
+    (project / "softeels_utils" / "tables" / "edge.csv").write_text("1,2\n")
+    seen.append(stamp())
     (project / "data" / "table.csv").write_text("1,2\n")
     seen.append(stamp())
     (project / "mine.npz").write_bytes(b"1")
@@ -126,6 +133,24 @@ def test_stamp_sees_source_package_data_and_parameters(project):
     source.write_text(source.read_text() + "\n# more\n")
     seen.append(stamp())
     assert len(set(seen)) == len(seen)
+
+
+def test_fingerprint_sees_contents_names_and_values(tmp_path):
+    files = [tmp_path / "a", tmp_path / "b"]
+    for path in files:
+        path.write_text("same")
+    seen = [chapters.fingerprint(f, *v) for f in (files[:1], files[1:], files) for v in ((), (1,), ({"x": 1},))]
+    assert len(set(seen)) == 9
+    files[0].write_text("other")
+    assert chapters.fingerprint(files[:1]) not in seen
+
+
+def test_an_installation_without_notebooks_says_so(project, monkeypatch, capsys):
+    monkeypatch.setattr(chapters, "NOTEBOOKS", project / "none")
+    assert main(["run", "01"]) == main(["book"]) == 2
+    message = "chapters: this installation has no notebooks; work in a checkout"
+    assert capsys.readouterr().err.splitlines() == [f"error: {message}"] * 2
+    assert main(["status"]) == 0 and message in capsys.readouterr().out
 
 
 def test_status_tells_of_devices_data_and_chapters(project, capsys):
@@ -151,11 +176,11 @@ def test_no_page_refers_to_a_cdn(html):
     loads = re.compile(
         r"""(?:<(?:script|img|iframe|source)[^>]+src=|<link[^>]+href=|@import\s+|url\()["']?(?:https?:)?//"""
     )
-    known = re.compile(r"cdnjs|jsdelivr|unpkg|googleapis|cloudflare|cdn\.plot\.ly")
+    cdn = re.compile(r"cdnjs|jsdelivr|unpkg|googleapis|cloudflare|cdn\.plot\.ly")
     for page in _pages(html):
         text = page.read_text(encoding="utf-8")
         assert not loads.search(text), f"{page.name} loads something from the network"
-        assert not known.search(text), f"{page.name} names a CDN"
+        assert not cdn.search(text), f"{page.name} names a CDN"
 
 
 def test_chapters_have_figures_and_no_errors(html):
@@ -250,29 +275,53 @@ def test_dose_calculator_reacts(html, browser):
     assert not _errors(browser)
 
 
-def test_slider_reacts(html, browser):
-    """Chapter 2: the slider of the rotation ambiguity shows other curves."""
+def _move_slider(browser, fraction):
+    """Click on the first plotly slider of the page, at a fraction of its length."""
     from selenium.webdriver.common.action_chains import ActionChains
 
+    x, y, width, height = browser.execute_script("""
+        const rail = document.querySelector('.slider-rail-touch-rect');
+        rail.scrollIntoView({block: 'center', behavior: 'instant'});
+        const box = rail.getBoundingClientRect();
+        return [box.x, box.y, box.width, box.height];
+    """)
+    pointer = ActionChains(browser)
+    pointer.w3c_actions.pointer_action.move_to_location(int(x + fraction * width), int(y + height / 2))
+    pointer.w3c_actions.pointer_action.click()
+    pointer.perform()
+
+
+def test_slider_reacts(html, browser):
+    """Chapter 2: the slider of the rotation ambiguity shows other curves."""
     wait = _open(browser, html / "notebooks" / "02_standards.html")
-    rail = ".cell_output .slider-rail-touch-rect"
-    wait.until(lambda page: page.find_elements("css selector", rail))
+    wait.until(lambda page: page.find_elements("css selector", ".cell_output .slider-rail-touch-rect"))
     state = """
         const figure = document.querySelector('.slider-rail-touch-rect').closest('.js-plotly-plot');
         return JSON.stringify(figure.data.map(curve => curve.visible));
     """
     before = browser.execute_script(state)
-    x, y, width, height = browser.execute_script(f"""
-        const rail = document.querySelector('{rail}');
-        rail.scrollIntoView({{block: 'center', behavior: 'instant'}});
-        const box = rail.getBoundingClientRect();
-        return [box.x, box.y, box.width, box.height];
-    """)
-    pointer = ActionChains(browser)
-    pointer.w3c_actions.pointer_action.move_to_location(int(x + 0.93 * width), int(y + height / 2))
-    pointer.w3c_actions.pointer_action.click()
-    pointer.perform()
+    _move_slider(browser, 0.93)
     wait.until(lambda page: page.execute_script(state) != before)
+    assert not _errors(browser)
+
+
+def test_slices_are_browsed_without_a_kernel(browser, tmp_path):
+    """The figure opens at the middle slice of the first volume; slider and buttons show the others."""
+    volume = np.zeros((1, 10, 6, 6))
+    volume[0] = np.linspace(0, 0.9, 10)[:, None, None]
+    figure = plotting.slices_figure({"rising": volume, "full": np.ones_like(volume)}, channels=["Fe"])
+    (tmp_path / "page.html").write_text(plotting.figure_html(figure))
+    wait = _open(browser, tmp_path / "page.html")
+    shown = """
+        const drawn = document.querySelector('.js-plotly-plot').calcdata.filter(trace => trace[0].trace.visible);
+        return drawn.map(trace => trace[0].z[3][3]);
+    """
+    wait.until(lambda page: page.find_elements("css selector", ".slider-rail-touch-rect"))
+    assert browser.execute_script(shown) == [50]
+    _move_slider(browser, 0.97)
+    wait.until(lambda page: page.execute_script(shown) == [90])
+    browser.find_elements("css selector", ".updatemenu-button")[1].click()
+    wait.until(lambda page: page.execute_script(shown) == [100])
     assert not _errors(browser)
 
 

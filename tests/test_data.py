@@ -11,19 +11,22 @@ import pytest
 from softeels_utils import data
 from softeels_utils.data import sets
 
-needs = {name: pytest.mark.skipif(not data.is_cached(name), reason=f"{name} is not at hand") for name in data.registry()}
+needs = {
+    name: pytest.mark.skipif(not data.is_cached(name), reason=f"{name} is not in the cache") for name in data.registry()
+}
 
 
 @pytest.fixture
 def series():
     rng = np.random.default_rng(0)
     projections = rng.random((2, 3, 6, 5)).astype(np.float32)
-    return data.TiltSeries(projections, np.array([-60.0, 1.5, 70.0]), ("FeO", "Fe3O4"), pixel_size_nm=0.4)
+    tilts = np.array([-60.0, 1.5, 70.0])
+    return data.TiltSeries(projections, tilts, ("FeO", "Fe3O4"), pixel_size_nm=0.4, variance=projections**2)
 
 
 def test_registry_is_complete():
     for name, entry in data.registry().items():
-        assert entry.reader in sets._READERS and entry.licence and entry.citation and entry.kind == "measured"
+        assert entry.reader in sets.READERS and entry.licence and entry.citation and entry.kind == "measured"
         for file in entry.files:
             assert re.search(r"/[0-9a-f]{40}/", file["url"]), f"{name}: address not pinned to a commit"
             assert name == "paper_nanocube" or (len(file["sha256"]) == 64 and file["bytes"] > 0)
@@ -120,11 +123,22 @@ def test_paper_stacks_of_another_form_are_refused(paper_cache, wrong):
 @pytest.mark.parametrize("suffix", [".hspy", ".zspy", ".npz"])
 def test_tilt_series_round_trip(series, tmp_path, suffix):
     path = tmp_path / f"series{suffix}"
-    data.write_tilt_series(path, series)
+    series.save(path)
     back = data.read_tilt_series(path)
     np.testing.assert_array_equal(back.projections, series.projections)
     np.testing.assert_array_equal(back.tilt_angles_deg, series.tilt_angles_deg)
+    np.testing.assert_array_equal(back.variance, series.variance)
     assert back.channels == series.channels and back.pixel_size_nm == pytest.approx(0.4)
+
+
+def test_archives_with_the_former_name_of_the_pixel_size(series, tmp_path):
+    np.savez(tmp_path / "old.npz", projections=series.projections, tilt_angles_deg=[-60, 1.5, 70], pixel_nm=0.4)
+    assert data.read_tilt_series(tmp_path / "old.npz").pixel_size_nm == 0.4
+
+
+def test_a_series_is_not_saved_as_another_kind_of_file(series, tmp_path):
+    with pytest.raises(ValueError, match=r"path: got a file of kind '\.txt' .* wants \.hspy, \.zspy or \.npz"):
+        series.save(tmp_path / "series.txt")
 
 
 def _write_mrc(path, stack):

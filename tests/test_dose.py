@@ -1,11 +1,9 @@
-"""Cross-sections, bounds and their Monte-Carlo confirmation, planner, calculator."""
+"""Signal, bounds and their Monte-Carlo confirmation, comparison of edges, planner, calculator."""
 
 import json
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from softeels_utils import dose, fitting, simulate
 
@@ -17,62 +15,12 @@ def model():
     return simulate.spectrum_model()
 
 
-# -------------------------------------------------------------------------------------------- cross-sections
+# ---------------------------------------------------------------------------------------------------- signal
 
 
 @pytest.mark.parametrize(("collection", "ratio"), [(40.0, 55.0), (20.0, 61.0)])
 def test_signal_ratio_at_300_kV(collection, ratio):
     assert dose.signal_ratio("M2,3", "L2,3", collection_mrad=collection) == pytest.approx(ratio, rel=0.1)
-
-
-@pytest.mark.parametrize("collection", [10.0, 20.0, 40.0])
-@pytest.mark.parametrize("kV", [80.0, 200.0, 300.0])
-def test_l23_agrees_with_the_hydrogenic_model(kV, collection):
-    """Within 20 % once the model's empirical near-edge reduction, which halves it, is taken off."""
-    many = {"beam_energy_keV": kV, "collection_mrad": collection, "window_eV": (706, 746)}
-    henke = dose.partial_cross_section("Fe", "L2,3", **many)
-    assert henke == pytest.approx(dose.hydrogenic_cross_section(near_edge_reduction=False, **many), rel=0.2)
-    assert 0.35 < dose.hydrogenic_cross_section(**many) / henke < 0.75
-
-
-@settings(max_examples=30, deadline=None)
-@given(
-    kV=st.floats(40, 400), beta=st.floats(2, 100), lo=st.floats(54, 60), width=st.floats(1, 40), more=st.floats(1.05, 2)
-)
-def test_cross_section_grows_with_angle_and_window(kV, beta, lo, width, more):
-    many = {"beam_energy_keV": kV, "collection_mrad": beta, "window_eV": (lo, lo + width)}
-    sigma = dose.partial_cross_section("Fe", "M2,3", **many)
-    assert sigma > 0
-    assert dose.partial_cross_section("Fe", "M2,3", **{**many, "collection_mrad": beta * more}) > sigma
-    assert dose.partial_cross_section("Fe", "M2,3", **{**many, "window_eV": (lo, lo + width * more)}) > sigma
-    assert dose.partial_cross_section("Fe", "M2,3", bethe_ridge=True, **many) <= sigma * (1 + 1e-12)
-
-
-def test_cross_section_is_additive_over_windows():
-    many = {"beam_energy_keV": 300, "collection_mrad": 40}
-    parts = [dose.partial_cross_section("Fe", "L2,3", window_eV=w, **many) for w in ((706, 720), (720, 746))]
-    whole = dose.partial_cross_section("Fe", "L2,3", window_eV=(706, 746), **many)
-    assert sum(parts) == pytest.approx(whole, rel=1e-4)
-
-
-@pytest.mark.parametrize(
-    ("bad", "name"),
-    [
-        ({"element": "Zz"}, "element|edge"),
-        ({"edge": "Q1"}, "edge"),
-        ({"window_eV": (73, 53)}, "window_eV"),
-        ({"window_eV": (20, 40)}, "window_eV"),
-        ({"window_eV": (53, np.nan)}, "window_eV"),
-        ({"beam_energy_keV": 0}, "beam_energy_keV"),
-        ({"collection_mrad": 0}, "collection_mrad"),
-        ({"convergence_mrad": -1}, "convergence_mrad"),
-    ],
-)
-def test_bad_cross_sections_are_named(bad, name):
-    good = {"element": "Fe", "edge": "M2,3", "beam_energy_keV": 300, "collection_mrad": 40, "window_eV": (53, 73)}
-    with pytest.raises(ValueError, match=name):
-        good.update(bad)
-        dose.partial_cross_section(good.pop("element"), good.pop("edge"), **good)
 
 
 # ---------------------------------------------------------------------------------------------------- bounds
@@ -121,8 +69,8 @@ def test_monte_carlo_meets_the_bound(model, edge):
 
 
 def test_monte_carlo_with_readout_noise(model):
-    linear = dose.linear_model(model, 2e4)
-    counts = dose.simulate_counts(linear, 3000, readout_counts=6.0, seed=5)
+    linear = dose.linear_model(model, 2e4, readout_counts=6.0)
+    counts = dose.simulate_counts(linear, 3000, seed=5)
     fit = fitting.fit_phases(
         counts, linear.energy_eV, linear.phases, background=linear.background, nonnegative=False, readout_noise=6.0
     )
@@ -131,7 +79,7 @@ def test_monte_carlo_with_readout_noise(model):
 
 
 def test_background_shapes_follow_the_twin(model):
-    """The linear model's background is off by less than 3 % of a standard deviation a channel at 1e4 e/Å²."""
+    """The linear model's background is off by less than 3 % of a standard deviation per channel at 1e4 e/Å²."""
     for edge in WINDOWS:
         for thickness in ((5.0, 5.0), (15.0, 15.0)):
             assert dose.linear_model(model, 1e4, edge=edge, thickness_nm=thickness).misfit < 0.03
@@ -146,11 +94,11 @@ def test_measured_spectrum_takes_the_place_of_the_model(model):
         np.testing.assert_allclose(same, dose.phase_bound(model, 1e4, edge=edge), rtol=0.02)
         dark = dose.phase_bound(model, 1e4, edge=edge, spectrum=4 * spectrum)
         np.testing.assert_allclose(dark, 4 * same, rtol=1e-6)
-    assert dose.microscope_of(low, simulate.Microscope(beam_energy_keV=80)) == model.microscope
+    assert dose.microscope_from_metadata(low, simulate.Microscope(beam_energy_keV=80)) == model.microscope
     with pytest.raises(ValueError, match="no L2,3 edge"):
         core.data[:] = 1e6 * core.axes_manager.signal_axes[0].axis ** -3.0
         dose.measured_spectrum(core, model, "L2,3")
-    with pytest.raises(ValueError, match="signal must cover"):
+    with pytest.raises(ValueError, match="signal: got energies"):
         dose.measured_spectrum(low, model, "L2,3")
 
 
@@ -176,6 +124,28 @@ def test_bad_bounds_are_named(model, bad, name):
         dose.phase_bound(model, **{"fluence_e_per_A2": 1e4, **bad})
 
 
+def test_acquisition_holds_the_settings_of_all_functions(model):
+    acquisition = dose.Acquisition(edge="L2,3", thickness_nm=(5.0, 15.0), readout_counts=2.0)
+    bound = dose.phase_bound(model, 1e4, edge="L2,3", thickness_nm=(5.0, 15.0), readout_counts=2.0)
+    np.testing.assert_array_equal(dose.phase_bound(model, 1e4, acquisition), bound)
+    np.testing.assert_array_equal(
+        dose.phase_bound(model, 1e4, acquisition, edge="M2,3"),
+        dose.phase_bound(model, 1e4, thickness_nm=(5.0, 15.0), readout_counts=2.0),
+    )
+    plan = dose.plan_tilt_series(model, 2e4, acquisition, tilts=(2, 4))
+    np.testing.assert_allclose(plan.error_nm[0] ** 2, np.diag(bound))
+    calls = (
+        lambda **wrong: dose.phase_bound(model, 1e4, **wrong),
+        lambda **wrong: dose.linear_model(model, 1e4, **wrong),
+        lambda **wrong: dose.dose_efficiency(model, **wrong),
+        lambda **wrong: dose.compare_edges(model, **wrong),
+        lambda **wrong: dose.plan_tilt_series(model, 1e5, **wrong),
+    )
+    for call in calls:
+        with pytest.raises(TypeError, match="settings: got 'thicknes_nm', wants some of edge, thickness_nm"):
+            call(thicknes_nm=(1.0, 1.0))
+
+
 # ------------------------------------------------------------------------------------------------ comparison
 
 
@@ -190,7 +160,7 @@ def test_equal_fluence_ratio_gives_equal_bounds(model):
 
 
 def test_three_definitions_differ_in_the_known_order(model):
-    """Plain signal flatters M2,3 most; background and the other phase take their share."""
+    """Plain signal flatters M2,3 most; background and the other phase take their part."""
     c = dose.compare_edges(model)
     assert c.signal > c.shot_noise > max(c.phases.values()) > 1
     assert c.total_iron > min(c.phases.values())
@@ -249,7 +219,7 @@ def test_calculator_holds_the_bounds_that_phase_bound_gives(model):
                 model, grid.electrons[n] / 16, edge=edge, readout_counts=readout, thickness_nm=(10.0, 10.0)
             )
             np.testing.assert_allclose(grid.error_nm[0, 0, 0, 0, r, e, :2, n] ** 2, np.diag(bound), rtol=1e-6)
-    page = json.loads(grid._json())
+    page = json.loads(grid.json())
     assert page["shape"] == list(grid.error_nm.shape)
     flat = np.reshape(page["log_error"], page["shape"])
     np.testing.assert_allclose(10**flat, grid.error_nm, rtol=2e-4)

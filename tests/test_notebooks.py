@@ -1,5 +1,8 @@
 """The chapters: in step with their pairs, without outputs, and each one run at the quick preset through papermill."""
 
+import ast
+import builtins
+import importlib
 import json
 import re
 import shutil
@@ -21,10 +24,20 @@ CHAPTERS = [
     "04_sparse_view_study",
     "05_dipm_tv_nanocubes",
 ]
+PACKAGES = {path.stem for path in chapters.PACKAGE.iterdir()}
 
 
 def _read(path):
     return json.loads(Path(path).read_text(encoding="utf-8"))
+
+
+def _sources(chapter):
+    """(code cells, Markdown cells) of a chapter, magics left out."""
+    import jupytext
+
+    cells = jupytext.read(ROOT / "notebooks" / f"{chapter}.py").cells
+    code = [re.sub(r"(?m)^\s*[%!].*$", "", cell.source) for cell in cells if cell.cell_type == "code"]
+    return code, [cell.source for cell in cells if cell.cell_type == "markdown"]
 
 
 def test_all_chapters_are_there():
@@ -49,21 +62,55 @@ def test_pairs_are_in_step(tmp_path):
 @pytest.mark.parametrize("chapter", CHAPTERS)
 def test_style(chapter):
     """One page skeleton; maths in the package, not in the notebook."""
-    import ast
-
-    import jupytext
-
-    notebook = jupytext.read(ROOT / "notebooks" / f"{chapter}.py")
-    assert len(notebook.cells) <= 45
-    text = "\n".join(cell.source for cell in notebook.cells if cell.cell_type == "markdown").lower()
+    code, markdown = _sources(chapter)
+    assert len(code) + len(markdown) <= 45
+    text = "\n".join(markdown).lower()
     for section in ("key question", "what you will learn", "what you need", "your own data", "exercises", "summary"):
         assert section in text, f"no section {section!r}"
-    for cell in notebook.cells:
-        if cell.cell_type == "code":
-            for node in ast.walk(ast.parse(re.sub(r"(?m)^\s*[%!].*$", "", cell.source))):
-                if isinstance(node, ast.FunctionDef):
-                    assert node.end_lineno - node.lineno < 5, f"def {node.name} belongs into the package"
-                assert not (isinstance(node, ast.Attribute) and node.attr.startswith("_")), "private name used"
+    for node in ast.walk(ast.parse("\n".join(code))):
+        if isinstance(node, ast.FunctionDef):
+            assert node.end_lineno - node.lineno < 5, f"def {node.name} belongs in the package"
+        assert not (isinstance(node, ast.Attribute) and node.attr.startswith("_")), "private name used"
+
+
+def _defined(tree):
+    """Names that code binds: by assignment, import, definition or as an argument."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Name) and not isinstance(node.ctx, ast.Load):
+            yield node.id
+        elif isinstance(node, (ast.FunctionDef, ast.ClassDef)):
+            yield node.name
+        elif isinstance(node, ast.alias):
+            yield (node.asname or node.name).split(".")[0]
+        elif isinstance(node, ast.arg):
+            yield node.arg
+
+
+def _code_in_solutions(markdown):
+    """Blocks of Python, and calls in running text, in the folded solutions of the exercises."""
+    for solution in re.findall(r"(?ms)^:::\{admonition\} Solution.*?^:::$", "\n".join(markdown)):
+        yield from map(ast.parse, re.findall(r"(?ms)^```python\n(.*?)^```", solution))
+        for text in re.findall(r"(?<!`)`([^`]+)`(?!`)", re.sub(r"(?ms)^```.*?^```", "", solution)):
+            try:
+                tree = ast.parse(" ".join(text.split()), mode="eval")
+            except SyntaxError:
+                continue  # a command line, or part of a call
+            if any(isinstance(node, ast.Call) for node in ast.walk(tree)):
+                yield tree
+
+
+@pytest.mark.parametrize("chapter", CHAPTERS)
+def test_solutions_use_only_names_that_exist(chapter):
+    code, markdown = _sources(chapter)
+    known = {*_defined(ast.parse("\n".join(code))), *vars(builtins)}
+    for tree in _code_in_solutions(markdown):
+        known |= set(_defined(tree))  # a solution may use the names of the one before
+        used = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
+        assert used <= known, f"undefined in a solution: {sorted(used - known)}"
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id in PACKAGES:
+                package = importlib.import_module(f"softeels_utils.{node.value.id}")
+                assert hasattr(package, node.attr), f"a solution uses {node.value.id}.{node.attr}, which does not exist"
 
 
 @pytest.mark.parametrize("preset", chapters.PRESETS)

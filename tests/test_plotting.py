@@ -62,11 +62,18 @@ def test_prose_tables_and_boxes(page):
     plotting.say("a **b**")
     plotting.table([{"method": "SIRT", "error": 0.123456}, {"method": "TV|x", "error": "-"}], caption="Errors")
     plotting.notice("No data: <script>alert(1)</script>", kind="warning")
-    assert page[0].data == "a **b**"
+    assert page[0].data == "a **b**" and page[1].data.startswith("**Errors**\n\n| method | error |")
     assert "| SIRT | 0.123 |" in page[1].data and "TV\\|x" in page[1].data
     assert "<script>" not in page[2].data and "admonition warning" in page[2].data
     with pytest.raises(ValueError, match="kind"):
         plotting.notice("x", kind="loud")
+    with pytest.raises(ValueError, match="rows: got none"):
+        plotting.table([])
+
+
+def test_markdown_tables_have_a_column_for_every_key():
+    text = plotting.markdown_table([{"a": 0.123456}, {"b": 2}], digits=4)
+    assert text.splitlines() == ["| a | b |", "|---|---|", "| 0.1235 |  |", "|  | 2 |"]
 
 
 def test_interactive_figure_loads_the_local_script(page, monkeypatch):
@@ -85,6 +92,59 @@ def test_view_in_three_dimensions(page, cube, monkeypatch):
         plotting.show_3d(cube[0])
 
 
-def test_live_makes_no_widget_when_headless(page):
-    plotting.live(lambda a: None, go.Figure(go.Scatter(y=[1])), a=(0, 1))
-    assert len(page) == 1 and "plotly" in page[0].data
+def test_interactive_figures_have_no_button_that_uploads_data(page):
+    plotting.show(go.Figure(go.Scatter(y=[1, 2])))
+    assert '"showSendToCloud": false' in page[0].data
+
+
+def test_slices_have_one_frame_each_and_open_at_the_middle(cube):
+    figure = plotting.slices_figure({"DIPm-TV": 0.5 * cube, "truth": cube}, voxel_size_nm=0.4)
+    (slider,) = figure.layout.sliders
+    assert (
+        [step.args[0][0] for step in slider.steps]
+        == [frame.name for frame in figure.frames]
+        == list(map(str, range(12)))
+    )
+    assert slider.active == 6
+    np.testing.assert_array_equal(figure.data[2].z, np.rint(100 * cube[0, 6]))  # truth, FeO: per cent of 0 to 1
+    np.testing.assert_array_equal(figure.frames[9].data[1].z, np.rint(50 * cube[1, 9]))
+    assert [trace.visible for trace in figure.data] == [True, True, False, False]
+    (menu,) = figure.layout.updatemenus
+    assert menu.buttons[1].label == "truth" and menu.buttons[1].args[0]["visible"] == [False, False, True, True]
+
+
+def test_slices_keep_the_colour_limits_and_survive_nan():
+    volume = np.full((1, 2, 3, 3), np.nan)
+    volume[0, 1] = [[-1, 2, 3], [4, 5, 6], [7, 8, 99]]
+    figure = plotting.slices_figure({"a": volume}, channels=["Fe"], vmin=2, vmax=6)
+    np.testing.assert_array_equal(figure.data[0].z, [[0, 0, 25], [50, 75, 100], [100, 100, 100]])
+    assert not figure.layout.updatemenus and list(figure.layout.coloraxis.colorbar.ticktext) == ["2", "4", "6"]
+    with pytest.raises(ValueError, match="volumes: got shapes"):
+        plotting.slices_figure({"a": volume, "b": volume[:, :1]}, channels=["Fe"])
+    with pytest.raises(ValueError, match="volumes: got shapes"):
+        plotting.slices_figure({})
+
+
+def test_browser_of_slices_is_one_page_without_widgets(page, monkeypatch):
+    monkeypatch.setenv("SOFTEELS_PLOTLYJS", "../assets/plotly.min.js")
+    monkeypatch.setattr("ipywidgets.interact", lambda *_, **__: pytest.fail("made a widget"))
+    volumes = {name: np.random.default_rng(0).random((2, 48, 48, 48)) for name in ("a", "b", "c")}
+    plotting.browse_slices(volumes)
+    (shown,) = page
+    assert len(shown.data) < 2e6 and "Plotly.animate" not in shown.data  # waits for the reader
+    volumes = {name: np.zeros((2, 112, 112, 112)) for name in ("a", "b", "c")}
+    plotting.browse_slices(volumes)
+    assert len(page[1].data) < 2e6
+    assert [frame.name for frame in plotting.slices_figure(volumes).frames][:3] == ["0", "2", "4"]
+
+
+def test_browser_of_slices_draws_at_full_resolution_with_a_live_kernel(page, cube, monkeypatch):
+    calls = []
+    monkeypatch.setenv("SOFTEELS_HEADLESS", "0")
+    monkeypatch.setattr("ipywidgets.interact", lambda function, **controls: calls.append((function, controls)))
+    plotting.browse_slices({"DIPm-TV": 0.5 * cube, "truth": cube})
+    ((draw, controls),) = calls
+    assert not page and controls["volume"] == ["DIPm-TV", "truth"]
+    assert (controls["index"].min, controls["index"].value, controls["index"].max) == (0, 6, 11)
+    draw("truth", 5)
+    np.testing.assert_array_equal(plt.gcf().axes[0].images[0].get_array(), cube[0, 5])

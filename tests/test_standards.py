@@ -8,8 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from softeels_utils import fitting, simulate, standards
-from softeels_utils.standards import IRON_PER_NM3, PHASES
-from softeels_utils.standards.extract import _feet
+from softeels_utils.standards import CONSTRAINTS, IRON_PER_NM3, PHASES, Evidence, LeadingEdge, estimate_rotation
 
 ENERGY = np.arange(690.0, 760.0, 0.1)
 ANGLES = {"beam_energy_keV": 300.0, "collection_mrad": 40.0, "convergence_mrad": 20.0}
@@ -93,11 +92,11 @@ def core_of(model, thickness_nm):
 def test_core_loss_counts_iron_and_oxygen(model):
     energy, each = model.core_energy_eV, core_of(model, [[10.0, 0.0], [0.0, 10.0]])
     count = standards.core_loss_estimators(energy, each.mean(0), l3_eV=708.5, **ANGLES)
-    iron = each @ count["Fe"]
+    iron = each @ count.iron
     assert iron == pytest.approx(10 * np.array([IRON_PER_NM3[p] for p in PHASES]), rel=0.03)
-    oxygen = (each @ count["O"]) / iron
+    oxygen = (each @ count.oxygen) / iron
     assert oxygen[1] / oxygen[0] == pytest.approx(4 / 3, rel=0.03)
-    assert each @ count["O atoms"] / iron == pytest.approx([1, 4 / 3], rel=0.05)
+    assert each @ count.oxygen_atoms / iron == pytest.approx([1, 4 / 3], rel=0.05)
 
 
 def test_a_power_law_holds_no_atoms(model):
@@ -108,25 +107,25 @@ def test_a_power_law_holds_no_atoms(model):
     before = (energy > 501) & (energy < 527)
     slope = np.polyfit(np.log(energy[before]), np.log(mean[before]), 1)[0]
     tail = mean[before][0] * (energy / energy[before][0]) ** slope
-    for name in ("Fe", "O", "O atoms"):
-        assert abs(tail @ count[name]) < 0.02 * abs(mean @ count[name])
+    for estimator in (count.iron, count.oxygen, count.oxygen_atoms):
+        assert abs(tail @ estimator) < 0.02 * abs(mean @ estimator)
 
 
 def test_core_loss_without_oxygen_still_counts_iron(model):
     energy, mean = model.core_energy_eV, core_of(model, [10.0, 10.0])
     short = energy > 620
     count = standards.core_loss_estimators(energy[short], mean[short], l3_eV=708.5, **ANGLES)
-    assert "O" not in count
-    assert mean[short] @ count["Fe"] == pytest.approx(10 * sum(IRON_PER_NM3.values()), rel=0.1)
+    assert count.oxygen is None and count.oxygen_atoms is None
+    assert mean[short] @ count.iron == pytest.approx(10 * sum(IRON_PER_NM3.values()), rel=0.1)
     with pytest.raises(ValueError, match="core_loss"):
         standards.core_loss_estimators(energy[energy < 700], mean[energy < 700], l3_eV=708.5, **ANGLES)
 
 
-def test_the_foot_of_l3_belongs_to_ferrous_iron(model):
+def test_the_leading_edge_of_l3_belongs_to_ferrous_iron(model):
     each = core_of(model, [[10.0, 0.0], [0.0, 10.0]])
     count = standards.core_loss_estimators(model.core_energy_eV, each.mean(0), l3_eV=708.5, **ANGLES)
-    foot = (each @ count["feet"].T) / (each @ count["Fe"])[:, None]
-    ratio = foot[1] / foot[0]
+    per_iron = (each @ count.leading_edge.T) / (each @ count.iron)[:, None]
+    ratio = per_iron[1] / per_iron[0]
     assert 1 / 3 < ratio.min() < 0.45
 
 
@@ -198,8 +197,15 @@ def test_a_few_stray_pixels_set_no_end():
     assert ends == pytest.approx((0, 1), abs=0.1)
 
 
-def lines_of(x0, x1, draws=40, noise=0.003, seed=0):
-    """What the core loss would count along a line whose ends are x0 and x1."""
+EDGE_EV = np.arange(702.5, 706.6, 0.25)
+
+
+def evidence_of(x0, x1, ends=None, errors=(0.01, 0.01), draws=40, noise=0.003, seed=0, **more):
+    """What the core loss would count along a line whose ends are x0 and x1.
+
+    Of nine windows on the leading edge only the last is high enough to be used; the others hold what of Fe3+ reaches
+    it: 0.05 by the shift, 0.01 less or more by the shift and its uncertainty.
+    """
     rng = np.random.default_rng(seed)
 
     def line(at0, at1):
@@ -207,100 +213,120 @@ def lines_of(x0, x1, draws=40, noise=0.003, seed=0):
         exact = np.array([at0 - slope * x0, slope])
         return exact * (1 + noise * rng.standard_normal((draws, 2)) * (np.arange(draws) > 0)[:, None])
 
-    leak = {name: line(value, value) for name, value in (("shifted", 0.05), ("least", 0.04), ("most", 0.06))}
-    feet = {"foot": 1e-9 * line((1 + 2 * 0.05 * standards.ConstraintUncertainty().strength) / 3, 1.0)}
-    feet |= {f"{name} foot": 1e-9 * value for name, value in leak.items()}
-    return {"O": 1e-7 * line(4 / 3, 1.0), "O atoms": line(4 / 3, 1.0), **feet}
+    shifted = [line(value, value) for value in 0.03 + np.arange(8) / 60]
+    edge = [*shifted, line((1 + 2 * 0.05 * LeadingEdge().strength) / 3, 1.0)]
+    return Evidence(
+        ends=np.array((x0, x1) if ends is None else ends),
+        end_errors=np.array(errors),
+        oxygen=1e-7 * line(4 / 3, 1.0),
+        oxygen_atoms=line(4 / 3, 1.0),
+        leading_edge=1e-9 * np.array(edge),
+        leading_edge_eV=EDGE_EV[:9],
+        **more,
+    )
 
 
 @pytest.mark.parametrize("x0, x1", [(-1.0, 1.0), (0.2, 0.9), (-3.0, 5.0)])
-def test_the_rotation_is_settled(x0, x1):
+def test_the_constraints_determine_the_rotation(x0, x1):
     width = x1 - x0
-    ends = (x0 + 0.08 * width, x1 - 0.02 * width), (0.01 * width, 0.01 * width)
-    found = standards.estimate_rotation(
-        lines_of(x0, x1), ends, trust=standards.ConstraintUncertainty(), constraints=tuple(standards.CONSTRAINTS)
-    )
+    ends = x0 + 0.08 * width, x1 - 0.02 * width
+    found = estimate_rotation(evidence_of(x0, x1, ends, (0.01 * width, 0.01 * width)))
+    assert set(found.parts) == set(CONSTRAINTS) and not found.left_out
     assert (found.x0 - x0) / width == pytest.approx(0, abs=0.05)
     assert (found.x1 - x1) / width == pytest.approx(0, abs=0.05)
     assert found.probability.sum() == pytest.approx(1)
     assert np.sqrt(np.diag(found.covariance)).max() < 0.1 * width
 
 
+def test_every_constraint_states_its_uncertainty_and_its_source():
+    for name, constraint in CONSTRAINTS.items():
+        assert constraint.name == name and constraint.description and constraint.stated and constraint.source
+        assert constraint.uncertainty > 0
+
+
+def test_a_constraint_of_a_reader_is_used_like_those_of_the_package():
+    class KnownFeO(standards.Constraint):
+        name, description, uncertainty, source, stated = "known", "FeO is at x1 = 1", 0.001, "this test", "±0.1 % FeO"
+
+        def log_likelihood(self, evidence, x0, x1):
+            return -0.5 * ((x1 - 1) / self.uncertainty) ** 2
+
+    found = estimate_rotation(evidence_of(0.0, 1.0, ends=(0.0, 0.9)), ("leading_edge", "pixels", KnownFeO()))
+    assert list(found.parts) == ["leading_edge", "pixels", "known"]
+    assert found.x1 == pytest.approx(1, abs=0.01)
+
+
 def test_a_phase_that_does_not_exist_is_refused():
     with pytest.raises(ValueError, match="outermost"):
-        standards.estimate_rotation(
-            lines_of(0, 1), ((0, 1), (0.01, 0.01)), trust=standards.ConstraintUncertainty(), constraints=("pixels",), outermost="Fe2O3"
-        )
+        evidence_of(0, 1, outermost="Fe2O3")
 
 
-FEET_EV = np.arange(702.5, 706.6, 0.25)
-
-
-def feet_of(draws=30, noise=0.02, seed=0):
-    """Feet (W, B, 2) that rise exponentially: FeO at x = 1 has 1, Fe3O4 at x = 0 a third, by the window."""
+def exponential_edge(draws=30, noise=0.02, seed=0):
+    """A leading edge (W, B, 2) that rises exponentially: FeO at x = 1 has 1, Fe3O4 at x = 0 a third, by the window."""
     rng = np.random.default_rng(seed)
-    size = np.exp((FEET_EV - FEET_EV[-1]) / 0.8)[:, None, None]
-    return size * np.array([1 / 3, 2 / 3]) + noise * size * rng.standard_normal((FEET_EV.size, draws, 2))
+    size = np.exp((EDGE_EV - EDGE_EV[-1]) / 0.8)[:, None, None]
+    return size * np.array([1 / 3, 2 / 3]) + noise * size * rng.standard_normal((EDGE_EV.size, draws, 2))
 
 
-def test_the_foot_is_compared_where_that_of_ferric_iron_is_on_the_list():
-    feet, trust = feet_of(), standards.ConstraintUncertainty()
-    lines, energy = _feet(feet, FEET_EV, (0.0, 1.0), trust)
-    assert energy >= FEET_EV[0] + trust.shift_eV + trust.shift_error_eV
-    for name, shift in (("least foot", 1.85), ("shifted foot", 1.7), ("most foot", 1.55)):
-        assert lines[name].mean(0).sum() / lines["foot"].mean(0).sum() == pytest.approx(np.exp(-shift / 0.8), rel=0.1)
+def on_unit_line(edge, energy_eV=EDGE_EV, **more):
+    errors = np.array([0.01, 0.01])
+    return Evidence(np.array([0.0, 1.0]), errors, leading_edge=edge, leading_edge_eV=energy_eV, **more)
+
+
+def test_the_leading_edge_is_compared_where_that_of_ferric_iron_is_in_the_windows():
+    constraint = LeadingEdge()
+    window = constraint.choose_window(on_unit_line(exponential_edge()))
+    assert window.energy_eV >= EDGE_EV[0] + constraint.shift_eV + constraint.uncertainty
+    for counts, shift in ((window.least, 1.85), (window.shifted, 1.7), (window.most, 1.55)):
+        assert counts.mean(0).sum() / window.counts.mean(0).sum() == pytest.approx(np.exp(-shift / 0.8), rel=0.1)
 
 
 def test_one_bad_draw_of_every_window_does_not_choose_the_window():
-    feet = feet_of()
-    _, clean = _feet(feet, FEET_EV, (0.0, 1.0), standards.ConstraintUncertainty())
-    feet[:, 5] = -feet[:, 5]
-    lines, energy = _feet(feet, FEET_EV, (0.0, 1.0), standards.ConstraintUncertainty())
-    assert abs(energy - clean) <= 0.5
-    lines |= {"O": lines_of(0.0, 1.0, draws=30)["O"]}
-    ends = (0.0, 1.0), (0.01, 0.01)
-    found = standards.estimate_rotation(lines, ends, trust=standards.ConstraintUncertainty(), constraints=("oxygen", "foot", "pixels"))
-    assert np.isfinite(found.parts["foot"]).any()
+    edge = exponential_edge()
+    clean = LeadingEdge().choose_window(on_unit_line(edge)).energy_eV
+    edge[:, 5] = -edge[:, 5]
+    evidence = on_unit_line(edge, oxygen=evidence_of(0.0, 1.0, draws=30).oxygen)
+    assert abs(LeadingEdge().choose_window(evidence).energy_eV - clean) <= 0.5
+    found = estimate_rotation(evidence, ("oxygen", "leading_edge", "pixels"))
+    assert np.isfinite(found.parts["leading_edge"]).any()
 
 
-def test_without_a_usable_foot_the_constraint_is_dropped():
-    lines, energy = _feet(-feet_of(), FEET_EV, (0.0, 1.0), standards.ConstraintUncertainty())
-    assert lines == {} and np.isnan(energy)
-    assert _feet(feet_of()[:5], FEET_EV[:5], (0.0, 1.0), standards.ConstraintUncertainty())[0] == {}  # shorter than the shift
-    found = standards.estimate_rotation(
-        lines, ((0, 1), (0.01, 0.01)), trust=standards.ConstraintUncertainty(), constraints=("foot", "pixels", "purest")
-    )
-    assert "foot" not in found.parts
+def test_a_constraint_without_data_says_so_and_is_left_out():
+    edge = exponential_edge()
+    assert LeadingEdge().choose_window(on_unit_line(-edge)) is None
+    assert LeadingEdge().choose_window(on_unit_line(edge[:5], EDGE_EV[:5])) is None  # shorter than the shift
+    found = estimate_rotation(on_unit_line(-edge), ("oxygen", "leading_edge", "pixels", "pure_rim"))
+    assert set(found.parts) == {"pixels", "pure_rim"}
+    assert "L3" in found.left_out["leading_edge"] and "O-K" in found.left_out["oxygen"]
+    with pytest.raises(ValueError, match="constraints"):
+        estimate_rotation(on_unit_line(-edge), ("oxygen", "leading_edge"))
 
 
 def test_fewer_constraints_leave_more_open():
-    ends = (0.05, 0.6), (0.01, 0.01)
-    spread = []
-    for names in (tuple(standards.CONSTRAINTS), ("oxygen", "pixels", "purest"), ("pixels", "purest")):
-        found = standards.estimate_rotation(lines_of(0.0, 1.0), ends, trust=standards.ConstraintUncertainty(), constraints=names)
-        spread.append(np.trace(found.covariance))
+    evidence = evidence_of(0.0, 1.0, ends=(0.05, 0.6))
+    choices = (tuple(CONSTRAINTS), ("oxygen", "pixels", "pure_rim"), ("pixels", "pure_rim"))
+    spread = [np.trace(estimate_rotation(evidence, names).covariance) for names in choices]
     assert spread[0] < spread[1] < spread[2]
 
 
-def test_less_trust_leaves_more_open():
-    ends = (0.02, 0.6), (0.01, 0.01)
-    less = dataclasses.replace(standards.ConstraintUncertainty(), oxygen=0.1, strength_error=1.0, purest=0.1)
-    every = tuple(standards.CONSTRAINTS)
-    found = [
-        standards.estimate_rotation(lines_of(0, 1), ends, trust=trust, constraints=every)
-        for trust in (standards.ConstraintUncertainty(), less)
-    ]
-    spread = [np.trace(rotation.covariance) for rotation in found]
+def test_larger_uncertainty_leaves_more_open():
+    evidence = evidence_of(0.0, 1.0, ends=(0.02, 0.6))
+    changes = {
+        "oxygen": {"uncertainty": 0.1},
+        "leading_edge": {"strength_uncertainty": 1.0},
+        "pure_rim": {"uncertainty": 0.1},
+    }
+    less_certain = [dataclasses.replace(c, **changes.get(name, {})) for name, c in CONSTRAINTS.items()]
+    spread = [np.trace(estimate_rotation(evidence, some).covariance) for some in (tuple(CONSTRAINTS), less_certain)]
     assert spread[1] > 1.5 * spread[0]
 
 
 def test_the_phase_at_the_rim_is_the_one_seen_pure():
     """Only the ends of the pixels are known: the outermost phase is at its end, the other may be beyond."""
-    ends = (0.0, 1.0), (0.002, 0.002)
-    more = dict(trust=standards.ConstraintUncertainty(), constraints=("pixels", "purest"))
     at_end = []
     for outermost in ("FeO", "Fe3O4", None):
-        found = standards.estimate_rotation(lines_of(0.0, 1.0), ends, outermost=outermost, **more)
+        evidence = evidence_of(0.0, 1.0, errors=(0.002, 0.002), outermost=outermost)
+        found = estimate_rotation(evidence, ("pixels", "pure_rim"))
         near = np.abs(found.grid0) < 0.05, np.abs(found.grid1 - 1) < 0.05
         at_end.append([found.probability[near[0]].sum(), found.probability[:, near[1]].sum()])
     (feo0, feo1), (fe3o4_0, fe3o4_1), (either0, either1) = at_end
@@ -361,7 +387,7 @@ def test_maps_fitted_with_the_references_are_not_biased(pair, found, model, skin
     if skin is not None:
         thickness, low, core = twin(skin=skin)
         found = standards.extract_standards(low, core, bootstrap=24, seed=1)
-    assert found.diagnostics["outermost"] == ("FeO" if skin is None else "Fe3O4")
+    assert found.diagnostics.outermost == ("FeO" if skin is None else "Fe3O4")
     clean, _ = simulate.dual_eels(thickness, 1e5, pixel_size_nm=2.0, noise=False, delocalisation=False, progress=False)
     step = found.energy_eV[1] - found.energy_eV[0]
     options = {"low_loss": clean, "window_eV": (40, 90), "nonnegative": False}
@@ -374,9 +400,9 @@ def test_a_skin_thinner_than_a_pixel_is_not_taken_for_pure():
     """The rim is then a mixture: no phase is called outermost, and FeO is not put at the end of the pixels."""
     thickness, low, core = twin(skin=82 / 160, seed=3)
     found = standards.extract_standards(low, core, bootstrap=24, seed=3)
-    assert found.diagnostics["outermost"] is None
-    share = (thickness[0] / np.maximum(thickness.sum(axis=0), 1e-9))[thickness.sum(axis=0) > 5]
-    assert found.diagnostics["purity"][1] < share.max() + 3 * found.diagnostics["leakage"][0]
+    assert found.diagnostics.outermost is None
+    feo_fraction = (thickness[0] / np.maximum(thickness.sum(axis=0), 1e-9))[thickness.sum(axis=0) > 5]
+    assert found.diagnostics.purity[1] < feo_fraction.max() + 3 * found.diagnostics.leakage[0]
 
 
 def test_white_lines_a_few_channels_wide_are_no_spikes():
@@ -384,21 +410,31 @@ def test_white_lines_a_few_channels_wide_are_no_spikes():
     microscope = simulate.Microscope(dispersion_eV=0.5, channels=512)
     thickness = simulate.core_shell_nanocube(32, 2.0, oversample=2).sum(axis=2) * 2.0
     low, core = simulate.dual_eels(thickness, 1e5, pixel_size_nm=2.0, microscope=microscope, seed=2, progress=False)
-    kept = standards.prepare_dual_eels(low, core, spikes=False)
+    untouched = standards.prepare_dual_eels(low, core, spikes=False)
     mended = standards.prepare_dual_eels(low, core)
-    for a, b in zip(kept[:2], mended[:2], strict=True):
+    for name in ("low_loss", "core_loss"):
+        a, b = getattr(untouched, name), getattr(mended, name)
         assert (np.abs(a - b).max(-1) > 1e-12).mean() < 0.01
     low.data[16, 16, 200] += 1e5
-    repaired = standards.prepare_dual_eels(low, core)[0]
-    assert np.abs(repaired[16, 16] - mended[0][16, 16]).max() < 0.2 * mended[0][16, 16].max()
+    repaired, clean = (dual.low_loss[16, 16] for dual in (standards.prepare_dual_eels(low, core), mended))
+    assert np.abs(repaired - clean).max() < 0.2 * clean.max()
 
 
 def test_references_of_the_default_cube(pair, found, model):
     thickness = pair[0]
     assert found.references.shape == (2, 1024) and found.abundances.shape == thickness.shape
     assert (angles_of(found, model) < 3).all(), angles_of(found, model)
-    bias = (found.abundances - thickness)[:, found.diagnostics["mask"]].mean(axis=1) / thickness.max(axis=(1, 2))
+    bias = (found.abundances - thickness)[:, found.diagnostics.mask].mean(axis=1) / thickness.max(axis=(1, 2))
     assert np.abs(bias).max() < 0.1
+
+
+def test_the_microscope_is_that_of_the_metadata_or_that_stated(pair):
+    _, low, core = pair
+    assert standards.prepare_dual_eels(low, core).microscope == ANGLES
+    arrays = {"energy_eV": low.axes_manager[-1].axis, "core_energy_eV": core.axes_manager[-1].axis}
+    dual = standards.prepare_dual_eels(low.data, core.data, beam_energy_keV=200, collection_mrad=30, **arrays)
+    assert dual.microscope == {"beam_energy_keV": 200.0, "collection_mrad": 30.0, "convergence_mrad": 0.0}
+    assert dual.pixel_size_nm is None
 
 
 def test_below_the_edge_there_is_no_reference(found):
@@ -408,11 +444,11 @@ def test_below_the_edge_there_is_no_reference(found):
 
 def test_diagnostics_say_two_phases_and_no_more(found):
     d = found.diagnostics
-    assert d["signal"][1] > 10 > 1.3 > d["signal"][2]
-    assert d["residual"] == pytest.approx(1, abs=0.1)
-    assert 5 < d["condition_number"] < 20
-    assert (np.asarray(d["leakage"]) < 0.15).all()
-    assert d["purity"][0] < 0.2 and d["purity"][1] > 0.8
+    assert d.signal[1] > 10 > 1.3 > d.signal[2]
+    assert d.residual == pytest.approx(1, abs=0.1)
+    assert 5 < d.condition_number < 20
+    assert (d.leakage < 0.15).all()
+    assert d.purity[0] < 0.2 and d.purity[1] > 0.8
 
 
 def test_same_seed_same_standards(pair, found):
@@ -437,17 +473,28 @@ def test_arrays_and_signals_give_the_same(pair, found):
     np.testing.assert_allclose(arrays.references, signal.references)
 
 
+def test_prepared_dual_eels_give_the_same(pair, found):
+    dual = standards.prepare_dual_eels(*pair[1:])
+    prepared = standards.extract_standards(dual, bootstrap=24, seed=1)
+    np.testing.assert_array_equal(prepared.references, found.references)
+    for name, extra in (("core_loss", {"core_loss": pair[2]}), ("gain", {"gain": 4.0})):
+        with pytest.raises(ValueError, match=name):
+            standards.extract_standards(dual, **extra)
+
+
 def test_standards_are_saved_without_pickle(found, tmp_path):
-    path = standards.save(found, tmp_path / "standards.npz")
-    back = standards.load(path)
+    path = tmp_path / "standards.npz"
+    found.save(path)
+    back = standards.Standards.load(path)
     np.testing.assert_array_equal(back.references, found.references)
     np.testing.assert_array_equal(back.samples, found.samples)
-    assert back.diagnostics["phases"] == list(PHASES)
-    assert back.diagnostics["condition_number"] == found.diagnostics["condition_number"]
+    assert back.diagnostics.phases == tuple(PHASES)
+    for name, value in dataclasses.asdict(found.diagnostics).items():
+        np.testing.assert_equal(getattr(back.diagnostics, name), value)
     with np.load(path, allow_pickle=False) as file:
         assert all(file[name].dtype != object for name in file.files)
     with pytest.raises(ValueError, match=r"\.npz"):
-        standards.save(found, tmp_path / "standards.txt")
+        found.save(tmp_path / "standards.txt")
 
 
 def test_other_files_are_refused(tmp_path):
@@ -457,7 +504,7 @@ def test_other_files_are_refused(tmp_path):
     (tmp_path / "pickle.npy").rename(tmp_path / "pickle.npz")
     for name in ("other", "text", "pickle"):
         with pytest.raises(ValueError, match="path"):
-            standards.load(tmp_path / f"{name}.npz")
+            standards.Standards.load(tmp_path / f"{name}.npz")
 
 
 @pytest.mark.parametrize(
@@ -558,7 +605,7 @@ def test_bad_input_is_named(pair):
         ("constraints", (low, core), {"constraints": ()}),
         ("mask", (low, core), {"mask": np.ones((3, 3), bool)}),
         ("mask", (low, core), {"mask": np.zeros((32, 32), bool)}),
-        ("core_exposure", (low, core), {"core_exposure": -1}),
+        ("exposure_ratio", (low, core), {"exposure_ratio": -1}),
         ("bootstrap", (low, core), {"bootstrap": 3}),
         ("collection_mrad", (low, core), {"collection_mrad": -5}),
         ("beam_energy_keV", (low.data, core.data), {}),

@@ -11,23 +11,32 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from skimage.measure import block_reduce
+from specimens import TILTS, tilt_series
 
-from softeels_utils.simulate import core_shell_nanocube
 from softeels_utils.tomography import (
+    FREE,
+    NONNEGATIVE,
+    SIMPLEX,
+    Constraint,
+    Discrepancy,
+    HeldOut,
+    Measurement,
     ParallelBeam,
     align,
     alignment_error,
+    estimate_covariance,
+    joint_tv,
+    learn_scale,
     reconstruct,
     refine_alignment,
     shift_projections,
+    sirt,
     variation,
 )
-from softeels_utils.tomography.classical import SIRT
-from softeels_utils.tomography.constraint import Constraint
-from softeels_utils.tomography.data_term import DataTerm, estimate_covariance
-from softeels_utils.tomography.total_variation import TotalVariation, difference, difference_transpose, limit
-
-TILTS = np.linspace(-70, 70, 9)
+from softeels_utils.tomography.sirt import SIRT
+from softeels_utils.tomography.stopping import Change
+from softeels_utils.tomography.total_variation import TotalVariation, gradient, gradient_transpose, project_dual
 
 
 def nrmse(volume, truth):
@@ -37,13 +46,8 @@ def nrmse(volume, truth):
 @pytest.fixture(scope="module")
 def cube():
     """(projections with 5 % noise, covariance, truth) of a 24³ nanocube, projected on a grid twice as fine."""
-    n = 24
-    fine = core_shell_nanocube(2 * n)
-    clean = ParallelBeam(2 * n, TILTS, 0.5)(fine).reshape(2, 9, n, 2, n, 2).mean(axis=(3, 5))
-    sigma = 0.05 * clean.max(axis=(1, 2, 3))
-    noise = np.random.default_rng(0).standard_normal(clean.shape) * sigma[:, None, None, None]
-    truth = fine.reshape(2, n, 2, n, 2, n, 2).mean(axis=(2, 4, 6))
-    return (clean + noise).astype(np.float32), np.diag(sigma**2), truth
+    truth, projections, covariance = tilt_series(24)
+    return projections, covariance, truth
 
 
 def f_shape(n=48):
@@ -92,7 +96,7 @@ def test_autograd_both_ways_and_twice():
 def _disk(n, centre, radius, oversample=8):
     fine = (np.arange(n * oversample) + 0.5) / oversample - n / 2
     inside = (fine[:, None] - centre[0]) ** 2 + (fine - centre[1]) ** 2 < radius**2
-    return inside.reshape(n, oversample, n, oversample).mean(axis=(1, 3))
+    return block_reduce(inside, oversample, np.mean)
 
 
 def test_disk_agrees_with_analysis():
@@ -117,7 +121,7 @@ def test_rotated_square_agrees_with_analysis(turn):
     fine = (np.arange(n * oversample) + 0.5) / oversample - n / 2
     c, s = np.cos(np.deg2rad(turn)), np.sin(np.deg2rad(turn))
     u, w = c * fine + s * fine[:, None], -s * fine + c * fine[:, None]  # u along the square's own x
-    image = ((np.abs(u) < side / 2) & (np.abs(w) < side / 2)).reshape(n, oversample, n, oversample).mean(axis=(1, 3))
+    image = block_reduce((np.abs(u) < side / 2) & (np.abs(w) < side / 2), oversample, np.mean)
     tilts = np.array([-80.0, -45.0, 0.0, 10.0, 30.0, 70.0])
     found = ParallelBeam(n, tilts)(image[None])[:, 0]
     angle = np.deg2rad(tilts - turn)[:, None]
@@ -188,11 +192,11 @@ def test_shifts_move_projections_by_area():
 @pytest.mark.parametrize(
     "arguments, message",
     [
-        ((0, [0.0]), "n must be"),
-        ((2.5, [0.0]), "n must be"),
-        ((8, [0.0, np.nan]), "tilt_angles_deg must be finite"),
-        ((8, []), "tilt_angles_deg must be"),
-        ((8, [0.0], -1.0), "voxel_size_nm must be positive"),
+        ((0, [0.0]), "n: got"),
+        ((2.5, [0.0]), "n: got"),
+        ((8, [0.0, np.nan]), "tilt_angles_deg: got .* finite"),
+        ((8, []), "tilt_angles_deg: got shape"),
+        ((8, [0.0], -1.0), "voxel_size_nm: got"),
     ],
 )
 def test_projector_refuses(arguments, message):
@@ -202,9 +206,9 @@ def test_projector_refuses(arguments, message):
 
 def test_wrong_shapes_say_what_they_got():
     A = ParallelBeam(8, [0.0, 10.0])
-    with pytest.raises(ValueError, match=r"volume must be .*got shape \(3, 8, 9\)"):
+    with pytest.raises(ValueError, match=r"volume: got shape \(3, 8, 9\)"):
         A(np.zeros((3, 8, 9)))
-    with pytest.raises(ValueError, match=r"projections must be .*got shape \(3, 4, 8\)"):
+    with pytest.raises(ValueError, match=r"projections: got shape \(3, 4, 8\)"):
         A.T(np.zeros((3, 4, 8)))
     with pytest.raises(ValueError, match="got shape"):
         A(np.zeros((8, 8)))
@@ -225,7 +229,8 @@ def test_an_asymmetric_slice_comes_back_the_right_way_round(algorithm):
     image = f_shape()
     tilts = np.linspace(-88, 88, 45)
     projections = ParallelBeam(48, tilts, voxel_size_nm=2.0)(image[None])[None]
-    found = reconstruct(projections, tilts, algorithm, voxel_size_nm=2.0, iterations=30)[0, 0]
+    options = {} if algorithm == "fbp" else {"iterations": 30}
+    found = reconstruct(projections, tilts, algorithm, voxel_size_nm=2.0, **options)[0, 0]
     right = np.corrcoef(found.ravel(), image.ravel())[0, 1]
     turned = [np.rot90(m, k) for m in (image, image.T) for k in range(4)][1:]
     assert right > 0.85 and right > 0.2 + max(np.corrcoef(found.ravel(), t.ravel())[0, 1] for t in turned)
@@ -236,27 +241,100 @@ def test_unknown_or_missing_backends_say_so():
     projections = np.ones((1, 2, 4, 8))
     with pytest.raises(ValueError, match="algorithm: got 'astra:magic'"):
         reconstruct(projections, [0, 10], "astra:magic")
-    with pytest.raises(ValueError, match="neither mask nor shifts"):
+    with pytest.raises(ValueError, match="shifts_px: got one, but 'skimage:fbp' takes only"):
         reconstruct(projections, [0, 10], "skimage:fbp", shifts_px=[1, 0])
+
+
+# ---------------------------------------------------------------- the measurement
+
+
+@pytest.mark.parametrize("kind", ["variances", "correlated", "channels missing", "counts"])
+def test_forward_and_adjoint_of_a_measurement_are_transposes(kind):
+    rng = np.random.default_rng(0)
+    projections = rng.poisson(30, (2, 9, 4, 12)).astype(np.float32)
+    options = {
+        "variances": {"covariance": [1.0, 4.0]},
+        "correlated": {"covariance": np.array([[1.0, -0.9], [-0.9, 1.5]])},
+        "channels missing": {
+            "covariance": np.array([[1.0, -0.9], [-0.9, 1.5]]),
+            "mask": rng.random((2, 9, 4, 12)) > 0.2,
+        },
+        "counts": {"counts": True, "mask": rng.random((9, 4, 12)) > 0.2},
+    }[kind]
+    measurement = Measurement(projections, TILTS, **options)
+    volume, dual = torch.randn(measurement.volume_shape), torch.randn(projections.shape)
+    left, right = (measurement.forward(volume) * dual).sum(), (volume * measurement.adjoint(dual)).sum()
+    assert float(left) == pytest.approx(float(right), rel=1e-4)
+    if kind != "counts":
+        half_squares = 0.5 * measurement.residual(volume) ** 2
+        torch.testing.assert_close(measurement.misfit(volume), half_squares)
+        whitened = measurement.forward(volume) - measurement.loss.target
+        torch.testing.assert_close(measurement.residual(volume), whitened, atol=1e-3, rtol=1e-4)
+
+
+def test_whitened_noise_of_the_stated_covariance_has_unit_variance():
+    rng = np.random.default_rng(0)
+    root = rng.normal(size=(9, 24, 24, 3, 3)) + 2 * np.eye(3)
+    covariance = root @ root.swapaxes(-1, -2)
+    noise = np.moveaxis((root @ rng.standard_normal((9, 24, 24, 3, 1)))[..., 0], -1, 0)
+    mask = rng.random(noise.shape) > 0.2
+    measurement = Measurement(noise, TILTS, covariance=covariance, mask=mask, model_error=0)
+    white = measurement.loss.target.numpy()
+    assert white[:, mask.all(0)].var() == pytest.approx(1, abs=0.05)
+    assert measurement.chi2(torch.zeros(measurement.volume_shape)) == pytest.approx(1, abs=0.05)
+    assert not white[~mask].any()
+
+
+def test_parts_of_a_measurement_add_up(cube):
+    projections, covariance, truth = cube
+    measurement, volume = Measurement(projections, TILTS, covariance=covariance), torch.as_tensor(truth)
+    fitted, held_out = measurement.split(0.2, seed=3)
+    assert fitted.size + held_out.size == measurement.size and 0.15 < held_out.size / measurement.size < 0.25
+    torch.testing.assert_close(fitted.misfit(volume) + held_out.misfit(volume), measurement.misfit(volume))
+    rows = torch.tensor([3, 4, 9])
+    torch.testing.assert_close(measurement.rows(rows).misfit(volume[:, rows]), measurement.misfit(volume)[:, :, rows])
+    scale = np.array([2.0, 0.5])
+    rescaled = measurement.rescaled(scale)
+    torch.testing.assert_close(
+        rescaled.chi2(volume / torch.as_tensor(scale, dtype=torch.float32)[:, None, None, None]),
+        measurement.chi2(volume), rtol=1e-4, atol=0,
+    )  # fmt: skip
+    assert measurement.less(volume).chi2(0 * volume) == pytest.approx(measurement.chi2(volume), rel=1e-5)
+
+
+def test_variance_floor_touches_only_what_is_known_better():
+    covariance = np.array([[1.0, -0.96], [-0.96, 1.0]])
+    measurement = Measurement(np.ones((2, 9, 4, 8)), TILTS, covariance=covariance, model_error=0)
+    variances = (measurement.with_variance_floor(0.2).loss.precision ** -2).flatten().tolist()
+    assert sorted(variances) == pytest.approx([0.2 * 1.96, 1.96], rel=1e-4)
+
+
+def test_estimators_take_counts(cube):
+    _, _, truth = cube
+    counts = np.random.default_rng(0).poisson(20 * ParallelBeam(24, TILTS)(truth))
+    volume = reconstruct(counts, TILTS, "joint_tv", counts=True, calibrated=False, weight="noise")
+    assert nrmse(volume / 20, truth) < 0.5
+    with pytest.raises(ValueError, match="covariance: got one with counts"):
+        Measurement(counts, TILTS, counts=True, covariance=np.eye(2))
 
 
 # ---------------------------------------------------------------- total variation: the parts
 
 
 @pytest.mark.parametrize("channels", [1, 2, 3])
-def test_difference_transpose_and_dual_norms(channels):
+def test_gradient_transpose_and_dual_norms(channels):
     generator = torch.Generator().manual_seed(channels)
     v = torch.randn(channels, 4, 5, 6, generator=generator, dtype=torch.float64)
     z = torch.randn(3, channels, 4, 5, 6, generator=generator, dtype=torch.float64)
-    torch.testing.assert_close((difference(v) * z).sum(), (v * difference_transpose(z)).sum())
-    jacobian = difference(v).flatten(2).permute(2, 1, 0)
+    torch.testing.assert_close((gradient(v) * z).sum(), (v * gradient_transpose(z)).sum())
+    jacobian = gradient(v).flatten(2).permute(2, 1, 0)
     singular = torch.linalg.svdvals(jacobian)
     assert variation(v, "nuclear") == pytest.approx(float(singular.sum()), rel=1e-9)
     assert variation(v, "frobenius") == pytest.approx(float(singular.norm(dim=1).sum()), rel=1e-9)
     # The dual of the nuclear norm is the spectral norm: projected fields obey it, and the nearest point is the SVD's.
     u, s, vh = torch.linalg.svd(z.flatten(2).permute(2, 1, 0), full_matrices=False)
     exact = (u * s.clamp_max(0.8)[:, None]) @ vh
-    found = limit(z.clone(), 0.8, "nuclear").flatten(2).permute(2, 1, 0)
+    found = project_dual(z.clone(), 0.8, "nuclear").flatten(2).permute(2, 1, 0)
     torch.testing.assert_close(found, exact, atol=1e-9, rtol=0)
 
 
@@ -275,10 +353,10 @@ def test_constraint_projects_onto_the_nearest_point():
 def test_the_gap_bounds_the_distance_to_the_minimum(cube):
     projections, covariance, _ = cube
     correlated = covariance + np.array([[0, -0.9], [-0.9, 0]]) * np.sqrt(np.prod(covariance.diagonal()))
-    for sigma, simplex in ((covariance, False), (correlated, True)):
-        options = {"covariance": sigma, "weight": 1.0, "simplex": simplex, "details": True}
-        fit = reconstruct(projections, TILTS, "joint_tv", **options)
-        long = reconstruct(projections, TILTS, "joint_tv", iterations=1500, **options)
+    for sigma, constraint in ((covariance, NONNEGATIVE), (correlated, SIMPLEX)):
+        measurement = Measurement(projections, TILTS, covariance=sigma)
+        fit = joint_tv(measurement, weight=1.0, constraint=constraint)
+        long = joint_tv(measurement, weight=1.0, constraint=constraint, iterations=1500)
         excess = fit.history["objective"][-1] / long.history["objective"][-1] - 1
         assert fit.converged and fit.history["gap"][-1] <= 1e-3
         assert excess <= fit.history["gap"][-1] + 1e-6 and excess < 1e-3
@@ -331,9 +409,7 @@ def test_a_killed_run_resumes(cube, tmp_path):
     process.wait()
     done = torch.load(tmp_path / "run.pt", weights_only=True)["run"]["done"]
     assert done > 0
-    fit = reconstruct(
-        projections, TILTS, "sirt", iterations=done + 5, checkpoint=tmp_path / "run.pt", details=True, progress=False
-    )
+    fit = sirt(Measurement(projections, TILTS), iterations=done + 5, checkpoint=tmp_path / "run.pt")
     assert fit.iteration == done + 5 and fit.history["iteration"][0] == 10
     np.testing.assert_allclose(fit.volume, reconstruct(projections, TILTS, "sirt", iterations=done + 5), atol=1e-5)
 
@@ -344,7 +420,7 @@ def test_masked_pixels_may_hold_anything(cube, algorithm, options, per_channel):
     projections, covariance, _ = cube
     rng = np.random.default_rng(1)
     mask = rng.random(projections.shape if per_channel else projections.shape[1:]) > 0.1
-    options = options | {"mask": mask, "covariance": covariance, "iterations": 20}
+    options = options | {"mask": mask, "covariance": covariance} | ({} if algorithm == "fbp" else {"iterations": 20})
     if per_channel:  # a full covariance, so that channels talk
         options["covariance"] = covariance - 0.8 * np.sqrt(np.prod(covariance.diagonal())) * (1 - np.eye(2))
     hole = ~np.broadcast_to(mask, projections.shape)
@@ -359,12 +435,12 @@ def test_masked_pixels_may_hold_anything(cube, algorithm, options, per_channel):
 def test_scaling_the_data_scales_the_result(cube, algorithm):
     projections, covariance, _ = cube
     options = {"iterations": 25} if algorithm != "fbp" else {}
-    one = reconstruct(projections, TILTS, algorithm, covariance=covariance, weight=1.0, **options)
-    ten = reconstruct(10 * projections, TILTS, algorithm, covariance=100 * covariance, weight=0.1, **options)
+    weight, tenth = ({"weight": w} if "tv" in algorithm else {} for w in (1.0, 0.1))
+    one = reconstruct(projections, TILTS, algorithm, covariance=covariance, **weight, **options)
+    ten = reconstruct(10 * projections, TILTS, algorithm, covariance=100 * covariance, **tenth, **options)
     np.testing.assert_allclose(ten, 10 * one, atol=2e-3 * np.abs(one).max() * 10)
-    nm = reconstruct(
-        0.4 * projections, TILTS, algorithm, covariance=0.16 * covariance, weight=1.0, voxel_size_nm=0.4, **options
-    )
+    options |= {"covariance": 0.16 * covariance, "voxel_size_nm": 0.4, **weight}
+    nm = reconstruct(0.4 * projections, TILTS, algorithm, **options)
     np.testing.assert_allclose(nm, one, atol=2e-3 * np.abs(one).max())
 
 
@@ -400,8 +476,8 @@ def test_sirt_and_cgls_reach_least_squares():
     # Along what the data do not determine, solvers may differ: compare projections.
     assert np.linalg.norm(A(found) - A(exact.astype(np.float32))) < 1e-3 * np.linalg.norm(A(found))
     # SIRT's minimum is weighted by the inverse row sums: there its own slope is zero.
-    data = DataTerm(A, projections, np.eye(1), np.ones(projections.shape, bool))
-    solver = SIRT(data, Constraint(None, None))
+    data = Measurement(projections, tilts, covariance=np.eye(1), model_error=0)
+    solver = SIRT(data, FREE)
     slopes = []
     with torch.no_grad():
         for _ in range(3000):
@@ -424,10 +500,8 @@ def test_joint_tv_beats_sirt_and_chooses_its_weight(cube):
     projections, covariance, truth = cube
     errors = []
     reconstruct(projections, TILTS, "sirt", iterations=100, callbacks=[lambda k: errors.append(nrmse(k.volume, truth))])
-    fits = {
-        rule: reconstruct(projections, TILTS, "joint_tv", weight=rule, covariance=covariance, details=True)
-        for rule in ("heldout", "discrepancy", "noise")
-    }
+    measurement = Measurement(projections, TILTS, covariance=covariance)
+    fits = {rule: joint_tv(measurement, weight=rule) for rule in ("heldout", "discrepancy", "noise")}
     assert nrmse(fits["heldout"].volume, truth) < 0.8 * min(errors)
     assert fits["discrepancy"].chi2 == pytest.approx(1, abs=0.05)
     scan = {
@@ -444,44 +518,42 @@ def test_joint_tv_beats_sirt_and_chooses_its_weight(cube):
 def test_stopping_rules(cube):
     projections, covariance, truth = cube
     run_on = nrmse(reconstruct(projections, TILTS, "sirt", iterations=1000), truth)
-    for rule in ("discrepancy", "heldout", "change"):
-        fit = reconstruct(projections, TILTS, "sirt", stop=rule, covariance=covariance, details=True)
+    measurement = Measurement(projections, TILTS, covariance=covariance)
+    for rule in (Discrepancy(), HeldOut(), Change()):
+        fit = sirt(measurement, stop=rule)
         assert fit.converged and fit.reason
-        if rule != "change":
+        if not isinstance(rule, Change):
             assert nrmse(fit.volume, truth) < run_on
     seen = []
-    fit = reconstruct(
-        projections,
-        TILTS,
-        "sirt",
-        iterations=500,
-        details=True,
-        callbacks=[lambda k: seen.append(k.iteration) or len(seen) == 2],
-    )
+    stop_at_the_second = [lambda info: seen.append(info.iteration) or len(seen) == 2]
+    fit = sirt(Measurement(projections, TILTS), iterations=500, callbacks=stop_at_the_second)
     assert seen == [10, 20] and fit.iteration == 20 and not fit.converged
-    assert not reconstruct(projections, TILTS, "joint_tv", weight=1.0, max_iterations=20, details=True).converged
+    assert not joint_tv(measurement, weight=1.0, max_iterations=20).converged
 
 
 def test_uncalibrated_projections_learn_one_scale_a_channel(cube):
     projections, covariance, truth = cube
     scale = np.array([3e-6, 2e-7])
     counts = projections * scale[:, None, None, None]
-    options = {"weight": 1.0, "details": True, "simplex": True}
-    fit = reconstruct(
-        counts, TILTS, "joint_tv", covariance=covariance * np.outer(scale, scale), calibrated=False, **options
-    )
-    assert fit.scale == pytest.approx(scale, rel=0.15)
+    measurement = Measurement(counts, TILTS, covariance=covariance * np.outer(scale, scale))
+    learnt = learn_scale(measurement)
+    assert learnt == pytest.approx(scale, rel=0.15)
+    fractions = joint_tv(measurement.rescaled(learnt), weight=1.0, constraint=SIMPLEX).volume
+    options = {"weight": 1.0, "simplex": True}
     calibrated = reconstruct(projections, TILTS, "joint_tv", covariance=covariance, **options)
-    assert nrmse(fit.volume / fit.scale[:, None, None, None], truth) < nrmse(calibrated.volume, truth) + 0.1
+    assert nrmse(fractions, truth) < nrmse(calibrated, truth) + 0.1
+    options |= {"covariance": covariance * np.outer(scale, scale), "calibrated": False}
+    through_the_door = reconstruct(counts, TILTS, "joint_tv", **options)
+    np.testing.assert_allclose(through_the_door / learnt[:, None, None, None], fractions, atol=1e-5)
 
 
 def test_same_seed_same_result_and_slices_are_independent_in_sirt(cube):
     projections, covariance, _ = cube
-    options = {"weight": "heldout", "covariance": covariance, "details": True}
-    one, two = (reconstruct(projections, TILTS, "joint_tv", seed=3, **options) for _ in range(2))
+    measurement = Measurement(projections, TILTS, covariance=covariance)
+    one, two = (joint_tv(measurement, seed=3) for _ in range(2))
     np.testing.assert_array_equal(one.volume, two.volume)
     assert one.scores == two.scores
-    other = reconstruct(projections, TILTS, "joint_tv", seed=4, **options)
+    other = joint_tv(measurement, seed=4)
     assert one.scores != other.scores
     whole = reconstruct(projections, TILTS, "sirt", iterations=10)
     part = reconstruct(projections[:, :, 5:7], TILTS, "sirt", iterations=10)
@@ -496,7 +568,8 @@ def test_three_channels_and_rectangular_slices():
     A = ParallelBeam((10, 16), TILTS)
     projections = A(truth) + 0.02 * rng.standard_normal((3, 9, 3, 16)).astype(np.float32)
     for algorithm in ("fbp", "sirt", "cgls", "tv", "joint_tv"):
-        volume = reconstruct(projections, TILTS, algorithm, slice_shape=(10, 16), weight=0.5)
+        weight = {"weight": 0.5} if "tv" in algorithm else {}
+        volume = reconstruct(projections, TILTS, algorithm, slice_shape=(10, 16), **weight)
         assert volume.shape == truth.shape and volume.dtype == np.float32
         assert algorithm in ("fbp", "cgls") or nrmse(volume, truth) < 0.6
 
@@ -504,7 +577,7 @@ def test_three_channels_and_rectangular_slices():
 def test_an_empty_channel_is_no_harm(cube):
     projections, _, truth = cube
     alone = np.stack([projections[1], 0 * projections[1]])
-    fit = reconstruct(alone, TILTS, "joint_tv", weight=1.0, details=True)
+    fit = joint_tv(Measurement(alone, TILTS), weight=1.0)
     assert fit.converged and nrmse(fit.volume[0], truth[1]) < 0.4 and np.abs(fit.volume[1]).max() < 0.1
     assert np.array_equal(reconstruct(0 * alone, TILTS, "sirt"), np.zeros_like(truth))
 
@@ -537,9 +610,15 @@ def test_estimated_noise_ignores_edges_and_masked_pixels():
         ({"covariance": np.array([[1, 0.5], [0, 1]])}, "not symmetric"),
         ({"covariance": np.eye(2), "weights": 1.0}, "weights: got both"),
         ({"weights": -1.0}, "weights: got negative"),
-        ({"weight": "best"}, "weight: got 'best'"),
-        ({"weight": -1.0}, "weight: got -1.0"),
-        ({"coupling": "l1"}, "coupling: got 'l1'"),
+        ({"weight": "best", "algorithm": "tv"}, "weight: got 'best'"),
+        ({"weight": -1.0, "algorithm": "tv"}, "weight: got -1.0"),
+        ({"coupling": "l1", "algorithm": "joint_tv"}, "coupling: got 'l1'"),
+        ({"coupling": "nuclear"}, "coupling: got 'nuclear', but 'sirt' takes only"),
+        ({"window": "hann"}, "window: got 'hann', but 'sirt' takes only"),
+        ({"details": True}, "details: got True"),
+        ({"bounds": (np.nan, None)}, "bounds: got"),
+        ({"algorithm": "tomopy:sirt", "covariance": np.eye(2)}, "covariance: got one, but 'tomopy:sirt' takes only"),
+        ({"algorithm": "joint_tv", "stop": "heldout"}, "stop: got 'heldout'"),
         ({"stop": "never"}, "stop: got 'never'"),
         ({"iterations": 0}, "iterations: got 0"),
         ({"tolerance": 0}, "tolerance: got 0"),
@@ -556,8 +635,7 @@ def test_reconstruct_refuses(change, message):
 
 def test_total_variation_without_weight_is_least_squares(cube):
     projections, covariance, _ = cube
-    A = ParallelBeam(24, TILTS)
-    data = DataTerm(A, projections, covariance, np.ones(projections.shape, bool))
+    data = Measurement(projections, TILTS, covariance=covariance, model_error=0)
     with torch.no_grad():
         solver = TotalVariation(data, Constraint(), 0.0, torch.zeros(data.volume_shape))
         for _ in range(100):
@@ -569,11 +647,8 @@ def test_total_variation_without_weight_is_least_squares(cube):
 
 
 def _misaligned(seed, n=48, noise=0.05, amplitude=4.0):
-    rng = np.random.default_rng(seed)
-    shifts = rng.uniform(-amplitude, amplitude, (TILTS.size, 2))
-    fine = core_shell_nanocube(2 * n)
-    clean = ParallelBeam(2 * n, TILTS, 0.5, shifts_px=2 * shifts)(fine).reshape(2, 9, n, 2, n, 2).mean(axis=(3, 5))
-    return clean + noise * clean.max(axis=(1, 2, 3), keepdims=True) * rng.standard_normal(clean.shape), shifts
+    shifts = np.random.default_rng(seed).uniform(-amplitude, amplitude, (TILTS.size, 2))
+    return tilt_series(n, noise, seed, shifts_px=shifts)[1], shifts
 
 
 @pytest.mark.parametrize("seed", [0, 1])
@@ -594,12 +669,10 @@ def test_tilt_axis_position():
     assert align(moved, TILTS).tilt_axis_px == pytest.approx(2.3, abs=0.5)
 
 
-def test_refined_shifts_as_an_option_of_the_reconstruction():
+def test_refined_shifts_are_nearer():
     projections, shifts = _misaligned(2, n=32, amplitude=1.0)
     start = align(projections, TILTS, refine=False).shifts_px
-    fit = reconstruct(projections, TILTS, "sirt", iterations=20, shifts_px=start, refine_shifts=True, details=True)
-    assert alignment_error(fit.shifts_px, shifts, TILTS) <= 0.3
-    assert alignment_error(refine_alignment(projections, TILTS, shifts_px=start), fit.shifts_px, TILTS) < 1e-9
+    assert alignment_error(refine_alignment(projections, TILTS, shifts_px=start), shifts, TILTS) <= 0.3
 
 
 def test_alignment_of_the_measured_series():
@@ -608,7 +681,7 @@ def test_alignment_of_the_measured_series():
     if not data.is_cached("idp_eds_tilt_series"):
         pytest.skip("the measured series idp_eds_tilt_series is not on this machine")
     series = data.load("idp_eds_tilt_series")
-    images = series.haadf.reshape(-1, 64, 4, 64, 4).mean(axis=(2, 4))
+    images = block_reduce(series.haadf, (1, 4, 4), np.mean)
     found = align(images, series.tilt_angles_deg, rounds=2)
 
     def disagreement(shifts):

@@ -1,7 +1,7 @@
 """Data sets and files: a registry with pinned addresses and hashes, and readers that trust nothing they read.
 
 Everything a microscopist opens comes in through here, as a HyperSpy signal (`read_signal`) or as a `TiltSeries` of
-maps (`read_tilt_series`). No reader unpickles or evaluates anything that stands in a file.
+maps (`read_tilt_series`). No reader unpickles or evaluates anything in a file.
 """
 
 from .files import (
@@ -11,11 +11,9 @@ from .files import (
     get_tilts,
     read_signal,
     read_tilt_series,
-    write_tilt_series,
 )
 from .sets import (
     PAPER_MAXIMA,
-    ROOT,
     Dataset,
     DataUnavailable,
     available,
@@ -28,7 +26,6 @@ from .sets import (
 
 __all__ = [
     "PAPER_MAXIMA",
-    "ROOT",
     "SIGNAL_SUFFIXES",
     "TILT_SERIES_SUFFIXES",
     "DataUnavailable",
@@ -43,5 +40,4 @@ __all__ = [
     "read_signal",
     "read_tilt_series",
     "registry",
-    "write_tilt_series",
 ]

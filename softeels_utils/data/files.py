@@ -3,12 +3,22 @@
 from __future__ import annotations
 
 import zipfile
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from importlib import import_module
+from os import PathLike
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
 from ..spectra.arrays import step_nm
+
+if TYPE_CHECKING:
+    from hyperspy.signal import BaseSignal
+
+__all__ = ["SIGNAL_SUFFIXES", "TILT_SERIES_SUFFIXES", "TiltSeries", "get_tilts", "read_signal", "read_tilt_series"]
 
 SIGNAL_SUFFIXES = (".hspy", ".zspy", ".dm3", ".dm4", ".emd", ".msa", ".tif", ".tiff", ".mrc")
 TILT_SERIES_SUFFIXES = (".hspy", ".zspy", ".dm3", ".dm4", ".emd", ".tif", ".tiff", ".mrc", ".npz")
@@ -16,7 +26,7 @@ TILT_SERIES_SUFFIXES = (".hspy", ".zspy", ".dm3", ".dm4", ".emd", ".tif", ".tiff
 
 @dataclass(frozen=True)
 class TiltSeries:
-    """Maps of one or more channels over tilt.
+    """Maps of one or more channels over tilt, as `read_tilt_series` returns them and `save` writes them.
 
     Attributes
     ----------
@@ -28,39 +38,78 @@ class TiltSeries:
     pixel_size_nm : float or None
         Size of a pixel, None where the file does not say.
     variance : array, shape (C, T, Y, X), or None
-        Variance of each value where the noise is known (counts).
+        Variance of each value, where the noise is known (counts).
     haadf : array, shape (T, Y, X), or None
         Co-acquired dark-field images, not aligned.
     metadata : dict
         What else the file says: title, source, unit.
     """
 
-    projections: np.ndarray
-    tilt_angles_deg: np.ndarray
+    projections: NDArray[np.float32]
+    tilt_angles_deg: NDArray[np.float64]
     channels: tuple[str, ...]
     pixel_size_nm: float | None = None
-    variance: np.ndarray | None = None
-    haadf: np.ndarray | None = None
-    metadata: dict = field(default_factory=dict)
+    variance: NDArray[np.floating] | None = None
+    haadf: NDArray[np.floating] | None = None
+    metadata: dict[str, Any] = field(default_factory=dict)
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         shape = np.shape(self.projections)
         if len(shape) != 4:
             raise ValueError(f"projections: got shape {shape}, wants (C, T, Y, X)")
         if len(self.channels) != shape[0]:
             raise ValueError(f"channels: got {len(self.channels)} names, wants {shape[0]} (projections are {shape})")
         if np.shape(self.tilt_angles_deg) != (shape[1],):
-            raise ValueError(
-                f"tilt_angles_deg: got shape {np.shape(self.tilt_angles_deg)}, wants ({shape[1]},): one a projection"
-            )
+            got = np.shape(self.tilt_angles_deg)
+            raise ValueError(f"tilt_angles_deg: got shape {got}, wants ({shape[1]},): one angle per projection")
         if not np.all(np.isfinite(self.tilt_angles_deg)):
-            raise ValueError("tilt_angles_deg: has NaN or inf")
+            raise ValueError("tilt_angles_deg: got NaN or inf, wants finite angles")
+
+    def save(self, path: str | PathLike) -> None:
+        """Write the series for `read_tilt_series`.
+
+        Parameters
+        ----------
+        path : path
+            ``.hspy`` or ``.zspy`` (tilts under ETSpy's ``metadata.Tomography.tilts``), or ``.npz``. The dark-field
+            images are written to ``.npz`` only.
+
+        Raises
+        ------
+        ValueError
+            A path of another kind.
+        """
+        path = Path(path)
+        if path.suffix == ".npz":
+            np.savez_compressed(path, **{name: value for name, value in self._arrays().items() if value is not None})
+        elif path.suffix in (".hspy", ".zspy"):
+            self._signal().save(str(path), overwrite=True)
+        else:
+            raise ValueError(f"path: got a file of kind {path.suffix!r} ({path.name}), wants .hspy, .zspy or .npz")
+
+    def _arrays(self):
+        names = ("projections", "tilt_angles_deg", "pixel_size_nm", "variance", "haadf")
+        return {name: getattr(self, name) for name in names} | {"channels": np.array(self.channels)}
+
+    def _signal(self):
+        import hyperspy.api as hs
+
+        pixel = {"scale": self.pixel_size_nm, "units": "nm"} if self.pixel_size_nm else {}
+        sizes = zip(("channel", "tilt", "y", "x"), self.projections.shape, ({}, {}, pixel, pixel), strict=True)
+        axes = [{"name": name, "size": size, **scale} for name, size, scale in sizes]
+        signal = hs.signals.Signal2D(self.projections, axes=axes)
+        signal.metadata.set_item("Tomography.tilts", [float(tilt) for tilt in self.tilt_angles_deg])
+        signal.metadata.set_item("Tomography.channels", list(self.channels))
+        if self.variance is not None:
+            variance = hs.signals.Signal2D(np.asarray(self.variance), axes=axes)
+            signal.metadata.set_item("Signal.Noise_properties.variance", variance)
+        return signal
 
 
 def _checked_path(path, suffixes):
     path = Path(path).expanduser()
     if not path.exists():
-        raise ValueError(f"path: {path} does not exist")
+        raise ValueError(f"path: got {path}, which does not exist, wants a file")
     if path.suffix.lower() not in suffixes:
         raise ValueError(f"path: got a file of kind {path.suffix!r} ({path.name}), wants one of {', '.join(suffixes)}")
     return path
@@ -74,19 +123,19 @@ def _refuse_pickled_zarr(path):
         archive = zipfile.ZipFile(path)
         texts = (archive.read(name) for name in archive.namelist() if name.endswith(".zarray"))
     else:
-        raise ValueError(f"path: {path.name} is no Zarr store (neither folder nor zip)")
+        raise ValueError(f"path: got {path.name}, neither folder nor zip, wants a Zarr store")
     if any(b"pickle" in text.lower() for text in texts):
-        raise ValueError(f"path: {path.name} holds pickled arrays, which are never read")
+        raise ValueError(f"path: got pickled arrays in {path.name}, wants plain ones: pickles are never read")
 
 
-def read_signal(path, *, lazy=False):
+def read_signal(path: str | PathLike, *, lazy: bool = False) -> BaseSignal:
     """Read one spectrum, spectrum image or stack as a HyperSpy signal.
 
     Parameters
     ----------
     path : path
-        ``.hspy``, ``.zspy``, ``.dm3``, ``.dm4``, ``.emd``, ``.msa``, ``.tif`` or ``.mrc``; of several signals in
-        one file the largest is taken.
+        ``.hspy``, ``.zspy``, ``.dm3``, ``.dm4``, ``.emd``, ``.msa``, ``.tif`` or ``.mrc``. Of several signals in
+        one file, the largest is taken.
     lazy : bool
         Leave the data on disk, as a lazy signal (Dask).
 
@@ -101,13 +150,9 @@ def read_signal(path, *, lazy=False):
         _refuse_pickled_zarr(path)
     try:
         if suffix in (".hspy", ".zspy"):
-            import rsciio
-
-            reader = {".hspy": "hspy", ".zspy": "zspy"}[suffix]
-            module = __import__(f"{rsciio.__name__}.{reader}", fromlist=["file_reader"])
-            for entry in module.file_reader(str(path), lazy=True):
+            for entry in import_module(f"rsciio.{suffix[1:]}").file_reader(str(path), lazy=True):
                 if any("expression" in axis for axis in entry["axes"]):
-                    raise ValueError("has an axis given by an expression, which would have to be evaluated")
+                    raise ValueError("one of its axes is an expression, which would have to be evaluated")
         import hyperspy.api as hs
 
         signals = hs.load(str(path), lazy=lazy)
@@ -115,23 +160,24 @@ def read_signal(path, *, lazy=False):
         raise ValueError(f"path: cannot read {path.name}: {error}") from error
     if isinstance(signals, list):
         if not signals:
-            raise ValueError(f"path: {path.name} holds no signal")
+            raise ValueError(f"path: got {path.name} without a signal, wants one at least")
         signals = max(signals, key=lambda signal: signal.data.size)
     return signals
 
 
-def get_tilts(signal):
+def get_tilts(signal: BaseSignal) -> NDArray[np.float64] | None:
     """Return the tilt angles in degrees that a signal carries (``metadata.Tomography.tilts``), or None."""
     tilts = signal.metadata.get_item("Tomography.tilts", default=None)
-    if tilts is None:
-        for axis in signal.axes_manager.navigation_axes:
-            if str(axis.name).lower() in ("tilt", "tilts", "tilt angle") or str(axis.units) in ("degrees", "deg", "°"):
-                return np.asarray(axis.axis, dtype=float)
-        return None
-    return np.asarray(getattr(tilts, "data", tilts), dtype=float).ravel()
+    if tilts is not None:
+        return np.asarray(getattr(tilts, "data", tilts), dtype=float).ravel()
+    for axis in signal.axes_manager.navigation_axes:
+        if str(axis.name).lower() in ("tilt", "tilts", "tilt angle") or str(axis.units) in ("degrees", "deg", "°"):
+            return np.asarray(axis.axis, dtype=float)
+    return None
 
 
-def _sidecar_tilts(path):
+def _read_sidecar_tilts(path):
+    """Tilt angles in the ``.rawtlt`` or ``.tlt`` file beside a stack, one per line; None without such a file."""
     for suffix in (".rawtlt", ".tlt"):
         sidecar = path.with_suffix(suffix)
         if sidecar.exists():
@@ -139,19 +185,27 @@ def _sidecar_tilts(path):
     return None
 
 
-def read_tilt_series(path, *, tilt_angles_deg=None, channels=None, pixel_size_nm=None):
+def read_tilt_series(
+    path: str | PathLike,
+    *,
+    tilt_angles_deg: ArrayLike | None = None,
+    channels: Sequence[str] | None = None,
+    pixel_size_nm: float | None = None,
+) -> TiltSeries:
     """Read a tilt series of maps.
 
     Parameters
     ----------
     path : path
-        ``.npz`` with ``projections`` (and ``tilt_angles_deg``, ``channels``, ``pixel_size_nm``), or a stack in any other
-        format of `TILT_SERIES_SUFFIXES`. Stacks are ``(T, Y, X)`` or ``(C, T, Y, X)``.
+        ``.npz`` with ``projections`` (and ``tilt_angles_deg``, ``channels``, ``pixel_size_nm``, ``variance``,
+        ``haadf``), or a stack in any other format of `TILT_SERIES_SUFFIXES`. Stacks are ``(T, Y, X)`` or
+        ``(C, T, Y, X)``.
     tilt_angles_deg : sequence of float, optional
-        Overrides what the file, or a ``.rawtlt``/``.tlt`` file beside it, says.
+        Angles to use in place of those in the file, or in a ``.rawtlt``/``.tlt`` file beside it.
     channels : sequence of str, optional
         Names of the channels.
     pixel_size_nm : float, optional
+        Size of a pixel, where the file does not say it or says it wrongly.
 
     Returns
     -------
@@ -160,93 +214,68 @@ def read_tilt_series(path, *, tilt_angles_deg=None, channels=None, pixel_size_nm
     Raises
     ------
     ValueError
-        The file is missing, of another kind, has the wrong rank, no tilts, or another number of them.
+        The file is missing, of another kind, has the wrong rank, no tilts, or a wrong number of tilts.
     """
     path = _checked_path(path, TILT_SERIES_SUFFIXES)
-    suffix = path.suffix.lower()
-    metadata = {"title": path.stem, "source": path.name}
-    found_tilts = found_channels = found_pixel = variance = None
-    if suffix == ".npz":
-        try:
-            with np.load(path, allow_pickle=False) as archive:
-                stored = {key: archive[key] for key in archive.files}
-        except ValueError as error:
-            raise ValueError(f"path: cannot read {path.name}: {error}") from error
-        if "projections" not in stored:
-            raise ValueError(f"path: {path.name} has {sorted(stored)}, wants an array 'projections'")
-        projections, found_tilts = stored["projections"], stored.get("tilt_angles_deg")
-        variance = stored.get("variance")
-        if "channels" in stored:
-            found_channels = [str(name) for name in stored["channels"]]
-        if "pixel_size_nm" in stored:
-            found_pixel = float(stored["pixel_size_nm"])
-    else:
-        signal = read_signal(path)
-        if signal.data.ndim not in (3, 4):
-            raise ValueError(f"path: {path.name} has shape {signal.data.shape}, wants (T, Y, X) or (C, T, Y, X)")
-        if signal.axes_manager.signal_dimension == 1 and suffix not in (".tif", ".tiff", ".mrc"):
-            raise ValueError(
-                f"path: {path.name} has an energy axis (shape {signal.data.shape}): it holds spectra, "
-                "to be fitted into maps first (chapter 03)"
-            )
-        projections = signal.data
-        found_tilts = get_tilts(signal)
-        found_pixel = step_nm(signal.axes_manager._axes[-1])
-        found_channels = signal.metadata.get_item("Tomography.channels", default=None)
-    if found_tilts is None:
-        found_tilts = _sidecar_tilts(path)
-    tilts = found_tilts if tilt_angles_deg is None else tilt_angles_deg
+    stored = _read_archive(path) if path.suffix.lower() == ".npz" else _read_stack(path)
+    arguments = {"tilt_angles_deg": tilt_angles_deg, "channels": channels, "pixel_size_nm": pixel_size_nm}
+    stored |= {name: value for name, value in arguments.items() if value is not None}
+    tilts = stored.get("tilt_angles_deg")
+    if tilts is None:
+        tilts = _read_sidecar_tilts(path)
     if tilts is None:
         raise ValueError(
-            f"tilt_angles_deg: {path.name} does not carry the tilt angles, and no {path.stem}.rawtlt lies beside it; "
-            "pass them"
+            f"tilt_angles_deg: got none with {path.name}, wants the angles as an argument or in {path.stem}.rawtlt"
         )
-    projections = np.asarray(projections, dtype=np.float32)
+    projections = np.ascontiguousarray(stored["projections"], dtype=np.float32)
     if projections.ndim == 3:
         projections = projections[None]
     if projections.ndim != 4:
-        raise ValueError(f"path: {path.name} has shape {projections.shape}, wants (T, Y, X) or (C, T, Y, X)")
-    names = channels or found_channels or [f"channel {index}" for index in range(len(projections))]
+        raise ValueError(f"path: got shape {projections.shape} in {path.name}, wants (T, Y, X) or (C, T, Y, X)")
+    names = stored.get("channels")
+    if names is None:
+        names = [f"channel {index}" for index in range(len(projections))]
+    size = stored.get("pixel_size_nm")
     return TiltSeries(
-        np.ascontiguousarray(projections),
+        projections,
         np.asarray(tilts, dtype=float),
-        tuple(names),
-        pixel_size_nm=pixel_size_nm or found_pixel,
-        variance=variance,
-        metadata=metadata,
+        tuple(str(name) for name in names),
+        pixel_size_nm=None if size is None else float(size),
+        variance=stored.get("variance"),
+        haadf=stored.get("haadf"),
+        metadata={"title": path.stem, "source": path.name},
     )
 
 
-def write_tilt_series(path, series):
-    """Write a `TiltSeries` as ``.hspy``, ``.zspy`` (with ETSpy's ``metadata.Tomography.tilts``) or ``.npz``."""
-    path = Path(path)
-    if path.suffix == ".npz":
-        stored = {
-            "projections": series.projections,
-            "tilt_angles_deg": series.tilt_angles_deg,
-            "channels": np.array(series.channels),
-        }
-        if series.pixel_size_nm:
-            stored["pixel_size_nm"] = series.pixel_size_nm
-        if series.variance is not None:
-            stored["variance"] = series.variance
-        np.savez_compressed(path, **stored)
-        return
-    if path.suffix not in (".hspy", ".zspy"):
-        raise ValueError(f"path: got {path.suffix!r}, wants .hspy, .zspy or .npz")
-    import hyperspy.api as hs
+def _read_archive(path):
+    """The arrays of an ``.npz`` file."""
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            stored = dict(archive)
+    except ValueError as error:
+        raise ValueError(f"path: cannot read {path.name}: {error}") from error
+    if "projections" not in stored:
+        raise ValueError(f"path: got {sorted(stored)} in {path.name}, wants an array 'projections'")
+    if "pixel_nm" in stored:  # the name of pixel_size_nm in files of version 0.1
+        stored.setdefault("pixel_size_nm", stored["pixel_nm"])
+    return stored
 
-    pixel = {"scale": series.pixel_size_nm, "units": "nm"} if series.pixel_size_nm else {}
-    count, tilts, rows, columns = series.projections.shape
-    signal = hs.signals.Signal2D(
-        series.projections,
-        axes=[
-            {"name": "channel", "size": count},
-            {"name": "tilt", "size": tilts},
-            {"name": "y", "size": rows, **pixel},
-            {"name": "x", "size": columns, **pixel},
-        ],
-    )
-    signal.metadata.set_item("Tomography.tilts", [float(tilt) for tilt in series.tilt_angles_deg])
-    signal.metadata.set_item("Tomography.channels", list(series.channels))
-    signal.save(str(path), overwrite=True)
+
+def _read_stack(path):
+    """What a file that HyperSpy opens says of a tilt series; names as in `TiltSeries`."""
+    signal = read_signal(path)
+    if signal.data.ndim not in (3, 4):
+        raise ValueError(f"path: got shape {signal.data.shape} in {path.name}, wants (T, Y, X) or (C, T, Y, X)")
+    if signal.axes_manager.signal_dimension == 1 and path.suffix.lower() not in (".tif", ".tiff", ".mrc"):
+        raise ValueError(
+            f"path: got spectra in {path.name} (an energy axis, shape {signal.data.shape}), wants maps: fit the "
+            "spectra first (chapter 03)"
+        )
+    variance = signal.metadata.get_item("Signal.Noise_properties.variance", default=None)
+    return {
+        "projections": signal.data,
+        "tilt_angles_deg": get_tilts(signal),
+        "pixel_size_nm": step_nm(signal.axes_manager._axes[-1]),
+        "channels": signal.metadata.get_item("Tomography.channels", default=None),
+        "variance": getattr(variance, "data", None),
+    }

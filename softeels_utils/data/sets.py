@@ -2,21 +2,35 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
+from importlib import resources
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import yaml
 
 from .files import TiltSeries, read_signal
 
-ROOT = Path(__file__).resolve().parents[2]
+__all__ = [
+    "PAPER_MAXIMA",
+    "READERS",
+    "DataUnavailable",
+    "Dataset",
+    "available",
+    "cache_folder",
+    "fetch",
+    "is_cached",
+    "load",
+    "registry",
+]
+
 PAPER_TILTS_DEG = (-69.5, -52.5, -35.0, -17.5, 0.0, 17.5, 35.0, 52.5, 70.0)
-# Largest value of each stack, as known before any download here; a reader that finds another one says so.
+# Largest value of each stack; the reader refuses stacks with another one.
 PAPER_MAXIMA = {"FeO": 2.80e-6, "Fe3O4": 3.56e-6}
 # K lines in keV and the half width of their windows at a resolution of about 130 eV (Mn K-alpha).
 EDS_LINES_KEV = {"O": 0.525, "Mg": 1.254, "Si": 1.740, "Fe": 6.404}
@@ -29,7 +43,7 @@ class DataUnavailable(OSError):
 
 @dataclass(frozen=True)
 class Dataset:
-    """An entry of ``data/registry.yml``."""
+    """An entry of ``registry.yml``, which lies beside this module."""
 
     name: str
     title: str
@@ -38,20 +52,21 @@ class Dataset:
     licence: str
     citation: str
     source: str
-    files: tuple[dict, ...]
+    files: tuple[dict[str, Any], ...]
     notes: str = ""
 
     @property
-    def bytes(self):
-        """Size of all files, or None where one is not known."""
+    def bytes(self) -> int | None:
+        """Size of all files together, or None if one of them is unknown."""
         sizes = [file.get("bytes") for file in self.files]
         return None if None in sizes else sum(sizes)
 
 
 @cache
-def registry():
+def registry() -> dict[str, Dataset]:
     """Return all registered data sets as ``{name: Dataset}``."""
-    entries = yaml.safe_load((ROOT / "data" / "registry.yml").read_text(encoding="utf-8"))
+    text = resources.files(__package__).joinpath("registry.yml").read_text(encoding="utf-8")
+    entries = yaml.safe_load(text)
     return {name: Dataset(name=name, **{**entry, "files": tuple(entry["files"])}) for name, entry in entries.items()}
 
 
@@ -62,40 +77,45 @@ def _dataset(name):
         raise ValueError(f"name: got {name!r}, wants one of {', '.join(registry())}") from None
 
 
-def cache_folder():
+def cache_folder() -> Path:
     """Return the folder of downloaded data: ``SOFTEELS_DATA``, else the platform's cache folder."""
     import pooch
 
-    chosen = os.environ.get("SOFTEELS_DATA")
-    return Path(chosen).expanduser().resolve() if chosen else Path(pooch.os_cache("softeels"))
+    folder = os.environ.get("SOFTEELS_DATA")
+    return Path(folder).expanduser().resolve() if folder else Path(pooch.os_cache("softeels"))
 
 
-def _known_hash(file, path):
-    recorded = path.with_name(path.name + ".sha256")
+def _hash_record(path):
+    """Where the hash found at the first download is written down, for a file that is registered without one."""
+    return path.with_name(path.name + ".sha256")
+
+
+def _expected_hash(file, path):
+    """SHA-256 that a file must have, or None before its first download."""
     if "sha256" in file:
         return file["sha256"]
-    return recorded.read_text().split()[0] if recorded.exists() else None
+    return _hash_record(path).read_text().split()[0] if _hash_record(path).exists() else None
 
 
-def is_cached(name):
+def is_cached(name: str) -> bool:
     """Whether all files of a data set lie in the cache already; downloads and checks nothing."""
     return all((cache_folder() / file["path"]).is_file() for file in _dataset(name).files)
 
 
-def fetch(name):
+def fetch(name: str) -> dict[str, Path]:
     """Make sure that a data set is in the cache, and that its files are what they should be.
 
     Returns
     -------
     dict of str to pathlib.Path
-        File name to place.
+        Path of each file, by its name.
 
     Raises
     ------
     ValueError
         No such data set.
     DataUnavailable
-        Not in the cache and not to be downloaded now, or a file's hash is wrong.
+        Not in the cache and cannot be downloaded now, or a file's hash is wrong.
     """
     import pooch
 
@@ -103,25 +123,24 @@ def fetch(name):
     dataset, folder, paths = _dataset(name), cache_folder(), {}
     for file in dataset.files:
         path = folder / file["path"]
-        known = _known_hash(file, path)
+        sha256 = _expected_hash(file, path)
         if not path.is_file() and os.environ.get("SOFTEELS_OFFLINE", "") not in ("", "0"):
             raise DataUnavailable(f"{name}: {file['path']} is not in {folder}, and SOFTEELS_OFFLINE is set")
         try:
-            if not (path.is_file() and known is None):
+            if not (path.is_file() and sha256 is None):
                 path = Path(
                     pooch.retrieve(
                         file["url"],
-                        known_hash=f"sha256:{known}" if known else None,
+                        known_hash=f"sha256:{sha256}" if sha256 else None,
                         path=path.parent,
                         fname=path.name,
                         downloader=pooch.HTTPDownloader(timeout=20, progressbar=False),
                     )
                 )
-        except Exception as error:  # requests, urllib3, hash and permission errors: all mean the same to a reader
+        except Exception as error:  # requests, urllib3, hash and permission errors: all mean the same to the caller
             raise DataUnavailable(f"{name}: cannot get {file['path']} from {file['url']} ({error})") from error
-        if known is None:
-            digest = hashlib.sha256(path.read_bytes()).hexdigest()
-            path.with_name(path.name + ".sha256").write_text(f"{digest}  {path.name}\n")
+        if sha256 is None:
+            _hash_record(path).write_text(f"{pooch.file_hash(str(path))}  {path.name}\n")
         paths[path.name] = path
     return paths
 
@@ -135,20 +154,20 @@ def _fetchable(name, folder):
     return True
 
 
-def available(name):
+def available(name: str) -> bool:
     """Whether a data set can be loaded here: it is in the cache, or could just be downloaded into it."""
     _dataset(name)
     return _fetchable(name, cache_folder())
 
 
-def load(name):
+def load(name: str) -> Any:
     """Load a registered data set.
 
     Returns
     -------
     hyperspy signal, pair of signals (low loss, core loss), or TiltSeries
-        After the data set's reader: ``spectrum``, ``spectrum_image``; ``dual_eels``; ``eds_tilt_series``,
-        ``paper_nanocube``.
+        Depends on the data set's reader: a signal for ``spectrum`` and ``spectrum_image``, a pair for ``dual_eels``,
+        a series for ``eds_tilt_series`` and ``paper_nanocube``.
 
     Raises
     ------
@@ -158,8 +177,7 @@ def load(name):
         As `fetch`.
     """
     dataset = _dataset(name)
-    paths = fetch(name)
-    return _READERS[dataset.reader](paths)
+    return READERS[dataset.reader](fetch(name))
 
 
 # ---------------------------------------------------------------- readers of registered sets
@@ -208,51 +226,56 @@ def _read_paper_nanocube(paths):
     )
 
 
-def _read_eds_tilt_series(paths, *, binning=4):
-    """Sum the counts in a window about each line, less the background beside it, shift by the stored alignment, bin.
+def _net_counts(cube, line_keV, half_width_keV):
+    """Counts in a window about a line less the background beside it, and their variance: (2, Y, X).
 
-    Windows on either side give the background; net counts have the variance of both. The stored shifts are whole
-    pixels and good to about four of them.
+    Windows on either side, together as wide as the line's, give the background; net counts have the variance of both.
+    """
+    energy = cube["axes"][-1]
+    low, high = (
+        round((edge - energy["offset"]) / energy["scale"])
+        for edge in (line_keV - half_width_keV, line_keV + half_width_keV)
+    )
+    gap = (high - low) // 2
+    window = cube["data"][..., low:high].sum(-1, dtype=np.float32)
+    beside = cube["data"][..., low - gap : low].sum(-1, dtype=np.float32)
+    beside += cube["data"][..., high : high + gap].sum(-1, dtype=np.float32)
+    scale = (high - low) / (2 * gap)
+    return [window - scale * beside, window + scale**2 * beside]
+
+
+def _read_eds_tilt_series(paths, *, binning=4):
+    """Net counts of each line of `EDS_LINES_KEV`, shifted by the stored alignment and binned.
+
+    The stored shifts are whole pixels and good to about four of them.
     """
     from rsciio.bruker import file_reader
+    from skimage.measure import block_reduce
 
     shifts = json.loads(paths["TomVizAlignments.json"].read_text())
     tilts = sorted(int(path.stem.removeprefix("tilt_")) for path in paths.values() if path.suffix == ".bcf")
     net, variance, haadf = [], [], []
     for tilt in tilts:
         image, cube = file_reader(str(paths[f"tilt_{tilt}.bcf"]), cutoff_at_kV=8)
-        energy = cube["axes"][-1]
-        channel = lambda kev, axis=energy: round((kev - axis["offset"]) / axis["scale"])  # noqa: E731
         dx, dy = shifts[(tilt + 50) // 5]
-        haadf.append(image["data"].astype(np.float32))
-        pixel_size_nm = cube["axes"][0]["scale"] * 1e3 * binning
-        maps = []
-        for name, line in EDS_LINES_KEV.items():
-            half = EDS_HALF_WIDTH_KEV[name]
-            low, high = channel(line - half), channel(line + half)
-            gap = (high - low) // 2
-            window = cube["data"][..., low:high].sum(-1, dtype=np.float32)
-            beside = cube["data"][..., low - gap : low].sum(-1, dtype=np.float32)
-            beside += cube["data"][..., high : high + gap].sum(-1, dtype=np.float32)
-            scale = (high - low) / (2 * gap)
-            maps.append([window - scale * beside, window + scale**2 * beside])
+        maps = [_net_counts(cube, line, EDS_HALF_WIDTH_KEV[name]) for name, line in EDS_LINES_KEV.items()]
         maps = np.roll(np.asarray(maps), (dy, dx), axis=(-2, -1))
-        rows, columns = (size // binning for size in maps.shape[-2:])
-        maps = maps.reshape(*maps.shape[:2], rows, binning, columns, binning).sum((-3, -1))
+        maps = block_reduce(maps, (1, 1, binning, binning), np.sum)
         net.append(maps[:, 0])
         variance.append(maps[:, 1])
+        haadf.append(image["data"].astype(np.float32))
     return TiltSeries(
         np.stack(net, axis=1),
         np.array(tilts, dtype=float),
         tuple(EDS_LINES_KEV),
-        pixel_size_nm=pixel_size_nm,
+        pixel_size_nm=cube["axes"][0]["scale"] * 1e3 * binning,
         variance=np.stack(variance, axis=1),
         haadf=np.stack(haadf),
         metadata={"unit": "net counts", "binning": binning},
     )
 
 
-_READERS = {
+READERS: dict[str, Callable[[dict[str, Path]], Any]] = {
     "spectrum": _read_fe2o3,
     "spectrum_image": _read_single,
     "dual_eels": _read_dual_eels,

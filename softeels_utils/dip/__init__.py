@@ -1,7 +1,25 @@
-"""DIPm-TV: all phases at once from few projections, with an untrained network and total variation."""
+"""DIPm-TV: all phases at once from few projections, with an untrained network and total variation.
 
-from .engine import DIPResult, Look, dipm_tv
-from .settings import Settings
-from .uncertainty import EnsembleResult, ensemble, resample
+`dipm_tv` is the way in; `fit` does the same for a `tomography.Measurement`. Volume models stand side by side: the
+decoder that slices share (`decoder`), free voxels (`voxels`), the paper's network with its formulation (`paper`).
+"""
 
-__all__ = ["DIPResult", "EnsembleResult", "Look", "Settings", "dipm_tv", "ensemble", "resample"]
+from .dipm_tv import DIPResult, dipm_tv, fit
+from .ensemble import EnsembleResult, ensemble, resample
+from .paper import PaperSettings
+from .settings import DecoderSettings, TrainingSettings, TVSettings
+from .stopping import EarlyStopping
+
+__all__ = [
+    "DIPResult",
+    "DecoderSettings",
+    "EarlyStopping",
+    "EnsembleResult",
+    "PaperSettings",
+    "TVSettings",
+    "TrainingSettings",
+    "dipm_tv",
+    "ensemble",
+    "fit",
+    "resample",
+]

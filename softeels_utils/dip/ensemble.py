@@ -6,9 +6,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
-from .engine import dipm_tv
-from .problem import pose
+from softeels_utils.tomography.checks import check_count
+
+from .dipm_tv import check_measurement, fit
+
+__all__ = ["EnsembleResult", "ensemble", "resample"]
 
 # The members' spread falls short of the error: all of them share the prior and the missing wedge. Widened so that the
 # 90 % intervals hold 85 to 95 % of the voxels near interfaces of seven simulated specimens (32 voxels, 9 views, 5 %
@@ -40,7 +44,7 @@ class EnsembleResult:
     stopped_at: tuple[int, ...]
     reasons: tuple[str, ...]
 
-    def interval(self, level=0.9):
+    def interval(self, level: float = 0.9) -> tuple[NDArray, NDArray]:
         """Lower and upper bound that hold the true value of about ``level`` of the voxels near interfaces.
 
         By Student's t, as the spread of few members is itself not well known.
@@ -48,60 +52,50 @@ class EnsembleResult:
         from scipy.stats import t
 
         if not 0 < level < 1:
-            raise ValueError(f"level: got {level!r}, wants a share between 0 and 1")
+            raise ValueError(f"level: got {level!r}, wants a fraction between 0 and 1")
         half = t.ppf(0.5 + level / 2, len(self.members) - 1) * self.std
         return self.mean - half, self.mean + half
 
 
-def resample(projections, tilt_angles_deg, *, seed, covariance=None, mask=None, noise="gaussian", voxel_size_nm=1.0):
+def resample(
+    projections: ArrayLike, tilt_angles_deg: ArrayLike, *, seed: int, voxel_size_nm: float = 1.0, **errors
+) -> NDArray[np.float32]:
     """Draw the projections again: add noise of their covariance (Gaussian), or draw Poisson counts of their counts.
 
     Parameters
     ----------
-    projections, tilt_angles_deg, covariance, mask, noise, voxel_size_nm
+    projections, tilt_angles_deg, voxel_size_nm
         As in `dipm_tv`.
     seed : int
+    **errors
+        ``covariance``, ``mask`` and ``noise``, as in `dipm_tv`.
 
     Returns
     -------
     array (C, T, Y, X), float32
     """
-    problem = pose(projections, tilt_angles_deg, covariance=covariance, mask=mask, noise=noise, holdout=0.0,
-                   voxel_size_nm=voxel_size_nm, device="cpu")  # fmt: skip
-    rng = np.random.default_rng([seed, 2])
-    data = problem.data.numpy().astype(np.float64)
-    if problem.poisson:
-        return rng.poisson(data).astype(np.float32)
-    precision = problem.precision.numpy().astype(np.float64)
-    spread = np.divide(1.0, precision, out=np.zeros_like(precision), where=precision > 0)
-    draw = np.einsum("cdtyx,ctyx->dtyx", problem.modes.numpy(), spread * rng.standard_normal(data.shape))
-    return ((data + draw) * voxel_size_nm).astype(np.float32)
+    measurement = check_measurement(projections, tilt_angles_deg, voxel_size_nm=voxel_size_nm, device="cpu", **errors)
+    return measurement.resample(seed).projections.numpy()
 
 
-def _member(projections, tilt_angles_deg, seed, again, options):
+def _member(measurement, seed, resampled, options):
     """One member; a function of this module so that Dask's workers find it."""
-    if again:
-        names = ("covariance", "mask", "noise", "voxel_size_nm")
-        known = {name: options[name] for name in names if name in options}
-        projections = resample(projections, tilt_angles_deg, seed=seed, **known)
-        if options.get("covariance") is not None:  # now there are two draws in them
-            options = {**options, "covariance": 2 * np.asarray(options["covariance"])}
-    result = dipm_tv(projections, tilt_angles_deg, seed=seed, **options)
+    result = fit(measurement.resample(seed) if resampled else measurement, seed=seed, **options)
     return result.volume, result.stopped_at, result.reason
 
 
 def ensemble(
-    projections,
-    tilt_angles_deg,
+    projections: ArrayLike,
+    tilt_angles_deg: ArrayLike,
     *,
-    members=8,
-    seed=0,
-    resample=True,
+    members: int = 8,
+    seed: int = 0,
+    resample: bool = True,
     client=None,
-    workers=1,
-    checkpoint=None,
+    workers: int = 1,
+    checkpoint: str | Path | None = None,
     **options,
-):
+) -> EnsembleResult:
     """Reconstruct several times, from other seeds and other draws of the noise, and say how far the results differ.
 
     Parameters
@@ -126,16 +120,16 @@ def ensemble(
     -------
     EnsembleResult
     """
-    if int(members) != members or members < 2:
-        raise ValueError(f"members: got {members!r}, wants an integer of at least 2")
-    if int(workers) != workers or workers < 1:
-        raise ValueError(f"workers: got {workers!r}, wants a positive integer")
+    if check_count(members, "members") < 2:
+        raise ValueError(f"members: got {members!r}, wants a whole number of at least 2")
+    check_count(workers, "workers")
+    names = ("covariance", "mask", "noise", "voxel_size_nm", "slice_shape", "shifts_px", "device")
+    stated = {name: options.pop(name) for name in names if name in options}
+    measurement = check_measurement(projections, tilt_angles_deg, **stated)
     tasks = []
     for k in range(members):
-        own = dict(options)
-        if checkpoint is not None:
-            own["checkpoint"] = Path(checkpoint) / f"member{k}.pt"
-        tasks.append((np.asarray(projections), np.asarray(tilt_angles_deg), seed + k, resample and k > 0, own))
+        own = {} if checkpoint is None else {"checkpoint": Path(checkpoint) / f"member{k}.pt"}
+        tasks.append((measurement, seed + k, resample and k > 0, options | own))
     if client is None and workers == 1:
         results = [_member(*task) for task in tasks]
     else:

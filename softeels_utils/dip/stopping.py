@@ -1,4 +1,4 @@
-"""What was held out judges the iterates: which to keep, and when to stop."""
+"""The held-out pixels judge the iterates: which to keep, and when to stop."""
 
 from __future__ import annotations
 
@@ -8,9 +8,11 @@ from dataclasses import dataclass, field
 import numpy as np
 import torch
 
+__all__ = ["EarlyStopping"]
+
 
 @dataclass
-class Watch:
+class EarlyStopping:
     """What the held-out pixels say of the iterates so far.
 
     Attributes
@@ -18,18 +20,18 @@ class Watch:
     mean : tensor (C, Y, Z, X)
         Of the iterates, each weighted with the root of the likelihood that it gives to the held-out pixels.
     scale : tensor (C,)
-        Value of a pure voxel, averaged alike.
+        Value of a pure voxel, averaged in the same way.
     log_weight : float
         Of all iterates in the mean.
     misfit : tensor
-        Of the held-out pixels, one by one, at the best iterate: the one whose mean misfit is least.
+        Of the held-out pixels, one by one, at the best iterate: the one whose mean misfit is lowest.
     iteration : int
         Of the best iterate.
     weights : list of tensors
-        Of the best iterate, where they were given.
-    worse : int
+        Of the best iterate, where they were handed in.
+    n_worse : int
         Looks in a row whose misfit was higher by more than twice the standard error of the mean difference.
-    stale : int
+    n_stale : int
         Looks since the best iterate.
     """
 
@@ -39,20 +41,22 @@ class Watch:
     misfit: torch.Tensor | None = None
     iteration: int = 0
     weights: list = field(default_factory=list)
-    worse: int = 0
-    stale: int = 0
+    n_worse: int = 0
+    n_stale: int = 0
 
     @property
-    def rising(self):
+    def overfits(self) -> bool:
         """Whether the network fits noise: five looks in a row were worse."""
-        return self.worse >= 5
+        return self.n_worse >= 5
 
     @property
-    def flat(self):
+    def stalled(self) -> bool:
         """Whether ten looks brought nothing."""
-        return self.stale >= 10
+        return self.n_stale >= 10
 
-    def see(self, misfit, volume, scale, iteration, weights):
+    def update(
+        self, misfit: torch.Tensor, volume: torch.Tensor, scale: torch.Tensor, iteration: int, weights: list
+    ) -> None:
         """Take an iterate into account.
 
         Parameters
@@ -65,20 +69,20 @@ class Watch:
         weights : list of tensors
             To go back to, if wanted.
         """
-        own = -0.5 * float(misfit.double().sum())
-        self.log_weight = float(np.logaddexp(self.log_weight, own))
-        share = math.exp(own - self.log_weight)
-        self.mean = volume if self.mean is None else self.mean.lerp(volume, share)
-        self.scale = scale if self.scale is None else self.scale.lerp(scale, share)
+        log_weight = -0.5 * float(misfit.double().sum())
+        self.log_weight = float(np.logaddexp(self.log_weight, log_weight))
+        fraction = math.exp(log_weight - self.log_weight)
+        self.mean = volume if self.mean is None else self.mean.lerp(volume, fraction)
+        self.scale = scale if self.scale is None else self.scale.lerp(scale, fraction)
         if self.misfit is None or misfit.mean() < self.misfit.mean():
             self.misfit, self.iteration, self.weights = misfit, iteration, [w.clone() for w in weights]
-            self.again()
+            self.reset()
             return
         difference = misfit - self.misfit
         significant = difference.mean() > 2 * difference.std() / math.sqrt(len(difference))
-        self.worse = self.worse + 1 if significant else 0
-        self.stale += 1
+        self.n_worse = self.n_worse + 1 if significant else 0
+        self.n_stale += 1
 
-    def again(self):
+    def reset(self) -> None:
         """Count from here."""
-        self.worse = self.stale = 0
+        self.n_worse = self.n_stale = 0

@@ -1,4 +1,4 @@
-"""What the electrons can tell: cross-sections, signal, Cramér-Rao bounds, and how to spend a fluence on tilts.
+"""What the electrons can tell: signal, Cramér-Rao bounds, and how to spend a fluence on tilts.
 
 Three ways to say that one edge needs fewer electrons than another, which give three numbers:
 
@@ -8,24 +8,25 @@ Three ways to say that one edge needs fewer electrons than another, which give t
    phases unknown (`phase_bound`).
 """
 
-from .bounds import (
-    FIT_WINDOW_EV,
-    LinearModel,
-    error_ellipse,
-    linear_model,
-    measured_spectrum,
-    microscope_of,
-    phase_bound,
-    simulate_counts,
-)
+from ..scattering import partial_cross_section
+from .acquisition import FIT_WINDOW_EV, Acquisition
+from .bounds import LinearModel, error_ellipse, linear_model, phase_bound, simulate_counts
 from .calculator import Calculator, calculator
-from .cross_sections import SIGNAL_WINDOW_EV, hydrogenic_cross_section, partial_cross_section, signal_ratio
-from .efficiency import DoseComparison, compare_edges, dose_efficiency, iron_weights, shot_noise_ratio, sweep
+from .efficiency import (
+    DoseComparison,
+    compare_edges,
+    dose_efficiency,
+    iron_weights,
+    shot_noise_ratio,
+    signal_ratio,
+    sweep,
+)
+from .measured import measured_spectrum, microscope_from_metadata
 from .planning import TiltPlan, plan_tilt_series
 
 __all__ = [
     "FIT_WINDOW_EV",
-    "SIGNAL_WINDOW_EV",
+    "Acquisition",
     "Calculator",
     "DoseComparison",
     "LinearModel",
@@ -34,11 +35,10 @@ __all__ = [
     "compare_edges",
     "dose_efficiency",
     "error_ellipse",
-    "hydrogenic_cross_section",
     "iron_weights",
     "linear_model",
     "measured_spectrum",
-    "microscope_of",
+    "microscope_from_metadata",
     "partial_cross_section",
     "phase_bound",
     "plan_tilt_series",

@@ -1,19 +1,32 @@
-"""Dose calculator for a page: a precomputed grid of bounds, and controls that read it without a kernel."""
+"""Dose calculator for a page: a precomputed grid of bounds, and controls that read it without a kernel.
+
+The controls are the script ``calculator.js`` beside this module.
+"""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from importlib.resources import files
 from itertools import product
+from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
-from ..simulate import Microscope, spectrum_model
+from ..scattering import PHASES
+from ..simulate import Microscope, SpectrumModel, spectrum_model
 from .bounds import linear_model
 from .efficiency import iron_weights
 
+if TYPE_CHECKING:
+    from plotly.graph_objects import Figure
+
+__all__ = ["Calculator", "calculator"]
+
 EDGES = ("M2,3", "L2,3")
-QUANTITIES = ("FeO", "Fe3O4", "total iron")
+QUANTITIES = (*PHASES, "total iron")
 
 
 @dataclass(frozen=True)
@@ -23,47 +36,52 @@ class Calculator:
     Attributes
     ----------
     axes : dict
-        Values of each condition, in the order of the axes of `error_nm`.
+        Values of each argument of `calculator`, in the order of the axes of `error_nm`.
     electrons : (N,)
-        Electrons in a pixel.
+        Electrons per pixel.
     error_nm : (..., 2, 3, N)
         Conditions, edge (M2,3, L2,3), quantity (FeO, Fe3O4, total iron), electrons.
     """
 
-    axes: dict
-    electrons: np.ndarray
-    error_nm: np.ndarray
+    axes: dict[str, tuple[float, ...]]
+    electrons: NDArray
+    error_nm: NDArray
 
     def html(self) -> str:
-        """The figure and its controls as HTML; plotly draws it, no kernel is asked."""
-        from ..plotting import COLORS, _to_html
+        """The figure and its controls as HTML; plotly draws it, no kernel is needed."""
+        from ..plotting import figure_html
 
-        figure = self._figure(COLORS)
-        script = _SCRIPT.replace("__GRID__", self._json())
-        return _to_html(figure, full_html=False, post_script=script)
+        script = files(__package__).joinpath("calculator.js").read_text(encoding="utf-8")
+        return figure_html(self.figure(), full_html=False, post_script=script.replace("__GRID__", self.json()))
 
     _repr_html_ = html
 
-    def _start(self) -> tuple:
-        return tuple(len(v) // 2 if name != "readout" else 0 for name, v in self.axes.items())
+    @property
+    def start(self) -> tuple[int, ...]:
+        """Index of the conditions that are shown first: the middle of each axis, without readout noise."""
+        return tuple(0 if name == "readout_electrons" else len(v) // 2 for name, v in self.axes.items())
 
-    def _figure(self, colors):
+    def figure(self) -> Figure:
+        """Errors against fluence under the conditions `start`; pixel of 0.4 nm (the page's control rescales it)."""
         import plotly.graph_objects as go
 
+        from ..plotting import COLORS
+
         figure = go.Figure()
-        fluence = self.electrons / 16.0  # pixel of 0.4 nm; the page's control rescales it
-        for edge, dash in zip(EDGES, ("solid", "dash"), strict=True):
-            for k, quantity in enumerate(QUANTITIES):
-                figure.add_trace(
-                    go.Scatter(
-                        x=fluence,
-                        y=self.error_nm[self._start()][EDGES.index(edge), k],
-                        mode="lines",
-                        name=f"{quantity}, {edge}",
-                        line={"color": colors["Fe total" if k == 2 else quantity], "dash": dash},
-                        hovertemplate="%{x:.2e} e/Å²: %{y:.2f} nm",
-                    )
+        for (e, edge), (q, quantity) in product(enumerate(EDGES), enumerate(QUANTITIES)):
+            figure.add_trace(
+                go.Scatter(
+                    x=self.electrons / 16.0,
+                    y=self.error_nm[self.start][e, q],
+                    mode="lines",
+                    name=f"{quantity}, {edge}",
+                    line={
+                        "color": COLORS["Fe total" if quantity == "total iron" else quantity],
+                        "dash": "solid" if e == 0 else "dash",
+                    },
+                    hovertemplate="%{x:.2e} e/Å²: %{y:.2f} nm",
                 )
+            )
         figure.update_layout(
             template="plotly_white",
             xaxis={"type": "log", "title": {"text": "fluence (e/Å²)"}, "exponentformat": "power"},
@@ -75,158 +93,77 @@ class Calculator:
         )
         return figure
 
-    def _json(self) -> str:
+    def json(self) -> str:
+        """The grid as the page's script reads it: axes, start, electrons, shape and log10 of the errors."""
         logs = np.round(np.log10(self.error_nm), 4)
-        return json.dumps(
-            {
-                "axes": {name: [float(v) for v in values] for name, values in self.axes.items()},
-                "start": list(self._start()),
-                "electrons": [float(f"{n:.5g}") for n in self.electrons],
-                "shape": list(logs.shape),
-                "log_error": logs.ravel().tolist(),
-            },
-            separators=(",", ":"),
-        )
+        grid = {
+            "axes": {name: [float(v) for v in values] for name, values in self.axes.items()},
+            "start": list(self.start),
+            "electrons": [float(f"{n:.5g}") for n in self.electrons],
+            "shape": list(logs.shape),
+            "log_error": logs.ravel().tolist(),
+        }
+        return json.dumps(grid, separators=(",", ":"))
 
 
 def calculator(
     *,
-    beam_energy_keV=(80.0, 200.0, 300.0),
-    collection_mrad=(10.0, 20.0, 40.0),
-    energy_resolution_eV=(0.3, 0.7, 1.2),
-    thickness_nm=(5.0, 10.0, 20.0, 40.0, 80.0),
-    readout_electrons=(0.0, 1.0, 5.0),
+    beam_energy_keV: Sequence[float] = (80.0, 200.0, 300.0),
+    collection_mrad: Sequence[float] = (10.0, 20.0, 40.0),
+    energy_resolution_eV: Sequence[float] = (0.3, 0.7, 1.2),
+    thickness_nm: Sequence[float] = (5.0, 10.0, 20.0, 40.0, 80.0),
+    readout_electrons: Sequence[float] = (0.0, 1.0, 5.0),
     microscope: Microscope | None = None,
 ) -> Calculator:
     """Bounds of both edges over all combinations of some conditions, as `Calculator`.
 
     Parameters
     ----------
+    beam_energy_keV, collection_mrad, energy_resolution_eV
+        Settings of the microscope.
     thickness_nm
         Total thickness, half FeO, half Fe3O4.
     readout_electrons
-        Readout noise of a channel in electrons (standard deviation); 0 is a camera that counts.
+        Readout noise of each channel in electrons (standard deviation); 0: a camera that counts.
     microscope
         Everything else.
+
+    Raises
+    ------
+    ValueError
+        For a condition without values, or with values that are negative or not finite.
     """
     microscope = microscope or Microscope()
     axes = {
-        "beam_energy": tuple(beam_energy_keV),
-        "collection": tuple(collection_mrad),
-        "resolution": tuple(energy_resolution_eV),
-        "thickness": tuple(thickness_nm),
-        "readout": tuple(readout_electrons),
+        "beam_energy_keV": tuple(beam_energy_keV),
+        "collection_mrad": tuple(collection_mrad),
+        "energy_resolution_eV": tuple(energy_resolution_eV),
+        "thickness_nm": tuple(thickness_nm),
+        "readout_electrons": tuple(readout_electrons),
     }
     for name, values in axes.items():
         if not values or not np.isfinite(values).all() or min(values) < 0:
-            raise ValueError(f"{name} must be finite values of at least 0, got {values!r}")
+            raise ValueError(f"{name}: got {values!r}, wants finite values of at least 0")
     electrons = np.geomspace(1e3, 1e9, 13)
-    error = np.empty((*(len(v) for v in axes.values()), 2, 3, electrons.size))
-    for i, j, k in product(*(range(len(v)) for v in list(axes.values())[:3])):
-        model = spectrum_model(
-            replace(
-                microscope,
-                beam_energy_keV=axes["beam_energy"][i],
-                collection_mrad=axes["collection"][j],
-                energy_resolution_eV=axes["resolution"][k],
-            )
-        )
-        weights = np.vstack([np.eye(2), iron_weights(model)])
-        for (h, thick), (e, edge) in product(enumerate(axes["thickness"]), enumerate(EDGES)):
-            one = linear_model(model, 1.0, edge=edge, thickness_nm=(thick / 2, thick / 2), pixel_size_nm=0.1)
-            for r, readout in enumerate(axes["readout"]):
-                for n, count in enumerate(electrons):
-                    # counts of `count` electrons: everything of one electron scales, the readout noise does not
-                    covariance = one.covariance(one.expected / count + (readout / count) ** 2)
-                    error[i, j, k, h, r, e, :, n] = np.sqrt(np.einsum("qp,pr,qr->q", weights, covariance, weights))
+    error = np.empty((*(len(v) for v in axes.values()), len(EDGES), len(QUANTITIES), electrons.size))
+    *settings, thicknesses, readouts = axes.values()
+    for index in np.ndindex(*map(len, settings)):
+        conditions = {name: axes[name][i] for name, i in zip(axes, index, strict=False)}
+        model = spectrum_model(replace(microscope, **conditions))
+        for (h, nm), (e, edge) in product(enumerate(thicknesses), enumerate(EDGES)):
+            error[*index, h, :, e] = _errors_nm(model, edge, nm, readouts, electrons)
     return Calculator(axes, electrons, error)
 
 
-# Runs in the page once plotly has drawn the figure. Builds labelled controls above it and redraws from the grid.
-_SCRIPT = """
-(function () {
-  const grid = __GRID__, plot = document.getElementById('{plot_id}');
-  const titles = {beam_energy: ['beam energy', 'kV'], collection: ['collection angle', 'mrad'],
-    resolution: ['energy resolution', 'eV'], thickness: ['thickness', 'nm'],
-    readout: ['readout noise', 'electrons']};
-  const state = grid.start.slice(), names = Object.keys(grid.axes);
-  const extra = {fluence: 4, pixel: 0.4};
-  const box = document.createElement('div');
-  box.className = 'softeels-dose-calculator';
-  box.style.cssText = 'display:flex;flex-wrap:wrap;gap:0.4rem 1.2rem;align-items:center;margin:0.4rem 0';
-  const result = document.createElement('p');
-  result.className = 'softeels-dose-result';
-  result.setAttribute('aria-live', 'polite');
-  function labelled(text, control) {
-    const label = document.createElement('label');
-    label.append(text + ' ', control);
-    box.append(label);
-  }
-  names.forEach(function (name, a) {
-    const select = document.createElement('select');
-    select.name = name;
-    grid.axes[name].forEach(function (value, i) {
-      select.add(new Option(value + ' ' + titles[name][1], i, i === state[a], i === state[a]));
-    });
-    select.addEventListener('change', function () { state[a] = +select.value; draw(); });
-    labelled(titles[name][0], select);
-  });
-  function slider(name, text, min, max, step, value, show) {
-    const input = document.createElement('input'), out = document.createElement('output');
-    Object.assign(input, {type: 'range', name: name, min: min, max: max, step: step, value: value});
-    const span = document.createElement('span');
-    span.append(input, ' ', out);
-    function set() { extra[name] = +input.value; out.textContent = show(extra[name]); }
-    input.addEventListener('input', function () { set(); draw(); });
-    set();
-    labelled(text, span);
-  }
-  function power(x) { return Math.pow(10, x); }
-  function short(x) { return x >= 100 ? x.toFixed(0) : x.toPrecision(2); }
-  slider('fluence', 'fluence', 2, 7, 0.1, 4, function (x) { return power(x).toExponential(1) + ' e/Å²'; });
-  slider('pixel', 'pixel', 0.1, 2, 0.1, 0.4, function (x) { return x.toFixed(1) + ' nm'; });
-  const count = grid.electrons.length;
-  function curve(edge, quantity) {
-    const index = state.concat([edge, quantity]);
-    let flat = 0;
-    index.forEach(function (i, a) { flat = flat * grid.shape[a] + i; });
-    return grid.log_error.slice(flat * count, (flat + 1) * count);
-  }
-  function at(y, electrons) {
-    const x = grid.electrons.map(Math.log10), v = Math.log10(electrons);
-    let i = 0;
-    while (i < count - 2 && v > x[i + 1]) i++;
-    return power(y[i] + (v - x[i]) / (x[i + 1] - x[i]) * (y[i + 1] - y[i]));
-  }
-  function needed(y, error) {  // electrons at which the error, which falls with them, is reached
-    const x = grid.electrons.map(Math.log10), v = Math.log10(error);
-    let i = 0;
-    while (i < count - 2 && y[i + 1] > v) i++;
-    return power(x[i] + (y[i] - v) / (y[i] - y[i + 1]) * (x[i + 1] - x[i]));
-  }
-  function draw() {
-    const area = 100 * extra.pixel * extra.pixel, electrons = power(extra.fluence) * area;
-    const x = grid.electrons.map(function (n) { return n / area; });
-    const xs = [], ys = [], text = [];
-    [0, 1].forEach(function (edge) {
-      [0, 1, 2].forEach(function (q) {
-        xs.push(x);
-        ys.push(curve(edge, q).map(power));
-      });
-    });
-    ['FeO', 'Fe3O4', 'total iron'].forEach(function (name, q) {
-      const m = curve(0, q), l = curve(1, q), error = at(m, electrons);
-      text.push(name + ': ' + short(error) + ' nm with M2,3, ' + short(at(l, electrons)) +
-        ' nm with L2,3, which needs ' + short(needed(l, error) / electrons) + ' times the fluence for equal error');
-    });
-    result.textContent = text.join('; ') + '.';
-    Plotly.restyle(plot, {x: xs, y: ys});
-    Plotly.relayout(plot, {shapes: [{type: 'line', xref: 'x', yref: 'paper', x0: power(extra.fluence),
-      x1: power(extra.fluence), y0: 0, y1: 1, line: {color: 'grey', dash: 'dot', width: 1}}]});
-  }
-  plot.parentNode.style.height = 'auto';  // plotly's frame is as high as the figure alone
-  plot.parentNode.insertBefore(box, plot);
-  plot.parentNode.insertBefore(result, plot);
-  draw();
-})();
-"""
+def _errors_nm(
+    model: SpectrumModel, edge: str, thickness_nm: float, readout_electrons: Sequence[float], electrons: NDArray
+) -> NDArray:
+    """Standard errors (readout, quantity, electrons) for one model, edge and thickness."""
+    weights = np.vstack([np.eye(2), iron_weights(model)])
+    one = linear_model(model, 1.0, edge=edge, thickness_nm=(thickness_nm / 2, thickness_nm / 2), pixel_size_nm=0.1)
+    error = np.empty((len(readout_electrons), len(QUANTITIES), electrons.size))
+    for (r, readout), (n, count) in product(enumerate(readout_electrons), enumerate(electrons)):
+        # in units of one electron's spectrum: the shot noise falls with the electrons, the readout noise faster
+        covariance = one.covariance(one.expected / count + (readout / count) ** 2)
+        error[r, :, n] = np.sqrt(np.einsum("qp,pr,qr->q", weights, covariance, weights))
+    return error

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
+from ..scattering import check_positive
 from ..simulate import SpectrumModel
+from .acquisition import Acquisition
 from .bounds import phase_bound
 from .efficiency import iron_weights
+
+__all__ = ["TiltPlan", "plan_tilt_series"]
 
 
 @dataclass(frozen=True)
@@ -18,11 +24,13 @@ class TiltPlan:
     Attributes
     ----------
     tilts : (N,) int
+        Number of tilts.
     fluence_e_per_A2 : (N,)
-        Of each tilt.
+        Fluence per tilt.
     error_nm : (N, P)
         Bound of each phase's thickness in one pixel of one projection.
     total_iron_error_nm : (N,)
+        The same for total iron, in nm of the first phase.
     correlation : (N,)
         Between the first two phases.
     volume_error : (N,)
@@ -35,69 +43,79 @@ class TiltPlan:
         Most tilts whose `error_nm` meets the target for every phase; the fewest if none does.
     """
 
-    tilts: np.ndarray
-    fluence_e_per_A2: np.ndarray
-    error_nm: np.ndarray
-    total_iron_error_nm: np.ndarray
-    correlation: np.ndarray
-    volume_error: np.ndarray
-    crowther_nm: np.ndarray
+    tilts: NDArray[np.int_]
+    fluence_e_per_A2: NDArray
+    error_nm: NDArray
+    total_iron_error_nm: NDArray
+    correlation: NDArray
+    volume_error: NDArray
+    crowther_nm: NDArray
     recommended: int
 
 
 def plan_tilt_series(
     spectrum_model: SpectrumModel,
     total_fluence_e_per_A2: float,
+    acquisition: Acquisition | None = None,
     *,
-    edge: str = "M2,3",
-    thickness_nm=(10.0, 10.0),
     diameter_nm: float = 34.4,
     feature_nm: float = 2.0,
     tilt_range_deg: float = 140.0,
-    tilts=(5, 7, 9, 11, 15, 21, 29, 41, 57, 71),
+    tilts: ArrayLike = (5, 7, 9, 11, 15, 21, 29, 41, 57, 71),
     target_error_nm: float = 5.0,
-    **settings,
+    **settings: Any,
 ) -> TiltPlan:
     """For a total fluence: how many tilts, and what error of each phase in a pixel.
 
     Parameters
     ----------
+    spectrum_model
+        From `simulate.spectrum_model`.
     total_fluence_e_per_A2
-        All the specimen may get, over the series.
+        Fluence that the specimen may get, over the whole series.
+    acquisition, **settings
+        Edge, thickness, pixel and camera, as for `phase_bound`.
     diameter_nm
         Of the particle, for the Crowther limit.
     feature_nm
         Side of the feature whose volume fraction is asked for.
     tilt_range_deg
         From the first to the last tilt.
+    tilts
+        Numbers of tilts to compare.
     target_error_nm
-        Standard error of each phase in one pixel that fitting needs to stay safely above its bound at zero.
-    settings
-        As for `phase_bound`.
+        Standard error of each phase in one pixel that a fit can tolerate: non-negative fits of noisier pixels are
+        biased.
+
+    Raises
+    ------
+    ValueError
+        For numbers of tilts below 2, values that are not positive, or arguments that `phase_bound` refuses.
+    TypeError
+        For a setting that `Acquisition` does not have.
     """
     counts = np.asarray(tilts)
     if counts.ndim != 1 or counts.size == 0 or (counts < 2).any() or (counts != counts.astype(int)).any():
-        raise ValueError(f"tilts must be integers of at least 2, got {tilts!r}")
-    for name, value in (
-        ("total_fluence_e_per_A2", total_fluence_e_per_A2),
-        ("diameter_nm", diameter_nm),
-        ("feature_nm", feature_nm),
-        ("tilt_range_deg", tilt_range_deg),
-        ("target_error_nm", target_error_nm),
-    ):
-        if not (np.isfinite(value) and value > 0):
-            raise ValueError(f"{name} must be positive, got {value!r}")
+        raise ValueError(f"tilts: got {tilts!r}, wants integers of at least 2")
+    check_positive(
+        total_fluence_e_per_A2=total_fluence_e_per_A2,
+        diameter_nm=diameter_nm,
+        feature_nm=feature_nm,
+        tilt_range_deg=tilt_range_deg,
+        target_error_nm=target_error_nm,
+    )
+    acquisition = Acquisition.from_settings(acquisition, **settings)
     counts = np.sort(counts.astype(int))
-    each = total_fluence_e_per_A2 / counts
-    bounds = np.stack([phase_bound(spectrum_model, f, edge=edge, thickness_nm=thickness_nm, **settings) for f in each])
+    fluence_per_tilt = total_fluence_e_per_A2 / counts
+    bounds = np.stack([phase_bound(spectrum_model, fluence, acquisition) for fluence in fluence_per_tilt])
     error = np.sqrt(np.einsum("npp->np", bounds))
     iron = iron_weights(spectrum_model)
     # the feature covers (feature / pixel)² pixels of every projection
-    pixels = (feature_nm / settings.get("pixel_size_nm", 0.4)) ** 2
+    pixels = (feature_nm / acquisition.pixel_size_nm) ** 2
     good = (error <= target_error_nm).all(axis=1)
     return TiltPlan(
         tilts=counts,
-        fluence_e_per_A2=each,
+        fluence_e_per_A2=fluence_per_tilt,
         error_nm=error,
         total_iron_error_nm=np.sqrt(np.einsum("p,npq,q->n", iron, bounds, iron)),
         correlation=bounds[:, 0, 1] / (error[:, 0] * error[:, 1]),

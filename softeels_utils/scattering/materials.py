@@ -1,8 +1,10 @@
-"""Materials: what is in a phase, how dense it is, and how its spectrum looks."""
+"""Materials: what is in a phase, how dense it is, and what its valence losses and near-edge structure are made of."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+
+__all__ = ["IRON_PER_NM3", "MATERIALS", "PHASES", "Material"]
 
 #: The two phases of the nanocubes, in the order of the channels.
 PHASES = ("FeO", "Fe3O4")
@@ -14,6 +16,8 @@ class Material:
 
     Attributes
     ----------
+    name
+        Chemical formula or common name.
     atoms_per_nm3
         Number density of each element.
     density_g_cm3
@@ -21,18 +25,18 @@ class Material:
     plasmon
         Terms (weight, energy, width; eV) of the valence loss function
         sum of w E Γ Ep² / ((E² - Ep²)² + (E Γ)²), below about 40 eV.
-    iron
-        Share of each ion in the iron of this phase: columns of the multiplet tables.
+    ion_fractions
+        Fraction of each ion in the iron of this phase; the ions are columns of the multiplet tables.
     oxygen_k
-        Terms (area over the height of the step, energy, FWHM; eV) on top of the O-K step: schematic.
+        Peaks (area over the height of the step, energy, FWHM; eV) on top of the O-K step: schematic.
     """
 
     name: str
-    atoms_per_nm3: dict
+    atoms_per_nm3: dict[str, float]
     density_g_cm3: float
-    plasmon: tuple
-    iron: dict
-    oxygen_k: tuple = ()
+    plasmon: tuple[tuple[float, float, float], ...]
+    ion_fractions: dict[str, float]
+    oxygen_k: tuple[tuple[float, float, float], ...] = ()
 
 
 # Lattice: FeO a = 4.307 Å, 4 formula units (stoichiometric; real wüstite lacks about 5 % Fe);

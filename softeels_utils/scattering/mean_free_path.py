@@ -1,10 +1,13 @@
-"""How far a beam electron goes before it loses energy, and how far from the atom that it excites."""
+"""How far a beam electron travels before it loses energy, and how far away the atom is that it excites."""
 
 from __future__ import annotations
 
 import numpy as np
 
-from .cross_sections import ELECTRON_REST_EV, characteristic_angle, electron
+from .checks import check_positive
+from .kinematics import ELECTRON_REST_EV, characteristic_angle
+
+__all__ = ["delocalisation_nm", "inelastic_mean_free_path"]
 
 HC_NM_EV = 1239.841984
 
@@ -17,7 +20,7 @@ def inelastic_mean_free_path(
     Iakoubovskii, Mitsuishi, Nakayama and Furuya 2008, Microsc. Res. Tech. 71, 626 (scales with density; about
     10 % uncertain, as any such formula).
     """
-    electron(beam_energy_keV)  # checks the argument
+    check_positive(density_g_cm3=density_g_cm3, beam_energy_keV=beam_energy_keV)
     f = (1 + beam_energy_keV / 1022.12) / (1 + beam_energy_keV / 511.06) ** 2
     theta_e2 = (5.5 * density_g_cm3**0.3 / (f * beam_energy_keV)) ** 2
     theta_c2 = 20.0**2
@@ -28,11 +31,12 @@ def inelastic_mean_free_path(
 
 
 def delocalisation_nm(energy_eV: float, *, beam_energy_keV: float, collection_mrad: float) -> float:
-    """Diameter that holds half of the inelastic signal, nm.
+    """Diameter that contains half of the inelastic signal of an energy loss, nm.
 
     d50² = (0.5 λ / θE^(3/4))² + (0.6 λ / β)², Egerton 2011, eq. 3.145 ff.
     """
-    eV = beam_energy_keV * 1e3
-    wavelength = HC_NM_EV / np.sqrt(eV * (eV + 2 * ELECTRON_REST_EV))
+    check_positive(energy_eV=energy_eV, beam_energy_keV=beam_energy_keV, collection_mrad=collection_mrad)
+    beam_eV = beam_energy_keV * 1e3
+    wavelength_nm = HC_NM_EV / np.sqrt(beam_eV * (beam_eV + 2 * ELECTRON_REST_EV))
     theta = characteristic_angle(energy_eV, beam_energy_keV)
-    return float(np.hypot(0.5 * wavelength / theta**0.75, 0.6 * wavelength / (collection_mrad * 1e-3)))
+    return float(np.hypot(0.5 * wavelength_nm / theta**0.75, 0.6 * wavelength_nm / (collection_mrad * 1e-3)))

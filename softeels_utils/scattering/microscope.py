@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
-KEYS = {
+from typing import Any
+
+__all__ = ["microscope_from_metadata"]
+
+_KEYS = {
     "beam_energy_keV": "Acquisition_instrument.TEM.beam_energy",
     "collection_mrad": "Acquisition_instrument.TEM.Detector.EELS.collection_angle",
     "convergence_mrad": "Acquisition_instrument.TEM.convergence_angle",
 }
 
 
-def microscope_from_metadata(signal) -> dict[str, float]:
-    """Beam energy and half angles that a HyperSpy signal states; what it does not state is left out.
+def microscope_from_metadata(signal: Any) -> dict[str, float]:
+    """Beam energy and half angles that the metadata of a HyperSpy signal state; what they do not state is left out.
 
     Returns
     -------
     dict
-        Some of ``beam_energy_keV``, ``collection_mrad``, ``convergence_mrad``.
+        Some of ``beam_energy_keV``, ``collection_mrad``, ``convergence_mrad``; empty for a plain array.
     """
     metadata = getattr(signal, "metadata", None)
-    found = {} if metadata is None else {name: metadata.get_item(key, default=None) for name, key in KEYS.items()}
-    return {name: float(value) for name, value in found.items() if value}
+    stated = {} if metadata is None else {name: metadata.get_item(key, default=None) for name, key in _KEYS.items()}
+    return {name: float(value) for name, value in stated.items() if value}

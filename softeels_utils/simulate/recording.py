@@ -3,57 +3,34 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from scipy.ndimage import gaussian_filter, gaussian_filter1d
+from numpy.typing import ArrayLike, DTypeLike, NDArray
+from scipy.ndimage import gaussian_filter
 
-from .. import scattering
-from ..scattering import PHASES
-from .spectrum import COMPONENTS, Microscope, SpectrumModel
+from ..progress import progress_bar
+from ..scattering import PHASES, check_not_negative, check_positive, delocalisation_nm
+from .detector import Detector
+from .spectrum import AXES, COMPONENTS, Microscope, SpectrumModel
+
+if TYPE_CHECKING:
+    from exspy.signals import EELSSpectrum
+
+__all__ = ["dual_eels"]
 
 # Energies at which each component's delocalisation is taken (eV).
 _BLUR_ENERGY_EV = {"valence": 22.0, "M2,3": 57.0, "M1": 95.0, "K": 540.0, "L2,3": 712.0}
 
 
-@dataclass(frozen=True)
-class Detector:
-    """Camera. The default counts electrons; `scintillator` is a classic fibre-coupled CCD.
-
-    Attributes
-    ----------
-    gain
-        Counts for one electron.
-    readout_counts
-        Standard deviation of the readout noise of a channel, counts.
-    point_spread_channels
-        Standard deviation of the point spread along energy; it also correlates the shot noise.
-    spike_rate, spike_counts
-        Cosmic rays: chance for one channel of one spectrum, and mean height (exponential).
-    """
-
-    gain: float = 1.0
-    readout_counts: float = 0.0
-    point_spread_channels: float = 0.0
-    spike_rate: float = 0.0
-    spike_counts: float = 2000.0
-
-    def __post_init__(self):
-        for name, value in self.__dict__.items():
-            if not (np.isfinite(value) and value >= 0) or (name == "gain" and value == 0):
-                raise ValueError(f"{name} must be finite and not negative (gain positive), got {value!r}")
-
-    @classmethod
-    def scintillator(cls) -> Detector:
-        return cls(gain=4.0, readout_counts=8.0, point_spread_channels=0.8, spike_rate=2e-6, spike_counts=4000.0)
-
-
 def dual_eels(
-    projections_nm,
-    fluence_e_per_A2,
+    projections_nm: ArrayLike,
+    fluence_e_per_A2: float | tuple[float, float],
     *,
-    tilt_angles_deg=None,
+    tilt_angles_deg: ArrayLike | None = None,
     pixel_size_nm: float = 0.4,
     microscope: Microscope | None = None,
     detector: Detector | None = None,
@@ -65,9 +42,9 @@ def dual_eels(
     seed: int | np.random.Generator = 0,
     lazy: bool = False,
     chunk_pixels: int = 1024,
-    dtype="float32",
+    dtype: DTypeLike = "float32",
     progress: bool | None = None,
-):
+) -> tuple[EELSSpectrum, EELSSpectrum]:
     """Dual EELS of every pixel of a tilt series: low loss (with Fe-M2,3) and core loss (O-K, Fe-L2,3).
 
     Parameters
@@ -75,7 +52,7 @@ def dual_eels(
     projections_nm
         ``(P, T, Y, X)`` or ``(P, Y, X)`` line integrals of the volume fractions of FeO and Fe3O4, nm.
     fluence_e_per_A2
-        Electrons per Å² and tilt of each of the two exposures; a pair ``(low, core)`` sets them apart.
+        Electrons per Å² and tilt of each of the two exposures; a pair ``(low, core)`` sets them separately.
     tilt_angles_deg
         One for each tilt; written to ``metadata.Tomography.tilts``.
     pixel_size_nm
@@ -87,21 +64,21 @@ def dual_eels(
     plural
         Plural scattering (Fourier-log); False: single scattering.
     delocalisation
-        Blur of each component's maps by a Gaussian whose FWHM is Egerton's d50 at its energy.
+        Blur each component's maps by a Gaussian whose FWHM is Egerton's d50 at its energy.
     drift_eV
-        rms of a slow wander of the energy axis over each scan (the same in both ranges).
+        rms of a slow drift of the energy axis over each scan (the same on both axes).
     noise
         False: expected counts, still with gain and point spread, without shot and readout noise or spikes.
     seed
         Same seed, same counts, lazy or not, whatever `chunk_pixels`.
     lazy
-        Give lazy signals: pixels are made when they are computed or written, in chunks.
+        Return lazy signals: pixels are made when they are computed or written, in chunks.
     chunk_pixels
         Pixels made at once (rounded to whole rows); 1024 take about 150 MB.
     dtype
         Type of the counts.
     progress
-        Show a bar; default: unless ``SOFTEELS_HEADLESS`` is set.
+        Show a progress bar; default: unless ``SOFTEELS_HEADLESS`` is set.
 
     Returns
     -------
@@ -115,104 +92,84 @@ def dual_eels(
 
     Notes
     -----
-    Electrons scattered elastically past the aperture are not taken off, and the gain of a real camera is not
+    Electrons scattered elastically beyond the aperture are not subtracted, and the gain of a real camera is not
     uniform. The shapes are multiplet-motivated, not measured (see `scattering`).
     """
-    maps = np.asarray(projections_nm, dtype=float)
-    if maps.ndim not in (3, 4) or maps.shape[0] != len(PHASES):
-        raise ValueError(f"projections_nm must be (2, T, Y, X) or (2, Y, X), channels {PHASES}, got shape {maps.shape}")
-    if not np.isfinite(maps).all() or maps.min(initial=0) < 0:
-        raise ValueError("projections_nm must be finite and not negative, got NaN, infinity or a negative value")
-    single = maps.ndim == 3
-    maps = maps[:, None] if single else maps
-    tilts = np.zeros(maps.shape[1]) if tilt_angles_deg is None else np.asarray(tilt_angles_deg, dtype=float)
-    tilts = np.atleast_1d(tilts)
-    if tilts.shape != (maps.shape[1],) or not np.isfinite(tilts).all():
-        raise ValueError(f"tilt_angles_deg must hold {maps.shape[1]} finite tilts, got {tilt_angles_deg!r}")
+    maps = _checked_projections(projections_nm)
+    has_tilts = maps.ndim == 4
+    maps = maps if has_tilts else maps[:, None]
+    tilts = _checked_tilts(tilt_angles_deg, maps.shape[1])
     fluence = np.broadcast_to(np.asarray(fluence_e_per_A2, dtype=float), (2,))
     if not np.isfinite(fluence).all() or (fluence <= 0).any():
-        raise ValueError(f"fluence_e_per_A2 must be positive, got {fluence_e_per_A2!r}")
-    for name, value in (("carbon_nm", carbon_nm), ("drift_eV", drift_eV)):
-        if not (np.isfinite(value) and value >= 0):
-            raise ValueError(f"{name} must be finite and not negative, got {value!r}")
-    if not (np.isfinite(pixel_size_nm) and pixel_size_nm > 0):
-        raise ValueError(f"pixel_size_nm must be positive, got {pixel_size_nm!r}")
+        raise ValueError(f"fluence_e_per_A2: got {fluence_e_per_A2!r}, wants positive numbers")
+    check_not_negative(carbon_nm=carbon_nm, drift_eV=drift_eV)
+    check_positive(pixel_size_nm=pixel_size_nm)
     if chunk_pixels < 1:
-        raise ValueError(f"chunk_pixels must be at least 1, got {chunk_pixels!r}")
-    microscope, detector = microscope or Microscope(), detector or Detector()
-
-    phases = PHASES
+        raise ValueError(f"chunk_pixels: got {chunk_pixels!r}, wants at least 1")
+    microscope, phases = microscope or Microscope(), PHASES
     if carbon_nm:
-        support = np.broadcast_to(carbon_nm / np.cos(np.deg2rad(tilts))[:, None, None], maps.shape[1:])
-        maps, phases = np.concatenate([maps, support[None]]), (*PHASES, "carbon")
-    model = SpectrumModel(microscope, phases, plural)
+        maps, phases = _with_support(maps, carbon_nm, tilts), (*PHASES, "carbon")
     n_tilts, height, width = maps.shape[1:]
-    thickness = np.moveaxis(maps, 0, -1)
-    if delocalisation:
-        thickness = np.concatenate(
-            [_blur(maps, microscope, component, pixel_size_nm)[..., None] for component in COMPONENTS], axis=-1
-        )  # (P, T, Y, X, component)
-        thickness = np.moveaxis(thickness, 0, -2).reshape(n_tilts, height, width, -1)
-    else:
-        thickness = np.repeat(thickness, len(COMPONENTS), axis=-1)
-
-    root = np.random.SeedSequence(seed) if not isinstance(seed, np.random.Generator) else seed.bit_generator.seed_seq
-    drift_seed, *row_seeds = root.spawn(1 + n_tilts * height)
-    drift = None
-    if drift_eV:
-        walk = np.random.default_rng(drift_seed).standard_normal((n_tilts, height * width)).cumsum(axis=1)
-        walk -= walk.mean(axis=1, keepdims=True)
-        drift = drift_eV * (walk / np.maximum(walk.std(axis=1, keepdims=True), 1e-12)).reshape(thickness.shape[:3])
-    electrons = fluence * (10 * pixel_size_nm) ** 2
-
-    def record(first_row: int, last_row: int, ranges=("low", "core")) -> list[np.ndarray]:
-        """Counts of some rows of the stack of all tilts, (rows, X, E), one array a range."""
-        rows = slice(first_row, last_row)
-        t = thickness.reshape(-1, width, thickness.shape[-1])[rows]
-        shift = None if drift is None else drift.reshape(-1, width)[rows]
-        spectra = model._spectrum(t, shift, ranges)
-        out = []
-        for name, spectrum in zip(ranges, spectra, strict=True):
-            k = ("low", "core").index(name)
-            spectrum *= electrons[k]
-            for row, values in enumerate(spectrum):
-                # a generator for each row and range: the draws do not depend on the chunks
-                rng = np.random.default_rng([*row_seeds[first_row + row].generate_state(4), k])
-                values[...] = _detect(values, detector, rng if noise else None)
-            out.append(spectrum.astype(dtype))
-        return out
-
+    drift_seed, *row_seeds = _seed_sequence(seed).spawn(1 + n_tilts * height)
+    scan = _Scan(
+        model=SpectrumModel(microscope, phases, plural),
+        detector=detector or Detector(),
+        thickness_nm=_component_thickness(maps, microscope, pixel_size_nm if delocalisation else None),
+        shift_eV=_energy_drift(drift_eV, (n_tilts, height, width), drift_seed) if drift_eV else None,
+        electrons=fluence * (10 * pixel_size_nm) ** 2,
+        seeds=row_seeds,
+        noise=noise,
+        dtype=dtype,
+    )
     rows = max(1, chunk_pixels // width)
-    edges = [*range(0, n_tilts * height, rows), n_tilts * height]
-    shape = (n_tilts * height, width, microscope.channels)
-    if lazy:
-        data = [_lazy_rows(record, edges, name, shape, dtype) for name in ("low", "core")]
-    else:
-        from os import environ
-
-        from tqdm.auto import tqdm
-
-        hide = environ.get("SOFTEELS_HEADLESS") == "1" if progress is None else not progress
-        data = [np.empty(shape, dtype=dtype) for _ in range(2)]
-        for a, b in tqdm(list(pairwise(edges)), desc="dual EELS", disable=hide):
-            for whole, part in zip(data, record(a, b), strict=True):
-                whole[a:b] = part
-    stack = (height, width) if single else (n_tilts, height, width)
-    starts = (float(model.low_energy_eV[0]), float(model.core_energy_eV[0]))
+    data = scan.lazy(rows) if lazy else scan.compute(rows, progress)
     facts = {
         "fluence_e_per_A2": fluence.tolist(),
         "pixel_size_nm": pixel_size_nm,
         "simulated": True,
         "seed": None if isinstance(seed, np.random.Generator) else int(seed),
     }
-    return tuple(
-        _signal(d.reshape(*stack, -1), start, title, microscope, pixel_size_nm, tilts, single, facts, lazy)
-        for d, start, title in zip(data, starts, ("Low loss (simulated)", "Core loss (simulated)"), strict=True)
-    )
+    stack = (n_tilts, height, width) if has_tilts else (height, width)
+    low, core = (counts.reshape(*stack, -1) for counts in data)
+    return _signal(low, scan.model, "low", tilts, facts), _signal(core, scan.model, "core", tilts, facts)
 
 
-def _blur(maps, microscope: Microscope, component: str, pixel_size_nm: float) -> np.ndarray:
-    d50 = scattering.delocalisation_nm(
+def _checked_projections(projections_nm: ArrayLike) -> NDArray:
+    maps = np.asarray(projections_nm, dtype=float)
+    if maps.ndim not in (3, 4) or maps.shape[0] != len(PHASES):
+        raise ValueError(
+            f"projections_nm: got shape {maps.shape}, wants (2, T, Y, X) or (2, Y, X) with the channels {PHASES}"
+        )
+    if not np.isfinite(maps).all() or maps.min(initial=0) < 0:
+        raise ValueError("projections_nm: got NaN, infinity or a negative value, wants finite values of at least 0")
+    return maps
+
+
+def _checked_tilts(tilt_angles_deg: ArrayLike | None, n_tilts: int) -> NDArray:
+    if tilt_angles_deg is None:
+        return np.zeros(n_tilts)
+    tilts = np.atleast_1d(np.asarray(tilt_angles_deg, dtype=float))
+    if tilts.shape != (n_tilts,) or not np.isfinite(tilts).all():
+        raise ValueError(f"tilt_angles_deg: got {tilt_angles_deg!r}, wants {n_tilts} finite angles")
+    return tilts
+
+
+def _with_support(maps: NDArray, carbon_nm: float, tilts: NDArray) -> NDArray:
+    """Maps (P + 1, T, Y, X), the last the thickness of a support film along the beam."""
+    support = np.broadcast_to(carbon_nm / np.cos(np.deg2rad(tilts))[:, None, None], maps.shape[1:])
+    return np.concatenate([maps, support[None]])
+
+
+def _component_thickness(maps: NDArray, microscope: Microscope, pixel_size_nm: float | None) -> NDArray:
+    """(T * Y, X, P * component): maps as each component sees them, blurred unless the pixel size is None."""
+    blurred = np.stack([_blur(maps, microscope, c, pixel_size_nm) for c in COMPONENTS], axis=-1)
+    return np.moveaxis(blurred, 0, -2).reshape(-1, maps.shape[-1], len(maps) * len(COMPONENTS))
+
+
+def _blur(maps: NDArray, microscope: Microscope, component: str, pixel_size_nm: float | None) -> NDArray:
+    if pixel_size_nm is None:
+        return maps
+    d50 = delocalisation_nm(
         _BLUR_ENERGY_EV[component],
         beam_energy_keV=microscope.beam_energy_keV,
         collection_mrad=microscope.collection_mrad,
@@ -221,59 +178,119 @@ def _blur(maps, microscope: Microscope, component: str, pixel_size_nm: float) ->
     return gaussian_filter(maps, (0, 0, sigma, sigma), mode="nearest")
 
 
-def _detect(electrons: np.ndarray, detector: Detector, rng) -> np.ndarray:
-    """Counts that a camera makes of expected electrons (..., E); rng None: no noise."""
-    counts = electrons if rng is None else rng.poisson(electrons).astype(float)
-    if detector.point_spread_channels:
-        counts = gaussian_filter1d(counts, detector.point_spread_channels, axis=-1, mode="nearest")
-    counts = counts * detector.gain
-    if rng is not None and detector.readout_counts:
-        counts = counts + rng.normal(0.0, detector.readout_counts, counts.shape)
-    if rng is not None and detector.spike_rate:
-        hit = rng.random(counts.shape) < detector.spike_rate
-        counts[hit] += rng.exponential(detector.spike_counts, hit.sum())
-    return counts
+def _seed_sequence(seed: int | np.random.Generator) -> np.random.SeedSequence:
+    return seed.bit_generator.seed_seq if isinstance(seed, np.random.Generator) else np.random.SeedSequence(seed)
 
 
-def _lazy_rows(record, edges, name, shape, dtype):
-    import dask
-    import dask.array as da
+def _energy_drift(rms_eV: float, shape: tuple[int, int, int], seed: np.random.SeedSequence) -> NDArray:
+    """(T * Y, X) random walk of the energy axis over each scan (T, Y, X), with zero mean and this rms."""
+    n_tilts, height, width = shape
+    walk = np.random.default_rng(seed).standard_normal((n_tilts, height * width)).cumsum(axis=1)
+    walk -= walk.mean(axis=1, keepdims=True)
+    return rms_eV * (walk / np.maximum(walk.std(axis=1, keepdims=True), 1e-12)).reshape(-1, width)
 
-    make = dask.delayed(lambda a, b: record(a, b, (name,))[0], pure=False)
-    return da.concatenate([da.from_delayed(make(a, b), (b - a, *shape[1:]), dtype=dtype) for a, b in pairwise(edges)])
+
+@dataclass(frozen=True)
+class _Scan:
+    """All that fixes the counts of a series, row by row of the stack of all tilts.
+
+    Attributes
+    ----------
+    thickness_nm : (rows, X, P * component)
+    shift_eV : (rows, X) or None
+    electrons : (2,)
+        Incident electrons per pixel, low loss and core loss.
+    seeds
+        One for each row.
+    """
+
+    model: SpectrumModel
+    detector: Detector
+    thickness_nm: NDArray
+    shift_eV: NDArray | None
+    electrons: NDArray
+    seeds: Sequence[np.random.SeedSequence]
+    noise: bool
+    dtype: DTypeLike
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        return (*self.thickness_nm.shape[:2], self.model.microscope.channels)
+
+    def record(self, first: int, last: int, axes: Sequence[str] = AXES) -> list[NDArray]:
+        """Counts (rows, X, E) of some rows, one array for each of the axes."""
+        shift = None if self.shift_eV is None else self.shift_eV[first:last]
+        expected = self.model.spectra(self.thickness_nm[first:last], shift, axes)
+        return [self._detect(spectra, first, AXES.index(axis)) for axis, spectra in zip(axes, expected, strict=True)]
+
+    def _detect(self, spectra: NDArray, first: int, axis: int) -> NDArray:
+        spectra *= self.electrons[axis]
+        for row, values in enumerate(spectra):
+            # a generator for each row and axis: the draws do not depend on the chunks
+            rng = np.random.default_rng([*self.seeds[first + row].generate_state(4), axis]) if self.noise else None
+            values[...] = self.detector.record(values, rng)
+        return spectra.astype(self.dtype)
+
+    def _chunks(self, rows: int) -> list[tuple[int, int]]:
+        return list(pairwise([*range(0, self.shape[0], rows), self.shape[0]]))
+
+    def compute(self, rows: int, progress: bool | None) -> list[NDArray]:
+        """Low-loss and core-loss counts, some rows at a time."""
+        data = [np.empty(self.shape, dtype=self.dtype) for _ in AXES]
+        for first, last in progress_bar(self._chunks(rows), show=progress, desc="dual EELS"):
+            for whole, part in zip(data, self.record(first, last), strict=True):
+                whole[first:last] = part
+        return data
+
+    def lazy(self, rows: int) -> list[Any]:
+        """The same as Dask arrays, made chunk by chunk."""
+        import dask
+        import dask.array as da
+
+        record = dask.delayed(lambda first, last, axis: self.record(first, last, (axis,))[0], pure=False)
+        return [
+            da.concatenate(
+                [
+                    da.from_delayed(record(first, last, axis), (last - first, *self.shape[1:]), dtype=self.dtype)
+                    for first, last in self._chunks(rows)
+                ]
+            )
+            for axis in AXES
+        ]
 
 
-def _signal(data, start, title, microscope, pixel_size_nm, tilts, single, facts, lazy):
+def _signal(data: Any, model: SpectrumModel, axis: str, tilts: NDArray, facts: dict[str, Any]) -> EELSSpectrum:
+    """HyperSpy signal of counts ([T,] Y, X, E) with axes and metadata; lazy where the data are a Dask array."""
     with warnings.catch_warnings():  # importing HyperSpy warns of its own deprecations
         warnings.simplefilter("ignore")
         from exspy.signals import EELSSpectrum
 
+    microscope, pixel_size_nm = model.microscope, facts["pixel_size_nm"]
     axes = [
-        {"name": "y", "units": "nm", "scale": pixel_size_nm, "size": data.shape[-3]},
-        {"name": "x", "units": "nm", "scale": pixel_size_nm, "size": data.shape[-2]},
+        {"name": "tilt", "units": "", "scale": 1.0},
+        {"name": "y", "units": "nm", "scale": pixel_size_nm},
+        {"name": "x", "units": "nm", "scale": pixel_size_nm},
         {
             "name": "Energy loss",
             "units": "eV",
-            "offset": start,
+            "offset": float(model.energy_eV(axis)[0]),
             "scale": microscope.dispersion_eV,
-            "size": data.shape[-1],
             "navigate": False,
         },
-    ]
-    if not single:
-        axes.insert(0, {"name": "tilt", "units": "", "scale": 1.0, "size": data.shape[0]})
+    ][-data.ndim :]
+    axes = [{**a, "size": size} for a, size in zip(axes, data.shape, strict=True)]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         signal = EELSSpectrum(data, axes=axes)
-        if lazy:
+        if not isinstance(data, np.ndarray):
             signal = signal.as_lazy()
         signal.set_microscope_parameters(
             beam_energy=microscope.beam_energy_keV,
             convergence_angle=microscope.convergence_mrad,
             collection_angle=microscope.collection_mrad,
         )
-    signal.metadata.General.title = title
+    signal.metadata.General.title = {"low": "Low loss (simulated)", "core": "Core loss (simulated)"}[axis]
     signal.metadata.Signal.quantity = "Electrons (Counts)"
-    signal.metadata.set_item("Tomography.tilts", tilts.tolist() if not single else [float(tilts[0])])
+    signal.metadata.set_item("Tomography.tilts", tilts.tolist())
     signal.metadata.set_item("Simulation", facts)
     return signal

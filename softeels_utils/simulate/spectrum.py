@@ -5,26 +5,52 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
+from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 from scipy.fft import irfft, next_fast_len, rfft
 from scipy.special import ndtr, voigt_profile
 
 from .. import scattering
-from ..scattering import PHASES
+from ..scattering import PHASES, Material, check_not_negative, check_positive
 
-COMPONENTS = ("valence", "M2,3", "M1", "K", "L2,3")
+__all__ = ["AXES", "COMPONENTS", "Microscope", "SpectrumModel", "spectrum_model"]
+
+#: The two energy ranges that are recorded.
+AXES = ("low", "core")
+#: Parts of the single-scattering distribution, and the energy axis that holds each.
+COMPONENTS = {"valence": "low", "M2,3": "low", "M1": "low", "K": "core", "L2,3": "core"}
+_EDGES = {"Fe": ("M2,3", "L2,3"), "O": ("K",), "C": ("K",)}
 
 
 @dataclass(frozen=True)
 class Microscope:
-    """Beam and spectrometer. Angles in mrad are half angles; the resolution is the zero-loss peak's FWHM."""
+    """Beam and spectrometer.
+
+    Attributes
+    ----------
+    beam_energy_keV
+        Beam energy.
+    convergence_mrad, collection_mrad
+        Half angles of the probe and of the spectrometer's aperture.
+    energy_resolution_eV
+        FWHM of the zero-loss peak.
+    zero_loss_tail_eV
+        FWHM of a Lorentzian in the zero-loss peak (Voigt); 0: a Gaussian peak.
+    dispersion_eV, channels
+        Width and number of the channels of each of the two energy axes.
+    low_start_eV, core_start_eV
+        Where the low-loss and the core-loss axis start.
+    bethe_ridge
+        Cut the dipole formula off at the Bethe ridge (`scattering.angular_factor`).
+    """
 
     beam_energy_keV: float = 300.0
     convergence_mrad: float = 20.0
     collection_mrad: float = 40.0
     energy_resolution_eV: float = 0.7
-    zero_loss_tail_eV: float = 0.0  # FWHM of a Lorentzian in the zero-loss peak (Voigt)
+    zero_loss_tail_eV: float = 0.0
     dispersion_eV: float = 0.25
     channels: int = 1024
     low_start_eV: float = -16.0
@@ -32,22 +58,21 @@ class Microscope:
     bethe_ridge: bool = False
 
     def __post_init__(self):
-        for name in ("beam_energy_keV", "collection_mrad", "energy_resolution_eV", "dispersion_eV", "channels"):
-            value = getattr(self, name)
-            if not (np.isfinite(value) and value > 0):
-                raise ValueError(f"{name} must be positive, got {value!r}")
-        if not (np.isfinite(self.convergence_mrad) and self.convergence_mrad >= 0):
-            raise ValueError(f"convergence_mrad must be finite and not negative, got {self.convergence_mrad!r}")
-        if self.zero_loss_tail_eV < 0:
-            raise ValueError(f"zero_loss_tail_eV must not be negative, got {self.zero_loss_tail_eV!r}")
-        if not -100 <= self.low_start_eV <= 0 or self.core_start_eV <= 0:
-            raise ValueError(
-                "low_start_eV must be within -100 to 0 and core_start_eV positive, got "
-                f"{self.low_start_eV!r} and {self.core_start_eV!r}"
-            )
+        check_positive(
+            beam_energy_keV=self.beam_energy_keV,
+            collection_mrad=self.collection_mrad,
+            energy_resolution_eV=self.energy_resolution_eV,
+            dispersion_eV=self.dispersion_eV,
+            channels=self.channels,
+            core_start_eV=self.core_start_eV,
+        )
+        check_not_negative(convergence_mrad=self.convergence_mrad, zero_loss_tail_eV=self.zero_loss_tail_eV)
+        if not -100 <= self.low_start_eV <= 0:
+            raise ValueError(f"low_start_eV: got {self.low_start_eV!r}, wants an energy within -100 to 0 eV")
 
     @property
-    def angles(self) -> dict:
+    def angles(self) -> dict[str, Any]:
+        """Keyword arguments of `scattering.angular_factor`."""
         return {
             "beam_energy_keV": self.beam_energy_keV,
             "collection_mrad": self.collection_mrad,
@@ -58,99 +83,103 @@ class Microscope:
 
 @dataclass(frozen=True)
 class SpectrumModel:
-    """Noise-free spectra of a specimen of known thickness, for one incident electron.
+    r"""Noise-free spectra of a specimen of known thickness, for one incident electron.
 
     Everything is linear in the single-scattering distributions, counts per channel, nm and electron; plural
     scattering follows from them by the Fourier-log relation
-    :math:`j(\\nu) = z(\\nu) \\exp(\\sum_p t_p s_p(\\nu))` (Egerton 2011, eq. 4.8), with the zero-loss peak z of unit
-    area and :math:`s_p(0) = 0` replaced by :math:`s_p(\\nu) - s_p(0)`, which keeps the number of electrons.
+    :math:`j(\nu) = z(\nu) \exp(\sum_p t_p s_p(\nu))` (Egerton 2011, eq. 4.8), with the zero-loss peak z of unit
+    area and :math:`s_p(0) = 0` replaced by :math:`s_p(\nu) - s_p(0)`, which conserves the number of electrons.
 
     Attributes
     ----------
-    microscope, phases, materials
-        What was modelled; `materials` has one entry for each phase, then the support, if any.
+    microscope
+        Beam and spectrometer.
+    phases
+        Names in `scattering.MATERIALS`, in the order of the thicknesses; a support film is one of them.
     plural
         False: single scattering only.
+
+    Examples
+    --------
+    >>> model = SpectrumModel()
+    >>> model.expected([10.0, 10.0], "core").shape
+    (1024,)
+    >>> print(f"{model.expected([10.0, 10.0]).sum():.3f}")  # nearly all electrons arrive on the low-loss axis
+    0.996
     """
 
     microscope: Microscope = field(default_factory=Microscope)
-    phases: tuple = PHASES
+    phases: tuple[str, ...] = PHASES
     plural: bool = True
 
     def __post_init__(self):
-        unknown = [p for p in self.phases if p not in scattering.MATERIALS]
-        if unknown or not self.phases:
-            raise ValueError(f"phases must be among {sorted(scattering.MATERIALS)}, got {self.phases!r}")
+        if not self.phases or any(p not in scattering.MATERIALS for p in self.phases):
+            raise ValueError(f"phases: got {self.phases!r}, wants some of {sorted(scattering.MATERIALS)}")
 
     # ------------------------------------------------------------------ energies
 
     @property
-    def low_energy_eV(self) -> np.ndarray:
+    def low_energy_eV(self) -> NDArray:
         """Energies of the low-loss channels; the axis starts at a whole multiple of the dispersion."""
-        m = self.microscope
-        return m.dispersion_eV * (round(m.low_start_eV / m.dispersion_eV) + np.arange(m.channels))
+        return self._energies(self.microscope.low_start_eV)
 
     @property
-    def core_energy_eV(self) -> np.ndarray:
+    def core_energy_eV(self) -> NDArray:
         """Energies of the core-loss channels."""
+        return self._energies(self.microscope.core_start_eV)
+
+    def _energies(self, start_eV: float) -> NDArray:
         m = self.microscope
-        return m.dispersion_eV * (round(m.core_start_eV / m.dispersion_eV) + np.arange(m.channels))
+        return m.dispersion_eV * (round(start_eV / m.dispersion_eV) + np.arange(m.channels))
 
     @cached_property
-    def _grid(self) -> np.ndarray:
+    def grid_eV(self) -> NDArray:
         """Energies of the periodic grid of the transforms: from 0 up, the last stretch standing for losses < 0."""
         m = self.microscope
         top = max(self.low_energy_eV[-1], self.core_energy_eV[-1], 800.0)
         size = next_fast_len(int(np.ceil((1.15 * top + 110.0) / m.dispersion_eV)), real=True)
         return m.dispersion_eV * np.arange(size)
 
-    def _cut(self, spectra, which: str):
+    def _on_axis(self, spectra: NDArray, axis: str) -> NDArray:
         """Values of spectra on the grid at the channels of one axis."""
         m = self.microscope
-        first = round({"low": m.low_start_eV, "core": m.core_start_eV}[which] / m.dispersion_eV)
-        return spectra[..., (first + np.arange(m.channels)) % self._grid.size]
+        first = round((m.low_start_eV if axis == "low" else m.core_start_eV) / m.dispersion_eV)
+        return spectra[..., (first + np.arange(m.channels)) % self.grid_eV.size]
 
-    def energy_eV(self, which: str) -> np.ndarray:
+    def energy_eV(self, name: str) -> NDArray:
         """Energy axis: ``"low"``, ``"core"``, or the axis that holds an edge (``"M2,3"``, ``"L2,3"``, ``"K"``)."""
-        which = self.which(which)
-        return self.low_energy_eV if which == "low" else self.core_energy_eV
+        return self.low_energy_eV if self.axis_of(name) == "low" else self.core_energy_eV
 
     @staticmethod
-    def which(name: str) -> str:
-        table = {
-            "low": "low",
-            "core": "core",
-            "M2,3": "low",
-            "M1": "low",
-            "valence": "low",
-            "L2,3": "core",
-            "K": "core",
-        }
-        if name not in table:
-            raise ValueError(f"edge must be one of {sorted(table)}, got {name!r}")
-        return table[name]
+    def axis_of(name: str) -> str:
+        """``"low"`` or ``"core"``: the axis of that name, or the one that holds a component or edge."""
+        if name in AXES:
+            return name
+        if name not in COMPONENTS:
+            raise ValueError(f"edge: got {name!r}, wants one of {[*AXES, *COMPONENTS]}")
+        return COMPONENTS[name]
 
     # ------------------------------------------------------------------ single scattering
 
     @cached_property
-    def _single(self) -> dict:
-        """{phase: {component: counts per channel, nm and electron on the grid}}, before any blur."""
+    def single_scattering(self) -> dict[str, dict[str, NDArray]]:
+        """``{phase: {component: counts per channel, nm and electron}}`` on `grid_eV`, before any blur."""
         # neither the resolution nor the detector's zero-loss tail enters: models that differ in them share it
         microscope = replace(self.microscope, energy_resolution_eV=1.0, zero_loss_tail_eV=0.0)
         top = max(self.core_energy_eV[-1], self.low_energy_eV[-1]) * 1.05
-        return {p: _single_scattering(p, microscope, self._grid.size, top) for p in self.phases}
+        return {p: _single_scattering(p, microscope, self.grid_eV.size, top) for p in self.phases}
 
     @cached_property
-    def mean_free_path_nm(self) -> np.ndarray:
-        """Inelastic mean free path of each phase into the aperture, nm."""
-        return np.array([1 / sum(v.sum() for v in self._single[p].values()) for p in self.phases])
+    def mean_free_path_nm(self) -> NDArray:
+        """Inelastic mean free path of each phase into the aperture, nm, ``(P,)``."""
+        return np.array([1 / sum(v.sum() for v in self.single_scattering[p].values()) for p in self.phases])
 
-    def _zero_loss_peak(self, shift_eV=0.0) -> np.ndarray:
+    def _zero_loss_peak(self, shift_eV: ArrayLike = 0.0) -> NDArray:
         """Transform of the zero-loss peak of unit area, centred at `shift_eV` (...), integrated over each channel.
 
         Made in real space: a peak as narrow as a few channels would ring if it were cut off in frequency.
         """
-        m, size = self.microscope, self._grid.size
+        m, size = self.microscope, self.grid_eV.size
         index = np.arange(size)
         loss = m.dispersion_eV * np.where(index < size - round(100 / m.dispersion_eV), index, index - size)
         x = loss - np.asarray(shift_eV, dtype=float)[..., None]
@@ -165,141 +194,208 @@ class SpectrumModel:
         return rfft(peak, axis=-1)
 
     @cached_property
-    def _zero_loss(self) -> np.ndarray:
+    def _zero_loss(self) -> NDArray:
         return self._zero_loss_peak()
 
     @cached_property
-    def _transforms(self) -> np.ndarray:
+    def _transforms(self) -> NDArray:
         """(P, component, frequency) transforms of the single-scattering distributions."""
-        return np.stack([[rfft(self._single[p][c]) for c in COMPONENTS] for p in self.phases])
+        return np.stack([[rfft(self.single_scattering[p][c]) for c in COMPONENTS] for p in self.phases])
 
-    def reference(self, phase: str, edge: str) -> np.ndarray:
-        """Single-scattering reference of an edge (or ``"valence"``), counts per channel, nm and electron.
+    def _transform(self, edge: str) -> NDArray:
+        """(P, frequency) transforms of one component."""
+        if edge not in COMPONENTS:
+            raise ValueError(f"edge: got {edge!r}, wants one of {list(COMPONENTS)}")
+        return self._transforms[:, list(COMPONENTS).index(edge)]
+
+    def reference(self, phase: str, edge: str) -> NDArray:
+        """Single-scattering reference ``(E,)`` of an edge (or ``"valence"``), counts per channel, nm and electron.
 
         On the energy axis of the edge (`energy_eV(edge)`), with the resolution of the zero-loss peak.
         """
-        self._check(phase)
-        which = self.which(edge)
-        k = COMPONENTS.index(edge)
-        spectrum = irfft(self._zero_loss * self._transforms[self.phases.index(phase), k], self._grid.size)
-        return self._cut(spectrum, which)
+        if phase not in self.phases:
+            raise ValueError(f"phase: got {phase!r}, wants one of {self.phases}")
+        spectrum = irfft(self._zero_loss * self._transform(edge)[self.phases.index(phase)], self.grid_eV.size)
+        return self._on_axis(spectrum, COMPONENTS[edge])
 
-    def references(self, edge: str) -> np.ndarray:
+    def references(self, edge: str) -> NDArray:
         """`reference` of every phase, ``(P, E)``."""
         return np.stack([self.reference(p, edge) for p in self.phases])
 
-    def _check(self, phase):
-        if phase not in self.phases:
-            raise ValueError(f"phase must be one of {self.phases}, got {phase!r}")
-
     # ------------------------------------------------------------------ spectra
 
-    def _thickness(self, thickness_nm) -> np.ndarray:
+    def _thickness(self, thickness_nm: ArrayLike) -> NDArray:
         t = np.asarray(thickness_nm, dtype=float)
         if t.ndim == 0 or t.shape[-1] != len(self.phases):
-            raise ValueError(f"thickness_nm must end in an axis of {len(self.phases)} phases, got shape {t.shape}")
+            raise ValueError(f"thickness_nm: got shape {t.shape}, wants a last axis of {len(self.phases)} phases")
         if not np.isfinite(t).all():
-            raise ValueError("thickness_nm must be finite, got NaN or infinity")
+            raise ValueError("thickness_nm: got NaN or infinity, wants finite values")
         return t
 
-    def _log_spectrum(self, thickness: np.ndarray) -> np.ndarray:
-        """sum of t s(nu) - t s(0); thickness (..., P) or, for blurred components, (..., P, component)."""
+    def _log_spectrum(self, thickness: NDArray) -> NDArray:
+        """sum of t s(nu) - t s(0); thickness (..., P) or, where each component has its own, (..., P * component)."""
         s = self._transforms
-        if thickness.shape[-1] == len(self.phases):
-            flat = s.sum(axis=1)
-        else:
-            flat = s.reshape(-1, s.shape[-1])
+        flat = s.sum(axis=1) if thickness.shape[-1] == len(self.phases) else s.reshape(-1, s.shape[-1])
         return thickness @ (flat - flat[:, :1])
 
-    def _spectrum(self, thickness: np.ndarray, shift_eV=None, ranges: Sequence[str] = ("low", "core")):
-        log = self._log_spectrum(thickness)
+    def spectra(
+        self, thickness_nm: NDArray, shift_eV: ArrayLike | None = None, axes: Sequence[str] = AXES
+    ) -> list[NDArray]:
+        """Expected counts per channel for one incident electron, on several energy axes at once.
+
+        Parameters
+        ----------
+        thickness_nm
+            ``(..., P)`` thickness of each phase; or ``(..., P * C)``, where each of the C `COMPONENTS` of a phase has
+            a thickness of its own (delocalised signals: phase-major order). Not checked.
+        shift_eV
+            Energy drift of each spectrum, ``(...)``; None: none.
+        axes
+            Which of `AXES`.
+
+        Returns
+        -------
+        list of numpy.ndarray
+            One ``(..., E)`` for each of the axes.
+        """
+        log = self._log_spectrum(thickness_nm)
         zero_loss = self._zero_loss if shift_eV is None else self._zero_loss_peak(shift_eV)
         spectrum = (np.exp(log) if self.plural else 1 + log) * zero_loss
-        full = irfft(spectrum, self._grid.size, axis=-1)
-        return [np.maximum(self._cut(full, r), 0.0) for r in ranges]
+        full = irfft(spectrum, self.grid_eV.size, axis=-1)
+        return [np.maximum(self._on_axis(full, axis), 0.0) for axis in axes]
 
-    def expected(self, thickness_nm, which: str = "low", *, shift_eV=None) -> np.ndarray:
+    def expected(self, thickness_nm: ArrayLike, axis: str = "low", *, shift_eV: ArrayLike | None = None) -> NDArray:
         """Expected counts per channel for one incident electron, ``(..., E)``.
 
         Parameters
         ----------
         thickness_nm
             ``(..., P)`` thickness of each phase.
-        which
+        axis
             ``"low"`` or ``"core"``, or an edge.
         shift_eV
-            Energy drift, one value a spectrum.
-        """
-        return self._spectrum(self._thickness(thickness_nm), shift_eV, (self.which(which),))[0]
+            Energy drift, one value per spectrum.
 
-    def derivative(self, thickness_nm, edge: str) -> np.ndarray:
+        Raises
+        ------
+        ValueError
+            For thicknesses that are not finite or do not match the phases, or an unknown axis.
+        """
+        return self.spectra(self._thickness(thickness_nm), shift_eV, (self.axis_of(axis),))[0]
+
+    def derivative(self, thickness_nm: ArrayLike, edge: str, axis: str | None = None) -> NDArray:
         """Change of `expected` with the amount of one edge of each phase, ``(..., P, E)`` per nm and electron.
 
         The reference as it looks through the specimen: plural scattering and resolution included.
+
+        Parameters
+        ----------
+        thickness_nm
+            ``(..., P)`` thickness of each phase.
+        edge
+            One of `COMPONENTS`.
+        axis
+            ``"low"`` or ``"core"``; default: the one that holds the edge.
         """
         t = self._thickness(thickness_nm)
-        which, k = self.which(edge), COMPONENTS.index(edge)
         through = np.exp(self._log_spectrum(t)) if self.plural else np.ones((*t.shape[:-1], 1))
-        s = self._transforms[:, k]
-        spectrum = (through * self._zero_loss)[..., None, :] * s
-        return self._cut(irfft(spectrum, self._grid.size, axis=-1), which)
+        spectrum = (through * self._zero_loss)[..., None, :] * self._transform(edge)
+        return self._on_axis(irfft(spectrum, self.grid_eV.size, axis=-1), self.axis_of(axis or edge))
 
-    def background(self, thickness_nm, edge: str) -> np.ndarray:
+    def background(self, thickness_nm: ArrayLike, edge: str) -> NDArray:
         """`expected` less what one edge adds to it to first order, ``(..., E)``."""
         t = self._thickness(thickness_nm)
         return self.expected(t, edge) - np.einsum("...p,...pe->...e", t, self.derivative(t, edge))
 
 
 @lru_cache(maxsize=64)
-def _single_scattering(phase: str, m: Microscope, size: int, top: float) -> dict:
+def _single_scattering(phase: str, m: Microscope, size: int, top: float) -> dict[str, NDArray]:
     """{component: single scattering per channel, nm and electron} of a phase, on a grid from 0 that ends at `top`."""
     material = scattering.MATERIALS[phase]
-    e = m.dispersion_eV * np.arange(size)
-    safe = np.maximum(e, m.dispersion_eV / 2)
-    cut = np.where((e > 0) & (e < top), 1.0, 0.0)
-
-    def sigma(dfde, **angles):
-        return scattering.differential_cross_section(dfde, safe, **{**m.angles, **angles}) * m.dispersion_eV * cut
-
-    edges = {"Fe": ("M2,3", "L2,3"), "O": ("K",), "C": ("K",)}
-    table = np.maximum(e, 10.5)
-    out = dict.fromkeys(COMPONENTS, np.zeros_like(e))
-    tail = np.zeros_like(e)
+    energy = m.dispersion_eV * np.arange(size)
+    inside = np.where((energy > 0) & (energy < top), 1.0, 0.0)
+    single = dict.fromkeys(COMPONENTS, np.zeros_like(energy))
+    tail = np.zeros_like(energy)
     for element, density in material.atoms_per_nm3.items():
-        rest = scattering.oscillator_strength(element, table)
-        for edge in edges[element]:
-            rest = rest - scattering.edge_oscillator_strength(element, edge, table)
-            if element == "C":
-                strength = scattering.edge_oscillator_strength(element, edge, table)
-                tail = tail + density * sigma(strength)  # C-K lies on neither axis: only its tail counts
+        for edge in _EDGES[element]:
+            if element == "C":  # C-K lies on neither axis: only its tail counts
+                strength = scattering.edge_oscillator_strength(element, edge, np.maximum(energy, 10.5))
+                tail = tail + density * _per_channel(strength, energy, inside, m)
             else:
-                out[edge] = out[edge] + density * sigma(scattering.near_edge(element, edge, e, material))
+                strength = scattering.near_edge_oscillator_strength(element, edge, energy, material)
+                single[edge] = single[edge] + density * _per_channel(strength, energy, inside, m)
         if element == "Fe":
-            past = scattering.edge_oscillator_strength(element, "M2,3", np.maximum(e, 60.0))
-            rise = 0.5 + np.arctan((e - scattering.M1_ONSET_EV - 2) / 1.5) / np.pi
-            out["M1"] = density * sigma(scattering.M1_FRACTION * past * rise * (e > 80))
-            out["M2,3"] = out["M2,3"] - out["M1"]  # the table's strength holds both
-        tail = tail + density * sigma(np.maximum(rest, 0), bethe_ridge=True)
-    # Valence: a loss function of a few Drude terms below, the table (cut at the Bethe ridge, as the mean free
-    # path is) above, handed over between 29 and 41 eV. The mean free path, which counts the edges too, sets
-    # the scale.
+            single["M1"] = density * _per_channel(_m1_oscillator_strength(energy), energy, inside, m)
+            single["M2,3"] = single["M2,3"] - single["M1"]  # the table's strength holds both
+        rest = np.maximum(_outer_oscillator_strength(element, energy), 0)
+        tail = tail + density * _per_channel(rest, energy, inside, m, bethe_ridge=True)
+    single["valence"] = _valence(material, energy, inside, m, tail, sum(v.sum() for v in single.values()))
+    return single
+
+
+def _per_channel(strength: NDArray, energy: NDArray, inside: NDArray, m: Microscope, **angles: bool) -> NDArray:
+    """Cross-section of each channel, nm², from df/dE; zero outside the modelled energies."""
+    safe = np.maximum(energy, m.dispersion_eV / 2)
+    return scattering.differential_cross_section(strength, safe, **{**m.angles, **angles}) * m.dispersion_eV * inside
+
+
+def _m1_oscillator_strength(energy: NDArray) -> NDArray:
+    """Schematic Fe-M1 edge: a fraction of the 3p continuum."""
+    continuum = scattering.edge_oscillator_strength("Fe", "M2,3", np.maximum(energy, 60.0))
+    rise = 0.5 + np.arctan((energy - scattering.M1_ONSET_EV - 2) / 1.5) / np.pi
+    return scattering.M1_FRACTION * continuum * rise * (energy > 80)
+
+
+def _outer_oscillator_strength(element: str, energy: NDArray) -> NDArray:
+    """df/dE of an atom less that of its edges."""
+    table = np.maximum(energy, 10.5)
+    strength = scattering.oscillator_strength(element, table)
+    for edge in _EDGES[element]:
+        strength = strength - scattering.edge_oscillator_strength(element, edge, table)
+    return strength
+
+
+def _valence(
+    material: Material, energy: NDArray, inside: NDArray, m: Microscope, tail: NDArray, edges_per_nm: float
+) -> NDArray:
+    """Valence losses: Drude terms below, the atoms' tail above, blended between 29 and 41 eV.
+
+    The tail is cut at the Bethe ridge, as the mean free path is; the mean free path, which counts the edges too, sets
+    the scale of the Drude terms.
+    """
+    safe = np.maximum(energy, m.dispersion_eV / 2)
     drude = sum(w * safe * g * ep**2 / ((safe**2 - ep**2) ** 2 + (safe * g) ** 2) for w, ep, g in material.plasmon)
-    drude = drude * scattering.angular_factor(safe, **{**m.angles, "bethe_ridge": True}) * cut
-    over = np.clip((e - 29.0) / 12.0, 0, 1)
-    over = over * over * (3 - 2 * over)
-    path = scattering.inelastic_mean_free_path(
+    drude = drude * scattering.angular_factor(safe, **{**m.angles, "bethe_ridge": True}) * inside
+    blend = np.clip((energy - 29.0) / 12.0, 0, 1)
+    blend = blend * blend * (3 - 2 * blend)
+    path_nm = scattering.inelastic_mean_free_path(
         material.density_g_cm3,
         beam_energy_keV=m.beam_energy_keV,
         collection_mrad=m.collection_mrad,
         convergence_mrad=m.convergence_mrad,
     )
-    left = 1 / path - sum(v.sum() for v in out.values()) - (tail * over).sum()
-    out["valence"] = tail * over + drude * (1 - over) * left / (drude * (1 - over)).sum()
-    return out
+    drude_per_nm = 1 / path_nm - edges_per_nm - (tail * blend).sum()
+    return tail * blend + drude * (1 - blend) * drude_per_nm / (drude * (1 - blend)).sum()
 
 
-def spectrum_model(microscope: Microscope | None = None, *, phases=PHASES, plural: bool = True, **settings):
+def spectrum_model(
+    microscope: Microscope | None = None, *, phases: Sequence[str] = PHASES, plural: bool = True, **settings: Any
+) -> SpectrumModel:
     """`SpectrumModel` of a microscope, or of the default one with some settings changed.
+
+    Parameters
+    ----------
+    microscope
+        Beam and spectrometer; None: ``Microscope(**settings)``.
+    phases, plural
+        As for `SpectrumModel`.
+    **settings
+        Fields of `Microscope`.
+
+    Raises
+    ------
+    ValueError
+        If both a microscope and settings are passed, or one of them is out of range.
 
     Examples
     --------
@@ -308,5 +404,5 @@ def spectrum_model(microscope: Microscope | None = None, *, phases=PHASES, plura
     (1024,)
     """
     if microscope is not None and settings:
-        raise ValueError(f"settings must be empty where a microscope is given, got {sorted(settings)}")
+        raise ValueError(f"settings: got {sorted(settings)}, wants none where a microscope is passed")
     return SpectrumModel(microscope or Microscope(**settings), tuple(phases), plural)

@@ -1,44 +1,53 @@
 """Reference spectra (standards) of FeO and Fe3O4, found in the specimen itself through O-K and Fe-L2,3.
 
-`extract_standards` is the way through; what it is made of is public, too: white-line analysis, atoms counted in the
-core loss, and the settling of the rotation of a two-component unmixing.
+`extract_standards` does the whole of it; what it is made of is public, too: white-line analysis, atoms counted in the
+core loss, and the constraints that determine the rotation of a two-component unmixing.
 """
 
-from .coreloss import core_loss_estimators, edge_cross_section
-from .extract import (
-    IRON_PER_NM3,
-    PHASES,
-    Standards,
-    extract_standards,
-    load,
-    rotated_references,
-    save,
-)
-from .measured import EdgePair, L23Comparison, compare_l23, pair_edges
-from .prepare import prepare_dual_eels
-from .unmixing import (
+from ..scattering import IRON_PER_NM3, PHASES
+from .constraints import (
     CONSTRAINTS,
-    ConstraintUncertainty,
-    Plane,
-    Rotation,
-    errors_in_variables_regression,
-    estimate_range,
-    estimate_rotation,
-    find_plane,
-    reference_from_abundances,
+    Constraint,
+    Evidence,
+    LeadingEdge,
+    LeadingEdgeWindow,
+    OxygenCount,
+    OxygenRatio,
+    PixelRange,
+    PureRim,
+    select_constraints,
 )
+from .coreloss import CoreLossEstimators, core_loss_estimators, edge_cross_section
+from .extract import extract_standards
+from .measured import EdgePair, L23Comparison, compare_l23, pair_edges
+from .plane import Plane, errors_in_variables_regression, find_plane, reference_from_abundances
+from .prepare import DualEELS, Specimen, find_specimen, prepare_dual_eels
+from .result import Diagnostics, Standards
+from .rotation import IronLine, Rotation, estimate_range, estimate_rotation, outermost_phase, rotated_references
 from .whitelines import Match, WhiteLines, broaden, match_spectrum, spectral_angle_deg, white_lines
 
 __all__ = [
     "CONSTRAINTS",
     "IRON_PER_NM3",
     "PHASES",
-    "ConstraintUncertainty",
+    "Constraint",
+    "CoreLossEstimators",
+    "Diagnostics",
+    "DualEELS",
     "EdgePair",
+    "Evidence",
+    "IronLine",
     "L23Comparison",
+    "LeadingEdge",
+    "LeadingEdgeWindow",
     "Match",
+    "OxygenCount",
+    "OxygenRatio",
+    "PixelRange",
     "Plane",
+    "PureRim",
     "Rotation",
+    "Specimen",
     "Standards",
     "WhiteLines",
     "broaden",
@@ -50,13 +59,14 @@ __all__ = [
     "estimate_rotation",
     "extract_standards",
     "find_plane",
-    "load",
+    "find_specimen",
     "match_spectrum",
+    "outermost_phase",
     "pair_edges",
     "prepare_dual_eels",
     "reference_from_abundances",
     "rotated_references",
-    "save",
+    "select_constraints",
     "spectral_angle_deg",
     "white_lines",
 ]

@@ -1,36 +1,74 @@
-"""What a core-loss spectrum counts, as linear functionals: iron, oxygen, and the foot of Fe-L3."""
+"""What a core-loss spectrum counts, as linear estimators: iron, oxygen, and the leading edge of Fe-L3."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 from scipy import ndimage
 
 from ..scattering import WINDOW_EV, differential_cross_section, edge_oscillator_strength
+from .plane import weighted_fit
+
+__all__ = ["CoreLossEstimators", "core_loss_estimators", "edge_cross_section"]
 
 OXIDE_SHIFT_EV = 9.0  # O-K starts near 534 eV in oxides, at 543 eV in the tables of free atoms
 # between Fe2+ (707.8 eV) and Fe3+ (709.5 eV): van Aken, Liebscher and Styrsa, Phys. Chem. Minerals 25, 323 (1998)
 IRON_L3_EV = 708.7
+OXYGEN_WINDOW_EV = (534.5, 582.0)  # O-K without its pre-peak
+BEFORE_L3_EV = (690.0, 703.5)
 
 
-def edge_cross_section(element, edge, energy_eV, **angles):
+@dataclass(frozen=True)
+class CoreLossEstimators:
+    """Vectors f such that ``spectrum @ f`` is what a core-loss spectrum counts, see `core_loss_estimators`.
+
+    Attributes
+    ----------
+    iron : (E,)
+        Iron atoms per nm².
+    leading_edge : (W, E)
+        Intensity of windows of 1 eV on the leading edge of L3, below half of its height in the mean spectrum, less
+        the local background.
+    leading_edge_eV : (W,)
+        Centres of these windows.
+    l3_eV : float
+        Where the L3 maximum is on the energy axis of the data.
+    oxygen : (E,) or None
+        Oscillator strength of O-K, 534.5 to 582 eV, to be compared between phases; None where the axis begins after
+        515 eV.
+    oxygen_atoms : (E,) or None
+        Oxygen atoms per nm², from the continuum alone.
+    """
+
+    iron: NDArray = field(repr=False)
+    leading_edge: NDArray = field(repr=False)
+    leading_edge_eV: NDArray
+    l3_eV: float
+    oxygen: NDArray | None = field(repr=False, default=None)
+    oxygen_atoms: NDArray | None = field(repr=False, default=None)
+
+
+def edge_cross_section(element: str, edge: str, energy_eV: ArrayLike, **microscope: float) -> NDArray:
     """Differential cross-section of the continuum of one edge, per atom, in nm²/eV.
 
-    Henke's tables in the dipole approximation, less the shells below the edge (`softeels_utils.simulate`): near-edge
+    Henke's tables in the dipole approximation, less the shells below the edge (`softeels_utils.scattering`): near-edge
     structure is not in it, so use it well above an edge.
 
     Parameters
     ----------
     element, edge : ("O", "K"), ("Fe", "L2,3") or ("Fe", "M2,3")
     energy_eV : (E,)
-    **angles
+    **microscope
         ``beam_energy_keV``, ``collection_mrad``, ``convergence_mrad``.
     """
-    energy = np.asarray(energy_eV, float)
-    strength = edge_oscillator_strength(element, edge, np.maximum(energy, 12.0))
-    return differential_cross_section(strength, np.maximum(energy, 12.0), **angles)
+    energy = np.maximum(np.asarray(energy_eV, float), 12.0)
+    return differential_cross_section(edge_oscillator_strength(element, edge, energy), energy, **microscope)
 
 
-def power_law_basis(energy_eV, spectrum, window_eV, terms=2):
+def power_law_basis(energy_eV: NDArray, spectrum: NDArray, window_eV: tuple[float, float], terms: int = 2) -> NDArray:
     """A power law with the exponent of the spectrum in a window, and its first derivatives by the exponent.
 
     With them a background ``A E^-r`` whose r differs a little from spectrum to spectrum is linear.
@@ -43,21 +81,41 @@ def power_law_basis(energy_eV, spectrum, window_eV, terms=2):
     y = np.asarray(spectrum)[inside]
     good = y > 0
     if good.sum() < 4:
-        raise ValueError(f"window_eV: {window_eV} holds {good.sum()} channels with signal, wants at least 4")
+        raise ValueError(f"window_eV: got {window_eV} with {good.sum()} channels of signal, wants at least 4")
     middle = np.sqrt(window_eV[0] * window_eV[1])
     log = np.log(np.maximum(energy_eV, 1.0) / middle)
     exponent, _ = np.polyfit(log[inside][good], np.log(y[good]), 1, w=np.sqrt(y[good]))
     return np.exp(exponent * log) * np.stack([log**i for i in range(terms)])
 
 
-def _least_squares(basis, weights):
-    """Rows that give the amplitudes of ``basis`` (P, E) in a spectrum (E,), for weights (E,)."""
-    scale = np.abs(basis).max(axis=1, keepdims=True)
-    b = basis / scale
-    return np.linalg.solve((b * weights) @ b.T, b * weights) / scale
+@dataclass(frozen=True)
+class _Fit:
+    """Shapes (P, E) fitted together, and the rows (P, E) that give their amplitudes in a spectrum."""
+
+    shapes: NDArray
+    rows: NDArray
+
+    @classmethod
+    def weighted(cls, shapes, channels, mean):
+        """Least squares over some channels, weighted by the inverse of the mean spectrum."""
+        rows = np.zeros_like(shapes)
+        rows[:, channels] = weighted_fit(shapes[:, channels], 1 / mean[channels])
+        return cls(shapes, rows)
+
+    def sum_above(self, windows: NDArray, below: Sequence[int]) -> NDArray:
+        """Estimator of a weighted sum over channels (..., E) of what stands above some of the shapes."""
+        return windows - (windows @ self.shapes[below].T) @ self.rows[below]
 
 
-def core_loss_estimators(energy_eV, mean_spectrum, *, l3_eV, beam_energy_keV, collection_mrad, convergence_mrad=0.0):
+def core_loss_estimators(
+    energy_eV: NDArray,
+    mean_spectrum: NDArray,
+    *,
+    l3_eV: float | None = None,
+    beam_energy_keV: float,
+    collection_mrad: float,
+    convergence_mrad: float = 0.0,
+) -> CoreLossEstimators:
     """Vectors f such that ``spectrum @ f`` is what a core-loss spectrum counts.
 
     A power-law background and the continuum of O-K are fitted together by weighted least squares where no
@@ -77,75 +135,86 @@ def core_loss_estimators(energy_eV, mean_spectrum, *, l3_eV, beam_energy_keV, co
     energy_eV : (E,)
         Zero loss at 0.
     mean_spectrum : (E,)
-        Mean over pixels, single scattering, background kept, probability per eV and electron.
-    l3_eV : float
-        Where the L3 maximum is on this energy axis. Within 2.5 eV of 708.7 eV (between Fe2+ and Fe3+) the axis
-        is taken as calibrated; else all windows move.
-
-    Returns
-    -------
-    dict
-        ``"Fe"`` (E,): atoms/nm². Where the axis begins before 515 eV, ``"O"`` (E,): oscillator strength of O-K, 534.5
-        to 582 eV, to be compared between phases; ``"O atoms"`` (E,): atoms/nm² from the continuum alone.
-        ``"feet"`` (W, E): intensity of windows of 1 eV on the leading edge of L3, below half of its height in the
-        mean spectrum, less the local background; ``"feet_eV"`` (W,): their centres.
+        Mean over pixels, single scattering, with its background, probability per eV and electron.
+    l3_eV : float, optional
+        Where the L3 maximum is on this energy axis; by default found in the mean spectrum. Within 2.5 eV of 708.7 eV
+        (between Fe2+ and Fe3+) the axis is taken as calibrated; else all windows move.
 
     Raises
     ------
     ValueError
         If the axis does not hold the whole of Fe-L2,3.
     """
-    off = 0.0 if abs(l3_eV - IRON_L3_EV) < 2.5 else l3_eV - IRON_L3_EV
-    e = energy_eV - off
-    step = e[1] - e[0]
+    l3_eV = find_l3(energy_eV, mean_spectrum) if l3_eV is None else l3_eV
+    offset = 0.0 if abs(l3_eV - IRON_L3_EV) < 2.5 else l3_eV - IRON_L3_EV
+    e = energy_eV - offset
     if e[0] > 690.0 or e[-1] < 750.0:
         raise ValueError(
-            f"core_loss: energies {energy_eV[0]:g} to {energy_eV[-1]:g} eV (L3 at {l3_eV:.1f}), wants "
-            f"{690 + off:.0f} to {750 + off:.0f} eV at least, for Fe-L2,3"
+            f"core_loss: got energies {energy_eV[0]:g} to {energy_eV[-1]:g} eV (L3 at {l3_eV:.1f}), wants "
+            f"{690 + offset:.0f} to {750 + offset:.0f} eV at least, for Fe-L2,3"
         )
+    step = e[1] - e[0]
     mean = np.maximum(mean_spectrum, 1e-3 * np.abs(mean_spectrum).max())
-    angles = {"beam_energy_keV": beam_energy_keV, "collection_mrad": collection_mrad}
-    angles["convergence_mrad"] = convergence_mrad
-    oxygen = edge_cross_section("O", "K", e + OXIDE_SHIFT_EV, **angles)
+    microscope = dict(
+        beam_energy_keV=beam_energy_keV, collection_mrad=collection_mrad, convergence_mrad=convergence_mrad
+    )
     has_oxygen = e[0] <= 515.0
-    first = (e[0] + 1, 527.0) if has_oxygen else (max(e[0] + 1, 600.0), 701.0)
-    basis = power_law_basis(e, mean, first)
-    fitted = ((e >= first[0]) & (e <= first[1])) | ((e >= max(e[0], 582.0)) & (e <= 688.0))
-    if has_oxygen:
-        basis = np.concatenate([basis, [oxygen]])
-    amplitudes = np.zeros((len(basis), e.size))
-    amplitudes[:, fitted] = _least_squares(basis[:, fitted], 1 / mean[fitted])
-    out = {}
-
+    fit = _fit_continuum(e, mean, has_oxygen, microscope)
     # Near-edge structure is assumed to move oscillator strength about inside an edge's window and to keep its sum (the
     # sum rule is for all energies; a window may gain or lose some %, by white lines above all). The cross-section is
     # that strength times a factor that falls with energy: white lines are then 1 % brighter than the table's step
-    per_strength = differential_cross_section(1.0, e, **angles)
-
-    def integral(low, high, ground):
-        """Strength in a window above the sum of some of the basis."""
-        inside = ((e >= low) & (e <= high)) / per_strength
-        return step * (inside - (basis[ground] @ inside) @ amplitudes[ground])
-
-    if has_oxygen:
-        out["O"] = integral(534.5, 582.0, [0, 1])
-        out["O atoms"] = amplitudes[2]
-    whole = [0, 1, 2] if has_oxygen else [0, 1]
-    edge = (e >= WINDOW_EV["L2,3"][0]) & (e <= WINDOW_EV["L2,3"][1])
+    per_strength = differential_cross_section(1.0, e, **microscope)
+    edge = _channels(e, WINDOW_EV["L2,3"])
     fine = (e[edge, None] + step * (np.arange(20) - 9.5) / 20).ravel()  # the table begins inside a channel
-    out["Fe"] = integral(*WINDOW_EV["L2,3"], whole) / (step / 20 * edge_oscillator_strength("Fe", "L2,3", fine).sum())
-    # foot of L3, above a background from just before it
-    local = (e >= 690.0) & (e <= 703.5)
-    ground = power_law_basis(e, mean, (690.0, 703.5))
-    fit = np.zeros((2, e.size))
-    fit[:, local] = _least_squares(ground[:, local], 1 / mean[local])
-    # up to where the line has half of its height: above, it is the line itself, whose width differs between phases
-    line = ndimage.gaussian_filter1d(
-        mean - np.linalg.lstsq(ground[:, local].T, mean[local], rcond=None)[0] @ ground, 0.3 / step
+    iron_strength = step / 20 * edge_oscillator_strength("Fe", "L2,3", fine).sum()
+    leading_edge, centres = _leading_edge(e, mean, l3_eV - offset)
+    return CoreLossEstimators(
+        iron=step * fit.sum_above(edge / per_strength, range(len(fit.shapes))) / iron_strength,
+        leading_edge=leading_edge,
+        leading_edge_eV=centres + offset,
+        l3_eV=float(l3_eV),
+        oxygen=step * fit.sum_above(_channels(e, OXYGEN_WINDOW_EV) / per_strength, range(2)) if has_oxygen else None,
+        oxygen_atoms=fit.rows[2] if has_oxygen else None,
     )
-    climb = (e > 703.5) & (e <= l3_eV - off)
+
+
+def find_l3(energy_eV: NDArray, mean_spectrum: NDArray) -> float:
+    """The L3 maximum of iron, wherever the axis puts it within 15 eV."""
+    near = (energy_eV > 693) & (energy_eV < 725)
+    if near.sum() < 20:
+        raise ValueError(
+            f"core_loss: got energies {energy_eV[0]:g} to {energy_eV[-1]:g} eV, wants Fe-L3 (693 to 725 eV) in them"
+        )
+    smooth = ndimage.gaussian_filter1d(mean_spectrum, 0.5 / (energy_eV[1] - energy_eV[0]))
+    return float(energy_eV[near][np.argmax(smooth[near])])
+
+
+def _channels(energy, window_eV):
+    return (energy >= window_eV[0]) & (energy <= window_eV[1])
+
+
+def _fit_continuum(e, mean, has_oxygen, microscope):
+    """Power law and, where the axis holds O-K, its continuum, fitted where no near-edge structure is."""
+    before = (e[0] + 1, 527.0) if has_oxygen else (max(e[0] + 1, 600.0), 701.0)
+    shapes = power_law_basis(e, mean, before)
+    if has_oxygen:
+        shapes = np.concatenate([shapes, [edge_cross_section("O", "K", e + OXIDE_SHIFT_EV, **microscope)]])
+    return _Fit.weighted(shapes, _channels(e, before) | _channels(e, (max(e[0], 582.0), 688.0)), mean)
+
+
+def _leading_edge(e, mean, l3_eV):
+    """Estimators (W, E) of windows of 1 eV on the leading edge of L3, and their centres (W,).
+
+    They stand above a background from just before L3, and reach up to where the line has half of its height: above, it
+    is the line itself, whose width differs between phases.
+    """
+    step = e[1] - e[0]
+    before = _channels(e, BEFORE_L3_EV)
+    shapes = power_law_basis(e, mean, BEFORE_L3_EV)
+    background = np.linalg.lstsq(shapes[:, before].T, mean[before], rcond=None)[0] @ shapes
+    line = ndimage.gaussian_filter1d(mean - background, 0.3 / step)
+    climb = (e > BEFORE_L3_EV[1]) & (e <= l3_eV)
     half = e[climb][np.argmax(line[climb] > 0.5 * line[climb].max())] if climb.any() else 705.0
     centres = np.arange(702.5, max(half - 0.5, 705.0) + 0.01, 0.25)
-    inside = (np.abs(e - centres[:, None]) < 0.5 + 1e-9).astype(float)
-    out["feet"], out["feet_eV"] = step * (inside - (inside @ ground.T) @ fit), centres + off
-    return out
+    windows = (np.abs(e - centres[:, None]) < 0.5 + 1e-9).astype(float)
+    return step * _Fit.weighted(shapes, before, mean).sum_above(windows, range(2)), centres

@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy import ndimage
 
 from ..spectra import align_zero_loss, energy_axis, fourier_log, remove_background, remove_spikes, zero_loss
-from .unmixing import reference_from_abundances
+from .plane import reference_from_abundances
 from .whitelines import broaden, match_spectrum, white_lines
+
+if TYPE_CHECKING:
+    from hyperspy.signals import BaseSignal
+
+__all__ = ["EdgePair", "L23Comparison", "compare_l23", "pair_edges"]
+
+CONTINUUM_EV = (24.0, 34.0)  # above the L3 maximum
 
 
 @dataclass(frozen=True)
@@ -21,8 +31,7 @@ class L23Comparison:
     energy_eV, spectrum, matched : (E,)
         Calibrated energies, mean over the specimen, and the known spectrum, broadened and scaled (NaN outside of it).
     shift_eV, extra_fwhm_eV, angle_deg : float
-        What the energy axis had to move by, the Gaussian that the known spectrum was broadened by, and how they
-        differ.
+        Shift of the energy axis, the Gaussian that the known spectrum was broadened by, and the angle between the two.
     rows : list of dict
         L3 position, splitting and L3/L2 ratio of both.
     position_map, ratio_map : (...)
@@ -34,21 +43,28 @@ class L23Comparison:
         The two halves differ by less than three standard errors, or less than 0.1 eV (Fe2+ to Fe3+ is 1.7 eV).
     """
 
-    energy_eV: np.ndarray
-    spectrum: np.ndarray
-    matched: np.ndarray
+    energy_eV: NDArray
+    spectrum: NDArray
+    matched: NDArray
     shift_eV: float
     extra_fwhm_eV: float
     angle_deg: float
-    rows: list
-    position_map: np.ndarray
-    ratio_map: np.ndarray
+    rows: list[dict[str, str]]
+    position_map: NDArray
+    ratio_map: NDArray
     contrast_eV: float
     contrast_error_eV: float
-    no_contrast: bool = field(default=True)
+    no_contrast: bool
 
 
-def compare_l23(measured, known=None, *, window_eV=(704.0, 730.0), background_eV=50.0, max_shift_eV=15.0):
+def compare_l23(
+    measured: BaseSignal,
+    known: BaseSignal | None = None,
+    *,
+    window_eV: tuple[float, float] = (704.0, 730.0),
+    background_eV: float = 50.0,
+    max_shift_eV: float = 15.0,
+) -> L23Comparison:
     """Compare Fe-L2,3 of a measured spectrum image with a known spectrum.
 
     Spikes and a power-law background are removed, the energy axis is calibrated on the known spectrum (shift
@@ -61,23 +77,19 @@ def compare_l23(measured, known=None, *, window_eV=(704.0, 730.0), background_eV
     window_eV : (float, float)
         Of the known spectrum, in which both are matched.
     background_eV : float
-        Width of the background window, which ends 8 eV before the edge.
+        Width of the background window, which ends 11 eV before the L3 maximum.
     max_shift_eV : float
         Largest error of the energy axis that is looked for.
+
+    Raises
+    ------
+    ValueError
+        If the energies of ``measured`` do not cover 640 to 735 eV.
     """
     energy = energy_axis(measured)
-    clean = remove_spikes(np.asarray(measured.data, float))
-    mean = clean.reshape(-1, energy.size).mean(0)
-    near = (energy > 680) & (energy < 735)
-    if energy[0] > 640 or energy[-1] < 735:
-        raise ValueError(f"measured: energies {energy[0]:g} to {energy[-1]:g} eV, wants 640 to 735 eV for Fe-L2,3")
-    l3 = energy[near][np.argmax(ndimage.gaussian_filter1d(mean, 0.5 / (energy[1] - energy[0]))[near])]
-    edge = remove_background(clean, energy, window_eV=(l3 - 11.0 - background_eV, l3 - 11.0))
-    counts = edge[..., (energy > l3 - 5) & (energy < l3 + 25)].sum(-1)
-    mask = counts > 0.5 * np.percentile(counts, 95)
+    l3, edge, mask = _edge_above_background(measured, energy, background_eV)
     spectrum = edge[mask].mean(0)
-    options = {"continuum_eV": (24.0, 34.0)}
-    shift, extra, angle, matched, other = 0.0, 0.0, float("nan"), np.full(energy.size, np.nan), None
+    match = other = None
     if known is not None:
         known_energy, known_y = energy_axis(known), np.asarray(known.data, float)
         before = known_energy < known_energy[0] + 8.0
@@ -85,55 +97,82 @@ def compare_l23(measured, known=None, *, window_eV=(704.0, 730.0), background_eV
         match = match_spectrum(
             spectrum, energy, known_y, known_energy, window_eV=window_eV, max_shift_eV=max_shift_eV, fwhm_eV=(0.0, 5.0)
         )
-        shift, extra, angle, matched = match.shift_eV, match.extra_fwhm_eV, match.angle_deg, match.matched
-        other = white_lines(broaden(known_y, known_energy, extra), known_energy, **options)
-    calibrated = energy + shift
-    search = {"l3_search_eV": (l3 + shift - 5, l3 + shift + 5), **options}
-    lines = white_lines(spectrum, calibrated, **search)
+        broadened = broaden(known_y, known_energy, match.extra_fwhm_eV)
+        other = white_lines(broadened, known_energy, continuum_eV=CONTINUUM_EV)
+    shift = match.shift_eV if match else 0.0
+    measure = partial(
+        white_lines,
+        energy_eV=energy + shift,
+        l3_search_eV=(l3 + shift - 5, l3 + shift + 5),
+        continuum_eV=CONTINUUM_EV,
+    )
     # single pixels are too noisy for a maximum: 3 x 3 means, for the maps only
-    smooth = ndimage.uniform_filter(edge, (3, 3, 0)) if edge.ndim == 3 else edge
-    pixels = white_lines(smooth, calibrated, **search)
-    place = np.where(mask, pixels.l3_position_eV, np.nan)
-    ratio = np.where(mask, pixels.ratio, np.nan)
+    pixels = measure(ndimage.uniform_filter(edge, (3, 3, 0)) if edge.ndim == 3 else edge)
+    contrast, error = _contrast(edge, mask, measure)
+    return L23Comparison(
+        energy_eV=energy + shift,
+        spectrum=spectrum,
+        matched=match.matched if match else np.full(energy.size, np.nan),
+        shift_eV=shift,
+        extra_fwhm_eV=match.extra_fwhm_eV if match else 0.0,
+        angle_deg=match.angle_deg if match else float("nan"),
+        rows=_rows(measure(spectrum), other, match),
+        position_map=np.where(mask, pixels.l3_position_eV, np.nan),
+        ratio_map=np.where(mask, pixels.ratio, np.nan),
+        contrast_eV=contrast,
+        contrast_error_eV=error,
+        no_contrast=bool(contrast < max(0.1, 3 * error)),
+    )
+
+
+def _edge_above_background(measured, energy, background_eV):
+    """The L3 maximum of the mean, spectra less their background, and the pixels in which the edge stands out."""
+    if energy[0] > 640 or energy[-1] < 735:
+        raise ValueError(f"measured: got energies {energy[0]:g} to {energy[-1]:g} eV, wants 640 to 735 eV for Fe-L2,3")
+    clean = remove_spikes(np.asarray(measured.data, float))
+    mean = clean.reshape(-1, energy.size).mean(0)
+    near = (energy > 680) & (energy < 735)
+    l3 = energy[near][np.argmax(ndimage.gaussian_filter1d(mean, 0.5 / (energy[1] - energy[0]))[near])]
+    edge = remove_background(clean, energy, window_eV=(l3 - 11.0 - background_eV, l3 - 11.0))
+    counts = edge[..., (energy > l3 - 5) & (energy < l3 + 25)].sum(-1)
+    return l3, edge, counts > 0.5 * np.percentile(counts, 95)
+
+
+def _contrast(edge, mask, measure):
+    """L3 position of one half of the pixels less that of the other, and its standard error.
+
+    Pixels are sorted by the L3 position of their neighbours, without themselves.
+    """
     around = 9 * ndimage.uniform_filter(edge, (3, 3, 0)) - edge if edge.ndim == 3 else edge
-    sorting = white_lines(around, calibrated, **search).l3_position_eV
+    sorting = measure(around).l3_position_eV
     high = mask & (sorting > np.median(sorting[mask]))
-    low = mask & ~high
     rng = np.random.default_rng(0)
+    (high_eV, high_error), (low_eV, low_error) = (
+        _l3_position(edge[half], measure, rng) for half in (high, mask & ~high)
+    )
+    return float(high_eV - low_eV), float(np.hypot(high_error, low_error))
 
-    def scatter(where):
-        """L3 position of a group of pixels, and its standard error by bootstrap."""
-        rows = edge[where]
-        some = np.array([rows[rng.integers(len(rows), size=len(rows))].mean(0) for _ in range(60)])
-        every = white_lines(some, calibrated, **search).l3_position_eV
-        return white_lines(rows.mean(0), calibrated, **search).l3_position_eV, every.std()
 
-    (e1, de1), (e2, de2) = scatter(high), scatter(low)
-    named = {"measured": lines} | ({f"known, broadened by {extra:.1f} eV": other} if other else {})
-    rows = [
+def _l3_position(spectra, measure, rng, bootstrap=60):
+    """L3 position of the mean of spectra (N, E), and its standard error by bootstrap."""
+    means = np.array([spectra[rng.integers(len(spectra), size=len(spectra))].mean(0) for _ in range(bootstrap)])
+    return measure(spectra.mean(0)).l3_position_eV, measure(means).l3_position_eV.std()
+
+
+def _rows(lines, other, match):
+    named = {"measured": lines}
+    if match:
+        named[f"known, broadened by {match.extra_fwhm_eV:.1f} eV"] = other
+    return [
         {
             "spectrum": name,
             "L3 maximum (eV)": f"{w.l3_position_eV:.2f}",
             "L2 - L3 (eV)": f"{w.l2_position_eV - w.l3_position_eV:.2f}",
             "L3/L2": f"{w.ratio:.2f}",
-            "angle between them (°)": f"{angle:.1f}" if other and w is lines else "",
+            "angle between them (°)": f"{match.angle_deg:.1f}" if match and w is lines else "",
         }
         for name, w in named.items()
     ]
-    return L23Comparison(
-        energy_eV=calibrated,
-        spectrum=spectrum,
-        matched=matched,
-        shift_eV=shift,
-        extra_fwhm_eV=extra,
-        angle_deg=angle,
-        rows=rows,
-        position_map=place,
-        ratio_map=ratio,
-        contrast_eV=float(e1 - e2),
-        contrast_error_eV=float(np.hypot(de1, de2)),
-        no_contrast=bool(e1 - e2 < max(0.1, 3 * np.hypot(de1, de2))),
-    )
 
 
 @dataclass(frozen=True)
@@ -150,30 +189,30 @@ class EdgePair:
         Between the two.
     """
 
-    energy_eV: np.ndarray
-    reference: np.ndarray
-    uncertainty: np.ndarray
-    core_signal: np.ndarray
-    core_error: np.ndarray
-    low_signal: np.ndarray
-    low_error: np.ndarray
+    energy_eV: NDArray
+    reference: NDArray
+    uncertainty: NDArray
+    core_signal: NDArray
+    core_error: NDArray
+    low_signal: NDArray
+    low_error: NDArray
     correlation: float
 
 
 def pair_edges(
-    low_loss,
-    core_loss,
+    low_loss: BaseSignal,
+    core_loss: BaseSignal,
     *,
-    core_background_eV=(575.0, 618.0),
-    core_edge_eV=(622.0, 662.0),
-    background_eV=(38.0, 46.0),
-    edge_eV=(47.0, 65.0),
-    bootstrap=100,
-    seed=0,
-):
+    core_background_eV: tuple[float, float] = (575.0, 618.0),
+    core_edge_eV: tuple[float, float] = (622.0, 662.0),
+    background_eV: tuple[float, float] = (38.0, 46.0),
+    edge_eV: tuple[float, float] = (47.0, 65.0),
+    bootstrap: int = 100,
+    seed: int = 0,
+) -> EdgePair:
     """M2,3 reference of a one-phase specimen: low loss regressed on the L2,3 signal of the same pixels.
 
-    With one phase there is no rotation to settle. The windows are those of manganese, on the energy axis that
+    With one phase there is no rotation to determine. The windows are those of manganese, on the energy axis that
     the core loss has after alignment of the zero loss.
 
     Parameters
@@ -184,59 +223,78 @@ def pair_edges(
         Of the core loss.
     background_eV, edge_eV : (float, float)
         Of M2,3: where the power law is fitted, and where the edge is integrated.
+    bootstrap : int
+        Draws of the pixels.
+    seed : int
+
+    Raises
+    ------
+    ValueError
+        If the energies do not cover the windows.
     """
     energy, core_energy = energy_axis(low_loss), energy_axis(core_loss)
-    for name, axis, low, high in (
+    for name, axis, first, last in (
         ("low_loss", energy, -10.0, edge_eV[1]),
         ("core_loss", core_energy, core_background_eV[0], core_edge_eV[1]),
     ):
-        if axis[0] > low or axis[-1] < high:
-            raise ValueError(f"{name}: energies {axis[0]:g} to {axis[-1]:g} eV, wants {low:g} to {high:g} eV")
+        if axis[0] > first or axis[-1] < last:
+            raise ValueError(f"{name}: got energies {axis[0]:g} to {axis[-1]:g} eV, wants {first:g} to {last:g} eV")
     low, core = align_zero_loss(low_loss, core_loss)
     low = np.asarray(low.data, float).reshape(-1, energy.size)
     core = np.asarray(core.data, float).reshape(-1, core_energy.size)
     low = low - low[:, energy < -8].mean(axis=1, keepdims=True)  # offset of the detector
     direct = zero_loss(low, energy).sum(-1, keepdims=True)
     single = fourier_log(low, energy) / direct
-    edge = remove_background(core, core_energy, window_eV=core_background_eV) / direct
-    inside = (core_energy > core_edge_eV[0]) & (core_energy < core_edge_eV[1])
-    before = (core_energy > core_background_eV[0]) & (core_energy < core_background_eV[1])
-    signal = edge[:, inside].sum(1)
-    # errors from the scatter of the channels before the edge, extrapolation of the background included
-    spread = edge[:, before].std(axis=1)
-    core_error = spread * np.sqrt(inside.sum() * (1 + inside.sum() / before.sum()))
-    scale = signal.mean()
-    signal, core_error = signal / scale, core_error / scale
-    reference, _ = reference_from_abundances(single, signal, core_error**2, bootstrap=0, seed=seed)
+    core = remove_background(core, core_energy, window_eV=core_background_eV) / direct
+    signal, error = _core_signal(core, core_energy, core_background_eV, core_edge_eV)
+
     rng = np.random.default_rng(seed)
-
-    def stripped(y):
-        """Less the power law before the edge (a fit that needs no counts: y is in any unit)."""
-        window = (energy >= background_eV[0]) & (energy <= background_eV[1])
-        slope = np.polyfit(np.log(energy[window]), np.log(np.maximum(y[window], 1e-12)), 1)
-        return y - np.exp(np.polyval(slope, np.log(np.maximum(energy, 1.0))))
-
-    some = []
-    for _ in range(bootstrap):
-        i = rng.integers(len(single), size=len(single))
-        some.append(stripped(reference_from_abundances(single[i], signal[i], core_error[i] ** 2, bootstrap=0)[0][0]))
-    reference = stripped(reference[0])
-    # M2,3 of each pixel: amplitude of the mean edge beside a power law and its derivative, by least squares
+    draws = [slice(None)] + [rng.integers(len(single), size=len(single)) for _ in range(bootstrap)]
+    spectra = [reference_from_abundances(single[i], signal[i], error[i] ** 2, bootstrap=0)[0][0] for i in draws]
+    references = [_above_power_law(y, energy, background_eV) for y in spectra]
     fitted = (energy >= background_eV[0]) & (energy <= edge_eV[1])
-    mean = np.maximum(single.mean(0), 1e-12)
-    slope = np.polyfit(np.log(energy[fitted]), np.log(mean[fitted]), 1)[0]
-    power = (energy[fitted] / 50.0) ** slope
-    shapes = np.stack([reference[fitted], power, power * np.log(energy[fitted] / 50.0)]).T
-    solved, *_ = np.linalg.lstsq(shapes, single[:, fitted].T, rcond=None)
-    noise = (single[:, fitted].T - shapes @ solved).std(axis=0)
-    low_error = noise * np.sqrt(np.linalg.inv(shapes.T @ shapes)[0, 0])
+    low_signal, low_error = _low_signal(single[:, fitted], references[0][fitted], energy[fitted])
     return EdgePair(
         energy_eV=energy,
-        reference=reference,
-        uncertainty=np.std(some, axis=0),
+        reference=references[0],
+        uncertainty=np.std(references[1:], axis=0),
         core_signal=signal,
-        core_error=core_error,
-        low_signal=solved[0] / solved[0].mean(),
-        low_error=low_error / solved[0].mean(),
-        correlation=float(np.corrcoef(signal, solved[0])[0, 1]),
+        core_error=error,
+        low_signal=low_signal,
+        low_error=low_error,
+        correlation=float(np.corrcoef(signal, low_signal)[0, 1]),
     )
+
+
+def _core_signal(core, energy, background_eV, edge_eV):
+    """L2,3 of each pixel over its mean, and its error.
+
+    The error is from the scatter of the channels before the edge, extrapolation of the background included.
+    """
+    inside = (energy > edge_eV[0]) & (energy < edge_eV[1])
+    before = (energy > background_eV[0]) & (energy < background_eV[1])
+    signal = core[:, inside].sum(1)
+    error = core[:, before].std(axis=1) * np.sqrt(inside.sum() * (1 + inside.sum() / before.sum()))
+    return signal / signal.mean(), error / signal.mean()
+
+
+def _above_power_law(y, energy, window_eV):
+    """Less the power law before the edge (a fit that needs no counts: y is in any unit)."""
+    window = (energy >= window_eV[0]) & (energy <= window_eV[1])
+    slope = np.polyfit(np.log(energy[window]), np.log(np.maximum(y[window], 1e-12)), 1)
+    return y - np.exp(np.polyval(slope, np.log(np.maximum(energy, 1.0))))
+
+
+def _low_signal(single, reference, energy):
+    """M2,3 of each pixel over its mean, and its error.
+
+    The amplitude of the mean edge beside a power law and its derivative, by least squares.
+    """
+    mean = np.maximum(single.mean(0), 1e-12)
+    slope = np.polyfit(np.log(energy), np.log(mean), 1)[0]
+    power = (energy / 50.0) ** slope
+    shapes = np.stack([reference, power, power * np.log(energy / 50.0)]).T
+    amplitudes, *_ = np.linalg.lstsq(shapes, single.T, rcond=None)
+    noise = (single.T - shapes @ amplitudes).std(axis=0)
+    error = noise * np.sqrt(np.linalg.inv(shapes.T @ shapes)[0, 0])
+    return amplitudes[0] / amplitudes[0].mean(), error / amplitudes[0].mean()

@@ -1,73 +1,169 @@
-"""Dual EELS made ready: aligned, freed of spikes, single scattering; and where the specimen is."""
+"""Prepared dual EELS: aligned, without spikes, single scattering; and where in it the specimen is."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field, replace
+
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 from scipy import ndimage
 
+from ..scattering import microscope_from_metadata
 from ..spectra import align_zero_loss, energy_axis, find_spikes, fourier_log, fourier_ratio, remove_spikes, zero_loss
+from ..spectra.arrays import step_nm
+
+__all__ = ["DualEELS", "Specimen", "find_specimen", "prepare_dual_eels"]
+
+
+@dataclass(frozen=True)
+class DualEELS:
+    """Dual EELS as single-scattering probabilities, see `prepare_dual_eels`.
+
+    Attributes
+    ----------
+    low_loss, core_loss : (..., E), (..., E2)
+        Single scattering, probability per eV and electron: the whole low loss, and the core loss with its background.
+    energy_eV, core_energy_eV : (E,), (E2,)
+    electrons : float
+        Mean number of electrons per pixel of the low loss.
+    variance : (..., W)
+        Of ``low_loss`` inside ``window_eV``, from counting statistics.
+    window_eV : (float, float)
+        Of M2,3 in the low loss.
+    microscope : dict
+        ``beam_energy_keV``, ``collection_mrad``, ``convergence_mrad``.
+    pixel_size_nm : float or None
+        None where the core loss does not state it.
+    """
+
+    low_loss: NDArray = field(repr=False)
+    core_loss: NDArray = field(repr=False)
+    energy_eV: NDArray = field(repr=False)
+    core_energy_eV: NDArray = field(repr=False)
+    electrons: float
+    variance: NDArray = field(repr=False)
+    window_eV: tuple[float, float]
+    microscope: dict[str, float]
+    pixel_size_nm: float | None = None
+
+    @property
+    def in_window(self) -> NDArray:
+        """Channels of the low loss inside ``window_eV``, bool (E,)."""
+        return (self.energy_eV >= self.window_eV[0]) & (self.energy_eV <= self.window_eV[1])
 
 
 def prepare_dual_eels(
-    low_loss,
-    core_loss,
+    low_loss: ArrayLike,
+    core_loss: ArrayLike,
     *,
-    energy_eV=None,
-    core_energy_eV=None,
-    core_exposure=1.0,
-    spikes=True,
-    gain=1.0,
-    window_eV=(36.0, 110.0),
-):
+    energy_eV: ArrayLike | None = None,
+    core_energy_eV: ArrayLike | None = None,
+    beam_energy_keV: float | None = None,
+    collection_mrad: float | None = None,
+    convergence_mrad: float | None = None,
+    exposure_ratio: float = 1.0,
+    spikes: bool = True,
+    gain: float = 1.0,
+    window_eV: tuple[float, float] = (36.0, 110.0),
+) -> DualEELS:
     """Align, clean and deconvolve dual EELS to single-scattering probabilities per eV and electron.
 
-    Returns
-    -------
-    low, core : (..., E), (..., E2)
-        Single scattering: of the whole low loss by Fourier-log, of the core loss, its background kept, by
-        Fourier-ratio.
-    energy, core_energy : (E,), (E2,)
-    electrons : float
-        Mean number of electrons in a pixel of the low loss.
-    variance : (..., W)
-        Of ``low`` inside ``window_eV``, from counting statistics.
+    The low loss is deconvolved by Fourier-log, the core loss, its background included, by Fourier-ratio.
+
+    Parameters
+    ----------
+    low_loss, core_loss : (..., E), (..., E2) HyperSpy signals or arrays
+        Counts, from the same pixels. The low loss has the zero loss and M2,3, the core loss Fe-L2,3 and (better) O-K.
+    energy_eV, core_energy_eV : (E,), (E2,)
+        For plain arrays.
+    beam_energy_keV, collection_mrad, convergence_mrad : float, optional
+        By default from the metadata of ``core_loss``; the convergence is 0 where that does not state it.
+    exposure_ratio : float
+        Electrons of the core loss over those of the low loss.
+    spikes : bool
+        Remove spikes.
+    gain : float
+        Counts per electron.
+    window_eV : (float, float)
+        Of the low loss, for M2,3.
+
+    Raises
+    ------
+    ValueError
+        For axes without zero loss or M2,3, pixels that disagree, counts that are not finite, an unknown microscope.
     """
+    microscope = _microscope(core_loss, beam_energy_keV, collection_mrad, convergence_mrad)
+    if not exposure_ratio > 0:
+        raise ValueError(f"exposure_ratio: got {exposure_ratio}, wants a positive number")
     energy = energy_axis(low_loss, energy_eV, name="energy_eV")
     core_energy = energy_axis(core_loss, core_energy_eV, name="core_energy_eV")
-    low = np.asarray(getattr(low_loss, "data", low_loss), float)
-    core = np.asarray(getattr(core_loss, "data", core_loss), float)
-    if low.shape[:-1] != core.shape[:-1]:
-        raise ValueError(f"core_loss: got pixels {core.shape[:-1]}, wants those of low_loss {low.shape[:-1]}")
-    for name, y in (("low_loss", low), ("core_loss", core)):
-        if not np.isfinite(y).all():
-            raise ValueError(f"{name}: has NaN or infinite counts in {int((~np.isfinite(y)).any(-1).sum())} pixels")
-    if energy[0] > -2 or energy[-1] < window_eV[1]:
-        raise ValueError(
-            f"low_loss: energies {energy[0]:g} to {energy[-1]:g} eV, wants the zero loss and M2,3: "
-            f"-2 to {window_eV[1]:g} eV"
-        )
-    if not core_exposure > 0:
-        raise ValueError(f"core_exposure: got {core_exposure}, wants a positive number")
+    low, core = _checked_counts(low_loss, core_loss, energy, window_eV)
     low, core = align_zero_loss(low, core, energy_eV=energy, others_energy_eV=core_energy)
     if spikes:
         low = np.where(energy > 10, remove_spikes(low, mask=_rare_spikes(low, gain)), low)
         core = remove_spikes(core, mask=_rare_spikes(core, gain))
-    peak = zero_loss(low, energy)
-    direct = peak.sum(-1, keepdims=True)
+    direct = zero_loss(low, energy).sum(-1, keepdims=True)
     if not (direct > 0).all():
-        raise ValueError(f"low_loss: no zero loss in {int((direct <= 0).sum())} pixels")
+        raise ValueError(f"low_loss: got no zero loss in {int((direct <= 0).sum())} pixels, wants one in each")
     step, core_step = energy[1] - energy[0], core_energy[1] - core_energy[0]
-    single = fourier_log(low, energy) / (direct * step)
-    same_low, same_energy = _resample(low, energy, core_step)
-    pad = round(140.0 / core_step)  # what lies before the axis scatters into it
-    longer = np.concatenate([_before(core, core_energy, pad), core], axis=-1)
-    longer_energy = core_energy[0] + core_step * np.arange(-pad, core_energy.size)
-    core = fourier_ratio(longer, same_low, longer_energy, same_energy)[..., pad:]
-    core = core / (direct * core_exposure * core_step)
     inside = (energy >= window_eV[0]) & (energy <= window_eV[1])
     counts = ndimage.uniform_filter1d(low[..., inside], 9, axis=-1)
-    variance = gain * np.maximum(counts, 1.0) / (direct * step) ** 2
-    return single, core, energy, core_energy, float(low.sum(-1).mean() / gain), variance
+    axes = core_loss.axes_manager.navigation_axes if hasattr(core_loss, "axes_manager") else ()
+    return DualEELS(
+        low_loss=fourier_log(low, energy) / (direct * step),
+        core_loss=_deconvolve_core(core, low, core_energy, energy) / (direct * exposure_ratio * core_step),
+        energy_eV=energy,
+        core_energy_eV=core_energy,
+        electrons=float(low.sum(-1).mean() / gain),
+        variance=gain * np.maximum(counts, 1.0) / (direct * step) ** 2,
+        window_eV=tuple(window_eV),
+        microscope=microscope,
+        pixel_size_nm=step_nm(axes[0]) if len(axes) >= 2 else None,
+    )
+
+
+def _microscope(core_loss, beam_energy_keV, collection_mrad, convergence_mrad):
+    stated = {
+        "beam_energy_keV": beam_energy_keV,
+        "collection_mrad": collection_mrad,
+        "convergence_mrad": convergence_mrad,
+    }
+    stated = {name: float(value) for name, value in stated.items() if value is not None}
+    values = {"convergence_mrad": 0.0} | microscope_from_metadata(core_loss) | stated
+    for name in ("beam_energy_keV", "collection_mrad", "convergence_mrad"):
+        if name not in values:
+            raise ValueError(f"{name}: got None, and the metadata of core_loss do not state it; wants a number")
+        least = 0.0 if name == "convergence_mrad" else 1e-9
+        if not (np.isfinite(values[name]) and values[name] >= least):
+            raise ValueError(f"{name}: got {values[name]:g}, wants a positive number")
+    return values
+
+
+def _checked_counts(low_loss, core_loss, energy, window_eV):
+    low = np.asarray(getattr(low_loss, "data", low_loss), float)
+    core = np.asarray(getattr(core_loss, "data", core_loss), float)
+    if low.shape[:-1] != core.shape[:-1]:
+        raise ValueError(f"core_loss: got pixels {core.shape[:-1]}, wants those of low_loss {low.shape[:-1]}")
+    for name, counts in (("low_loss", low), ("core_loss", core)):
+        bad = int((~np.isfinite(counts)).any(-1).sum())
+        if bad:
+            raise ValueError(f"{name}: got NaN or infinity in {bad} pixels, wants finite counts")
+    if energy[0] > -2 or energy[-1] < window_eV[1]:
+        raise ValueError(
+            f"low_loss: got energies {energy[0]:g} to {energy[-1]:g} eV, wants the zero loss and M2,3: "
+            f"-2 to {window_eV[1]:g} eV"
+        )
+    return low, core
+
+
+def _deconvolve_core(core, low, core_energy, energy):
+    """Single scattering of the core loss, with what lies before its axis, and scatters into it, extrapolated."""
+    step = core_energy[1] - core_energy[0]
+    low, energy = _resample(low, energy, step)
+    pad = round(140.0 / step)
+    longer = np.concatenate([_extrapolate_down(core, core_energy, pad), core], axis=-1)
+    longer_energy = core_energy[0] + step * np.arange(-pad, core_energy.size)
+    return fourier_ratio(longer, low, longer_energy, energy)[..., pad:]
 
 
 def _rare_spikes(y, gain):
@@ -77,8 +173,8 @@ def _rare_spikes(y, gain):
     return spikes & (often <= max(3, 2e-3 * spikes.size / y.shape[-1]))
 
 
-def _before(core, energy, pad):
-    """Continue spectra by ``pad`` channels to lower energies, with the power law of their first 22 eV."""
+def _extrapolate_down(core, energy, pad):
+    """Spectra on ``pad`` channels before their first, by the power law of their first 22 eV."""
     step = energy[1] - energy[0]
     n = max(8, round(22.0 / step))
     first = core[..., :n]
@@ -90,26 +186,73 @@ def _before(core, energy, pad):
 
 def _resample(y, energy, step):
     """Counts on channels of another width, through their running sum."""
-    own = energy[1] - energy[0]
-    if abs(own - step) < 1e-3 * own:
+    old_step = energy[1] - energy[0]
+    if abs(old_step - step) < 1e-3 * old_step:
         return y, energy
-    edges = np.append(energy - own / 2, energy[-1] + own / 2)
+    edges = np.append(energy - old_step / 2, energy[-1] + old_step / 2)
     new = np.arange(int((edges[-1] - edges[0]) / step) + 1) * step + edges[0]
     running = np.concatenate([np.zeros((*y.shape[:-1], 1)), np.cumsum(y, axis=-1)], axis=-1)
-    place = np.clip((new - edges[0]) / own, 0, y.shape[-1])
-    left = np.minimum(place.astype(int), y.shape[-1] - 1)
-    part = place - left
-    at = (1 - part) * running[..., left] + part * running[..., left + 1]
-    return np.diff(at, axis=-1), new[:-1] + step / 2
+    place = np.clip((new - edges[0]) / old_step, 0, y.shape[-1])
+    below = np.minimum(place.astype(int), y.shape[-1] - 1)
+    part = place - below
+    at_edges = (1 - part) * running[..., below] + part * running[..., below + 1]
+    return np.diff(at_edges, axis=-1), new[:-1] + step / 2
 
 
-def find_particle(low, energy):
+@dataclass(frozen=True)
+class Specimen:
+    """Dual EELS less the support film and the detector offset, and where the specimen is, see `find_specimen`.
+
+    Attributes
+    ----------
+    dual : DualEELS
+        Of every pixel, also of those outside of the mask.
+    mask : bool (...)
+        Pixels of the specimen, N of them.
+    has_rim : bool
+        The mask was found in the data, and so ends where the specimen does.
+    """
+
+    dual: DualEELS
+    mask: NDArray = field(repr=False)
+    has_rim: bool
+
+
+def find_specimen(dual: DualEELS, mask: ArrayLike | None = None) -> Specimen:
+    """Pixels of the specimen, and all spectra less the mean of the pixels well outside of it.
+
+    Parameters
+    ----------
+    dual : DualEELS
+    mask : bool (...), optional
+        By default found from the valence losses.
+
+    Raises
+    ------
+    ValueError
+        For fewer than 50 pixels.
+    """
+    has_rim = mask is None
+    if has_rim:
+        mask, outside = _find_particle(dual.low_loss, dual.energy_eV)
+    else:
+        mask = np.asarray(mask, bool)
+        outside = ~ndimage.binary_dilation(mask, iterations=2)
+    if mask.sum() < 50:
+        raise ValueError(f"mask: got {mask.sum()} pixels of specimen, wants at least 50")
+    if outside.sum() >= 20:  # support film and detector offset
+        spectra = {"low_loss": dual.low_loss, "core_loss": dual.core_loss}
+        dual = replace(dual, **{name: y - y[outside].mean(0) for name, y in spectra.items()})
+    return Specimen(dual, mask, has_rim)
+
+
+def _find_particle(low, energy):
     """Pixels of the specimen, and pixels well outside of it, from the valence losses."""
     from skimage.filters import threshold_otsu
 
     image = low[..., (energy > 12) & (energy < 60)].sum(-1)
-    ground = np.median(image[image < threshold_otsu(image)])
+    vacuum = np.median(image[image < threshold_otsu(image)])
     top = np.percentile(image, 98)
-    level = (image - ground) / (top - ground)
+    level = (image - vacuum) / (top - vacuum)
     near = ndimage.binary_dilation(level > 0.05, iterations=2)
     return level > 0.08, ~near

@@ -1,13 +1,16 @@
-"""The white lines of an L2,3 edge: positions, L3/L2 ratio, and how alike two spectra are."""
+"""The white lines of an L2,3 edge: positions, L3/L2 ratio, and how similar two spectra are."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 from scipy import ndimage
 
 from ..spectra import energy_axis
+
+__all__ = ["Match", "WhiteLines", "broaden", "match_spectrum", "spectral_angle_deg", "white_lines"]
 
 FWHM = 2 * np.sqrt(2 * np.log(2))  # full width at half maximum of a Gaussian, in standard deviations
 
@@ -24,30 +27,30 @@ class WhiteLines:
     continuum : height of the continuum beyond both lines
     """
 
-    l3_position_eV: np.ndarray
-    l2_position_eV: np.ndarray
-    l3: np.ndarray
-    l2: np.ndarray
-    ratio: np.ndarray
-    continuum: np.ndarray
+    l3_position_eV: NDArray
+    l2_position_eV: NDArray
+    l3: NDArray
+    l2: NDArray
+    ratio: NDArray
+    continuum: NDArray
 
 
 def white_lines(
-    spectra,
-    energy_eV=None,
+    spectra: ArrayLike,
+    energy_eV: ArrayLike | None = None,
     *,
-    l3_search_eV=(700.0, 718.0),
-    splitting_eV=13.1,
-    window_eV=(-5.0, 7.0),
-    continuum_eV=(24.0, 40.0),
-    step_width_eV=1.0,
-    smoothing_eV=0.4,
-):
+    l3_search_eV: tuple[float, float] = (700.0, 718.0),
+    splitting_eV: float = 13.1,
+    window_eV: tuple[float, float] = (-5.0, 7.0),
+    continuum_eV: tuple[float, float] = (24.0, 40.0),
+    step_width_eV: float = 1.0,
+    smoothing_eV: float = 0.4,
+) -> WhiteLines:
     """Positions and intensities of the L3 and L2 white lines.
 
     The continuum is taken as two arctangent steps under the maxima, of heights 2 : 1 (the 2p3/2 and 2p1/2
-    occupations), together as high as the mean over ``continuum_eV``. What is above it is
-    integrated over ``window_eV`` around each maximum.
+    occupations), together as high as the mean over ``continuum_eV``. What is above them is integrated over
+    ``window_eV`` around each maximum.
 
     Parameters
     ----------
@@ -89,25 +92,15 @@ def white_lines(
     need = l3_search_eV[0], l3_search_eV[1] + continuum_eV[0]
     if energy[0] > need[0] or energy[-1] < need[1]:
         raise ValueError(
-            f"energy_eV: {energy[0]:g} to {energy[-1]:g} eV does not cover {need[0]:g} to {need[1]:g} eV (L2,3 lines)"
+            f"energy_eV: got {energy[0]:g} to {energy[-1]:g} eV, wants {need[0]:g} to {need[1]:g} eV (L2,3 lines)"
         )
     step = energy[1] - energy[0]
     smooth = ndimage.gaussian_filter1d(y, max(smoothing_eV / step, 0.3), axis=-1)
     l3 = _maximum(energy, smooth, np.asarray(l3_search_eV[0]), np.asarray(l3_search_eV[1]))
     l2 = _maximum(energy, smooth, l3 + splitting_eV - 3.0, l3 + splitting_eV + 3.0)
-    away = energy - l3[..., None]
-    height = _mean_where(y, (away >= continuum_eV[0]) & (away <= continuum_eV[1]))
-
-    def rise(centre):
-        return 0.5 + np.arctan((energy - centre[..., None]) / (0.5 * step_width_eV)) / np.pi
-
-    above = y - height[..., None] * (2 * rise(l3) + rise(l2)) / 3
-
-    def area(centre):
-        away = energy - centre[..., None]
-        return np.where((away >= window_eV[0]) & (away <= window_eV[1]), above, 0).sum(-1) * step
-
-    i3, i2 = area(l3), area(l2)
+    height = _mean_within(y, energy - l3[..., None], continuum_eV)
+    above = y - height[..., None] * (2 * _step(energy, l3, step_width_eV) + _step(energy, l2, step_width_eV)) / 3
+    i3, i2 = (_sum_within(above, energy - line[..., None], window_eV) * step for line in (l3, l2))
     with np.errstate(divide="ignore", invalid="ignore"):
         ratio = i3 / i2
     return WhiteLines(l3, l2, i3, i2, ratio, height)
@@ -124,12 +117,20 @@ def _maximum(energy, smooth, low, high):
     return energy[top] + (energy[1] - energy[0]) * np.clip(offset, -1, 1)
 
 
-def _mean_where(y, where):
-    count = where.sum(-1)
-    return np.where(where, y, 0).sum(-1) / np.maximum(count, 1)
+def _step(energy, centre, width_eV):
+    """Arctangent step of height 1 at centre (...)."""
+    return 0.5 + np.arctan((energy - centre[..., None]) / (0.5 * width_eV)) / np.pi
 
 
-def spectral_angle_deg(a, b):
+def _sum_within(y, away, window):
+    return np.where((away >= window[0]) & (away <= window[1]), y, 0).sum(-1)
+
+
+def _mean_within(y, away, window):
+    return _sum_within(y, away, window) / np.maximum(_sum_within(np.ones_like(away), away, window), 1)
+
+
+def spectral_angle_deg(a: ArrayLike, b: ArrayLike) -> NDArray:
     """Angle between spectra ``(..., E)`` as vectors, in degrees: 0 for the same shape, whatever the scale.
 
     Examples
@@ -144,11 +145,11 @@ def spectral_angle_deg(a, b):
     return np.degrees(2 * np.arctan2(np.linalg.norm(a - b, axis=-1), np.linalg.norm(a + b, axis=-1)))
 
 
-def broaden(spectra, energy_eV, fwhm_eV):
+def broaden(spectra: ArrayLike, energy_eV: ArrayLike, fwhm_eV: float) -> NDArray:
     """Spectra as an instrument of Gaussian resolution ``fwhm_eV`` would show them (adds in quadrature)."""
     energy = energy_axis(spectra, energy_eV)
     if not fwhm_eV >= 0:
-        raise ValueError(f"fwhm_eV must not be negative, got {fwhm_eV}")
+        raise ValueError(f"fwhm_eV: got {fwhm_eV}, wants 0 or more")
     width = fwhm_eV / FWHM / (energy[1] - energy[0])
     return ndimage.gaussian_filter1d(np.asarray(spectra, float), width, axis=-1, mode="nearest") if width else spectra
 
@@ -162,19 +163,29 @@ class Match:
     scale: float
     angle_deg: float
     correlation: float
-    matched: np.ndarray
+    matched: NDArray
 
 
-def match_spectrum(spectrum, energy_eV, known, known_energy_eV, *, window_eV, max_shift_eV=15.0, fwhm_eV=(0.0, 3.0)):
+def match_spectrum(
+    spectrum: ArrayLike,
+    energy_eV: ArrayLike,
+    known: ArrayLike,
+    known_energy_eV: ArrayLike,
+    *,
+    window_eV: tuple[float, float],
+    max_shift_eV: float = 15.0,
+    fwhm_eV: tuple[float, float] = (0.0, 3.0),
+) -> Match:
     """Calibrate a spectrum's energy axis on a known one, broadened to its resolution.
 
-    Over shift and broadening, the least-squares distance between the spectrum and a multiple of the known one is made
-    smallest, over ``window_eV`` of the known axis.
+    Shift and broadening minimise the least-squares distance between the spectrum and a multiple of the known one, over
+    ``window_eV`` of the known axis.
 
     Parameters
     ----------
     spectrum, known : (E,), (E2,)
         Background removed.
+    energy_eV, known_energy_eV : (E,), (E2,)
     window_eV : (float, float)
         On the known energy axis.
     max_shift_eV : float
@@ -187,6 +198,11 @@ def match_spectrum(spectrum, energy_eV, known, known_energy_eV, *, window_eV, ma
     Match
         ``shift_eV`` is to be added to ``energy_eV``; ``matched`` is the known spectrum, broadened and scaled, on
         ``energy_eV + shift_eV`` (NaN outside of the known axis).
+
+    Raises
+    ------
+    ValueError
+        If the window is not covered by the known axis, or never by the other.
     """
     energy = energy_axis(spectrum, energy_eV)
     known_energy = energy_axis(known, known_energy_eV, name="known_energy_eV")
@@ -194,30 +210,22 @@ def match_spectrum(spectrum, energy_eV, known, known_energy_eV, *, window_eV, ma
     low, high = window_eV
     if known_energy[0] > low or known_energy[-1] < high:
         raise ValueError(
-            f"window_eV: ({low:g}, {high:g}) is not covered by known_energy_eV, "
+            f"window_eV: got ({low:g}, {high:g}), wants it inside known_energy_eV, "
             f"{known_energy[0]:g} to {known_energy[-1]:g} eV"
         )
     step = energy[1] - energy[0]
     best, shifts, widths = None, np.arange(-max_shift_eV, max_shift_eV + step / 2, step), np.linspace(*fwhm_eV, 9)
     for _ in range(3):  # on ever finer grids around the best so far
-        for width in widths:
-            blurred = broaden(known, known_energy, width)
-            for shift in shifts:
-                inside = (energy + shift >= low) & (energy + shift <= high)
-                if inside.sum() * step < 0.98 * (high - low):
-                    continue
-                model = np.interp(energy[inside] + shift, known_energy, blurred)
-                cosine = (model @ y[inside]) / (np.linalg.norm(model) * np.linalg.norm(y[inside]))
-                if best is None or cosine > best[0]:
-                    best = cosine, shift, width, (model @ y[inside]) / (model @ model)
+        best = _search(y, energy, known, known_energy, window_eV, shifts, widths, best)
         if best is None:
-            break
-        fine = widths[1] - widths[0], shifts[1] - shifts[0]
-        widths = np.clip(best[2] + fine[0] * np.linspace(-1, 1, 9), *fwhm_eV)
-        shifts = best[1] + fine[1] * np.linspace(-1, 1, 9)
-    if best is None:
-        raise ValueError(f"energy_eV: {energy[0]:g} to {energy[-1]:g} eV never covers window_eV ({low:g}, {high:g})")
-    _, shift, width, scale = best
+            raise ValueError(
+                f"energy_eV: got {energy[0]:g} to {energy[-1]:g} eV, wants window_eV ({low:g}, {high:g}) within "
+                f"{max_shift_eV:g} eV of it"
+            )
+        _, shift, width, scale = best
+        finer_width, finer_shift = widths[1] - widths[0], shifts[1] - shifts[0]
+        widths = np.clip(width + finer_width * np.linspace(-1, 1, 9), *fwhm_eV)
+        shifts = shift + finer_shift * np.linspace(-1, 1, 9)
     blurred = broaden(known, known_energy, width)
     matched = scale * np.interp(energy + shift, known_energy, blurred, left=np.nan, right=np.nan)
     inside = (energy + shift >= low) & (energy + shift <= high)
@@ -229,3 +237,19 @@ def match_spectrum(spectrum, energy_eV, known, known_energy_eV, *, window_eV, ma
         correlation=float(np.corrcoef(y[inside], matched[inside])[0, 1]),
         matched=matched,
     )
+
+
+def _search(y, energy, known, known_energy, window_eV, shifts, widths, best):
+    """Cosine, shift, width and scale of the best match on a grid, or ``best`` where none of the grid is better."""
+    (low, high), step = window_eV, energy[1] - energy[0]
+    for width in widths:
+        blurred = broaden(known, known_energy, width)
+        for shift in shifts:
+            inside = (energy + shift >= low) & (energy + shift <= high)
+            if inside.sum() * step < 0.98 * (high - low):
+                continue
+            model = np.interp(energy[inside] + shift, known_energy, blurred)
+            cosine = (model @ y[inside]) / (np.linalg.norm(model) * np.linalg.norm(y[inside]))
+            if best is None or cosine > best[0]:
+                best = cosine, shift, width, (model @ y[inside]) / (model @ model)
+    return best

@@ -1,15 +1,18 @@
-"""Alignment of a tilt series: one shift a tilt for all channels, and the place of the tilt axis."""
+"""Alignment of a tilt series: one shift per tilt for all channels, and the place of the tilt axis."""
+
+from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
-import torch
+from numpy.typing import ArrayLike, NDArray
 
-from .classical import SIRT
-from .constraint import Constraint
-from .data_term import DataTerm, estimate_covariance
-from .projector import ParallelBeam, _finite
+from .checks import finite_array
+from .covariance import estimate_covariance
+from .measurement import Measurement
+from .projector import ParallelBeam
+from .tv import short_sirt
 
 __all__ = ["Alignment", "align", "alignment_error", "refine_alignment", "shift_projections"]
 
@@ -39,15 +42,23 @@ class Alignment:
     last_px: float
 
 
-def align(projections, tilt_angles_deg, *, weights=None, mask=None, isolated=None, refine=True, rounds=12):
+def align(
+    projections: ArrayLike,
+    tilt_angles_deg: ArrayLike,
+    *,
+    weights: ArrayLike | None = None,
+    mask: ArrayLike | None = None,
+    isolated: bool | None = None,
+    refine: bool = True,
+    rounds: int = 12,
+) -> Alignment:
     r"""Align a tilt series: cross-correlation, centre of mass, projection matching.
 
-    All steps see one image a tilt, the weighted sum of the channels, so that the channels move together.
+    All steps see one image per tilt, the weighted sum of the channels, so that the channels move together.
 
     1. Neighbours are cross-correlated, from the smallest tilt outwards, X stretched by the ratio of their cosines
        (`skimage.registration.phase_cross_correlation`; R. Guckenberger, Ultramicroscopy 9, 167 (1982)).
-    2. If the specimen is isolated: its mass projected onto the tilt axis Y is the same at every tilt, and across it
-    the
+    2. If the specimen is isolated: its mass projected onto the tilt axis Y is the same at every tilt, and across it the
        centre of mass follows :math:`x_0 + a\cos\theta + b\sin\theta`, where :math:`x_0` is the tilt axis
        (T. Sanders et al., Adv. Struct. Chem. Imaging 1, 7 (2015)).
     3. ``refine``: projection matching, see `refine_alignment`.
@@ -87,7 +98,16 @@ def align(projections, tilt_angles_deg, *, weights=None, mask=None, isolated=Non
     return Alignment(shifts * factor, float(axis * factor), float(last * factor))
 
 
-def refine_alignment(projections, tilt_angles_deg, *, shifts_px=None, weights=None, mask=None, rounds=12, device=None):
+def refine_alignment(
+    projections: ArrayLike,
+    tilt_angles_deg: ArrayLike,
+    *,
+    shifts_px: ArrayLike | None = None,
+    weights: ArrayLike | None = None,
+    mask: ArrayLike | None = None,
+    rounds: int = 12,
+    device: str | None = None,
+) -> NDArray:
     """Refine shifts by projection matching.
 
     Each tilt is compared with the projection, at that tilt, of a SIRT reconstruction from *other* tilts (all others,
@@ -102,7 +122,7 @@ def refine_alignment(projections, tilt_angles_deg, *, shifts_px=None, weights=No
         ``(dy, dx)``.
     """
     images, tilts = _images(projections, tilt_angles_deg, weights, mask)
-    start = np.zeros((tilts.size, 2)) if shifts_px is None else _finite(shifts_px, "shifts_px")
+    start = np.zeros((tilts.size, 2)) if shifts_px is None else finite_array(shifts_px, "shifts_px")
     if start.ndim == 1:
         start = np.stack([np.zeros(tilts.size), start], axis=1)
     binned, factor = _binned(images)
@@ -110,7 +130,7 @@ def refine_alignment(projections, tilt_angles_deg, *, shifts_px=None, weights=No
     return shifts * factor
 
 
-def shift_projections(projections, shifts_px):
+def shift_projections(projections: ArrayLike, shifts_px: ArrayLike) -> NDArray[np.float32]:
     """Move each projection by ``(dy, dx)`` pixels with cubic splines, 0 from outside.
 
     Parameters
@@ -120,7 +140,7 @@ def shift_projections(projections, shifts_px):
     """
     from scipy.ndimage import shift
 
-    stack, shifts = np.asarray(projections, np.float32), _finite(shifts_px, "shifts_px")
+    stack, shifts = np.asarray(projections, np.float32), finite_array(shifts_px, "shifts_px")
     if stack.ndim < 3 or shifts.shape != (stack.shape[-3], 2):
         raise ValueError(f"shifts_px: got shape {shifts.shape} for projections {stack.shape}, wants (T, 2)")
     result = np.empty_like(stack)
@@ -129,7 +149,7 @@ def shift_projections(projections, shifts_px):
     return result
 
 
-def alignment_error(found_px, true_px, tilt_angles_deg):
+def alignment_error(found_px: ArrayLike, true_px: ArrayLike, tilt_angles_deg: ArrayLike) -> float:
     r"""RMS difference of two sets of shifts (T, 2), per axis, without what no alignment can know.
 
     A translation of the specimen moves projections by :math:`(y,\; a\cos\theta + b\sin\theta)`; the
@@ -152,12 +172,12 @@ def _coefficients(basis, values):
 
 
 def _images(projections, tilt_angles_deg, weights, mask):
-    """One image a tilt, (T, Y, X), of order one and free of a constant background."""
+    """One image per tilt, (T, Y, X), of order one and free of a constant background."""
     from scipy.ndimage import gaussian_filter
 
     stack = np.asarray(projections, float)
     stack = stack[None] if stack.ndim == 3 else stack
-    tilts = _finite(tilt_angles_deg, "tilt_angles_deg")
+    tilts = finite_array(tilt_angles_deg, "tilt_angles_deg")
     if stack.ndim != 4 or tilts.shape != stack.shape[1:2]:
         raise ValueError(
             f"projections: got shape {np.shape(projections)}, wants (T, Y, X) or (C, T, Y, X) with T = {tilts.size}"
@@ -188,11 +208,13 @@ def _isolated(images):
 
 
 def _binned(images):
+    from skimage.measure import block_reduce
+
     factor = int(np.ceil(max(images.shape[1:]) / LARGEST))
     rows, columns = (n // factor * factor for n in images.shape[1:])
     cut = tuple((n - m) // 2 for n, m in zip(images.shape[1:], (rows, columns), strict=True))
     part = images[:, cut[0] : cut[0] + rows, cut[1] : cut[1] + columns]
-    return part.reshape(len(part), rows // factor, factor, columns // factor, factor).mean(axis=(2, 4)), factor
+    return block_reduce(part, (1, factor, factor), np.mean), factor
 
 
 def _register(reference, image):
@@ -250,7 +272,7 @@ def _match(images, tilts, shifts, rounds, isolated, device=None):
     """Projection matching against reconstructions from other tilts."""
     angle = np.deg2rad(tilts)
     stack = np.ascontiguousarray(images, np.float32)[None]
-    mask, last = np.ones(stack.shape, bool), np.nan
+    last = np.nan
     shifts = np.array(shifts, float)
     if tilts.size < 3:
         return shifts, last
@@ -260,12 +282,9 @@ def _match(images, tilts, shifts, rounds, isolated, device=None):
         A = ParallelBeam(images.shape[2], tilts, device=device, shifts_px=shifts)
         step = np.zeros_like(shifts)
         for left_out in folds:
-            with torch.no_grad():
-                data = DataTerm(A.subset(~left_out), stack[:, ~left_out], np.eye(1), mask[:, ~left_out])
-                solver = SIRT(data, Constraint(0.0, None))
-                for _ in range(15):
-                    solver.step()
-                models = A.subset(left_out)(solver.volume)[0].cpu().numpy()
+            others = {"covariance": np.eye(1), "model_error": 0.0, "shifts_px": shifts[~left_out], "device": device}
+            volume = short_sirt(Measurement(stack[:, ~left_out], tilts[~left_out], **others), iterations=15)
+            models = A.subset(left_out)(volume)[0].cpu().numpy()
             for t, model in zip(np.flatnonzero(left_out), models, strict=True):
                 step[t] = _register(model, images[t])
         step = _without_translation(step, angle, axis=not isolated)

@@ -3,9 +3,12 @@
 Each is a second opinion: ASTRA (``pip install astra-toolbox``), TomoPy (conda-forge only) and scikit-image.
 """
 
+from __future__ import annotations
+
 import importlib
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
 __all__ = ["BACKENDS", "reconstruct_with"]
 
@@ -80,7 +83,14 @@ BACKENDS = {
 }
 
 
-def reconstruct_with(name, projections, tilt_angles_deg, *, voxel_size_nm=1.0, iterations=100):
+def reconstruct_with(
+    name: str,
+    projections: ArrayLike,
+    tilt_angles_deg: ArrayLike,
+    *,
+    voxel_size_nm: float = 1.0,
+    iterations: int = 100,
+) -> NDArray[np.float32]:
     """Reconstruct with another project's code.
 
     Parameters

@@ -1,10 +1,13 @@
 """Sets that a volume may be held to: bounds on each value, or volume fractions that add up to at most one."""
 
+from __future__ import annotations
+
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 
-__all__ = ["Constraint"]
+__all__ = ["FREE", "NONNEGATIVE", "SIMPLEX", "Constraint"]
 
 
 @dataclass(frozen=True)
@@ -18,7 +21,12 @@ class Constraint:
     upper: float | None = None
     simplex: bool = False
 
-    def __call__(self, volume):
+    def __post_init__(self):
+        bounds = [bound for bound in (self.lower, self.upper) if bound is not None]
+        if not np.isfinite(bounds).all() or (len(bounds) == 2 and not bounds[0] < bounds[1]):
+            raise ValueError(f"bounds: got {(self.lower, self.upper)}, wants (low, high), low < high, finite or None")
+
+    def __call__(self, volume: torch.Tensor) -> torch.Tensor:
         if not self.simplex:
             return volume if self.lower is self.upper is None else volume.clamp(self.lower, self.upper)
         result = volume.clamp_min(0)
@@ -32,7 +40,7 @@ class Constraint:
             result[:, over] = (values - excess.gather(0, last)).clamp_min(0)
         return result
 
-    def support(self, slope, volume):
+    def support(self, slope: torch.Tensor, volume: torch.Tensor) -> float:
         """``max <slope, v>`` over the set. An open side is closed at twice the volume's reach (a restricted gap)."""
         if self.simplex:
             return float(slope.amax(0).clamp_min(0).sum(dtype=torch.float64))
@@ -41,3 +49,8 @@ class Constraint:
         upper = max(reach, lower) if self.upper is None else self.upper
         best = torch.where(slope > 0, slope * upper, slope * lower)
         return float(best.sum(dtype=torch.float64))
+
+
+FREE = Constraint(None, None)
+NONNEGATIVE = Constraint(0.0, None)
+SIMPLEX = Constraint(0.0, None, simplex=True)

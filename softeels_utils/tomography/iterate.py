@@ -1,201 +1,202 @@
-"""The loop around every iterative algorithm: when to stop, what callbacks see, checkpoints, progress."""
+"""The loop around every iterative algorithm: stop rules, callbacks, checkpoints, progress."""
 
-import io
-import os
+from __future__ import annotations
+
 import time
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 import torch
 
-__all__ = ["Checkpoint", "Look", "iterate"]
+from ..progress import progress_bar
+from .checkpoint import Checkpoint
+from .checks import check_count
+from .measurement import Measurement
+from .stopping import IterationInfo, StopRule
+
+__all__ = ["Loop", "Reconstruction", "iterate", "start_from"]
 
 
 @dataclass(frozen=True)
-class Look:
-    """What a callback sees: a reconstruction at one of its looks.
+class Reconstruction:
+    """What every algorithm returns.
 
     Attributes
     ----------
+    volume : array (C, Y, Z, X), float32
     iteration : int
-    volume : array (C, Y, Z, X)
+        At which the volume was taken.
+    converged : bool
+        Whether the stop rule ended the run (not a bare number of iterations).
+    reason : str
+        What ended it.
     chi2 : float
-        Chi-square a measured value (of the volume before this iteration); NaN where not computed.
-    objective, gap : float
-        Objective and relative primal-dual gap (total variation; NaN elsewhere).
-    change : float
-        Relative change of the volume since the look before.
-    heldout : float
-        Chi-square a held-out value (NaN: none held out).
-    seconds : float
-        Since the loop began.
+        Chi-square per measured value of the result: about 1 where it explains the data as well as their errors say.
+    weight : float
+        Of the total variation (NaN without).
+    scores : dict of float to float
+        What the automatic choice of the weight saw: weight to chi-square per value, fitted or held out.
+    history : dict of arrays
+        ``iteration``, ``chi2``, ``objective``, ``gap``, ``change``, ``heldout``, ``seconds``; one entry each time
+        that the stop rule was asked.
     """
 
-    iteration: int
     volume: np.ndarray
-    chi2: float = np.nan
-    objective: float = np.nan
-    gap: float = np.nan
-    change: float = np.nan
-    heldout: float = np.nan
-    seconds: float = 0.0
+    iteration: int = 0
+    converged: bool = True
+    reason: str = "direct"
+    chi2: float = float("nan")
+    weight: float = float("nan")
+    scores: dict[float, float] = field(default_factory=dict)
+    history: dict[str, np.ndarray] = field(default_factory=dict)
 
 
-class Checkpoint:
-    """A file that a killed reconstruction goes on from; ``path=None`` keeps nothing.
+@dataclass(frozen=True)
+class Loop:
+    """How an iterative algorithm is run; its fields are keyword arguments of `sirt`, `cgls`, `tv` and `joint_tv`.
 
-    Tensors and plain numbers only, read by ``torch.load(weights_only=True)``; written beside and moved in place, so
-    that a kill leaves the old or the new file whole.
+    Attributes
+    ----------
+    iterations : int, optional
+        Do so many (a resumed run counts those done), and ignore the stop rule.
+    max_iterations : int
+        Give up after so many (``converged`` is then False).
+    callbacks : sequence of callables
+        Each gets an `IterationInfo` whenever the stop rule is asked; one that returns True ends the run.
+    checkpoint : path, optional
+        File to write the state to (every ``checkpoint_seconds`` and at the end), and to go on from if it exists.
+    progress : bool, optional
+        Show a bar; by default unless ``SOFTEELS_HEADLESS`` is set.
     """
 
-    def __init__(self, path, mark, seconds=20.0, device="cpu"):
-        self.path = None if path is None else Path(path)
-        self.mark, self.seconds, self.written = mark, seconds, time.perf_counter()
-        self.content = {"mark": mark, "scores": {}, "stage": "", "run": None}
-        if self.path is not None and self.path.exists():
-            try:
-                content = torch.load(self.path, weights_only=True, map_location=device)
-            except Exception as error:
-                raise ValueError(f"checkpoint: cannot read {self.path} ({error})") from error
-            if not isinstance(content, dict) or content.get("mark") != mark:
-                raise ValueError(
-                    f"checkpoint: {self.path} is of other projections or settings, wants this run's or a new file"
-                )
-            self.content = content
+    iterations: int | None = None
+    max_iterations: int = 5000
+    callbacks: Sequence[Callable[[IterationInfo], bool | None]] = ()
+    checkpoint: str | Path | None = None
+    checkpoint_seconds: float = 20.0
+    progress: bool | None = None
 
-    def due(self):
-        """Whether it is time to write again."""
-        return self.path is not None and time.perf_counter() - self.written > self.seconds
+    def __post_init__(self):
+        for name in ("iterations", "max_iterations"):
+            if getattr(self, name) is not None:
+                check_count(getattr(self, name), name)
 
-    def save(self, stage, run):
-        """Write the state of a stage."""
-        self.content |= {"stage": stage, "run": run}
-        self.write()
+    def open_checkpoint(self, measurement: Measurement, *settings, initial=None) -> Checkpoint:
+        """The checkpoint of this run: of this measurement, these settings and this start."""
+        fingerprint = "" if self.checkpoint is None else measurement.fingerprint(*settings, initial=initial)
+        return Checkpoint(self.checkpoint, fingerprint, self.checkpoint_seconds)
 
-    def write(self):
-        """Write what is known."""
-        if self.path is None:
-            return
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        buffer = io.BytesIO()
-        torch.save(self.content, buffer)
-        beside = self.path.with_name(self.path.name + ".part")
-        with beside.open("wb") as file:
-            file.write(buffer.getbuffer())
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(beside, self.path)
-        self.written = time.perf_counter()
 
-    def resume(self, stage, solver):
-        """Bring a solver to where this stage was; the run's record, or None."""
-        run = self.content["run"]
-        if self.content["stage"] != stage or run is None:
-            return None
-        for name, value in run["state"].items():
-            solver.state[name] = value.to(solver.state[name].device)
-        return run
+HISTORY = ("iteration", "chi2", "objective", "gap", "change", "heldout", "seconds")
+
+
+class _Run:
+    """A solver on its way: what was seen so far, and what is best by the held-out values."""
+
+    def __init__(self, solver, stop, loop, checkpoint, stage, held_out):
+        self.solver, self.stop, self.loop, self.held_out = solver, stop, loop, held_out
+        self.checkpoint, self.stage, self.began = checkpoint, stage, time.perf_counter()
+        self.total = loop.iterations or loop.max_iterations
+        self.done, self.reason, self.history = 0, "", {name: [] for name in HISTORY}
+        self.best, self.best_iteration, self.best_score = None, 0, np.inf
+        self.previous = solver.volume.clone()
+        run = checkpoint.resume(stage, solver) if checkpoint else None
+        if run is not None:
+            for name in ("done", "history", "reason", "best", "best_iteration", "best_score"):
+                setattr(self, name, run[name])
+            self.previous = run["previous"].to(self.previous.device)
+            self.began -= self.history["seconds"][-1] if self.history["seconds"] else 0.0
+            if loop.iterations and self.done < loop.iterations:
+                self.reason = ""
+
+    def save(self):
+        names = ("done", "history", "reason", "best", "best_iteration", "best_score", "previous")
+        self.checkpoint.save(self.stage, {"state": self.solver.state} | {n: getattr(self, n) for n in names})
+
+    def step(self):
+        """One iteration of the solver, and what follows from it."""
+        asks = (self.done + 1) % self.stop.every == 0 or self.done + 1 == self.total
+        measured = self.solver.step(measure=asks)
+        self.done += 1
+        if self.stop.watches_chi2 and self.loop.iterations is None and not asks:
+            self.reason = self.stop(IterationInfo(self.done, None, self.total, **measured))
+        if asks or self.reason:
+            self.ask(measured)
+        if self.checkpoint and (self.checkpoint.due() or self.reason or self.done == self.total):
+            self.save()
+        return measured
+
+    def ask(self, measured):
+        """Ask the stop rule and the callbacks."""
+        volume = self.solver.volume
+        measured["change"] = float((volume - self.previous).norm()) / max(float(volume.norm()), 1e-30)
+        self.previous = volume.clone()
+        if self.held_out is not None:
+            measured["heldout"] = self.held_out.chi2(volume)
+            if measured["heldout"] < self.best_score:
+                self.best, self.best_iteration, self.best_score = self.previous, self.done, measured["heldout"]
+        measured |= {"best_iteration": self.best_iteration, "seconds": time.perf_counter() - self.began}
+        info = IterationInfo(self.done, None, self.total, **measured)
+        for name, values in self.history.items():
+            values.append(float(getattr(info, name)))
+        if self.loop.iterations is None:
+            self.reason = self.reason or self.stop(info)
+        if self.loop.callbacks:
+            info = replace(info, volume=volume.cpu().numpy())
+            if any([callback(info) for callback in self.loop.callbacks]):
+                self.reason = self.reason or "a callback asked for it"
 
 
 def iterate(
     solver,
+    stop: StopRule,
+    loop: Loop,
     *,
-    stop,
-    tolerance,
-    iterations=None,
-    max_iterations=5000,
-    every=10,
-    heldout=None,
-    callbacks=(),
-    checkpoint=None,
-    stage="",
-    progress=False,
-):
-    """Step a solver until it is done.
+    checkpoint: Checkpoint | None = None,
+    stage: str = "",
+    held_out: Measurement | None = None,
+) -> tuple[torch.Tensor, dict]:
+    """Step a solver until its stop rule, a callback or the number of iterations ends it.
 
     Parameters
     ----------
-    stop : {"gap", "change", "discrepancy", "heldout"}
-        ``"gap"``: relative primal-dual gap below the tolerance; ``"change"``: relative change between two looks;
-        ``"discrepancy"``: chi-square a value at most 1, or as ``"change"`` if it is never reached;
-        ``"heldout"``: the held-out chi-square has not improved for five looks; gives back the best.
-    iterations : int, optional
-        Do so many in all (a resumed run counts those done) and ignore ``stop``.
+    solver : object with ``volume``, ``state`` (a dict of tensors) and ``step(measure) -> dict``
+    stage : str
+        Name of this run in the checkpoint and on the progress bar.
+    held_out : Measurement, optional
+        What was not fitted: the volume that predicts it best is given back, unless ``iterations`` are fixed.
 
     Returns
     -------
-    (tensor, dict)
-        The volume, and its record: ``history``, ``iteration``, ``converged``, ``reason``.
+    volume, record : tensor (C, Y, Z, X), dict
+        ``iteration``, ``converged``, ``reason`` and ``history`` of a `Reconstruction`.
     """
-    from tqdm.auto import tqdm
-
-    began, total = time.perf_counter(), iterations or max_iterations
-    previous = solver.volume.clone()
-    history = {name: [] for name in ("iteration", "chi2", "objective", "gap", "change", "heldout", "seconds")}
-    done, reason, best, best_at, score = 0, "", None, 0, np.inf
-    run = checkpoint.resume(stage, solver) if checkpoint else None
-    if run is not None:
-        done, history, reason, best_at, score = (run[k] for k in ("done", "history", "reason", "best_at", "score"))
-        best, previous = run["best"], run["previous"].to(previous.device)
-        began -= history["seconds"][-1] if history["seconds"] else 0.0
-        if iterations and done < iterations:
-            reason = ""
-
-    def record():
-        return {
-            "state": solver.state, "done": done, "history": history, "reason": reason, "best": best,
-            "best_at": best_at, "score": score, "previous": previous,
-        }  # fmt: skip
-
-    with tqdm(total=total, initial=done, disable=not progress, desc=stage or type(solver).__name__) as bar:
-        while done < total and not reason:
-            look_now = (done + 1) % every == 0 or done + 1 == total
-            measured = solver.step(measure=True) if look_now and stop == "gap" else solver.step()
-            done += 1
-            bar.update()
-            if iterations is None and stop == "discrepancy" and measured.get("chi2", np.inf) <= 1:
-                reason, look_now = "discrepancy principle", True
-            if look_now:
-                volume = solver.volume
-                size = float(volume.norm())
-                measured["change"] = float((volume - previous).norm()) / max(size, 1e-30)
-                previous = volume.clone()
-                if heldout is not None:
-                    measured["heldout"] = heldout.chi2(volume)
-                    if measured["heldout"] < score:
-                        best, best_at, score = previous, done, measured["heldout"]
-                measured |= {"iteration": done, "seconds": time.perf_counter() - began}
-                for name, values in history.items():
-                    values.append(float(measured.get(name, np.nan)))
-                if iterations is None:
-                    reason = reason or _verdict(stop, measured, tolerance, done - best_at, every, size)
+    with torch.no_grad():
+        run = _Run(solver, stop, loop, checkpoint, stage, held_out)
+        with progress_bar(total=run.total, initial=run.done, show=loop.progress, desc=stage) as bar:
+            while run.done < run.total and not run.reason:
+                measured = run.step()
+                bar.update()
                 bar.set_postfix({k: f"{v:.3g}" for k, v in measured.items() if k in ("gap", "chi2", "change")})
-                if callbacks:
-                    known = {k: v for k, v in measured.items() if k in Look.__dataclass_fields__}
-                    look = Look(**(known | {"volume": volume.cpu().numpy()}))
-                    if any([callback(look) for callback in callbacks]):
-                        reason = reason or "a callback asked for it"
-            if checkpoint and (checkpoint.due() or reason or done == total):
-                checkpoint.save(stage, record())
-    if heldout is not None and iterations is None and best is not None:
-        volume, at = best.to(solver.volume.device), best_at
-    else:
-        volume, at = solver.volume, done
-    history = {name: np.asarray(values) for name, values in history.items()}
-    converged = bool(reason) and "callback" not in reason
-    reason = reason or ("iterations asked for" if iterations else "max_iterations")
-    return volume, {"history": history, "iteration": at, "converged": converged, "reason": reason}
+    volume, iteration = solver.volume, run.done
+    if run.best is not None and loop.iterations is None:
+        volume, iteration = run.best.to(volume.device), run.best_iteration
+    return volume, {
+        "iteration": iteration,
+        "converged": bool(run.reason) and "callback" not in run.reason,
+        "reason": run.reason or ("iterations asked for" if loop.iterations else "max_iterations"),
+        "history": {name: np.asarray(values) for name, values in run.history.items()},
+    }
 
 
-def _verdict(stop, measured, tolerance, since_best, every, size):
-    """Why to stop now, or an empty string."""
-    if stop == "gap" and measured.get("gap", np.inf) <= tolerance:
-        return "primal-dual gap"
-    if stop in ("change", "discrepancy") and (measured["change"] <= tolerance or size == 0):
-        return "relative change"
-    if stop in ("change", "discrepancy") and measured.get("gap", np.inf) <= 1e-6:
-        return "normal equations solved"
-    if stop == "heldout" and (since_best >= 5 * every or measured["change"] <= tolerance / 10):
-        return "held-out pixels"
-    return ""
+def start_from(measurement: Measurement, initial) -> torch.Tensor | None:
+    """A start volume as a tensor beside the measurement's, checked; None where none is wanted."""
+    if initial is None:
+        return None
+    if tuple(np.shape(initial)) != measurement.volume_shape:
+        raise ValueError(
+            f"initial: got shape {tuple(np.shape(initial))}, wants (C, Y, Z, X) = {measurement.volume_shape}"
+        )
+    return torch.as_tensor(initial, dtype=torch.float32, device=measurement.device)

@@ -1,10 +1,15 @@
 """The parallel-beam projector: a sparse matrix with exact area weights, and its exact transpose."""
 
+from __future__ import annotations
+
 import warnings
 
 import numpy as np
 import scipy.sparse
 import torch
+from numpy.typing import ArrayLike, NDArray
+
+from .checks import as_tensor, finite_array
 
 __all__ = ["ParallelBeam"]
 
@@ -58,28 +63,36 @@ class ParallelBeam:
     (2, 5, 8, 8)
     """
 
-    def __init__(self, n, tilt_angles_deg, voxel_size_nm=1.0, device=None, *, shifts_px=None):
+    def __init__(
+        self,
+        n: int | tuple[int, int],
+        tilt_angles_deg: ArrayLike,
+        voxel_size_nm: float = 1.0,
+        device: str | torch.device | None = None,
+        *,
+        shifts_px: ArrayLike | None = None,
+    ):
         size = np.atleast_1d(n)
         if size.size not in (1, 2) or not np.issubdtype(size.dtype, np.integer) or size.min() < 1:
-            raise ValueError(f"n must be a positive integer or a pair (Z, X), got {n!r}")
+            raise ValueError(f"n: got {n!r}, wants a positive integer or a pair (Z, X)")
         self.n_z, self.n_x = int(size[0]), int(size[-1])
-        self.tilt_angles_deg = _finite(tilt_angles_deg, "tilt_angles_deg")
+        self.tilt_angles_deg = finite_array(tilt_angles_deg, "tilt_angles_deg")
         if self.tilt_angles_deg.ndim != 1 or self.tilt_angles_deg.size == 0:
-            raise ValueError(f"tilt_angles_deg must be (T,), got shape {self.tilt_angles_deg.shape}")
+            raise ValueError(f"tilt_angles_deg: got shape {self.tilt_angles_deg.shape}, wants (T,)")
         if not (np.isfinite(voxel_size_nm) and voxel_size_nm > 0):
-            raise ValueError(f"voxel_size_nm must be positive, got {voxel_size_nm!r}")
+            raise ValueError(f"voxel_size_nm: got {voxel_size_nm!r}, wants a positive number")
         self.voxel_size_nm = float(voxel_size_nm)
         self.device = None if device is None else torch.device(device)
         tilts = self.tilt_angles_deg.size
-        shifts = np.zeros((tilts, 2)) if shifts_px is None else _finite(shifts_px, "shifts_px")
+        shifts = np.zeros((tilts, 2)) if shifts_px is None else finite_array(shifts_px, "shifts_px")
         if shifts.shape == (tilts,):
             shifts = np.stack([np.zeros(tilts), shifts], axis=1)
         if shifts.shape != (tilts, 2):
-            raise ValueError(f"shifts_px must be ({tilts},) or ({tilts}, 2), got shape {shifts.shape}")
+            raise ValueError(f"shifts_px: got shape {shifts.shape}, wants ({tilts},) or ({tilts}, 2)")
         self.shifts_px = shifts
         self._cache = {}
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         tilts = self.tilt_angles_deg
         return (
             f"ParallelBeam(({self.n_z}, {self.n_x}), {tilts.size} tilts {tilts.min():g}° to "
@@ -87,16 +100,16 @@ class ParallelBeam:
         )
 
     @property
-    def n_tilts(self):
+    def n_tilts(self) -> int:
         """Number of tilts T."""
         return self.tilt_angles_deg.size
 
     @property
-    def T(self):
+    def T(self) -> _Adjoint:
         """The adjoint (back-projection), a callable: ``A.T(projections)``; ``A.T.T is A``."""
         return _Adjoint(self)
 
-    def __call__(self, volume):
+    def __call__(self, volume: ArrayLike | torch.Tensor) -> NDArray | torch.Tensor:
         """Project a volume.
 
         Parameters
@@ -109,7 +122,7 @@ class ParallelBeam:
         """
         return self._apply(volume, adjoint=False)
 
-    def subset(self, tilts):
+    def subset(self, tilts: ArrayLike | slice) -> ParallelBeam:
         """The projector of some of the tilts: ``tilts`` is an index, slice or mask over T."""
         return ParallelBeam(
             (self.n_z, self.n_x),
@@ -119,12 +132,12 @@ class ParallelBeam:
             shifts_px=self.shifts_px[tilts],
         )
 
-    def shifted(self, shifts_px):
+    def shifted(self, shifts_px: ArrayLike) -> ParallelBeam:
         """The same projector with other ``shifts_px``."""
         size = (self.n_z, self.n_x)
         return ParallelBeam(size, self.tilt_angles_deg, self.voxel_size_nm, self.device, shifts_px=shifts_px)
 
-    def norm(self, iterations=50, seed=0):
+    def norm(self, iterations: int = 50, seed: int = 0) -> float:
         """Largest singular value of A for one slice, by power iteration (from below, within about 1 %)."""
         x = np.random.default_rng(seed).random((1, self.n_z, self.n_x))
         for _ in range(iterations):
@@ -133,7 +146,7 @@ class ParallelBeam:
             x /= squared
         return float(np.sqrt(squared))
 
-    def matrix(self):
+    def matrix(self) -> scipy.sparse.csr_array:
         """The matrix of one slice as a ``scipy.sparse.csr_array`` (T X, Z X) in float64.
 
         Row ``t X + u`` is detector pixel ``u`` at tilt ``t``; column ``z X + x`` a voxel. The shift along Y
@@ -143,7 +156,7 @@ class ParallelBeam:
         return scipy.sparse.csr_array(scipy.sparse.vstack(blocks, format="csr"))
 
     @property
-    def nbytes(self):
+    def nbytes(self) -> int:
         """Memory of the matrices built so far (A and its transpose), in bytes."""
         tensors = [
             t for pair in self._cache.values() for m in pair for t in (m.values(), m.col_indices(), m.crow_indices())
@@ -164,15 +177,15 @@ class ParallelBeam:
 
     def _apply(self, array, *, adjoint):
         """Check, bring to torch, multiply, and hand back what came in."""
-        given = array if isinstance(array, torch.Tensor) else None
-        tensor = _as_tensor(array, self.device)
+        is_tensor = isinstance(array, torch.Tensor)
+        tensor = as_tensor(array, self.device)
         want = (self.n_tilts, None, self.n_x) if adjoint else (None, self.n_z, self.n_x)
         if tensor.ndim < 3 or any(w not in (None, s) for w, s in zip(want, tensor.shape[-3:], strict=True)):
             name, axes = ("projections", "(..., T, Y, X)") if adjoint else ("volume", "(..., Y, Z, X)")
             sizes = ", ".join("Y" if w is None else str(w) for w in want)
-            raise ValueError(f"{name} must be {axes} = (..., {sizes}), got shape {tuple(tensor.shape)}")
+            raise ValueError(f"{name}: got shape {tuple(tensor.shape)}, wants {axes} = (..., {sizes})")
         result = _Product.apply(tensor, self, adjoint)
-        return result if given is not None else result.cpu().numpy()
+        return result if is_tensor else result.cpu().numpy()
 
     def _multiply(self, tensor, adjoint):
         """The product itself, without autograd."""
@@ -280,19 +293,3 @@ def _torch_csr(matrix, device):
             device=device,
             check_invariants=False,
         )
-
-
-def _as_tensor(array, device):
-    """A float32 or float64 tensor on ``device`` (arrays: by default the GPU, if there is one)."""
-    if not isinstance(array, torch.Tensor):
-        array = torch.from_numpy(np.ascontiguousarray(array))
-        device = device or ("cuda" if torch.cuda.is_available() else "cpu")
-    dtype = array.dtype if array.dtype in (torch.float32, torch.float64) else torch.float32
-    return array.to(device=device or array.device, dtype=dtype)
-
-
-def _finite(values, name):
-    array = np.asarray(values, dtype=float)
-    if not np.isfinite(array).all():
-        raise ValueError(f"{name} must be finite, got {values!r}")
-    return array

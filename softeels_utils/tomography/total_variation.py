@@ -1,8 +1,21 @@
-"""Total variation, channel by channel or jointly, by an over-relaxed primal-dual method."""
+"""Total variation, channel by channel or jointly, and an over-relaxed primal-dual method that minimises with it."""
+
+from __future__ import annotations
 
 import torch
 
-__all__ = ["COUPLINGS", "TotalVariation", "difference", "difference_transpose", "variation"]
+from .constraint import Constraint
+from .measurement import Measurement
+
+__all__ = [
+    "COUPLINGS",
+    "TotalVariation",
+    "gradient",
+    "gradient_transpose",
+    "joint_variation",
+    "project_dual",
+    "variation",
+]
 
 COUPLINGS = ("nuclear", "frobenius", "none")
 
@@ -30,46 +43,57 @@ class TotalVariation:
 
     Parameters
     ----------
-    data : DataTerm
+    measurement : Measurement
     constraint : Constraint
     weight : float
         λ, in chi-square per volume unit.
     initial : tensor (C, Y, Z, X)
     unit : float
         Typical value of the volume, which sets the step sizes.
-    like : TotalVariation, optional
+    warm_start : TotalVariation, optional
         Solved at another weight: its dual field, scaled, is a better start than none.
     """
 
-    def __init__(self, data, constraint, weight, initial, unit=1.0, coupling="nuclear", like=None):
-        self.data, self.constraint, self.weight, self.coupling = data, constraint, float(weight), coupling
-        rows, columns = data.sums()
+    def __init__(
+        self,
+        measurement: Measurement,
+        constraint: Constraint,
+        weight: float,
+        initial: torch.Tensor,
+        unit: float = 1.0,
+        coupling: str = "nuclear",
+        warm_start: TotalVariation | None = None,
+    ):
+        self.measurement, self.constraint, self.weight = measurement, constraint, float(weight)
+        self.coupling = coupling
+        rows, columns = measurement.sums()
         self.dual_step = DATA_STEP / unit / rows.clamp_min(1e-6 * float(rows.max()))
         self.gradient_step = GRADIENT_STEP * max(self.weight, 1e-6) / unit
         step = 1 / (DATA_STEP / unit * columns + 12 * self.gradient_step)
         self.step_size = step.amin(0, keepdim=True) if constraint.simplex else step
         volume = constraint(initial.clone())
         field = volume.new_zeros((3, *volume.shape))
-        if like is not None and like.weight > 0:
-            field = like.state["z"] * (self.weight / like.weight)
+        if warm_start is not None and warm_start.weight > 0:
+            field = warm_start.state["z"] * (self.weight / warm_start.weight)
         # At the solution the dual of the data is the whitened residual.
-        self.state = {"volume": volume, "x": volume.clone(), "y": data.residual(volume), "z": field}
+        self.state = {"volume": volume, "x": volume.clone(), "y": measurement.residual(volume), "z": field}
         self._work = (torch.empty_like(self.state["z"]), torch.empty_like(volume))
 
     @property
-    def volume(self):
+    def volume(self) -> torch.Tensor:
+        """Where it is."""
         return self.state["volume"]
 
-    def step(self, measure=False):
+    def step(self, measure: bool = False) -> dict:
         """One iteration; with ``measure`` also the objective and the relative primal-dual gap."""
         s, (field, image) = self.state, self._work
         x, y, z = s["x"], s["y"], s["z"]
-        slope = difference_transpose(z, image).add_(self.data.adjoint(y))
+        slope = gradient_transpose(z, image).add_(self.measurement.adjoint(y))
         volume = self.constraint(torch.addcmul(x, self.step_size, slope, value=-1))
         ahead = 2 * volume - x
-        new_y = (y + self.dual_step * self.data.residual(ahead)) / (1 + self.dual_step)
-        new_z = difference(ahead, field).mul_(self.gradient_step).add_(z)
-        limit(new_z, self.weight, self.coupling)
+        new_y = (y + self.dual_step * self.measurement.residual(ahead)) / (1 + self.dual_step)
+        new_z = gradient(ahead, field).mul_(self.gradient_step).add_(z)
+        project_dual(new_z, self.weight, self.coupling)
         result = self._measure(volume, new_y, new_z) if measure else {}
         s["volume"] = volume
         s["x"] = x.lerp(volume, RELAXATION)
@@ -78,21 +102,21 @@ class TotalVariation:
         return result
 
     def _measure(self, volume, y, z):
-        data, image = self.data, self._work[1]
-        residual = data.residual(volume)
+        m, image = self.measurement, self._work[1]
+        residual = m.residual(volume)
         chi2 = float((residual**2).sum(dtype=torch.float64))
         primal = 0.5 * chi2 + self.weight * variation(volume, self.coupling)
-        slope = difference_transpose(z, image).add_(data.adjoint(y))
-        dual = -0.5 * float((y**2).sum(dtype=torch.float64)) - float((y * data.data).sum(dtype=torch.float64))
+        slope = gradient_transpose(z, image).add_(m.adjoint(y))
+        dual = -0.5 * float((y**2).sum(dtype=torch.float64)) - float((y * m.loss.target).sum(dtype=torch.float64))
         dual -= self.constraint.support(-slope, volume)
         return {
             "objective": primal,
             "gap": (primal - dual) / max(abs(primal), 1e-30),
-            "chi2": chi2 / max(data.size, 1),
+            "chi2": chi2 / max(m.size, 1),
         }
 
 
-def difference(volume, out=None):
+def gradient(volume: torch.Tensor, out: torch.Tensor | None = None) -> torch.Tensor:
     """Forward differences along Y, Z, X, 0 at the far side: (3, C, Y, Z, X)."""
     out = volume.new_empty((3, *volume.shape)) if out is None else out
     for d, axis in enumerate((-3, -2, -1)):
@@ -102,8 +126,8 @@ def difference(volume, out=None):
     return out
 
 
-def difference_transpose(field, out=None):
-    """The transpose of :func:`difference` (minus the divergence)."""
+def gradient_transpose(field: torch.Tensor, out: torch.Tensor | None = None) -> torch.Tensor:
+    """The transpose of `gradient` (minus the divergence)."""
     out = torch.zeros_like(field[0]) if out is None else out.zero_()
     for d, axis in enumerate((-3, -2, -1)):
         n = out.shape[axis]
@@ -113,9 +137,9 @@ def difference_transpose(field, out=None):
     return out
 
 
-def variation(volume, coupling="nuclear"):
+def variation(volume: torch.Tensor, coupling: str = "nuclear") -> float:
     """Total variation of a volume (C, Y, Z, X): the sum over voxels of the norm of its Jacobian."""
-    field = difference(volume)
+    field = gradient(volume)
     if coupling == "none":
         return float((field**2).sum(0).sqrt_().sum(dtype=torch.float64))
     if coupling == "frobenius" or len(volume) == 1:
@@ -128,12 +152,25 @@ def variation(volume, coupling="nuclear"):
     return float(values.clamp_min(0).sqrt().sum(dtype=torch.float64))
 
 
-def limit(field, radius, coupling):
+def joint_variation(volume: torch.Tensor, smoothing: float = 1e-3) -> torch.Tensor:
+    r"""Smoothed joint total variation :math:`\sum_v \sqrt{\sum_{c,d} (\partial_d v_c)^2 + \epsilon^2}`, differentiable.
+
+    The coupling ``"frobenius"``: one root over all channels, so that interfaces cost least where those of two phases
+    coincide.
+    """
+    pad = torch.nn.functional.pad
+    d_y = pad(volume[:, 1:] - volume[:, :-1], (0, 0, 0, 0, 0, 1))
+    d_z = pad(volume[:, :, 1:] - volume[:, :, :-1], (0, 0, 0, 1))
+    d_x = pad(volume[..., 1:] - volume[..., :-1], (0, 1))
+    return ((d_y**2 + d_z**2 + d_x**2).sum(0) + smoothing**2).sqrt().sum()
+
+
+def project_dual(field: torch.Tensor, radius: float, coupling: str) -> torch.Tensor:
     """Project the dual field (3, C, ...) in place onto the unit ball of the dual norm, times ``radius``."""
     if coupling == "nuclear" and field.shape[1] == 2:
-        return _limit_two(field, radius)
+        return _project_dual_two(field, radius)
     if coupling == "nuclear" and field.shape[1] > 2:
-        return _limit_many(field, radius)
+        return _project_dual_many(field, radius)
     axes = 0 if coupling == "none" else (0, 1)
     length = (field**2).sum(axes, keepdim=True).sqrt_()
     return field.div_(length.div_(max(radius, 1e-30)).clamp_min_(1))
@@ -144,7 +181,7 @@ def _gram(field):
     return (first**2).sum(0), (first * second).sum(0), (second**2).sum(0)
 
 
-def _limit_two(field, radius):
+def _project_dual_two(field, radius):
     """Clip both singular values at ``radius``: J ← J f(G), f(G) a polynomial of degree one for a 2 × 2 G."""
     a, b, c = _gram(field)
     mean, half = (a + c) / 2, torch.hypot((a - c) / 2, b)
@@ -165,7 +202,7 @@ def _small_gram(field):
     return torch.einsum("ic...,jc...->...ij", field, field)
 
 
-def _limit_many(field, radius):
+def _project_dual_many(field, radius):
     """Clip singular values at ``radius`` for any number of channels: J ← f(J Jᵀ) J, where any is above."""
     flat = field.flatten(2)
     over = (flat**2).sum((0, 1)) > radius**2

@@ -31,7 +31,6 @@ import contextlib
 import io
 from pathlib import Path
 
-import edrixs
 import numpy as np
 
 HERE = Path(__file__).parent
@@ -53,6 +52,8 @@ GRID = {"L2,3": np.arange(695.0, 745.01, 0.05), "M2,3": np.arange(46.0, 90.01, 0
 
 def sticks(edge, electrons, ten_dq):
     """Energies (eV, from the ground state) and isotropic dipole strengths of all transitions."""
+    import edrixs
+
     f2, f4, zeta = GROUND[electrons]
     f2, f4 = REDUCTION * f2, REDUCTION * f4
     g2, g4, p2, g1, g3, zeta_n, zeta_c = EXCITED[edge, electrons]

@@ -1,0 +1,315 @@
+"""``dipm_tv``: all phases at once from few projections, with an untrained network and total variation."""
+
+from __future__ import annotations
+
+import numbers
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+
+from softeels_utils.tomography import NONNEGATIVE, SIMPLEX, Checkpoint, IterationInfo, Measurement, learn_scale
+from softeels_utils.tomography.checks import check_count
+
+from .decoder import HEADS, SliceDecoder
+from .formulation import WhitenedTV
+from .initial import add_correction, initial_reconstruction
+from .paper import PaperFormulation, PaperSettings, channel_maxima
+from .settings import DecoderSettings, TrainingSettings, TVSettings, build, flatten
+from .training import Training
+from .voxels import Voxels
+
+__all__ = ["PRESETS", "VARIANTS", "DIPResult", "check_measurement", "dipm_tv", "fit"]
+
+VARIANTS = {
+    "fast": (TrainingSettings, DecoderSettings, TVSettings),
+    "voxels": (TrainingSettings, TVSettings),
+    "paper": (PaperSettings,),
+}
+PRESETS = {
+    ("fast", "quick"): {"iterations": 300},
+    ("fast", "full"): {"iterations": 600},
+    ("voxels", "quick"): {"iterations": 300, "learning_rate": 0.3, "tv_weight": 2.0, "clip": 1e3, "blocks": 10**6},
+    ("voxels", "full"): {"iterations": 600, "learning_rate": 0.3, "tv_weight": 2.0, "clip": 1e3, "blocks": 10**6},
+    ("paper", "quick"): {"iterations": 250},
+    ("paper", "full"): {"iterations": 1000},
+}
+
+
+@dataclass(frozen=True)
+class DIPResult:
+    """A reconstruction.
+
+    Attributes
+    ----------
+    volume : array (C, Y, Z, X), float32
+    history : dict of arrays
+        ``iteration``, ``chi2`` and ``heldout`` (chi-square per fitted and per held-out value: about 1 where residuals
+        are as large as the errors say; less where the error of the voxel grid, which is added, is not small),
+        ``variance`` (running variance of the volume, in parts of its norm squared) and ``seconds``, one entry per look.
+    stopped_at : int
+        Iteration of the volume; where that is a mean (see `dipm_tv`), the best one in it. The run ended at
+        ``history["iteration"][-1]``.
+    reason : str
+        Why it is this one.
+    corrected : bool
+        Whether a correction of least TV was added after the last step (see `dipm_tv`).
+    scale : array (C,)
+        Value of a pure voxel.
+    settings : dict
+    """
+
+    volume: NDArray[np.float32]
+    history: dict[str, NDArray]
+    stopped_at: int
+    reason: str
+    corrected: bool
+    scale: NDArray
+    settings: dict = field(default_factory=dict)
+
+
+def dipm_tv(
+    projections: ArrayLike,
+    tilt_angles_deg: ArrayLike,
+    *,
+    covariance: ArrayLike | None = None,
+    mask: ArrayLike | None = None,
+    noise: str = "gaussian",
+    voxel_size_nm: float = 1.0,
+    slice_shape: tuple[int, int] | None = None,
+    shifts_px: ArrayLike | None = None,
+    device: str | None = None,
+    **options,
+) -> DIPResult:
+    r"""Reconstruct all phases jointly with an untrained network and total variation (DIPm-TV).
+
+    With :math:`f_w` the volumes the network makes of its parameters :math:`w`, :math:`A` the projector, :math:`b` the
+    projections and :math:`\Sigma` the covariance of the channels in a detector pixel, it minimises
+
+    .. math:: \tfrac12 \sum_{t,y,x} \| \Sigma^{-1/2} (A f_w - b) \|^2
+              + \lambda \sum_{v} \Big( \sum_{c,d} (\partial_d f_{w,c})^2 \Big)^{1/2}.
+
+    Parameters
+    ----------
+    projections : array (C, T, Y, X)
+        Line integrals of volume fractions in the unit of ``voxel_size_nm`` (``calibrated=True``), in any unit
+        (False), or counts (``noise="poisson"``, then ``calibrated=False``).
+    tilt_angles_deg : array (T,)
+    covariance, mask, voxel_size_nm, slice_shape, shifts_px, device
+        See `tomography.Measurement`. The error of the voxel grid itself (1 % of the range) is added.
+    noise : {"gaussian", "poisson"}
+    **options
+        Of `fit`: ``variant``, ``preset``, ``head``, ``calibrated``, ``holdout``, ``split``, ``validation``,
+        ``iterations``, ``seed``, ``callbacks``, ``checkpoint``, ``progress``, and settings by name.
+
+    Returns
+    -------
+    DIPResult
+
+    Raises
+    ------
+    ValueError
+        Before any work, naming the argument, what it got and what it wants.
+
+    Notes
+    -----
+    Memory: about eight copies of the volume (initial reconstruction at all levels, last iterate, mean, running mean,
+    and what the correction needs), the covariances where every pixel has its own, and the activations of one minibatch
+    of slices: 1 GiB for two volumes of 112³ voxels (``benchmarks/dip.py size``).
+
+    A loosely converged joint TV reconstruction of the fitted pixels is given to the network at every level, with fresh
+    noise in each step, so that it learns what to make of it instead of copying it. At the end a correction
+    :math:`r` is added that makes :math:`f_w + r` fit as well as it can while :math:`r` has least TV: details that the
+    network's prior cannot make, as a void of two voxels. It is kept if the held-out pixels are predicted better.
+
+    Stopping. When the misfit of the held-out pixels rises above its lowest, by more than twice the standard error of
+    the mean difference, pixel by pixel, five looks in a row and after two fifths of the schedule, the network fits
+    noise and the run ends before its schedule does. Returned is, also at the end of the schedule, the mean of the
+    iterates seen at the looks, weighted with the root of the likelihood that each gives to the held-out pixels: with
+    few of them the lowest misfit is in part chance. With ``iterations=`` the run returns to the best iterate instead,
+    also if the misfit is no lower for ten looks. The running variance of the volume is a second opinion: reported, not
+    acted on.
+
+    References
+    ----------
+    D. Ulyanov, A. Vedaldi & V. Lempitsky, CVPR 2018 (deep image prior);
+    R. Heckel & P. Hand, ICLR 2019 (deep decoder).
+    """
+    if options.get("calibrated", True) and noise == "poisson":
+        raise ValueError("calibrated: got True with noise='poisson', wants False (counts have no calibrated unit)")
+    errors = {"covariance": covariance, "mask": mask, "noise": noise}
+    geometry = {"voxel_size_nm": voxel_size_nm, "slice_shape": slice_shape, "shifts_px": shifts_px, "device": device}
+    return fit(check_measurement(projections, tilt_angles_deg, **errors, **geometry), **options)
+
+
+def check_measurement(projections, tilt_angles_deg, *, noise="gaussian", device=None, **options) -> Measurement:
+    """The `Measurement` of the keywords of `dipm_tv`."""
+    if noise not in ("gaussian", "poisson"):
+        raise ValueError(f"noise: got {noise!r}, wants 'gaussian' or 'poisson'")
+    try:
+        device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    except RuntimeError as error:
+        raise ValueError(f"device: got {device!r}, wants one of torch's ({error})") from None
+    return Measurement(projections, tilt_angles_deg, counts=noise == "poisson", device=device, **options)
+
+
+def fit(
+    measurement: Measurement,
+    *,
+    variant: str = "fast",
+    preset: str = "quick",
+    head: str = "fractions",
+    calibrated: bool = True,
+    holdout: float = 0.1,
+    split: str = "pixels",
+    validation: ArrayLike | None = None,
+    iterations: int | None = None,
+    seed: int = 0,
+    callbacks: Sequence[Callable[[IterationInfo], bool | None]] = (),
+    checkpoint: str | Path | None = None,
+    checkpoint_seconds: float = 20.0,
+    progress: bool | None = None,
+    **settings,
+) -> DIPResult:
+    """DIPm-TV of a `Measurement`; see `dipm_tv` for the method.
+
+    Parameters
+    ----------
+    measurement : Measurement
+    variant : {"fast", "voxels", "paper"}
+        This project's network; the same without a network (free voxels behind the same head); or the formulation of
+        arXiv:2606.10893: 3-D U-Net on noise, squared output, channels divided by their maxima, L1, TV of the channel
+        sum, a fixed number of iterations and no stopping (`PaperSettings`).
+    preset : {"quick", "full"}
+    head : {"fractions", "nonnegative"}
+        Volume fractions that add up to at most one (softmax with vacuum), or just non-negative values.
+    calibrated : bool
+        False: learn one scale per channel; the volume is then in the projections' unit per voxel.
+    holdout : float
+        Fraction of what was measured that is not fitted but used to stop by; 0: none.
+    split : {"pixels", "counts"}
+        What that is a fraction of: the detector pixels, or, for counts, the counts of every pixel, drawn binomially,
+        which leaves two independent measurements of it.
+    validation : array (C, T, Y, X), optional
+        A second measurement of the same pixels and of the same covariance, such as the other half of the frames
+        (counts may be of another exposure). It is stopped by in place of held-out pixels, and not fitted.
+    iterations : int, optional
+        Do so many and do not stop before; the last iterate is returned (see ``return_to_best``).
+    seed : int
+        Of the network, the minibatches and the held-out pixels.
+    callbacks : sequence of callables
+        Each is called with an `IterationInfo` at every look at the held-out pixels; one that returns True ends the run.
+    checkpoint : path, optional
+        File to write the state to (at least every ``checkpoint_seconds``), and to go on from if it exists. On one
+        machine and thread count a run that was killed and resumed gives the volume of one that was not.
+    progress : bool, optional
+        Show a bar with the held-out chi-square. By default, unless ``SOFTEELS_HEADLESS`` is set.
+    **settings
+        Fields of `TrainingSettings`, `DecoderSettings` and `TVSettings`, in place of the preset's.
+
+    Returns
+    -------
+    DIPResult
+    """
+    chosen = _choose(variant, preset, iterations, settings)
+    if head not in HEADS:
+        raise ValueError(f"head: got {head!r}, wants one of {HEADS}")
+    if isinstance(seed, bool) or not isinstance(seed, numbers.Integral) or seed < 0:
+        raise ValueError(f"seed: got {seed!r}, wants a non-negative integer")
+    holdout, validation = (0.0, None) if variant == "paper" else (holdout, validation)
+    fitted, held_out = _hold_out(measurement, holdout, split, validation, seed)
+    fixed = iterations is not None or not held_out.size
+    about = (variant, chosen, head, calibrated, seed, fixed, holdout, split, held_out.fingerprint())
+    fingerprint = fitted.fingerprint("dip 3", *about) if checkpoint is not None else ""
+    stored = Checkpoint(checkpoint, fingerprint, checkpoint_seconds, measurement.device)
+    run = stored.content["run"]
+    known = calibrated and head == "fractions"
+    prepared = run["prepared"] if run else _prepare(fitted, variant, chosen, known)
+    column = prepared["scale"].cpu().numpy().astype(np.float32)[:, None, None, None]
+    fitted, held_out = (part.rescaled(prepared["scale"].cpu().numpy()) for part in (fitted, held_out))
+    formulation = _formulation(fitted, variant, chosen, head, prepared["initial"], not calibrated, seed)
+    training = Training(formulation, held_out, fixed=fixed, seed=seed)
+    training.seconds = prepared["seconds"]
+    if run:
+        training.load(run["state"])
+    training.run([_in_unit(callback, column) for callback in callbacks], stored, prepared, progress)
+    volume, scale, at, reason = training.best()
+    corrected = False
+    if variant != "paper":
+        constraint = SIMPLEX if head == "fractions" else NONNEGATIVE
+        weight, learned = chosen[-1].correction_tv_weight, scale.cpu().numpy()
+        parts = (part.rescaled(learned) for part in (fitted, held_out))
+        volume = volume / scale[:, None, None, None]
+        volume, corrected = add_correction(volume, *parts, weight, constraint)
+        volume = volume * scale[:, None, None, None]
+    history = {name: np.array(values) for name, values in training.history.items()}
+    scale = column.ravel() * scale.cpu().numpy()
+    volume = np.ascontiguousarray(column * volume.cpu().numpy(), dtype=np.float32)
+    return DIPResult(volume, history, at, reason, corrected, scale, flatten(*chosen))
+
+
+def _choose(variant, preset, iterations, settings):
+    """The settings of a variant's preset, with those handed in instead; all names checked."""
+    if variant not in VARIANTS:
+        raise ValueError(f"variant: got {variant!r}, wants one of {tuple(VARIANTS)}")
+    if preset not in ("quick", "full"):
+        raise ValueError(f"preset: got {preset!r}, wants 'quick' or 'full'")
+    if iterations is not None:
+        settings = {**settings, "iterations": check_count(iterations, "iterations")}
+    return build(VARIANTS[variant], PRESETS[variant, preset] | settings)
+
+
+def _hold_out(measurement, holdout, split, validation, seed):
+    """(fitted, held out) parts of a measurement."""
+    if not 0 <= holdout < 0.5:
+        raise ValueError(f"holdout: got {holdout!r}, wants a fraction from 0 to below 0.5")
+    if split not in ("pixels", "counts") or (split == "counts" and not measurement.counts):
+        raise ValueError(f"split: got {split!r}, wants 'pixels', or 'counts' with noise='poisson'")
+    if validation is not None:
+        return measurement, measurement.repeated(validation)
+    return measurement.split(holdout, seed, by=split if holdout else "pixels")
+
+
+def _prepare(fitted, variant, chosen, known_scale):
+    """What is made before the first step: scale of the channels (C,), initial reconstruction, seconds."""
+    import time
+
+    began, initial = time.perf_counter(), None
+    if variant == "paper":
+        scale = channel_maxima(fitted)
+    else:
+        training, *_, tv = chosen
+        fitted = fitted.with_variance_floor(training.variance_floor)
+        scale = np.ones(len(fitted.projections)) if known_scale else learn_scale(fitted)
+        scale = torch.as_tensor(scale, dtype=torch.float32, device=fitted.device)
+        if tv.initial_tv_weight:
+            initial = initial_reconstruction(fitted.rescaled(scale.cpu().numpy()), tv.initial_tv_weight)
+    return {"scale": scale, "initial": initial, "seconds": time.perf_counter() - began}
+
+
+def _formulation(fitted, variant, chosen, head, initial, learn, seed):
+    """The volume model and its loss, drawn with the seed."""
+    gaussian = fitted.as_gaussian()
+    sums = gaussian.projections.sum((1, 2, 3)) / gaussian.used.sum((1, 2, 3)).clamp_min(1)
+    mean = (sums / gaussian.projector.voxel_size_nm / gaussian.projector.n_z).cpu()
+    initial = None if initial is None else initial.cpu()
+    # Modules draw from torch's global generator: seed it inside a fork, which leaves the caller's alone.
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)  # not those of GPUs, which are not forked
+        if variant == "paper":
+            return PaperFormulation(fitted, *chosen)
+        if variant == "fast":
+            model = SliceDecoder(fitted.volume_shape, chosen[1], head=head, mean=mean, initial=initial)
+        else:
+            model = Voxels(fitted.volume_shape, head=head, mean=mean, initial=initial)
+    return WhitenedTV(model, fitted, chosen[0], learn)
+
+
+def _in_unit(callback, column):
+    """A callback that sees volumes in the caller's unit."""
+    from dataclasses import replace
+
+    return lambda info: callback(replace(info, volume=info.volume * column))

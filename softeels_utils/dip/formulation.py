@@ -1,0 +1,127 @@
+"""What is minimised, over what: a volume model, its misfit and its prior."""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+
+import torch
+from torch import nn
+
+from softeels_utils.tomography import Measurement, joint_variation
+
+from .settings import TrainingSettings
+
+__all__ = ["Formulation", "WhitenedTV"]
+
+
+class Formulation(ABC):
+    """A volume model and the loss it is trained with; `Training` does the rest.
+
+    A volume model is a ``nn.Module``: ``model(rows, generator)`` makes the slices (C, B, Z, X) at some rows along Y, in
+    units in which a pure voxel has the value 1; with a generator it may draw noise, without one it is deterministic.
+
+    Attributes
+    ----------
+    model : nn.Module
+    log_scale : nn.Parameter (C,)
+        Logarithm of the scale of each channel, 0 and fixed unless it is learned.
+    fitted : Measurement
+    iterations : int
+        Planned.
+    every : int
+        Iterations between looks.
+    ema : float
+        Fraction of the iterations so far over which parameters are averaged.
+    clip : float
+        Largest norm of the gradient.
+    return_to_best : bool
+        Whether a run that may not stop returns to its best iterate.
+    chunk : int
+        Slices that the model makes at once.
+    """
+
+    iterations: int
+    every: int
+    ema = 0.0
+    clip = math.inf
+    return_to_best = False
+    chunk = 16
+
+    def __init__(self, model: nn.Module, fitted: Measurement, learn_scale: bool = False):
+        self.model, self.fitted = model.to(fitted.device), fitted
+        self.log_scale = nn.Parameter(torch.zeros(len(fitted.projections), device=fitted.device), learn_scale)
+        parameters = [*model.parameters(), self.log_scale]
+        self.parameters = [p for p in parameters if p.requires_grad and p.numel()]
+
+    @property
+    def scale(self) -> torch.Tensor:
+        """Of each channel, (C,)."""
+        return self.log_scale.detach().exp()
+
+    @abstractmethod
+    def optimizer(self) -> torch.optim.Optimizer:
+        """A new optimiser of `parameters`."""
+
+    @abstractmethod
+    def learning_rate(self, iteration: int) -> float:
+        """At an iteration."""
+
+    @abstractmethod
+    def loss(self, generator: torch.Generator) -> torch.Tensor:
+        """Of one iteration, a scalar that carries the gradient."""
+
+    @torch.no_grad()
+    def volume(self) -> torch.Tensor:
+        """The whole volume (C, Y, Z, X), scale included."""
+        rows = torch.arange(self.fitted.volume_shape[1], device=self.fitted.device)
+        volume = torch.cat([self.model(part) for part in rows.split(self.chunk)], dim=1)
+        return volume * self.scale[:, None, None, None]
+
+
+class WhitenedTV(Formulation):
+    r"""Whitened misfit of a minibatch of slices plus joint TV: DIPm-TV, whatever the volume model.
+
+    .. math:: \tfrac12 \sum_{t,y,x} \| \Sigma^{-1/2} (A f_w - b) \|^2
+              + \lambda \sum_{v} \Big( \sum_{c,d} (\partial_d f_{w,c})^2 \Big)^{1/2}
+    """
+
+    def __init__(self, model: nn.Module, fitted: Measurement, settings: TrainingSettings, learn_scale: bool):
+        super().__init__(model, fitted, learn_scale)
+        self.settings, self.iterations, self.ema = settings, settings.iterations, settings.ema
+        self.every = settings.every or max(1, settings.iterations // 40)
+        self.return_to_best, self.clip = settings.return_to_best, settings.clip
+        self.evened = fitted.with_variance_floor(settings.variance_floor)
+
+    def optimizer(self) -> torch.optim.Optimizer:
+        """Adam."""
+        return torch.optim.Adam(self.parameters, lr=self.settings.learning_rate, betas=(0.9, 0.99))
+
+    def learning_rate(self, iteration: int) -> float:
+        """Rises linearly, falls as a cosine."""
+        s, t = self.settings, iteration / self.iterations
+        rise, fall = min(1.0, (t + 1 / s.iterations) / s.warmup), math.cos(math.pi * t / 2) ** 2
+        return s.learning_rate * rise * max(fall, 0.02)
+
+    def minibatch(self, generator: torch.Generator) -> tuple[torch.Tensor, list[int]]:
+        """Rows of one iteration, blocks of neighbours, and where TV along Y is cut between them."""
+        total, s = self.fitted.volume_shape[1], self.settings
+        blocks = s.blocks or max(3, total // 16)
+        # Where tilts are shifted along Y, a slice is seen in rows that another block may hold: then take all.
+        if blocks * s.block_rows >= total or self.fitted.projector.shifts_px[:, 0].any():
+            return torch.arange(total, device=self.fitted.device), []
+        starts = torch.randperm(total // s.block_rows, generator=generator)[:blocks] * s.block_rows
+        starts = starts + torch.randint(0, total % s.block_rows + s.block_rows, (1,), generator=generator)
+        rows = (starts[:, None] + torch.arange(s.block_rows)).flatten() % total
+        # A block may go on from the last row to the first.
+        cuts = [k for k in range(1, len(rows)) if k % s.block_rows == 0 or rows[k] == 0]
+        return rows.to(self.fitted.device), cuts
+
+    def loss(self, generator: torch.Generator) -> torch.Tensor:
+        """Misfit and joint TV of a minibatch, per value."""
+        rows, cuts = self.minibatch(generator)
+        fractions = self.model(rows, generator)
+        part = self.evened if len(rows) == self.fitted.volume_shape[1] else self.evened.rows(rows)
+        misfit = part.misfit(fractions * self.log_scale.exp()[:, None, None, None])
+        roughness = sum(joint_variation(block) for block in fractions.tensor_split(cuts, dim=1))
+        return (misfit.sum() + self.settings.tv_weight * roughness) / misfit.numel()

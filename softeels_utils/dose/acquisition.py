@@ -1,0 +1,114 @@
+"""What is recorded of one edge in one pixel, and how it is fitted."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from ..fitting import background_shapes
+from ..scattering import check_not_negative, check_positive, check_window
+
+__all__ = ["FIT_WINDOW_EV", "Acquisition"]
+
+#: Windows fitted, background before the edge included.
+FIT_WINDOW_EV = {"M2,3": (42.0, 88.0), "L2,3": (640.0, 750.0)}
+#: Background under each edge (names in `fitting.background_shapes`).
+BACKGROUND = {"M2,3": "plasmon_tail", "L2,3": "power_law"}
+
+
+@dataclass(frozen=True)
+class Acquisition:
+    """One edge in one pixel: what is recorded, and how it is fitted.
+
+    Attributes
+    ----------
+    edge
+        ``"M2,3"`` or ``"L2,3"``.
+    thickness_nm
+        Thickness of each phase in the pixel (FeO, Fe3O4).
+    pixel_size_nm
+        Side of the pixel: with the fluence it sets the electrons.
+    window_eV
+        Energies that are fitted; None: `FIT_WINDOW_EV`.
+    background
+        Background in the fit, as for `fitting.background_shapes`; None: plasmon tail under M2,3, powers under L2,3.
+    readout_counts, gain
+        Readout noise (standard deviation, counts) and counts per electron of the camera.
+    spectrum
+        Measured spectrum ``(E,)`` in counts per electron on the model's energy axis (`measured_spectrum`), whose counts
+        replace the model's in the noise.
+
+    Raises
+    ------
+    ValueError
+        Naming the attribute that is out of range.
+    """
+
+    edge: str = "M2,3"
+    thickness_nm: ArrayLike = (10.0, 10.0)
+    pixel_size_nm: float = 0.4
+    window_eV: tuple[float, float] | None = None
+    background: str | ArrayLike | None = None
+    readout_counts: float = 0.0
+    gain: float = 1.0
+    spectrum: ArrayLike | None = None
+
+    def __post_init__(self):
+        if self.edge not in FIT_WINDOW_EV:
+            raise ValueError(f"edge: got {self.edge!r}, wants one of {sorted(FIT_WINDOW_EV)}")
+        thickness = np.asarray(self.thickness_nm, dtype=float)
+        if thickness.ndim != 1 or not np.isfinite(thickness).all() or (thickness < 0).any():
+            raise ValueError(f"thickness_nm: got {self.thickness_nm!r}, wants one number of at least 0 per phase")
+        check_positive(pixel_size_nm=self.pixel_size_nm, gain=self.gain)
+        check_not_negative(readout_counts=self.readout_counts)
+        check_window(self.fit_window_eV)
+
+    @classmethod
+    def from_settings(cls, acquisition: Acquisition | None = None, /, **settings: Any) -> Acquisition:
+        """An acquisition (default: all defaults) with some of its attributes replaced.
+
+        Raises
+        ------
+        TypeError
+            For a setting that is no attribute of an acquisition.
+
+        Examples
+        --------
+        >>> Acquisition.from_settings(edge="L2,3").fit_window_eV
+        (640.0, 750.0)
+        >>> Acquisition.from_settings(pixel_nm=0.4)
+        Traceback (most recent call last):
+            ...
+        TypeError: settings: got 'pixel_nm', wants some of edge, thickness_nm, pixel_size_nm, window_eV, ...
+        """
+        names = [f.name for f in fields(cls)]
+        unknown = [name for name in settings if name not in names]
+        if unknown:
+            raise TypeError(f"settings: got {', '.join(map(repr, unknown))}, wants some of {', '.join(names)}")
+        return replace(acquisition or cls(), **settings)
+
+    @property
+    def fit_window_eV(self) -> tuple[float, float]:
+        """Energies that are fitted, by default those of the edge."""
+        return FIT_WINDOW_EV[self.edge] if self.window_eV is None else self.window_eV
+
+    @property
+    def electrons_per_fluence(self) -> float:
+        """Electrons in the pixel for one electron per Å²."""
+        return (10 * self.pixel_size_nm) ** 2
+
+    def in_window(self, energy_eV: NDArray) -> NDArray[np.bool_]:
+        """Which of the channels (E,) of an energy axis are fitted."""
+        low, high = check_window(self.fit_window_eV)
+        if low < energy_eV[0] or high > energy_eV[-1]:
+            raise ValueError(
+                f"window_eV: got {self.window_eV!r}, wants energies within {energy_eV[0]} to {energy_eV[-1]} eV"
+            )
+        return (energy_eV >= low) & (energy_eV <= high)
+
+    def background_shapes(self, energy_eV: NDArray) -> NDArray:
+        """Shapes (B, E) of the background in the fit."""
+        return background_shapes(energy_eV, BACKGROUND[self.edge] if self.background is None else self.background)

@@ -1,0 +1,79 @@
+"""Kinematics of the beam electron: relativistic factors, scattering angles, and the part an aperture collects."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from .checks import check_not_negative, check_positive
+
+__all__ = ["ELECTRON_REST_EV", "angular_factor", "characteristic_angle", "effective_energy_eV", "lorentz_factor"]
+
+ELECTRON_REST_EV = 510998.95
+
+
+def lorentz_factor(beam_energy_keV: float) -> float:
+    r"""Lorentz factor :math:`\gamma = 1 + E_0/m_0c^2` of a beam electron."""
+    check_positive(beam_energy_keV=beam_energy_keV)
+    return 1 + beam_energy_keV * 1e3 / ELECTRON_REST_EV
+
+
+def effective_energy_eV(beam_energy_keV: float) -> float:
+    """Effective incident energy T = m₀ v² / 2 (eV) of a beam electron (Egerton 2011)."""
+    return ELECTRON_REST_EV * (1 - lorentz_factor(beam_energy_keV) ** -2) / 2
+
+
+def characteristic_angle(energy_eV: ArrayLike, beam_energy_keV: float) -> NDArray:
+    """Characteristic angle of an energy loss, theta_E = E / (gamma m₀ v²), in rad; the shape of ``energy_eV``."""
+    return np.asarray(energy_eV) / (2 * lorentz_factor(beam_energy_keV) * effective_energy_eV(beam_energy_keV))
+
+
+def angular_factor(
+    energy_eV: ArrayLike,
+    *,
+    beam_energy_keV: float,
+    collection_mrad: float,
+    convergence_mrad: float = 0.0,
+    bethe_ridge: bool = False,
+) -> NDArray:
+    r"""Integral of a Lorentzian scattering distribution over the collection aperture.
+
+    :math:`\frac1\pi\int d^2\theta/(\theta^2+\theta_E^2)`, averaged over the directions of a convergent probe;
+    :math:`\ln(1+\beta^2/\theta_E^2)` for a parallel beam (Egerton 2011, eq. 4.65 ff.).
+
+    Parameters
+    ----------
+    energy_eV
+        Energy losses, of any shape; the result has the same.
+    beam_energy_keV
+        Beam energy.
+    collection_mrad, convergence_mrad
+        Half angles of the collection aperture and of the probe (0: parallel beam).
+    bethe_ridge
+        Stop the integral at the Bethe ridge, :math:`\theta_r = \sqrt{E/(\gamma^2 T)}`, beyond which the dipole
+        approximation counts scattering that does not happen.
+
+    Raises
+    ------
+    ValueError
+        For a beam energy or angle out of range.
+    """
+    check_positive(collection_mrad=collection_mrad)
+    check_not_negative(convergence_mrad=convergence_mrad)
+    energy = np.asarray(energy_eV, dtype=float)
+    theta2 = characteristic_angle(energy, beam_energy_keV) ** 2
+    beta2 = (collection_mrad * 1e-3) ** 2
+    if convergence_mrad == 0:
+        factor = np.log1p(beta2 / theta2)
+    else:
+        # Closed form of the disc integral for a probe direction at angle t; uniform probe: weight 2 t / alpha^2.
+        node, weight = np.polynomial.legendre.leggauss(48)
+        u = (node + 1) / 2
+        t2 = (u * convergence_mrad * 1e-3) ** 2
+        psi = beta2 + theta2[..., None] - t2
+        inner = np.log((psi + np.sqrt(psi**2 + 4 * t2 * theta2[..., None])) / (2 * theta2[..., None]))
+        factor = (inner * (weight * u)).sum(axis=-1)
+    if bethe_ridge:
+        ridge2 = np.abs(energy) / (lorentz_factor(beam_energy_keV) ** 2 * effective_energy_eV(beam_energy_keV))
+        factor = np.minimum(factor, np.log1p(ridge2 / theta2))
+    return factor

@@ -1,0 +1,158 @@
+"""The plane that M2,3 spectra of two phases span, and regression on noisy coordinates in it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+__all__ = ["Plane", "errors_in_variables_regression", "find_plane", "reference_from_abundances"]
+
+
+@dataclass(frozen=True)
+class Plane:
+    """Coordinates of pixels in the plane of M2,3 spectra, see `find_plane`.
+
+    Attributes
+    ----------
+    coordinates : (N, 2)
+    variance : (N,)
+        Of each of the two coordinates.
+    signal : (M,)
+        Squared singular values over the largest that noise alone would have.
+    residual : (N, W)
+        In standard deviations.
+    estimator : (W, 2)
+        ``spectrum @ estimator`` are the coordinates of a spectrum, see `locate`.
+    """
+
+    coordinates: NDArray
+    variance: NDArray
+    signal: NDArray
+    residual: NDArray = field(repr=False)
+    estimator: NDArray = field(repr=False)
+
+    def regress(self, spectra: NDArray, draws: Sequence[NDArray], noisy: bool = False) -> NDArray:
+        """Spectra along the two axes of the plane, (B, 2, E), from spectra (N, E), for each draw of the pixels.
+
+        ``noisy=True`` where the coordinates come from these very spectra, see `errors_in_variables_regression`.
+        """
+        a, variance = self.coordinates, self.variance
+        return np.array(
+            [errors_in_variables_regression(a[i], variance[i], 1 / variance[i], spectra[i], noisy) for i in draws]
+        )
+
+    def locate(self, spectra: NDArray) -> NDArray:
+        """Coordinates (..., 2) of spectra (..., W), by weighted least squares with the background free."""
+        return spectra @ self.estimator
+
+
+def find_plane(spectra: NDArray, variance: NDArray, background: NDArray) -> Plane:
+    """Coordinates of pixels in the plane that M2,3 spectra span beside their background.
+
+    Each pixel may hold any amount of the background shapes: they are projected out. The plane is that of the
+    two largest singular values, after scaling to equal noise by the mean variance of each channel and of each
+    pixel (Keenan and Kotula, Surf. Interface Anal. 36, 203 (2004)).
+
+    Parameters
+    ----------
+    spectra, variance : (N, W)
+        Single scattering, and its variance.
+    background : (P, W)
+
+    Raises
+    ------
+    ValueError
+        If the second component is below the noise.
+    """
+    channel = variance.mean(0)
+    pixel = (variance / channel).mean(1)
+    scaled = spectra / np.sqrt(channel) / np.sqrt(pixel)[:, None]
+    shapes, _ = np.linalg.qr((background / np.sqrt(channel)).T)
+    scaled = scaled - (scaled @ shapes) @ shapes.T
+    u, s, vt = np.linalg.svd(scaled, full_matrices=False)
+    largest_of_noise = (np.sqrt(len(spectra)) + np.sqrt(channel.size)) ** 2  # largest squared singular value
+    scores = u[:, :2] * s[:2]
+    signal = s[:8] ** 2 / largest_of_noise
+    if signal[1] < 1.0:
+        raise ValueError(
+            "low_loss: M2,3 shows one kind of spectrum only: got a second squared singular value of "
+            f"{signal[1]:.2f} times that of noise, wants at least 1 (one phase, or too few electrons)"
+        )
+    coordinates = scores * np.sqrt(pixel)[:, None]
+    axes = errors_in_variables_regression(coordinates, pixel, 1 / pixel, spectra, noisy=True)
+    estimator = weighted_fit(np.concatenate([axes, background]), 1 / np.maximum(spectra.mean(0), 1e-12))[:2].T
+    return Plane(coordinates, pixel, signal, scaled - scores @ vt[:2], estimator)
+
+
+def weighted_fit(shapes: NDArray, weights: NDArray) -> NDArray:
+    """Rows (P, E) that give the amplitudes of shapes (P, E) in a spectrum, by least squares with weights (E,)."""
+    scale = np.abs(shapes).max(axis=1, keepdims=True)
+    b = shapes / scale
+    return np.linalg.solve((b * weights) @ b.T, b * weights) / scale
+
+
+def errors_in_variables_regression(
+    coordinates: NDArray, variance: NDArray, weights: NDArray, spectra: NDArray, noisy: bool = False
+) -> NDArray:
+    """Spectra (K, E) per unit of each coordinate, by weighted regression on noisy coordinates.
+
+    The noise of the coordinates would pull the slopes towards zero (attenuation); its known variance is subtracted from
+    the normal matrix (Fuller, Measurement Error Models, 1987). ``noisy=True`` leaves it in: for the very spectra that
+    the coordinates come from.
+
+    Parameters
+    ----------
+    coordinates : (N, K)
+    variance, weights : (N,)
+        Variance of each coordinate of a pixel, and weight of the pixel.
+    spectra : (N, E)
+    """
+    weighted = coordinates * weights[:, None]
+    normal = weighted.T @ coordinates
+    if not noisy:
+        normal = normal - np.eye(coordinates.shape[1]) * (weights @ variance)
+    return np.linalg.solve(normal, weighted.T @ spectra)
+
+
+def reference_from_abundances(
+    spectra: ArrayLike,
+    abundances: ArrayLike,
+    variance: ArrayLike = 0.0,
+    *,
+    weights: ArrayLike | None = None,
+    bootstrap: int = 60,
+    seed: int = 0,
+) -> tuple[NDArray, NDArray]:
+    """Spectra that belong to known amounts: errors-in-variables regression, with its uncertainty.
+
+    Parameters
+    ----------
+    spectra : (N, E)
+    abundances : (N,) or (N, K)
+        Amount of each phase (or element) in each pixel.
+    variance : float or (N,)
+        Of the abundances.
+    weights : (N,), optional
+    bootstrap : int
+        Draws of the pixels; 0: no uncertainty (NaN).
+
+    Returns
+    -------
+    references, uncertainty : (K, E), (K, E)
+        Per unit of abundance, and one standard deviation.
+    """
+    spectra = np.asarray(spectra, float)
+    amounts = np.asarray(abundances, float)
+    amounts = amounts[:, None] if amounts.ndim == 1 else amounts
+    if spectra.ndim != 2 or len(amounts) != len(spectra):
+        raise ValueError(f"abundances: got {np.shape(abundances)}, wants one row for each of spectra {spectra.shape}")
+    variance = np.broadcast_to(np.asarray(variance, float), len(spectra))
+    weights = np.ones(len(spectra)) if weights is None else np.asarray(weights, float)
+    references = errors_in_variables_regression(amounts, variance, weights, spectra)
+    rng = np.random.default_rng(seed)
+    draws = [rng.integers(len(spectra), size=len(spectra)) for _ in range(bootstrap)]
+    resampled = [errors_in_variables_regression(amounts[i], variance[i], weights[i], spectra[i]) for i in draws]
+    return references, np.std(resampled, axis=0) if bootstrap else np.full_like(references, np.nan)

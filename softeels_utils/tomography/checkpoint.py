@@ -1,0 +1,78 @@
+"""A file that a killed reconstruction goes on from."""
+
+from __future__ import annotations
+
+import io
+import os
+import time
+from pathlib import Path
+
+import torch
+
+__all__ = ["Checkpoint"]
+
+
+class Checkpoint:
+    """A file that a killed reconstruction goes on from; ``path=None`` keeps nothing.
+
+    Tensors and plain numbers only, read by ``torch.load(weights_only=True)``; written beside and moved in place, so
+    that a kill leaves the old or the new file whole.
+
+    Parameters
+    ----------
+    path : path or None
+    fingerprint : str
+        Of the data and settings (`Measurement.fingerprint`): a file of another run is refused.
+    seconds : float
+        Between two writings.
+    device : str
+        Where tensors go when they are read.
+    """
+
+    def __init__(self, path, fingerprint: str, seconds: float = 20.0, device="cpu"):
+        self.path = None if path is None else Path(path)
+        self.seconds, self.written = seconds, time.perf_counter()
+        self.content = {"fingerprint": fingerprint, "scores": {}, "stage": "", "run": None}
+        if self.path is not None and self.path.exists():
+            try:
+                content = torch.load(self.path, weights_only=True, map_location=device)
+            except Exception as error:
+                raise ValueError(f"checkpoint: cannot read {self.path} ({error})") from error
+            if not isinstance(content, dict) or content.get("fingerprint") != fingerprint:
+                raise ValueError(
+                    f"checkpoint: {self.path} is of other projections or settings, wants this run's or a new file"
+                )
+            self.content = content
+
+    def due(self) -> bool:
+        """Whether it is time to write again."""
+        return self.path is not None and time.perf_counter() - self.written > self.seconds
+
+    def save(self, stage: str, run: dict) -> None:
+        """Write the state of a stage."""
+        self.content |= {"stage": stage, "run": run}
+        self.write()
+
+    def write(self) -> None:
+        """Write what there is."""
+        if self.path is None:
+            return
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        buffer = io.BytesIO()
+        torch.save(self.content, buffer)
+        beside = self.path.with_name(self.path.name + ".part")
+        with beside.open("wb") as file:
+            file.write(buffer.getbuffer())
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(beside, self.path)
+        self.written = time.perf_counter()
+
+    def resume(self, stage: str, solver) -> dict | None:
+        """Bring a solver to where this stage was; the run's record, or None."""
+        run = self.content["run"]
+        if self.content["stage"] != stage or run is None:
+            return None
+        for name, value in run["state"].items():
+            solver.state[name] = value.to(solver.state[name].device)
+        return run

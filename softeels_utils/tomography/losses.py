@@ -1,0 +1,143 @@
+"""How far a model is from what was measured, value by value: Gaussian and Poisson noise."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import torch
+
+__all__ = ["GaussianLoss", "PoissonLoss", "apply_per_pixel"]
+
+
+def apply_per_pixel(matrix: torch.Tensor, stack: torch.Tensor) -> torch.Tensor:
+    """``out[i] = Σ_j matrix[i, j] stack[j]`` over channels; the matrix (C, C, ...) may vary from pixel to pixel."""
+    if len(stack) == 1:
+        return matrix[0] * stack
+    if matrix[0, 0].numel() == 1:
+        square = matrix.reshape(matrix.shape[:2])
+        return (square @ stack.reshape(len(stack), -1)).reshape(stack.shape)
+    return torch.einsum("ij...,j...->i...", matrix, stack)
+
+
+@dataclass(frozen=True)
+class GaussianLoss:
+    r"""Half the squared residual of each independent combination of channels, in units of its variance.
+
+    .. math:: \tfrac12 \lVert L_i\,(m_i - p_i) \rVert^2, \qquad L_i^T L_i = \Sigma_i^{-1}
+
+    with the covariance :math:`\Sigma_i` of the channels measured in detector pixel i.
+
+    Attributes
+    ----------
+    projections : tensor (C, T, Y, X)
+        0 where not used.
+    used : bool tensor (C, T, Y, X)
+    modes : tensor (C, C, T, Y, X), or with ones for T, Y, X
+        Rows are the independent combinations.
+    precision : tensor (C, T, Y, X), or with ones
+        One over the standard deviation of each; 0 for a missing one.
+    """
+
+    projections: torch.Tensor
+    used: torch.Tensor
+    modes: torch.Tensor
+    precision: torch.Tensor
+
+    @cached_property
+    def whitener(self) -> torch.Tensor:
+        """L, (C, C, T, Y, X) or with ones."""
+        return self.precision[:, None] * self.modes
+
+    @cached_property
+    def size(self) -> int:
+        """Number of values used."""
+        return int(self.used.sum())
+
+    @property
+    def complete(self) -> bool:
+        """Whether every value is used."""
+        return self.size == self.used.numel()
+
+    def whiten(self, stack: torch.Tensor) -> torch.Tensor:
+        """L of a stack (C, T, Y, X), 0 where not used."""
+        return apply_per_pixel(self.whitener, stack if self.complete else self.used * stack)
+
+    def whiten_transposed(self, stack: torch.Tensor) -> torch.Tensor:
+        """The exact transpose of `whiten`."""
+        stack = apply_per_pixel(self.whitener.transpose(0, 1), stack)
+        return stack if self.complete else self.used * stack
+
+    @cached_property
+    def target(self) -> torch.Tensor:
+        """Whitened projections."""
+        return self.whiten(self.projections)
+
+    def __call__(self, model: torch.Tensor) -> torch.Tensor:
+        """Misfit of each value (C, T, Y, X); those of a pixel add up to that of the pixel."""
+        return 0.5 * self.whiten(model - self.projections) ** 2
+
+    def rows(self, rows) -> GaussianLoss:
+        """The same of some rows along Y."""
+        modes, precision = self.modes, self.precision
+        if modes.shape[3] != 1:
+            modes, precision = modes[..., rows, :], precision[:, :, rows]
+        return GaussianLoss(self.projections[:, :, rows], self.used[:, :, rows], modes, precision)
+
+    def restricted(self, keep: torch.Tensor) -> GaussianLoss:
+        """The same of some detector pixels (T, Y, X), all channels of one together."""
+        return replace(self, projections=self.projections * keep, used=self.used & keep)
+
+    def with_variance_floor(self, fraction: float) -> GaussianLoss:
+        """No combination's variance below this fraction of the largest in its pixel: 1 treats all of them equally."""
+        if not fraction:
+            return self
+        lowest = torch.where(self.precision > 0, self.precision, torch.inf).amin(0)
+        return replace(self, precision=self.precision.minimum(lowest / fraction**0.5))
+
+
+@dataclass(frozen=True)
+class PoissonLoss:
+    r"""Half the deviance of counts, :math:`g m - n - n \ln (g m / n)`, of a model m times the gain g.
+
+    Attributes
+    ----------
+    projections : tensor (C, T, Y, X)
+        Counts; 0 where not used.
+    used : bool tensor (C, T, Y, X)
+    gain : tensor (C, 1, 1, 1)
+        Expected counts for one unit of the model.
+    """
+
+    projections: torch.Tensor
+    used: torch.Tensor
+    gain: torch.Tensor
+
+    @cached_property
+    def size(self) -> int:
+        """Number of values used."""
+        return int(self.used.sum())
+
+    def __call__(self, model: torch.Tensor) -> torch.Tensor:
+        """Misfit of each value (C, T, Y, X)."""
+        expected, counts = (self.gain * model).clamp_min(1e-6), self.projections
+        # 0 log 0 is 0, but its derivative by autograd is not: keep the logarithms apart.
+        return self.used * (expected - counts - counts * expected.log() + torch.xlogy(counts, counts))
+
+    def whiten(self, stack: torch.Tensor) -> torch.Tensor:
+        """Expected counts of projections of the model, 0 where not used."""
+        return self.used * (self.gain * stack)
+
+    whiten_transposed = whiten
+
+    def rows(self, rows) -> PoissonLoss:
+        """The same of some rows along Y."""
+        return replace(self, projections=self.projections[:, :, rows], used=self.used[:, :, rows])
+
+    def restricted(self, keep: torch.Tensor) -> PoissonLoss:
+        """The same of some detector pixels (T, Y, X)."""
+        return replace(self, projections=self.projections * keep, used=self.used & keep)
+
+    def with_variance_floor(self, fraction: float) -> PoissonLoss:
+        """Counts of one channel tell nothing of another: there is nothing to even out."""
+        return self

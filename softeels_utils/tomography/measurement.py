@@ -1,0 +1,353 @@
+"""What was measured: projections of a tilt series, their errors, and the values left out, the same for every method."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike
+
+from .checks import as_tensor, finite_array
+from .covariance import check_covariance, estimate_covariance, independent_combinations, typical_maximum
+from .losses import GaussianLoss, PoissonLoss
+from .projector import ParallelBeam
+
+__all__ = ["Measurement"]
+
+
+class Measurement:
+    r"""A tilt series of maps, checked once: what every reconstruction is given.
+
+    Parameters
+    ----------
+    projections : array (C, T, Y, X)
+        Line integrals in the unit of ``voxel_size_nm``, so that volumes are fractions; or counts.
+    tilt_angles_deg : array (T,)
+    covariance : array, optional
+        Of the channels' noise in a detector pixel: variances (C,) or (C, T, Y, X), covariances (C, C) or
+        (T, Y, X, C, C) as `fitting.fit_phases` reports them. By default independent, one variance per channel,
+        estimated from differences of neighbours (`estimate_covariance`).
+    weights : array broadcasting to (C, T, Y, X), optional
+        Inverse variances, in place of ``covariance``; 0 leaves a value out.
+    counts : bool
+        The projections are Poisson counts, which know their own noise.
+    mask : bool array (T, Y, X) or (C, T, Y, X), optional
+        True where a value was measured. The rest may hold anything, NaN too.
+    voxel_size_nm : float
+    slice_shape : (int, int), optional
+        ``(Z, X)`` where a slice is not square.
+    shifts_px : array (T,) or (T, 2), optional
+        Where each projection of the specimen's centre lies, see `ParallelBeam`.
+    model_error : float
+        Error of projecting a voxel grid, as a fraction of each channel's range; its square is added to the variances.
+    device : str or torch.device, optional
+        By default the GPU if there is one.
+
+    Attributes
+    ----------
+    projector : ParallelBeam
+    loss : GaussianLoss or PoissonLoss
+        Holds the projections as tensors, and which of them are used.
+    covariance : array (C, C) or (T, Y, X, C, C), or None
+        As it is used, model error included; None for counts.
+    noise_is_known : bool
+        Whether the noise was stated (or the values are counts), not estimated.
+
+    Raises
+    ------
+    ValueError
+        Naming the argument, what it got and what it wants.
+
+    Examples
+    --------
+    >>> volume = np.zeros((2, 4, 16, 16), np.float32)
+    >>> tilts = np.linspace(-70, 70, 9)
+    >>> measurement = Measurement(ParallelBeam(16, tilts)(volume) + 1, tilts, covariance=[0.1, 0.2])
+    >>> measurement.volume_shape
+    (2, 4, 16, 16)
+    """
+
+    def __init__(
+        self,
+        projections: ArrayLike,
+        tilt_angles_deg: ArrayLike,
+        *,
+        covariance: ArrayLike | None = None,
+        weights: ArrayLike | None = None,
+        counts: bool = False,
+        mask: ArrayLike | None = None,
+        voxel_size_nm: float = 1.0,
+        slice_shape: tuple[int, int] | None = None,
+        shifts_px: ArrayLike | None = None,
+        model_error: float = 0.01,
+        device: str | torch.device | None = None,
+    ):
+        stack, used = _check_projections(projections, mask)
+        if weights is not None:
+            if covariance is not None:
+                raise ValueError("weights: got both weights and covariance, wants one of them")
+            weights = _check_weights(weights, stack.shape)
+            used &= weights > 0
+            covariance = 1 / np.where(weights > 0, weights, 1)
+        _check_values(stack, used)
+        self.projector = _projector(stack, tilt_angles_deg, voxel_size_nm, slice_shape, shifts_px, device)
+        self.noise_is_known = counts or covariance is not None
+        stack = np.where(used, stack, 0).astype(np.float32)
+        if counts:
+            if covariance is not None:
+                raise ValueError("covariance: got one with counts, wants None (counts know their own noise)")
+            if (stack < 0).any():
+                raise ValueError("projections: got negative counts, wants none below 0")
+            self.covariance = None
+            tensor = as_tensor(stack, device)
+            gain = tensor.new_ones((len(stack), 1, 1, 1))
+            self.loss = PoissonLoss(tensor, torch.as_tensor(used, device=tensor.device), gain)
+            return
+        if not (np.isfinite(model_error) and model_error >= 0):
+            raise ValueError(f"model_error: got {model_error!r}, wants a fraction of at least 0")
+        covariance = estimate_covariance(stack, used) if covariance is None else check_covariance(covariance, used)
+        self.covariance = covariance + np.diag((model_error * typical_maximum(stack, used)) ** 2)
+        self.loss = _gaussian_loss(as_tensor(stack, device), used, self.covariance)
+
+    def __repr__(self) -> str:
+        channels, tilts, rows, columns = self.projections.shape
+        noise = "counts" if self.counts else "known noise" if self.noise_is_known else "estimated noise"
+        return f"Measurement({channels} channels, {tilts} tilts of {rows} × {columns} pixels, {noise})"
+
+    # ---------------------------------------------------------------- what it holds
+
+    @property
+    def counts(self) -> bool:
+        """Whether the values are Poisson counts."""
+        return isinstance(self.loss, PoissonLoss)
+
+    @property
+    def projections(self) -> torch.Tensor:
+        """As measured, (C, T, Y, X); 0 where not used."""
+        return self.loss.projections
+
+    @property
+    def used(self) -> torch.Tensor:
+        """Which values count, bool (C, T, Y, X)."""
+        return self.loss.used
+
+    @property
+    def device(self) -> torch.device:
+        """Where the tensors are."""
+        return self.projections.device
+
+    @property
+    def size(self) -> int:
+        """Number of values used."""
+        return self.loss.size
+
+    @property
+    def volume_shape(self) -> tuple[int, int, int, int]:
+        """(C, Y, Z, X)."""
+        return (len(self.projections), self.projections.shape[-2], self.projector.n_z, self.projector.n_x)
+
+    def fingerprint(self, *settings, initial: torch.Tensor | None = None) -> str:
+        """Hash of all that makes it, of settings and of a start: a checkpoint of another run is refused by it."""
+        digest = hashlib.sha256(repr((settings, self.counts, self.volume_shape, self.projector.voxel_size_nm)).encode())
+        loss = self.loss
+        tensors = (loss.gain,) if self.counts else (loss.modes, loss.precision)
+        for tensor in (loss.projections, loss.used, *tensors, *(() if initial is None else (initial,))):
+            digest.update(np.ascontiguousarray(tensor.cpu().numpy()).tobytes())
+        for array in (self.projector.tilt_angles_deg, self.projector.shifts_px):
+            digest.update(np.ascontiguousarray(array).tobytes())
+        return digest.hexdigest()
+
+    # ---------------------------------------------------------------- model and data
+
+    def forward(self, volume: torch.Tensor) -> torch.Tensor:
+        """Whitened projections L A v of a volume (C, Y, Z, X), 0 where not used; of counts, the expected counts."""
+        return self.loss.whiten(self.projector(volume))
+
+    def adjoint(self, dual: torch.Tensor) -> torch.Tensor:
+        """The exact transpose of `forward`, Aᵀ Lᵀ y."""
+        return self.projector.T(self.loss.whiten_transposed(dual))
+
+    def residual(self, volume: torch.Tensor) -> torch.Tensor:
+        """Whitened A v - p (not for counts)."""
+        return self.loss.whiten(self.projector(volume) - self.projections)
+
+    def misfit(self, volume: torch.Tensor) -> torch.Tensor:
+        """Half the chi-square (of counts: the deviance) of each value, (C, T, Y, X)."""
+        return self.loss(self.projector(volume))
+
+    def chi2(self, volume: torch.Tensor) -> float:
+        """Chi-square (of counts: deviance) per value used: 1 where residuals are as large as the errors say."""
+        return 2 * float(self.misfit(volume).sum(dtype=torch.float64)) / max(self.size, 1)
+
+    def sums(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """Row and column sums of |L| A, (C, T, Y, X) and (C, Y, Z, X): step sizes follow from them."""
+        one = self.projections.new_ones((1, *self.volume_shape[1:]))
+        strength = self.loss.whitener.abs()
+        rows = strength.sum(1) * self.projector(one) * self.used
+        return rows, self.projector.T(strength.sum(0) * self.used)
+
+    # ---------------------------------------------------------------- parts and relatives
+
+    def _with(self, loss, **attributes) -> Measurement:
+        other = copy.copy(self)
+        vars(other).update(loss=loss, **attributes)
+        return other
+
+    def rows(self, rows) -> Measurement:
+        """Some rows along Y (an index), to be compared with those slices of a volume."""
+        return self._with(self.loss.rows(rows))
+
+    def split(self, fraction: float, seed: int = 0, by: str = "pixels") -> tuple[Measurement, Measurement]:
+        """(to fit, held out): two disjoint parts.
+
+        Parameters
+        ----------
+        fraction : float
+            Held out, of what ``by`` says.
+        seed : int
+        by : {"pixels", "counts"}
+            Detector pixels, all channels of one together; or the counts of every pixel, drawn binomially, which
+            leaves two independent measurements of it.
+        """
+        if not 0 <= fraction < 1:
+            raise ValueError(f"fraction: got {fraction!r}, wants a fraction from 0 to below 1")
+        if by == "pixels":
+            generator = torch.Generator().manual_seed(seed)
+            out = (torch.rand(self.projections.shape[1:], generator=generator) < fraction).to(self.device)
+            return self._with(self.loss.restricted(~out)), self._with(self.loss.restricted(out))
+        if by != "counts" or not self.counts:
+            raise ValueError(f"by: got {by!r}, wants 'pixels', or 'counts' where the projections are counts")
+        whole = self.projections.cpu().numpy()
+        if (whole % 1).any():
+            raise ValueError("projections: got fractions of counts, wants whole ones to split them")
+        drawn = np.random.default_rng([seed, 1]).binomial(whole.astype(np.int64), fraction)
+        held_out = as_tensor(drawn.astype(np.float32), self.device)
+        return tuple(
+            self._with(PoissonLoss(counts, self.used, part * self.loss.gain))
+            for counts, part in ((self.projections - held_out, 1 - fraction), (held_out, fraction))
+        )
+
+    def repeated(self, projections: ArrayLike) -> Measurement:
+        """A second measurement of the same pixels with the same covariance; counts may be of another exposure."""
+        stack = np.asarray(projections)
+        if stack.shape != tuple(self.projections.shape) or stack.dtype.kind not in "fiu":
+            raise ValueError(f"validation: got {stack.dtype} {stack.shape}, wants numbers {tuple(self.used.shape)}")
+        used = self.used.cpu().numpy()
+        if not np.isfinite(stack[used]).all():
+            raise ValueError("validation: got NaN or inf, wants finite numbers wherever the projections have them")
+        tensor = as_tensor(np.where(used, stack, 0).astype(np.float32), self.device)
+        if not self.counts:
+            return self._with(GaussianLoss(tensor, self.used, self.loss.modes, self.loss.precision))
+        if tensor.min() < 0 or not tensor.any() or not self.projections.any():
+            raise ValueError("validation: wants counts, none of them negative, and some of them not 0")
+        exposure_ratio = float(tensor.sum(dtype=torch.float64) / self.projections.sum(dtype=torch.float64))
+        return self._with(PoissonLoss(tensor, self.used, exposure_ratio * self.loss.gain))
+
+    def resample(self, seed: int) -> Measurement:
+        """The same with noise of its own covariance added once more (and told), or counts drawn from the counts."""
+        rng = np.random.default_rng([seed, 2])
+        if self.counts:
+            counts = rng.poisson(self.projections.cpu().numpy().astype(float))
+            return self._with(PoissonLoss(as_tensor(counts, self.device), self.used, self.loss.gain))
+        loss = self.loss
+        modes, precision = loss.modes.cpu().numpy(), loss.precision.cpu().numpy().astype(float)
+        sigma = np.divide(1.0, precision, out=np.zeros_like(precision), where=precision > 0)
+        shape = tuple(loss.projections.shape)
+        modes, draw = np.broadcast_to(modes, (len(modes), *shape)), sigma * rng.standard_normal(shape)
+        noise = as_tensor(np.einsum("cdtyx,ctyx->dtyx", modes, draw).astype(np.float32), self.device)
+        twice = GaussianLoss(loss.projections + loss.used * noise, loss.used, loss.modes, loss.precision / 2**0.5)
+        return self._with(twice, covariance=2 * self.covariance)
+
+    def rescaled(self, scale: ArrayLike) -> Measurement:
+        """Projections of volume / scale (C,), so that a pure voxel has the value 1."""
+        scale = np.asarray(scale, float)
+        column = as_tensor(scale[:, None, None, None].astype(np.float32), self.device)
+        if self.counts:
+            return self._with(PoissonLoss(self.projections, self.used, self.loss.gain * column))
+        covariance = self.covariance / np.outer(scale, scale)
+        used = self.used.cpu().numpy()
+        return self._with(_gaussian_loss(self.projections / column, used, covariance), covariance=covariance)
+
+    def less(self, volume: torch.Tensor) -> Measurement:
+        """What a volume leaves to be explained: projections less its own (not for counts)."""
+        rest = self.used * (self.projections - self.projector(volume))
+        return self._with(GaussianLoss(rest, self.used, self.loss.modes, self.loss.precision))
+
+    def with_variance_floor(self, fraction: float) -> Measurement:
+        """No combination of channels known better than this fraction of the worst variance in its pixel.
+
+        Combinations that are known much better than others (the sum of two anti-correlated phases) would else drown
+        the others in every step of a stochastic method.
+        """
+        return self._with(self.loss.with_variance_floor(fraction))
+
+    def as_gaussian(self) -> Measurement:
+        """Counts as Gaussian values whose variance is the count, at least 1; other measurements as they are."""
+        if not self.counts:
+            return self
+        gain = self.loss.gain
+        sigma = self.projections.clamp_min(1).sqrt() / gain
+        modes = torch.eye(len(gain), device=self.device)[..., None, None, None]
+        loss = GaussianLoss(self.projections / gain, self.used, modes, self.used / sigma)
+        variance = np.moveaxis((sigma**2).cpu().numpy(), 0, -1)
+        return self._with(loss, covariance=variance[..., None] * np.eye(len(gain)))
+
+
+def _check_projections(projections, mask):
+    """Projections as an array, and which values are used."""
+    stack = np.asarray(projections)
+    if stack.ndim != 4 or 0 in stack.shape or stack.dtype.kind not in "fiu":
+        raise ValueError(f"projections: got {stack.dtype} of shape {stack.shape}, wants real numbers (C, T, Y, X)")
+    used = np.ones(stack.shape, bool)
+    if mask is not None:
+        mask = np.asarray(mask)
+        if mask.dtype != bool or mask.shape not in (stack.shape, stack.shape[1:]):
+            wanted = f"bool {stack.shape[1:]} or {stack.shape}"
+            raise ValueError(f"mask: got {mask.dtype} of shape {mask.shape}, wants {wanted}")
+        used &= mask
+    return stack, used
+
+
+def _check_weights(weights, shape):
+    try:
+        weights = np.broadcast_to(np.asarray(weights, float), shape)
+    except ValueError:
+        raise ValueError(f"weights: got shape {np.shape(weights)}, wants one that broadcasts to {shape}") from None
+    if not (np.isfinite(weights).all() and (weights >= 0).all()):
+        raise ValueError("weights: got negative or not finite values, wants inverse variances (0: leave out)")
+    return weights
+
+
+def _check_values(stack, used):
+    if not np.isfinite(stack[used]).all():
+        raise ValueError("projections: got NaN or inf where the mask says measured, wants finite values there")
+    for c in np.flatnonzero(~used.any(axis=(1, 2, 3))):
+        raise ValueError(f"mask: leaves nothing measured in channel {c}, wants True where a value was measured")
+
+
+def _projector(stack, tilt_angles_deg, voxel_size_nm, slice_shape, shifts_px, device):
+    tilts = finite_array(tilt_angles_deg, "tilt_angles_deg")
+    if tilts.shape != stack.shape[1:2]:
+        wanted = f"({stack.shape[1]},), one for each projection"
+        raise ValueError(f"tilt_angles_deg: got shape {tilts.shape}, wants {wanted}")
+    columns = stack.shape[-1]
+    size = (columns, columns) if slice_shape is None else tuple(slice_shape)
+    if len(size) != 2 or size[1] != columns or any(int(n) != n or n < 1 for n in size):
+        raise ValueError(f"slice_shape: got {slice_shape}, wants whole (Z, X) with X = {columns} as in projections")
+    return ParallelBeam((int(size[0]), columns), tilts, voxel_size_nm, device, shifts_px=shifts_px)
+
+
+def _gaussian_loss(projections, used, covariance) -> GaussianLoss:
+    """The loss of a checked covariance (C, C) or (T, Y, X, C, C)."""
+    by_channel = np.moveaxis(used, 0, -1)
+    whole = by_channel.all(-1)
+    if covariance.ndim == 2 and (whole | ~by_channel.any(-1)).all():  # channels of a pixel come and go together
+        covariance, observed = covariance[None, None, None], np.ones(len(used), bool)
+    else:
+        observed = by_channel
+    modes, precision = independent_combinations(covariance, observed)
+    tensors = (np.moveaxis(modes, (-2, -1), (0, 1)), np.moveaxis(precision, -1, 0))
+    modes, precision = (as_tensor(np.ascontiguousarray(t).astype(np.float32), projections.device) for t in tensors)
+    return GaussianLoss(projections, torch.as_tensor(used, device=projections.device), modes, precision)

@@ -1,0 +1,140 @@
+"""When an iterative algorithm is done: rules that look at the run, and never at a truth."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+
+import numpy as np
+
+__all__ = ["Change", "Discrepancy", "Gap", "HeldOut", "IterationInfo", "StopRule"]
+
+
+@dataclass(frozen=True)
+class IterationInfo:
+    """What stop rules and callbacks see of a run, every few iterations.
+
+    Attributes
+    ----------
+    iteration, iterations : int
+        Done, and planned at most.
+    volume : array (C, Y, Z, X)
+    chi2 : float
+        Chi-square per fitted value (SIRT, CGLS: of the volume before this iteration); NaN where not computed.
+    heldout : float
+        Chi-square per held-out value (NaN: none held out).
+    objective, gap : float
+        Objective and relative primal-dual gap (total variation), or relative residual of the normal equations (CGLS);
+        NaN elsewhere.
+    change : float
+        Relative change of the volume since the last time.
+    best_iteration : int
+        At which held-out values were predicted best.
+    seconds : float
+        Since the run began.
+    """
+
+    iteration: int
+    volume: np.ndarray
+    iterations: int = 0
+    chi2: float = np.nan
+    heldout: float = np.nan
+    objective: float = np.nan
+    gap: float = np.nan
+    change: float = np.nan
+    best_iteration: int = 0
+    seconds: float = 0.0
+
+
+class StopRule(ABC):
+    """Called with the `IterationInfo` (its ``volume`` is None); gives the reason to stop, or an empty string.
+
+    ``every`` says after how many iterations it is asked. A rule with ``watches_chi2`` is asked after every iteration
+    for which the solver computes chi-square.
+    """
+
+    every = 10
+    watches_chi2 = False
+
+    @abstractmethod
+    def __call__(self, info: IterationInfo) -> str: ...
+
+
+def _check_tolerance(tolerance):
+    if not (np.isfinite(tolerance) and tolerance > 0):
+        raise ValueError(f"tolerance: got {tolerance!r}, wants a number above 0")
+
+
+@dataclass(frozen=True)
+class Gap(StopRule):
+    """The relative primal-dual gap is at most ``tolerance``: the objective is within it of the minimum."""
+
+    tolerance: float = 1e-3
+    every = 20
+
+    def __post_init__(self):
+        _check_tolerance(self.tolerance)
+
+    def __call__(self, info: IterationInfo) -> str:
+        return "primal-dual gap" if info.gap <= self.tolerance else ""
+
+
+@dataclass(frozen=True)
+class Change(StopRule):
+    """The volume changes by at most ``tolerance``, relative, in ten iterations, or the equations are solved."""
+
+    tolerance: float = 1e-3
+
+    def __post_init__(self):
+        _check_tolerance(self.tolerance)
+
+    def __call__(self, info: IterationInfo) -> str:
+        if info.change <= self.tolerance:
+            return "relative change"
+        return "normal equations solved" if info.gap <= 1e-6 else ""
+
+
+@dataclass(frozen=True)
+class Discrepancy(StopRule):
+    """Chi-square per value is at most 1 (V. A. Morozov, 1966); as `Change` if it is never reached."""
+
+    tolerance: float = 1e-3
+    watches_chi2 = True
+
+    def __post_init__(self):
+        _check_tolerance(self.tolerance)
+
+    def __call__(self, info: IterationInfo) -> str:
+        return "discrepancy principle" if info.chi2 <= 1 else Change(self.tolerance)(info)
+
+
+@dataclass(frozen=True)
+class HeldOut(StopRule):
+    """Detector pixels that are not fitted are predicted no better for some looks; the best volume is returned.
+
+    Attributes
+    ----------
+    fraction : float
+        Of the detector pixels that are held out.
+    patience : int
+        Looks, two iterations apart, without improvement.
+    tolerance : float
+        It also ends where the volume changes by less than a tenth of this.
+    seed : int
+        Of the choice of pixels.
+    """
+
+    fraction: float = 0.05
+    patience: int = 5
+    tolerance: float = 1e-3
+    seed: int = 0
+    every = 2
+
+    def __post_init__(self):
+        _check_tolerance(self.tolerance)
+        if not 0 < self.fraction < 1 or self.patience < 1:
+            raise ValueError(f"HeldOut: got {self}, wants a fraction between 0 and 1 and a patience of at least 1")
+
+    def __call__(self, info: IterationInfo) -> str:
+        waited = info.iteration - info.best_iteration >= self.patience * self.every
+        return "held-out pixels" if waited or info.change <= self.tolerance / 10 else ""

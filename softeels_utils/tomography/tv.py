@@ -1,0 +1,232 @@
+"""Reconstruction with total variation, and the choice of its weight."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike
+
+from .checkpoint import Checkpoint
+from .constraint import NONNEGATIVE, Constraint
+from .iterate import Loop, Reconstruction, iterate, start_from
+from .measurement import Measurement
+from .sirt import SIRT
+from .stopping import Gap
+from .total_variation import COUPLINGS, TotalVariation
+
+__all__ = ["joint_tv", "noise_weight", "short_sirt", "tv"]
+
+HELD_OUT = 0.05  # fraction of the detector pixels that choose the weight
+WARM_START = 20  # iterations of SIRT before total variation
+SEARCH_STOP = Gap(1e-2)  # while a weight is only being tried
+WEIGHT_RULES = ("noise", "discrepancy", "heldout")
+
+
+def tv(
+    measurement: Measurement,
+    *,
+    weight: float | str = "heldout",
+    constraint: Constraint = NONNEGATIVE,
+    stop: Gap | None = None,
+    initial: ArrayLike | None = None,
+    seed: int = 0,
+    **loop,
+) -> Reconstruction:
+    """Total variation of each channel on its own; parameters as for `joint_tv`."""
+    return _solve(measurement, weight, constraint, "none", stop, initial, seed, Loop(**loop))
+
+
+def joint_tv(
+    measurement: Measurement,
+    *,
+    weight: float | str = "heldout",
+    coupling: str = "nuclear",
+    constraint: Constraint = NONNEGATIVE,
+    stop: Gap | None = None,
+    initial: ArrayLike | None = None,
+    seed: int = 0,
+    **loop,
+) -> Reconstruction:
+    """Total variation of all channels together, in 3-D, minimised until the primal-dual gap is small.
+
+    Parameters
+    ----------
+    measurement : Measurement
+    weight : float, "noise", "discrepancy" or "heldout"
+        Of the total variation. ``"noise"``: `noise_weight` (no search); ``"discrepancy"``: such that chi-square per
+        value is 1 (V. A. Morozov, 1966); ``"heldout"``: such that a random twentieth of the detector pixels, not
+        fitted, is predicted best.
+    coupling : {"nuclear", "frobenius"}
+        Norm of a voxel's Jacobian.
+    constraint : Constraint
+    stop : Gap, optional
+        By default a relative gap of 1e-3.
+    initial : array (C, Y, Z, X), optional
+        By default a few iterations of SIRT.
+    seed : int
+        Of the choice of held-out pixels.
+    **loop
+        Fields of `Loop`: ``iterations``, ``callbacks``, ``checkpoint``, ...
+
+    Examples
+    --------
+    >>> from softeels_utils.tomography import ParallelBeam
+    >>> volume = np.zeros((2, 4, 16, 16), np.float32)
+    >>> volume[0, :, 5:11, 4:9] = 1
+    >>> tilts = np.linspace(-70, 70, 9)
+    >>> fit = joint_tv(Measurement(ParallelBeam(16, tilts)(volume), tilts), weight=2.0)
+    >>> fit.converged, bool(np.abs(fit.volume - volume).max() < 0.05)
+    (True, True)
+    """
+    if coupling not in COUPLINGS[:2]:
+        raise ValueError(f"coupling: got {coupling!r}, wants one of {COUPLINGS[:2]}")
+    return _solve(measurement, weight, constraint, coupling, stop, initial, seed, Loop(**loop))
+
+
+def _solve(measurement, weight, constraint, coupling, stop, initial, seed, loop) -> Reconstruction:
+    if weight not in WEIGHT_RULES and (isinstance(weight, str) or not (np.isfinite(weight) and weight >= 0)):
+        raise ValueError(f"weight: got {weight!r}, wants a number of at least 0, or one of {WEIGHT_RULES}")
+    stop, measurement = stop or Gap(), measurement.as_gaussian()
+    start = start_from(measurement, initial)
+    settings = ("tv", weight, constraint, coupling, stop, seed)
+    checkpoint = loop.open_checkpoint(measurement, *settings, initial=start)
+    with torch.no_grad():
+        start = short_sirt(measurement, constraint) if start is None else start
+        problem = _Problem(measurement, constraint, coupling, _typical(start), loop, checkpoint)
+        warm_start = None
+        if weight == "noise":
+            weight = noise_weight(measurement, start)
+        elif weight == "heldout":
+            fitted, held_out = measurement.split(HELD_OUT, seed)
+            trials = _Trials(replace(problem, measurement=fitted), held_out, start)
+            weight = _minimum(trials, noise_weight(measurement, start))
+        elif weight == "discrepancy":
+            trials = _Trials(problem, measurement, start)
+            weight = _crossing(trials, noise_weight(measurement, start))
+        scores = checkpoint.content["scores"]
+        if scores:
+            start, warm_start = trials.nearest(weight)
+        solver = problem.solver(weight, start, warm_start)
+        volume, record = iterate(solver, stop, loop, checkpoint=checkpoint, stage="total variation")
+        scores = {float(w): score for w, score in scores.items()}
+        chi2 = measurement.chi2(volume)
+    return Reconstruction(volume.cpu().numpy(), chi2=chi2, weight=float(weight), scores=scores, **record)
+
+
+@dataclass(frozen=True)
+class _Problem:
+    """All but the weight."""
+
+    measurement: Measurement
+    constraint: Constraint
+    coupling: str
+    unit: float
+    loop: Loop
+    checkpoint: Checkpoint
+
+    def solver(self, weight, start, warm_start=None) -> TotalVariation:
+        unit = self.unit
+        return TotalVariation(self.measurement, self.constraint, weight, start, unit, self.coupling, warm_start)
+
+
+@dataclass
+class _Trials:
+    """Chi-square per value at weights tried so far; each starts where the nearest one ended."""
+
+    problem: _Problem
+    judged: Measurement
+    start: torch.Tensor
+    solved: dict = field(default_factory=dict)
+
+    def nearest(self, weight):
+        """(volume, solver) to start from."""
+        if not self.solved:
+            return self.start, None
+        solver = min(self.solved.values(), key=lambda s: abs(np.log(s.weight / weight)))
+        return solver.volume, solver
+
+    def __call__(self, weight):
+        weight, checkpoint = float(f"{weight:.6g}"), self.problem.checkpoint
+        scores = checkpoint.content["scores"]
+        if f"{weight:.6g}" not in scores:
+            solver = self.problem.solver(weight, *self.nearest(weight))
+            quiet = Loop(max_iterations=self.problem.loop.max_iterations, progress=self.problem.loop.progress)
+            iterate(solver, SEARCH_STOP, quiet, stage=f"weight {weight:.3g}")
+            scores[f"{weight:.6g}"] = self.judged.chi2(solver.volume)
+            self.solved[weight] = solver
+            best = float(min(scores, key=scores.get))
+            while len(self.solved) > 3:  # the field of a large volume is large
+                self.solved.pop(max(self.solved, key=lambda w: abs(np.log(w / best))))
+            if checkpoint.due():
+                checkpoint.write()
+        return scores[f"{weight:.6g}"]
+
+
+def short_sirt(measurement: Measurement, constraint: Constraint = NONNEGATIVE, iterations: int = WARM_START):
+    """A few iterations of SIRT: a tensor (C, Y, Z, X) to start from."""
+    with torch.no_grad():
+        solver = SIRT(measurement, constraint)
+        for _ in range(iterations):
+            solver.step()
+    return solver.volume
+
+
+def noise_weight(measurement: Measurement, volume: torch.Tensor) -> float:
+    """Weight at which noise alone would be flattened.
+
+    The RMS, over the specimen's voxels, of the slope of the data term where residuals are pure noise of the errors
+    stated.
+
+    Parameters
+    ----------
+    measurement : Measurement
+    volume : tensor (C, Y, Z, X)
+        Says where the specimen is.
+    """
+    generator = torch.Generator().manual_seed(0)
+    shape, dtype = measurement.projections.shape, measurement.projections.dtype
+    noise = torch.randn(shape, generator=generator, dtype=dtype).to(measurement.device)
+    where = volume.abs().sum(0)
+    slope = (measurement.adjoint(noise) ** 2).mean(0)
+    return float((slope * where).sum() / where.sum().clamp_min(1e-30)) ** 0.5
+
+
+def _crossing(score, weight, target=1.0):
+    """Weight at which a growing score is ``target``, to 2 % of the score or 5 % of the weight."""
+    low = high = weight
+    value = score(weight)
+    while value > target and low > 1e-4 * weight:
+        high, low = low, low / 4
+        value = score(low)
+    while value <= target and high < 1e4 * weight and score(high) <= target:
+        low, high = high, high * 4
+    if score(low) > target or score(high) <= target:
+        return low if score(low) > target else high
+    for _ in range(8):
+        a, b = score(low), score(high)
+        if high / low < 1.05 or min(target - a, b - target) < 0.01 * target:
+            break
+        # Regula falsi in the logarithms, kept off the ends so that it cannot stall.
+        part = np.clip((np.log(target) - np.log(a)) / (np.log(b) - np.log(a)), 0.15, 0.85)
+        middle = low * (high / low) ** part
+        low, high = (middle, high) if score(middle) <= target else (low, middle)
+    return low if target - score(low) < score(high) - target else high
+
+
+def _minimum(score, weight):
+    """Weight of the lowest score, on a grid of factors 2 and then √2 about the best."""
+    factor = 0.5 if score(weight / 2) < score(weight) else 2.0
+    best = weight
+    for _ in range(12):
+        if score(best * factor) >= score(best):
+            break
+        best *= factor
+    return min((best / np.sqrt(2), best, best * np.sqrt(2)), key=score)
+
+
+def _typical(volume):
+    """The value that volumes reach: the 99.5th percentile of the largest channel, to set step sizes."""
+    values = [np.quantile(c, 0.995) for c in volume.abs().cpu().numpy().reshape(len(volume), -1)]
+    return max(float(max(values)), 1e-12)
