@@ -214,17 +214,17 @@ def test_docstrings_name_real_parameters(name):
 @pytest.mark.filterwarnings("error:Unknown section")
 def test_docstrings_can_be_rendered(name):
     """What Sphinx would warn of: markup that is no reStructuredText, a section that numpydoc does not know."""
-    docscrape, core = pytest.importorskip("numpydoc.docscrape_sphinx"), pytest.importorskip("docutils.core")
+    docscrape = pytest.importorskip("numpydoc.docscrape_sphinx")
+    from docutils import core, nodes
+
     wrong = []
     for label, docstring, _ in documented(import_module(f"softeels_utils.{name}")):
         text = str(docscrape.SphinxDocString(inspect.cleandoc(docstring or "")))
         text = re.sub(r":(?:py:)?(?:obj|func|class|meth|mod|data|attr|exc):`", "`", text)
         text = re.sub(r"(?m)^( *)\.\. (only|index|rubric|seealso|currentmodule)::.*$", "", text)
         document = core.publish_doctree(text, settings_overrides={"report_level": 5, "halt_level": 6})
-        wrong += [
-            f"{label}: {message.astext()}"
-            for message in document.findall(lambda node: node.tagname == "system_message" and node["level"] >= 2)
-        ]
+        messages = [*document.findall(nodes.system_message), *document.transform_messages]
+        wrong += [f"{label}: {message.astext()}" for message in messages if message["level"] >= 2]
     fail_with(wrong)
 
 
