@@ -5,7 +5,7 @@
 Spectra of the twin's two iron oxides around Fe-M2,3 on 1,024 channels, two phases and three background shapes, as a
 user meets them: counts of unequal thickness, a third of the pixels with a phase missing. Each case is timed several
 times, the fastest counts. HyperSpy is given the same shapes as fixed patterns; where it goes pixel by pixel (a noise
-variance for each pixel), fewer pixels are timed and the rate is taken.
+variance for each pixel), fewer pixels are timed and the rate is compared.
 """
 
 import json
@@ -40,7 +40,7 @@ def make_spectra():
 
 
 def rate(function, spectra, repeats=7):
-    """Spectra a second, the fastest of some runs (the first warms up)."""
+    """Spectra per second, the fastest of some runs (the first warms up)."""
     function(spectra[:1000])
     seconds = []
     for _ in range(repeats):
@@ -130,7 +130,7 @@ def main():
         "lstsq, equal weights, no errors": "free, equal weights, covariance",
     }
     result = {
-        "what": f"{PIXELS} spectra of {CHANNELS} channels, 2 phases + 3 background shapes; spectra a second",
+        "what": f"{PIXELS} spectra of {CHANNELS} channels, 2 phases + 3 background shapes; spectra per second",
         "fit_phases": {name: round(value) for name, value in ours.items()},
         "hyperspy_multifit": {name: round(value, 1) for name, value in theirs.items()},
         "times_faster_like_for_like": {name: round(ours[pairs[name]] / theirs[name], 1) for name in cases},

@@ -17,27 +17,27 @@
 # %% [markdown]
 # # Phase maps from the M<sub>2,3</sub> edge
 #
-# **Key question.** Fe-M<sub>2,3</sub> stands on the tail of the plasmons and is smeared by plural
-# scattering. Can the thickness of FeO and of Fe<sub>3</sub>O<sub>4</sub> be read off it in every pixel of a
-# low-dose tilt series, with error bars that can be believed? And when would Fe-L<sub>2,3</sub> be the
-# better choice after all?
+# **Key question.** Fe-M<sub>2,3</sub> sits on the tail of the plasmons and is smeared by plural
+# scattering. Can it give the thickness of FeO and of Fe<sub>3</sub>O<sub>4</sub> in every pixel of a
+# low-dose tilt series, with error bars that can be trusted? And when is Fe-L<sub>2,3</sub> the better
+# choice after all?
 #
 # ## What you will learn
 #
 # - how two phases and a background are fitted together, for all pixels at once, exactly and without
-#   negative phases;
+#   negative amounts;
 # - why weights must come from the model and not from the counts;
-# - what the error bars mean, and why those of the two phases are tied to each other;
-# - what is lost if plural scattering is left out, or the background is extrapolated from before the edge;
-# - at which fluence and resolution M<sub>2,3</sub> wins over L<sub>2,3</sub>, and where it loses;
-# - whether any of this holds on a real M<sub>2,3</sub> edge.
+# - what the error bars mean, and why the errors of the two phases are correlated;
+# - what it costs to ignore plural scattering, or to extrapolate the background from before the edge;
+# - at which fluence and resolution M<sub>2,3</sub> beats L<sub>2,3</sub>, and where it loses;
+# - whether any of this holds for a real M<sub>2,3</sub> edge.
 #
 # ## What you need
 #
 # | | |
 # |---|---|
 # | Helpful | chapters [1](01_dose_analysis) and [2](02_standards); weighted least squares |
-# | Not needed | any data: a digital twin stands in, whose truth is used to score, never to fit |
+# | Not needed | any data: a digital twin stands in; its truth is used to score, never to fit |
 # | Time | half a minute at the quick preset; memory below 1 GB |
 
 # %% tags=["hide-input"]
@@ -47,6 +47,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import plotly.graph_objects as go
 from scipy.ndimage import gaussian_filter
+from skimage.measure import block_reduce
 
 from softeels_utils import data, dose, fitting, scattering, simulate, spectra, standards
 from softeels_utils.plotting import COLORS, notice, say, show, show_maps, show_spectra, table, use_style
@@ -62,16 +63,16 @@ data_path = ""  # your spectrum image or tilt series over Fe-M2,3, best with its
 references_path = ""  # standards (.npz) written by chapter 2; empty: found here, from one image of the twin
 output_path = ""  # where to write the fit (.hspy, .zspy), for the next chapters
 seed = 0
-pixels = 32  # of the side of each image
+pixels = 32  # along each side of an image
 box_nm = 64.0
 tilts = 9
-fluence_e_per_A2 = 1.0e3  # of each tilt
+fluence_e_per_A2 = 1.0e3  # per tilt
 standards_fluence_e_per_A2 = 1.0e5  # of the one image that the standards come from
 beam_energy_keV = 300.0
 convergence_mrad = 20.0
 collection_mrad = 40.0
 energy_resolution_eV = 0.7
-draws = 1500  # Monte-Carlo pixels at each fluence
+draws = 1500  # Monte Carlo pixels per fluence
 
 # %%
 microscope = simulate.Microscope(
@@ -97,7 +98,7 @@ pixel_size_nm = box_nm / pixels
 tilt_angles_deg = np.linspace(-70, 70, tilts)
 volume = simulate.core_shell_nanocube(2 * pixels, pixel_size_nm / 2, oversample=2)
 fine_nm = ParallelBeam(2 * pixels, tilt_angles_deg, pixel_size_nm / 2)(volume)
-truth_nm = fine_nm.reshape(2, tilts, pixels, 2, pixels, 2).mean(axis=(3, 5))
+truth_nm = block_reduce(fine_nm, (1, 1, 2, 2), np.mean)
 low_loss, core_loss = simulate.dual_eels(
     truth_nm, fluence_e_per_A2, tilt_angles_deg=tilt_angles_deg, pixel_size_nm=pixel_size_nm,
     microscope=microscope, seed=seed,
@@ -108,24 +109,28 @@ truth = np.moveaxis(truth_nm, 0, -1)
 inside = truth.sum(axis=-1) > 2
 soft, hard = (electrons * dose.linear_model(model, 1.0, edge=e, pixel_size_nm=0.1).expected.mean() for e in windows)
 say(
-    f"{tilts} × {pixels} × {pixels} pixels of {pixel_size_nm:g} nm, {fluence_e_per_A2:.0f} e/Å² a tilt: "
-    f"{electrons:.1e} electrons a pixel, of which {soft:.0f} fall on each channel around "
-    f"Fe-M<sub>2,3</sub> and {hard:.2f} on each around Fe-L<sub>2,3</sub> (for 20 nm of oxide)."
+    f"{tilts} × {pixels} × {pixels} pixels of {pixel_size_nm:g} nm, {fluence_e_per_A2:.0f} e/Å² per tilt: "
+    f"{electrons:.1e} electrons per pixel, of which {soft:.0f} fall on each channel around "
+    f"Fe-M<sub>2,3</sub> and {hard:.2f} on each channel around Fe-L<sub>2,3</sub> (for 20 nm of oxide)."
 )
 
 # %% [markdown]
 # ## References
 #
-# The shape of each phase comes from the specimen itself, by the method of chapter 2: from *one* image at a
-# high fluence, not from the twin's truth. They are single scattering, per electron and per nm, so that the
-# fit gives nanometres.
+# The reference spectrum of each phase comes from the specimen itself, by the method of chapter 2: from *one*
+# image at a high fluence, not from the twin's truth. References are single scattering, per electron and per
+# nm, so that the fit gives nanometres.
 
 # %% tags=["hide-input"]
 if references_path:
-    found = standards.load(references_path)
+    found = standards.Standards.load(references_path)
 else:
     image = simulate.dual_eels(
-        truth_nm[:, middle], standards_fluence_e_per_A2, pixel_size_nm=pixel_size_nm, microscope=microscope, seed=seed + 1
+        truth_nm[:, middle],
+        standards_fluence_e_per_A2,
+        pixel_size_nm=pixel_size_nm,
+        microscope=microscope,
+        seed=seed + 1,
     )
     found = standards.extract_standards(*image, bootstrap=20, seed=seed)
 energy = model.low_energy_eV
@@ -139,7 +144,7 @@ figure, ax = plt.subplots(figsize=(7, 3.4))
 show_spectra(energy[near], {p: 1e6 * r[near] for p, r in zip(phases, references, strict=True)}, ax=ax)
 for name, shape in zip(phases, exact, strict=True):
     ax.plot(energy[near], 1e6 * shape[near], color=COLORS[name], ls="--", lw=1)
-ax.set(ylabel="counts per channel, nm and 10⁶ electrons", title="Fe-M2,3: found (solid), the twin's own (dashed)")
+ax.set(ylabel="counts per channel, nm and 10⁶ electrons", title="Fe-M2,3: extracted (solid), the twin's own (dashed)")
 plt.show()
 say(
     f"Spectral angle to the twin's own references: {angle[0]:.1f}° for FeO, {angle[1]:.1f}° for "
@@ -152,19 +157,19 @@ say(
 # $$\mu(E) = \sum_k t_k\,(R_k \otimes J)(E) + \sum_p b_p\,(E^{-r_p} \otimes J)(E) + P(E),\qquad t_k \ge 0 .$$
 #
 # - **Plural scattering**: an electron that excites the edge may also excite plasmons. The low loss $J$ of
-#   the same pixel *is* the distribution of what else happens to an electron, so each reference is convolved
-#   with it. $J$ is in counts, so it also brings the number of electrons: the $t_k$ come out in nm. Nothing
-#   is deconvolved; the data stay as counted.
-# - **Background**: the tail of the valence losses bends in a log-log plot. Three powers of $E$ with
-#   amplitudes of either sign follow it. They begin with the window, are convolved with $J$, too, and are
-#   fitted *together* with the phases. What losses below the window add by happening twice or more, $P$, is
-#   a hump near twice the plasmon energy that no power follows; it is computed from those losses, by the
-#   Fourier-log relation.
-# - **Weights**: counts are Poisson, so $1/\mu$ is the weight, from the fitted $\mu$ and iterated. The
-#   result is the maximum of the Poisson likelihood {cite}`nelder1972`.
+#   the same pixel is the distribution of all its other losses, so each reference is convolved with it. $J$
+#   is in counts, so it also contains the number of electrons: the $t_k$ come out in nm. Nothing is
+#   deconvolved; the data stay as they were counted.
+# - **Background**: the tail of the valence losses bends in a log-log plot. Three fixed powers of $E$, with
+#   amplitudes of either sign, follow it. They start at the window, are convolved with $J$, too, and are
+#   fitted *together* with the phases. An electron can also reach the window by two or more losses that each
+#   lie below it. These add $P$, a hump near twice the plasmon energy that no power follows; it is computed
+#   from the losses below the window by the Fourier-log relation.
+# - **Weights**: counts are Poisson, so the weight is $1/\mu$, with the fitted $\mu$, iterated. The result is
+#   the maximum of the Poisson likelihood {cite}`nelder1972`.
 #
 # All pixels are solved at once: their normal matrices are one matrix product, and the non-negative minimum
-# is found by trying which phases are absent, which for two phases are four cases {cite}`lawson1974`.
+# is found by trying which phases are absent, four cases for two phases {cite}`lawson1974`.
 
 # %%
 start = time.perf_counter()
@@ -178,7 +183,7 @@ one = fitting.fit_phases(
 )
 total, background = one.curves()
 figure, axes = plt.subplots(1, 2, figsize=(9, 3.5))
-window = (energy >= windows["M2,3"][0]) & (energy <= windows["M2,3"][1])
+window = spectra.window_mask(energy, windows["M2,3"])
 counts = low_loss.data[brightest][window]
 show_spectra(
     energy[window], {"counts": counts, "fit": total, "background": background}, ax=axes[0], ylabel="counts per channel"
@@ -197,18 +202,18 @@ say(
 )
 
 # %% [markdown]
-# The same pixel at other fluences (move the slider): long before the eye sees two phases the fit tells them
-# apart, and long after the eye sees an edge the split between the phases is still uncertain.
+# The same pixel at other fluences (move the slider). The fit separates the two phases long before the eye
+# can; but even where the eye sees the edge clearly, the split between the phases may still be uncertain.
 
 # %% tags=["hide-input"]
 levels = np.geomspace(1e2, 1e5, 7)
 expected = model.expected(truth[brightest], "low") * (10 * pixel_size_nm) ** 2
 drawn = np.random.default_rng(seed).poisson(levels[:, None] * expected)
-each = [
+fits = [
     fitting.fit_phases(d, energy, references, low_loss=d, window_eV=windows["M2,3"], nonnegative=False) for d in drawn
 ]
 interactive = go.Figure()
-for i, fit in enumerate(each):
+for i, fit in enumerate(fits):
     total, rest = fit.curves()
     parts = fit.coefficients[:, None] * fit.shapes[:2]
     lines = {"counts": drawn[i][window], "fit": total, "background": rest} | dict(zip(phases, parts, strict=True))
@@ -219,7 +224,7 @@ for i, fit in enumerate(each):
         )
 titles = [
     ", ".join(f"{p} {c:.1f} ± {e:.1f} nm" for p, c, e in zip(phases, f.coefficients, f.standard_error, strict=True))
-    for f in each
+    for f in fits
 ]
 steps = [
     {
@@ -253,15 +258,15 @@ figure = show_maps(
 
 # %% [markdown]
 # Each pixel has its own error bar: large where the specimen is thick and the background high, small in
-# vacuum. Do they tell the truth? The errors (fit without the bound at zero, less the twin's truth) in units
-# of their error bars:
+# vacuum. Are they right? The figure shows the errors (fit without the bound at zero, minus the twin's truth)
+# in units of their error bars, called pulls, and the errors of the two phases against each other.
 
 # %% tags=["hide-input"]
 free = fitting.fit_phases(low_loss, None, references, low_loss=low_loss, window_eV=windows["M2,3"], nonnegative=False)
-wrong = (free.coefficients - truth)[inside]
-pull = wrong / free.standard_error[inside]
+errors = (free.coefficients - truth)[inside]
+pull = errors / free.standard_error[inside]
 mean_covariance = free.covariance[inside].mean(axis=0)
-scatter = np.cov(wrong.T)
+scatter = np.cov(errors.T)
 rho = mean_covariance[0, 1] / np.sqrt(np.linalg.det(np.diag(np.diag(mean_covariance))))
 figure, axes = plt.subplots(1, 2, figsize=(9, 3.8))
 bins = np.linspace(-5, 5, 41)
@@ -270,19 +275,19 @@ for k, name in enumerate(phases):
 axes[0].plot(bins, np.exp(-(bins**2) / 2) / np.sqrt(2 * np.pi), "k:", label="unit normal")
 axes[0].set(xlabel="error over error bar", ylabel="density")
 axes[0].legend()
-axes[1].plot(*wrong.T, ".", ms=2, color="0.6")
+axes[1].plot(*errors.T, ".", ms=2, color="0.6")
 axes[1].plot(*(2 * np.array(dose.error_ellipse(mean_covariance))), color=COLORS["M2,3"], label="two reported errors")
 axes[1].set(xlabel="error of FeO (nm)", ylabel="error of Fe$_3$O$_4$ (nm)", aspect="equal")
 axes[1].legend()
 plt.show()
 say(
     f"Spread of the pulls: {pull[:, 0].std():.2f} and {pull[:, 1].std():.2f} (1 if the error bars are right); mean "
-    f"{pull[:, 0].mean():+.2f} and {pull[:, 1].mean():+.2f}, the bias of references and background in error "
-    f"bars. The two errors are **anti-correlated, {rho:.2f}**: what one phase gains, the other "
+    f"{pull[:, 0].mean():+.2f} and {pull[:, 1].mean():+.2f}, the bias from references and background in units "
+    f"of the error bar. The two errors are **anti-correlated, {rho:.2f}**: what one phase gains, the other "
     "loses. Their sum has an error of "
-    f"{np.sqrt(mean_covariance.sum()):.1f} nm, where {np.sqrt(mean_covariance[0, 0]):.1f} and "
-    f"{np.sqrt(mean_covariance[1, 1]):.1f} nm are those of the phases. `PhaseFit.covariance` keeps this for "
-    "every pixel; a reconstruction that takes the errors as independent throws it away."
+    f"{np.sqrt(mean_covariance.sum()):.1f} nm, the single phases {np.sqrt(mean_covariance[0, 0]):.1f} and "
+    f"{np.sqrt(mean_covariance[1, 1]):.1f} nm. `PhaseFit.covariance` contains this for "
+    "every pixel; a reconstruction that treats the errors as independent throws it away."
 )
 
 # %% [markdown]
@@ -296,9 +301,9 @@ rows, doses = [], np.array([30.0, 100.0, 300.0, 1e3, 1e4, 1e5])
 for fluence in doses:
     linear = dose.linear_model(model, fluence, thickness_nm=(10.0, 10.0), pixel_size_nm=pixel_size_nm / 2)
     noisy = dose.simulate_counts(linear, draws, seed=seed)
-    how = {"background": linear.background, "nonnegative": False}
-    ours = fitting.fit_phases(noisy, linear.energy_eV, linear.phases, **how)
-    raw = fitting.fit_phases(noisy, linear.energy_eV, linear.phases, variance=np.maximum(noisy, 1), **how)
+    options = {"background": linear.background, "nonnegative": False}
+    ours = fitting.fit_phases(noisy, linear.energy_eV, linear.phases, **options)
+    raw = fitting.fit_phases(noisy, linear.energy_eV, linear.phases, variance=np.maximum(noisy, 1), **options)
     rows.append(
         [linear.expected.mean()]
         + [f.coefficients.sum(-1).mean() - 20 for f in (ours, raw)]
@@ -315,19 +320,19 @@ ax.set_ylim(1.2 * np.abs(bias_raw).max() * np.array([-1, 1]))
 ax.legend()
 plt.show()
 say(
-    f"At {per_channel[1]:.1f} counts a channel the usual weights take {-bias_raw[1]:.1f} of 20 nm away, the model's "
-    f"{abs(bias_ours[1]):.1f} nm (±{spread[1] / np.sqrt(draws):.1f} from {draws} draws). The reported "
-    f"error of the sum is {reported[1] / spread[1]:.2f} times the scatter there, and "
-    f"{(reported / spread).min():.2f} to {(reported / spread).max():.2f} times over all."
+    f"At {per_channel[1]:.1f} counts per channel, weights from the counts take {-bias_raw[1]:.1f} nm off the 20 nm of "
+    f"oxide; weights from the model are {abs(bias_ours[1]):.1f} nm off (±{spread[1] / np.sqrt(draws):.1f} nm from "
+    f"{draws} draws). The reported error of the sum is {reported[1] / spread[1]:.2f} times the scatter there, and "
+    f"{(reported / spread).min():.2f} to {(reported / spread).max():.2f} times over all fluences."
 )
 
 # %% [markdown]
-# ## Plural scattering: what leaving it out costs
+# ## Plural scattering: what ignoring it costs
 #
-# Noise-free spectra of slabs, one third FeO and two thirds Fe<sub>3</sub>O<sub>4</sub>, fitted in three
+# Noise-free spectra of slabs, one third FeO and two thirds Fe<sub>3</sub>O<sub>4</sub>, are fitted in three
 # ways: references convolved with the low loss; data deconvolved first (Fourier-log for the low loss,
-# Fourier-ratio for the core loss {cite}`egerton2011`); plural scattering ignored, each electron taken to
-# scatter once.
+# Fourier-ratio for the core loss {cite}`egerton2011`); plural scattering ignored, as if each electron
+# scattered only once.
 
 # %% tags=["hide-input"]
 slab_nm = np.linspace(5, 120, 24)
@@ -353,8 +358,8 @@ for edge, counts_, axis in (("M2,3", low, energy), ("L2,3", core, model.core_ene
     }
     biases[edge] = {name: 100 * (fit.coefficients - slabs) / slab_nm[:, None] for name, fit in fits.items()}
 figure, axes = plt.subplots(1, 2, figsize=(9, 3.6), sharey=True)
-for ax, (edge, found_) in zip(axes, biases.items(), strict=True):
-    for (name, bias), style in zip(found_.items(), ("-", "--", ":"), strict=True):
+for ax, (edge, by_method) in zip(axes, biases.items(), strict=True):
+    for (name, bias), style in zip(by_method.items(), ("-", "--", ":"), strict=True):
         for k, phase in enumerate(phases):
             ax.plot(paths, bias[:, k], style, color=COLORS[phase], label=f"{phase}, {name}" if edge == "M2,3" else None)
     ax.set(xlabel="thickness (inelastic mean free paths)", title=f"Fe-{edge}")
@@ -362,41 +367,39 @@ axes[0].set(ylabel="bias (% of the total thickness)", ylim=(-60, 60))
 figure.legend(loc="outside lower center", ncol=3, fontsize=9)
 plt.show()
 at = np.argmin(np.abs(slab_nm - 50))
-worst = {e: {n: np.abs(b[at]).max() for n, b in found_.items()} for e, found_ in biases.items()}
+worst = {e: {n: np.abs(b[at]).max() for n, b in by_method.items()} for e, by_method in biases.items()}
 say(
-    f"At {slab_nm[at]:.0f} nm ({paths[at]:.2f} mean free paths) leaving plural scattering out misplaces up to "
+    f"At {slab_nm[at]:.0f} nm ({paths[at]:.2f} mean free paths), ignoring plural scattering misplaces up to "
     f"{worst['M2,3']['ignored']:.0f} % of the thickness at M<sub>2,3</sub> and "
     f"{worst['L2,3']['ignored']:.0f} % at L<sub>2,3</sub>; convolved references leave "
     f"{worst['M2,3']['convolved references']:.1f} % and "
     f"{worst['L2,3']['convolved references']:.1f} %, deconvolved data {worst['M2,3']['deconvolved data']:.1f} % and "
-    f"{worst['L2,3']['deconvolved data']:.1f} %. What stays at M<sub>2,3</sub> is the background: three "
-    "powers follow the tail of the valence losses only nearly."
+    f"{worst['L2,3']['deconvolved data']:.1f} %. The rest at M<sub>2,3</sub> comes from the background: three "
+    "powers follow the tail of the valence losses only approximately."
 )
 
 # %% [markdown]
 # ## The background, and what a wrong one costs
 #
-# The same slab, 50 nm thick, and its error bar at the fluence of the series. Fewer background shapes give
-# smaller error bars and more bias; error bars know nothing of a wrong model.
+# The slab of 50 nm again, with its error bar at the fluence of the series. Fewer background shapes give
+# smaller error bars and more bias: an error bar does not know that the model is wrong.
 
 # %% tags=["hide-input"]
-slab, choices = (
-    slabs[at],
-    {
-        "one power, E⁻³": (3.0,),
-        "two powers": (2.0, 4.0),
-        "three powers (plasmon_tail)": "plasmon_tail",
-        "four powers": (0.0, 2.0, 4.0, 6.0),
-    },
-)
+slab = slabs[at]
+choices = {
+    "one power, E⁻³": (3.0,),
+    "two powers": (2.0, 4.0),
+    "three powers (plasmon_tail)": "plasmon_tail",
+    "four powers": (0.0, 2.0, 4.0, 6.0),
+}
 counts_ = electrons * model.expected(slab, "low")
-how = {"low_loss": counts_, "variance": np.maximum(counts_, 1e-9), "nonnegative": False}
+options = {"low_loss": counts_, "variance": np.maximum(counts_, 1e-9), "nonnegative": False}
 rows = []
 for name, choice in choices.items():
-    fit = fitting.fit_phases(counts_, energy, exact, window_eV=windows["M2,3"], background=choice, **how)
+    fit = fitting.fit_phases(counts_, energy, exact, window_eV=windows["M2,3"], background=choice, **options)
     rows.append((name, fit.coefficients - slab, fit.standard_error))
 before = spectra.remove_background(counts_, energy, window_eV=(42, 51))
-fit = fitting.fit_phases(before, energy, exact, window_eV=(51, 73), background=None, **how)
+fit = fitting.fit_phases(before, energy, exact, window_eV=(51, 73), background=None, **options)
 rows.append(("power law from 42 to 51 eV, subtracted", fit.coefficients - slab, fit.standard_error))
 table(
     [
@@ -405,14 +408,14 @@ table(
         | {f"{p} error bar (nm)": f"{e:.1f}" for p, e in zip(phases, bar, strict=True)}
         for name, bias, bar in rows
     ],
-    caption=f"{slab.sum():.0f} nm of oxide, {electrons:.0e} electrons; last row: background taken as known",
+    caption=f"{slab.sum():.0f} nm of oxide, {electrons:.0e} electrons; last row: background assumed known",
 )
 
 # %% [markdown]
 # ## M<sub>2,3</sub> against L<sub>2,3</sub> at equal fluence
 #
-# The core loss of the same electrons, fitted in the same way. (Its references are the twin's own: chapter 2
-# finds those of M<sub>2,3</sub> only. L<sub>2,3</sub> is so given the better of it.)
+# The core loss of the same electrons is fitted in the same way. Its references are the twin's own, because
+# chapter 2 extracts those of M<sub>2,3</sub> only; this favours L<sub>2,3</sub>.
 
 # %%
 l23 = fitting.fit_phases(
@@ -446,20 +449,20 @@ table(rows, caption="Pixels of the cube, all tilts")
 gain = (l23.standard_error[inside].mean(0) / m23.standard_error[inside].mean(0)) ** 2
 say(
     f"For equal error bars L<sub>2,3</sub> would need **{gain[0]:.0f} (FeO) and {gain[1]:.0f} "
-    "(Fe<sub>3</sub>O<sub>4</sub>) times the fluence**, less than the fifty times of the plain signal, as "
-    "chapter 1 found. Mind the last column: where error bars rival the thickness, a bound at zero "
-    "shifts the means, the weaker phase up and the other, tied to it, down. For sums and reconstructions fit with "
-    "`nonnegative=False`."
+    "(Fe<sub>3</sub>O<sub>4</sub>) times the fluence**, less than the factor of fifty in plain signal, as "
+    "chapter 1 found. Note the last column: where error bars are as large as the thickness, a bound at zero "
+    "biases the means, the weaker phase upwards and the other, anti-correlated with it, downwards. For sums and "
+    "reconstructions fit with `nonnegative=False`."
 )
 
 # %% [markdown]
 # ## When M<sub>2,3</sub> loses
 #
-# A loss of 57 eV is felt from further away than one of 710 eV: the delocalisation $d_{50}$ blurs the
-# M<sub>2,3</sub> map, and no fluence takes that away. At high fluence and fine pixels L<sub>2,3</sub> must
-# win. Where? A corner of the core at 0.5 nm pixels, noise-free, gives the blur and bias of each edge; the
-# covariance scales as 1/fluence. To every fluence belongs a best smoothing, here chosen with the truth (an
-# oracle), which trades noise for resolution.
+# An electron can lose 57 eV further away from an atom than 710 eV: the delocalisation $d_{50}$ blurs the
+# M<sub>2,3</sub> map, and no fluence removes that blur. At high fluence and with small pixels
+# L<sub>2,3</sub> must win. From which fluence on? Noise-free spectra of a corner of the core, at 0.5 nm per
+# pixel, give the blur and bias of each edge; the covariance scales as 1/fluence. Smoothing trades noise for
+# resolution: for each fluence the best smoothing is taken, chosen with the truth (an oracle).
 
 # %% tags=["hide-input"]
 small_nm, half = 0.5, 20
@@ -481,11 +484,11 @@ for name, signal, shapes in (("M2,3", clean[0], exact), ("L2,3", clean[1], model
     )  # fmt: skip
     smooth = np.stack([gaussian_filter(fit.coefficients, (w, w, 0)) for w in widths])
     shape_error = ((smooth - np.moveaxis(patch, 0, -1)) ** 2).mean(axis=(1, 2))
-    left = 1 / np.maximum(4 * np.pi * widths**2, 1)  # of the variance, after smoothing
-    noise = left[:, None] * np.diagonal(fit.covariance, axis1=-2, axis2=-1).mean(axis=(0, 1))
+    fraction = 1 / np.maximum(4 * np.pi * widths**2, 1)  # of the variance, after smoothing
+    noise = fraction[:, None] * np.diagonal(fit.covariance, axis1=-2, axis2=-1).mean(axis=(0, 1))
     total_error = np.sqrt(shape_error + noise / fluences[:, None, None])
     best = total_error.argmin(axis=1)
-    sharp = np.hypot(d50[name], 2.3548 * small_nm * widths[best])
+    sharp = np.hypot(d50[name], spectra.FWHM_PER_SIGMA * small_nm * widths[best])
     curves[name] = np.take_along_axis(total_error, best[:, None], 1)[:, 0], sharp
 figure, axes = plt.subplots(1, 2, figsize=(9, 3.8))
 for name, (rms, sharp) in curves.items():
@@ -503,15 +506,15 @@ say(
     f"Delocalisation at {beam_energy_keV:.0f} kV: {d50['M2,3']:.1f} nm for M<sub>2,3</sub>, "
     f"{d50['L2,3']:.1f} nm for L<sub>2,3</sub> (dotted). Below "
     + " and ".join(f"{c:.0e} e/Å² ({p})" for c, p in zip(cross, phases, strict=True))
-    + " M<sub>2,3</sub> gives the better map, at every resolution that such a fluence can pay for; above, "
-    "L<sub>2,3</sub> does. It also loses in thick specimens, where the plasmons' tail outgrows the edge (see "
-    "the background above), and wherever another edge or a strong plasmon sits near 54 eV."
+    + " M<sub>2,3</sub> gives the better map, at every resolution that such a fluence allows; above, "
+    "L<sub>2,3</sub> does. M<sub>2,3</sub> also loses in thick specimens, where the tail of the plasmons outgrows "
+    "the edge (see the background above), and wherever another edge or a strong plasmon lies near 54 eV."
 )
 
 # %% [markdown]
-# ## Larger than the memory
+# ## Larger than memory
 #
-# Given a lazy signal the fit is lazy, too: chunks are read, fitted and written one by one.
+# The fit of a lazy signal is lazy, too: chunks are read, fitted and written one by one.
 
 # %%
 one_tilt = low_loss.inav[:, :, middle].as_lazy()
@@ -523,11 +526,11 @@ if output_path:
 # %% [markdown]
 # ## A real M<sub>2,3</sub> edge
 #
-# No public low-dose EELS tilt series of iron oxide is at hand. What there is: a real dual-EELS line of 40
-# positions over a manganite (La,Sr)MnO<sub>3</sub> film, with Mn-M<sub>2,3</sub> (48 eV) on its plasmon
-# tail and Mn-L<sub>2,3</sub> of the same pixels. The reference is the calculated cross-section of
+# We have no public low-dose EELS tilt series of iron oxide. The closest real data are a dual-EELS line scan of
+# 40 positions over a film of the manganite (La,Sr)MnO<sub>3</sub>, with Mn-M<sub>2,3</sub> (48 eV) on its
+# plasmon tail and Mn-L<sub>2,3</sub> of the same pixels. The reference is the calculated cross-section of
 # Mn-M<sub>2,3</sub> (Henke's table {cite}`henke1993`), per atom and nm²: no shape is taken from the data,
-# and the answer is the number of Mn atoms per nm².
+# and the result is the number of Mn atoms per nm².
 
 # %% tags=["hide-input"]
 real = data.available("lsmo_dual_eels")
@@ -546,15 +549,15 @@ if real:
     )
     common = {"scale_covariance": True, "nonnegative": False}
     mn = fitting.fit_phases(soft, None, mn_m, low_loss=soft, window_eV=(40, 85), gain=gains[0], **common)
-    dose_of_each = soft.data.sum(-1) / soft.data.sum(-1).mean()  # electrons that got through, relative
+    relative_dose = soft.data.sum(-1) / soft.data.sum(-1).mean()  # electrons that reached the detector
     mn_l = fitting.fit_phases(
         hard.data, e_hard, mean_edge, background="power_law", window_eV=(590, 715), gain=gains[1],
-        electrons=dose_of_each, **common,
+        electrons=relative_dose, **common,
     )  # fmt: skip
-    middle_one = soft.data.mean(0)
-    mean = fitting.fit_phases(middle_one, e_soft, mn_m, low_loss=middle_one, window_eV=(40, 85), nonnegative=False)
+    mean_counts = soft.data.mean(0)
+    mean = fitting.fit_phases(mean_counts, e_soft, mn_m, low_loss=mean_counts, window_eV=(40, 85), nonnegative=False)
 else:
-    notice("The data set `lsmo_dual_eels` cannot be had here (no network?): the real edge is left out.")
+    notice("The data set `lsmo_dual_eels` is not available here (no network?): the real edge is left out.")
 
 # %% tags=["hide-input"]
 if real:
@@ -564,10 +567,10 @@ if real:
     chi2 = (((areal - factor * hard_part) / bar) ** 2).sum() / (areal.size - 1)
     groups = np.array_split(np.arange(areal.size), 8)
     grouped = np.array([[x[g].mean() for g in groups] for x in (hard_part, areal, bar / np.sqrt(groups[0].size))])
-    window = (e_soft >= 40) & (e_soft <= 85)
+    window = spectra.window_mask(e_soft, (40, 85))
     fitted, tail = mean.curves()
     figure, axes = plt.subplots(1, 2, figsize=(9, 3.7))
-    axes[0].plot(e_soft[window], middle_one[window], color="0.6", label="mean of 40 positions")
+    axes[0].plot(e_soft[window], mean_counts[window], color="0.6", label="mean of 40 positions")
     axes[0].plot(e_soft[window], fitted, color=COLORS["M2,3"], label="fit")
     axes[0].plot(e_soft[window], tail, "k--", lw=1, label="background")
     axes[0].set(xlabel="energy loss (eV)", ylabel="counts per channel", title="Mn-M2,3 in (La,Sr)MnO$_3$")
@@ -584,22 +587,22 @@ if real:
     density = 1 / 0.388**3  # Mn per nm³: one in each pseudo-cubic cell of 0.388 nm
     path_nm = scattering.inelastic_mean_free_path(6.5, **angles)
     thickness = spectra.relative_thickness(soft).mean() * path_nm
-    how = {"low_loss": soft, "gain": gains[0], **common}
+    options = {"low_loss": soft, "gain": gains[0], **common}
     others = [
-        fitting.fit_phases(soft, None, mn_m, window_eV=w, **how).coefficients.mean() / density
+        fitting.fit_phases(soft, None, mn_m, window_eV=w, **options).coefficients.mean() / density
         for w in ((38, 85), (40, 75), (40, 90), (42, 85))
     ]
     say(
-        f"The edge stands out of the real tail at 48 eV, and its atoms make **{areal.mean() / density:.0f} nm** of "
-        f"manganite (±{np.sqrt((bar**2).sum()) / areal.size / density:.0f} nm statistical), where the low loss gives "
+        f"The edge is visible on the real tail at 48 eV. Its atoms amount to **{areal.mean() / density:.0f} nm** "
+        f"of manganite (±{np.sqrt((bar**2).sum()) / areal.size / density:.0f} nm statistical); the low loss gives "
         f"t/λ = {thickness / path_nm:.2f}, about {thickness:.0f} nm (20 % uncertain). Other windows give "
         f"{min(others):.0f} to {max(others):.0f} nm: the background, not the noise, limits an *absolute* "
         "number. Along the "
-        f"line M<sub>2,3</sub> and L<sub>2,3</sub> amplitudes correlate by "
+        f"line, M<sub>2,3</sub> and L<sub>2,3</sub> amplitudes correlate by "
         f"{np.corrcoef(areal, hard_part)[0, 1]:.2f} position by position (error bars of "
         f"{100 * (bar / areal.mean()).mean():.0f} %) and by {np.corrcoef(*grouped[:2])[0, 1]:.2f} in means of five; a "
-        f"strict proportion has a reduced χ² of {chi2:.1f}. The camera's noise is that of {gains[0]:.0f} counts per "
-        "electron (`spectra.noise_gain`), far above Poisson's; the error bars take it into account."
+        f"strict proportion has a reduced χ² of {chi2:.1f}. The noise of the camera corresponds to {gains[0]:.0f} "
+        "counts per electron (`spectra.noise_gain`), far above that of Poisson counts; the error bars allow for it."
     )
 
 # %% [markdown]
@@ -612,21 +615,21 @@ if data_path:
     has_zero = axis[0] < -2
     yours = spectra.remove_spikes(spectra.align_zero_loss(yours) if has_zero else yours)
     shapes = np.stack([np.interp(axis, energy, r, left=0) for r in references]) * (axis[1] - axis[0]) / step_eV
-    own = fitting.fit_phases(
+    fit = fitting.fit_phases(
         yours, None, shapes, low_loss=yours if has_zero else None, window_eV=windows["M2,3"], scale_covariance=True
     )
-    own = own.compute()
-    if own.coefficients.ndim >= 3:
-        index = own.coefficients.shape[0] // 2 if own.coefficients.ndim > 3 else slice(None)
-        own_maps = {p: own.coefficients[index][..., k] for k, p in enumerate(phases)}
-        own_maps |= {f"{p}, error bar": own.standard_error[index][..., k] for k, p in enumerate(phases)}
-        show_maps(own_maps, unit="nm" if has_zero else "nm × electrons", percentile=99.5)
-    bad = (own.flags & fitting.FitFlag.BAD_INPUT) > 0
-    rich = own.flags & (fitting.FitFlag.BAD_INPUT | fitting.FitFlag.FEW_COUNTS) == 0
-    chi2_own = np.median(own.reduced_chi2[rich]) if rich.any() else np.nan
-    say(f"`{data_path}`: {own.flags.size} spectra, {bad.sum()} unusable, median reduced χ² {chi2_own:.2f}.")
+    fit = fit.compute()
+    if fit.coefficients.ndim >= 3:
+        index = fit.coefficients.shape[0] // 2 if fit.coefficients.ndim > 3 else slice(None)
+        maps = {p: fit.coefficients[index][..., k] for k, p in enumerate(phases)}
+        maps |= {f"{p}, error bar": fit.standard_error[index][..., k] for k, p in enumerate(phases)}
+        show_maps(maps, unit="nm" if has_zero else "nm × electrons", percentile=99.5)
+    bad = (fit.flags & fitting.FitFlag.BAD_INPUT) > 0
+    reliable = fit.flags & (fitting.FitFlag.BAD_INPUT | fitting.FitFlag.FEW_COUNTS) == 0
+    chi2 = np.median(fit.reduced_chi2[reliable]) if reliable.any() else np.nan
+    say(f"`{data_path}`: {fit.flags.size} spectra, {bad.sum()} unusable, median reduced χ² {chi2:.2f}.")
     if output_path:
-        own.save(output_path)
+        fit.save(output_path)
 else:
     notice("No `data_path` is set, so this page shows the twin and the manganite line only.")
 
@@ -648,28 +651,28 @@ assert gain.min() > 3 and rho < -0.8
 say(
     f"- Two phases and three background shapes, fitted together to every pixel by Poisson likelihood: errors are "
     f"{pull.std():.2f} times their error bars, and anti-correlated ({rho:.2f}).\n"
-    f"- Weights from raw counts would have cost {-bias_raw[1]:.1f} of 20 nm at {per_channel[1]:.1f} counts a channel.\n"
-    f"- Plural scattering left out: up to {worst['M2,3']['ignored']:.0f} % of the thickness misplaced at "
+    f"- Weights from raw counts would lose {-bias_raw[1]:.1f} of 20 nm at {per_channel[1]:.1f} counts per channel.\n"
+    f"- Plural scattering ignored: up to {worst['M2,3']['ignored']:.0f} % of the thickness misplaced at "
     f"{slab_nm[at]:.0f} nm; references convolved with the low loss: {worst['M2,3']['convolved references']:.1f} %.\n"
     f"- L<sub>2,3</sub> needs {gain.min():.0f} to {gain.max():.0f} times the fluence for equal error bars. It "
     f"wins only above about {min(cross):.0e} e/Å², where the delocalisation of M<sub>2,3</sub> "
-    f"({d50['M2,3']:.1f} nm) is what limits."
+    f"({d50['M2,3']:.1f} nm) is the limit."
 )
 
 # %% [markdown]
 # ## With your own data
 #
 # `python -m softeels_utils run 03_m23_fitting --data FILE` with a spectrum image or tilt series that
-# HyperSpy reads. Record the zero-loss peak in the same spectrum: it aligns the energy, brings plural
-# scattering and counts the electrons, and the maps are in nm. Without it coefficients are per electron. Set
-# `references_path` to the standards of your own specimen (chapter 2); the twin's are not a substitute. Give
-# camera facts to `fit_phases` (`gain=`, `readout_noise=`), and look at `reduced_chi2` and `flags` before
-# believing a map. Counts must be raw: background-subtracted, denoised or averaged spectra have no Poisson
-# noise left to weigh.
+# HyperSpy reads. Record the zero-loss peak in the same spectrum: it aligns the energy, measures plural
+# scattering and counts the electrons, so that maps are in nm. Without it, coefficients are in nm times
+# electrons. Set `references_path` to the standards of your own specimen (chapter 2); the twin's are not a
+# substitute. Tell `fit_phases` about your camera (`gain=`, `readout_noise=`), and look at `reduced_chi2` and
+# `flags` before you trust a map. Counts must be raw: background-subtracted, denoised or averaged spectra no
+# longer have Poisson noise.
 #
 # ## Exercises
 #
-# 1. Fit the tilt series with one power law, `background=(3.0,)`. What do χ² and the pulls say, and what do
+# 1. Fit the tilt series with one fixed power, `background=(3.0,)`. What do χ² and the pulls say, and what do
 #    the maps look like?
 # 2. By how much do the error bars shrink if Fe<sub>3</sub>O<sub>4</sub> is known to be absent (fit with one
 #    reference)?
@@ -685,7 +688,7 @@ say(
 #
 # :::{admonition} Solution 2
 # :class: dropdown
-# Take `references[:1]`, or read it off the covariance: the error with the other phase known is `1 /
+# Take `references[:1]`, or compute it from the covariance: the error with the other phase known is `1 /
 # np.sqrt(np.linalg.inv(covariance)[0, 0])`, smaller by $\sqrt{1-\rho^2}$.
 # :::
 #
@@ -702,4 +705,4 @@ say(
 #
 # ## What's next
 #
-# [Sparse views](04_sparse_view_study) puts these maps, with their covariance, together to volumes.
+# [Sparse views](04_sparse_view_study) reconstructs volumes from these maps and their covariance.

@@ -163,8 +163,8 @@ def test_error_bars_hold_for_a_camera_with_readout_noise_and_point_spread():
     maps = np.full((2, 45, 45), 12.0)
     low, _ = dual_eels(maps, 1e4, detector=camera, delocalisation=False, seed=11)
     references = gaussian_filter1d(model.references("M2,3"), 0.8, axis=-1)
-    how = dict(low_loss=low, window_eV=(42, 88), gain=4.0, readout_noise=8.0, nonnegative=False)
-    fit = fit_phases(low, None, references, **how)
+    options = dict(low_loss=low, window_eV=(42, 88), gain=4.0, readout_noise=8.0, nonnegative=False)
+    fit = fit_phases(low, None, references, **options)
     scatter = np.cov(fit.coefficients.reshape(-1, 2).T)
     np.testing.assert_allclose(np.median(fit.covariance, axis=(0, 1)), scatter, rtol=0.1)
     assert np.median(fit.reduced_chi2) < 0.6
@@ -192,8 +192,8 @@ def test_low_loss_brings_plural_scattering_and_nanometres():
     )
     assert np.abs(soft.coefficients - truth).max() < 0.02 * truth.max()
     assert np.abs(hard.coefficients - truth).max() < 0.01 * truth.max()
-    left_out = fit_phases(low, e_low, model.references("M2,3"), electrons=electrons, window_eV=(42, 88))
-    assert np.abs(left_out.coefficients - truth).max() > 3 * np.abs(soft.coefficients - truth).max()
+    ignored = fit_phases(low, e_low, model.references("M2,3"), electrons=electrons, window_eV=(42, 88))
+    assert np.abs(ignored.coefficients - truth).max() > 3 * np.abs(soft.coefficients - truth).max()
 
 
 def test_one_low_loss_for_all_pixels_and_one_for_each():
@@ -212,10 +212,10 @@ def test_one_low_loss_for_all_pixels_and_one_for_each():
     np.testing.assert_allclose(longer.coefficients, one.coefficients, rtol=1e-4)
     longer = fit_phases(3 * low, *args[1:], low_loss=low, exposure_ratio=3.0, window_eV=(42, 88))
     np.testing.assert_allclose(longer.coefficients, each.coefficients, rtol=1e-4)
-    # shapes of one's own cannot know what was scattered how often: they stay as they are, as for one for all
-    own = background_shapes(model.low_energy_eV[(model.low_energy_eV >= 42) & (model.low_energy_eV <= 88)])
-    given = fit_phases(*args, low_loss=low, background=own, **tight)
-    np.testing.assert_allclose(given.coefficients, one.coefficients, rtol=1e-6)
+    # your own shapes are not convolved: the fit is that of one low loss for all
+    shapes = background_shapes(model.low_energy_eV[(model.low_energy_eV >= 42) & (model.low_energy_eV <= 88)])
+    unconvolved = fit_phases(*args, low_loss=low, background=shapes, **tight)
+    np.testing.assert_allclose(unconvolved.coefficients, one.coefficients, rtol=1e-6)
 
 
 def test_a_low_loss_that_serves_the_background_is_in_counts():
@@ -319,6 +319,18 @@ def test_dask_and_lazy_signals_give_the_same_as_arrays(tmp_path):
     assert back.covariance.shape == (10, 10, 2, 2)
 
 
+def test_a_variance_per_pixel_may_be_lazy():
+    import dask.array as da
+
+    y = draws([1, 0.2], 5, 40, seed=13).reshape(5, 8, -1)
+    variance = np.maximum(y, 1.0)
+    plain = fit_phases(y, ENERGY, REFERENCES, variance=variance)
+    for spectra in (y, da.from_array(y, chunks=(2, 3, 50))):
+        lazy = fit_phases(spectra, ENERGY, REFERENCES, variance=da.from_array(variance, chunks=(5, 4, 60)))
+        assert isinstance(lazy.coefficients, da.Array)
+        np.testing.assert_allclose(lazy.compute().coefficients, plain.coefficients, rtol=1e-9, atol=1e-12)
+
+
 def test_blocks_and_leading_axes_do_not_matter():
     y = draws([1, 0.2], 5, 300, seed=8)
     whole = fit_phases(y, ENERGY, REFERENCES)
@@ -356,9 +368,9 @@ def test_one_variance_for_all_pixels_is_the_same_as_one_for_each(nonnegative):
     masked = np.full(ENERGY.size, 7.0)
     masked[50] = np.inf
     for variance in (7.0, np.linspace(5, 9, ENERGY.size), masked):
-        how = dict(nonnegative=nonnegative, scale_covariance=True)
-        one = fit_phases(y, ENERGY, REFERENCES, variance=variance, **how)
-        each = fit_phases(y, ENERGY, REFERENCES, variance=np.broadcast_to(variance, y.shape), **how)
+        options = dict(nonnegative=nonnegative, scale_covariance=True)
+        one = fit_phases(y, ENERGY, REFERENCES, variance=variance, **options)
+        each = fit_phases(y, ENERGY, REFERENCES, variance=np.broadcast_to(variance, y.shape), **options)
         np.testing.assert_array_equal(one.flags, each.flags)
         for name in ("coefficients", "background", "covariance", "reduced_chi2", "residual_rms"):
             np.testing.assert_allclose(getattr(one, name), getattr(each, name), rtol=1e-7, atol=1e-9, err_msg=name)
@@ -418,6 +430,8 @@ Y = expected([1, 1], 10) * np.ones((4, 1))
         (dict(electrons=0.0), "electrons"),
         (dict(low_loss=np.ones((3, ENERGY.size)), low_loss_energy_eV=ENERGY - 50), "low_loss"),
         (dict(low_loss=np.ones(ENERGY.size)), "low_loss_energy_eV"),
+        (dict(low_loss=Y, low_loss_energy_eV=ENERGY - 50, zero_loss_peak="drop"), "zero_loss_peak"),
+        (dict(exposure_ratio=0.0), "exposure_ratio"),
     ],
 )
 def test_bad_arguments_are_named(change, word):

@@ -28,7 +28,7 @@ def single_scattering(energy):
 def low_loss(t, electrons=1.0, fwhm=0.7):
     """Plural scattering by construction (not by the code under test): a Poisson sum of self-convolutions."""
     s = single_scattering(LOW)[80:]
-    peak = gauss(LOW, 0, fwhm / 2.3548)
+    peak = gauss(LOW, 0, fwhm / sp.FWHM_PER_SIGMA)
     peak /= peak.sum()
     order, total = np.r_[1.0, np.zeros(s.size - 1)], np.zeros(s.size)
     weight = np.exp(-t)
@@ -289,6 +289,42 @@ def test_arrays_dask_and_signals_agree():
         assert type(signal).__name__ == ("LazyEELSSpectrum" if is_lazy else "EELSSpectrum")
         assert signal.axes_manager[-1].offset == LOW[0]
         np.testing.assert_allclose(np.asarray(signal.data), plain, atol=1e-6 * plain.max())
+
+
+@pytest.mark.parametrize("threads", ["1", "2"])
+def test_a_function_of_blocks_is_applied_to_every_pixel(monkeypatch, threads):
+    import dask.array as da
+
+    monkeypatch.setenv("OMP_NUM_THREADS", threads)
+    rng = np.random.default_rng(9)
+    y, factor, common = rng.random((3, 4, 5)), rng.random((3, 4, 1)), rng.random(5)
+
+    def weighted(y, factor, common, missing):
+        assert missing is None and common.shape == (1, 5) and len(y) == len(factor) <= 5
+        return np.stack([(factor * y * common).sum(-1), y.max(-1)], axis=-1)
+
+    want = np.stack([(factor * y * common).sum(-1), y.max(-1)], axis=-1)
+    got = sp.map_spectra(weighted, y, factor, common, None, core_shape=(2,), block=5)
+    np.testing.assert_array_equal(got, want)
+    lazy = da.from_array(y, chunks=(2, 3, 2))
+    lazies = (lazy, factor, common), (y, da.from_array(factor), common), (y, factor, da.from_array(common, chunks=2))
+    for inputs in lazies:
+        result = sp.map_spectra(weighted, *inputs, None, core_shape=(2,), block=5)
+        assert isinstance(result, da.Array) and result.shape == want.shape
+        np.testing.assert_array_equal(result.compute(), want)
+    one = sp.map_spectra(lambda y: y.sum(-1) > 0, lazy[0, 0], core_shape=(), dtype=bool)
+    assert one.dtype == bool and one.shape == () and one.compute()
+    with pytest.raises(ValueError, match="leading axes"):
+        sp.map_spectra(weighted, y, factor[:2], common, None, core_shape=(2,))
+
+
+def test_threads_do_not_change_the_result(monkeypatch):
+    y = np.random.default_rng(10).poisson(100.0, (5000, 64)).astype(float)
+    results = []
+    for threads in ("1", "3"):
+        monkeypatch.setenv("OMP_NUM_THREADS", threads)
+        results.append(sp.fit_background(y, np.arange(600.0, 664), window_eV=(600, 640)))
+    np.testing.assert_array_equal(*results)
 
 
 def test_one_spectrum_and_a_block_give_the_same():

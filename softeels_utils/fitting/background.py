@@ -1,48 +1,64 @@
-"""Background shapes with free amplitudes."""
+"""Background shapes of a fit: fixed powers of the energy, whose amplitudes are free.
+
+For a background extrapolated from before an edge, whose exponent is fitted, see `spectra.fit_background`.
+"""
 
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
-#: Exponents r of the power laws E**-r that make up each named background.
-BACKGROUNDS = {"plasmon_tail": (1.0, 3.0, 5.0), "power_law": (2.0, 4.0)}
+__all__ = ["FIXED_POWERS", "background_shapes"]
+
+#: Exponents r of the fixed powers E**-r that make up each named background.
+FIXED_POWERS = {"plasmon_tail": (1.0, 3.0, 5.0), "power_law": (2.0, 4.0)}
 
 
-def background_shapes(energy_eV, background="plasmon_tail"):
-    """Shapes of a background made of fixed components with free amplitudes.
+def background_shapes(energy_eV: ArrayLike, background: str | ArrayLike | None = "plasmon_tail") -> NDArray[np.float64]:
+    """Shapes of a background whose amplitudes are free.
 
     Parameters
     ----------
     energy_eV : (E,)
     background : str, sequence of float, array (P, E) or None
-        A name of `BACKGROUNDS`; exponents r of power laws E**-r; shapes of your own (a measured tail, the low loss
-        of a support film, ...); None for no background.
+        A name in `FIXED_POWERS`; exponents r of powers E**-r; your own shapes (a measured tail, the low loss of a
+        support film, ...); None for no background.
 
         "plasmon_tail": the tail of the valence losses and their plural scattering falls as a power whose exponent
-        changes slowly with energy (Drude: E**-3 far above the plasmon), which a few fixed powers with
-        amplitudes of either sign follow; plural scattering better so where `fit_phases` has the low loss of each
-        pixel and computes it. "power_law": the same for a core-loss edge far above the last one.
+        changes slowly with energy (Drude: E**-3 far above the plasmon). A few fixed powers with amplitudes of either
+        sign follow it; they follow plural scattering better if `fit_phases` is given the low loss of each pixel and
+        computes it. "power_law": two fixed powers, which stand in for a power law A·E**-r of any r near 3, before a
+        core-loss edge far above the last one.
 
     Returns
     -------
-    (P, E), each 1 at the middle of the range.
+    (P, E), powers 1 at the (geometric) middle of the range.
+
+    Raises
+    ------
+    ValueError
+        Naming ``background``, or ``window_eV`` if powers of energies that are not positive are asked for.
+
+    Examples
+    --------
+    >>> background_shapes([50.0, 100.0], "power_law")
+    array([[2.  , 0.5 ],
+           [4.  , 0.25]])
     """
     energy = np.asarray(energy_eV, float)
     if background is None:
         return np.empty((0, energy.size))
     if isinstance(background, str):
-        if background not in BACKGROUNDS:
-            raise ValueError(
-                f"background must be one of {sorted(BACKGROUNDS)}, exponents or shapes, got {background!r}"
-            )
-        background = BACKGROUNDS[background]
+        if background not in FIXED_POWERS:
+            raise ValueError(f"background: got {background!r}, wants exponents, shapes or one of {list(FIXED_POWERS)}")
+        background = FIXED_POWERS[background]
     background = np.asarray(background, float)
     if background.ndim == 1:
         if energy[0] <= 0:
-            raise ValueError(f"window_eV must lie above 0 for a power-law background, it starts at {energy[0]:g} eV")
+            raise ValueError(f"window_eV: got a start at {energy[0]:g} eV, wants one above 0 for powers of the energy")
         return (energy / np.sqrt(energy[0] * energy[-1])) ** -background[:, None]
     if background.ndim != 2 or background.shape[1] != energy.size:
-        raise ValueError(f"background shapes must be (P, {energy.size}), got {background.shape}")
+        raise ValueError(f"background: got shape {background.shape}, wants (P, {energy.size})")
     if not np.isfinite(background).all():
-        raise ValueError("background shapes must be finite")
+        raise ValueError("background: got NaN or infinity, wants finite shapes")
     return background

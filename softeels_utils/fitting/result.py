@@ -1,18 +1,22 @@
-"""What a fit gives back."""
+"""The result of a fit, and how it is saved."""
 
 from __future__ import annotations
 
 import enum
 import os
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 
+from ..progress import headless
 from ..spectra.arrays import is_dask
+
+__all__ = ["FitFlag", "PhaseFit", "pack", "packed_size", "unpack"]
 
 
 class FitFlag(enum.IntFlag):
-    """What is to be known of a pixel; flags add up."""
+    """What may be wrong with the fit of a pixel; flags add up."""
 
     OK = 0
     BAD_INPUT = 1  #: NaN, infinite or non-positive variance in the window: result NaN
@@ -46,8 +50,10 @@ class PhaseFit:
         References and background shapes as they were fitted; None where each of several pixels had its own
         (``low_loss``).
     fixed : float, (E',) or None
-        What the fitted spectrum holds beside its shapes: repeated losses; None where each of several pixels had its
+        Counts that the model holds besides its shapes: repeated losses; None where each of several pixels had its
         own.
+    electrons : float or (...)
+        By which the fitted amplitudes were divided.
     """
 
     coefficients: np.ndarray
@@ -62,69 +68,68 @@ class PhaseFit:
     electrons: float | np.ndarray = field(repr=False, default=1.0)
 
     @property
-    def standard_error(self):
+    def standard_error(self) -> np.ndarray:
         """Standard deviation of each coefficient, (..., K)."""
         return np.sqrt(np.einsum("...kk->...k", self.covariance))
 
     @property
-    def correlation(self):
+    def correlation(self) -> np.ndarray:
         """Correlation matrix of the coefficients, (..., K, K)."""
         error = self.standard_error
         return self.covariance / (error[..., :, None] * error[..., None, :])
 
-    def curves(self):
-        """Fitted spectra and their background part, two arrays (..., E'); not for a `low_loss` per pixel."""
+    def curves(self) -> tuple[np.ndarray, np.ndarray]:
+        """Fitted spectra and their background, two arrays (..., E').
+
+        Raises
+        ------
+        ValueError
+            If every pixel was fitted with the shapes of its own ``low_loss``.
+        """
         if self.shapes is None:
-            raise ValueError("curves need one set of shapes, but every pixel was fitted with its own low_loss")
+            raise ValueError("shapes: got those of each pixel's own low_loss, wants one set for all: fit one pixel")
         k = self.coefficients.shape[-1]
         background = self.background @ self.shapes[k:] + self.fixed
         amplitudes = self.coefficients * np.asarray(self.electrons)[..., None]
         return amplitudes @ self.shapes[:k] + background, background
 
-    def compute(self):
+    def compute(self) -> PhaseFit:
         """The same result with Dask arrays computed, in one pass over the spectra."""
         import dask
 
         names = ("coefficients", "covariance", "reduced_chi2", "residual_rms", "flags", "background")
         return replace(self, **dict(zip(names, dask.compute(*(getattr(self, n) for n in names)), strict=True)))
 
-    def save(self, path, *, progress=None):
+    def save(self, path: str | os.PathLike, *, progress: bool | None = None) -> None:
         """Write coefficients, covariance, background, chi², residual and flags as one HyperSpy signal.
 
         Lazy results are computed and written chunk by chunk where the format allows (``.zspy``, ``.hspy``), so a
-        series larger than the memory can be fitted straight to disk. `load` reads it back. ``progress``: show a bar
-        for lazy results (default: unless ``SOFTEELS_HEADLESS`` is set).
+        series larger than the memory can be fitted straight to disk. `load` reads it back.
+
+        Parameters
+        ----------
+        path : path
+        progress : bool, optional
+            Show a progress bar for lazy results; by default unless `progress.headless`.
         """
         import hyperspy.api as hs
 
-        k, p = self.coefficients.shape[-1], self.background.shape[-1]
-        join = np.concatenate
-        if is_dask(self.coefficients):
-            import dask.array as da
-
-            join = da.concatenate
-        lead = self.flags.shape
-        packed = join(
-            [
-                self.coefficients,
-                self.covariance.reshape(*lead, k * k),
-                self.background,
-                self.reduced_chi2[..., None],
-                self.residual_rms[..., None],
-                self.flags[..., None].astype(float),
-            ],
-            axis=-1,
+        lazy = is_dask(self.coefficients)
+        packed = pack(
+            self.coefficients, self.covariance, self.background, self.reduced_chi2, self.residual_rms, self.flags
         )
-        signal = hs.signals.BaseSignal(packed if lead else packed[None])
-        signal = signal.transpose(signal_axes=1)
-        if is_dask(packed):
-            signal = signal.as_lazy()
-        signal.metadata.set_item("SoftEELS.fit", {"phases": k, "background": p, "energy_eV": self.energy_eV.tolist()})
-        bar = os.environ.get("SOFTEELS_HEADLESS") != "1" if progress is None else progress
-        signal.save(path, overwrite=True, **({"show_progressbar": bar} if is_dask(packed) else {}))
+        signal = hs.signals.BaseSignal(packed if packed.ndim > 1 else packed[None]).transpose(signal_axes=1)
+        about = {
+            "phases": self.coefficients.shape[-1],
+            "background": self.background.shape[-1],
+            "energy_eV": self.energy_eV.tolist(),
+        }
+        signal.metadata.set_item("SoftEELS.fit", about)
+        options = {"show_progressbar": not headless() if progress is None else progress} if lazy else {}
+        (signal.as_lazy() if lazy else signal).save(path, overwrite=True, **options)
 
     @classmethod
-    def load(cls, path, lazy=False):
+    def load(cls, path: str | os.PathLike, lazy: bool = False) -> PhaseFit:
         """Read what `save` wrote."""
         import hyperspy.api as hs
 
@@ -133,15 +138,32 @@ class PhaseFit:
         return unpack(signal.data, about.phases, about.background, energy_eV=np.asarray(about.energy_eV))
 
 
-def unpack(packed, k, p, **more):
-    parts = np.cumsum([0, k, k * k, p])
-    a, b, c, d = parts
+def packed_size(n_references: int, n_background: int) -> int:
+    """Numbers per pixel of packed results."""
+    return n_references + n_references**2 + n_background + 3
+
+
+def pack(coefficients: Any, covariance: Any, background: Any, reduced_chi2: Any, residual_rms: Any, flags: Any) -> Any:
+    """The results of each pixel in one row, (..., size), in the order of the arguments; `unpack` takes them apart."""
+    join = np.concatenate
+    if is_dask(coefficients):
+        import dask.array as da
+
+        join = da.concatenate
+    rows = (coefficients, covariance.reshape(*covariance.shape[:-2], -1), background)
+    return join([*rows, *(x[..., None] for x in (reduced_chi2, residual_rms, flags.astype(float)))], axis=-1)
+
+
+def unpack(packed: Any, n_references: int, n_background: int, **more: Any) -> PhaseFit:
+    """The fit of packed results (..., size); ``more``: further fields of `PhaseFit`."""
+    a, b = n_references, n_references + n_references**2
+    c = b + n_background
     return PhaseFit(
-        coefficients=packed[..., a:b],
-        covariance=packed[..., b:c].reshape(*packed.shape[:-1], k, k),
-        background=packed[..., c:d],
-        reduced_chi2=packed[..., d],
-        residual_rms=packed[..., d + 1],
-        flags=packed[..., d + 2].astype(np.uint8),
+        coefficients=packed[..., :a],
+        covariance=packed[..., a:b].reshape(*packed.shape[:-1], n_references, n_references),
+        background=packed[..., b:c],
+        reduced_chi2=packed[..., c],
+        residual_rms=packed[..., c + 1],
+        flags=packed[..., c + 2].astype(np.uint8),
         **more,
     )

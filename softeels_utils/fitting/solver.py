@@ -8,219 +8,293 @@ from itertools import combinations
 
 import numpy as np
 
-from .result import FitFlag
+from .result import FitFlag, pack, packed_size
+
+__all__ = ["Design", "PixelShapes", "PoissonWeights", "Solver", "check_positive"]
 
 FLOOR = 0.1  # of the mean counts: no channel's variance is taken below it
 
 
+def check_positive(**values: float) -> None:
+    """Raise ValueError naming the first value that is not a positive, finite number."""
+    for name, value in values.items():
+        if not (np.isfinite(value) and value > 0):
+            raise ValueError(f"{name}: got {value}, wants a number above 0")
+
+
+@dataclass(frozen=True)
+class PoissonWeights:
+    """Weights 1 / (gain · model + readout_noise²) from the fitted model, iterated until the coefficients converge."""
+
+    gain: float = 1.0
+    readout_noise: float = 0.0
+    tolerance: float = 1e-2
+    max_iterations: int = 12
+
+    def __post_init__(self):
+        check_positive(gain=self.gain, tolerance=self.tolerance)
+        if not (np.isfinite(self.readout_noise) and self.readout_noise >= 0):
+            raise ValueError(f"readout_noise: got {self.readout_noise}, wants a number of at least 0")
+        if self.max_iterations < 1:
+            raise ValueError(f"max_iterations: got {self.max_iterations}, wants at least 1")
+
+    def floor(self, counts: np.ndarray) -> np.ndarray:
+        """Least counts (n, 1) of a channel in its weight.
+
+        A linear model may fall to zero where counts are few: no channel gets more weight than if it held a tenth of the
+        mean, or one count were spread over the window. The floor depends on the sum only, so causes no bias.
+        """
+        return np.maximum(FLOOR * counts.mean(-1, keepdims=True), self.gain / counts.shape[-1])
+
+    def weigh(self, model: np.ndarray, floor: np.ndarray, out: np.ndarray) -> np.ndarray:
+        """Weights (n, E') of a model in counts, written to ``out``."""
+        np.maximum(model, floor, out=out)
+        if self.gain != 1:
+            out *= self.gain
+        if self.readout_noise:
+            out += self.readout_noise**2
+        return np.reciprocal(out, out=out)
+
+    def covariance_factor(self, total: np.ndarray, channels: int, n_amplitudes: int) -> np.ndarray:
+        """Factor (n,) of the covariance for weights that are the inverse of a fitted model.
+
+        1/model is on average above 1/expectation, by one part in (counts / amplitudes): to first order this corrects
+        it, where it matters, at a few counts per amplitude.
+        """
+        counts = np.maximum(total, 0) / self.gain + channels * (self.readout_noise / self.gain) ** 2
+        return 1 + n_amplitudes / (counts + n_amplitudes)
+
+
+@dataclass(frozen=True)
+class PixelShapes:
+    """Shapes (n, Q, E') that differ from pixel to pixel, and counts (n, E') with a fixed amplitude, if any."""
+
+    shapes: np.ndarray
+    fixed: np.ndarray | None = None
+
+    def __getitem__(self, rows: np.ndarray) -> PixelShapes:
+        return PixelShapes(self.shapes[rows], None if self.fixed is None else self.fixed[rows])
+
+    def usable(self) -> np.ndarray:
+        """Which pixels (n,) have finite shapes, none of them zero."""
+        good = np.isfinite(self.shapes).all((-1, -2)) & (np.abs(self.shapes).max(-1) > 0).all(-1)
+        return good if self.fixed is None else good & np.isfinite(self.fixed).all(-1)
+
+
 @dataclass(frozen=True)
 class Solver:
-    """Weighted fits of a block of spectra (n, E') -> packed results (n, size).
+    """Weighted fits of a block of spectra (n, E') -> packed results (n, size), see `result.pack`.
 
-    ``own`` (n, k + 1, E') holds the first k shapes as each pixel has them, then what is in its spectrum besides.
+    Attributes
+    ----------
+    shapes : (Q, E')
+        References and background; for `PixelShapes` they only give the weights of the first guess.
+    n_references : int
+    nonnegative : (Q,), bool
+    poisson : PoissonWeights
+        For spectra without a variance.
+    scale_covariance : bool
+        Whether to multiply the covariance by the reduced chi², where that is above 1.
     """
 
     shapes: np.ndarray
-    bounded: np.ndarray
-    phases: int
-    gain: float
-    readout: float
-    scale_covariance: bool
-    tolerance: float
-    max_iterations: int
+    n_references: int
+    nonnegative: np.ndarray
+    poisson: PoissonWeights
+    scale_covariance: bool = False
 
     @cached_property
-    def common(self):
+    def common_design(self) -> Design:
         return Design(self.shapes)
 
     @property
-    def size(self):
-        k = self.phases
-        return k + k * k + (len(self.shapes) - k) + 3
+    def size(self) -> int:
+        return packed_size(self.n_references, len(self.shapes) - self.n_references)
 
-    def __call__(self, y, variance=None, own=None):
-        y = np.asarray(y, float)
-        q = len(self.shapes)
-        if variance is not None and len(variance) == 1 and own is None:
-            used = np.isfinite(variance).sum()
-            if used <= q:
-                return self._bad(len(y))
-            with np.errstate(invalid="ignore"):  # bad pixels are told by their results
-                x, covariance, sums = self.common.solve_alike(y, 1 / variance[0], self.bounded)
-                good = np.isfinite(sums[0])
-                out = self._pack(x, covariance, sums, used, y.shape[1])
-            if good.all():
-                return out
-        else:
-            total = y.sum(-1)
-            good = np.isfinite(total)  # one bad channel spoils the sum
-            if variance is not None:
-                good = good & (variance > 0).all(-1) & (np.isfinite(variance).sum(-1) > q)
-            if own is not None:
-                good = good & np.isfinite(own).all((-1, -2)) & (np.abs(own[:, :-1]).max(-1) > 0).all(-1)
-            out = np.empty((len(y), self.size))
-            if good.all():
-                return self._each(y, variance, own, total)
-            if good.any():
-                variance = variance if variance is None or len(variance) == 1 else variance[good]
-                out[good] = self._each(y[good], variance, None if own is None else own[good], total[good])
-        out[~good] = self._bad((~good).sum())
-        return out
+    def __call__(
+        self, counts: np.ndarray, variance: np.ndarray | None = None, pixel_shapes: PixelShapes | None = None
+    ) -> np.ndarray:
+        """Fit ``counts`` (n, E'): Poisson without a ``variance`` (n or 1, E')."""
+        y = np.asarray(counts, float)
+        if variance is not None and len(variance) == 1 and pixel_shapes is None:
+            return self._fit_common_weight(y, variance[0])
+        usable = self._usable(y, variance, pixel_shapes)
+        if usable.all():
+            return self._fit(y, variance, pixel_shapes)
+        results = self._bad_input(len(y))
+        if usable.any():
+            variance = variance if variance is None or len(variance) == 1 else variance[usable]
+            pixel_shapes = None if pixel_shapes is None else pixel_shapes[usable]
+            results[usable] = self._fit(y[usable], variance, pixel_shapes)
+        return results
 
-    def _bad(self, n):
-        out = np.full((n, self.size), np.nan)
-        out[:, -1] = FitFlag.BAD_INPUT
-        return out
+    def _usable(self, y, variance, pixel_shapes):
+        usable = np.isfinite(y.sum(-1))  # one bad channel spoils the sum
+        if variance is not None:
+            usable = usable & (variance > 0).all(-1) & (np.isfinite(variance).sum(-1) > len(self.shapes))
+        return usable if pixel_shapes is None else usable & pixel_shapes.usable()
 
-    def _each(self, y, variance, own, total):
-        """Results of good spectra that differ in their weights or shapes."""
-        design = self.common if own is None else Design(self.shapes, own)
-        settled, used = True, y.shape[1]
+    def _bad_input(self, n):
+        results = np.full((n, self.size), np.nan)
+        results[:, -1] = FitFlag.BAD_INPUT
+        return results
+
+    def _fit_common_weight(self, y, variance):
+        """One variance (E') for all pixels."""
+        channels = np.isfinite(variance).sum()
+        if channels <= len(self.shapes):
+            return self._bad_input(len(y))
+        with np.errstate(invalid="ignore"):  # bad pixels show in their results
+            x, covariance, residuals = self.common_design.solve_common_weight(y, 1 / variance, self.nonnegative)
+            bad = ~np.isfinite(residuals[0])
+            results = self._packed(x, covariance, residuals, channels, y.shape[1])
+        if bad.any():
+            results[bad] = self._bad_input(bad.sum())
+        return results
+
+    def _fit(self, y, variance, pixel_shapes):
+        """Usable spectra that differ in their weights or shapes."""
+        design = self.common_design if pixel_shapes is None else Design(self.shapes, pixel_shapes)
         if variance is None:
-            x, covariance, weight, settled = self._poisson(y, design)
-        else:
-            weight = 1 / variance
-            used = (weight > 0).sum(-1)
-            x, covariance = design.solve(y, weight, self.bounded)
-        squared = design.model(x)
-        np.subtract(y, squared, out=squared)
-        np.square(squared, out=squared)
-        sums = squared.sum(-1), np.einsum("ne,ne->n", squared, np.broadcast_to(weight, y.shape))
-        if variance is None:
-            # Weights are the inverse of a fitted model, and 1/model is on average above 1/expectation, by one part in
-            # (counts / amplitudes): to first order this takes it back, where it matters, at a few counts per amplitude.
-            q, channels = len(self.shapes), y.shape[1]
-            counts = np.maximum(total, 0) / self.gain + channels * (self.readout / self.gain) ** 2
-            covariance = covariance * (1 + q / (counts + q))[:, None, None]
-        few = (total < 10 * len(self.shapes) * self.gain) & (variance is None)
-        return self._pack(x, covariance, sums, used, y.shape[1], settled, few)
+            return self._fit_poisson(y, design)
+        weight = 1 / variance
+        x, covariance = design.solve(y, weight, self.nonnegative)
+        residuals = design.residuals(x, y, weight)
+        return self._packed(x, covariance, residuals, (weight > 0).sum(-1), y.shape[1])
 
-    def _pack(self, x, covariance, sums, used, channels, settled=True, few=False):
-        """Results (n, size) from amplitudes, their covariance, and sums of residual² and of weight · residual²."""
-        k, q = self.phases, len(self.shapes)
-        at_zero = (x == 0) & self.bounded
-        freedom = np.maximum(used - q + at_zero.sum(-1), 1)
-        rms, chi2 = np.sqrt(sums[0] / channels), sums[1] / freedom
+    def _fit_poisson(self, y, design):
+        x, covariance, weight, converged = self._reweighted(y, design)
+        total, channels, n_amplitudes = y.sum(-1), y.shape[1], len(self.shapes)
+        covariance = covariance * self.poisson.covariance_factor(total, channels, n_amplitudes)[:, None, None]
+        flags = np.where(converged, 0, FitFlag.NOT_CONVERGED)
+        flags = flags | np.where(total < 10 * n_amplitudes * self.poisson.gain, FitFlag.FEW_COUNTS, 0)
+        return self._packed(x, covariance, design.residuals(x, y, weight), channels, channels, flags)
+
+    def _reweighted(self, y, design):
+        """Maximum likelihood: weights from the fitted model until the coefficients converge.
+
+        Returns
+        -------
+        amplitudes (n, Q), covariance (n, Q, Q), weight (n, E'), converged (n,)
+        """
+        poisson, n, k = self.poisson, len(y), self.n_references
+        floor = poisson.floor(y)
+        x = design.first_guess(y, self.nonnegative)
+        weight = poisson.weigh(design.model(x), floor, np.empty_like(y))
+        covariance = np.empty((n, x.shape[1], x.shape[1]))
+        active = slice(None)  # pixels that still move; all of them at first, as views
+        active_design, active_y, active_floor, active_weight = design, y, floor, weight
+        for _ in range(poisson.max_iterations):
+            new, new_covariance = active_design.solve(active_y, active_weight, self.nonnegative)
+            covariance[active] = new_covariance
+            error = np.sqrt(np.einsum("nkk->nk", new_covariance))
+            moved = (np.abs(new - x[active]) > poisson.tolerance * error)[:, :k].any(-1)
+            x[active] = new
+            poisson.weigh(active_design.model(new), active_floor, active_weight)
+            if active_weight is not weight:
+                weight[active] = active_weight
+            active = np.arange(n)[active][moved]
+            if not active.size:
+                break
+            active_design, active_y = active_design.take(moved), y[active]
+            active_floor, active_weight = floor[active], weight[active]
+        converged = np.ones(n, bool)
+        converged[active] = False
+        return x, covariance, weight, converged
+
+    def _packed(self, x, covariance, residuals, channels_used, channels, flags=0):
+        """Results (n, size) from amplitudes, covariance, and sums of residual² and of weight · residual²."""
+        k = self.n_references
+        at_zero = (x == 0) & self.nonnegative
+        freedom = np.maximum(channels_used - len(self.shapes) + at_zero.sum(-1), 1)
+        rms, chi2 = np.sqrt(residuals[0] / channels), residuals[1] / freedom
         covariance = covariance[:, :k, :k]
         if self.scale_covariance:
             covariance = covariance * np.maximum(chi2, 1)[:, None, None]
-        flags = np.where(at_zero[:, :k].any(-1), FitFlag.AT_BOUND, 0)
+        flags = flags | np.where(at_zero[:, :k].any(-1), FitFlag.AT_BOUND, 0)
         flags = flags | np.where(chi2 > 1 + 5 * np.sqrt(2 / freedom), FitFlag.POOR_FIT, 0)
-        flags = flags | np.where(settled, 0, FitFlag.NOT_CONVERGED) | np.where(few, FitFlag.FEW_COUNTS, 0)
-        results = (x[:, :k], covariance.reshape(len(x), -1), x[:, k:], chi2[:, None], rms[:, None], flags[:, None])
-        return np.concatenate(results, axis=1)
-
-    def _poisson(self, y, design):
-        """Maximum likelihood: weights from the fitted model until the amplitudes settle."""
-        n, channels = y.shape
-        mean = y.mean(-1, keepdims=True)
-        # A linear model may dip to nothing where counts are few: no channel is trusted more than if it held a tenth of
-        # the mean, or one count were spread over the window. The floor depends on the sum only, so brings no bias.
-        floor = np.maximum(FLOOR * mean, self.gain / channels)
-
-        def weigh(model, floor, out):
-            np.maximum(model, floor, out=out)
-            if self.gain != 1:
-                out *= self.gain
-            if self.readout:
-                out += self.readout**2
-            return np.reciprocal(out, out=out)
-
-        x = design.first_guess(y, self.bounded)
-        weight = np.empty_like(y)
-        weigh(design.model(x), floor, weight)
-        covariance = np.empty((n, x.shape[1], x.shape[1]))
-        todo, part, data, least, w = slice(None), design, y, floor, weight
-        for _ in range(self.max_iterations):
-            new, spread = part.solve(data, w, self.bounded)
-            covariance[todo] = spread
-            error = np.sqrt(np.einsum("nkk->nk", spread))
-            moved = (np.abs(new - x[todo]) > self.tolerance * error)[:, : self.phases].any(-1)
-            x[todo] = new
-            weigh(part.model(new), least, w)
-            if w is not weight:
-                weight[todo] = w
-            todo = np.arange(n)[todo][moved]
-            if not todo.size:
-                break
-            part, data, least, w = part.take(moved), y[todo], floor[todo], weight[todo]
-        settled = np.ones(n, bool)
-        settled[todo] = False
-        return x, covariance, weight, settled
+        return pack(x[:, :k], covariance, x[:, k:], chi2, rms, flags)
 
 
 class Design:
-    """Shapes (q, E) shared by all pixels, of which the first k may be replaced by each pixel's own.
+    """Shapes (Q, E') shared by all pixels, or `PixelShapes` in their place."""
 
-    ``own`` (n, k + 1, E): those k shapes, and what is in the spectrum besides, with a fixed amplitude.
-    """
+    def __init__(self, shapes: np.ndarray, per_pixel: PixelShapes | None = None):
+        self.shapes, self.per_pixel = shapes, per_pixel
+        if per_pixel is None:
+            self.upper = np.triu_indices(len(shapes))
+            self.products = (shapes[self.upper[0]] * shapes[self.upper[1]]).T.copy()
 
-    def __init__(self, shapes, own=None):
-        self.shapes, self.own = shapes, own
-        q = len(shapes)
-        self.upper = np.triu_indices(q)
-        if own is None:
-            self.pairs = (shapes[self.upper[0]] * shapes[self.upper[1]]).T.copy()
-        else:
-            k = own.shape[1] - 1
-            common = np.broadcast_to(shapes[k:], (len(own), q - k, shapes.shape[1]))
-            self.full, self.fixed = np.concatenate([own[:, :k], common], axis=1), own[:, k]
+    def take(self, rows: np.ndarray) -> Design:
+        """The design of some of the pixels."""
+        return self if self.per_pixel is None else Design(self.shapes, self.per_pixel[rows])
 
-    def take(self, rows):
-        return self if self.own is None else Design(self.shapes, self.own[rows])
+    def model(self, x: np.ndarray) -> np.ndarray:
+        """Counts (n, E') for amplitudes (n, Q)."""
+        if self.per_pixel is None:
+            return x @ self.shapes
+        model = np.matmul(x[:, None], self.per_pixel.shapes)[:, 0]
+        return model if self.per_pixel.fixed is None else model + self.per_pixel.fixed
 
-    def model(self, x):
-        return x @ self.shapes if self.own is None else np.matmul(x[:, None], self.full)[:, 0] + self.fixed
+    def residuals(self, x: np.ndarray, y: np.ndarray, weight: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Sums (n,) over channels of residual² and of weight · residual²."""
+        squared = self.model(x)
+        np.subtract(y, squared, out=squared)
+        np.square(squared, out=squared)
+        return squared.sum(-1), np.einsum("ne,ne->n", squared, np.broadcast_to(weight, y.shape))
 
-    def first_guess(self, y, bounded):
-        """Amplitudes to start from: weights as if every shape had an equal share of the counts."""
-        share = np.abs(self.shapes).mean(axis=1, keepdims=True)
-        guess = np.abs(self.shapes / np.where(share > 0, share, 1)).mean(axis=0)
+    def first_guess(self, y: np.ndarray, nonnegative: np.ndarray) -> np.ndarray:
+        """Amplitudes to start from: weights as if every shape contributed equally to the counts."""
+        height = np.abs(self.shapes).mean(axis=1, keepdims=True)
+        guess = np.abs(self.shapes / np.where(height > 0, height, 1)).mean(axis=0)
         weight = 1 / np.maximum(guess, FLOOR * guess.mean())
-        if self.own is not None:
-            return self.solve(y, np.broadcast_to(weight, y.shape), bounded)[0]
+        if self.per_pixel is not None:
+            return self.solve(y, np.broadcast_to(weight, y.shape), nonnegative)[0]
         weighted = weight * self.shapes
-        return _bounded_solve((weighted @ self.shapes.T)[None], y @ weighted.T, bounded)[0]
+        return _bounded_solve((weighted @ self.shapes.T)[None], y @ weighted.T, nonnegative)[0]
 
-    def solve_alike(self, y, weight, bounded):
-        """`solve` for one weight (E,) that serves all pixels, and the sums of residual² and of weight · residual².
+    def solve_common_weight(
+        self, y: np.ndarray, weight: np.ndarray, nonnegative: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray, tuple[np.ndarray, np.ndarray]]:
+        """`solve` for one weight (E') that serves all pixels, and the sums of `residuals`.
 
         One matrix product reads the spectra and another pass squares them; the sums follow from the normal equations,
         so no residual spectrum is made.
         """
-        q, even = len(self.shapes), np.ptp(weight) == 0
+        q, uniform = len(self.shapes), np.ptp(weight) == 0
         rows = self.shapes * weight
         normal = rows @ self.shapes.T
-        right = y @ (rows if even else np.concatenate([rows, self.shapes])).T
-        x, covariance = _bounded_solve(normal[None], right[:, :q], bounded)
-
-        def residual(squares, right, normal):
-            return np.maximum(squares - np.vecdot(2 * right - x @ normal, x), 0)
-
-        if even:
-            plain = residual(np.vecdot(y, y), right / weight[0], normal / weight[0])
+        right = y @ (rows if uniform else np.concatenate([rows, self.shapes])).T
+        x, covariance = _bounded_solve(normal[None], right[:, :q], nonnegative)
+        if uniform:
+            plain = _residual_sum(np.vecdot(y, y), right / weight[0], normal / weight[0], x)
             return x, covariance, (plain, weight[0] * plain)
         squares = np.square(y) @ np.stack([weight, np.ones_like(weight)], axis=1)
-        weighted = residual(squares[:, 0], right[:, :q], normal)
-        plain = residual(squares[:, 1], right[:, q:], self.shapes @ self.shapes.T)
-        return x, covariance, (plain, weighted)
+        plain = _residual_sum(squares[:, 1], right[:, q:], self.shapes @ self.shapes.T, x)
+        return x, covariance, (plain, _residual_sum(squares[:, 0], right[:, :q], normal, x))
 
-    def solve(self, y, weight, bounded):
-        """Amplitudes (n, q) of the weighted problem and their covariance (n, q, q)."""
+    def solve(self, y: np.ndarray, weight: np.ndarray, nonnegative: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Amplitudes (n, Q) of the weighted problem and their covariance (n, Q, Q)."""
         q = len(self.shapes)
-        if self.own is None:
+        if self.per_pixel is None:
             normal = np.empty((len(weight), q, q))
-            normal[:, self.upper[0], self.upper[1]] = normal[:, self.upper[1], self.upper[0]] = weight @ self.pairs
+            normal[:, self.upper[0], self.upper[1]] = normal[:, self.upper[1], self.upper[0]] = weight @ self.products
             right = (weight * y) @ self.shapes.T
         else:
-            weighted = self.full * weight[:, None]
-            normal = weighted @ self.full.transpose(0, 2, 1)
-            right = np.matmul(weighted, (y - self.fixed)[..., None])[..., 0]
-        return _bounded_solve(normal, right, bounded)
+            shapes, fixed = self.per_pixel.shapes, self.per_pixel.fixed
+            weighted = shapes * weight[:, None]
+            normal = weighted @ shapes.transpose(0, 2, 1)
+            right = np.matmul(weighted, (y if fixed is None else y - fixed)[..., None])[..., 0]
+        return _bounded_solve(normal, right, nonnegative)
 
 
-def _bounded_solve(normal, right, bounded):
-    """Minimise ``x' G x / 2 - b' x`` with x >= 0 where ``bounded``, for a stack of G (n or 1, q, q) and b (n, q).
+def _residual_sum(squares, right, normal, x):
+    """Σ (y - x·shapes)² from Σ y², the right-hand side and the normal matrix."""
+    return np.maximum(squares - np.vecdot(2 * right - x @ normal, x), 0)
+
+
+def _bounded_solve(normal, right, nonnegative):
+    """Minimise ``x' G x / 2 - b' x`` with x >= 0 where ``nonnegative``, for a stack of G (n or 1, q, q) and b (n, q).
 
     Returns x (n, q) and the inverse of G, which is the covariance of the unbounded solution.
     """
@@ -228,33 +302,33 @@ def _bounded_solve(normal, right, bounded):
     normal = normal * scale[:, :, None] * scale[:, None, :]
     try:
         inverse = np.linalg.inv(normal)
-    except np.linalg.LinAlgError:  # a pixel whose channels left in do not determine all amplitudes: say so by its error
+    except np.linalg.LinAlgError:  # too few channels in one pixel to determine all amplitudes: its errors become huge
         inverse = np.linalg.inv(normal + 1e-12 * np.eye(normal.shape[-1]))
     right = right * scale
     x = right @ inverse[0] if len(inverse) == 1 else np.matmul(inverse, right[..., None])[..., 0]
-    held = np.flatnonzero(bounded)
-    rows = np.flatnonzero((x[:, held] < 0).any(-1))
+    bounded = np.flatnonzero(nonnegative)
+    rows = np.flatnonzero((x[:, bounded] < 0).any(-1))
     if rows.size:
-        x[rows] = _enumerate(x[rows], np.broadcast_to(inverse, (len(x), *inverse.shape[1:]))[rows], held)
+        x[rows] = _best_active_set(x[rows], np.broadcast_to(inverse, (len(x), *inverse.shape[1:]))[rows], bounded)
     covariance = inverse * scale[:, :, None] * scale[:, None, :]
     return x * scale, np.broadcast_to(covariance, (len(x), *covariance.shape[1:]))
 
 
-def _enumerate(x, inverse, held):
-    """The exact bounded minimum from the unbounded one: try which of the ``held`` amplitudes are zero.
+def _best_active_set(x, inverse, bounded):
+    """The exact bounded minimum from the unbounded one: try which of the ``bounded`` amplitudes are zero.
 
     Holding the set Z at zero moves the others along their covariance with it, ``x - V[:, Z] V[Z, Z]⁻¹ x[Z]``, and costs
     ``x[Z]' V[Z, Z]⁻¹ x[Z]``. The cheapest set that leaves no amplitude negative is the minimum.
     """
-    best, cost = np.empty_like(x), np.full(len(x), np.inf)
-    for size in range(1, held.size + 1):
-        for chosen in combinations(held, size):
+    best, least_cost = np.empty_like(x), np.full(len(x), np.inf)
+    for size in range(1, bounded.size + 1):
+        for chosen in combinations(bounded, size):
             zero = list(chosen)
             block, at = inverse[:, zero][:, :, zero], x[:, zero]
             force = at / block[:, 0] if size == 1 else np.linalg.solve(block, at[..., None])[..., 0]
             trial = x - np.matmul(inverse[:, :, zero], force[..., None])[..., 0]
             trial[:, zero] = 0
-            price = np.where((trial[:, held] >= 0).all(-1), (force * at).sum(-1), np.inf)
-            better = price < cost
-            cost[better], best[better] = price[better], trial[better]
+            cost = np.where((trial[:, bounded] >= 0).all(-1), (force * at).sum(-1), np.inf)
+            better = cost < least_cost
+            least_cost[better], best[better] = cost[better], trial[better]
     return best

@@ -14,6 +14,7 @@ from scipy.ndimage import gaussian_filter
 
 from ..progress import progress_bar
 from ..scattering import PHASES, check_not_negative, check_positive, delocalisation_nm
+from ..spectra import FWHM_PER_SIGMA
 from .detector import Detector
 from .spectrum import AXES, COMPONENTS, Microscope, SpectrumModel
 
@@ -174,7 +175,7 @@ def _blur(maps: NDArray, microscope: Microscope, component: str, pixel_size_nm: 
         beam_energy_keV=microscope.beam_energy_keV,
         collection_mrad=microscope.collection_mrad,
     )
-    sigma = d50 / np.sqrt(8 * np.log(2)) / pixel_size_nm
+    sigma = d50 / FWHM_PER_SIGMA / pixel_size_nm
     return gaussian_filter(maps, (0, 0, sigma, sigma), mode="nearest")
 
 

@@ -14,6 +14,7 @@ from scipy.special import ndtr, voigt_profile
 
 from .. import scattering
 from ..scattering import PHASES, Material, check_not_negative, check_positive
+from ..spectra import FWHM_PER_SIGMA
 
 __all__ = ["AXES", "COMPONENTS", "Microscope", "SpectrumModel", "spectrum_model"]
 
@@ -183,7 +184,7 @@ class SpectrumModel:
         index = np.arange(size)
         loss = m.dispersion_eV * np.where(index < size - round(100 / m.dispersion_eV), index, index - size)
         x = loss - np.asarray(shift_eV, dtype=float)[..., None]
-        sigma, half = m.energy_resolution_eV / np.sqrt(8 * np.log(2)), m.dispersion_eV / 2
+        sigma, half = m.energy_resolution_eV / FWHM_PER_SIGMA, m.dispersion_eV / 2
         if m.zero_loss_tail_eV:
             peak = voigt_profile(x, sigma, m.zero_loss_tail_eV / 2)
             peak /= peak.sum(axis=-1, keepdims=True)

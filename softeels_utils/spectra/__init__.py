@@ -1,8 +1,8 @@
 """Prepare EELS spectra for quantification: align, clean, subtract background, undo plural scattering.
 
 Every function takes spectra `(..., E)`, energy last: a NumPy array (with ``energy_eV``), a Dask array, or a
-HyperSpy signal, lazy or not (whose own energy axis is used), and gives back the same kind. All of them act on
-blocks of spectra at once; none loops over pixels.
+HyperSpy signal, lazy or not (whose own energy axis is used), and returns the same kind. All of them work on
+blocks of spectra (`map_spectra`); none loops over pixels.
 
 The order in which dual EELS is usually prepared::
 
@@ -13,29 +13,37 @@ The order in which dual EELS is usually prepared::
     core = fourier_ratio(core, low)             # core loss, L and K edges
 
 For quantification prefer `convolve_low_loss` on the references (or ``fit_phases(..., low_loss=...)``) to
-deconvolving the data: it leaves the noise of the data as it was counted.
+deconvolving the data: the noise of the data then stays as it was counted.
 """
 
 from .align import align_zero_loss, shift_spectra, zero_loss_position
-from .arrays import energy_axis
-from .background import fit_background, remove_background
+from .arrays import FWHM_PER_SIGMA, data_of, energy_axis, step_nm, window_mask, with_data
+from .background import REGRESSION_MODELS, fit_background, remove_background
+from .blocks import map_spectra
 from .plural import convolve_low_loss, fourier_log, fourier_ratio, relative_thickness, repeated_losses, zero_loss
 from .spikes import find_spikes, noise_gain, remove_spikes
 
 __all__ = [
+    "FWHM_PER_SIGMA",
+    "REGRESSION_MODELS",
     "align_zero_loss",
     "convolve_low_loss",
+    "data_of",
     "energy_axis",
     "find_spikes",
     "fit_background",
     "fourier_log",
     "fourier_ratio",
+    "map_spectra",
     "noise_gain",
     "relative_thickness",
     "remove_background",
     "remove_spikes",
     "repeated_losses",
     "shift_spectra",
+    "step_nm",
+    "window_mask",
+    "with_data",
     "zero_loss",
     "zero_loss_position",
 ]

@@ -2,22 +2,34 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
+from numpy.typing import ArrayLike
 from scipy import fft, ndimage
 
-from .arrays import data_of, energy_axis, is_dask, like, map_spectra
+from .arrays import data_of, energy_axis, is_dask, with_data
+from .blocks import map_spectra
+
+__all__ = ["align_zero_loss", "shift_spectra", "zero_loss_position"]
 
 
-def zero_loss_position(low_loss, energy_eV=None, *, smoothing_eV=0.5):
+def zero_loss_position(low_loss: Any, energy_eV: ArrayLike | None = None, *, smoothing_eV: float = 0.5) -> Any:
     """Energy of the zero-loss peak of each spectrum, to a fraction of a channel.
 
-    The spectrum is smoothed by a Gaussian of ``smoothing_eV`` (standard deviation; close to a matched filter
-    where it is near the width of the peak) and a parabola is put through the logarithm of the three
-    highest channels.
+    The spectrum is smoothed by a Gaussian (close to a matched filter where its width is near that of the peak), and a
+    parabola is put through the logarithm of the three highest channels.
+
+    Parameters
+    ----------
+    low_loss : (..., E)
+    energy_eV : (E,), for plain arrays
+    smoothing_eV : float
+        Standard deviation of the Gaussian.
 
     Returns
     -------
-    ndarray or Dask array (...,), eV.
+    ndarray or Dask array (...), eV
     """
     energy = energy_axis(low_loss, energy_eV)
     step = energy[1] - energy[0]
@@ -35,34 +47,45 @@ def zero_loss_position(low_loss, energy_eV=None, *, smoothing_eV=0.5):
     return map_spectra(locate, low_loss, core_shape=())
 
 
-def shift_spectra(spectra, shift_eV, energy_eV=None, *, method="linear"):
-    """Move spectra along the energy axis by ``shift_eV`` (positive: towards higher energy).
+def shift_spectra(spectra: Any, shift_eV: Any, energy_eV: ArrayLike | None = None, *, method: str = "linear") -> Any:
+    """Move spectra along the energy axis.
 
     Parameters
     ----------
     spectra : (..., E)
-    shift_eV : float or array (...,)
+    shift_eV : float or array (...)
+        Positive: towards higher energy.
+    energy_eV : (E,), for plain arrays
     method : {"linear", "nearest", "fourier"}
         "linear" keeps counts non-negative, and their sum, but ties neighbouring channels together (the noise of
         broad features is unchanged, the scatter of single channels falls); "nearest" moves by whole channels
         and leaves Poisson counts Poisson; "fourier" keeps white noise white and may ring at sharp peaks.
         Channels moved in from outside repeat the last one.
+
+    Returns
+    -------
+    Spectra of the same kind.
+
+    Raises
+    ------
+    ValueError
+        Naming ``method`` or ``shift_eV``.
     """
     energy = energy_axis(spectra, energy_eV)
     if method not in ("linear", "nearest", "fourier"):
-        raise ValueError(f"method must be 'linear', 'nearest' or 'fourier', got {method!r}")
+        raise ValueError(f"method: got {method!r}, wants 'linear', 'nearest' or 'fourier'")
     lead = data_of(spectra).shape[:-1]
     shift = shift_eV if is_dask(shift_eV) else np.broadcast_to(np.asarray(shift_eV, float), lead)
     if shift.shape != lead:
-        raise ValueError(f"shift_eV must have shape {lead}, got {shift.shape}")
+        raise ValueError(f"shift_eV: got shape {shift.shape}, wants {lead}")
     channels = shift[..., None] / (energy[1] - energy[0])
     data = data_of(spectra)
     move = _shift_fourier if method == "fourier" else _shift_linear
     if method == "nearest":
         channels = channels.round()
     if not lead:
-        return like(spectra, map_spectra(move, data[None], channels[None], core_shape=energy.shape)[0])
-    return like(spectra, map_spectra(move, data, channels, core_shape=energy.shape))
+        return with_data(spectra, map_spectra(move, data[None], channels[None], core_shape=energy.shape)[0])
+    return with_data(spectra, map_spectra(move, data, channels, core_shape=energy.shape))
 
 
 def _shift_linear(y, channels):
@@ -85,7 +108,14 @@ def _shift_fourier(y, channels):
     return fft.irfft(fft.rfft(whole) * phase, n + 2 * pad)[:, :n]
 
 
-def align_zero_loss(low_loss, *others, energy_eV=None, others_energy_eV=None, method="linear", smoothing_eV=0.5):
+def align_zero_loss(
+    low_loss: Any,
+    *others: Any,
+    energy_eV: ArrayLike | None = None,
+    others_energy_eV: ArrayLike | None = None,
+    method: str = "linear",
+    smoothing_eV: float = 0.5,
+) -> Any:
     """Put the zero-loss peak of every pixel at 0 eV, and move co-acquired spectra with it.
 
     Parameters
@@ -96,6 +126,8 @@ def align_zero_loss(low_loss, *others, energy_eV=None, others_energy_eV=None, me
         Spectra of the same pixels (core loss) that drifted in the same way.
     energy_eV, others_energy_eV : arrays
         Energies, for plain arrays. One ``others_energy_eV`` serves all others.
+    method, smoothing_eV
+        See `shift_spectra`, `zero_loss_position`.
 
     Returns
     -------
@@ -103,13 +135,12 @@ def align_zero_loss(low_loss, *others, energy_eV=None, others_energy_eV=None, me
 
     Notes
     -----
-    HyperSpy's ``align_zero_loss_peak`` does the same pixel by pixel; this one does blocks of pixels, and agrees
-    with it within a small part of a channel (tests).
+    HyperSpy's ``align_zero_loss_peak`` does the same pixel by pixel; this function works on blocks of pixels, and
+    agrees with it within a small fraction of a channel (tests).
     """
     energy = energy_axis(low_loss, energy_eV)
     shift = -zero_loss_position(low_loss, energy, smoothing_eV=smoothing_eV)
-    aligned = [shift_spectra(low_loss, shift, energy, method=method)]
-    for other in others:
-        axis = energy_axis(other, others_energy_eV, name="others_energy_eV")
-        aligned.append(shift_spectra(other, shift, axis, method=method))
-    return tuple(aligned) if others else aligned[0]
+    aligned = shift_spectra(low_loss, shift, energy, method=method)
+    axes = [energy_axis(other, others_energy_eV, name="others_energy_eV") for other in others]
+    moved = [shift_spectra(other, shift, axis, method=method) for other, axis in zip(others, axes, strict=True)]
+    return (aligned, *moved) if others else aligned

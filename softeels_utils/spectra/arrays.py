@@ -1,14 +1,61 @@
-"""Containers and energy axes: the same functions for arrays, Dask arrays and HyperSpy signals."""
+"""Containers, energy axes and units: the same functions for arrays, Dask arrays and HyperSpy signals."""
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
-BLOCK = 2048  # spectra worked on at once: large enough for NumPy, small enough for the cache and for memory
+__all__ = [
+    "FWHM_PER_SIGMA",
+    "NM_PER",
+    "data_of",
+    "energy_axis",
+    "is_dask",
+    "is_signal",
+    "step_nm",
+    "window_mask",
+    "with_data",
+]
+
+#: Full width at half maximum of a Gaussian, in standard deviations.
+FWHM_PER_SIGMA = 2 * np.sqrt(2 * np.log(2))
+
+#: Units of length, in nm.
+NM_PER = {"nm": 1.0, "µm": 1e3, "um": 1e3, "μm": 1e3, "Å": 0.1, "A": 0.1, "pm": 1e-3, "m": 1e9}
 
 
-def energy_axis(spectra, energy_eV=None, name="energy_eV"):
+def is_signal(x: Any) -> bool:
+    """True for a HyperSpy signal."""
+    return hasattr(x, "axes_manager")
+
+
+def is_dask(x: Any) -> bool:
+    """True for a Dask array."""
+    return hasattr(x, "dask")
+
+
+def data_of(x: Any) -> Any:
+    """The array (NumPy or Dask) of a signal, an array or a sequence."""
+    return x.data if is_signal(x) else x if is_dask(x) else np.asarray(x)
+
+
+def with_data(container: Any, data: Any) -> Any:
+    """``data`` as a signal with the axes and metadata of ``container``, if that is a signal; otherwise as it is."""
+    return container._deepcopy_with_new_data(data) if is_signal(container) else data
+
+
+def energy_axis(spectra: Any, energy_eV: ArrayLike | None = None, name: str = "energy_eV") -> NDArray[np.float64]:
     """Energy of each channel in eV: from the signal itself, or ``energy_eV`` checked against the data.
+
+    Parameters
+    ----------
+    spectra : (..., E) array, Dask array or HyperSpy signal
+    energy_eV : (E,), optional
+        May be None for a signal.
+    name : str
+        What error messages call the energies.
 
     Returns
     -------
@@ -19,103 +66,71 @@ def energy_axis(spectra, energy_eV=None, name="energy_eV"):
     ValueError
         If an array comes without energies, or the energies are not 1-D, finite, increasing and even, or
         their number is not the length of the last axis (a sign of a wrong axis order).
+
+    Examples
+    --------
+    >>> energy_axis(np.zeros((2, 4)), [40, 40.5, 41, 41.5])
+    array([40. , 40.5, 41. , 41.5])
+    >>> energy_axis(np.zeros((4, 2)), [40, 40.5, 41, 41.5])
+    Traceback (most recent call last):
+    ValueError: energy_eV: got 4 energies for spectra of shape (4, 2), wants energy as their last axis
     """
     if is_signal(spectra):
         axes = spectra.axes_manager.signal_axes
         if len(axes) != 1:
-            raise ValueError(f"spectra must have one signal axis (energy), got {len(axes)}")
+            raise ValueError(f"spectra: got {len(axes)} signal axes, wants one (energy)")
         energy_eV = axes[0].axis if energy_eV is None else energy_eV
         spectra = spectra.data
     if energy_eV is None:
-        raise ValueError(f"{name} is needed when the spectra are a plain array")
+        raise ValueError(f"{name}: got None, wants energies where the spectra are a plain array")
     energy = np.asarray(energy_eV, dtype=float)
     if energy.ndim != 1 or energy.size < 3 or not np.isfinite(energy).all():
-        raise ValueError(f"{name} must be a finite 1-D array of at least 3 energies, got {energy.shape}")
+        raise ValueError(f"{name}: got shape {energy.shape}, wants at least 3 finite energies in one dimension")
     step = np.diff(energy)
     if step.min() <= 0 or np.ptp(step) > 1e-3 * step.mean():
-        raise ValueError(f"{name} must increase in even steps, got steps {step.min():.4g} to {step.max():.4g}")
+        raise ValueError(f"{name}: got steps of {step.min():.4g} to {step.max():.4g}, wants to increase in even steps")
     shape = np.shape(spectra)
     if len(shape) == 0 or shape[-1] != energy.size:
-        hint = " (energy must be the last axis)" if energy.size in shape else ""
-        raise ValueError(f"{name} has {energy.size} energies, but spectra have shape {shape}{hint}")
+        raise ValueError(
+            f"{name}: got {energy.size} energies for spectra of shape {shape}, wants energy as their last axis"
+        )
     return energy
 
 
-def is_signal(x):
-    return hasattr(x, "axes_manager")
+def window_mask(energy: NDArray, window_eV: tuple[float, float], name: str = "window_eV") -> NDArray[np.bool_]:
+    """Which channels lie inside an energy window, both ends included.
 
+    Parameters
+    ----------
+    energy : (E,)
+    window_eV : (float, float)
+    name : str
+        What error messages call the window.
 
-def is_dask(x):
-    return hasattr(x, "dask")
+    Returns
+    -------
+    bool array (E,)
 
-
-def data_of(x):
-    return x.data if is_signal(x) else x if is_dask(x) else np.asarray(x)
-
-
-def like(x, data):
-    """Data in the container of x, with its axes and metadata."""
-    return x._deepcopy_with_new_data(data) if is_signal(x) else data
-
-
-def map_spectra(function, *inputs, core_shape, dtype=float):
-    """Apply a function of blocks ``(n, E), (n, E2), ... -> (n, *core_shape)`` to arrays ``(..., E), ...``.
-
-    Arrays are worked on `BLOCK` spectra at a time; Dask arrays lazily, chunk by chunk. An input without
-    leading axes is given to every block as one row.
+    Raises
+    ------
+    ValueError
+        If the window is no increasing pair, or reaches more than one channel past the energies.
     """
-    inputs = [data_of(x) for x in inputs]
-    lead = max((x.shape[:-1] for x in inputs), key=len)
-    for x in inputs:
-        if x.ndim > 1 and x.shape[:-1] != lead:
-            raise ValueError(f"spectra do not agree in their leading axes: {x.shape[:-1]} and {lead}")
-    if any(is_dask(x) for x in inputs):
-        return _map_dask(function, inputs, lead, core_shape, dtype)
-    rows = [x.reshape(-1, x.shape[-1]) for x in inputs]
-    n = int(np.prod(lead, dtype=int))
-    out = np.empty((n, *core_shape), dtype=dtype)
-    for start in range(0, n, BLOCK):
-        part = slice(start, start + BLOCK)
-        out[part] = function(*(r[part] if x.ndim > 1 else r for r, x in zip(rows, inputs, strict=True)))
-    return out.reshape((*lead, *core_shape))
-
-
-def _map_dask(function, inputs, lead, core_shape, dtype):
-    import dask.array as da
-
-    lazy = next(x for x in inputs if is_dask(x) and x.ndim == len(lead) + 1)
-    chunks = lazy.chunks[:-1]
-    arrays = [da.asarray(x) for x in inputs]
-    arrays = [x.rechunk({**dict(enumerate(chunks)), x.ndim - 1: -1} if x.ndim > 1 else -1) for x in arrays]
-
-    def block(*parts):
-        shape = max((p.shape[:-1] for p in parts), key=len)
-        return map_spectra(function, *parts, core_shape=core_shape, dtype=dtype).reshape((*shape, *core_shape))
-
-    nav = tuple(range(len(lead)))
-    new = {100 + i: size for i, size in enumerate(core_shape)}
-    pairs = [pair for i, x in enumerate(arrays) for pair in (x, (*nav, 50 + i) if x.ndim > 1 else (50 + i,))]
-    return da.blockwise(block, (*nav, *new), *pairs, new_axes=new, concatenate=True, dtype=dtype, meta=np.empty(0))
-
-
-def window_mask(energy, window_eV, name="window_eV"):
     try:
         low, high = (float(v) for v in window_eV)
     except (TypeError, ValueError):
-        raise ValueError(f"{name} must be a pair (low, high) in eV, got {window_eV!r}") from None
+        raise ValueError(f"{name}: got {window_eV!r}, wants a pair (low, high) in eV") from None
     step = energy[1] - energy[0]
     if not low < high:
-        raise ValueError(f"{name} must increase, got ({low:g}, {high:g})")
+        raise ValueError(f"{name}: got ({low:g}, {high:g}), wants them to increase")
     if low < energy[0] - step or high > energy[-1] + step:
         raise ValueError(
-            f"{name} ({low:g}, {high:g}) eV is not covered by the energy axis {energy[0]:g} to {energy[-1]:g} eV"
+            f"{name}: got ({low:g}, {high:g}), not covered by the energy axis, "
+            f"wants a window within {energy[0]:g} to {energy[-1]:g} eV"
         )
     return (energy >= low) & (energy <= high)
 
 
-NM_PER = {"nm": 1.0, "µm": 1e3, "um": 1e3, "μm": 1e3, "Å": 0.1, "A": 0.1, "pm": 1e-3, "m": 1e9}
-
-
-def step_nm(axis) -> float | None:
+def step_nm(axis: Any) -> float | None:
     """Step of a HyperSpy axis in nm; None where its unit is no length."""
     return float(axis.scale) * NM_PER[str(axis.units)] if str(axis.units) in NM_PER else None

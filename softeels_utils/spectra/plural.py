@@ -2,18 +2,34 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
+from numpy.typing import ArrayLike
 from scipy import fft
 
-from .arrays import data_of, energy_axis, is_signal, like, map_spectra
+from .arrays import data_of, energy_axis, is_signal, with_data
+from .blocks import map_spectra
+
+__all__ = [
+    "convolve_low_loss",
+    "default_split_eV",
+    "fourier_log",
+    "fourier_ratio",
+    "low_loss_axis",
+    "relative_thickness",
+    "repeated_losses",
+    "zero_loss",
+]
 
 
-def zero_loss(low_loss, energy_eV=None, *, split_eV=None):
+def zero_loss(low_loss: Any, energy_eV: ArrayLike | None = None, *, split_eV: float | None = None) -> Any:
     """The zero-loss peak alone: the measured peak up to ``split_eV``, then the mirror image of its left side.
 
     Parameters
     ----------
-    low_loss : (..., E), zero loss at 0 eV (`align_zero_loss`).
+    low_loss : (..., E), zero loss at 0 eV (`align_zero_loss`)
+    energy_eV : (E,), for plain arrays
     split_eV : float, optional
         Where inelastic scattering is taken to begin; by default three half widths at half maximum of the peak
         in the first row of pixels, at least 1 eV.
@@ -21,13 +37,18 @@ def zero_loss(low_loss, energy_eV=None, *, split_eV=None):
     Returns
     -------
     Spectra of the same kind, zero beyond the mirrored tail.
+
+    Raises
+    ------
+    ValueError
+        If the energies do not hold the peak, ``split_eV`` is not on their axis, or the peak is not at 0 eV.
     """
     energy = energy_axis(low_loss, energy_eV)
     if energy[0] > -1 or energy[-1] < 5:
-        raise ValueError(f"energy_eV must reach from below -1 eV past 5 eV, got {energy[0]:g} to {energy[-1]:g}")
-    split = default_split(low_loss, energy) if split_eV is None else float(split_eV)
+        raise ValueError(f"energy_eV: got {energy[0]:g} to {energy[-1]:g} eV, wants at least -1 to 5 eV")
+    split = default_split_eV(low_loss, energy) if split_eV is None else float(split_eV)
     if not 0 < split < energy[-1]:
-        raise ValueError(f"split_eV must lie between 0 and {energy[-1]:g}, got {split:g}")
+        raise ValueError(f"split_eV: got {split:g}, wants a value between 0 and {energy[-1]:g}")
     step = energy[1] - energy[0]
     beyond = energy > split
     source = (-energy[beyond] - energy[0]) / step  # channel of -E, a fraction
@@ -43,36 +64,44 @@ def zero_loss(low_loss, energy_eV=None, *, split_eV=None):
         peak[:, beyond] = np.minimum(tail, peak[:, beyond])
         return peak
 
-    return like(low_loss, map_spectra(separate, low_loss, core_shape=energy.shape))
+    return with_data(low_loss, map_spectra(separate, low_loss, core_shape=energy.shape))
 
 
-def default_split(low_loss, energy):
-    """Three half widths of the peak, from one row of pixels: the same for all chunks of a lazy signal."""
+def default_split_eV(low_loss: Any, energy: np.ndarray) -> float:
+    """Where inelastic scattering begins: three half widths of the zero-loss peak, at least 1 eV.
+
+    From one row of pixels, so that it is the same for all chunks of a lazy signal.
+    """
     data = data_of(low_loss)
     row = np.asarray(data[(0,) * (data.ndim - 2)], float)
     mean = np.nanmean(row.reshape(-1, energy.size), axis=0)
     at = energy[np.nanargmax(mean)] if np.nanmax(mean) > 0 else 0.0
     if abs(at) > 1.5:
-        raise ValueError(f"low_loss has its zero-loss peak at {at:.1f} eV, not at 0: use align_zero_loss first")
+        raise ValueError(f"low_loss: got its zero-loss peak at {at:.1f} eV, wants it at 0: use align_zero_loss first")
     left = energy <= 0
     above = np.flatnonzero(mean[left] > 0.5 * mean[np.abs(energy) < 2].max())
     half_width = max(-energy[left][above[0]] if above.size else 0.0, energy[1] - energy[0])
     return max(1.0, 3 * half_width)
 
 
-def relative_thickness(low_loss, energy_eV=None, *, split_eV=None):
+def relative_thickness(low_loss: Any, energy_eV: ArrayLike | None = None, *, split_eV: float | None = None) -> Any:
     """Thickness in inelastic mean free paths, t/λ = ln(total / zero-loss intensity), Egerton (2011) eq. 5.1.
+
+    Parameters
+    ----------
+    low_loss, energy_eV, split_eV
+        See `zero_loss`.
 
     Returns
     -------
-    array (...,)
+    ndarray or Dask array (...)
     """
     energy = energy_axis(low_loss, energy_eV)
     peak = data_of(zero_loss(low_loss, energy, split_eV=split_eV))
     return np.log(data_of(low_loss).sum(-1) / peak.sum(-1))
 
 
-def fourier_log(low_loss, energy_eV=None, *, split_eV=None):
+def fourier_log(low_loss: Any, energy_eV: ArrayLike | None = None, *, split_eV: float | None = None) -> Any:
     """Single-scattering distribution of a low-loss spectrum, plural scattering removed (Fourier-log).
 
     ``S(ν) = Z(ν) ln[J(ν) / Z(ν)]``, with J the spectrum and Z its zero-loss peak (Egerton 2011, sect. 4.1.1);
@@ -81,7 +110,9 @@ def fourier_log(low_loss, energy_eV=None, *, split_eV=None):
 
     Parameters
     ----------
-    low_loss : (..., E), counts, zero loss at 0 eV.
+    low_loss : (..., E), counts, zero loss at 0 eV
+    energy_eV, split_eV
+        See `zero_loss`.
 
     Returns
     -------
@@ -98,27 +129,37 @@ def fourier_log(low_loss, energy_eV=None, *, split_eV=None):
             log = np.where(np.abs(zf) > 0, np.log(j / zf), 0.0)
         return fft.irfft(zf * np.nan_to_num(log, nan=0.0, posinf=0.0, neginf=0.0), n)[:, : energy.size]
 
-    return like(low_loss, map_spectra(deconvolve, low_loss, peak, core_shape=energy.shape))
+    return with_data(low_loss, map_spectra(deconvolve, low_loss, peak, core_shape=energy.shape))
 
 
-def repeated_losses(low_loss, energy_eV=None, *, below_eV, split_eV=None):
-    """What electrons add that lost less than ``below_eV`` in each of two or more collisions.
+def repeated_losses(
+    low_loss: Any, energy_eV: ArrayLike | None = None, *, below_eV: float, split_eV: float | None = None
+) -> Any:
+    """Counts of electrons that scattered two or more times and lost less than ``below_eV`` each time.
 
-    The single-scattering distribution (`fourier_log`), cut off at ``below_eV``, makes ``exp(s) - 1 - s`` of plural
-    scattering (Egerton 2011, eq. 4.8). Under a low edge it is a hump near twice the plasmon energy, which no power
-    law follows, and known from the part of the spectrum before the edge.
+    The single-scattering distribution s (`fourier_log`), cut off at ``below_eV``, gives ``exp(s) - 1 - s`` of plural
+    scattering (Egerton 2011, eq. 4.8). Under a low edge this is a hump near twice the plasmon energy, which no power
+    law follows, and it is known from the part of the spectrum before the edge.
 
     Parameters
     ----------
-    low_loss : (..., E), counts, zero loss at 0 eV.
+    low_loss : (..., E), counts, zero loss at 0 eV
+    below_eV : float
+    energy_eV, split_eV
+        See `zero_loss`.
 
     Returns
     -------
     Spectra of the same kind, in counts.
+
+    Raises
+    ------
+    ValueError
+        If ``below_eV`` is not on the energy axis.
     """
     energy = energy_axis(low_loss, energy_eV)
     if not 0 < below_eV <= energy[-1]:
-        raise ValueError(f"below_eV must lie between 0 and {energy[-1]:g}, got {below_eV:g}")
+        raise ValueError(f"below_eV: got {below_eV:g}, wants a value between 0 and {energy[-1]:g}")
     peak = zero_loss(low_loss, energy, split_eV=split_eV)
     single = fourier_log(low_loss, energy, split_eV=split_eV)
     first = int(np.argmin(np.abs(energy)))  # the channel of 0 eV
@@ -131,14 +172,21 @@ def repeated_losses(low_loss, energy_eV=None, *, below_eV, split_eV=None):
         out[:, first:] = direct * fft.irfft(np.exp(s) - 1 - s, n)[:, : energy.size - first]
         return out
 
-    return like(low_loss, map_spectra(repeat, single, peak, core_shape=energy.shape))
+    return with_data(low_loss, map_spectra(repeat, single, peak, core_shape=energy.shape))
 
 
-def fourier_ratio(core_loss, low_loss, energy_eV=None, low_loss_energy_eV=None, *, split_eV=None):
+def fourier_ratio(
+    core_loss: Any,
+    low_loss: Any,
+    energy_eV: ArrayLike | None = None,
+    low_loss_energy_eV: ArrayLike | None = None,
+    *,
+    split_eV: float | None = None,
+) -> Any:
     """Core loss with plural scattering removed, ``core(ν) Z(ν) / J(ν)`` (Egerton 2011, sect. 4.2.1).
 
     Written as ``core(ν) (1 - I(ν)/J(ν))`` with I = J - Z the inelastic part and ``I/J = I J* / (|J|² + ΣJ)``: ΣJ is the
-    power of the Poisson noise of J, so that no cut-off is to be chosen. At high frequencies the ratio goes to 1, so
+    power of the Poisson noise of J, so that no cut-off has to be chosen. At high frequencies the ratio goes to 1, so
     resolution and noise of the core loss stay as measured.
 
     Parameters
@@ -146,10 +194,12 @@ def fourier_ratio(core_loss, low_loss, energy_eV=None, low_loss_energy_eV=None, 
     core_loss : (..., E), background removed
     low_loss : (..., E2) or (E2,), counts, zero loss at 0 eV; the same eV per channel as the core loss
     energy_eV, low_loss_energy_eV : arrays, for plain arrays
+    split_eV
+        See `zero_loss`.
 
     Returns
     -------
-    Spectra of the kind of ``core_loss``: what the zero-loss electrons alone would have given, so divide by the
+    Spectra of the same kind as ``core_loss``: what the zero-loss electrons alone would have given, so divide by the
     zero-loss intensity (not by the total) to get probabilities per electron.
     """
     energy = energy_axis(core_loss, energy_eV)
@@ -165,12 +215,18 @@ def fourier_ratio(core_loss, low_loss, energy_eV=None, low_loss_energy_eV=None, 
         ends = np.concatenate([core, _bridge(core, pad)], axis=-1)
         return fft.irfft(fft.rfft(ends) * ratio, n)[:, : energy.size]
 
-    return like(core_loss, map_spectra(deconvolve, core_loss, low_loss, peak, core_shape=energy.shape))
+    return with_data(core_loss, map_spectra(deconvolve, core_loss, low_loss, peak, core_shape=energy.shape))
 
 
 def convolve_low_loss(
-    references, low_loss, energy_eV, low_loss_energy_eV=None, *, zero_loss_peak="delta", split_eV=None
-):
+    references: ArrayLike,
+    low_loss: Any,
+    energy_eV: ArrayLike,
+    low_loss_energy_eV: ArrayLike | None = None,
+    *,
+    zero_loss_peak: str = "delta",
+    split_eV: float | None = None,
+) -> Any:
     """References as they look after plural scattering: their convolution with the low loss.
 
     An edge of single-scattering probability s(E) adds ``∫ s(E') J(E - E') dE'`` to the spectrum, J the low loss of
@@ -180,17 +236,25 @@ def convolve_low_loss(
     ----------
     references : (K, E)
         Per electron (and per nm, ...), at the resolution of the data, on ``energy_eV``; taken as 0 below it.
-    low_loss : (..., E2), counts or any scale, zero loss at 0 eV.
+    low_loss : (..., E2), counts or any scale, zero loss at 0 eV
+    energy_eV, low_loss_energy_eV : arrays
     zero_loss_peak : {"delta", "keep"}
-        "delta": references carry the energy resolution already, the peak is put into one channel.
-        "keep": references are intrinsic, the peak broadens them.
+        "delta": references are at the resolution of the data already, and the peak is put into one channel.
+        "keep": references are intrinsic, and the peak broadens them.
+    split_eV
+        See `zero_loss`.
 
     Returns
     -------
     (..., K, E), array or Dask array, in the scale of ``low_loss``.
+
+    Raises
+    ------
+    ValueError
+        Naming ``zero_loss_peak``, or energies that do not match.
     """
     if zero_loss_peak not in ("delta", "keep"):
-        raise ValueError(f"zero_loss_peak must be 'delta' or 'keep', got {zero_loss_peak!r}")
+        raise ValueError(f"zero_loss_peak: got {zero_loss_peak!r}, wants 'delta' or 'keep'")
     references = np.atleast_2d(np.asarray(references, float))
     energy = energy_axis(references, energy_eV)
     low_energy = low_loss_axis(low_loss, low_loss_energy_eV, energy)
@@ -216,14 +280,22 @@ def convolve_low_loss(
     return out[0] if single else out
 
 
-def low_loss_axis(low_loss, low_loss_energy_eV, energy):
-    """Energies of a low loss: its own, those given, or those of the spectra where they hold the zero loss."""
+def low_loss_axis(low_loss: Any, low_loss_energy_eV: ArrayLike | None, energy: np.ndarray) -> np.ndarray:
+    """Energies of a low loss: its own, ``low_loss_energy_eV``, or those of the spectra if they hold the zero loss.
+
+    Raises
+    ------
+    ValueError
+        If its eV per channel are not those of the spectra (``energy``).
+    """
     if low_loss_energy_eV is None and not is_signal(low_loss) and energy[0] < 0 < energy[-1]:
         low_loss_energy_eV = energy
     low_energy = energy_axis(low_loss, low_loss_energy_eV, name="low_loss_energy_eV")
-    ours, theirs = energy[1] - energy[0], low_energy[1] - low_energy[0]
-    if abs(ours - theirs) > 1e-3 * ours:
-        raise ValueError(f"low_loss has {theirs:.4g} eV per channel, the spectra {ours:.4g}: interpolate one of them")
+    step, low_step = energy[1] - energy[0], low_energy[1] - low_energy[0]
+    if abs(step - low_step) > 1e-3 * step:
+        raise ValueError(
+            f"low_loss: got {low_step:.4g} eV per channel, wants {step:.4g} as in the spectra: interpolate one of them"
+        )
     return low_energy
 
 

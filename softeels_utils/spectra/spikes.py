@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
+from numpy.typing import ArrayLike
 from scipy import ndimage
 
-from .arrays import data_of, energy_axis, like, map_spectra, window_mask
+from .arrays import data_of, energy_axis, window_mask, with_data
+from .blocks import map_spectra
+
+__all__ = ["find_spikes", "noise_gain", "remove_spikes"]
 
 
-def find_spikes(spectra, *, threshold=8.0, width=3, readout_noise=0.0, gain=1.0):
+def find_spikes(
+    spectra: Any, *, threshold: float = 8.0, width: int = 3, readout_noise: float = 0.0, gain: float = 1.0
+) -> Any:
     """Mask of X-ray and cosmic-ray spikes: channels far above the median of their neighbours.
 
     A channel is a spike where it exceeds the running median along energy (which a spike of up to ``width`` channels
-    does not move) by ``threshold`` times the noise. Real peaks are told from
-    spikes because they stand in most pixels: the excess that is usual for a channel, its median over pixels in
-    proportion to the local intensity, is taken off first, and the spread over pixels bounds the noise from below.
+    does not move) by ``threshold`` times the noise. Real peaks differ from spikes in that most pixels have them: the
+    excess that is usual for a channel (its median over pixels, in proportion to the local intensity) is subtracted
+    first, and the spread over pixels bounds the noise from below.
 
     Parameters
     ----------
@@ -28,16 +36,21 @@ def find_spikes(spectra, *, threshold=8.0, width=3, readout_noise=0.0, gain=1.0)
 
     Returns
     -------
-    bool array (..., E)
+    bool array or Dask array (..., E)
+
+    Raises
+    ------
+    ValueError
+        Naming ``threshold`` or ``width``, or spectra with too few channels for it.
     """
     if not threshold > 0:
-        raise ValueError(f"threshold must be positive, got {threshold}")
+        raise ValueError(f"threshold: got {threshold}, wants a positive number")
     if not (isinstance(width, int | np.integer) and width >= 1):
-        raise ValueError(f"width must be an integer of at least 1, got {width!r}")
+        raise ValueError(f"width: got {width!r}, wants an integer of at least 1")
     data = data_of(spectra)
     size = data.shape[-1]
     if size < 6 * width + 8:
-        raise ValueError(f"spectra have {size} channels, width={width} needs at least {6 * width + 8}")
+        raise ValueError(f"spectra: got {size} channels, wants at least {6 * width + 8} for width={width}")
     usual, spread = _usual_excess(data, width, readout_noise, gain)
 
     def mark(y):
@@ -95,59 +108,81 @@ def _usual_excess(data, width, readout_noise, gain, most=4096):
     return (near[0], near[1]), near[2]
 
 
-def remove_spikes(spectra, *, threshold=8.0, width=3, readout_noise=0.0, gain=1.0, mask=None):
-    """Replace spikes by the running median of their surroundings; see `find_spikes` for the parameters.
+def remove_spikes(
+    spectra: Any,
+    *,
+    threshold: float = 8.0,
+    width: int = 3,
+    readout_noise: float = 0.0,
+    gain: float = 1.0,
+    mask: Any = None,
+) -> Any:
+    """Replace spikes by the running median of their surroundings.
 
     Parameters
     ----------
+    spectra, threshold, width, readout_noise, gain
+        See `find_spikes`.
     mask : bool (..., E), optional
-        Spikes found before; by default `find_spikes` is called.
+        Which channels are spikes; by default `find_spikes` is called.
 
     Returns
     -------
-    Spectra of the same kind. Channels not marked are returned as they came.
+    Spectra of the same kind. Channels that are no spikes are unchanged, but for the two neighbours of each spike.
+
+    Raises
+    ------
+    ValueError
+        If ``mask`` has not the shape of the spectra.
     """
     data = data_of(spectra)
     if mask is None:
         mask = find_spikes(data, threshold=threshold, width=width, readout_noise=readout_noise, gain=gain)
     elif np.shape(mask) != data.shape:
-        raise ValueError(f"mask must have the shape of spectra {data.shape}, got {np.shape(mask)}")
+        raise ValueError(f"mask: got shape {np.shape(mask)}, wants that of spectra {data.shape}")
 
     def mend(y, hit):
-        wide = ndimage.maximum_filter(hit.astype(np.uint8), size=(1, 3)).astype(bool)  # their feet too
+        wide = ndimage.maximum_filter(hit.astype(np.uint8), size=(1, 3)).astype(bool)  # and their neighbours
         clean = np.asarray(y, float).copy()
         rows = wide.any(-1)
         clean[rows] = np.where(wide[rows], _median(clean[rows], width + 2), clean[rows])
         return clean
 
-    return like(spectra, map_spectra(mend, data, mask, core_shape=data.shape[-1:]))
+    return with_data(spectra, map_spectra(mend, data, mask, core_shape=data.shape[-1:]))
 
 
-def noise_gain(spectra, energy_eV=None, *, window_eV, block=8):
-    """Counts per electron, told from the noise: variance over mean of sums of ``block`` channels.
+def noise_gain(
+    spectra: Any, energy_eV: ArrayLike | None = None, *, window_eV: tuple[float, float], block: int = 8
+) -> float:
+    """Counts per electron, estimated from the noise: variance over mean of sums of ``block`` channels.
 
-    Smooth trends along energy are taken off by second differences, and edges and spikes do not count (a median). A
-    camera with a point spread shares each electron among channels: single channels then look quieter than the
-    electrons were, sums over blocks wider than the spread do not. Features as broad as an edge see the noise of the
-    blocks, so this is the ``gain`` that `fitting.fit_phases` needs for its error bars. Readout noise adds to it.
+    Second differences remove smooth trends along energy, and a median makes edges and spikes not count. A camera with
+    a point spread divides each electron among channels: single channels then look less noisy than the electrons were,
+    sums over blocks wider than the spread do not. Features as broad as an edge see the noise of the blocks, so this is
+    the ``gain`` that `fitting.fit_phases` needs for its error bars. Readout noise adds to it.
 
     Parameters
     ----------
     spectra : (..., E) counts
     window_eV : (float, float)
-        A smooth stretch with at least ten counts a block, near the edge to be fitted.
+        A smooth stretch with at least ten counts per block, near the edge to be fitted.
     block : int
         Channels summed, wider than the point spread.
 
     Returns
     -------
     float
+
+    Raises
+    ------
+    ValueError
+        If the window holds fewer than four blocks.
     """
     energy = energy_axis(spectra, energy_eV)
     inside = window_mask(energy, window_eV)
     blocks = inside.sum() // block if block >= 1 else 0
     if blocks < 4:
-        raise ValueError(f"window_eV holds {inside.sum()} channels, too few for four blocks of block={block}")
+        raise ValueError(f"window_eV: got {inside.sum()} channels, wants four blocks of block={block}")
     y = np.asarray(data_of(spectra)[..., inside][..., : blocks * block], float)
     sums = y.reshape(-1, blocks, block).sum(-1)
     sums = sums[np.isfinite(sums).all(-1)]

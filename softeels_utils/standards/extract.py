@@ -12,13 +12,13 @@ from scipy import ndimage
 from .. import scattering
 from ..fitting import background_shapes
 from ..scattering import IRON_PER_NM3, PHASES
+from ..spectra import FWHM_PER_SIGMA
 from .constraints import CONSTRAINTS, Constraint, Evidence, LeadingEdge, select_constraints
 from .coreloss import CoreLossEstimators, core_loss_estimators, edge_cross_section
 from .plane import find_plane, weighted_fit
 from .prepare import DualEELS, find_specimen, prepare_dual_eels
 from .result import Diagnostics, Standards
 from .rotation import IronLine, estimate_range, estimate_rotation, outermost_phase
-from .whitelines import FWHM
 
 __all__ = ["extract_standards"]
 
@@ -176,7 +176,7 @@ def _blur_pixels(dual, delocalisation_nm):
         angles = {name: dual.microscope[name] for name in ("beam_energy_keV", "collection_mrad")}
         core, low = (scattering.delocalisation_nm(energy_eV, **angles) for energy_eV in (700.0, 55.0))
         delocalisation_nm = np.sqrt(low**2 - core**2)
-    return float(delocalisation_nm / FWHM / dual.pixel_size_nm)
+    return float(delocalisation_nm / FWHM_PER_SIGMA / dual.pixel_size_nm)
 
 
 def _gather_evidence(specimen, plane, axes):

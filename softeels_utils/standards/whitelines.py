@@ -8,11 +8,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import ndimage
 
-from ..spectra import energy_axis
+from ..spectra import FWHM_PER_SIGMA, energy_axis
 
 __all__ = ["Match", "WhiteLines", "broaden", "match_spectrum", "spectral_angle_deg", "white_lines"]
-
-FWHM = 2 * np.sqrt(2 * np.log(2))  # full width at half maximum of a Gaussian, in standard deviations
 
 
 @dataclass(frozen=True)
@@ -150,7 +148,7 @@ def broaden(spectra: ArrayLike, energy_eV: ArrayLike, fwhm_eV: float) -> NDArray
     energy = energy_axis(spectra, energy_eV)
     if not fwhm_eV >= 0:
         raise ValueError(f"fwhm_eV: got {fwhm_eV}, wants 0 or more")
-    width = fwhm_eV / FWHM / (energy[1] - energy[0])
+    width = fwhm_eV / FWHM_PER_SIGMA / (energy[1] - energy[0])
     return ndimage.gaussian_filter1d(np.asarray(spectra, float), width, axis=-1, mode="nearest") if width else spectra
 
 
