@@ -608,6 +608,8 @@ def test_estimated_noise_ignores_edges_and_masked_pixels():
         ({"covariance": np.eye(3)}, "covariance: got shape"),
         ({"covariance": -np.eye(2)}, "covariance: got an eigenvalue"),
         ({"covariance": np.array([[1, 0.5], [0, 1]])}, "not symmetric"),
+        ({"covariance": np.ones((2, 2)), "model_error": 0}, "covariance: got an eigenvalue of .* or a model_error"),
+        ({"covariance": np.zeros(2)}, "covariance: got an eigenvalue of 0"),
         ({"covariance": np.eye(2), "weights": 1.0}, "weights: got both"),
         ({"weights": -1.0}, "weights: got negative"),
         ({"weight": "best", "algorithm": "tv"}, "weight: got 'best'"),

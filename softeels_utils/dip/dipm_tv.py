@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import numbers
+import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -138,8 +139,6 @@ def dipm_tv(
     D. Ulyanov, A. Vedaldi & V. Lempitsky, CVPR 2018 (deep image prior);
     R. Heckel & P. Hand, ICLR 2019 (deep decoder).
     """
-    if options.get("calibrated", True) and noise == "poisson":
-        raise ValueError("calibrated: got True with noise='poisson', wants False (counts have no calibrated unit)")
     errors = {"covariance": covariance, "mask": mask, "noise": noise}
     geometry = {"voxel_size_nm": voxel_size_nm, "slice_shape": slice_shape, "shifts_px": shifts_px, "device": device}
     return fit(check_measurement(projections, tilt_angles_deg, **errors, **geometry), **options)
@@ -215,6 +214,8 @@ def fit(
     DIPResult
     """
     chosen = _choose(variant, preset, iterations, settings)
+    if calibrated and measurement.counts:
+        raise ValueError("calibrated: got True with noise='poisson', wants False (counts have no calibrated unit)")
     if head not in HEADS:
         raise ValueError(f"head: got {head!r}, wants one of {HEADS}")
     if isinstance(seed, bool) or not isinstance(seed, numbers.Integral) or seed < 0:
@@ -226,8 +227,8 @@ def fit(
     fingerprint = fitted.fingerprint("dip 3", *about) if checkpoint is not None else ""
     stored = Checkpoint(checkpoint, fingerprint, checkpoint_seconds, measurement.device)
     run = stored.content["run"]
-    known = calibrated and head == "fractions"
-    prepared = run["prepared"] if run else _prepare(fitted, variant, chosen, known)
+    scale_is_known = calibrated and head == "fractions"
+    prepared = run["prepared"] if run else _prepare(fitted, variant, chosen, scale_is_known)
     column = prepared["scale"].cpu().numpy().astype(np.float32)[:, None, None, None]
     fitted, held_out = (part.rescaled(prepared["scale"].cpu().numpy()) for part in (fitted, held_out))
     formulation = _formulation(fitted, variant, chosen, head, prepared["initial"], not calibrated, seed)
@@ -273,17 +274,15 @@ def _hold_out(measurement, holdout, split, validation, seed):
     return measurement.split(holdout, seed, by=split if holdout else "pixels")
 
 
-def _prepare(fitted, variant, chosen, known_scale):
+def _prepare(fitted, variant, chosen, scale_is_known):
     """What is made before the first step: scale of the channels (C,), initial reconstruction, seconds."""
-    import time
-
     began, initial = time.perf_counter(), None
     if variant == "paper":
         scale = channel_maxima(fitted)
     else:
         training, *_, tv = chosen
         fitted = fitted.with_variance_floor(training.variance_floor)
-        scale = np.ones(len(fitted.projections)) if known_scale else learn_scale(fitted)
+        scale = np.ones(len(fitted.projections)) if scale_is_known else learn_scale(fitted)
         scale = torch.as_tensor(scale, dtype=torch.float32, device=fitted.device)
         if tv.initial_tv_weight:
             initial = initial_reconstruction(fitted.rescaled(scale.cpu().numpy()), tv.initial_tv_weight)
@@ -310,6 +309,4 @@ def _formulation(fitted, variant, chosen, head, initial, learn, seed):
 
 def _in_unit(callback, column):
     """A callback that sees volumes in the caller's unit."""
-    from dataclasses import replace
-
     return lambda info: callback(replace(info, volume=info.volume * column))

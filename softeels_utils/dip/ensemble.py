@@ -128,8 +128,8 @@ def ensemble(
     measurement = check_measurement(projections, tilt_angles_deg, **stated)
     tasks = []
     for k in range(members):
-        own = {} if checkpoint is None else {"checkpoint": Path(checkpoint) / f"member{k}.pt"}
-        tasks.append((measurement, seed + k, resample and k > 0, options | own))
+        file = {} if checkpoint is None else {"checkpoint": Path(checkpoint) / f"member{k}.pt"}
+        tasks.append((measurement, seed + k, resample and k > 0, options | file))
     if client is None and workers == 1:
         results = [_member(*task) for task in tasks]
     else:

@@ -112,14 +112,14 @@ def reconstruct_with(
     """
     backend, _, algorithm = name.partition(":")
     if backend not in BACKENDS or algorithm not in BACKENDS[backend][1]:
-        known = [f"{b}:{a}" for b, (_, names) in BACKENDS.items() for a in names]
-        raise ValueError(f"algorithm: got {name!r}, wants one of {known}")
+        names = [f"{b}:{a}" for b, (_, algorithms) in BACKENDS.items() for a in algorithms]
+        raise ValueError(f"algorithm: got {name!r}, wants one of {names}")
     try:
         importlib.import_module(backend)
     except ImportError as error:
-        how = {"astra": "pip install astra-toolbox", "tomopy": "conda install -c conda-forge tomopy"}
+        commands = {"astra": "pip install astra-toolbox", "tomopy": "conda install -c conda-forge tomopy"}
         raise ImportError(
-            f"algorithm {name!r} needs {backend}: {how.get(backend, 'pip install scikit-image')}"
+            f"algorithm {name!r} needs {backend}: {commands.get(backend, 'pip install scikit-image')}"
         ) from error
     stack = np.ascontiguousarray(projections, np.float32) / voxel_size_nm
     return BACKENDS[backend][0](stack, np.asarray(tilt_angles_deg, float), algorithm, iterations)

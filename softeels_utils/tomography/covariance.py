@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-__all__ = ["check_covariance", "estimate_covariance", "independent_combinations", "typical_maximum"]
+__all__ = ["check_covariance", "estimate_covariance", "independent_combinations"]
 
 
 def estimate_covariance(projections: ArrayLike, mask: ArrayLike | None = None) -> NDArray:
@@ -99,15 +99,9 @@ def independent_combinations(covariance: NDArray, observed: NDArray[np.bool_]) -
         if not index.size:
             continue
         values, vectors = np.linalg.eigh(covariance[pixels][:, index[:, None], index])
+        if values.min() <= 0:
+            wanted = "positive definite matrices, or a model_error above 0"
+            raise ValueError(f"covariance: got an eigenvalue of {values.min():.3g}, wants {wanted}")
         modes[pixels[:, None, None], index[:, None], index] = vectors.swapaxes(-1, -2)
-        precision[pixels[:, None], index] = values.clip(1e-30) ** -0.5
+        precision[pixels[:, None], index] = values**-0.5
     return modes.reshape(*lead, channels, channels), precision.reshape(*lead, channels)
-
-
-def typical_maximum(projections: NDArray, used: NDArray[np.bool_]) -> NDArray:
-    """Value that each channel reaches, its 99th percentile, (C,); an empty channel has that of the largest."""
-    reach = np.zeros(len(projections))
-    for c, values in enumerate(np.abs(stack[pixels]) for stack, pixels in zip(projections, used, strict=True)):
-        if values.size:  # a small particle may fill less than a hundredth
-            reach[c] = np.percentile(values, 99) or values.max()
-    return np.where(reach > 0, reach, reach.max() or 1.0)

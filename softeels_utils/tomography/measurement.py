@@ -10,7 +10,7 @@ import torch
 from numpy.typing import ArrayLike
 
 from .checks import as_tensor, finite_array
-from .covariance import check_covariance, estimate_covariance, independent_combinations, typical_maximum
+from .covariance import check_covariance, estimate_covariance, independent_combinations
 from .losses import GaussianLoss, PoissonLoss
 from .projector import ParallelBeam
 
@@ -41,7 +41,8 @@ class Measurement:
     shifts_px : array (T,) or (T, 2), optional
         Where each projection of the specimen's centre lies, see `ParallelBeam`.
     model_error : float
-        Error of projecting a voxel grid, as a fraction of each channel's range; its square is added to the variances.
+        Error of projecting a voxel grid, as a fraction of each channel's largest projection; its square is added to
+        the variances.
     device : str or torch.device, optional
         By default the GPU if there is one.
 
@@ -108,7 +109,7 @@ class Measurement:
         if not (np.isfinite(model_error) and model_error >= 0):
             raise ValueError(f"model_error: got {model_error!r}, wants a fraction of at least 0")
         covariance = estimate_covariance(stack, used) if covariance is None else check_covariance(covariance, used)
-        self.covariance = covariance + np.diag((model_error * typical_maximum(stack, used)) ** 2)
+        self.covariance = covariance + np.diag((model_error * np.abs(stack).max(axis=(1, 2, 3))) ** 2)
         self.loss = _gaussian_loss(as_tensor(stack, device), used, self.covariance)
 
     def __repr__(self) -> str:
