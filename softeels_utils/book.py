@@ -14,7 +14,7 @@ from pathlib import Path
 
 import yaml
 
-from . import chapters, data
+from . import chapters, data, reference
 from .chapters import BookError
 
 __all__ = ["build", "render", "render_one", "status"]
@@ -82,6 +82,9 @@ def _stage_pages(stage):
     for name in ("_config.yml", "_toc.yml"):
         _put(stage / name, (chapters.ROOT / name).read_bytes())
     generated = {"<!-- generated: registry -->": _registry_markdown(), "<!-- generated: status -->": _status_markdown()}
+    generated |= reference.placeholders()
+    for name, text in reference.pages().items():
+        _put(stage / "book" / name, text)
     for path in sorted((chapters.ROOT / "book").iterdir()):
         if path.suffix == ".md":
             text = path.read_text(encoding="utf-8")

@@ -1,6 +1,7 @@
 """Specimens and tilt series that many tests share, made on a grid twice as fine: no test is an inverse crime."""
 
 from functools import lru_cache
+from typing import NamedTuple
 
 import numpy as np
 from skimage.measure import block_reduce
@@ -11,6 +12,14 @@ from softeels_utils.tomography import ParallelBeam
 TILTS = np.linspace(-70, 70, 9)
 
 
+class SimulatedSeries(NamedTuple):
+    """A truth (2, Y, Z, X), its noisy projections (2, T, Y, X), and the covariance (2, 2) of their noise."""
+
+    truth: np.ndarray
+    projections: np.ndarray
+    covariance: np.ndarray
+
+
 @lru_cache(maxsize=8)
 def _clean(n, specimen, shifts):
     fine = core_shell_nanocube(2 * n, **dict(specimen))
@@ -19,7 +28,7 @@ def _clean(n, specimen, shifts):
     return block_reduce(fine, (1, 2, 2, 2), np.mean), clean
 
 
-def tilt_series(n=24, noise=0.05, seed=0, *, shifts_px=None, **specimen):
+def tilt_series(n=24, noise=0.05, seed=0, *, shifts_px=None, **specimen) -> SimulatedSeries:
     """(truth, projections, covariance) of a core-shell nanocube of n³ voxels at nine tilts, `TILTS`.
 
     ``noise`` is the standard deviation in parts of each channel's largest projection; the covariance (C, C) is that of
@@ -29,4 +38,5 @@ def tilt_series(n=24, noise=0.05, seed=0, *, shifts_px=None, **specimen):
     truth, clean = _clean(n, tuple(sorted(specimen.items())), shifts)
     sigma = noise * clean.max(axis=(1, 2, 3))
     white = np.random.default_rng(seed).standard_normal(clean.shape)
-    return truth, (clean + white * sigma[:, None, None, None]).astype(np.float32), np.diag(sigma**2)
+    noisy = (clean + white * sigma[:, None, None, None]).astype(np.float32)
+    return SimulatedSeries(truth, noisy, np.diag(sigma**2))
