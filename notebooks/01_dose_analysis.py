@@ -571,7 +571,7 @@ say(
 #
 # :::{admonition} Solution 3
 # :class: dropdown
-# Compare `dose.phase_bound(simulate.spectrum_model(energy_resolution_eV=0.2), fluence / 5)` with the bound at
+# Compare `dose.phase_bound(simulate.spectrum_model(energy_resolution_eV=0.2), fluence_e_per_A2 / 5)` with the bound at
 # 0.7 eV and full fluence, as in the right panel of the error figure: at M<sub>2,3</sub> lifetime broadening leaves
 # little to gain; per electron *in the specimen* (dose, not time) the monochromator always helps.
 # :::

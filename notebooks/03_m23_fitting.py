@@ -689,7 +689,7 @@ say(
 # :::{admonition} Solution 2
 # :class: dropdown
 # Take `references[:1]`, or compute it from the covariance: the error with the other phase known is `1 /
-# np.sqrt(np.linalg.inv(covariance)[0, 0])`, smaller by $\sqrt{1-\rho^2}$.
+# np.sqrt(np.linalg.inv(mean_covariance)[0, 0])`, smaller by $\sqrt{1-\rho^2}$.
 # :::
 #
 # :::{admonition} Solution 3

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -148,7 +149,7 @@ def make_case(
     box_nm: float = 64.0,
     max_tilt_deg: float = 70.0,
     volume: ArrayLike | None = None,
-    **specimen,
+    **specimen: Any,
 ) -> Case:
     """Simulate one tilt series of phase maps.
 
@@ -257,7 +258,7 @@ METHODS: dict[str, Callable] = {
 }
 
 
-def run_method(name: str, case: Case, **settings) -> Outcome:
+def run_method(name: str, case: Case, **settings: Any) -> Outcome:
     """Run one method of ``METHODS`` on a case.
 
     Parameters
@@ -338,7 +339,7 @@ def run_study(
     *,
     path: str | Path | None = None,
     progress: bool | None = None,
-    **settings,
+    **settings: Any,
 ) -> tuple[list[dict], dict[str, NDArray]]:
     """Run methods on cases.
 

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -83,7 +84,7 @@ def dipm_tv(
     slice_shape: tuple[int, int] | None = None,
     shifts_px: ArrayLike | None = None,
     device: str | None = None,
-    **options,
+    **options: Any,
 ) -> DIPResult:
     r"""Reconstruct all phases jointly with an untrained network and total variation (DIPm-TV).
 
@@ -171,7 +172,7 @@ def fit(
     checkpoint: str | Path | None = None,
     checkpoint_seconds: float = 20.0,
     progress: bool | None = None,
-    **settings,
+    **settings: Any,
 ) -> DIPResult:
     """DIPm-TV of a `Measurement`; see `dipm_tv` for the method.
 

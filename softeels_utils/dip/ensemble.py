@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -58,7 +59,7 @@ class EnsembleResult:
 
 
 def resample(
-    projections: ArrayLike, tilt_angles_deg: ArrayLike, *, seed: int, voxel_size_nm: float = 1.0, **errors
+    projections: ArrayLike, tilt_angles_deg: ArrayLike, *, seed: int, voxel_size_nm: float = 1.0, **errors: Any
 ) -> NDArray[np.float32]:
     """Draw the projections again: add noise of their covariance (Gaussian), or draw Poisson counts of their counts.
 
@@ -91,10 +92,10 @@ def ensemble(
     members: int = 8,
     seed: int = 0,
     resample: bool = True,
-    client=None,
+    client: Any = None,
     workers: int = 1,
     checkpoint: str | Path | None = None,
-    **options,
+    **options: Any,
 ) -> EnsembleResult:
     """Reconstruct several times, from other seeds and other draws of the noise, and say how far the results differ.
 

@@ -42,7 +42,7 @@ def map_spectra(
 
     Returns
     -------
-    ndarray, or Dask array if one input is lazy, (..., *core_shape)
+    ndarray, or Dask array if one input is lazy, ``(..., *core_shape)``
 
     Raises
     ------

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from numpy.typing import ArrayLike
 
@@ -15,7 +17,7 @@ __all__ = ["CGLS", "cgls"]
 
 
 def cgls(
-    measurement: Measurement, *, stop: StopRule | None = None, initial: ArrayLike | None = None, **loop
+    measurement: Measurement, *, stop: StopRule | None = None, initial: ArrayLike | None = None, **loop: Any
 ) -> Reconstruction:
     r"""Conjugate gradients for :math:`\min_v \lVert L(Av - p) \rVert^2`, without constraints.
 

@@ -6,6 +6,7 @@ import io
 import os
 import time
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -29,7 +30,9 @@ class Checkpoint:
         Where tensors go when they are read.
     """
 
-    def __init__(self, path, fingerprint: str, seconds: float = 20.0, device="cpu"):
+    def __init__(
+        self, path: str | Path | None, fingerprint: str, seconds: float = 20.0, device: str | torch.device = "cpu"
+    ):
         self.path = None if path is None else Path(path)
         self.seconds, self.written = seconds, time.perf_counter()
         self.content = {"fingerprint": fingerprint, "scores": {}, "stage": "", "run": None}
@@ -68,7 +71,7 @@ class Checkpoint:
         os.replace(beside, self.path)
         self.written = time.perf_counter()
 
-    def resume(self, stage: str, solver) -> dict | None:
+    def resume(self, stage: str, solver: Any) -> dict | None:
         """Bring a solver to where this stage was; the run's record, or None."""
         run = self.content["run"]
         if self.content["stage"] != stage or run is None:

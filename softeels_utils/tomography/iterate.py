@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -83,7 +84,9 @@ class Loop:
             if getattr(self, name) is not None:
                 check_count(getattr(self, name), name)
 
-    def open_checkpoint(self, measurement: Measurement, *settings, initial=None) -> Checkpoint:
+    def open_checkpoint(
+        self, measurement: Measurement, *settings: Any, initial: torch.Tensor | None = None
+    ) -> Checkpoint:
         """The checkpoint of this run: of this measurement, these settings and this start."""
         fingerprint = "" if self.checkpoint is None else measurement.fingerprint(*settings, initial=initial)
         return Checkpoint(self.checkpoint, fingerprint, self.checkpoint_seconds)

@@ -77,7 +77,7 @@ class GaussianLoss:
         """Misfit of each value (C, T, Y, X); those of a pixel add up to that of the pixel."""
         return 0.5 * self.whiten(model - self.projections) ** 2
 
-    def rows(self, rows) -> GaussianLoss:
+    def rows(self, rows: torch.Tensor | slice) -> GaussianLoss:
         """The same of some rows along Y."""
         modes, precision = self.modes, self.precision
         if modes.shape[3] != 1:
@@ -130,7 +130,7 @@ class PoissonLoss:
 
     whiten_transposed = whiten
 
-    def rows(self, rows) -> PoissonLoss:
+    def rows(self, rows: torch.Tensor | slice) -> PoissonLoss:
         """The same of some rows along Y."""
         return replace(self, projections=self.projections[:, :, rows], used=self.used[:, :, rows])
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import hashlib
+from typing import Any
 
 import numpy as np
 import torch
@@ -149,7 +150,7 @@ class Measurement:
         """(C, Y, Z, X)."""
         return (len(self.projections), self.projections.shape[-2], self.projector.n_z, self.projector.n_x)
 
-    def fingerprint(self, *settings, initial: torch.Tensor | None = None) -> str:
+    def fingerprint(self, *settings: Any, initial: torch.Tensor | None = None) -> str:
         """Hash of all that makes it, of settings and of a start: a checkpoint of another run is refused by it."""
         digest = hashlib.sha256(repr((settings, self.counts, self.volume_shape, self.projector.voxel_size_nm)).encode())
         loss = self.loss
@@ -183,7 +184,7 @@ class Measurement:
         return 2 * float(self.misfit(volume).sum(dtype=torch.float64)) / max(self.size, 1)
 
     def sums(self) -> tuple[torch.Tensor, torch.Tensor]:
-        """Row and column sums of |L| A, (C, T, Y, X) and (C, Y, Z, X): step sizes follow from them."""
+        """Row and column sums of ``|L| A``, (C, T, Y, X) and (C, Y, Z, X): step sizes follow from them."""
         one = self.projections.new_ones((1, *self.volume_shape[1:]))
         strength = self.loss.whitener.abs()
         rows = strength.sum(1) * self.projector(one) * self.used
@@ -196,7 +197,7 @@ class Measurement:
         vars(other).update(loss=loss, **attributes)
         return other
 
-    def rows(self, rows) -> Measurement:
+    def rows(self, rows: torch.Tensor | slice) -> Measurement:
         """Some rows along Y (an index), to be compared with those slices of a volume."""
         return self._with(self.loss.rows(rows))
 

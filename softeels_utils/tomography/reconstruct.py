@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from dataclasses import fields, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -41,7 +42,7 @@ def reconstruct(
     shifts_px: ArrayLike | None = None,
     model_error: float = 0.01,
     device: str | None = None,
-    **options,
+    **options: Any,
 ) -> NDArray[np.float32]:
     r"""Reconstruct a tilt series of maps.
 

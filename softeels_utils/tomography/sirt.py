@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from numpy.typing import ArrayLike
 
@@ -20,7 +22,7 @@ def sirt(
     constraint: Constraint = NONNEGATIVE,
     stop: StopRule | None = None,
     initial: ArrayLike | None = None,
-    **loop,
+    **loop: Any,
 ) -> Reconstruction:
     """Simultaneous iterative reconstruction technique, projected onto the constraint (see `SIRT`).
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -32,7 +33,7 @@ def tv(
     stop: Gap | None = None,
     initial: ArrayLike | None = None,
     seed: int = 0,
-    **loop,
+    **loop: Any,
 ) -> Reconstruction:
     """Total variation of each channel on its own; parameters as for `joint_tv`."""
     return _solve(measurement, weight, constraint, "none", stop, initial, seed, Loop(**loop))
@@ -47,7 +48,7 @@ def joint_tv(
     stop: Gap | None = None,
     initial: ArrayLike | None = None,
     seed: int = 0,
-    **loop,
+    **loop: Any,
 ) -> Reconstruction:
     """Total variation of all channels together, in 3-D, minimised until the primal-dual gap is small.
 
@@ -164,7 +165,9 @@ class _Trials:
         return scores[f"{weight:.6g}"]
 
 
-def short_sirt(measurement: Measurement, constraint: Constraint = NONNEGATIVE, iterations: int = WARM_START):
+def short_sirt(
+    measurement: Measurement, constraint: Constraint = NONNEGATIVE, iterations: int = WARM_START
+) -> torch.Tensor:
     """A few iterations of SIRT: a tensor (C, Y, Z, X) to start from."""
     with torch.no_grad():
         solver = SIRT(measurement, constraint)
