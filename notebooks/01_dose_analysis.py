@@ -38,6 +38,11 @@
 # | Helpful | core-loss EELS (edges, background, plural scattering); least squares |
 # | Not needed | any data: a digital twin stands in. Your own spectra can replace it (below) |
 # | Time | half a minute at the quick preset; memory below 1 GB |
+#
+# In the reference: {py:func}`~softeels_utils.dose.signal_ratio`,
+# {py:func}`~softeels_utils.dose.phase_bound`,
+# {py:func}`~softeels_utils.dose.dose_efficiency` and
+# {py:func}`~softeels_utils.dose.plan_tilt_series`.
 
 # %% tags=["hide-input"]
 import matplotlib.pyplot as plt

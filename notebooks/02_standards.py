@@ -39,6 +39,10 @@
 # | Helpful | chapter 1; core-loss EELS (edges, background, plural scattering); singular values |
 # | Not needed | any data: a digital twin stands in, whose truth is used to score the result, never to find it |
 # | Time | half a minute at the quick preset; memory below 1 GB |
+#
+# In the reference: {py:func}`~softeels_utils.standards.prepare_dual_eels`,
+# {py:func}`~softeels_utils.standards.extract_standards` and
+# {py:class}`~softeels_utils.standards.Standards`.
 
 # %% tags=["hide-input"]
 import matplotlib.pyplot as plt

@@ -39,6 +39,10 @@
 # | Helpful | chapters [1](01_dose_analysis) and [2](02_standards); weighted least squares |
 # | Not needed | any data: a digital twin stands in; its truth is used to score, never to fit |
 # | Time | half a minute at the quick preset; memory below 1 GB |
+#
+# In the reference: {py:func}`~softeels_utils.fitting.fit_phases`,
+# {py:class}`~softeels_utils.fitting.PhaseFit` and
+# {py:func}`~softeels_utils.spectra.align_zero_loss`.
 
 # %% tags=["hide-input"]
 import time

@@ -35,6 +35,11 @@
 # | Helpful | tomography by projections; least squares; chapter 3 (where the maps and their covariance come from) |
 # | Not needed | any data: a digital twin stands in. Your own phantom or projections can replace it (below) |
 # | Time | about half a minute at the quick preset, an hour at the full one; memory below 1 GB |
+#
+# In the reference: {py:class}`~softeels_utils.tomography.Measurement`,
+# {py:func}`~softeels_utils.tomography.sirt`,
+# {py:func}`~softeels_utils.tomography.joint_tv` and
+# {py:func}`~softeels_utils.study.run_study`.
 
 # %% tags=["hide-input"]
 import matplotlib.pyplot as plt

@@ -39,6 +39,11 @@
 # | Necessary | chapter 4 (projections, missing wedge, baselines), or their ideas |
 # | Helpful | chapter 3 (where phase maps and their covariance come from); gradient descent |
 # | Time | about a minute at the quick preset on two cores, half an hour at the full one; memory below 2 GB |
+#
+# In the reference: {py:func}`~softeels_utils.dip.dipm_tv`,
+# {py:func}`~softeels_utils.dip.ensemble`,
+# {py:class}`~softeels_utils.tomography.Measurement` and
+# {py:func}`~softeels_utils.metrics.interface_error`.
 
 # %% tags=["hide-input"]
 import time
