@@ -44,11 +44,10 @@
 # %% tags=["hide-input"]
 import matplotlib.pyplot as plt
 import numpy as np
-import plotly.express as px
 from skimage.measure import block_reduce
 
 from softeels_utils import data, metrics, study, tomography
-from softeels_utils.plotting import notice, say, show, show_maps, show_slices, table, use_style
+from softeels_utils.plotting import browse_slices, notice, say, show_maps, show_slices, table, use_style
 
 use_style()
 
@@ -256,12 +255,7 @@ volumes = {name: (volumes | others)[name] for name in ("truth", *study.METHODS)}
 figure = show_slices(volumes, voxel_size_nm=case.voxel_size_nm)
 # %%
 shown = {name: volumes[name] for name in ("truth", "SIRT", "joint TV", "DIPm-TV")}
-percent = np.stack([np.rint(100 * v[0, ::2]).clip(0, 100) for v in shown.values()], axis=1).astype(np.uint8)
-figure = px.imshow(percent, animation_frame=0, facet_col=1, zmin=0, zmax=100, color_continuous_scale="magma")
-figure.for_each_annotation(lambda a: a.update(text=list(shown)[int(a.text.split("=")[-1])]))
-figure.update_xaxes(visible=False).update_yaxes(visible=False)
-figure.update_layout(coloraxis_colorbar_title="FeO (%)", sliders=[{"currentvalue": {"prefix": "slice "}}])
-show(figure, height=380)
+browse_slices(shown, voxel_size_nm=case.voxel_size_nm)
 
 # %% [markdown]
 # ## Which figures of merit see what is wrong?
