@@ -13,12 +13,12 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from skimage.measure import block_reduce
 
 from softeels_utils import dip
 from softeels_utils.metrics import nrmse
 from softeels_utils.simulate import core_shell_nanocube
-from softeels_utils.tomography import ParallelBeam, reconstruct
+from softeels_utils.study import project_fine
+from softeels_utils.tomography import reconstruct
 
 os.environ["SOFTEELS_HEADLESS"] = "1"
 RESULTS = Path(__file__).parent / "results"
@@ -38,8 +38,7 @@ def series(name, n=48, views=9, noise=0.05, seed=0, correlation=0.0):
     """Truth, projections from a grid twice as fine, tilts and covariance; noise in parts of the largest projection."""
     fine = core_shell_nanocube(2 * n, **SPECIMENS[name])
     channels, tilts = len(fine), np.linspace(-70, 70, views)
-    clean = block_reduce(ParallelBeam(2 * n, tilts, 0.5)(fine), (1, 1, 2, 2), np.mean)
-    truth = block_reduce(fine, (1, 2, 2, 2), np.mean)
+    truth, clean = project_fine(fine, tilts)
     covariance = (noise * clean.max()) ** 2 * (correlation + (1 - correlation) * np.eye(channels))
     white = np.random.default_rng([seed, 9]).standard_normal(clean.shape)
     noisy = clean + np.einsum("cd,dtyx->ctyx", np.linalg.cholesky(covariance), white)
@@ -131,14 +130,14 @@ def gpu():
 def speed(iterations=1000):
     """Seconds to the best error that the paper's formulation ever has (its own oracle), at three learning rates."""
     truth, projections, tilts, _ = series("nanocube")
-    _, own = followed(truth, projections, tilts, every=10)
+    _, fast = followed(truth, projections, tilts, every=10)
     rows = []
     for rate in (5e-4, 2e-3, 8e-3):
         options = {"variant": "paper", "learning_rate": rate, "iterations": iterations, "every": 10}
         _, looks = followed(truth, projections, tilts, **options)
         step, best, seconds = min(looks, key=lambda row: row[1])
         row = {"learning_rate": rate, "nrmse": best, "iteration": step, "of_iterations": iterations, "seconds": seconds}
-        reached = [look for look in own if look[1] <= best]
+        reached = [look for look in fast if look[1] <= best]
         if reached:
             step, error, seconds = reached[0]
             row |= {"fast_nrmse": error, "fast_iteration": step, "fast_seconds": seconds}
@@ -154,8 +153,8 @@ def stopping(seeds, correlation=0.0):
             for views in (5, 7, 9, 15, 29):
                 for seed in seeds:
                     truth, projections, tilts, covariance = series(name, 32, views, noise, seed, correlation)
-                    known = covariance if correlation else None
-                    result, looks = followed(truth, projections, tilts, seed=seed, covariance=known)
+                    stated = covariance if correlation else None
+                    result, looks = followed(truth, projections, tilts, seed=seed, covariance=stated)
                     loss = 20 * np.log10(nrmse(result.volume, truth) / min(e for _, e, _ in looks))
                     rows.append({"specimen": name, "noise": noise, "views": views, "seed": seed, "dB": float(loss),
                                  "stopped_at": result.stopped_at})  # fmt: skip
@@ -199,13 +198,13 @@ def correlated(seeds):
     for seed in seeds:
         truth, projections, tilts, covariance = series("nanocube", noise=0.2, seed=seed, correlation=-0.96)
         _, plain = followed(truth, projections, tilts, seed=seed, iterations=600, return_to_best=False)
-        own, _ = followed(truth, projections, tilts, seed=seed, covariance=covariance)
+        stopped, _ = followed(truth, projections, tilts, seed=seed, covariance=covariance)
         _, on = followed(truth, projections, tilts, seed=seed, covariance=covariance, iterations=600)
         _, wild = followed(
             truth, projections, tilts, seed=seed, covariance=covariance, iterations=600, return_to_best=False
         )
         rows.append({"seed": seed, "plain_oracle": min(e for _, e, _ in plain), "plain_run_on": plain[-1][1],
-                     "covariance": nrmse(own.volume, truth), "covariance_best": min(e for _, e, _ in on),
+                     "covariance": nrmse(stopped.volume, truth), "covariance_best": min(e for _, e, _ in on),
                      "covariance_run_on": on[-1][1], "covariance_not_returned": wild[-1][1]})  # fmt: skip
         report("correlated", rows)
 
@@ -252,9 +251,9 @@ def main():
               "calibration": calibration, "size": size, "gpu": gpu}  # fmt: skip
     parser.add_argument("stages", nargs="*", default=list(stages), metavar="STAGE", help=", ".join(stages))
     parser.add_argument("--seeds", type=int, default=3)
-    given = parser.parse_args()
-    for stage in given.stages:
-        stages[stage]() if stage in ("speed", "size", "gpu") else stages[stage](range(given.seeds))
+    arguments = parser.parse_args()
+    for stage in arguments.stages:
+        stages[stage]() if stage in ("speed", "size", "gpu") else stages[stage](range(arguments.seeds))
 
 
 if __name__ == "__main__":

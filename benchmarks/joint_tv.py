@@ -14,10 +14,10 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from skimage.measure import block_reduce
 
 from softeels_utils import metrics, simulate
-from softeels_utils.tomography import SIMPLEX, Measurement, ParallelBeam, joint_tv, sirt
+from softeels_utils.study import project_fine
+from softeels_utils.tomography import SIMPLEX, Measurement, joint_tv, sirt
 
 os.environ["SOFTEELS_HEADLESS"] = "1"
 TILTS = np.linspace(-70, 70, 9)
@@ -26,8 +26,7 @@ TILTS = np.linspace(-70, 70, 9)
 def problem(seed, noise, n=48):
     """(projections, covariance, truth); noise is 5 % of each channel's maximum, or of the largest."""
     fine = simulate.core_shell_nanocube(2 * n)
-    clean = block_reduce(ParallelBeam(2 * n, TILTS, 0.5)(fine), (1, 1, 2, 2), np.mean)
-    truth = block_reduce(fine, (1, 2, 2, 2), np.mean)
+    truth, clean = project_fine(fine, TILTS)
     sigma = 0.05 * (clean.max(axis=(1, 2, 3)) if noise == "channel" else np.full(2, clean.max()))
     error = np.random.default_rng(seed).standard_normal(clean.shape) * sigma[:, None, None, None]
     return (clean + error).astype(np.float32), np.diag(sigma**2), truth

@@ -57,7 +57,7 @@ use_style()
 # %% tags=["parameters"]
 data_path = ""  # your projections (.hspy, .npz, .mrc, ...), or a phantom: .npy (2, Y, Z, X) of volume fractions
 seed = 0
-voxels = 32  # a side; projections are made from a grid twice as fine
+voxels = 32  # per side; projections are made from a grid twice as fine
 views = [5, 9]
 fluences_e_per_A2 = [4000.0]  # electrons per Å² and tilt
 seeds = [0]
@@ -80,8 +80,8 @@ results_path = ""  # JSON file that keeps finished runs, so that a long study ca
 # - **The truth only scores.** It never stops or tunes a method, unless the result says *oracle*.
 
 # %%
-own = study.own_data(data_path) if data_path else None
-phantom = own if isinstance(own, np.ndarray) else None
+yours = study.own_data(data_path) if data_path else None
+phantom = yours if isinstance(yours, np.ndarray) else None
 condition = {"n": voxels, "views": compared_views[-1], "fluence_e_per_A2": fluences_e_per_A2[-1], "volume": phantom}
 case = study.make_case(**condition, seed=seed)
 tilts = case.tilt_angles_deg
@@ -395,13 +395,13 @@ say(
 # `(2, Y, Z, X)` of volume fractions with even sides as a `.npy`, on which the whole study runs.
 
 # %%
-if own is not None and phantom is None:
-    pixel = own.pixel_size_nm or 1.0
-    volumes = study.reconstruct_all(own.projections, own.tilt_angles_deg, voxel_size_nm=pixel, network=network)
+if yours is not None and phantom is None:
+    pixel = yours.pixel_size_nm or 1.0
+    volumes = study.reconstruct_all(yours.projections, yours.tilt_angles_deg, voxel_size_nm=pixel, network=network)
     top = float(np.quantile(volumes["joint TV"], 0.999))
-    figure = show_slices(volumes, voxel_size_nm=own.pixel_size_nm, channels=own.channels, vmax=top, unit="per nm")
+    figure = show_slices(volumes, voxel_size_nm=yours.pixel_size_nm, channels=yours.channels, vmax=top, unit="per nm")
 else:
-    say("No data were given: everything above is the twin." if own is None else "Everything above is your phantom.")
+    say("No data were given: everything above is the twin." if yours is None else "Everything above is your phantom.")
 
 # %% [markdown]
 # ## Exercises

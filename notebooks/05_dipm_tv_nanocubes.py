@@ -64,7 +64,7 @@ use_style()
 # %% tags=["parameters"]
 data_path = ""  # your tilt series of phase maps (.npz, .hspy, .mrc, ...)
 seed = 0
-voxels = 32  # a side; the twin's projections are made from a grid twice as fine
+voxels = 32  # per side; the twin's projections are made from a grid twice as fine
 views = 9
 fluence_e_per_A2 = 4000.0  # electrons per Å² and tilt
 preset = "quick"
@@ -85,13 +85,13 @@ real_tv_weight = "0.5"  # of joint TV; "heldout" searches for it (minutes)
 
 # %%
 case = study.make_case(n=voxels, views=views, fluence_e_per_A2=fluence_e_per_A2, seed=seed)
-tilts, voxel_nm, truth = case.tilt_angles_deg, case.voxel_size_nm, case.truth
-measured = {"voxel_size_nm": voxel_nm, "covariance": case.covariance}
+tilts, voxel_size_nm, truth = case.tilt_angles_deg, case.voxel_size_nm, case.truth
+measured = {"voxel_size_nm": voxel_size_nm, "covariance": case.covariance}
 middle = views // 2
 show_maps(
     {f"{p}, {tilts[t]:.0f}°": case.projections[c, t] for c, p in enumerate(("FeO", "Fe3O4")) for t in (0, middle)},
     unit="thickness (nm)",
-    pixel_size_nm=voxel_nm,
+    pixel_size_nm=voxel_size_nm,
 )
 pixel = case.covariance[middle, voxels // 2, voxels // 2]
 say(
@@ -137,7 +137,7 @@ seen, began = [], time.perf_counter()
 result = dip.dipm_tv(case.projections, tilts, preset=preset, seed=seed, callbacks=[seen.append], **measured)
 seconds = time.perf_counter() - began
 at = [int(q * (len(seen) - 1)) for q in (0.05, 0.25, 0.45, 1.0)]
-show_slices({f"step {seen[k].iteration}": seen[k].volume for k in at} | {"truth": truth}, voxel_size_nm=voxel_nm)
+show_slices({f"step {seen[k].iteration}": seen[k].volume for k in at} | {"truth": truth}, voxel_size_nm=voxel_size_nm)
 say(
     f"It took {seconds:.0f} s and ended at step {result.history['iteration'][-1]}; the best iterate is that of step "
     f"{result.stopped_at}. Why it ended: *{result.reason}*. "
@@ -188,14 +188,14 @@ volumes = {
     "DIPm-TV": result.volume,
     "truth": truth,
 }
-show_slices(volumes, voxel_size_nm=voxel_nm)
+show_slices(volumes, voxel_size_nm=voxel_size_nm)
 errors = {name: metrics.nrmse(volume, truth) for name, volume in volumes.items()}
 
 # %%
-browse_slices({"DIPm-TV": result.volume, "joint TV": volumes["joint TV"], "truth": truth}, voxel_size_nm=voxel_nm)
+browse_slices({"DIPm-TV": result.volume, "joint TV": volumes["joint TV"], "truth": truth}, voxel_size_nm=voxel_size_nm)
 
 # %%
-show_3d(result.volume, voxel_size_nm=voxel_nm, title="DIPm-TV, surfaces at one half (cut open)")
+show_3d(result.volume, voxel_size_nm=voxel_size_nm, title="DIPm-TV, surfaces at one half (cut open)")
 
 # %% [markdown]
 # ### Core, shell, skin and void
@@ -207,7 +207,7 @@ show_3d(result.volume, voxel_size_nm=voxel_nm, title="DIPm-TV, surfaces at one h
 # %%
 rows = []
 for name, volume in volumes.items():
-    distances = metrics.interface_error(volume, truth, voxel_nm, directions=500)
+    distances = metrics.interface_error(volume, truth, voxel_size_nm, directions=500)
     rows.append(
         {
             "": name,
@@ -219,12 +219,12 @@ for name, volume in volumes.items():
             "interfaces missed": f"{100 * distances.missed:.0f} %",
         }
     )
-table(rows, caption=f"Errors; a voxel is {voxel_nm:.1f} nm")
+table(rows, caption=f"Errors; a voxel is {voxel_size_nm:.1f} nm")
 best_iterate = next(info.volume for info in seen if info.iteration == result.stopped_at)
-void, alone = (metrics.interface_error(v, truth, voxel_nm, directions=500) for v in (result.volume, best_iterate))
+void, alone = (metrics.interface_error(v, truth, voxel_size_nm, directions=500) for v in (result.volume, best_iterate))
 percent, percent_alone = (100 * v.void_nm3 / max(void.true_void_nm3, 1e-9) for v in (void, alone))
 say(
-    f"The void is {(6 * void.true_void_nm3 / np.pi) ** (1 / 3) / voxel_nm:.1f} voxels across. The best iterate of the "
+    f"The void is {(6 * void.true_void_nm3 / np.pi) ** (1 / 3) / voxel_size_nm:.1f} voxels across. The best iterate of the "
     f"network alone finds {percent_alone:.0f} % of its volume: its prior prefers closed bodies. The volume returned, "
     f"{'with the correction' if result.corrected else 'the held-out pixels being against the correction'}, "
     f"finds {percent:.0f} %. "
@@ -265,7 +265,7 @@ say(
 halves = [
     study.make_case(n=voxels, views=views, fluence_e_per_A2=fluence_e_per_A2 / 2, seed=seed + 10 + k) for k in range(2)
 ]
-options = {"iterations": side_iterations, "voxel_size_nm": voxel_nm}
+options = {"iterations": side_iterations, "voxel_size_nm": voxel_size_nm}
 pair = [dip.dipm_tv(h.projections, tilts, seed=seed, covariance=h.covariance, **options).volume for h in halves]
 
 # %% tags=["hide-input"]
@@ -275,7 +275,7 @@ for label, pairing, axis in (
     ("halves, around the beam", pair, "Z"),
     ("result and truth", (result.volume, truth), None),
 ):
-    curve = metrics.fourier_shell_correlation(*pairing, voxel_nm, axis=axis)
+    curve = metrics.fourier_shell_correlation(*pairing, voxel_size_nm, axis=axis)
     ax.plot(curve.frequency, curve.correlation, label=label)
 ax.axhline(0.143, color="0.6", lw=1, ls=":")
 ax.set(xlabel="spatial frequency (1/nm)", ylabel="FSC", ylim=(-0.1, 1.02))
@@ -380,10 +380,10 @@ say(
 
 # %%
 if data_path:
-    own = data.read_tilt_series(data_path)
-    mine = dip.dipm_tv(own.projections, own.tilt_angles_deg, calibrated=False, preset=preset, seed=seed)
-    show_slices({"your data": mine.volume}, channels=own.channels, vmax=None, unit="per voxel")
-    say(f"Your series {own.projections.shape}: best iterate at step {mine.stopped_at}, {mine.reason}.")
+    yours = data.read_tilt_series(data_path)
+    mine = dip.dipm_tv(yours.projections, yours.tilt_angles_deg, calibrated=False, preset=preset, seed=seed)
+    show_slices({"your data": mine.volume}, channels=yours.channels, vmax=None, unit="per voxel")
+    say(f"Your series {yours.projections.shape}: best iterate at step {mine.stopped_at}, {mine.reason}.")
 else:
     notice("No series of your own was given (`data_path`).", kind="tip")
 
@@ -394,7 +394,7 @@ else:
 #
 # :::{admonition} Solution
 # :class: dropdown
-# `dip.dipm_tv(case.projections, tilts, voxel_size_nm=voxel_nm)` takes the errors as independent. The sum of
+# `dip.dipm_tv(case.projections, tilts, voxel_size_nm=voxel_size_nm)` takes the errors as independent. The sum of
 # both phases, which
 # the fit knows well, then weighs as little as their difference. Compare
 # `metrics.nrmse` of the sum of both phases and of each phase.

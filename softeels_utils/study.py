@@ -36,6 +36,7 @@ __all__ = [
     "make_case",
     "own_data",
     "pixel_covariance",
+    "project_fine",
     "reconstruct_all",
     "run_method",
     "run_study",
@@ -140,6 +141,30 @@ def pixel_covariance(projections_nm: ArrayLike, fluence_e_per_A2: float, pixel_s
     return RegularGridInterpolator((grid, grid), table)(np.moveaxis(projections_nm, 0, -1))
 
 
+def project_fine(
+    fine: ArrayLike, tilt_angles_deg: ArrayLike, voxel_size_nm: float = 1.0, *, shifts_px: ArrayLike | None = None
+) -> tuple[NDArray, NDArray]:
+    """A specimen and its projections as a detector of twice coarser pixels sees them: no inverse crime.
+
+    Parameters
+    ----------
+    fine : array (C, 2 Y, 2 Z, 2 X)
+        Volume fractions.
+    tilt_angles_deg : array (T,)
+    voxel_size_nm : float
+        Of the coarse grid.
+    shifts_px : array (T, 2), optional
+        Of the projections, in coarse pixels.
+
+    Returns
+    -------
+    truth, projections : array (C, Y, Z, X), array (C, T, Y, X)
+    """
+    shifts_px = None if shifts_px is None else 2 * np.asarray(shifts_px)
+    A = ParallelBeam(np.shape(fine)[2:], tilt_angles_deg, voxel_size_nm / 2, shifts_px=shifts_px)
+    return block_reduce(np.asarray(fine), (1, 2, 2, 2), np.mean), block_reduce(A(fine), (1, 1, 2, 2), np.mean)
+
+
 def make_case(
     n: int = 48,
     views: int = 9,
@@ -153,13 +178,13 @@ def make_case(
 ) -> Case:
     """Simulate one tilt series of phase maps.
 
-    Projections are made from a grid twice as fine and binned (no inverse crime), and get Gaussian noise with the
+    Projections are made from a grid twice as fine and binned (`project_fine`), and get Gaussian noise with the
     covariance of a fit at this fluence (`pixel_covariance`).
 
     Parameters
     ----------
     n : int
-        Voxels a side.
+        Voxels per side.
     views : int
         Tilts, evenly from ``-max_tilt_deg`` to ``max_tilt_deg``.
     fluence_e_per_A2 : float
@@ -176,8 +201,7 @@ def make_case(
         raise ValueError(f"volume: got shape {fine.shape}, wants (2, Y, Z, X) with even sides and Z = X")
     n = fine.shape[3] // 2
     size, tilts = box_nm / n, np.linspace(-max_tilt_deg, max_tilt_deg, views)
-    clean = block_reduce(ParallelBeam(2 * n, tilts, size / 2)(fine), (1, 1, 2, 2), np.mean)
-    truth = block_reduce(fine, (1, 2, 2, 2), np.mean)
+    truth, clean = project_fine(fine, tilts, size)
     covariance = pixel_covariance(clean, fluence_e_per_A2, size)
     white = np.random.default_rng(seed).standard_normal((*clean.shape[1:], 2, 1))
     noise = np.moveaxis((np.linalg.cholesky(covariance) @ white)[..., 0], -1, 0)
@@ -311,7 +335,7 @@ def reconstruct_all(
 
 
 def own_data(path: str | Path) -> data.TiltSeries | NDArray:
-    """Read what a user gives: a tilt series of maps, or a phantom.
+    """Read a user's file: a tilt series of maps, or a phantom.
 
     Returns
     -------

@@ -4,10 +4,9 @@ from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
-from skimage.measure import block_reduce
 
 from softeels_utils.simulate import core_shell_nanocube
-from softeels_utils.tomography import ParallelBeam
+from softeels_utils.study import project_fine
 
 TILTS = np.linspace(-70, 70, 9)
 
@@ -23,9 +22,7 @@ class SimulatedSeries(NamedTuple):
 @lru_cache(maxsize=8)
 def _clean(n, specimen, shifts):
     fine = core_shell_nanocube(2 * n, **dict(specimen))
-    shifts_px = None if shifts is None else 2 * np.reshape(shifts, (TILTS.size, 2))
-    clean = block_reduce(ParallelBeam(2 * n, TILTS, 0.5, shifts_px=shifts_px)(fine), (1, 1, 2, 2), np.mean)
-    return block_reduce(fine, (1, 2, 2, 2), np.mean), clean
+    return project_fine(fine, TILTS, shifts_px=None if shifts is None else np.reshape(shifts, (TILTS.size, 2)))
 
 
 def tilt_series(n=24, noise=0.05, seed=0, *, shifts_px=None, **specimen) -> SimulatedSeries:

@@ -90,7 +90,7 @@ def test_resumed_after_an_interruption_is_the_same_to_the_last_bit(projections, 
 
 
 def test_a_run_that_stops_leaves_its_end_and_one_that_was_asked_to_goes_on(projections, tmp_path):
-    own, asked = tmp_path / "own.pt", tmp_path / "asked.pt"
+    ended, asked = tmp_path / "own.pt", tmp_path / "asked.pt"
     weak = {
         "tv_weight": 0.0,
         "ema": 0.0,
@@ -99,9 +99,9 @@ def test_a_run_that_stops_leaves_its_end_and_one_that_was_asked_to_goes_on(proje
         "slices_per_latent": (1, 1, 1, 1),
     }
     noisy = projections + np.random.default_rng(1).normal(scale=2, size=projections.shape)
-    stopped = dip.dipm_tv(noisy, TILTS, every=5, holdout=0.2, checkpoint=own, checkpoint_seconds=1e9, **weak)
+    stopped = dip.dipm_tv(noisy, TILTS, every=5, holdout=0.2, checkpoint=ended, checkpoint_seconds=1e9, **weak)
     assert "rises" in stopped.reason
-    again = dip.dipm_tv(noisy, TILTS, every=5, holdout=0.2, checkpoint=own, callbacks=[pytest.fail], **weak)
+    again = dip.dipm_tv(noisy, TILTS, every=5, holdout=0.2, checkpoint=ended, callbacks=[pytest.fail], **weak)
     assert np.array_equal(again.volume, stopped.volume)
     part = short(projections, checkpoint=asked, every=3, callbacks=[lambda look: look.iteration == 6])
     assert part.stopped_at == 6 and "callback" in part.reason
@@ -526,9 +526,9 @@ BAD = {
 
 @pytest.mark.parametrize("name", BAD)
 def test_bad_input_is_named(name):
-    given = {"projections": np.ones((2, 9, 8, 8)), "tilt_angles_deg": TILTS, **BAD[name]}
+    arguments = {"projections": np.ones((2, 9, 8, 8)), "tilt_angles_deg": TILTS, **BAD[name]}
     with pytest.raises(ValueError, match=name):
-        dip.dipm_tv(**given)
+        dip.dipm_tv(**arguments)
 
 
 def test_nan_and_negative_variance_are_refused(projections):
