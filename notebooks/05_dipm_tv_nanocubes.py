@@ -224,8 +224,8 @@ best_iterate = next(info.volume for info in seen if info.iteration == result.sto
 void, alone = (metrics.interface_error(v, truth, voxel_size_nm, directions=500) for v in (result.volume, best_iterate))
 percent, percent_alone = (100 * v.void_nm3 / max(void.true_void_nm3, 1e-9) for v in (void, alone))
 say(
-    f"The void is {(6 * void.true_void_nm3 / np.pi) ** (1 / 3) / voxel_size_nm:.1f} voxels across. The best iterate of the "
-    f"network alone finds {percent_alone:.0f} % of its volume: its prior prefers closed bodies. The volume returned, "
+    f"The void is {(6 * void.true_void_nm3 / np.pi) ** (1 / 3) / voxel_size_nm:.1f} voxels across. The best iterate "
+    f"of the network alone finds {percent_alone:.0f} % of its volume: its prior prefers closed bodies. The volume returned, "
     f"{'with the correction' if result.corrected else 'the held-out pixels being against the correction'}, "
     f"finds {percent:.0f} %. "
     "Look at the table before you believe a rendering."
