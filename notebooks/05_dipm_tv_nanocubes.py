@@ -225,8 +225,8 @@ void, alone = (metrics.interface_error(v, truth, voxel_size_nm, directions=500) 
 percent, percent_alone = (100 * v.void_nm3 / max(void.true_void_nm3, 1e-9) for v in (void, alone))
 say(
     f"The void is {(6 * void.true_void_nm3 / np.pi) ** (1 / 3) / voxel_size_nm:.1f} voxels across. The best iterate "
-    f"of the network alone finds {percent_alone:.0f} % of its volume: its prior prefers closed bodies. The volume returned, "
-    f"{'with the correction' if result.corrected else 'the held-out pixels being against the correction'}, "
+    f"of the network alone finds {percent_alone:.0f} % of its volume: its prior prefers closed bodies. The volume "
+    f"returned, {'with the correction' if result.corrected else 'the held-out pixels being against the correction'}, "
     f"finds {percent:.0f} %. "
     "Look at the table before you believe a rendering."
 )
