@@ -71,10 +71,10 @@ class Case:
     voxel_size_nm: float
     label: dict
 
-    def measurement(self, channels: slice = slice(None)) -> Measurement:
+    def measurement(self, channels: slice = slice(None), device: str | None = None) -> Measurement:
         """The projections of some channels with their covariance: what every method is given."""
-        covariance, size = self.covariance[..., channels, channels], self.voxel_size_nm
-        return Measurement(self.projections[channels], self.tilt_angles_deg, covariance=covariance, voxel_size_nm=size)
+        options = {"covariance": self.covariance[..., channels, channels], "voxel_size_nm": self.voxel_size_nm}
+        return Measurement(self.projections[channels], self.tilt_angles_deg, device=device, **options)
 
 
 @dataclass(frozen=True)
@@ -254,15 +254,16 @@ def _network(case, joint, settings):
     if not joint:  # no total variation anywhere
         options |= {"tv_weight": 0.0, "initial_tv_weight": 0.0, "correction_tv_weight": 0.0}
         options |= settings.get("single", {})
+    device = options.pop("device", None)
     parts = [slice(0, 2)] if joint else [slice(0, 1), slice(1, 2)]
     volumes, seconds, best, ends, notes = [], 0.0, 0.0, 0.0, []
     for part in parts:
         seen, began = [], time.perf_counter()
-        fit = dip.fit(case.measurement(part), callbacks=[seen.append], **options)
+        fit = dip.fit(case.measurement(part, device), callbacks=[seen.append], **options)
         seconds += time.perf_counter() - began
         if settings.get("run_to_end"):
             seen, length = [], options.get("iterations", fit.settings["iterations"])
-            dip.fit(case.measurement(part), callbacks=[seen.append], **options | {"iterations": length})
+            dip.fit(case.measurement(part, device), callbacks=[seen.append], **options | {"iterations": length})
         squares = [np.sum((info.volume - case.truth[part]) ** 2) for info in seen]
         best += min([*squares, np.sum((fit.volume - case.truth[part]) ** 2)])
         ends += squares[-1]

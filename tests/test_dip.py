@@ -1,5 +1,6 @@
 """Properties of DIPm-TV: what must hold for any data, on problems small enough for seconds."""
 
+import importlib
 import os
 import signal
 import subprocess
@@ -15,6 +16,7 @@ from specimens import TILTS, tilt_series
 from softeels_utils import dip
 from softeels_utils.dip.dipm_tv import PRESETS
 from softeels_utils.dip.formulation import WhitenedTV
+from softeels_utils.dip.initial import initial_reconstruction
 from softeels_utils.metrics import nrmse
 from softeels_utils.tomography import Measurement, ParallelBeam, reconstruct
 from softeels_utils.tomography.covariance import independent_combinations
@@ -196,14 +198,16 @@ def test_any_number_of_channels_and_slices_that_are_not_square(projections, chan
     assert result.volume.shape == (channels, 7, 13, N) and np.isfinite(result.volume).all()
 
 
-def test_voxel_size_is_a_unit(projections):
-    half, pixels = short(0.5 * projections, voxel_size_nm=0.5), short(projections)  # exact: a power of two
-    assert np.allclose(half.volume, pixels.volume, atol=1e-5)
+@pytest.mark.parametrize("variant", ["fast", "voxels", "paper"])
+def test_voxel_size_is_a_unit(projections, variant):
+    options = {"variant": variant, "iterations": 12 if variant == "fast" else 4}
+    half = short(0.5 * projections, voxel_size_nm=0.5, **options)  # exact: a power of two
+    assert np.allclose(half.volume, short(projections, **options).volume, atol=1e-5)
 
 
 def test_uncalibrated_learns_a_scale_and_scales_with_the_data(projections, truth):
     options = {"calibrated": False, "iterations": 80}
-    small = 2.0**-20  # a power of two: nothing is rounded, where rounding alone may send a run to another best iterate
+    small = 2.0**-20  # a power of two: training amplifies rounding, so nothing must be rounded
     one, other = (short(factor * projections, **options) for factor in (1.0, small))
     assert np.allclose(other.volume / small, one.volume, atol=1e-4)
     assert one.scale == pytest.approx(1, rel=0.25)
@@ -450,6 +454,34 @@ def test_ensemble_goes_on_from_its_checkpoints(projections, tmp_path, options):
     assert np.array_equal(whole.members, again.members) and np.isfinite(whole.std).all()
 
 
+def test_settings_reach_the_training(projections):
+    covariance = np.array([[1.0, -0.9], [-0.9, 1.0]])
+    base = short(projections, covariance=covariance, iterations=6, correction_tv_weight=0)
+    for other in ({"variance_floor": 1.0}, {"initial_tv_weight": 0.0}, {"initial_tv_weight": 6.0}, {"tv_weight": 5.0}):
+        changed = short(projections, covariance=covariance, iterations=6, correction_tv_weight=0, **other)
+        assert not np.allclose(changed.volume, base.volume, atol=1e-4), other
+
+
+def test_the_initial_reconstruction_sees_the_variance_floor(projections, monkeypatch):
+    seen, make = [], initial_reconstruction
+    module = importlib.import_module("softeels_utils.dip.dipm_tv")  # not the function of that name
+    monkeypatch.setattr(module, "initial_reconstruction", lambda m, w: seen.append(m) or make(m, w))
+    short(projections, covariance=np.array([[1.0, -0.96], [-0.96, 1.0]]), iterations=1, variance_floor=0.5)
+    variances = seen[0].loss.precision.flatten() ** -2
+    assert float(variances.min() / variances.max()) == pytest.approx(0.5, rel=1e-4)
+
+
+def test_members_but_the_first_are_resampled(projections):
+    options = {"iterations": 3, "correction_tv_weight": 0.0, "covariance": np.array([0.1, 0.2])}
+    again = dip.ensemble(projections, TILTS, members=2, seed=5, **options)
+    as_it_is = dip.ensemble(projections, TILTS, members=2, seed=5, resample=False, **options)
+    assert np.array_equal(again.members[0], as_it_is.members[0])
+    assert not np.array_equal(again.members[1], as_it_is.members[1])
+    measurement = Measurement(projections, TILTS, covariance=options.pop("covariance"), device="cpu")
+    expected = dip.fit(measurement.resample(6), seed=6, **options)
+    assert np.array_equal(again.members[1], expected.volume)
+
+
 def test_resampled_members_know_that_they_have_two_draws(projections):
     measurement = Measurement(projections, TILTS, covariance=np.array([0.1, 0.2]))
     again = measurement.resample(seed=1)
@@ -513,6 +545,8 @@ BAD = {
     "seed": {"seed": -1},
     "seed.*None": {"seed": None},
     "block_rows": {"block_rows": 0},
+    "return_to_best": {"return_to_best": "no"},
+    "holdout.*'a'": {"holdout": "a"},
     "blocks": {"blocks": 2.5},
     "warmup": {"warmup": 0.0},
     "iterations.*2.5": {"iterations": 2.5},

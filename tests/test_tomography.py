@@ -20,17 +20,22 @@ from softeels_utils.tomography import (
     SIMPLEX,
     Constraint,
     Discrepancy,
+    Gap,
     HeldOut,
     Measurement,
     ParallelBeam,
+    StopRule,
     align,
     alignment_error,
+    cgls,
     estimate_covariance,
     joint_tv,
     learn_scale,
+    noise_weight,
     reconstruct,
     refine_alignment,
     shift_projections,
+    short_sirt,
     sirt,
     variation,
 )
@@ -241,8 +246,14 @@ def test_unknown_or_missing_backends_say_so():
     projections = np.ones((1, 2, 4, 8))
     with pytest.raises(ValueError, match="algorithm: got 'astra:magic'"):
         reconstruct(projections, [0, 10], "astra:magic")
-    with pytest.raises(ValueError, match="shifts_px: got one, but 'skimage:fbp' takes only"):
+    with pytest.raises(ValueError, match=r"shifts_px: got an array .* but 'skimage:fbp' takes only"):
         reconstruct(projections, [0, 10], "skimage:fbp", shifts_px=[1, 0])
+    with pytest.raises(ValueError, match="mask: got an array"):
+        reconstruct(projections, [0, 10], "skimage:fbp", mask=np.zeros((2, 4, 8), bool))
+    with pytest.raises(ValueError, match="iterations: got 0"):
+        reconstruct(projections, [0, 10], "skimage:sart", iterations=0)
+    harmless = {"mask": np.ones((2, 4, 8), bool), "shifts_px": np.zeros(2)}
+    assert reconstruct(projections, [0, 10], "skimage:fbp", **harmless).shape == (1, 4, 8, 8)
 
 
 # ---------------------------------------------------------------- the measurement
@@ -531,7 +542,52 @@ def test_stopping_rules(cube):
     assert not joint_tv(measurement, weight=1.0, max_iterations=20).converged
 
 
-def test_uncalibrated_projections_learn_one_scale_a_channel(cube):
+def test_the_rule_by_default_is_the_discrepancy_where_the_noise_is_known(cube):
+    projections, covariance, _ = cube
+    informed = Measurement(projections, TILTS, covariance=covariance)
+    for solve in (sirt, cgls):
+        assert solve(informed).reason == "discrepancy principle"
+    assert sirt(Measurement(projections, TILTS)).reason == "relative change"
+    by_default = reconstruct(projections, TILTS, "sirt", covariance=covariance)
+    stated = reconstruct(projections, TILTS, "sirt", covariance=covariance, tolerance=1e-3)
+    np.testing.assert_array_equal(by_default, stated)
+
+
+def test_a_rule_of_ones_own_stops_and_resumes(cube, tmp_path):
+    class After(StopRule):
+        def __call__(self, info):
+            return "enough" if info.iteration >= 20 else ""
+
+    measurement = Measurement(cube[0], TILTS)
+    first, again = (sirt(measurement, stop=After(), checkpoint=tmp_path / "run.pt") for _ in range(2))
+    assert first.reason == again.reason == "enough" and first.iteration == again.iteration == 20
+    with pytest.raises(ValueError, match=r"iteration: got 3, wants only iterations, "):
+        sirt(measurement, iteration=3)
+
+
+def test_callers_see_and_give_volumes_in_their_own_unit(cube):
+    projections, _, _ = cube
+    seen, options = [], {"calibrated": False, "iterations": 10}
+    volume = reconstruct(50 * projections, TILTS, "sirt", callbacks=[seen.append], **options)
+    np.testing.assert_allclose(seen[-1].volume, volume, rtol=1e-5)
+    # ten iterations from the last volume go on: the residual falls; from a start in another unit it would not
+    A = ParallelBeam(24, TILTS)
+    further = reconstruct(50 * projections, TILTS, "sirt", initial=volume[..., ::-1][..., ::-1], **options)
+    residual, next_residual = (np.linalg.norm(A(v) - 50 * projections) for v in (volume, further))
+    assert 0.5 * residual < next_residual < residual
+
+
+def test_counts_have_step_sizes_too(cube):
+    counts = np.random.default_rng(0).poisson(20 * ParallelBeam(24, TILTS)(cube[2]))
+    measurement = Measurement(counts, TILTS, counts=True)
+    assert short_sirt(measurement).max() > 5 and noise_weight(measurement, short_sirt(measurement)) > 0
+    rows, columns = measurement.sums()
+    assert rows.shape == counts.shape and columns.shape == measurement.volume_shape
+    part = measurement.as_gaussian().rows(torch.arange(3, 7))
+    assert part.misfit(torch.zeros(2, 4, 24, 24)).shape == (2, 9, 4, 24)
+
+
+def test_uncalibrated_projections_learn_one_scale_per_channel(cube):
     projections, covariance, truth = cube
     scale = np.array([3e-6, 2e-7])
     counts = projections * scale[:, None, None, None]
@@ -619,8 +675,28 @@ def test_estimated_noise_ignores_edges_and_masked_pixels():
         ({"window": "hann"}, "window: got 'hann', but 'sirt' takes only"),
         ({"details": True}, "details: got True"),
         ({"bounds": (np.nan, None)}, "bounds: got"),
-        ({"algorithm": "tomopy:sirt", "covariance": np.eye(2)}, "covariance: got one, but 'tomopy:sirt' takes only"),
+        (
+            {"algorithm": "tomopy:sirt", "covariance": np.eye(2)},
+            "covariance: got an array .* but 'tomopy:sirt' takes only",
+        ),
         ({"algorithm": "joint_tv", "stop": "heldout"}, "stop: got 'heldout'"),
+        ({"algorithm": "joint_tv", "stop": HeldOut()}, "stop: got HeldOut"),
+        ({"stop": Gap()}, "stop: got Gap"),
+        ({"stop": 5}, "stop: got 5"),
+        ({"stop": Change(), "tolerance": 0.1}, "tolerance: got 0.1 beside"),
+        ({"bounds": (0, 1), "simplex": True}, "bounds: got .* beside simplex"),
+        ({"bounds": (0, 1), "constraint": NONNEGATIVE}, "bounds: got .* beside constraint"),
+        ({"bounds": (0, 1, 2)}, "bounds: got"),
+        ({"bounds": ("a", 2)}, "bounds: got"),
+        ({"constraint": "simplex"}, "constraint: got 'simplex'"),
+        ({"algorithm": "tv", "weight": None}, "weight: got None"),
+        ({"callbacks": print}, "callbacks: got"),
+        ({"counts": np.ones(3)}, "counts: got ndarray"),
+        ({"device": "abacus"}, "device: got 'abacus'"),
+        ({"covariance": "x"}, "covariance: got 'x'"),
+        ({"slice_shape": 16}, "slice_shape: got 16"),
+        ({"initial": np.full((2, 4, 8, 8), np.nan)}, "initial: got NaN"),
+        ({"initial": np.zeros((4, 8, 8)), "calibrated": False}, "initial: got shape"),
         ({"stop": "never"}, "stop: got 'never'"),
         ({"iterations": 0}, "iterations: got 0"),
         ({"tolerance": 0}, "tolerance: got 0"),

@@ -73,7 +73,8 @@ class SliceDecoder(nn.Module):
             margin = [m for p, s, c in zip(padded, self.size, self.corner, strict=True) for m in (c, p - s - c)]
             initial = F.pad(initial.transpose(0, 1), margin[2:] + margin[:2])
             for level in range(len(channels)):
-                self.register_buffer(f"initial{level}", F.avg_pool2d(initial, coarse // 2**level))
+                averaged = F.avg_pool2d(initial, coarse // 2**level)
+                self.register_buffer(f"initial{level}", averaged, persistent=False)
         self.latents, self.narrow, self.convolve = nn.ParameterList(), nn.ModuleList(), nn.ModuleList()
         below = 0
         for level, (width, latent) in enumerate(zip(channels, latents, strict=True)):

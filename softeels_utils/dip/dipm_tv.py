@@ -145,15 +145,11 @@ def dipm_tv(
     return fit(check_measurement(projections, tilt_angles_deg, **errors, **geometry), **options)
 
 
-def check_measurement(projections, tilt_angles_deg, *, noise="gaussian", device=None, **options) -> Measurement:
+def check_measurement(projections, tilt_angles_deg, *, noise="gaussian", **options) -> Measurement:
     """The `Measurement` of the keywords of `dipm_tv`."""
     if noise not in ("gaussian", "poisson"):
         raise ValueError(f"noise: got {noise!r}, wants 'gaussian' or 'poisson'")
-    try:
-        device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-    except RuntimeError as error:
-        raise ValueError(f"device: got {device!r}, wants one of torch's ({error})") from None
-    return Measurement(projections, tilt_angles_deg, counts=noise == "poisson", device=device, **options)
+    return Measurement(projections, tilt_angles_deg, counts=noise == "poisson", **options)
 
 
 def fit(
@@ -187,7 +183,8 @@ def fit(
     head : {"fractions", "nonnegative"}
         Volume fractions that add up to at most one (softmax with vacuum), or just non-negative values.
     calibrated : bool
-        False: learn one scale per channel; the volume is then in the projections' unit per voxel.
+        False: learn one scale per channel; the volume is then in the projections' unit per
+        unit of ``voxel_size_nm``.
     holdout : float
         Fraction of what was measured that is not fitted but used to stop by; 0: none.
     split : {"pixels", "counts"}
@@ -216,7 +213,7 @@ def fit(
     """
     chosen = _choose(variant, preset, iterations, settings)
     if calibrated and measurement.counts:
-        raise ValueError("calibrated: got True with noise='poisson', wants False (counts have no calibrated unit)")
+        raise ValueError("calibrated: got True for counts, wants False (counts have no calibrated unit)")
     if head not in HEADS:
         raise ValueError(f"head: got {head!r}, wants one of {HEADS}")
     if isinstance(seed, bool) or not isinstance(seed, numbers.Integral) or seed < 0:
@@ -266,10 +263,12 @@ def _choose(variant, preset, iterations, settings):
 
 def _hold_out(measurement, holdout, split, validation, seed):
     """(fitted, held out) parts of a measurement."""
-    if not 0 <= holdout < 0.5:
+    if not isinstance(holdout, numbers.Real) or not 0 <= holdout < 0.5:
         raise ValueError(f"holdout: got {holdout!r}, wants a fraction from 0 to below 0.5")
     if split not in ("pixels", "counts") or (split == "counts" and not measurement.counts):
-        raise ValueError(f"split: got {split!r}, wants 'pixels', or 'counts' with noise='poisson'")
+        raise ValueError(
+            f"split: got {split!r}, wants 'pixels', or 'counts' where the projections are counts (poisson)"
+        )
     if validation is not None:
         return measurement, measurement.repeated(validation)
     return measurement.split(holdout, seed, by=split if holdout else "pixels")
@@ -282,11 +281,11 @@ def _prepare(fitted, variant, chosen, scale_is_known):
         scale = channel_maxima(fitted)
     else:
         training, *_, tv = chosen
-        fitted = fitted.with_variance_floor(training.variance_floor)
         scale = np.ones(len(fitted.projections)) if scale_is_known else learn_scale(fitted)
         scale = torch.as_tensor(scale, dtype=torch.float32, device=fitted.device)
         if tv.initial_tv_weight:
-            initial = initial_reconstruction(fitted.rescaled(scale.cpu().numpy()), tv.initial_tv_weight)
+            evened = fitted.rescaled(scale.cpu().numpy()).with_variance_floor(training.variance_floor)
+            initial = initial_reconstruction(evened, tv.initial_tv_weight)
     return {"scale": scale, "initial": initial, "seconds": time.perf_counter() - began}
 
 

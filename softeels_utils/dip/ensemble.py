@@ -79,8 +79,9 @@ def resample(
     return measurement.resample(seed).projections.numpy()
 
 
-def _member(measurement, seed, resampled, options):
-    """One member; a function of this module so that Dask's workers find it."""
+def _member(projections, tilt_angles_deg, stated, seed, resampled, options):
+    """One member; a function of this module, that Dask's workers find it, and of arrays: each worker has its device."""
+    measurement = check_measurement(projections, tilt_angles_deg, **stated)
     result = fit(measurement.resample(seed) if resampled else measurement, seed=seed, **options)
     return result.volume, result.stopped_at, result.reason
 
@@ -113,7 +114,7 @@ def ensemble(
     workers : int
         Without a client: 1 runs them one after the other here, more start so many local processes.
     checkpoint : path, optional
-        Folder for one checkpoint a member; an ensemble that was killed goes on from there.
+        Folder for one checkpoint per member; an ensemble that was killed goes on from there.
     **options
         As for `dipm_tv`.
 
@@ -121,16 +122,16 @@ def ensemble(
     -------
     EnsembleResult
     """
-    if check_count(members, "members") < 2:
-        raise ValueError(f"members: got {members!r}, wants a whole number of at least 2")
+    check_count(members, "members", least=2)
     check_count(workers, "workers")
     names = ("covariance", "mask", "noise", "voxel_size_nm", "slice_shape", "shifts_px", "device")
     stated = {name: options.pop(name) for name in names if name in options}
-    measurement = check_measurement(projections, tilt_angles_deg, **stated)
+    check_measurement(projections, tilt_angles_deg, **stated | {"device": "cpu"})
+    projections, tilt_angles_deg = np.asarray(projections), np.asarray(tilt_angles_deg)
     tasks = []
     for k in range(members):
         file = {} if checkpoint is None else {"checkpoint": Path(checkpoint) / f"member{k}.pt"}
-        tasks.append((measurement, seed + k, resample and k > 0, options | file))
+        tasks.append((projections, tilt_angles_deg, stated, seed + k, resample and k > 0, options | file))
     if client is None and workers == 1:
         results = [_member(*task) for task in tasks]
     else:

@@ -55,7 +55,7 @@ class PaperFormulation(Formulation):
 
     def __init__(self, fitted: Measurement, settings: PaperSettings):
         super().__init__(UNet3d(fitted.volume_shape), fitted)
-        self.settings, self.iterations = settings, settings.iterations
+        self.settings, self.iterations, self.data = settings, settings.iterations, fitted.as_gaussian()
         self.every = settings.every or max(1, settings.iterations // 40)
 
     def optimizer(self) -> torch.optim.Optimizer:
@@ -68,15 +68,16 @@ class PaperFormulation(Formulation):
 
     def loss(self, generator: torch.Generator) -> torch.Tensor:
         """Mean absolute residual of what was measured, and TV of the channel sum."""
-        volume, fitted = self.model(None), self.fitted.as_gaussian()
-        residual = (fitted.projector(volume) - fitted.projections) * fitted.used
+        volume, data = self.model(None), self.data
+        residual = (data.projector(volume) - data.projections) * data.used / data.projector.voxel_size_nm
         variation = joint_variation(volume.sum(0, keepdim=True))
-        return residual.abs().sum() / fitted.size + self.settings.tv_weight * variation
+        return residual.abs().sum() / data.size + self.settings.tv_weight * variation
 
 
 def channel_maxima(measurement: Measurement) -> torch.Tensor:
-    """Largest projection of each channel, (C,)."""
-    return measurement.as_gaussian().projections.amax((1, 2, 3)).clamp_min(1e-12)
+    """Largest projection of each channel in units of a voxel's edge, (C,)."""
+    largest = measurement.as_gaussian().projections.amax((1, 2, 3))
+    return largest.clamp_min(1e-12) / measurement.projector.voxel_size_nm
 
 
 class UNet3d(nn.Module):

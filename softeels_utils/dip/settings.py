@@ -72,6 +72,8 @@ class TrainingSettings:
 
     def __post_init__(self):
         validate(self)
+        if not isinstance(self.return_to_best, bool):
+            raise ValueError(f"return_to_best: got {self.return_to_best!r}, wants True or False")
 
 
 @dataclass(frozen=True)

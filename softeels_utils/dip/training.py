@@ -52,10 +52,16 @@ class Training:
         """Everything that decides what comes next, as tensors and plain values."""
         f = self.formulation
         return {name: getattr(self, name) for name in STATE} | {
-            "parameters": [p.detach() for p in f.parameters], "buffers": dict(f.model.named_buffers()),
+            "parameters": [p.detach() for p in f.parameters], "buffers": self._buffers(),
             "average": self.average, "optimizer": self.optimizer.state_dict(), "generator": self.generator.get_state(),
             "stopping": vars(self.stopping),
         }  # fmt: skip
+
+    def _buffers(self):
+        """Buffers that the model cannot make again."""
+        model = self.formulation.model
+        kept = model.state_dict(keep_vars=True)
+        return {name: buffer for name, buffer in model.named_buffers() if name in kept}
 
     def load(self, state: dict) -> None:
         """Go on from there."""
@@ -63,7 +69,7 @@ class Training:
         with torch.no_grad():
             for parameter, value in zip(f.parameters, state["parameters"], strict=True):
                 parameter.copy_(value)
-            for name, buffer in f.model.named_buffers():
+            for name, buffer in self._buffers().items():
                 buffer.copy_(state["buffers"][name])
         self.average = state["average"]
         self.optimizer.load_state_dict(state["optimizer"])

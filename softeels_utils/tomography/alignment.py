@@ -16,7 +16,7 @@ from .tv import short_sirt
 
 __all__ = ["Alignment", "align", "alignment_error", "refine_alignment", "shift_projections"]
 
-LARGEST = 96  # images are binned to at most so many pixels a side while shifts are sought
+LARGEST = 96  # images are binned to at most so many pixels per side while shifts are sought
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,8 @@ from numpy.typing import ArrayLike
 from .constraint import FREE, Constraint
 from .iterate import Loop, Reconstruction
 from .measurement import Measurement
-from .sirt import solve_algebraic
-from .stopping import Change, Discrepancy, StopRule
+from .sirt import default_stop, solve_algebraic
+from .stopping import StopRule
 
 __all__ = ["CGLS", "cgls"]
 
@@ -32,8 +32,8 @@ def cgls(
     **loop
         Fields of `Loop`: ``iterations``, ``callbacks``, ``checkpoint``, ...
     """
-    stop = stop or (Discrepancy() if measurement.noise_is_known else Change())
-    return solve_algebraic(CGLS, measurement.as_gaussian(), FREE, stop, initial, Loop(**loop))
+    loop, stop = Loop.from_keywords(loop), default_stop(measurement) if stop is None else stop
+    return solve_algebraic(CGLS, measurement.as_gaussian(), FREE, stop, initial, loop)
 
 
 class CGLS:

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 
-__all__ = ["as_tensor", "check_count", "finite_array"]
+__all__ = ["as_tensor", "check_count", "check_device", "finite_array"]
 
 
 def finite_array(values: ArrayLike, name: str) -> NDArray[np.float64]:
@@ -22,11 +22,19 @@ def finite_array(values: ArrayLike, name: str) -> NDArray[np.float64]:
     return array
 
 
-def check_count(value, name: str) -> int:
-    """The value as an int; ValueError unless it is a whole number of at least 1."""
-    if isinstance(value, bool) or not isinstance(value, numbers.Integral) or value < 1:
-        raise ValueError(f"{name}: got {value!r}, wants a whole number of at least 1")
+def check_count(value, name: str, least: int = 1) -> int:
+    """The value as an int; ValueError unless it is a whole number of at least ``least``."""
+    if isinstance(value, bool) or not isinstance(value, numbers.Integral) or value < least:
+        raise ValueError(f"{name}: got {value!r}, wants a whole number of at least {least}")
     return int(value)
+
+
+def check_device(device) -> torch.device:
+    """One of torch's devices; None is the GPU if there is one."""
+    try:
+        return torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    except (RuntimeError, TypeError) as error:
+        raise ValueError(f"device: got {device!r}, wants one of torch's ({error})") from None
 
 
 def as_tensor(array, device=None) -> torch.Tensor:

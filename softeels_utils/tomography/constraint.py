@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import numbers
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 
-__all__ = ["FREE", "NONNEGATIVE", "SIMPLEX", "Constraint"]
+__all__ = ["FREE", "NONNEGATIVE", "SIMPLEX", "Constraint", "check_constraint"]
 
 
 @dataclass(frozen=True)
@@ -23,6 +24,8 @@ class Constraint:
 
     def __post_init__(self):
         bounds = [bound for bound in (self.lower, self.upper) if bound is not None]
+        if not all(isinstance(bound, numbers.Real) for bound in bounds):
+            raise ValueError(f"bounds: got {(self.lower, self.upper)}, wants numbers or None")
         if not np.isfinite(bounds).all() or (len(bounds) == 2 and not bounds[0] < bounds[1]):
             raise ValueError(f"bounds: got {(self.lower, self.upper)}, wants (low, high), low < high, finite or None")
 
@@ -49,6 +52,13 @@ class Constraint:
         upper = max(reach, lower) if self.upper is None else self.upper
         best = torch.where(slope > 0, slope * upper, slope * lower)
         return float(best.sum(dtype=torch.float64))
+
+
+def check_constraint(constraint: Constraint) -> Constraint:
+    """The constraint; ValueError for anything else."""
+    if not isinstance(constraint, Constraint):
+        raise ValueError(f"constraint: got {constraint!r}, wants a Constraint such as NONNEGATIVE or SIMPLEX")
+    return constraint
 
 
 FREE = Constraint(None, None)

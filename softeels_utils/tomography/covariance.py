@@ -50,7 +50,10 @@ def check_covariance(covariance: ArrayLike, used: NDArray[np.bool_]) -> NDArray:
     """
     channels, *pixels = used.shape
     shape = np.shape(covariance)
-    covariance = np.asarray(covariance, float)
+    try:
+        covariance = np.asarray(covariance, float)
+    except (TypeError, ValueError):
+        raise ValueError(f"covariance: got {covariance!r}, wants an array of numbers") from None
     forms = {(channels,), (channels, channels), (channels, *pixels), (*pixels, channels, channels)}
     if shape not in forms:
         raise ValueError(f"covariance: got shape {shape}, wants one of {sorted(forms, key=len)}")

@@ -29,9 +29,7 @@ def fbp(measurement: Measurement, *, window: str = "ram-lak") -> Reconstruction:
     window : {"ram-lak", "hann"}
         That the ramp filter is multiplied by.
     """
-    if window not in WINDOWS:
-        raise ValueError(f"window: got {window!r}, wants one of {sorted(WINDOWS)}")
-    measurement = measurement.as_gaussian()
+    measurement, window = measurement.as_gaussian(), check_window(window)
     A, stack = measurement.projector, _interpolated(measurement)
     length = 1 << int(np.ceil(np.log2(2 * A.n_x)))
     k = np.fft.fftfreq(length, 1 / length)
@@ -43,6 +41,13 @@ def fbp(measurement: Measurement, *, window: str = "ram-lak") -> Reconstruction:
     weights = torch.as_tensor(_tilt_weights(A.tilt_angles_deg), dtype=stack.dtype, device=stack.device)
     volume = A.T(filtered * weights[:, None, None] / A.voxel_size_nm**2)
     return Reconstruction(volume.cpu().numpy(), chi2=measurement.chi2(volume))
+
+
+def check_window(window: str) -> str:
+    """The window; ValueError for one that does not exist."""
+    if window not in tuple(WINDOWS):
+        raise ValueError(f"window: got {window!r}, wants one of {sorted(WINDOWS)}")
+    return window
 
 
 def _tilt_weights(tilt_angles_deg):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ import torch
 
 from ..progress import progress_bar
 from .checkpoint import Checkpoint
-from .checks import check_count
+from .checks import as_tensor, check_count
 from .measurement import Measurement
 from .stopping import IterationInfo, StopRule
 
@@ -83,6 +83,17 @@ class Loop:
         for name in ("iterations", "max_iterations"):
             if getattr(self, name) is not None:
                 check_count(getattr(self, name), name)
+        if not isinstance(self.callbacks, Sequence) or not all(map(callable, self.callbacks)):
+            raise ValueError(f"callbacks: got {self.callbacks!r}, wants a sequence of callables")
+
+    @classmethod
+    def from_keywords(cls, keywords: dict[str, Any]) -> Loop:
+        """The loop of keyword arguments; ValueError for one that it does not have."""
+        names = [entry.name for entry in fields(cls)]
+        for name, value in keywords.items():
+            if name not in names:
+                raise ValueError(f"{name}: got {value!r}, wants only {', '.join(names)} beside the named arguments")
+        return cls(**keywords)
 
     def open_checkpoint(
         self, measurement: Measurement, *settings: Any, initial: torch.Tensor | None = None
@@ -124,7 +135,7 @@ class _Run:
         measured = self.solver.step(measure=asks)
         self.done += 1
         if self.stop.watches_chi2 and self.loop.iterations is None and not asks:
-            self.reason = self.stop(IterationInfo(self.done, None, self.total, **measured))
+            self.reason = self.stop(IterationInfo(self.done, None, self.total, chi2=measured["chi2"]))
         if asks or self.reason:
             self.ask(measured)
         if self.checkpoint and (self.checkpoint.due() or self.reason or self.done == self.total):
@@ -202,4 +213,7 @@ def start_from(measurement: Measurement, initial) -> torch.Tensor | None:
         raise ValueError(
             f"initial: got shape {tuple(np.shape(initial))}, wants (C, Y, Z, X) = {measurement.volume_shape}"
         )
-    return torch.as_tensor(initial, dtype=torch.float32, device=measurement.device)
+    start = as_tensor(initial, measurement.device).float()
+    if not start.isfinite().all():
+        raise ValueError("initial: got NaN or inf, wants finite values")
+    return start

@@ -79,9 +79,8 @@ class GaussianLoss:
 
     def rows(self, rows: torch.Tensor | slice) -> GaussianLoss:
         """The same of some rows along Y."""
-        modes, precision = self.modes, self.precision
-        if modes.shape[3] != 1:
-            modes, precision = modes[..., rows, :], precision[:, :, rows]
+        modes = self.modes if self.modes.shape[3] == 1 else self.modes[..., rows, :]
+        precision = self.precision if self.precision.shape[2] == 1 else self.precision[:, :, rows]
         return GaussianLoss(self.projections[:, :, rows], self.used[:, :, rows], modes, precision)
 
     def restricted(self, keep: torch.Tensor) -> GaussianLoss:
@@ -123,6 +122,11 @@ class PoissonLoss:
         expected, counts = (self.gain * model).clamp_min(1e-6), self.projections
         # 0 log 0 is 0, but its derivative by autograd is not: keep the logarithms apart.
         return self.used * (expected - counts - counts * expected.log() + torch.xlogy(counts, counts))
+
+    @property
+    def whitener(self) -> torch.Tensor:
+        """Gain on the diagonal, (C, C, 1, 1, 1)."""
+        return torch.diag_embed(self.gain.flatten())[..., None, None, None]
 
     def whiten(self, stack: torch.Tensor) -> torch.Tensor:
         """Expected counts of projections of the model, 0 where not used."""

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike
 
-from .checks import as_tensor, finite_array
+from .checks import as_tensor, check_device, finite_array
 from .covariance import check_covariance, estimate_covariance, independent_combinations
 from .losses import GaussianLoss, PoissonLoss
 from .projector import ParallelBeam
@@ -94,6 +94,9 @@ class Measurement:
             used &= weights > 0
             covariance = 1 / np.where(weights > 0, weights, 1)
         _check_values(stack, used)
+        if not isinstance(counts, bool):
+            raise ValueError(f"counts: got {type(counts).__name__}, wants True or False")
+        device = check_device(device)
         self.projector = _projector(stack, tilt_angles_deg, voxel_size_nm, slice_shape, shifts_px, device)
         self.noise_is_known = counts or covariance is not None
         stack = np.where(used, stack, 0).astype(np.float32)
@@ -243,12 +246,13 @@ class Measurement:
         if not self.counts:
             return self._with(GaussianLoss(tensor, self.used, self.loss.modes, self.loss.precision))
         if tensor.min() < 0 or not tensor.any() or not self.projections.any():
-            raise ValueError("validation: wants counts, none of them negative, and some of them not 0")
+            least, most = float(tensor.min()), float(tensor.max())
+            raise ValueError(f"validation: got values from {least:g} to {most:g}, wants counts, and some not 0")
         exposure_ratio = float(tensor.sum(dtype=torch.float64) / self.projections.sum(dtype=torch.float64))
         return self._with(PoissonLoss(tensor, self.used, exposure_ratio * self.loss.gain))
 
     def resample(self, seed: int) -> Measurement:
-        """The same with noise of its own covariance added once more (and told), or counts drawn from the counts."""
+        """The same with noise of its covariance added, and twice that covariance; or counts drawn from the counts."""
         rng = np.random.default_rng([seed, 2])
         if self.counts:
             counts = rng.poisson(self.projections.cpu().numpy().astype(float))
@@ -281,7 +285,8 @@ class Measurement:
         """No combination of channels known better than this fraction of the worst variance in its pixel.
 
         Combinations that are known much better than others (the sum of two anti-correlated phases) would else drown
-        the others in every step of a stochastic method.
+        the others in every step of a stochastic method. `covariance` stays what it is, and `rescaled` starts from it:
+        apply the floor last.
         """
         return self._with(self.loss.with_variance_floor(fraction))
 
@@ -335,7 +340,7 @@ def _projector(stack, tilt_angles_deg, voxel_size_nm, slice_shape, shifts_px, de
         wanted = f"({stack.shape[1]},), one for each projection"
         raise ValueError(f"tilt_angles_deg: got shape {tilts.shape}, wants {wanted}")
     columns = stack.shape[-1]
-    size = (columns, columns) if slice_shape is None else tuple(slice_shape)
+    size = (columns, columns) if slice_shape is None else tuple(np.atleast_1d(slice_shape))
     if len(size) != 2 or size[1] != columns or any(int(n) != n or n < 1 for n in size):
         raise ValueError(f"slice_shape: got {slice_shape}, wants whole (Z, X) with X = {columns} as in projections")
     return ParallelBeam((int(size[0]), columns), tilts, voxel_size_nm, device, shifts_px=shifts_px)

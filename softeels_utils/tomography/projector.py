@@ -9,7 +9,7 @@ import scipy.sparse
 import torch
 from numpy.typing import ArrayLike, NDArray
 
-from .checks import as_tensor, finite_array
+from .checks import as_tensor, check_device, finite_array
 
 __all__ = ["ParallelBeam"]
 
@@ -82,7 +82,7 @@ class ParallelBeam:
         if not (np.isfinite(voxel_size_nm) and voxel_size_nm > 0):
             raise ValueError(f"voxel_size_nm: got {voxel_size_nm!r}, wants a positive number")
         self.voxel_size_nm = float(voxel_size_nm)
-        self.device = None if device is None else torch.device(device)
+        self.device = None if device is None else check_device(device)
         tilts = self.tilt_angles_deg.size
         shifts = np.zeros((tilts, 2)) if shifts_px is None else finite_array(shifts_px, "shifts_px")
         if shifts.shape == (tilts,):

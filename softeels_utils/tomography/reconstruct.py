@@ -12,18 +12,19 @@ from numpy.typing import ArrayLike, NDArray
 from .backends import BACKENDS, reconstruct_with
 from .cgls import cgls
 from .checks import check_count
-from .constraint import Constraint
-from .fbp import fbp
-from .iterate import Loop
+from .constraint import SIMPLEX, Constraint, check_constraint
+from .fbp import check_window, fbp
+from .iterate import Loop, start_from
 from .measurement import Measurement
 from .scale import learn_scale
-from .sirt import sirt
+from .sirt import default_stop, sirt
 from .stopping import Change, Discrepancy, Gap, HeldOut
-from .tv import joint_tv, tv
+from .tv import check_coupling, check_weight, joint_tv, tv
 
 __all__ = ["ALGORITHMS", "reconstruct"]
 
 ALGORITHMS = {"fbp": fbp, "sirt": sirt, "cgls": cgls, "tv": tv, "joint_tv": joint_tv}
+CHECKS = {"weight": check_weight, "coupling": check_coupling, "window": check_window, "constraint": check_constraint}
 STOP_RULES = {"change": Change, "discrepancy": Discrepancy, "heldout": HeldOut, "gap": Gap}
 
 
@@ -84,18 +85,24 @@ def reconstruct(
     >>> reconstruct(projections, tilts, "joint_tv", weight=1.0, simplex=True).shape
     (1, 4, 16, 16)
     """
-    stated = {"covariance": covariance, "weights": weights, "mask": mask, "slice_shape": slice_shape}
+    stated = {"covariance": covariance, "weights": weights, "slice_shape": slice_shape}
     if ":" in str(algorithm):
-        stated |= {"shifts_px": shifts_px, "calibrated": None if calibrated else False, "counts": counts or None}
+        stated |= {"counts": counts or None, "calibrated": None if calibrated else False, "device": device}
+        stated |= {"mask": None if np.all(mask is None or mask) else mask}
+        stated |= {"shifts_px": None if not np.any(shifts_px) else shifts_px}
+        stated |= {"model_error": None if model_error == 0.01 else model_error}
         return _with_backend(algorithm, projections, tilt_angles_deg, voxel_size_nm, stated, options)
     if algorithm not in ALGORITHMS:
         others = " or ".join(f"'{name}:...'" for name in BACKENDS)
         raise ValueError(f"algorithm: got {algorithm!r}, wants one of {tuple(ALGORITHMS)}, {others}")
     options = _checked_options(algorithm, options)
     measurement = Measurement(
-        projections, tilt_angles_deg, voxel_size_nm=voxel_size_nm, counts=counts, shifts_px=shifts_px,
+        projections, tilt_angles_deg, voxel_size_nm=voxel_size_nm, counts=counts, mask=mask, shifts_px=shifts_px,
         model_error=model_error, device=device, **stated,
     )  # fmt: skip
+    if "tolerance" in options:
+        options["stop"] = default_stop(measurement, options.pop("tolerance"))
+    start_from(measurement, options.get("initial"))  # checks it
     if calibrated:
         return ALGORITHMS[algorithm](measurement, **options).volume
     scale = learn_scale(measurement)
@@ -112,31 +119,47 @@ def _in_unit(callback, column):
 
 
 def _checked_options(algorithm, options):
-    """Keyword arguments of the algorithm's function; ValueError for one that it does not take."""
+    """Keyword arguments of the algorithm's function, checked as far as they can be without data.
+
+    A ``tolerance`` that is left waits for the measurement, which decides the rule.
+    """
     parameters = inspect.signature(ALGORITHMS[algorithm]).parameters
-    takes = [name for name, p in parameters.items() if p.kind is p.KEYWORD_ONLY]
-    if "loop" in parameters:
-        takes += [field.name for field in fields(Loop)] + ["tolerance"]
-    if "constraint" in parameters:
-        takes += ["bounds", "simplex"]
-    for name in options:
+    loop = [field.name for field in fields(Loop)] if "loop" in parameters else []
+    takes = [name for name, p in parameters.items() if p.kind is p.KEYWORD_ONLY] + loop
+    takes += ["tolerance"] * ("stop" in parameters) + ["bounds", "simplex"] * ("constraint" in parameters)
+    for name, value in options.items():
         if name not in takes:
-            raise ValueError(f"{name}: got {options[name]!r}, but {algorithm!r} takes only {', '.join(sorted(takes))}")
-    options = dict(options)
-    bounds, simplex = options.pop("bounds", (0.0, None)), options.pop("simplex", False)
-    if "constraint" in parameters:
-        options.setdefault("constraint", Constraint(*bounds, simplex=simplex))
-    tolerance = {"tolerance": options.pop("tolerance")} if "tolerance" in options else {}
-    stop = options.get("stop")
-    if isinstance(stop, str) or (tolerance and stop is None):
-        gap = algorithm in ("tv", "joint_tv")
-        names = ("gap",) if gap else ("change", "discrepancy", "heldout")
-        stop = stop or names[0]
-        if stop not in names:
-            raise ValueError(f"stop: got {stop!r}, wants one of {names} or a rule")
-        options["stop"] = STOP_RULES[stop](**tolerance)
-    if "loop" in parameters:
-        Loop(**{field.name: options[field.name] for field in fields(Loop) if field.name in options})
+            raise ValueError(f"{name}: got {value!r}, but {algorithm!r} takes only {', '.join(sorted(takes))}")
+        if name in CHECKS:
+            CHECKS[name](value)
+    Loop.from_keywords({name: options[name] for name in loop if name in options})
+    options = _with_constraint(dict(options))
+    rules = ("gap",) if algorithm in ("tv", "joint_tv") else ("change", "discrepancy", "heldout")
+    stop, tolerance = options.get("stop"), options.get("tolerance")
+    if isinstance(stop, str):
+        if stop not in rules:
+            raise ValueError(f"stop: got {stop!r}, wants one of {rules} or a rule")
+        options["stop"] = STOP_RULES[stop](**({} if tolerance is None else {"tolerance": tolerance}))
+        options.pop("tolerance", None)
+    elif stop is not None and tolerance is not None:
+        raise ValueError(f"tolerance: got {tolerance!r} beside stop={stop!r}, wants one of them")
+    elif tolerance is not None and rules == ("gap",):
+        options["stop"] = Gap(options.pop("tolerance"))
+    return options
+
+
+def _with_constraint(options):
+    """``bounds`` or ``simplex`` as a `Constraint`."""
+    stated = [name for name in ("constraint", "simplex", "bounds") if options.get(name) not in (None, False)]
+    if len(stated) > 1:
+        raise ValueError(f"{stated[1]}: got {options[stated[1]]!r} beside {stated[0]}, wants one of them")
+    bounds, simplex = options.pop("bounds", None), options.pop("simplex", False)
+    if bounds is not None:
+        if np.ndim(bounds) != 1 or len(bounds) != 2:
+            raise ValueError(f"bounds: got {bounds!r}, wants (low, high)")
+        options["constraint"] = Constraint(*bounds)
+    elif simplex:
+        options["constraint"] = SIMPLEX
     return options
 
 
@@ -144,8 +167,9 @@ def _with_backend(algorithm, projections, tilt_angles_deg, voxel_size_nm, stated
     """Another project's code, which knows neither errors nor masks nor shifts."""
     for name, value in {**stated, **options}.items():
         if name != "iterations" and value is not None:
-            raise ValueError(f"{name}: got one, but {algorithm!r} takes only iterations and voxel_size_nm")
+            got = value if np.ndim(value) == 0 else f"an array of shape {np.shape(value)}"
+            raise ValueError(f"{name}: got {got}, but {algorithm!r} takes only iterations and voxel_size_nm")
     measurement = Measurement(projections, tilt_angles_deg, device="cpu")  # checks them
-    iterations = check_count(options.get("iterations") or 100, "iterations")
+    iterations = check_count(options.get("iterations", 100), "iterations")
     stack, tilts = measurement.projections.numpy(), measurement.projector.tilt_angles_deg
     return reconstruct_with(algorithm, stack, tilts, voxel_size_nm=voxel_size_nm, iterations=iterations)

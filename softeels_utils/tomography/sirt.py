@@ -7,13 +7,13 @@ from typing import Any
 import torch
 from numpy.typing import ArrayLike
 
-from .constraint import NONNEGATIVE, Constraint
+from .constraint import NONNEGATIVE, Constraint, check_constraint
 from .iterate import Loop, Reconstruction, iterate, start_from
 from .losses import apply_per_pixel
 from .measurement import Measurement
-from .stopping import Change, Discrepancy, HeldOut, StopRule
+from .stopping import Change, Discrepancy, Gap, HeldOut, StopRule
 
-__all__ = ["SIRT", "sirt"]
+__all__ = ["SIRT", "default_stop", "sirt", "solve_algebraic"]
 
 
 def sirt(
@@ -37,12 +37,22 @@ def sirt(
     **loop
         Fields of `Loop`: ``iterations``, ``callbacks``, ``checkpoint``, ...
     """
-    stop = stop or (Discrepancy() if measurement.noise_is_known else Change())
-    return solve_algebraic(SIRT, measurement.as_gaussian(), constraint, stop, initial, Loop(**loop))
+    loop, constraint = Loop.from_keywords(loop), check_constraint(constraint)
+    if isinstance(stop, Gap):
+        raise ValueError(f"stop: got {stop!r}, wants another rule (SIRT knows no gap)")
+    stop = default_stop(measurement) if stop is None else stop
+    return solve_algebraic(SIRT, measurement.as_gaussian(), constraint, stop, initial, loop)
+
+
+def default_stop(measurement: Measurement, tolerance: float = 1e-3) -> StopRule:
+    """`Discrepancy` where the noise is known, else `Change`."""
+    return Discrepancy(tolerance) if measurement.noise_is_known else Change(tolerance)
 
 
 def solve_algebraic(solver, measurement, constraint, stop, initial, loop) -> Reconstruction:
     """Run `SIRT` or `CGLS` until the stop rule ends it."""
+    if not isinstance(stop, StopRule):
+        raise ValueError(f"stop: got {stop!r}, wants a stop rule such as Discrepancy()")
     start, fitted, held_out = start_from(measurement, initial), measurement, None
     if isinstance(stop, HeldOut) and loop.iterations is None:
         fitted, held_out = measurement.split(stop.fraction, stop.seed)

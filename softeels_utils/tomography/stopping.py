@@ -56,6 +56,9 @@ class StopRule(ABC):
     every = 10
     watches_chi2 = False
 
+    def __repr__(self) -> str:  # the same in every process: checkpoints know a rule by it
+        return f"{type(self).__name__}({vars(self)})"
+
     @abstractmethod
     def __call__(self, info: IterationInfo) -> str: ...
 

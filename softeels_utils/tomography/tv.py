@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numbers
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -10,16 +11,15 @@ import torch
 from numpy.typing import ArrayLike
 
 from .checkpoint import Checkpoint
-from .constraint import NONNEGATIVE, Constraint
+from .constraint import NONNEGATIVE, Constraint, check_constraint
 from .iterate import Loop, Reconstruction, iterate, start_from
 from .measurement import Measurement
 from .sirt import SIRT
-from .stopping import Gap
+from .stopping import Gap, HeldOut, StopRule
 from .total_variation import COUPLINGS, TotalVariation
 
 __all__ = ["joint_tv", "noise_weight", "short_sirt", "tv"]
 
-HELD_OUT = 0.05  # fraction of the detector pixels that choose the weight
 WARM_START = 20  # iterations of SIRT before total variation
 SEARCH_STOP = Gap(1e-2)  # while a weight is only being tried
 WEIGHT_RULES = ("noise", "discrepancy", "heldout")
@@ -36,7 +36,7 @@ def tv(
     **loop: Any,
 ) -> Reconstruction:
     """Total variation of each channel on its own; parameters as for `joint_tv`."""
-    return _solve(measurement, weight, constraint, "none", stop, initial, seed, Loop(**loop))
+    return _solve(measurement, weight, constraint, "none", stop, initial, seed, Loop.from_keywords(loop))
 
 
 def joint_tv(
@@ -81,15 +81,30 @@ def joint_tv(
     >>> fit.converged, bool(np.abs(fit.volume - volume).max() < 0.05)
     (True, True)
     """
+    loop = Loop.from_keywords(loop)
+    return _solve(measurement, weight, constraint, check_coupling(coupling), stop, initial, seed, loop)
+
+
+def check_coupling(coupling: str) -> str:
+    """The coupling; ValueError for one that does not exist."""
     if coupling not in COUPLINGS[:2]:
         raise ValueError(f"coupling: got {coupling!r}, wants one of {COUPLINGS[:2]}")
-    return _solve(measurement, weight, constraint, coupling, stop, initial, seed, Loop(**loop))
+    return coupling
+
+
+def check_weight(weight: float | str) -> float | str:
+    """The weight; ValueError for one that is neither a rule nor a number of at least 0."""
+    number = isinstance(weight, numbers.Real) and np.isfinite(weight) and weight >= 0
+    if not number and not (isinstance(weight, str) and weight in WEIGHT_RULES):
+        raise ValueError(f"weight: got {weight!r}, wants a number of at least 0, or one of {WEIGHT_RULES}")
+    return weight
 
 
 def _solve(measurement, weight, constraint, coupling, stop, initial, seed, loop) -> Reconstruction:
-    if weight not in WEIGHT_RULES and (isinstance(weight, str) or not (np.isfinite(weight) and weight >= 0)):
-        raise ValueError(f"weight: got {weight!r}, wants a number of at least 0, or one of {WEIGHT_RULES}")
-    stop, measurement = stop or Gap(), measurement.as_gaussian()
+    weight, constraint, stop = check_weight(weight), check_constraint(constraint), Gap() if stop is None else stop
+    if not isinstance(stop, StopRule) or isinstance(stop, HeldOut):
+        raise ValueError(f"stop: got {stop!r}, wants a rule such as Gap() (held-out pixels choose the weight)")
+    measurement = measurement.as_gaussian()
     start = start_from(measurement, initial)
     settings = ("tv", weight, constraint, coupling, stop, seed)
     checkpoint = loop.open_checkpoint(measurement, *settings, initial=start)
@@ -100,7 +115,7 @@ def _solve(measurement, weight, constraint, coupling, stop, initial, seed, loop)
         if weight == "noise":
             weight = noise_weight(measurement, start)
         elif weight == "heldout":
-            fitted, held_out = measurement.split(HELD_OUT, seed)
+            fitted, held_out = measurement.split(HeldOut.fraction, seed)
             trials = _Trials(replace(problem, measurement=fitted), held_out, start)
             weight = _minimum(trials, noise_weight(measurement, start))
         elif weight == "discrepancy":
@@ -170,7 +185,7 @@ def short_sirt(
 ) -> torch.Tensor:
     """A few iterations of SIRT: a tensor (C, Y, Z, X) to start from."""
     with torch.no_grad():
-        solver = SIRT(measurement, constraint)
+        solver = SIRT(measurement.as_gaussian(), constraint)
         for _ in range(iterations):
             solver.step()
     return solver.volume
@@ -188,7 +203,7 @@ def noise_weight(measurement: Measurement, volume: torch.Tensor) -> float:
     volume : tensor (C, Y, Z, X)
         Says where the specimen is.
     """
-    generator = torch.Generator().manual_seed(0)
+    measurement, generator = measurement.as_gaussian(), torch.Generator().manual_seed(0)
     shape, dtype = measurement.projections.shape, measurement.projections.dtype
     noise = torch.randn(shape, generator=generator, dtype=dtype).to(measurement.device)
     where = volume.abs().sum(0)
