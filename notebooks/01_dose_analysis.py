@@ -471,7 +471,7 @@ if not measured:
 # %%
 rows, curves = [], []
 for signal in measured:
-    signal_model = simulate.spectrum_model(dose.microscope_from_metadata(signal, microscope))
+    signal_model = simulate.spectrum_model(simulate.Microscope.from_metadata(signal, microscope))
     axis = signal.axes_manager.signal_axes[0].axis
     kind = "simulated" if signal.metadata.has_item("Simulation") else "measured"
     for edge, (lo, hi) in dose.FIT_WINDOW_EV.items():

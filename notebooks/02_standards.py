@@ -442,13 +442,13 @@ if data_path:
     measured = data.read_signal(data_path)
 else:
     measured = data.load("nanocube_si") if data.available("nanocube_si") else None
-known = data.load("eelsdb_fe2o3") if data.available("eelsdb_fe2o3") else None
-if known is None:
+reference = data.load("eelsdb_fe2o3") if data.available("eelsdb_fe2o3") else None
+if reference is None:
     notice("`eelsdb_fe2o3` is not in the cache and could not be downloaded: nothing to compare with.", "warning")
 if measured is None:
     notice("`nanocube_si` is not in the cache and could not be downloaded: this section is empty.", "warning")
 else:
-    report = standards.compare_l23(measured, known)
+    report = standards.compare_l23(measured, reference)
     near = (report.energy_eV > 700) & (report.energy_eV < 736)
     show_spectra(
         report.energy_eV[near],

@@ -698,8 +698,8 @@ say(
 #
 # :::{admonition} Solution 3
 # :class: dropdown
-# Compare `biases["M2,3"]["convolved references"]` (in % of `slab_nm`) with `fit_phases(...).standard_error`
-# of the same slabs, scaled by the root of the number of electrons.
+# Compare `biases["M2,3"]["convolved references"]` (in % of `slab_nm`) with
+# `fitting.fit_phases(...).standard_error` of the same slabs, scaled by the root of the number of electrons.
 # :::
 #
 # ## References

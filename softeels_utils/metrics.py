@@ -86,7 +86,7 @@ def ssim(volume: ArrayLike, truth: ArrayLike, *, data_range: float = 1.0) -> flo
     Parameters
     ----------
     volume, truth : array (C, Y, Z, X) or (Y, Z, X)
-        At least 7 voxels a side.
+        At least 7 voxels per side.
     data_range : float
         1 for volume fractions.
     """
@@ -95,7 +95,7 @@ def ssim(volume: ArrayLike, truth: ArrayLike, *, data_range: float = 1.0) -> flo
     volume, truth = _pair(volume, truth)
     shape = volume.shape[-3:]
     if min(shape) < 7:
-        raise ValueError(f"volume: got {shape} voxels, wants at least 7 a side")
+        raise ValueError(f"volume: got {shape} voxels, wants at least 7 per side")
     pairs = zip(volume.reshape(-1, *shape), truth.reshape(-1, *shape), strict=True)
     return float(np.mean([structural_similarity(t, v, data_range=data_range) for v, t in pairs]))
 
@@ -284,7 +284,7 @@ def psd_resolution(
 
     It tells where detail stops, not whether it is true: a sharp hallucination passes, and so does an edge sharpened
     by a regulariser. Read it together with errors against a truth and the Fourier shell correlation of split data.
-    Needs about 40 voxels a side.
+    Needs about 40 voxels per side.
     """
     volume = np.asarray(volume, float)
     volume = volume.sum(axis=0) if volume.ndim == 4 else volume

@@ -131,6 +131,39 @@ def test_tilt_series_round_trip(series, tmp_path, suffix):
     assert back.channels == series.channels and back.pixel_size_nm == pytest.approx(0.4)
 
 
+@pytest.mark.parametrize("suffix", [".hspy", ".npz"])
+@pytest.mark.parametrize("scalar", [True, False])
+def test_variance_of_a_single_channel(series, tmp_path, suffix, scalar):
+    """A stack (T, Y, X) and its variance, stored beside it or as one number, become (1, T, Y, X)."""
+    import hyperspy.api as hs
+
+    path, stack = tmp_path / f"stack{suffix}", series.projections[0]
+    signal = hs.signals.Signal2D(stack)
+    if scalar:
+        signal.metadata.set_item("Signal.Noise_properties.variance", 4.0)
+    else:
+        signal.estimate_poissonian_noise_variance()
+    expected = np.full(stack.shape, 4.0) if scalar else stack
+    if suffix == ".npz":
+        np.savez(path, projections=stack, variance=4.0 if scalar else stack)
+    else:
+        signal.save(path)
+    back = data.read_tilt_series(path, tilt_angles_deg=series.tilt_angles_deg)
+    assert isinstance(back.variance, np.ndarray) and back.projections.shape == (1, *stack.shape)
+    np.testing.assert_allclose(back.variance, expected[None])
+
+
+def test_shapes_that_do_not_match_are_named(series):
+    projections, tilts, channels = series.projections, series.tilt_angles_deg, series.channels
+    with pytest.raises(ValueError, match=r"variance: got shape .*, wants that of the projections"):
+        data.TiltSeries(projections, tilts, channels, variance=projections[0])
+    for haadf in (projections, projections[0, :2]):
+        with pytest.raises(ValueError, match=r"haadf: got shape .*, wants \(3, Y, X\)"):
+            data.TiltSeries(projections, tilts, channels, haadf=haadf)
+    finer = np.repeat(projections[0], 2, axis=-1)  # an image of smaller pixels than the maps
+    assert data.TiltSeries(projections, tilts, channels, haadf=finer).haadf is finer
+
+
 def test_archives_with_the_former_name_of_the_pixel_size(series, tmp_path):
     np.savez(tmp_path / "old.npz", projections=series.projections, tilt_angles_deg=[-60, 1.5, 70], pixel_nm=0.4)
     assert data.read_tilt_series(tmp_path / "old.npz").pixel_size_nm == 0.4
@@ -187,7 +220,7 @@ def test_files_of_another_kind(tmp_path):
         data.read_signal(text)
     broken = tmp_path / "broken.hspy"
     broken.write_bytes(b"not HDF5")
-    with pytest.raises(ValueError, match=r"cannot read broken\.hspy"):
+    with pytest.raises(ValueError, match=r"path: got broken\.hspy, wants a file that can be read"):
         data.read_signal(broken)
 
 

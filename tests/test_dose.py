@@ -94,7 +94,7 @@ def test_measured_spectrum_takes_the_place_of_the_model(model):
         np.testing.assert_allclose(same, dose.phase_bound(model, 1e4, edge=edge), rtol=0.02)
         dark = dose.phase_bound(model, 1e4, edge=edge, spectrum=4 * spectrum)
         np.testing.assert_allclose(dark, 4 * same, rtol=1e-6)
-    assert dose.microscope_from_metadata(low, simulate.Microscope(beam_energy_keV=80)) == model.microscope
+    assert simulate.Microscope.from_metadata(low, simulate.Microscope(beam_energy_keV=80)) == model.microscope
     with pytest.raises(ValueError, match="no L2,3 edge"):
         core.data[:] = 1e6 * core.axes_manager.signal_axes[0].axis ** -3.0
         dose.measured_spectrum(core, model, "L2,3")
@@ -122,6 +122,17 @@ def test_measured_spectrum_takes_the_place_of_the_model(model):
 def test_bad_bounds_are_named(model, bad, name):
     with pytest.raises(ValueError, match=name):
         dose.phase_bound(model, **{"fluence_e_per_A2": 1e4, **bad})
+
+
+@pytest.mark.parametrize("array", ["spectrum", "thickness_nm"])
+def test_acquisitions_with_arrays_can_be_compared_and_hashed(array):
+    one, other = (dose.Acquisition(**{array: np.ones(2)}) for _ in range(2))
+    assert one == one and one != other and len({one, one, other}) == 2
+
+
+def test_a_default_window_off_the_axis_is_named():
+    with pytest.raises(ValueError, match=r"window_eV: got \(640\.0, 750\.0\), wants energies within 500 to 700 eV"):
+        dose.Acquisition(edge="L2,3").in_window(np.arange(500, 701))
 
 
 def test_acquisition_holds_the_settings_of_all_functions(model):
@@ -160,7 +171,7 @@ def test_equal_fluence_ratio_gives_equal_bounds(model):
 
 
 def test_three_definitions_differ_in_the_known_order(model):
-    """Plain signal flatters M2,3 most; background and the other phase take their part."""
+    """Plain signal flatters M2,3 most; background and the other phase cost some of it."""
     c = dose.compare_edges(model)
     assert c.signal > c.shot_noise > max(c.phases.values()) > 1
     assert c.total_iron > min(c.phases.values())

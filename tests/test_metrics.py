@@ -1,4 +1,4 @@
-"""Metrics against cases whose value is knexact."""
+"""Metrics against cases whose value is known."""
 
 import numpy as np
 import pytest

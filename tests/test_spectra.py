@@ -291,7 +291,7 @@ def test_arrays_dask_and_signals_agree():
         np.testing.assert_allclose(np.asarray(signal.data), plain, atol=1e-6 * plain.max())
 
 
-@pytest.mark.parametrize("threads", ["1", "2"])
+@pytest.mark.parametrize("threads", ["0", "1", "2"])
 def test_a_function_of_blocks_is_applied_to_every_pixel(monkeypatch, threads):
     import dask.array as da
 

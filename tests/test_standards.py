@@ -67,14 +67,14 @@ def test_broadening_keeps_the_area_and_adds_in_quadrature():
 
 
 def test_a_shifted_and_broadened_spectrum_is_matched():
-    known = l23(709.5, 4.0)
-    seen = 3.0 * standards.broaden(known, ENERGY, 1.5)
-    match = standards.match_spectrum(seen, ENERGY - 6.0, known, ENERGY, window_eV=(700.0, 735.0), max_shift_eV=10)
+    reference = l23(709.5, 4.0)
+    seen = 3.0 * standards.broaden(reference, ENERGY, 1.5)
+    match = standards.match_spectrum(seen, ENERGY - 6.0, reference, ENERGY, window_eV=(700.0, 735.0), max_shift_eV=10)
     assert match.shift_eV == pytest.approx(6.0, abs=0.1)
     assert match.extra_fwhm_eV == pytest.approx(1.5, abs=0.15)
     assert match.angle_deg < 1.0
     with pytest.raises(ValueError, match="window_eV"):
-        standards.match_spectrum(seen, ENERGY, known, ENERGY, window_eV=(500.0, 600.0))
+        standards.match_spectrum(seen, ENERGY, reference, ENERGY, window_eV=(500.0, 600.0))
 
 
 # ---------------------------------------------------------------- atoms in the core loss
@@ -254,6 +254,14 @@ def test_a_constraint_of_a_reader_is_used_like_those_of_the_package():
     found = estimate_rotation(evidence_of(0.0, 1.0, ends=(0.0, 0.9)), ("leading_edge", "pixels", KnownFeO()))
     assert list(found.parts) == ["leading_edge", "pixels", "known"]
     assert found.x1 == pytest.approx(1, abs=0.01)
+
+
+def test_one_constraint_needs_no_list():
+    assert standards.select_constraints("oxygen") == (CONSTRAINTS["oxygen"],)
+    mine = standards.OxygenRatio(uncertainty=0.03)
+    assert standards.select_constraints(mine) == (mine,)
+    with pytest.raises(ValueError, match=r"constraints: got \('magic',\), wants some of"):
+        standards.select_constraints("magic")
 
 
 def test_a_phase_that_does_not_exist_is_refused():
@@ -478,8 +486,26 @@ def test_prepared_dual_eels_give_the_same(pair, found):
     prepared = standards.extract_standards(dual, bootstrap=24, seed=1)
     np.testing.assert_array_equal(prepared.references, found.references)
     for name, extra in (("core_loss", {"core_loss": pair[2]}), ("gain", {"gain": 4.0})):
-        with pytest.raises(ValueError, match=name):
+        with pytest.raises(ValueError, match=f"{name}: got a value, wants None with prepared DualEELS"):
             standards.extract_standards(dual, **extra)
+
+
+def test_the_core_loss_is_needed_unless_the_pair_is_prepared(pair):
+    with pytest.raises(ValueError, match="core_loss: got None, wants the core loss of the same pixels"):
+        standards.extract_standards(pair[1])
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "wanted"),
+    [
+        ("convergence_mrad", -1, "a number of at least 0"),
+        ("collection_mrad", 0, "a positive number"),
+        ("beam_energy_keV", np.inf, "a positive number"),
+    ],
+)
+def test_the_microscope_is_checked(pair, name, value, wanted):
+    with pytest.raises(ValueError, match=f"{name}: got {float(value)}, wants {wanted}"):
+        standards.prepare_dual_eels(*pair[1:], **{name: value})
 
 
 def test_standards_are_saved_without_pickle(found, tmp_path):
@@ -505,6 +531,9 @@ def test_other_files_are_refused(tmp_path):
     for name in ("other", "text", "pickle"):
         with pytest.raises(ValueError, match="path"):
             standards.Standards.load(tmp_path / f"{name}.npz")
+    np.savez(tmp_path / "former.npz", format="softeels standards 1")
+    with pytest.raises(ValueError, match=r"former\.npz, wants .* got softeels standards 1, wants softeels standards 2"):
+        standards.Standards.load(tmp_path / "former.npz")
 
 
 @pytest.mark.parametrize(
@@ -561,8 +590,8 @@ def test_l23_is_calibrated_and_contrast_is_seen_where_it_is(shell_eV, contrast):
     spectra = np.where(inner[..., None], iron_lines(energy, 709.5), iron_lines(energy, shell_eV))
     measured = image_of(spectra, energy, np.ones((14, 14)))
     measured.axes_manager[-1].offset -= 6.0
-    known = image_of(iron_lines(energy, 709.5)[None, None], energy, np.full((1, 1), 1e4)).inav[0, 0].isig[690.0:760.0]
-    found = standards.compare_l23(measured, known, window_eV=(704.0, 735.0))
+    one_pixel = image_of(iron_lines(energy, 709.5)[None, None], energy, np.full((1, 1), 1e4)).inav[0, 0]
+    found = standards.compare_l23(measured, one_pixel.isig[690.0:760.0], window_eV=(704.0, 735.0))
     assert found.shift_eV == pytest.approx(6.0, abs=0.3 if not contrast else 1.2)
     assert found.no_contrast is not contrast
     assert found.angle_deg < 5 or contrast

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ..spectra.arrays import step_nm
+from ..spectra.arrays import data_of, step_nm
 
 if TYPE_CHECKING:
     from hyperspy.signal import BaseSignal
@@ -39,10 +39,15 @@ class TiltSeries:
         Size of a pixel, None where the file does not say.
     variance : array, shape (C, T, Y, X), or None
         Variance of each value, where the noise is known (counts).
-    haadf : array, shape (T, Y, X), or None
-        Co-acquired dark-field images, not aligned.
+    haadf : array, shape (T, Y2, X2), or None
+        Co-acquired dark-field images, not aligned; their pixels may be smaller than those of the maps.
     metadata : dict
         What else the file says: title, source, unit.
+
+    Raises
+    ------
+    ValueError
+        Naming the attribute whose shape does not match, or angles that are not finite.
     """
 
     projections: NDArray[np.float32]
@@ -64,6 +69,10 @@ class TiltSeries:
             raise ValueError(f"tilt_angles_deg: got shape {got}, wants ({shape[1]},): one angle per projection")
         if not np.all(np.isfinite(self.tilt_angles_deg)):
             raise ValueError("tilt_angles_deg: got NaN or inf, wants finite angles")
+        if self.variance is not None and np.shape(self.variance) != shape:
+            raise ValueError(f"variance: got shape {np.shape(self.variance)}, wants that of the projections, {shape}")
+        if self.haadf is not None and (np.ndim(self.haadf) != 3 or len(self.haadf) != shape[1]):
+            raise ValueError(f"haadf: got shape {np.shape(self.haadf)}, wants ({shape[1]}, Y, X): one image per tilt")
 
     def save(self, path: str | PathLike) -> None:
         """Write the series for `read_tilt_series`.
@@ -152,12 +161,12 @@ def read_signal(path: str | PathLike, *, lazy: bool = False) -> BaseSignal:
         if suffix in (".hspy", ".zspy"):
             for entry in import_module(f"rsciio.{suffix[1:]}").file_reader(str(path), lazy=True):
                 if any("expression" in axis for axis in entry["axes"]):
-                    raise ValueError("one of its axes is an expression, which would have to be evaluated")
+                    raise ValueError("axes: got an expression, which would be evaluated, wants numbers")
         import hyperspy.api as hs
 
         signals = hs.load(str(path), lazy=lazy)
     except Exception as error:
-        raise ValueError(f"path: cannot read {path.name}: {error}") from error
+        raise ValueError(f"path: got {path.name}, wants a file that can be read ({error})") from error
     if isinstance(signals, list):
         if not signals:
             raise ValueError(f"path: got {path.name} without a signal, wants one at least")
@@ -169,7 +178,7 @@ def get_tilts(signal: BaseSignal) -> NDArray[np.float64] | None:
     """Return the tilt angles in degrees that a signal carries (``metadata.Tomography.tilts``), or None."""
     tilts = signal.metadata.get_item("Tomography.tilts", default=None)
     if tilts is not None:
-        return np.asarray(getattr(tilts, "data", tilts), dtype=float).ravel()
+        return np.asarray(data_of(tilts), dtype=float).ravel()
     for axis in signal.axes_manager.navigation_axes:
         if str(axis.name).lower() in ("tilt", "tilts", "tilt angle") or str(axis.units) in ("degrees", "deg", "°"):
             return np.asarray(axis.axis, dtype=float)
@@ -228,6 +237,7 @@ def read_tilt_series(
             f"tilt_angles_deg: got none with {path.name}, wants the angles as an argument or in {path.stem}.rawtlt"
         )
     projections = np.ascontiguousarray(stored["projections"], dtype=np.float32)
+    variance = _variance_of(projections, stored.get("variance"))
     if projections.ndim == 3:
         projections = projections[None]
     if projections.ndim != 4:
@@ -241,10 +251,20 @@ def read_tilt_series(
         np.asarray(tilts, dtype=float),
         tuple(str(name) for name in names),
         pixel_size_nm=None if size is None else float(size),
-        variance=stored.get("variance"),
+        variance=variance,
         haadf=stored.get("haadf"),
         metadata={"title": path.stem, "source": path.name},
     )
+
+
+def _variance_of(projections, variance):
+    """Variance (C, T, Y, X), if any, as stored beside (T, Y, X) or (C, T, Y, X): one number, or in their shape."""
+    if variance is None:
+        return None
+    variance = np.asarray(data_of(variance))
+    if variance.ndim == 0:
+        variance = np.full(projections.shape, variance, dtype=np.float32)
+    return variance[None] if variance.ndim == projections.ndim == 3 else variance
 
 
 def _read_archive(path):
@@ -253,7 +273,7 @@ def _read_archive(path):
         with np.load(path, allow_pickle=False) as archive:
             stored = dict(archive)
     except ValueError as error:
-        raise ValueError(f"path: cannot read {path.name}: {error}") from error
+        raise ValueError(f"path: got {path.name}, wants an archive of plain arrays ({error})") from error
     if "projections" not in stored:
         raise ValueError(f"path: got {sorted(stored)} in {path.name}, wants an array 'projections'")
     if "pixel_nm" in stored:  # the name of pixel_size_nm in files of version 0.1
@@ -271,11 +291,10 @@ def _read_stack(path):
             f"path: got spectra in {path.name} (an energy axis, shape {signal.data.shape}), wants maps: fit the "
             "spectra first (chapter 03)"
         )
-    variance = signal.metadata.get_item("Signal.Noise_properties.variance", default=None)
     return {
         "projections": signal.data,
         "tilt_angles_deg": get_tilts(signal),
         "pixel_size_nm": step_nm(signal.axes_manager._axes[-1]),
         "channels": signal.metadata.get_item("Tomography.channels", default=None),
-        "variance": getattr(variance, "data", None),
+        "variance": signal.metadata.get_item("Signal.Noise_properties.variance", default=None),
     }

@@ -21,7 +21,7 @@ from .efficiency import (
     signal_ratio,
     sweep,
 )
-from .measured import measured_spectrum, microscope_from_metadata
+from .measured import measured_spectrum
 from .planning import TiltPlan, plan_tilt_series
 
 __all__ = [
@@ -38,7 +38,6 @@ __all__ = [
     "iron_weights",
     "linear_model",
     "measured_spectrum",
-    "microscope_from_metadata",
     "partial_cross_section",
     "phase_bound",
     "plan_tilt_series",

@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from ..fitting import background_shapes
 from ..scattering import check_not_negative, check_positive, check_window
+from ..spectra import in_window
 
 __all__ = ["FIT_WINDOW_EV", "Acquisition"]
 
@@ -19,7 +20,7 @@ FIT_WINDOW_EV = {"M2,3": (42.0, 88.0), "L2,3": (640.0, 750.0)}
 BACKGROUND = {"M2,3": "plasmon_tail", "L2,3": "power_law"}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)  # arrays among the attributes have no single ==
 class Acquisition:
     """One edge in one pixel: what is recorded, and how it is fitted.
 
@@ -102,12 +103,12 @@ class Acquisition:
 
     def in_window(self, energy_eV: NDArray) -> NDArray[np.bool_]:
         """Which of the channels (E,) of an energy axis are fitted."""
-        low, high = check_window(self.fit_window_eV)
+        window = low, high = check_window(self.fit_window_eV)
         if low < energy_eV[0] or high > energy_eV[-1]:
             raise ValueError(
-                f"window_eV: got {self.window_eV!r}, wants energies within {energy_eV[0]} to {energy_eV[-1]} eV"
+                f"window_eV: got {self.fit_window_eV!r}, wants energies within {energy_eV[0]} to {energy_eV[-1]} eV"
             )
-        return (energy_eV >= low) & (energy_eV <= high)
+        return in_window(energy_eV, window)
 
     def background_shapes(self, energy_eV: NDArray) -> NDArray:
         """Shapes (B, E) of the background in the fit."""

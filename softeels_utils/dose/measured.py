@@ -1,24 +1,17 @@
-"""Measured spectra and the microscope that recorded them, in place of the twin's."""
+"""Measured spectra in place of the twin's."""
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from .. import scattering
-from ..simulate import Microscope, SpectrumModel
+from ..simulate import SpectrumModel
 from ..spectra import zero_loss_position
 from .acquisition import Acquisition
 
-__all__ = ["measured_spectrum", "microscope_from_metadata"]
-
-
-def microscope_from_metadata(signal: Any, default: Microscope | None = None) -> Microscope:
-    """Microscope with the beam energy and angles in a HyperSpy signal's metadata; all else comes from `default`."""
-    return replace(default or Microscope(), **scattering.microscope_from_metadata(signal))
+__all__ = ["measured_spectrum"]
 
 
 def measured_spectrum(

@@ -8,14 +8,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
+from ..scattering import check_positive
 from ..spectra import data_of, energy_axis, map_spectra
 from ..spectra.arrays import is_dask
 from .components import Components, check_independent
 from .plural import PluralScattering
 from .result import FitFlag, PhaseFit, unpack
-from .solver import PoissonWeights, Solver, check_positive
+from .solver import PoissonWeights, Solver
 
-__all__ = ["fit_phases"]
+__all__ = ["BlockFit", "fit_phases"]
 
 BLOCK = 192  # spectra worked on at once: their arrays stay in the processor's cache
 BLOCK_COMMON_WEIGHT = 512  # with one variance for all pixels there are no arrays of their size besides the spectra

@@ -8,18 +8,12 @@ from itertools import combinations
 
 import numpy as np
 
+from ..scattering import check_not_negative, check_positive
 from .result import FitFlag, pack, packed_size
 
-__all__ = ["Design", "PixelShapes", "PoissonWeights", "Solver", "check_positive"]
+__all__ = ["Design", "PixelShapes", "PoissonWeights", "Solver"]
 
 FLOOR = 0.1  # of the mean counts: no channel's variance is taken below it
-
-
-def check_positive(**values: float) -> None:
-    """Raise ValueError naming the first value that is not a positive, finite number."""
-    for name, value in values.items():
-        if not (np.isfinite(value) and value > 0):
-            raise ValueError(f"{name}: got {value}, wants a number above 0")
 
 
 @dataclass(frozen=True)
@@ -33,8 +27,7 @@ class PoissonWeights:
 
     def __post_init__(self):
         check_positive(gain=self.gain, tolerance=self.tolerance)
-        if not (np.isfinite(self.readout_noise) and self.readout_noise >= 0):
-            raise ValueError(f"readout_noise: got {self.readout_noise}, wants a number of at least 0")
+        check_not_negative(readout_noise=self.readout_noise)
         if self.max_iterations < 1:
             raise ValueError(f"max_iterations: got {self.max_iterations}, wants at least 1")
 

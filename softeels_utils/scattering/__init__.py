@@ -5,7 +5,7 @@ The ground floor: nothing here knows of a simulator, a fit or a reconstruction.
 
 from .checks import check_not_negative, check_positive, check_window
 from .cross_sections import differential_cross_section, hydrogenic_cross_section, partial_cross_section
-from .edges import ONSET_EV, WINDOW_EV, onset
+from .edges import ONSET_EV, WINDOW_EV, arctangent_step, onset
 from .kinematics import (
     ELECTRON_REST_EV,
     angular_factor,
@@ -30,6 +30,7 @@ __all__ = [
     "WINDOW_EV",
     "Material",
     "angular_factor",
+    "arctangent_step",
     "characteristic_angle",
     "check_not_negative",
     "check_positive",

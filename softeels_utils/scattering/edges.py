@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-__all__ = ["ONSET_EV", "WINDOW_EV", "onset"]
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+__all__ = ["ONSET_EV", "WINDOW_EV", "arctangent_step", "onset"]
 
 #: First ionisation threshold of each edge (eV), as the Henke tables have it.
 ONSET_EV = {
@@ -43,3 +46,21 @@ def onset(element: str, edge: str) -> float:
         return float(shells[_SHELLS[edge]]["onset_energy (eV)"])
     except (KeyError, AttributeError, TypeError):
         raise ValueError(f"element, edge: got {element!r}, {edge!r}, wants an edge in eXSpy's table") from None
+
+
+def arctangent_step(energy_eV: ArrayLike, centre_eV: ArrayLike, width_eV: float) -> NDArray[np.float64]:
+    """The rise of a continuum from 0 to 1: an arctangent, a quarter and three quarters high at the ends of its width.
+
+    Parameters
+    ----------
+    energy_eV, centre_eV
+        Energies and the middle of the step; both broadcast.
+    width_eV
+        Full width, that of the Lorentzian whose integral the step is.
+
+    Examples
+    --------
+    >>> arctangent_step([707.5, 708.0, 708.5], 708.0, 1.0)
+    array([0.25, 0.5 , 0.75])
+    """
+    return 0.5 + np.arctan((np.asarray(energy_eV, dtype=float) - centre_eV) / (width_eV / 2)) / np.pi

@@ -8,7 +8,7 @@ from importlib.resources import files
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from .edges import WINDOW_EV, onset
+from .edges import WINDOW_EV, arctangent_step, onset
 from .materials import Material
 from .oscillator_strengths import edge_oscillator_strength
 
@@ -76,10 +76,6 @@ def near_edge_oscillator_strength(element: str, edge: str, energy_eV: ArrayLike,
     return np.where(energy > 0.8 * WINDOW_EV[edge][0], _iron(edge, energy, material), 0.0)
 
 
-def _step(energy: NDArray, centre: float, width: float) -> NDArray:
-    return 0.5 + np.arctan((energy - centre) / (width / 2)) / np.pi
-
-
 def _atomic(element: str, edge: str, energy: ArrayLike) -> NDArray:
     """Strength of the table; below the onset that at the onset."""
     return edge_oscillator_strength(element, edge, np.maximum(energy, onset(element, edge)))
@@ -87,7 +83,7 @@ def _atomic(element: str, edge: str, energy: ArrayLike) -> NDArray:
 
 def _oxygen_k(energy: NDArray, material: Material) -> NDArray:
     start = onset("O", "K")
-    strength = _atomic("O", "K", energy + start - 534.0) * _step(energy, 535.0, 3.0)
+    strength = _atomic("O", "K", energy + start - 534.0) * arctangent_step(energy, 535.0, 3.0)
     peak = _atomic("O", "K", start + 5.0)
     for area, centre, width in material.oxygen_k:
         strength = strength + peak * area / width * np.exp(-4 * np.log(2) * ((energy - centre) / width) ** 2)
@@ -97,7 +93,7 @@ def _oxygen_k(energy: NDArray, material: Material) -> NDArray:
 def _iron_continuum(edge: str, energy: NDArray) -> NDArray:
     """The edge without its white lines."""
     if edge == "L2,3":
-        steps = 2 * _step(energy, 709.0, 1.0) + _step(energy, 709.0 + L2_SPLITTING_EV, 1.0)
+        steps = 2 * arctangent_step(energy, 709.0, 1.0) + arctangent_step(energy, 709.0 + L2_SPLITTING_EV, 1.0)
         return _atomic("Fe", edge, energy) * steps / 3
     # the resonance stands on a smooth rise to what remains of the edge past it
     high = WINDOW_EV[edge][1]

@@ -71,6 +71,23 @@ class Microscope:
         if not -100 <= self.low_start_eV <= 0:
             raise ValueError(f"low_start_eV: got {self.low_start_eV!r}, wants an energy within -100 to 0 eV")
 
+    @classmethod
+    def from_metadata(cls, signal: Any, default: Microscope | None = None) -> Microscope:
+        """The microscope that recorded a signal: beam energy and angles from its metadata, all else from a default.
+
+        Parameters
+        ----------
+        signal
+            HyperSpy signal.
+        default
+            What the metadata do not state; None: ``Microscope()``.
+
+        See Also
+        --------
+        softeels_utils.scattering.microscope_from_metadata : what the metadata state, as a dict.
+        """
+        return replace(default or cls(), **scattering.microscope_from_metadata(signal))
+
     @property
     def angles(self) -> dict[str, Any]:
         """Keyword arguments of `scattering.angular_factor`."""
@@ -343,7 +360,7 @@ def _per_channel(strength: NDArray, energy: NDArray, inside: NDArray, m: Microsc
 def _m1_oscillator_strength(energy: NDArray) -> NDArray:
     """Schematic Fe-M1 edge: a fraction of the 3p continuum."""
     continuum = scattering.edge_oscillator_strength("Fe", "M2,3", np.maximum(energy, 60.0))
-    rise = 0.5 + np.arctan((energy - scattering.M1_ONSET_EV - 2) / 1.5) / np.pi
+    rise = scattering.arctangent_step(energy - scattering.M1_ONSET_EV, 2.0, 3.0)
     return scattering.M1_FRACTION * continuum * rise * (energy > 80)
 
 

@@ -17,7 +17,7 @@ deconvolving the data: the noise of the data then stays as it was counted.
 """
 
 from .align import align_zero_loss, shift_spectra, zero_loss_position
-from .arrays import FWHM_PER_SIGMA, data_of, energy_axis, step_nm, window_mask, with_data
+from .arrays import FWHM_PER_SIGMA, data_of, energy_axis, in_window, step_nm, window_mask, with_data
 from .background import REGRESSION_MODELS, fit_background, remove_background
 from .blocks import map_spectra
 from .plural import convolve_low_loss, fourier_log, fourier_ratio, relative_thickness, repeated_losses, zero_loss
@@ -34,6 +34,7 @@ __all__ = [
     "fit_background",
     "fourier_log",
     "fourier_ratio",
+    "in_window",
     "map_spectra",
     "noise_gain",
     "relative_thickness",

@@ -12,6 +12,7 @@ __all__ = [
     "NM_PER",
     "data_of",
     "energy_axis",
+    "in_window",
     "is_dask",
     "is_signal",
     "step_nm",
@@ -97,6 +98,12 @@ def energy_axis(spectra: Any, energy_eV: ArrayLike | None = None, name: str = "e
     return energy
 
 
+def in_window(energy_eV: NDArray, window_eV: tuple[float, float]) -> NDArray[np.bool_]:
+    """Which energies (any shape) lie inside a window, both ends included; `window_mask` checks the window, too."""
+    low, high = window_eV
+    return (energy_eV >= low) & (energy_eV <= high)
+
+
 def window_mask(energy: NDArray, window_eV: tuple[float, float], name: str = "window_eV") -> NDArray[np.bool_]:
     """Which channels lie inside an energy window, both ends included.
 
@@ -128,7 +135,7 @@ def window_mask(energy: NDArray, window_eV: tuple[float, float], name: str = "wi
             f"{name}: got ({low:g}, {high:g}), not covered by the energy axis, "
             f"wants a window within {energy[0]:g} to {energy[-1]:g} eV"
         )
-    return (energy >= low) & (energy <= high)
+    return in_window(energy, (low, high))
 
 
 def step_nm(axis: Any) -> float | None:

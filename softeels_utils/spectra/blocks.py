@@ -65,7 +65,7 @@ def map_spectra(
     if any(is_dask(x) for x in arrays):
         return _lazily(function, arrays, len(lead), **settings)
     threads = os.environ.get("OMP_NUM_THREADS", "").split(",")[0] or os.cpu_count() or 1
-    return _in_blocks(function, *arrays, threads=int(threads), **settings)
+    return _in_blocks(function, *arrays, threads=max(1, int(threads)), **settings)
 
 
 def _leading_axes(arrays):

@@ -304,8 +304,10 @@ CONSTRAINTS: dict[str, Constraint] = {
 _NO_OXYGEN = "the core loss does not hold O-K"
 
 
-def select_constraints(constraints: Iterable[str | Constraint] = tuple(CONSTRAINTS)) -> tuple[Constraint, ...]:
-    """Constraints by name or by instance, as instances, in the order of `CONSTRAINTS`.
+def select_constraints(
+    constraints: str | Constraint | Iterable[str | Constraint] = tuple(CONSTRAINTS),
+) -> tuple[Constraint, ...]:
+    """Constraints by name or by instance, one or several, as instances, in the order of `CONSTRAINTS`.
 
     Raises
     ------
@@ -317,7 +319,7 @@ def select_constraints(constraints: Iterable[str | Constraint] = tuple(CONSTRAIN
     >>> [c.stated for c in select_constraints(["pixels", OxygenRatio(uncertainty=0.03)])]
     ['±3.0 %', 'noise of the pixels, and ±1 % FeO']
     """
-    asked = tuple(constraints)
+    asked = (constraints,) if isinstance(constraints, (str, Constraint)) else tuple(constraints)
     chosen = [CONSTRAINTS.get(c) if isinstance(c, str) else c for c in asked]
     good = all(isinstance(c, Constraint) for c in chosen)
     if not chosen or not good or len({c.name for c in chosen}) < len(chosen):

@@ -10,15 +10,17 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import ndimage
 
 from ..scattering import WINDOW_EV, differential_cross_section, edge_oscillator_strength
+from ..spectra import in_window
 from .plane import weighted_fit
 
-__all__ = ["CoreLossEstimators", "core_loss_estimators", "edge_cross_section"]
+__all__ = ["CoreLossEstimators", "core_loss_estimators", "edge_cross_section", "find_l3", "power_law_basis"]
 
 OXIDE_SHIFT_EV = 9.0  # O-K starts near 534 eV in oxides, at 543 eV in the tables of free atoms
 # between Fe2+ (707.8 eV) and Fe3+ (709.5 eV): van Aken, Liebscher and Styrsa, Phys. Chem. Minerals 25, 323 (1998)
 IRON_L3_EV = 708.7
 OXYGEN_WINDOW_EV = (534.5, 582.0)  # O-K without its pre-peak
 BEFORE_L3_EV = (690.0, 703.5)
+L3_WINDOW_EV = (693.0, 725.0)  # where the L3 maximum is looked for: about 15 eV to either side
 
 
 @dataclass(frozen=True)
@@ -77,7 +79,7 @@ def power_law_basis(energy_eV: NDArray, spectrum: NDArray, window_eV: tuple[floa
     -------
     (terms, E)
     """
-    inside = (energy_eV >= window_eV[0]) & (energy_eV <= window_eV[1])
+    inside = in_window(energy_eV, window_eV)
     y = np.asarray(spectrum)[inside]
     good = y > 0
     if good.sum() < 4:
@@ -164,7 +166,7 @@ def core_loss_estimators(
     # sum rule is for all energies; a window may gain or lose some %, by white lines above all). The cross-section is
     # that strength times a factor that falls with energy: white lines are then 1 % brighter than the table's step
     per_strength = differential_cross_section(1.0, e, **microscope)
-    edge = _channels(e, WINDOW_EV["L2,3"])
+    edge = in_window(e, WINDOW_EV["L2,3"])
     fine = (e[edge, None] + step * (np.arange(20) - 9.5) / 20).ravel()  # the table begins inside a channel
     iron_strength = step / 20 * edge_oscillator_strength("Fe", "L2,3", fine).sum()
     leading_edge, centres = _leading_edge(e, mean, l3_eV - offset)
@@ -173,24 +175,28 @@ def core_loss_estimators(
         leading_edge=leading_edge,
         leading_edge_eV=centres + offset,
         l3_eV=float(l3_eV),
-        oxygen=step * fit.sum_above(_channels(e, OXYGEN_WINDOW_EV) / per_strength, range(2)) if has_oxygen else None,
+        oxygen=step * fit.sum_above(in_window(e, OXYGEN_WINDOW_EV) / per_strength, range(2)) if has_oxygen else None,
         oxygen_atoms=fit.rows[2] if has_oxygen else None,
     )
 
 
-def find_l3(energy_eV: NDArray, mean_spectrum: NDArray) -> float:
-    """The L3 maximum of iron, wherever the axis puts it within 15 eV."""
-    near = (energy_eV > 693) & (energy_eV < 725)
+def find_l3(energy_eV: NDArray, mean_spectrum: NDArray, window_eV: tuple[float, float] = L3_WINDOW_EV) -> float:
+    """Energy of the L3 maximum of iron in a mean spectrum (E,), wherever the axis puts it inside a window.
+
+    Raises
+    ------
+    ValueError
+        If fewer than 20 channels lie inside the window.
+    """
+    low, high = window_eV
+    near = (energy_eV > low) & (energy_eV < high)  # without the ends, where an edge beyond the window would show
     if near.sum() < 20:
         raise ValueError(
-            f"core_loss: got energies {energy_eV[0]:g} to {energy_eV[-1]:g} eV, wants Fe-L3 (693 to 725 eV) in them"
+            f"core_loss: got energies {energy_eV[0]:g} to {energy_eV[-1]:g} eV, {near.sum()} of them inside the window "
+            f"of Fe-L3 ({low:g} to {high:g} eV), wants at least 20"
         )
     smooth = ndimage.gaussian_filter1d(mean_spectrum, 0.5 / (energy_eV[1] - energy_eV[0]))
     return float(energy_eV[near][np.argmax(smooth[near])])
-
-
-def _channels(energy, window_eV):
-    return (energy >= window_eV[0]) & (energy <= window_eV[1])
 
 
 def _fit_continuum(e, mean, has_oxygen, microscope):
@@ -199,7 +205,7 @@ def _fit_continuum(e, mean, has_oxygen, microscope):
     shapes = power_law_basis(e, mean, before)
     if has_oxygen:
         shapes = np.concatenate([shapes, [edge_cross_section("O", "K", e + OXIDE_SHIFT_EV, **microscope)]])
-    return _Fit.weighted(shapes, _channels(e, before) | _channels(e, (max(e[0], 582.0), 688.0)), mean)
+    return _Fit.weighted(shapes, in_window(e, before) | in_window(e, (582.0, 688.0)), mean)
 
 
 def _leading_edge(e, mean, l3_eV):
@@ -209,7 +215,7 @@ def _leading_edge(e, mean, l3_eV):
     is the line itself, whose width differs between phases.
     """
     step = e[1] - e[0]
-    before = _channels(e, BEFORE_L3_EV)
+    before = in_window(e, BEFORE_L3_EV)
     shapes = power_law_basis(e, mean, BEFORE_L3_EV)
     background = np.linalg.lstsq(shapes[:, before].T, mean[before], rcond=None)[0] @ shapes
     line = ndimage.gaussian_filter1d(mean - background, 0.3 / step)

@@ -12,7 +12,7 @@ from scipy import ndimage
 from .. import scattering
 from ..fitting import background_shapes
 from ..scattering import IRON_PER_NM3, PHASES
-from ..spectra import FWHM_PER_SIGMA
+from ..spectra import FWHM_PER_SIGMA, in_window
 from .constraints import CONSTRAINTS, Constraint, Evidence, LeadingEdge, select_constraints
 from .coreloss import CoreLossEstimators, core_loss_estimators, edge_cross_section
 from .plane import find_plane, weighted_fit
@@ -20,7 +20,7 @@ from .prepare import DualEELS, find_specimen, prepare_dual_eels
 from .result import Diagnostics, Standards
 from .rotation import IronLine, estimate_range, estimate_rotation, outermost_phase
 
-__all__ = ["extract_standards"]
+__all__ = ["AxisSpectra", "extract_standards"]
 
 
 def extract_standards(
@@ -29,7 +29,7 @@ def extract_standards(
     *,
     onset_eV: float = 48.0,
     mask: ArrayLike | None = None,
-    constraints: Iterable[str | Constraint] = tuple(CONSTRAINTS),
+    constraints: str | Constraint | Iterable[str | Constraint] = tuple(CONSTRAINTS),
     delocalisation_nm: float | None = None,
     bootstrap: int = 60,
     seed: int = 0,
@@ -117,10 +117,12 @@ def _check_mask(mask, low_loss):
 
 def _prepare(low_loss, core_loss, preparation):
     if not isinstance(low_loss, DualEELS):
+        if core_loss is None:
+            raise ValueError("core_loss: got None, wants the core loss of the same pixels")
         return prepare_dual_eels(low_loss, core_loss, **preparation)
     for name, value in {"core_loss": core_loss, **preparation}.items():
         if value is not None:
-            raise ValueError(f"{name}: got a value beside prepared DualEELS, wants it given to prepare_dual_eels")
+            raise ValueError(f"{name}: got a value, wants None with prepared DualEELS: pass it to prepare_dual_eels")
     return low_loss
 
 
@@ -212,9 +214,8 @@ def _remove_background(low_losses, specimen, onset_eV):
     energy, (low, high) = dual.energy_eV, dual.window_eV
     mean = dual.low_loss[specimen.mask].mean(0)
     cross_section = edge_cross_section("Fe", "M2,3", energy, **dual.microscope)
-    before = (energy >= low) & (energy <= onset_eV)
-    after = (energy >= high - 15) & (energy <= high)
-    used, valid = before | after, (energy >= onset_eV) & (energy <= high)
+    before, after = in_window(energy, (low, onset_eV)), in_window(energy, (high - 15, high))
+    used, valid = before | after, in_window(energy, (onset_eV, high))
     shapes = _background(energy)
     noise = 1e-3 * np.maximum(mean, 1e-12) * mean[before].mean()
     edges = np.zeros_like(low_losses)
@@ -231,7 +232,7 @@ def _diagnose(specimen, plane, axes, evidence, rotation, constraints, references
     dual, squared, sigma = specimen.dual, plane.residual**2, np.sqrt(np.diag(rotation.covariance))
     residual_map = np.full(specimen.mask.shape, np.nan)
     residual_map[specimen.mask] = squared.mean(axis=1)
-    edge = (dual.energy_eV >= onset_eV) & (dual.energy_eV <= min(dual.window_eV[1], 90.0))
+    edge = in_window(dual.energy_eV, (onset_eV, min(dual.window_eV[1], 90.0)))
     unit = references[:, edge] / np.linalg.norm(references[:, edge], axis=1, keepdims=True)
     leading_edge = next((c.choose_window(evidence) for c in constraints if isinstance(c, LeadingEdge)), None)
     return Diagnostics(

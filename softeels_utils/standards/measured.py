@@ -1,4 +1,4 @@
-"""Measured data that hold less than a core-shell cube: L2,3 beside a known spectrum, M and L edges of one phase."""
+"""Measured data that hold less than a core-shell cube: L2,3 beside a reference, M and L edges of one phase."""
 
 from __future__ import annotations
 
@@ -10,7 +10,16 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from ..spectra import align_zero_loss, energy_axis, fourier_log, remove_background, remove_spikes, zero_loss
+from ..spectra import (
+    align_zero_loss,
+    energy_axis,
+    fourier_log,
+    in_window,
+    remove_background,
+    remove_spikes,
+    zero_loss,
+)
+from .coreloss import find_l3
 from .plane import reference_from_abundances
 from .whitelines import broaden, match_spectrum, white_lines
 
@@ -24,14 +33,14 @@ CONTINUUM_EV = (24.0, 34.0)  # above the L3 maximum
 
 @dataclass(frozen=True)
 class L23Comparison:
-    """Fe-L2,3 of a spectrum image beside a known spectrum, see `compare_l23`.
+    """Fe-L2,3 of a spectrum image beside a reference, see `compare_l23`.
 
     Attributes
     ----------
     energy_eV, spectrum, matched : (E,)
-        Calibrated energies, mean over the specimen, and the known spectrum, broadened and scaled (NaN outside of it).
+        Calibrated energies, mean over the specimen, and the reference, broadened and scaled (NaN outside of it).
     shift_eV, extra_fwhm_eV, angle_deg : float
-        Shift of the energy axis, the Gaussian that the known spectrum was broadened by, and the angle between the two.
+        Shift of the energy axis, the Gaussian that the reference was broadened by, and the angle between the two.
     rows : list of dict
         L3 position, splitting and L3/L2 ratio of both.
     position_map, ratio_map : (...)
@@ -59,23 +68,23 @@ class L23Comparison:
 
 def compare_l23(
     measured: BaseSignal,
-    known: BaseSignal | None = None,
+    reference: BaseSignal | None = None,
     *,
     window_eV: tuple[float, float] = (704.0, 730.0),
     background_eV: float = 50.0,
     max_shift_eV: float = 15.0,
 ) -> L23Comparison:
-    """Compare Fe-L2,3 of a measured spectrum image with a known spectrum.
+    """Compare Fe-L2,3 of a measured spectrum image with a reference spectrum.
 
-    Spikes and a power-law background are removed, the energy axis is calibrated on the known spectrum (shift
+    Spikes and a power-law background are removed, the energy axis is calibrated on the reference (shift
     and broadening by least squares), and white lines of both are measured in the same way.
 
     Parameters
     ----------
-    measured, known : HyperSpy signals, (Y, X | E) and (E2)
-        Without a known spectrum, the axis is left as it is, and ``matched`` is NaN.
+    measured, reference : HyperSpy signals, (Y, X | E) and (E2)
+        Without a reference, the axis is left as it is, and ``matched`` is NaN.
     window_eV : (float, float)
-        Of the known spectrum, in which both are matched.
+        Of the reference, in which both are matched.
     background_eV : float
         Width of the background window, which ends 11 eV before the L3 maximum.
     max_shift_eV : float
@@ -89,16 +98,16 @@ def compare_l23(
     energy = energy_axis(measured)
     l3, edge, mask = _edge_above_background(measured, energy, background_eV)
     spectrum = edge[mask].mean(0)
-    match = other = None
-    if known is not None:
-        known_energy, known_y = energy_axis(known), np.asarray(known.data, float)
-        before = known_energy < known_energy[0] + 8.0
-        known_y = known_y - np.polyval(np.polyfit(known_energy[before], known_y[before], 1), known_energy)
+    match = reference_lines = None
+    if reference is not None:
+        reference_energy, y = energy_axis(reference), np.asarray(reference.data, float)
+        before = reference_energy < reference_energy[0] + 8.0
+        y = y - np.polyval(np.polyfit(reference_energy[before], y[before], 1), reference_energy)
         match = match_spectrum(
-            spectrum, energy, known_y, known_energy, window_eV=window_eV, max_shift_eV=max_shift_eV, fwhm_eV=(0.0, 5.0)
+            spectrum, energy, y, reference_energy, window_eV=window_eV, max_shift_eV=max_shift_eV, fwhm_eV=(0.0, 5.0)
         )
-        broadened = broaden(known_y, known_energy, match.extra_fwhm_eV)
-        other = white_lines(broadened, known_energy, continuum_eV=CONTINUUM_EV)
+        broadened = broaden(y, reference_energy, match.extra_fwhm_eV)
+        reference_lines = white_lines(broadened, reference_energy, continuum_eV=CONTINUUM_EV)
     shift = match.shift_eV if match else 0.0
     measure = partial(
         white_lines,
@@ -116,7 +125,7 @@ def compare_l23(
         shift_eV=shift,
         extra_fwhm_eV=match.extra_fwhm_eV if match else 0.0,
         angle_deg=match.angle_deg if match else float("nan"),
-        rows=_rows(measure(spectrum), other, match),
+        rows=_rows(measure(spectrum), reference_lines, match),
         position_map=np.where(mask, pixels.l3_position_eV, np.nan),
         ratio_map=np.where(mask, pixels.ratio, np.nan),
         contrast_eV=contrast,
@@ -131,8 +140,7 @@ def _edge_above_background(measured, energy, background_eV):
         raise ValueError(f"measured: got energies {energy[0]:g} to {energy[-1]:g} eV, wants 640 to 735 eV for Fe-L2,3")
     clean = remove_spikes(np.asarray(measured.data, float))
     mean = clean.reshape(-1, energy.size).mean(0)
-    near = (energy > 680) & (energy < 735)
-    l3 = energy[near][np.argmax(ndimage.gaussian_filter1d(mean, 0.5 / (energy[1] - energy[0]))[near])]
+    l3 = find_l3(energy, mean, window_eV=(680.0, 735.0))
     edge = remove_background(clean, energy, window_eV=(l3 - 11.0 - background_eV, l3 - 11.0))
     counts = edge[..., (energy > l3 - 5) & (energy < l3 + 25)].sum(-1)
     return l3, edge, counts > 0.5 * np.percentile(counts, 95)
@@ -159,10 +167,10 @@ def _l3_position(spectra, measure, rng, bootstrap=60):
     return measure(spectra.mean(0)).l3_position_eV, measure(means).l3_position_eV.std()
 
 
-def _rows(lines, other, match):
+def _rows(lines, reference_lines, match):
     named = {"measured": lines}
     if match:
-        named[f"known, broadened by {match.extra_fwhm_eV:.1f} eV"] = other
+        named[f"reference, broadened by {match.extra_fwhm_eV:.1f} eV"] = reference_lines
     return [
         {
             "spectrum": name,
@@ -252,7 +260,7 @@ def pair_edges(
     draws = [slice(None)] + [rng.integers(len(single), size=len(single)) for _ in range(bootstrap)]
     spectra = [reference_from_abundances(single[i], signal[i], error[i] ** 2, bootstrap=0)[0][0] for i in draws]
     references = [_above_power_law(y, energy, background_eV) for y in spectra]
-    fitted = (energy >= background_eV[0]) & (energy <= edge_eV[1])
+    fitted = in_window(energy, (background_eV[0], edge_eV[1]))
     low_signal, low_error = _low_signal(single[:, fitted], references[0][fitted], energy[fitted])
     return EdgePair(
         energy_eV=energy,
@@ -280,7 +288,7 @@ def _core_signal(core, energy, background_eV, edge_eV):
 
 def _above_power_law(y, energy, window_eV):
     """Less the power law before the edge (a fit that needs no counts: y is in any unit)."""
-    window = (energy >= window_eV[0]) & (energy <= window_eV[1])
+    window = in_window(energy, window_eV)
     slope = np.polyfit(np.log(energy[window]), np.log(np.maximum(y[window], 1e-12)), 1)
     return y - np.exp(np.polyval(slope, np.log(np.maximum(energy, 1.0))))
 

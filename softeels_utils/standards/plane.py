@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-__all__ = ["Plane", "errors_in_variables_regression", "find_plane", "reference_from_abundances"]
+__all__ = ["Plane", "errors_in_variables_regression", "find_plane", "reference_from_abundances", "weighted_fit"]
 
 
 @dataclass(frozen=True)

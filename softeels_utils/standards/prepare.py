@@ -8,8 +8,17 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import ndimage
 
-from ..scattering import microscope_from_metadata
-from ..spectra import align_zero_loss, energy_axis, find_spikes, fourier_log, fourier_ratio, remove_spikes, zero_loss
+from ..scattering import check_not_negative, check_positive, microscope_from_metadata
+from ..spectra import (
+    align_zero_loss,
+    energy_axis,
+    find_spikes,
+    fourier_log,
+    fourier_ratio,
+    in_window,
+    remove_spikes,
+    zero_loss,
+)
 from ..spectra.arrays import step_nm
 
 __all__ = ["DualEELS", "Specimen", "find_specimen", "prepare_dual_eels"]
@@ -49,7 +58,7 @@ class DualEELS:
     @property
     def in_window(self) -> NDArray:
         """Channels of the low loss inside ``window_eV``, bool (E,)."""
-        return (self.energy_eV >= self.window_eV[0]) & (self.energy_eV <= self.window_eV[1])
+        return in_window(self.energy_eV, self.window_eV)
 
 
 def prepare_dual_eels(
@@ -93,8 +102,7 @@ def prepare_dual_eels(
         For axes without zero loss or M2,3, pixels that disagree, counts that are not finite, an unknown microscope.
     """
     microscope = _microscope(core_loss, beam_energy_keV, collection_mrad, convergence_mrad)
-    if not exposure_ratio > 0:
-        raise ValueError(f"exposure_ratio: got {exposure_ratio}, wants a positive number")
+    check_positive(exposure_ratio=exposure_ratio)
     energy = energy_axis(low_loss, energy_eV, name="energy_eV")
     core_energy = energy_axis(core_loss, core_energy_eV, name="core_energy_eV")
     low, core = _checked_counts(low_loss, core_loss, energy, window_eV)
@@ -106,8 +114,7 @@ def prepare_dual_eels(
     if not (direct > 0).all():
         raise ValueError(f"low_loss: got no zero loss in {int((direct <= 0).sum())} pixels, wants one in each")
     step, core_step = energy[1] - energy[0], core_energy[1] - core_energy[0]
-    inside = (energy >= window_eV[0]) & (energy <= window_eV[1])
-    counts = ndimage.uniform_filter1d(low[..., inside], 9, axis=-1)
+    counts = ndimage.uniform_filter1d(low[..., in_window(energy, window_eV)], 9, axis=-1)
     axes = core_loss.axes_manager.navigation_axes if hasattr(core_loss, "axes_manager") else ()
     return DualEELS(
         low_loss=fourier_log(low, energy) / (direct * step),
@@ -130,12 +137,11 @@ def _microscope(core_loss, beam_energy_keV, collection_mrad, convergence_mrad):
     }
     stated = {name: float(value) for name, value in stated.items() if value is not None}
     values = {"convergence_mrad": 0.0} | microscope_from_metadata(core_loss) | stated
-    for name in ("beam_energy_keV", "collection_mrad", "convergence_mrad"):
+    for name in ("beam_energy_keV", "collection_mrad"):
         if name not in values:
             raise ValueError(f"{name}: got None, and the metadata of core_loss do not state it; wants a number")
-        least = 0.0 if name == "convergence_mrad" else 1e-9
-        if not (np.isfinite(values[name]) and values[name] >= least):
-            raise ValueError(f"{name}: got {values[name]:g}, wants a positive number")
+    check_positive(beam_energy_keV=values["beam_energy_keV"], collection_mrad=values["collection_mrad"])
+    check_not_negative(convergence_mrad=values["convergence_mrad"])
     return values
 
 

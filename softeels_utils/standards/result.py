@@ -160,7 +160,7 @@ class Standards:
             with np.load(path, allow_pickle=False) as file:
                 found = str(file["format"]) if "format" in file else "another kind of file"
                 if found != FORMAT:
-                    raise ValueError(f"it holds {found}")
+                    raise ValueError(f"format: got {found}, wants {FORMAT}")
                 arrays = {name: file[name] for name in _ARRAYS}
                 diagnostics = Diagnostics.from_json(str(file["diagnostics"]))
         except FileNotFoundError:

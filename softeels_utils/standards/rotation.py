@@ -217,7 +217,9 @@ class Rotation:
 
 
 def estimate_rotation(
-    evidence: Evidence, constraints: Iterable[str | Constraint] = tuple(CONSTRAINTS), points: int = 81
+    evidence: Evidence,
+    constraints: str | Constraint | Iterable[str | Constraint] = tuple(CONSTRAINTS),
+    points: int = 81,
 ) -> Rotation:
     """Probability of the places x0, x1 of the pure phases, from what the core loss counts along the line.
 

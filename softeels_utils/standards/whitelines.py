@@ -8,7 +8,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import ndimage
 
-from ..spectra import FWHM_PER_SIGMA, energy_axis
+from ..scattering import arctangent_step
+from ..spectra import FWHM_PER_SIGMA, data_of, energy_axis, in_window
 
 __all__ = ["Match", "WhiteLines", "broaden", "match_spectrum", "spectral_angle_deg", "white_lines"]
 
@@ -86,7 +87,7 @@ def white_lines(
     way.
     """
     energy = energy_axis(spectra, energy_eV)
-    y = np.asarray(spectra.data if hasattr(spectra, "axes_manager") else spectra, float)
+    y = np.asarray(data_of(spectra), float)
     need = l3_search_eV[0], l3_search_eV[1] + continuum_eV[0]
     if energy[0] > need[0] or energy[-1] < need[1]:
         raise ValueError(
@@ -97,7 +98,8 @@ def white_lines(
     l3 = _maximum(energy, smooth, np.asarray(l3_search_eV[0]), np.asarray(l3_search_eV[1]))
     l2 = _maximum(energy, smooth, l3 + splitting_eV - 3.0, l3 + splitting_eV + 3.0)
     height = _mean_within(y, energy - l3[..., None], continuum_eV)
-    above = y - height[..., None] * (2 * _step(energy, l3, step_width_eV) + _step(energy, l2, step_width_eV)) / 3
+    step3, step2 = (arctangent_step(energy, line[..., None], step_width_eV) for line in (l3, l2))
+    above = y - height[..., None] * (2 * step3 + step2) / 3
     i3, i2 = (_sum_within(above, energy - line[..., None], window_eV) * step for line in (l3, l2))
     with np.errstate(divide="ignore", invalid="ignore"):
         ratio = i3 / i2
@@ -115,13 +117,8 @@ def _maximum(energy, smooth, low, high):
     return energy[top] + (energy[1] - energy[0]) * np.clip(offset, -1, 1)
 
 
-def _step(energy, centre, width_eV):
-    """Arctangent step of height 1 at centre (...)."""
-    return 0.5 + np.arctan((energy - centre[..., None]) / (0.5 * width_eV)) / np.pi
-
-
 def _sum_within(y, away, window):
-    return np.where((away >= window[0]) & (away <= window[1]), y, 0).sum(-1)
+    return np.where(in_window(away, window), y, 0).sum(-1)
 
 
 def _mean_within(y, away, window):
@@ -154,7 +151,7 @@ def broaden(spectra: ArrayLike, energy_eV: ArrayLike, fwhm_eV: float) -> NDArray
 
 @dataclass(frozen=True)
 class Match:
-    """How a spectrum agrees with a known one, see `match_spectrum`."""
+    """How a spectrum agrees with a reference, see `match_spectrum`."""
 
     shift_eV: float
     extra_fwhm_eV: float
@@ -167,54 +164,54 @@ class Match:
 def match_spectrum(
     spectrum: ArrayLike,
     energy_eV: ArrayLike,
-    known: ArrayLike,
-    known_energy_eV: ArrayLike,
+    reference: ArrayLike,
+    reference_energy_eV: ArrayLike,
     *,
     window_eV: tuple[float, float],
     max_shift_eV: float = 15.0,
     fwhm_eV: tuple[float, float] = (0.0, 3.0),
 ) -> Match:
-    """Calibrate a spectrum's energy axis on a known one, broadened to its resolution.
+    """Calibrate a spectrum's energy axis on a reference, broadened to its resolution.
 
-    Shift and broadening minimise the least-squares distance between the spectrum and a multiple of the known one, over
-    ``window_eV`` of the known axis.
+    Shift and broadening minimise the least-squares distance between the spectrum and a multiple of the reference, over
+    ``window_eV`` of the reference's axis.
 
     Parameters
     ----------
-    spectrum, known : (E,), (E2,)
+    spectrum, reference : (E,), (E2,)
         Background removed.
-    energy_eV, known_energy_eV : (E,), (E2,)
+    energy_eV, reference_energy_eV : (E,), (E2,)
     window_eV : (float, float)
-        On the known energy axis.
+        On the reference's energy axis.
     max_shift_eV : float
         Largest error of the energy axis to be looked for.
     fwhm_eV : (float, float)
-        Range of the Gaussian that the known spectrum is broadened by.
+        Range of the Gaussian that the reference is broadened by.
 
     Returns
     -------
     Match
-        ``shift_eV`` is to be added to ``energy_eV``; ``matched`` is the known spectrum, broadened and scaled, on
-        ``energy_eV + shift_eV`` (NaN outside of the known axis).
+        ``shift_eV`` is to be added to ``energy_eV``; ``matched`` is the reference, broadened and scaled, on
+        ``energy_eV + shift_eV`` (NaN outside of the reference's axis).
 
     Raises
     ------
     ValueError
-        If the window is not covered by the known axis, or never by the other.
+        If the window is not covered by the reference's axis, or never by the other.
     """
     energy = energy_axis(spectrum, energy_eV)
-    known_energy = energy_axis(known, known_energy_eV, name="known_energy_eV")
-    y, known = np.asarray(spectrum, float), np.asarray(known, float)
+    reference_energy = energy_axis(reference, reference_energy_eV, name="reference_energy_eV")
+    y, reference = np.asarray(spectrum, float), np.asarray(reference, float)
     low, high = window_eV
-    if known_energy[0] > low or known_energy[-1] < high:
+    if reference_energy[0] > low or reference_energy[-1] < high:
         raise ValueError(
-            f"window_eV: got ({low:g}, {high:g}), wants it inside known_energy_eV, "
-            f"{known_energy[0]:g} to {known_energy[-1]:g} eV"
+            f"window_eV: got ({low:g}, {high:g}), wants it inside reference_energy_eV, "
+            f"{reference_energy[0]:g} to {reference_energy[-1]:g} eV"
         )
     step = energy[1] - energy[0]
     best, shifts, widths = None, np.arange(-max_shift_eV, max_shift_eV + step / 2, step), np.linspace(*fwhm_eV, 9)
     for _ in range(3):  # on ever finer grids around the best so far
-        best = _search(y, energy, known, known_energy, window_eV, shifts, widths, best)
+        best = _search(y, energy, reference, reference_energy, window_eV, shifts, widths, best)
         if best is None:
             raise ValueError(
                 f"energy_eV: got {energy[0]:g} to {energy[-1]:g} eV, wants window_eV ({low:g}, {high:g}) within "
@@ -224,9 +221,9 @@ def match_spectrum(
         finer_width, finer_shift = widths[1] - widths[0], shifts[1] - shifts[0]
         widths = np.clip(width + finer_width * np.linspace(-1, 1, 9), *fwhm_eV)
         shifts = shift + finer_shift * np.linspace(-1, 1, 9)
-    blurred = broaden(known, known_energy, width)
-    matched = scale * np.interp(energy + shift, known_energy, blurred, left=np.nan, right=np.nan)
-    inside = (energy + shift >= low) & (energy + shift <= high)
+    blurred = broaden(reference, reference_energy, width)
+    matched = scale * np.interp(energy + shift, reference_energy, blurred, left=np.nan, right=np.nan)
+    inside = in_window(energy + shift, window_eV)
     return Match(
         shift_eV=float(shift),
         extra_fwhm_eV=float(width),
@@ -237,16 +234,16 @@ def match_spectrum(
     )
 
 
-def _search(y, energy, known, known_energy, window_eV, shifts, widths, best):
+def _search(y, energy, reference, reference_energy, window_eV, shifts, widths, best):
     """Cosine, shift, width and scale of the best match on a grid, or ``best`` where none of the grid is better."""
     (low, high), step = window_eV, energy[1] - energy[0]
     for width in widths:
-        blurred = broaden(known, known_energy, width)
+        blurred = broaden(reference, reference_energy, width)
         for shift in shifts:
-            inside = (energy + shift >= low) & (energy + shift <= high)
+            inside = in_window(energy + shift, window_eV)
             if inside.sum() * step < 0.98 * (high - low):
                 continue
-            model = np.interp(energy[inside] + shift, known_energy, blurred)
+            model = np.interp(energy[inside] + shift, reference_energy, blurred)
             cosine = (model @ y[inside]) / (np.linalg.norm(model) * np.linalg.norm(y[inside]))
             if best is None or cosine > best[0]:
                 best = cosine, shift, width, (model @ y[inside]) / (model @ model)
