@@ -18,14 +18,14 @@ from pathlib import Path
 import pytest
 import yaml
 
-from softeels_utils import reference
+from softeels_utils import reference, source
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "softeels_utils"
 # From the ground floor up: a module imports only what stands before it.
 ORDER = (
-    "progress scattering spectra fitting standards tomography metrics dip data plotting simulate dose study reference "
-    "chapters book"
+    "progress source scattering spectra fitting standards tomography metrics dip data plotting simulate dose study "
+    "reference chapters book"
 ).split()
 MEASURED = {"spectra", "fitting", "standards", "tomography", "dip", "metrics", "data"}  # never import the simulator
 LONGEST = 80  # lines of a function's body, its docstring aside
@@ -51,7 +51,7 @@ def parse(path):
 
 
 def test_every_module_has_its_floor():
-    assert set(reference.import_graph()) == set(ORDER)
+    assert set(source.import_graph()) == set(ORDER)
 
 
 def test_no_import_runs_upwards():
@@ -60,7 +60,7 @@ def test_no_import_runs_upwards():
         name = path.relative_to(PACKAGE).with_suffix("").parts[0]
         if name.startswith("__"):
             continue
-        for line, module in reference.imported_modules(path):
+        for line, module in source.imported_modules(path):
             other = module.split(".")[0]
             if other in ORDER and ORDER.index(other) > ORDER.index(name):
                 upwards.append(f"{where(path, line)}: {name} imports {other}")
@@ -68,7 +68,7 @@ def test_no_import_runs_upwards():
 
 
 def test_nothing_for_measured_data_imports_the_simulator():
-    graph = reference.import_graph()
+    graph = source.import_graph()
     reached = {name: reach(graph, name) for name in MEASURED}
     assert not [name for name, below in reached.items() if "simulate" in below], reached
 
@@ -246,11 +246,11 @@ def test_reference_has_a_page_for_each_package_and_an_entry_for_each_name():
         assert any(mark in page.read_text(encoding="utf-8") for page in (ROOT / "book").glob("*.md")), mark
 
 
-def test_graph_of_imports_is_drawn_with_the_ground_floor_at_the_bottom():
+def test_graph_of_imports_is_drawn_with_the_ground_at_the_bottom():
     graph = {"top": {"middle", "ground"}, "middle": {"ground"}, "ground": set(), "alone": set()}
     drawing = ElementTree.fromstring(reference.import_graph_svg(graph))
     texts = {text.text: float(text.get("y")) for text in drawing.iter("{http://www.w3.org/2000/svg}text")}
-    assert texts["top"] < texts["middle"] < texts["ground"] == texts["alone"]
+    assert texts["alone"] < texts["top"] < texts["middle"] < texts["ground"]
     arrows = [path for path in drawing.iter("{http://www.w3.org/2000/svg}path") if path.get("marker-end")]
     assert len(arrows) == 2  # from the top to the ground floor follows
     with pytest.raises(ValueError, match="cycle"):
@@ -258,7 +258,7 @@ def test_graph_of_imports_is_drawn_with_the_ground_floor_at_the_bottom():
 
 
 def test_imports_inside_functions_are_seen(tmp_path, monkeypatch):
-    monkeypatch.setattr(reference, "SOURCE", tmp_path)
+    monkeypatch.setattr(source, "PACKAGE", tmp_path)
     (tmp_path / "upper").mkdir()
     for name in ("lower", "other", "third"):
         (tmp_path / f"{name}.py").touch()
@@ -266,7 +266,7 @@ def test_imports_inside_functions_are_seen(tmp_path, monkeypatch):
     (tmp_path / "upper" / "part.py").write_text(
         "from .. import lower\n\ndef f():\n    from ..other import x\n    import softeels_utils.third\n"
     )
-    assert reference.import_graph()["upper"] == {"lower", "other", "third"}
+    assert source.import_graph()["upper"] == {"lower", "other", "third"}
 
 
 # ---------------------------------------------------------------- a wheel, outside the checkout
