@@ -16,6 +16,7 @@ import yaml
 
 from . import chapters, data, reference
 from .chapters import BookError
+from .source import fingerprint
 
 __all__ = ["build", "render", "render_one", "status"]
 
@@ -102,7 +103,7 @@ def render() -> Path:
     """Render pages and executed chapters into ``book/_build/html``; a warning is an error. Returns the index page."""
     stage = chapters.BUILD / "stage"
     _stage_pages(stage)
-    digest = chapters.fingerprint(path for path in sorted(stage.rglob("*")) if path.is_file())
+    digest = fingerprint(path for path in sorted(stage.rglob("*")) if path.is_file())
     stamp, index = chapters.BUILD / "render.stamp", chapters.BUILD / "html" / "index.html"
     if index.exists() and stamp.exists() and stamp.read_text() == digest:
         return index

@@ -7,12 +7,11 @@ A chapter is ``notebooks/NAME.py`` of a checkout. It runs with the parameters of
 from __future__ import annotations
 
 import ast
-import hashlib
 import json
 import os
 import platform
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -23,6 +22,7 @@ from typing import Any
 import yaml
 
 from . import data
+from .source import PACKAGE, files_below, files_used, fingerprint
 
 __all__ = [
     "PRESETS",
@@ -31,7 +31,6 @@ __all__ = [
     "UsageError",
     "chapter_hash",
     "execute",
-    "fingerprint",
     "hardware",
     "last_run",
     "name_of",
@@ -40,7 +39,6 @@ __all__ = [
     "versions",
 ]
 
-PACKAGE = Path(__file__).resolve().parent
 ROOT = PACKAGE.parent  # of the checkout; a wheel has the package only
 NOTEBOOKS = ROOT / "notebooks"
 BUILD = ROOT / "book" / "_build"
@@ -154,51 +152,12 @@ def parameters_of(chapter: str, preset: str = "quick", overrides: Mapping[str, A
 # ---------------------------------------------------------------- stamps
 
 
-def fingerprint(files: Iterable[Path], *values: Any) -> str:
-    """Return a SHA-256 of files (paths and contents) and of values that JSON can hold (others by their text)."""
-    digest = hashlib.sha256()
-    for path in files:
-        digest.update(str(path).encode())
-        with path.open("rb") as stream:
-            while block := stream.read(1 << 20):
-                digest.update(block)
-    digest.update(json.dumps(values, sort_keys=True, default=str).encode())
-    return digest.hexdigest()
-
-
-def _files_below(folder):
-    return sorted(path for path in folder.rglob("*") if path.is_file() and "__pycache__" not in path.parts)
-
-
-def _package_files(source):
-    """All files of the package that a source file imports, directly or through others, tables included."""
-    modules = {path.stem: [path] for path in PACKAGE.glob("*.py")}
-    modules |= {path.parent.name: _files_below(path.parent) for path in PACKAGE.glob("*/__init__.py")}
-    found, waiting = {PACKAGE / "__init__.py"}, [source]
-    while waiting:
-        for name in _imported_names(waiting.pop()):
-            new = set(modules.get(name, [])) - found
-            found |= new
-            waiting += [path for path in new if path.suffix == ".py"]
-    return sorted(found)
-
-
-def _imported_names(path):
-    """Each part of the names that a source file imports from this package."""
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        if isinstance(node, (ast.Import, ast.ImportFrom)):
-            parts = [part for alias in node.names for part in alias.name.split(".")]
-            parts += (getattr(node, "module", None) or "").split(".")
-            if getattr(node, "level", 0) or "softeels_utils" in parts:
-                yield from parts
-
-
 def chapter_hash(chapter: str, parameters: Mapping[str, Any], plotly: str = PLOTLY_ADDRESS) -> str:
     """Hash of a chapter's source, the package files it uses, its parameters, and the data it can see."""
     source = NOTEBOOKS / f"{chapter}.py"
     # Files named by parameters count by their contents.
     user_files = [Path(v) for v in parameters.values() if isinstance(v, str) and v and Path(v).is_file()]
-    files = [source, *_package_files(source), *_files_below(ROOT / "data"), *user_files]
+    files = [source, *files_used(source), *files_below(ROOT / "data"), *user_files]
     return fingerprint(files, parameters, plotly, {name: data.is_cached(name) for name in data.registry()})
 
 

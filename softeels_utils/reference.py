@@ -7,20 +7,18 @@ turn them into text when the book is rendered. The graph is read from the source
 from __future__ import annotations
 
 import ast
-import hashlib
 import inspect
-import random
 import re
 import textwrap
-from collections.abc import Iterator
 from enum import Enum
 from graphlib import TopologicalSorter
 from importlib import import_module
-from itertools import combinations, takewhile
-from pathlib import Path
+from itertools import takewhile
 from types import ModuleType
 
-__all__ = ["import_graph", "import_graph_svg", "imported_modules", "pages", "placeholders"]
+from .source import PACKAGE, fingerprint, import_graph, parts
+
+__all__ = ["import_graph_svg", "pages", "placeholders"]
 
 # In the order of the reference: the way the data goes, then what stands beside it.
 PACKAGES = (
@@ -37,7 +35,6 @@ PACKAGES = (
     "study",
     "plotting",
 )
-SOURCE = Path(__file__).parent
 VALUE_WIDTH = 70  # characters of a constant's value that are shown
 
 
@@ -52,7 +49,8 @@ def pages() -> dict[str, str]:
 def placeholders() -> dict[str, str]:
     """Return ``{mark: MyST text}`` for ``book/api.md`` and ``book/architecture.md``."""
     graph = import_graph()
-    drawn = {name: graph[name] - {"progress"} for name in graph if name != "progress"}  # whom all may import
+    order = [*PACKAGES, *(name for name in graph if name not in PACKAGES and name != "progress")]
+    drawn = {name: graph[name] - {"progress"} for name in order}  # which all may import
     return {
         "<!-- generated: packages -->": _package_table(),
         "<!-- generated: import graph -->": f"```{{raw}} html\n{import_graph_svg(drawn)}\n```",
@@ -71,13 +69,8 @@ def _page(module: ModuleType) -> str:
     text += ["", *(_directive(name, members[name]) for name in [*functions, *classes])]
     text += [_constant(module, name) for name in constants]
     name = module.__name__.split(".")[-1]
-    source = hashlib.sha256(b"".join(path.read_bytes() for path in _files(SOURCE / name))).hexdigest()
-    return "\n".join([f"# {name}", "", f"% changes with the source: {source}", "", "```{eval-rst}", *text, "```", ""])
-
-
-def _files(path: Path) -> list[Path]:
-    """The source files of a package (its folder) or module (its path, with or without suffix)."""
-    return sorted(path.rglob("*.py")) if path.is_dir() else [path.with_suffix(".py")]
+    stamp = fingerprint(parts()[name])
+    return "\n".join([f"# {name}", "", f"% changes with the source: {stamp}", "", "```{eval-rst}", *text, "```", ""])
 
 
 def _first(docstring: str | None) -> str:
@@ -103,8 +96,8 @@ def _constant(module: ModuleType, name: str) -> str:
 
 
 def _comment(module: ModuleType, name: str) -> str:
-    for path in _files(SOURCE / module.__name__.split(".")[-1]):
-        lines = path.read_text(encoding="utf-8").splitlines()
+    for path in parts()[module.__name__.split(".")[-1]]:
+        lines = path.read_text(encoding="utf-8").splitlines() if path.suffix == ".py" else []
         for number, line in enumerate(lines):
             if re.match(rf"({name}|.*, {name}|{name}, .*)\b[^=(]*=[^=]", line) and not line.startswith((" ", "#")):
                 above = list(takewhile(re.compile("#:? ").match, reversed(lines[:number])))
@@ -114,65 +107,34 @@ def _comment(module: ModuleType, name: str) -> str:
 
 
 def _package_table() -> str:
-    rows = [(f"[`{name}`](api_{name}.md)", _summary(SOURCE / name)) for name in PACKAGES]
-    return "\n".join(["| package | what it is for |", "|---|---|", *(f"| {name} | {text} |" for name, text in rows)])
+    from .plotting import markdown_table
+
+    return markdown_table(
+        {"package": f"[`{name}`](api_{name}.md)", "what it is for": _summary(name)} for name in PACKAGES
+    )
 
 
-def _summary(path: Path) -> str:
+def _summary(name: str) -> str:
     """The first paragraph of a module's docstring; nothing is imported."""
-    file = path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
+    file = PACKAGE / name / "__init__.py" if (PACKAGE / name).is_dir() else PACKAGE / f"{name}.py"
     return _first(ast.get_docstring(ast.parse(file.read_text(encoding="utf-8"))))
 
 
 # ---------------------------------------------------------------- imports
 
 
-def imported_modules(path: Path) -> Iterator[tuple[int, str]]:
-    """Yield ``(line, module)`` for each import of this package in a source file, inside functions too.
-
-    The module is named from the package's root: ``"fitting.solver"`` for ``from ..fitting.solver import solve``
-    (which, without importing anything, cannot be told from a name: ``"fitting.solver.solve"``).
-
-    Parameters
-    ----------
-    path : pathlib.Path
-        A file below ``softeels_utils``.
-    """
-    here = ("softeels_utils", *path.relative_to(SOURCE).with_suffix("").parts)
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.Import):
-            targets = [alias.name.split(".") for alias in node.names]
-        elif isinstance(node, ast.ImportFrom):
-            base = list(here[: -node.level]) if node.level else []
-            base += node.module.split(".") if node.module else []
-            targets = [[*base, alias.name] for alias in node.names]
-        else:
-            continue
-        for first, *rest in targets:
-            if first == "softeels_utils" and rest:
-                yield node.lineno, ".".join(rest)
-
-
-def import_graph() -> dict[str, set[str]]:
-    """Return ``{package: packages it imports}`` over all packages and modules at the top of ``softeels_utils``.
-
-    ``__init__`` and ``__main__`` are left out.
-    """
-    names = {path.parent.name for path in SOURCE.glob("*/__init__.py")}
-    names |= {path.stem for path in SOURCE.glob("[!_]*.py")}
-    graph = {}
-    for name in sorted(names):
-        found = {module.split(".")[0] for file in _files(SOURCE / name) for _, module in imported_modules(file)}
-        graph[name] = (found & names) - {name}
-    return graph
-
-
 def _import_table(graph: dict[str, set[str]]) -> str:
-    floors, rows = _floors(graph), []
-    for name in sorted(graph, key=lambda name: (floors[name], name)):
-        imported = ", ".join(f"`{other}`" for other in sorted(graph[name])) or "nothing"
-        rows.append(f"| `{name}` | {_summary(SOURCE / name)} | {imported} |")
-    return "\n".join(["| module | what it is for | imports |", "|---|---|---|", *rows])
+    from .plotting import markdown_table
+
+    floors = _floors(graph)
+    return markdown_table(
+        {
+            "module": f"`{name}`",
+            "what it is for": _summary(name),
+            "imports": ", ".join(f"`{other}`" for other in sorted(graph[name])) or "nothing",
+        }
+        for name in sorted(graph, key=lambda name: (floors[name], name))
+    )
 
 
 def _floors(graph: dict[str, set[str]]) -> dict[str, int]:
@@ -198,18 +160,19 @@ def _direct(graph: dict[str, set[str]]) -> list[tuple[str, str]]:
 
 # ---------------------------------------------------------------- the drawing
 
-WIDTH, BOX, ROW, SLOTS = 360, (80, 24), 58, 4  # a phone's width, a box, from row to row, boxes per row
+WIDTH, BOX, ROW = 300, (90, 22), 30  # of the drawing, of a box, from row to row
 
 
 def import_graph_svg(graph: dict[str, set[str]]) -> str:
-    """Draw a graph of imports, ground floor at the bottom, as an SVG that follows the page's colours.
+    """Draw a graph of imports as an SVG that follows the page's colours: boxes one above the other, arrows beside them.
 
-    Imports that follow from others are left out.
+    A box stands above all that it imports; otherwise the order is that of the graph, from the bottom. Imports that
+    follow from others are left out.
 
     Parameters
     ----------
     graph : dict of str to set of str
-        As `import_graph` returns it; without circles.
+        As `softeels_utils.source.import_graph` returns it; without circles.
 
     Raises
     ------
@@ -217,84 +180,44 @@ def import_graph_svg(graph: dict[str, set[str]]) -> str:
         Packages import each other in a circle (a ``ValueError``).
     """
     edges, rows = _direct(graph), _rows(graph)
-    height = ROW * (len(rows) - 1) + BOX[1] + 16
-    centre = _centres(rows, height)
+    height = ROW * len(rows)
+    middle = {name: height - ROW * (row + 0.5) for row, name in enumerate(rows)}
+    longest = max((middle[lower] - middle[upper] for upper, lower in edges), default=1)
     label = "Which package imports which: " + "; ".join(f"{upper} imports {lower}" for upper, lower in edges)
-    style = "width:100%;max-width:540px;display:block;margin:1rem auto;color:var(--pst-color-text-base,currentColor)"
+    style = "width:100%;max-width:420px;display:block;margin:1rem auto;color:var(--pst-color-text-base,currentColor)"
     head = '<marker id="tip" viewBox="0 0 6 6" refX="6" refY="3" markerWidth="6" markerHeight="6" orient="auto">'
     return "\n".join(
         [
-            f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" role="img" aria-label="{label}"',
-            f' style="{style}">',
+            f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" role="img"',
+            f' aria-label="{label}" style="{style}">',
             f'<defs>{head}<path d="M0 0 6 3 0 6" fill="currentColor"/></marker></defs>',
-            *(_arrow(*centre[upper], *centre[lower]) for upper, lower in edges),
-            *(_box(name, *centre[name]) for name in centre),
+            *(_arrow(middle[upper], middle[lower], longest) for upper, lower in edges),
+            *(_box(name, y) for name, y in middle.items()),
             "</svg>",
         ]
     )
 
 
-def _centres(rows: list[list[str]], height: float) -> dict[str, tuple[float, float]]:
-    return {
-        name: (WIDTH * (slot + 0.5) / SLOTS, height - 8 - BOX[1] / 2 - ROW * level)
-        for level, row in enumerate(rows)
-        for slot, name in enumerate(row)
-        if name
-    }
+def _rows(graph: dict[str, set[str]]) -> list[str]:
+    """Names from the ground up: as the graph lists them, each above all that it imports."""
+    rows: list[str] = []
+    while len(rows) < len(graph):
+        rows.append(next(name for name in graph if name not in rows and graph[name] <= set(rows)))
+    return rows
 
 
-def _rows(graph: dict[str, set[str]]) -> list[list[str]]:
-    """Names by floor in rows of ``SLOTS`` (``""`` where empty): the clearest of some drawings found by swapping."""
-    floors, edges, rows = _floors(graph), _direct(graph), []
-    for level in range(max(floors.values()) + 1):
-        names = sorted(name for name in graph if floors[name] == level)
-        count = -(-len(names) // SLOTS)
-        rows += [[*names[i::count], *[""] * SLOTS][:SLOTS] for i in range(count)]
-    draws, generator = [], random.Random(0)
-    for _ in range(300):
-        draws.append([generator.sample(row, SLOTS) for row in rows])
-        while _swap(draws[-1], edges):
-            pass
-    return min(draws, key=lambda rows: _tangle(rows, edges))
+def _arrow(upper: float, lower: float, longest: float) -> str:
+    """Half an ellipse on the right of the boxes, as wide in proportion as the way is long."""
+    x, width, half = BOX[0] + 3, WIDTH - BOX[0] - 6, (lower - upper) / 2 - 3
+    path = f"M{x} {upper + 3:.0f}A{width * (lower - upper) / longest:.0f} {half:.0f} 0 0 1 {x} {lower - 3:.0f}"
+    return f'<path d="{path}" fill="none" stroke="currentColor" stroke-opacity=".6" marker-end="url(#tip)"/>'
 
 
-def _swap(rows: list[list[str]], edges: list[tuple[str, str]]) -> bool:
-    """Swap two neighbours of a row, in place, wherever that makes the drawing clearer; tell whether any was."""
-    best = before = _tangle(rows, edges)
-    for row in rows:
-        for i, j in combinations(range(SLOTS), 2):
-            row[i], row[j] = row[j], row[i]
-            tangle = _tangle(rows, edges)
-            if tangle < best - 1e-9:
-                best = tangle
-            else:
-                row[i], row[j] = row[j], row[i]
-    return best < before
-
-
-def _tangle(rows: list[list[str]], edges: list[tuple[str, str]]) -> float:
-    """How hard a drawing is to read: the arrows' sideways lengths, and what is hidden behind boxes."""
-    centre, total = _centres(rows, 0), 0.0
-    for (x0, y0), (x1, y1) in ((centre[upper], centre[lower]) for upper, lower in edges):
-        total += abs(x1 - x0) / WIDTH
-        for x, y in centre.values():
-            if y0 < y < y1:
-                total += 4 * (abs(x0 + (x1 - x0) * (y - y0) / (y1 - y0) - x) < BOX[0] / 2)
-    return total
-
-
-def _arrow(x0: float, y0: float, x1: float, y1: float) -> str:
-    """A straight line from the edge of one box to the edge of another."""
-    dx, dy = x1 - x0, y1 - y0
-    inside = min(BOX[1] / 2 / dy, BOX[0] / 2 / max(abs(dx), 1))  # part of the line that lies in a box
-    path = f"M{x0 + inside * dx:.1f} {y0 + inside * dy:.1f}L{x1 - inside * dx:.1f} {y1 - inside * dy:.1f}"
-    return f'<path d="{path}" stroke="currentColor" stroke-opacity=".6" marker-end="url(#tip)"/>'
-
-
-def _box(name: str, x: float, y: float) -> str:
-    fill = "var(--pst-color-surface,#f3f4f5)"
+def _box(name: str, y: float) -> str:
+    width, height = BOX
     return (
-        f'<rect x="{x - BOX[0] / 2:.0f}" y="{y - BOX[1] / 2:.0f}" width="{BOX[0]}" height="{BOX[1]}" rx="5"'
-        f' style="fill:{fill}" stroke="currentColor"/>'
-        f'<text x="{x:.0f}" y="{y + 4:.0f}" text-anchor="middle" font-size="12.5" fill="currentColor">{name}</text>'
+        f'<rect x="1" y="{y - height / 2:.0f}" width="{width}" height="{height}" rx="5"'
+        ' style="fill:var(--pst-color-surface,#f3f4f5)" stroke="currentColor"/>'
+        f'<text x="{1 + width / 2:.0f}" y="{y + 4:.0f}" text-anchor="middle" font-size="12.5" fill="currentColor">'
+        f"{name}</text>"
     )

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from softeels_utils import book, chapters, plotting
+from softeels_utils import book, chapters, plotting, source
 from softeels_utils.__main__ import main
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -45,15 +45,15 @@ def project(tmp_path, monkeypatch):
     (tmp_path / "params" / "quick.yml").write_text("01_a: {fluence: 1e5}\n")
     (tmp_path / "params" / "full.yml").write_text("{}\n")
     for name, body in {"01_a": "print(seed, fluence)", "02_b": "raise RuntimeError('boom')"}.items():
-        source = textwrap.dedent(CHAPTER).format(body=body).replace("metrics_of_toy", "data")
-        (tmp_path / "notebooks" / f"{name}.py").write_text(source)
+        chapter = textwrap.dedent(CHAPTER).format(body=body).replace("metrics_of_toy", "data")
+        (tmp_path / "notebooks" / f"{name}.py").write_text(chapter)
     for name, value in {
         "ROOT": tmp_path,
         "NOTEBOOKS": tmp_path / "notebooks",
         "BUILD": tmp_path / "_build",
-        "PACKAGE": package,
     }.items():
         monkeypatch.setattr(chapters, name, value)
+    monkeypatch.setattr(source, "PACKAGE", package)
     return tmp_path
 
 
@@ -105,8 +105,8 @@ def test_stamp_holds_until_something_changes(project):
 
 
 def test_stamp_sees_source_package_data_and_parameters(project):
-    source = project / "notebooks" / "01_a.py"
-    source.write_text(source.read_text().replace("import data", "import used"))
+    chapter = project / "notebooks" / "01_a.py"
+    chapter.write_text(chapter.read_text().replace("import data", "import used"))
 
     def stamp(**parameters):
         return chapters.chapter_hash("01_a", {"seed": 0, **parameters}, "")
@@ -130,7 +130,7 @@ def test_stamp_sees_source_package_data_and_parameters(project):
     seen.append(stamp(data_path=str(project / "mine.npz")))
     (project / "mine.npz").write_bytes(b"2")
     seen.append(stamp(data_path=str(project / "mine.npz")))
-    source.write_text(source.read_text() + "\n# more\n")
+    chapter.write_text(chapter.read_text() + "\n# more\n")
     seen.append(stamp())
     assert len(set(seen)) == len(seen)
 
@@ -139,10 +139,10 @@ def test_fingerprint_sees_contents_names_and_values(tmp_path):
     files = [tmp_path / "a", tmp_path / "b"]
     for path in files:
         path.write_text("same")
-    seen = [chapters.fingerprint(f, *v) for f in (files[:1], files[1:], files) for v in ((), (1,), ({"x": 1},))]
+    seen = [source.fingerprint(f, *v) for f in (files[:1], files[1:], files) for v in ((), (1,), ({"x": 1},))]
     assert len(set(seen)) == 9
     files[0].write_text("other")
-    assert chapters.fingerprint(files[:1]) not in seen
+    assert source.fingerprint(files[:1]) not in seen
 
 
 def test_an_installation_without_notebooks_says_so(project, monkeypatch, capsys):

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from softeels_utils import chapters
+from softeels_utils import chapters, source
 
 ROOT = Path(__file__).resolve().parents[1]
 CHAPTERS = [
@@ -24,7 +24,7 @@ CHAPTERS = [
     "04_sparse_view_study",
     "05_dipm_tv_nanocubes",
 ]
-PACKAGES = {path.stem for path in chapters.PACKAGE.iterdir()}
+PACKAGES = {path.stem for path in source.PACKAGE.iterdir()}
 
 
 def _read(path):
@@ -102,11 +102,11 @@ def _code_in_solutions(markdown):
 @pytest.mark.parametrize("chapter", CHAPTERS)
 def test_solutions_use_only_names_that_exist(chapter):
     code, markdown = _sources(chapter)
-    known = {*_defined(ast.parse("\n".join(code))), *vars(builtins)}
+    defined = {*_defined(ast.parse("\n".join(code))), *vars(builtins)}
     for tree in _code_in_solutions(markdown):
-        known |= set(_defined(tree))  # a solution may use the names of the one before
+        defined |= set(_defined(tree))  # a solution may use the names of the one before
         used = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
-        assert used <= known, f"undefined in a solution: {sorted(used - known)}"
+        assert used <= defined, f"undefined in a solution: {sorted(used - defined)}"
         for node in ast.walk(tree):
             if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id in PACKAGES:
                 package = importlib.import_module(f"softeels_utils.{node.value.id}")
