@@ -350,7 +350,7 @@ def own_data(path: str | Path) -> data.TiltSeries | NDArray:
         volume = content if path.suffix == ".npy" else content.get("volume")
         if volume is not None:
             if volume.ndim != 4 or len(volume) != 2:
-                raise ValueError(f"path: {path} holds shape {volume.shape}, wants a volume (2, Y, Z, X)")
+                raise ValueError(f"path: got shape {volume.shape} in {path}, wants a volume (2, Y, Z, X)")
             return np.asarray(volume, np.float32)
     return data.read_tilt_series(path)
 

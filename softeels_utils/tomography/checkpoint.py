@@ -40,10 +40,12 @@ class Checkpoint:
             try:
                 content = torch.load(self.path, weights_only=True, map_location=device)
             except Exception as error:
-                raise ValueError(f"checkpoint: cannot read {self.path} ({error})") from error
+                raise ValueError(
+                    f"checkpoint: got {self.path}, cannot read it ({error}), wants this run's or a new file"
+                ) from error
             if not isinstance(content, dict) or content.get("fingerprint") != fingerprint:
                 raise ValueError(
-                    f"checkpoint: {self.path} is of other projections or settings, wants this run's or a new file"
+                    f"checkpoint: got {self.path} of other projections or settings, wants this run's or a new file"
                 )
             self.content = content
 

@@ -331,7 +331,7 @@ def _check_values(stack, used):
     if not np.isfinite(stack[used]).all():
         raise ValueError("projections: got NaN or inf where the mask says measured, wants finite values there")
     for c in np.flatnonzero(~used.any(axis=(1, 2, 3))):
-        raise ValueError(f"mask: leaves nothing measured in channel {c}, wants True where a value was measured")
+        raise ValueError(f"mask: got nothing measured in channel {c}, wants True where a value was measured")
 
 
 def _projector(stack, tilt_angles_deg, voxel_size_nm, slice_shape, shifts_px, device):

@@ -129,7 +129,7 @@ def _checked_options(algorithm, options):
     takes += ["tolerance"] * ("stop" in parameters) + ["bounds", "simplex"] * ("constraint" in parameters)
     for name, value in options.items():
         if name not in takes:
-            raise ValueError(f"{name}: got {value!r}, but {algorithm!r} takes only {', '.join(sorted(takes))}")
+            raise ValueError(f"{name}: got {value!r} with {algorithm!r}, wants only {', '.join(sorted(takes))}")
         if name in CHECKS:
             CHECKS[name](value)
     Loop.from_keywords({name: options[name] for name in loop if name in options})
@@ -168,7 +168,7 @@ def _with_backend(algorithm, projections, tilt_angles_deg, voxel_size_nm, stated
     for name, value in {**stated, **options}.items():
         if name != "iterations" and value is not None:
             got = value if np.ndim(value) == 0 else f"an array of shape {np.shape(value)}"
-            raise ValueError(f"{name}: got {got}, but {algorithm!r} takes only iterations and voxel_size_nm")
+            raise ValueError(f"{name}: got {got} with {algorithm!r}, wants only iterations and voxel_size_nm")
     measurement = Measurement(projections, tilt_angles_deg, device="cpu")  # checks them
     iterations = check_count(options.get("iterations", 100), "iterations")
     stack, tilts = measurement.projections.numpy(), measurement.projector.tilt_angles_deg
