@@ -221,8 +221,10 @@ def fit(
     holdout, validation = (0.0, None) if variant == "paper" else (holdout, validation)
     fitted, held_out = _hold_out(measurement, holdout, split, validation, seed)
     fixed = iterations is not None or not held_out.size
-    about = (variant, chosen, head, calibrated, seed, fixed, holdout, split, held_out.fingerprint())
-    fingerprint = fitted.fingerprint("dip 3", *about) if checkpoint is not None else ""
+    fingerprint = ""
+    if checkpoint is not None:
+        about = (variant, chosen, head, calibrated, seed, fixed, holdout, split, held_out.fingerprint())
+        fingerprint = fitted.fingerprint("dip 3", *about)
     stored = Checkpoint(checkpoint, fingerprint, checkpoint_seconds, measurement.device)
     run = stored.content["run"]
     scale_is_known = calibrated and head == "fractions"
