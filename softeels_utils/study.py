@@ -12,17 +12,16 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from skimage.measure import block_reduce
 
 from . import data, dip, dose, metrics, simulate
 from .progress import progress_bar
+from .simulate import project_fine
 from .tomography import (
     NONNEGATIVE,
     SIMPLEX,
     HeldOut,
     IterationInfo,
     Measurement,
-    ParallelBeam,
     joint_tv,
     reconstruct,
     sirt,
@@ -139,30 +138,6 @@ def pixel_covariance(projections_nm: ArrayLike, fluence_e_per_A2: float, pixel_s
     top = float(np.ceil(np.max(projections_nm)))
     grid, table = _covariance_table(float(fluence_e_per_A2), float(pixel_size_nm), top)
     return RegularGridInterpolator((grid, grid), table)(np.moveaxis(projections_nm, 0, -1))
-
-
-def project_fine(
-    fine: ArrayLike, tilt_angles_deg: ArrayLike, voxel_size_nm: float = 1.0, *, shifts_px: ArrayLike | None = None
-) -> tuple[NDArray, NDArray]:
-    """A specimen and its projections as a detector of twice coarser pixels sees them: no inverse crime.
-
-    Parameters
-    ----------
-    fine : array (C, 2 Y, 2 Z, 2 X)
-        Volume fractions.
-    tilt_angles_deg : array (T,)
-    voxel_size_nm : float
-        Of the coarse grid.
-    shifts_px : array (T, 2), optional
-        Of the projections, in coarse pixels.
-
-    Returns
-    -------
-    truth, projections : array (C, Y, Z, X), array (C, T, Y, X)
-    """
-    shifts_px = None if shifts_px is None else 2 * np.asarray(shifts_px)
-    A = ParallelBeam(np.shape(fine)[2:], tilt_angles_deg, voxel_size_nm / 2, shifts_px=shifts_px)
-    return block_reduce(np.asarray(fine), (1, 2, 2, 2), np.mean), block_reduce(A(fine), (1, 1, 2, 2), np.mean)
 
 
 def make_case(

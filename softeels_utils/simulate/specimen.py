@@ -11,13 +11,88 @@ from scipy.spatial.transform import Rotation
 
 from ..scattering import check_positive
 
-__all__ = ["core_shell_nanocube"]
+__all__ = ["PARTS", "Ball", "Particle", "Shape", "core_shell_nanocube", "volume_fractions"]
 
-_DISTANCE: dict[str, Callable] = {  # signed distance from the surface, negative inside; `half` is half the size
-    "cube": lambda p, half: np.abs(p).max(axis=-1) - half,
-    "sphere": lambda p, half: np.sqrt((p**2).sum(axis=-1)) - half,
-    "octahedron": lambda p, half: (np.abs(p).sum(axis=-1) - half) / np.sqrt(3),
+_FACES: dict[str, Callable] = {  # (F, ...) signed distances of points (..., 3) from the faces, negative inside
+    "cube": lambda p, half, _: np.moveaxis(np.abs(p), -1, 0) - half,
+    "truncated cube": lambda p, half, cut: np.concatenate(
+        [_FACES["cube"](p, half, 0), _FACES["octahedron"](p, cut, 0)], axis=0
+    ),
+    "octahedron": lambda p, half, _: (
+        (np.abs(p).sum(axis=-1) - np.stack([np.zeros(p.shape[:-1]), *(2 * np.moveaxis(np.abs(p), -1, 0))]) - half)
+        / np.sqrt(3)
+    ),
+    "sphere": lambda p, half, _: (np.sqrt((p**2).sum(axis=-1)) - half)[None],
+    "cylinder": lambda p, half, long: np.stack(
+        [np.sqrt((p[..., 1:] ** 2).sum(axis=-1)) - half, np.abs(p[..., 0]) - long]
+    ),
+    "square rod": lambda p, half, long: np.stack(
+        [np.abs(p[..., 1]) - half, np.abs(p[..., 2]) - half, np.abs(p[..., 0]) - long]
+    ),
 }
+PARTS = ("core", "shell", "skin", "inclusion")
+REACH = np.sqrt(3) / 2  # of a voxel from its centre
+
+
+@dataclass(frozen=True)
+class Shape:
+    """Convex body about the origin, lengths in voxels.
+
+    Attributes
+    ----------
+    name : str
+        ``"cube"``, ``"truncated cube"``, ``"octahedron"``, ``"sphere"``, ``"cylinder"`` or ``"square rod"`` (rods lie
+        along the first axis).
+    half : float
+        Half the edge, vertex-to-vertex length or diameter.
+    other : float
+        Truncated cube: half the vertex-to-vertex length of the octahedron that cuts it. Rods: half the length.
+    """
+
+    name: str
+    half: float
+    other: float = 0.0
+
+    def faces(self, points: NDArray) -> NDArray:
+        """Signed distances (F, ...) of points (..., 3) from the faces that may be nearest; the largest counts."""
+        return _FACES[self.name](points, self.half, self.other)
+
+    def distance(self, points: NDArray) -> NDArray:
+        """Signed distance of points (..., 3), negative inside; outside, near an edge, a lower bound."""
+        return self.faces(points).max(axis=0)
+
+    def grown(self, by: float) -> Shape:
+        """The shape with each face moved outwards."""
+        along = {"octahedron": np.sqrt(3)}.get(self.name, 1.0)
+        other = {"truncated cube": np.sqrt(3), "cylinder": 1.0, "square rod": 1.0}.get(self.name, 0.0)
+        return Shape(self.name, float(self.half + along * by), float(self.other + other * by))
+
+    @property
+    def radius(self) -> float:
+        """Of the smallest sphere that holds it."""
+        half, other = self.half, self.other
+        if self.name in ("sphere", "octahedron"):
+            return half
+        if self.name == "cylinder":
+            return float(np.hypot(half, other))
+        if self.name == "square rod":
+            return float(np.sqrt(2 * half**2 + other**2))
+        if self.name == "truncated cube" and other < 3 * half:
+            rest = np.clip(other - half, 0, half)  # a vertex is (half, rest, what is left)
+            return float(np.sqrt(half**2 + rest**2 + np.clip(other - half - rest, 0, half) ** 2))
+        return float(np.sqrt(3) * half)
+
+
+@dataclass(frozen=True)
+class Ball:
+    """Sphere in the frame of its particle, ``(y, z, x)`` in voxels."""
+
+    center: tuple[float, float, float]
+    radius: float
+
+    def distance(self, points: NDArray) -> NDArray:
+        """Signed distance of points (..., 3), negative inside."""
+        return np.sqrt(((points - np.asarray(self.center)) ** 2).sum(axis=-1)) - self.radius
 
 
 def core_shell_nanocube(
@@ -90,8 +165,8 @@ def core_shell_nanocube(
     if int(n) != n or n < 2:
         raise ValueError(f"n: got {n!r}, wants an integer of at least 2 voxels")
     check_positive(voxel_size_nm=voxel_size_nm)
-    if shape not in _DISTANCE:
-        raise ValueError(f"shape: got {shape!r}, wants one of {sorted(_DISTANCE)}")
+    if shape not in ("cube", "octahedron", "sphere"):
+        raise ValueError(f"shape: got {shape!r}, wants one of ['cube', 'octahedron', 'sphere']")
     if int(oversample) != oversample or oversample < 1:
         raise ValueError(f"oversample: got {oversample!r}, wants a positive integer")
     phases = {"core_phase": core_phase, "shell_phase": shell_phase, "skin_phase": skin_phase}
@@ -102,25 +177,26 @@ def core_shell_nanocube(
     if unit not in voxels_per_unit:
         raise ValueError(f"unit: got {unit!r}, wants one of {sorted(voxels_per_unit)}")
     scale = voxels_per_unit[unit]
-    particle = _CoreShell(
-        shape=shape,
-        core=_size("core", core, scale),
-        shell=_size("shell", shell, scale),
-        skin=_size("skin", skin, scale),
-        void_radius=_size("void_radius", void_radius, scale),
-        void_center=_position("void_center", void_center, scale),
+    sizes = {"core": _size("core", core, scale), "shell": _size("shell", shell, scale)}
+    sizes["skin"] = _size("skin", skin, scale)
+    radius = _size("void_radius", void_radius, scale)
+    void = Ball(tuple(_position("void_center", void_center, scale)), radius)
+    particle = Particle(
+        **{part: Shape(shape, size / 2) if size else None for part, size in sizes.items()},
+        voids=(void,) if radius else (),
         core_center=_position("core_center", core_center, scale),
         center=_position("center", center, scale),
         rotation=_rotation(rotation_deg),
-        **phases,
     )
-    size = max(particle.core, particle.shell, particle.skin)
+    size = max(sizes.values())
     if size and np.any(np.abs(particle.center) + size / 2 > n / 2):
         raise ValueError(
             f"core, shell, skin, center: got a size of {size:.4g} voxels at {particle.center}, wants a particle "
             f"that fits a box of n={n} voxels"
         )
-    return _volume_fractions(particle, int(n), int(oversample))
+    composition = np.zeros((len(PARTS), max(2, 1 + max(phases.values()))))
+    composition[range(3), list(phases.values())] = 1
+    return volume_fractions(particle, composition, int(n), int(oversample))
 
 
 def _size(name: str, value: float | None, scale: float) -> float:
@@ -148,64 +224,99 @@ def _rotation(rotation_deg: tuple[float, float, float] | None) -> NDArray:
 
 
 @dataclass(frozen=True)
-class _CoreShell:
-    """Particle in a box, lengths in voxels, positions ``(y, z, x)``; a size of 0 means that there is no such part."""
+class Particle:
+    """Particle in a box, lengths in voxels, positions ``(y, z, x)``.
 
-    shape: str
-    core: float
-    shell: float
-    skin: float
-    void_radius: float
-    void_center: NDArray
+    Attributes
+    ----------
+    core, shell, skin : Shape or None
+        Each extends from the part inside it to this surface. None: no such part.
+    core_center, center : array (3,)
+        Of the core in the particle, and of the particle in the box.
+    rotation : array (3, 3)
+        Takes the particle's frame to that of the box.
+    voids : tuple of Ball
+    inclusion : Ball or None
+        Of another composition, cut off at the surface of the particle.
+    patches : tuple of (direction, angle)
+        Cones from the centre, of half-angle ``angle`` (radians): the skin is only inside them. None at all: everywhere.
+    graded : float
+        Width over which core gives way to shell, linearly.
+    """
+
+    core: Shape | None
+    shell: Shape | None
+    skin: Shape | None
     core_center: NDArray
     center: NDArray
     rotation: NDArray
-    core_phase: int
-    shell_phase: int
-    skin_phase: int
+    voids: tuple[Ball, ...] = ()
+    inclusion: Ball | None = None
+    patches: tuple[tuple[NDArray, float], ...] = ()
+    graded: float = 0.0
 
-    @property
-    def channels(self) -> int:
-        return max(2, 1 + max(self.core_phase, self.shell_phase, self.skin_phase))
+    def local(self, points: NDArray) -> NDArray:
+        """Points (..., 3) of the box in the particle's frame."""
+        return (points - self.center) @ self.rotation  # the inverse of the rotation
 
-    def distances(self, points: NDArray) -> tuple[NDArray, NDArray, NDArray, NDArray]:
-        """Signed distances of points (..., 3) to the surfaces of core, shell, skin and void, negative inside."""
-        distance = _DISTANCE[self.shape]
-        local = (points - self.center) @ self.rotation  # inverse of the rotation: the particle's frame
+    def distances(self, points: NDArray) -> dict[str, NDArray]:
+        """Signed distances of points (..., 3) from core, shell, skin, void and inclusion, negative inside."""
+        local = self.local(points)
         far = np.full(local.shape[:-1], np.inf)
-        void = np.sqrt(((local - self.void_center) ** 2).sum(axis=-1)) - self.void_radius
-        return (
-            distance(local - self.core_center, self.core / 2) if self.core else far,
-            distance(local, self.shell / 2) if self.shell else far,
-            distance(local, self.skin / 2) if self.skin else far,
-            void if self.void_radius else far,
-        )
+        found = {
+            "core": self.core.distance(local - self.core_center) if self.core else far,
+            "shell": self.shell.distance(local) if self.shell else far,
+            "skin": self.skin.distance(local) if self.skin else far,
+            "void": np.min([void.distance(local) for void in self.voids], axis=0) if self.voids else far,
+            "inclusion": self.inclusion.distance(local) if self.inclusion else far,
+        }
+        if self.skin and self.patches:
+            found["skin"] = np.maximum(found["skin"], _cones(local, self.patches))
+        return found
 
-    def phase(self, core: NDArray, shell: NDArray, skin: NDArray, void: NDArray) -> NDArray[np.int8]:
-        """Phase of each point from its `distances`; -1 is vacuum."""
-        outside = np.minimum(shell, skin) if (self.shell or self.skin) else core
-        phase = np.full(core.shape, -1, dtype=np.int8)
-        phase[skin < 0] = self.skin_phase
-        phase[shell < 0] = self.shell_phase
-        phase[(core < 0) & (outside < 0)] = self.core_phase
-        phase[void < 0] = -1
-        return phase
+    def outer(self, distances: dict[str, NDArray]) -> NDArray:
+        """Signed distance from the surface of the particle (voids aside)."""
+        return np.minimum(distances["shell"], distances["skin"]) if self.shell or self.skin else distances["core"]
+
+    def parts(self, distances: dict[str, NDArray]) -> NDArray[np.float32]:
+        """Which of `PARTS` each point belongs to (4, ...): 0 or 1, in between where the core's edge is graded."""
+        core, shell, skin = (distances[name] for name in PARTS[:3])
+        solid = (self.outer(distances) < 0) & (distances["void"] >= 0)
+        inside = np.clip(0.5 - core / self.graded, 0, 1) if self.graded else core < 0
+        inclusion = solid & (distances["inclusion"] < 0)
+        parts = np.zeros((len(PARTS), *core.shape), dtype=np.float32)
+        rest = solid & ~inclusion
+        parts[0] = rest * inside
+        parts[1] = (rest & (shell < 0)) * (1 - inside if self.graded else ~inside)
+        parts[2] = (rest & (skin < 0) & (shell >= 0)) * (1 - inside if self.graded else ~inside)
+        parts[3] = inclusion
+        return parts
 
 
-def _volume_fractions(particle: _CoreShell, n: int, oversample: int) -> NDArray[np.float32]:
-    """``(C, n, n, n)`` volume fractions; voxels that a surface may cut are sampled on a finer grid."""
-    volume = np.zeros((particle.channels, n, n, n), dtype=np.float32)
+def _cones(points: NDArray, cones: tuple[tuple[NDArray, float], ...]) -> NDArray:
+    """Signed distance of points (..., 3) from a union of cones, negative inside."""
+    length = np.sqrt((points**2).sum(axis=-1))
+    unit = points / np.maximum(length, 1e-9)[..., None]
+    beyond = [np.arccos(np.clip(unit @ direction, -1, 1)) - angle for direction, angle in cones]
+    return length * np.sin(np.clip(np.min(beyond, axis=0), -np.pi / 2, np.pi / 2))
+
+
+def volume_fractions(particle: Particle, composition: NDArray, n: int, oversample: int) -> NDArray[np.float32]:
+    """``(C, n, n, n)`` volume fractions; voxels that a surface may cut are sampled on a finer grid.
+
+    ``composition`` (4, C) holds the volume fraction of each phase in each of `PARTS`.
+    """
+    volume = np.zeros((composition.shape[1], n, n, n), dtype=np.float32)
     axis = np.arange(n) - (n - 1) / 2
     fine = (np.arange(oversample) + 0.5) / oversample - 0.5
     offsets = np.stack(np.meshgrid(fine, fine, fine, indexing="ij"), axis=-1).reshape(-1, 3)
     for y in range(n):
         points = np.stack(np.meshgrid(axis[y : y + 1], axis, axis, indexing="ij"), axis=-1)[0]
         distances = particle.distances(points)
-        phase = particle.phase(*distances)
-        # A voxel reaches sqrt(3)/2 from its centre, and no distance here is longer than the true one.
-        cut = np.min(np.abs(distances), axis=0) < np.sqrt(3) / 2
-        fine_phase = particle.phase(*particle.distances(points[cut][:, None, :] + offsets))
-        for c in range(particle.channels):
-            volume[c, y] = phase == c
-            volume[c, y][cut] = (fine_phase == c).mean(axis=-1)
+        volume[:, y] = np.tensordot(composition.T, particle.parts(distances), axes=1)
+        # No distance here is longer than the true one.
+        cut = np.min(np.abs(list(distances.values())), axis=0) < REACH
+        if cut.any():
+            samples = particle.parts(particle.distances(points[cut][:, None, :] + offsets)).sum(axis=-1, dtype=float)
+            volume[:, y, cut] = composition.T @ samples / len(offsets)
     return volume
