@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 from skimage.measure import block_reduce
 
-from .projections import project_fine, turn
+from .projections import project_fine
 from .specimen import PARTS, Ball, Particle, Shape, volume_fractions
 
 if TYPE_CHECKING:
@@ -134,7 +134,8 @@ def draw_specimen(
         ``void_voxels`` (their diameters, three of them); ``graded_nm`` (width of the core's edge, 0 for sharp);
         ``mixture`` (None, "core", "shell", "inclusion": the part that is 80 % one phase and 20 % the other);
         ``third_phase`` (None, "skin", "inclusion"); ``support`` (bool);
-        ``views``, ``max_tilt_deg``, ``missing_tilt`` (bool), ``shift_px`` (largest shift), ``axis_angle_deg``;
+        ``views``, ``max_tilt_deg``, ``missing_tilt`` (bool: one of ``views + 1`` even steps), ``shift_px`` (the
+        largest), ``axis_angle_deg``;
         ``noise`` ("independent", "anticorrelated", "fit", "poisson"), ``level`` (of the first two, in parts of each
         channel's largest projection, at least in a tenth of the largest of all), ``fluence_e_per_A2`` (of "fit", per
         tilt), ``counts`` (of "poisson", in the brightest pixel).
@@ -171,7 +172,7 @@ def draw_specimen(
     geometry = {"shifts_px": shifts, "axis_angle_deg": recipe["axis_angle_deg"]}
     truth, clean = project_fine(fine, tilts, size, **geometry)
     if recipe["support"]:
-        film, film_projections, words["support"] = _support(recipe, particle, fine, tilts, size, **geometry)
+        film, film_projections, words["support"] = _support(recipe, fine.sum(axis=0), tilts, size, geometry)
         phases = (*phases, "support")
         fine = np.concatenate([fine, film])
         truth = np.concatenate([truth, block_reduce(film, (1, 2, 2, 2), np.mean)])
@@ -302,7 +303,7 @@ def _particle(
     )
     inclusion = None
     if recipe["third_phase"] == "inclusion" or recipe["mixture"] == "inclusion":
-        radius = (0.2 + 0.2 * u[10]) * shell.half
+        radius = (0.3 + 0.25 * u[10]) * shell.half
         inclusion = Ball(tuple(_anywhere(particle, elsewhere, lambda d: d["shell"] < -0.5 * radius)), float(radius))
     voids, words = _voids(recipe, particle, places, thickness, n)
     particle = Particle(**{**vars(particle), "inclusion": inclusion, "voids": voids})
@@ -389,52 +390,32 @@ def _composition(recipe: dict) -> tuple[NDArray, tuple[str, ...]]:
 def _tilts(recipe: dict, series: np.random.Generator) -> tuple[NDArray, NDArray]:
     """Tilts (T,) and shifts (T, 2)."""
     views = int(recipe["views"])
-    tilts = np.linspace(-recipe["max_tilt_deg"], recipe["max_tilt_deg"], views)
-    missing, shifts = series.random(), series.uniform(-1, 1, (views, 2)) * recipe["shift_px"]
-    if recipe["missing_tilt"] and views > 3:
-        keep = np.arange(views) != 1 + int(missing * (views - 2))  # never the first or the last
-        tilts, shifts = tilts[keep], shifts[keep]
-    return tilts, shifts
+    largest, missing = recipe["max_tilt_deg"], series.random()
+    tilts = np.linspace(-largest, largest, views)
+    if recipe["missing_tilt"] and views > 2:
+        tilts = np.delete(np.linspace(-largest, largest, views + 1), 1 + int(missing * (views - 1)))  # not the last
+    return tilts, series.uniform(-1, 1, (views, 2)) * recipe["shift_px"]
 
 
 def _support(
-    recipe: dict,
-    particle: Particle,
-    fine: NDArray,
-    tilts: NDArray,
-    size: float,
-    *,
-    shifts_px: NDArray,
-    axis_angle_deg: float,
+    recipe: dict, particle: NDArray, tilts: NDArray, size: float, geometry: dict
 ) -> tuple[NDArray, NDArray, dict]:
-    """A film on which the particle lies, through the whole field of view and beyond it: volume and projections."""
-    from ..tomography import ParallelBeam
-
-    n, u = fine.shape[1], recipe["u_support"]
+    """A film on which the particle (Y, Z, X) lies, through the field of view and beyond it: volume and projections."""
+    n, u = len(particle), recipe["u_support"]
     half = (3 + 5 * u[0]) / size  # half the thickness of 3 to 8 nm, in fine voxels
     slope = np.deg2rad(10 * u[1] - 5)
     side = -1.0 if u[2] < 0.5 else 1.0
-    reach = int(np.ceil(n / np.cos(np.deg2rad(np.abs(tilts).max())) / 2)) + n // 8
-    wide = 2 * max(reach, n // 2)
-    z, x = (np.arange(wide) - (wide - 1) / 2 for _ in range(2))
-    height = z[:, None] * np.cos(slope) + x * np.sin(slope)  # along the film's normal
-    inner = slice((wide - n) // 2, (wide + n) // 2)
-    inside = np.broadcast_to(side * height[inner, inner], fine.shape[1:])[fine.sum(axis=0) > 0.5]
-    edge = n / 2 - 2 * half - n / 2 * abs(np.tan(slope)) - 1  # the film stays in the box
-    middle = side * (min(inside.max(initial=0.0), edge) + half)
-    slice_ = np.clip(half + 0.5 - np.abs(height - middle), 0, 1).astype(np.float32)
-    film = np.repeat(slice_[None], n, axis=0)
-    film[:, inner, inner] *= 1 - np.minimum(fine.sum(axis=0), 1)
-    turned = bool(axis_angle_deg)
-    A = ParallelBeam((wide, wide), tilts, size / 2, shifts_px=None if turned else 2 * shifts_px)
-    projections = A(film[None])[..., inner]
-    if not turned and shifts_px[:, 0].any():  # what moved in along Y is film too
-        projections = ParallelBeam((wide, wide), tilts, size / 2, shifts_px=2 * shifts_px[:, 1])(film[None])[..., inner]
-        projections = turn(projections, 0.0, 2 * shifts_px * [1, 0])
-    if turned:
-        projections = turn(projections, axis_angle_deg, 2 * shifts_px)
+    axis = np.arange(n) - (n - 1) / 2
+    height = axis[:, None] * np.cos(slope) + axis * np.sin(slope)  # along the film's normal
+    inside = np.broadcast_to(side * height, particle.shape)[particle > 0.5]
+    room = n / 2 - 2 * half - n / 2 * abs(np.tan(slope)) - 1  # the film stays in the box
+    middle = side * (min(inside.max(initial=0.0), room) + half)
+    whole = np.clip(half + 0.5 - np.abs(height - middle), 0, 1).astype(np.float32)
+    within = whole * np.minimum(particle, 1)  # where the particle is, the film is not
+    _, missing = project_fine(within[None], tilts, size, **geometry)
+    path = half * size / np.abs(np.cos(np.deg2rad(tilts) + slope))  # the beam is (z, x) = (cos t, -sin t)
     words = {"thickness_nm": float(half * size), "slope_deg": float(np.rad2deg(slope)), "z_voxels": middle / 2}
-    return film[None, :, inner, inner].copy(), block_reduce(projections, (1, 1, 2, 2), np.mean), words
+    return (whole - within)[None], path[:, None, None].astype(np.float32) - missing, words
 
 
 # ---------------------------------------------------------------- noise

@@ -43,11 +43,11 @@ def project_fine(
     A = ParallelBeam(np.shape(fine)[2:], tilt_angles_deg, voxel_size_nm / 2, shifts_px=on_detector)
     projections = A(fine)
     if axis_angle_deg:
-        projections = turn(projections, axis_angle_deg, shifts)
+        projections = _turn(projections, axis_angle_deg, shifts)
     return block_reduce(np.asarray(fine), (1, 2, 2, 2), np.mean), block_reduce(projections, (1, 1, 2, 2), np.mean)
 
 
-def turn(projections: NDArray, axis_angle_deg: float, shifts_px: NDArray | None = None) -> NDArray:
+def _turn(projections: NDArray, axis_angle_deg: float, shifts_px: NDArray | None) -> NDArray:
     """Projections (C, T, Y, X) turned about the centre of the detector, +Y towards +X, then shifted (T, 2)."""
     angle = np.deg2rad(axis_angle_deg)
     cos, sin = np.cos(angle), np.sin(angle)
