@@ -153,3 +153,224 @@ def test_metrics_refuse(function, cube):
         function(cube, cube[:, :-1])
     with pytest.raises(ValueError, match="NaN"):
         function(np.full_like(cube, np.nan), cube)
+
+
+# ---------------------------------------------------------------- corners
+
+
+def _box(half, n=40):
+    """A cube (1, n, n, n) of this half edge about the middle, antialiased along each axis."""
+    line = np.clip(half + 0.5 - np.abs(np.arange(n) - (n - 1) / 2), 0, 1)
+    return (line[:, None, None] * line[:, None] * line)[None]
+
+
+def test_corners_find_a_known_displacement():
+    """A larger cube: its faces move by d, its edges by √2 d along the diagonal, its vertices by √3 d."""
+    truth, region = _box(10), np.ones((40, 40, 40), bool)
+    assert metrics.corner_error(truth, truth).rms_nm == pytest.approx(0, abs=1e-12)
+    for d in (-1.0, 2.0):
+        everywhere = metrics.corner_error(_box(10 + d), truth, 2.0, region=region)
+        corners = metrics.corner_error(_box(10 + d), truth, 2.0)
+        assert abs(2 * d) < np.sign(d) * everywhere.bias_nm < 1.15 * abs(2 * d)
+        assert 1.25 * abs(2 * d) < np.sign(d) * corners.bias_nm < 1.6 * abs(2 * d)
+        assert corners.rms_nm >= abs(corners.bias_nm) and corners.points < 0.4 * everywhere.points
+
+
+def test_rounded_corners_are_seen_where_they_are():
+    """Edges along one axis rounded with radius r: on their diagonal the surface retreats by (√2 - 1) r."""
+    n, half, r = 48, 14, 6
+    fine = np.abs((np.arange(4 * n) + 0.5) / 4 - n / 2)
+    y, z = np.meshgrid(fine, fine, indexing="ij")
+    beyond = np.hypot(np.maximum(y - half + r, 0), np.maximum(z - half + r, 0))
+    square = (beyond <= r) & (np.maximum(y, z) <= half)
+    bodies = [f.reshape(n, 4, n, 4).mean(axis=(1, 3)) for f in (np.maximum(y, z) <= half, square)]
+    sharp, rounded = (np.repeat(body[..., None], 16, axis=2)[None] for body in bodies)
+    region = np.zeros(sharp.shape[1:], bool)
+    region[9:11, 9:11, 4:12] = region[-11:-9, 9:11, 4:12] = True  # two edges
+    error = metrics.corner_error(rounded, sharp, region=region)
+    assert error.points >= 16 and error.bias_nm == pytest.approx(-(np.sqrt(2) - 1) * r, rel=0.12)
+    faces = np.zeros_like(region)
+    faces[22:26, :, 4:12] = True
+    assert metrics.corner_error(rounded, sharp, region=faces).rms_nm < 1e-3
+    gone = metrics.corner_error(np.zeros_like(sharp), sharp, region=region)
+    assert gone.bias_nm == -4 and np.isnan(metrics.corner_error(sharp, np.zeros_like(sharp)).rms_nm)
+
+
+def test_a_sphere_has_no_corners_and_other_bodies_have():
+    def points(shape, **kwargs):
+        body = core_shell_nanocube(48, shape=shape, core=None, skin=0, void_radius=0, **kwargs)
+        return metrics.corner_error(body, body).points
+
+    assert points("sphere", shell=0.4) == 0 < points("octahedron", shell=0.8)
+
+
+# ---------------------------------------------------------------- skin
+
+
+def _skinned(thickness, n=48, radius=14.0, core=6.0):
+    """A sphere of phase 1 with a core of phase 0, and a skin of phase 0 whose thickness depends on the direction."""
+    fine = (np.arange(3 * n) + 0.5) / 3 - n / 2
+    grid = np.stack(np.meshgrid(fine, fine, fine, indexing="ij"))
+    r = np.sqrt((grid**2).sum(axis=0))
+    outer = radius + thickness(grid / np.maximum(r, 1e-9))
+    parts = np.stack([(r < core) | ((r >= radius) & (r < outer)), (r >= core) & (r < radius)]).astype(np.float32)
+    return parts.reshape(2, n, 3, n, 3, n, 3).mean(axis=(2, 4, 6), dtype=float)
+
+
+@pytest.fixture(scope="module")
+def skins():
+    kinds = {
+        "even": lambda u: 2.0 + 0 * u[0],
+        "star": lambda u: 2.0 * (1 + np.sign(u[0] * u[1] * u[2])),  # 4 voxels in four octants, none in the others
+        "none": lambda u: 0 * u[0],
+        "half": lambda u: 2.0 * (u[0] > 0),
+    }
+    return {name: _skinned(kind) for name, kind in kinds.items()}
+
+
+def test_a_star_shaped_skin_has_the_right_mean_only(skins):
+    right, star = (metrics.skin_error(skins[name], skins["even"], SIZE_NM) for name in ("even", "star"))
+    assert right.rms_nm == 0 and right.true_mean_nm == pytest.approx(2 * SIZE_NM, rel=0.05)
+    assert star.mean_nm == pytest.approx(star.true_mean_nm, rel=0.25)  # cut at three voxels outside the surface
+    assert star.rms_nm == pytest.approx(2 * SIZE_NM, rel=0.2) and star.missed == pytest.approx(0.5, abs=0.1)
+    assert star.spread_nm > 5 * star.true_spread_nm
+
+
+def test_false_and_missed_skins(skins):
+    lost = metrics.skin_error(skins["none"], skins["half"], SIZE_NM)
+    assert lost.missed > 0.95 and lost.mean_nm < 0.1 and lost.false_nm == pytest.approx(0, abs=1e-3)
+    assert lost.directions == pytest.approx(1100, abs=60)  # the centre of mass lies on the side of the skin
+    assert lost.bare == pytest.approx(900, abs=60)
+    false = metrics.skin_error(skins["even"], skins["half"], SIZE_NM)
+    assert false.false_nm == pytest.approx(2 * SIZE_NM, rel=0.05) and false.false_fraction > 0.98
+    assert false.rms_nm < 0.25 * SIZE_NM  # rays along the edge of the half
+    bare = metrics.skin_error(skins["even"], skins["none"])
+    assert np.isnan(bare.rms_nm) and bare.directions == 0 and bare.false_nm == pytest.approx(2, rel=0.05)
+    region = skins["half"][0] * (np.indices((48, 48, 48))[0] > 23) > 0.1
+    region &= np.linalg.norm(np.indices((48, 48, 48)) - 23.5, axis=0) > 12
+    stated = metrics.skin_error(skins["none"], skins["half"], SIZE_NM, region=region)
+    assert stated.missed > 0.9 and stated.directions == pytest.approx(lost.directions, abs=100)
+
+
+def test_a_skin_of_a_third_phase(skins):
+    third = np.stack([np.zeros_like(skins["even"][0]), skins["even"][1], skins["even"][0]])
+    error = metrics.skin_error(0.5 * third, third, channel=2)
+    assert error.mean_nm == pytest.approx(error.true_mean_nm / 2) and error.true_mean_nm == pytest.approx(2, rel=0.05)
+    with pytest.raises(ValueError, match="channel: got 3"):
+        metrics.skin_error(third, third, channel=3)
+
+
+def test_false_skin_is_measured_as_painted(skins):
+    bare = skins["none"]
+    total = bare.sum(axis=0)
+    distance = np.linalg.norm(np.indices(total.shape) - 23.5, axis=0)
+    film = distance > 11  # more than two voxels deep
+    painted = np.stack([bare[0] + 0.6 * film * bare[1], bare[1] * (1 - 0.6 * film)])
+    found = metrics.false_skin(painted, bare)
+    assert found.mean == pytest.approx(0.6, rel=0.1) and found.fraction > 0.9
+    assert metrics.false_skin(bare, bare) == metrics.InventedPhase(0, 0, found.voxels)
+    within = metrics.false_skin(skins["even"], skins["half"])  # between the patches only; outside there is no voxel
+    assert 0 < within.voxels < 0.6 * found.voxels
+    assert metrics.false_skin(skins["even"], skins["even"]).voxels == 0
+    assert np.isnan(metrics.false_skin(skins["even"], skins["even"]).mean)
+
+
+# ---------------------------------------------------------------- voids
+
+
+@pytest.fixture(scope="module")
+def holed():
+    """A sphere of phase 1 with two voids, and where they are."""
+    voids = [{"center": (23.5, 20.0, 17.0), "radius": 3.0}, {"center": (20.0, 27.0, 32.0), "radius": 1.5}]
+    truth = _skinned(lambda u: 0 * u[0], core=0.0)
+    fine = (np.arange(4 * 48) + 0.5) / 4 - 0.5
+    grid = np.stack(np.meshgrid(fine, fine, fine, indexing="ij"), axis=-1).astype(np.float32)
+    for void in voids:
+        ball = np.linalg.norm(grid - np.asarray(void["center"], np.float32), axis=-1) < void["radius"]
+        truth[1] *= 1 - ball.reshape(48, 4, 48, 4, 48, 4).mean(axis=(1, 3, 5))
+    return truth, voids
+
+
+def test_each_void_is_measured(holed):
+    truth, voids = holed
+    for known in (voids, None):
+        errors = metrics.void_errors(truth, truth, SIZE_NM, voids=known)
+        for error, void in zip(errors, voids, strict=True):
+            assert error.true_nm3 == pytest.approx(4 / 3 * np.pi * (void["radius"] * SIZE_NM) ** 3, rel=0.04)
+            np.testing.assert_allclose(error.center, void["center"], atol=0.3)
+            assert error.volume_nm3 == error.true_nm3 and error.offset_nm == 0 and error.contrast == pytest.approx(1)
+    full, filled = _skinned(lambda u: 0 * u[0], core=0.0), truth.copy()
+    filled[1, :, :, 26:] = full[1, :, :, 26:]  # the second void is gone
+    first, second = metrics.void_errors(filled, truth, voids=voids)
+    assert first.contrast == pytest.approx(1) and second.contrast == pytest.approx(0, abs=0.02)
+    assert second.volume_nm3 < 0.1 and np.isnan(second.offset_nm)
+    moved, _ = metrics.void_errors(shift(truth, (0, 0, 0, 1), order=1), truth, 2.0, voids=voids)
+    assert moved.offset_nm == pytest.approx(2.0, rel=0.15)
+    for error in metrics.void_errors(0.5 * truth + 0.5 * full, truth, voids=voids):
+        assert error.contrast == pytest.approx(0.5, abs=0.01)
+        assert error.volume_nm3 == pytest.approx(error.true_nm3 / 2, rel=0.05)
+    assert metrics.void_errors(_box(10), _box(10)) == []
+
+
+def test_a_film_about_voids_is_measured_as_painted(holed):
+    truth, voids = holed
+    total, films = truth.sum(axis=0), np.zeros(truth.shape[1:])
+    for void in voids:
+        distance = np.linalg.norm(np.moveaxis(np.indices(films.shape), 0, -1) - void["center"], axis=-1)
+        films[(distance < void["radius"] + 2.6)] = 1
+    painted = np.stack([0.4 * films * total, (1 - 0.4 * films) * total])
+    for known in (voids, None):
+        found = metrics.film_about_voids(painted, truth, voids=known)
+        assert found.mean == pytest.approx(0.4, rel=0.15) and found.fraction > 0.8 and found.voxels > 200
+        assert metrics.film_about_voids(truth, truth, voids=known).mean == 0
+    outside = np.stack([0.4 * (1 - films) * total, (1 - 0.4 * (1 - films)) * total])
+    assert metrics.film_about_voids(outside, truth, voids=voids).mean == 0
+    assert np.isnan(metrics.film_about_voids(_box(10), _box(10)).mean)
+
+
+def test_the_blur_of_a_core_that_a_void_cuts_is_no_film():
+    truth = core_shell_nanocube(48, void_center=(0, 0, 20 / 160), void_radius=9 / 160, rotation_deg=None)
+    blurred = np.stack([gaussian_filter(channel, 0.7) for channel in truth])
+    assert abs(metrics.film_about_voids(blurred, truth).mean) < 0.02
+
+
+# ---------------------------------------------------------------- directions, intervals
+
+
+def test_the_worst_direction_is_the_one_that_is_blurred(cube):
+    along_z = gaussian_filter(cube, (0, 0.3, 2.5, 0.3))
+    found = metrics.directional_resolution(along_z, cube, SIZE_NM)
+    assert abs(found.worst_direction[1]) > 0.85 and found.worst_nm == found.resolution_nm.max()
+    across = found.resolution_nm[np.abs(found.directions[:, 1]) < 0.3]
+    assert found.worst_nm > 1.5 * np.median(across)
+    assert np.allclose(metrics.directional_resolution(cube, cube, SIZE_NM).resolution_nm, 2 * SIZE_NM)
+    noise = metrics.directional_resolution(_noisy(np.zeros_like(cube), 1, 0), cube, SIZE_NM)
+    assert noise.worst_nm == pytest.approx(64)  # nothing agrees: the side of the field of view
+    along_y = metrics.fourier_shell_correlation(along_z, cube, SIZE_NM, axis="Y", half_angle_deg=20, threshold=0.5)
+    nearest = found.resolution_nm[np.argmax(np.abs(found.directions[:, 0]))]
+    assert along_y.resolution_nm == pytest.approx(nearest, rel=0.15)
+
+
+def test_coverage_is_that_of_the_intervals():
+    rng = np.random.default_rng(0)
+    truth, estimate = np.zeros((2, 20, 20, 20)), rng.standard_normal((2, 20, 20, 20))
+    left = np.zeros((20, 20, 20), bool)
+    left[..., :8] = True
+    half = np.where(left, 1.645, 0.0)
+    regions = {"left": left, "right": ~left, "none": left & ~left, "first": np.stack([left, left & ~left])}
+    found = metrics.coverage(estimate - half, estimate + half, truth, regions)
+    assert found["left"] == pytest.approx(0.9, abs=0.015) and found["right"] == 0 and np.isnan(found["none"])
+    assert found["first"] == pytest.approx(0.9, abs=0.02)
+    assert metrics.coverage(truth, truth, truth, {"left": left}) == {"left": 1.0}
+    with pytest.raises(ValueError, match="regions: got shape"):
+        metrics.coverage(truth, truth, truth, {"left": left[:-1]})
+    with pytest.raises(ValueError, match="lower, upper, truth: got shapes"):
+        metrics.coverage(truth[:1], truth, truth, {})
+
+
+@pytest.mark.parametrize("function", [metrics.corner_error, metrics.skin_error, metrics.void_errors])
+def test_features_refuse(function, cube):
+    with pytest.raises(ValueError, match="got shapes"):
+        function(cube, cube[:, :-1])
+    with pytest.raises(ValueError, match=r"wants .K, Y, Z, X"):
+        function(cube[0], cube[0])

@@ -268,7 +268,7 @@ def _outline(shape: str, u: NDArray, scale: float) -> Shape:
         return Shape("cylinder" if u[2] < 0.5 else "square rod", nm(10, 18, 0) / 2, nm(28, 46, 1) / 2)
     half = {"cube": nm(18, 32, 0), "truncated cube": nm(20, 35, 0), "octahedron": nm(34, 52, 0)}
     half = half.get(shape, nm(20, 44, 0)) / 2
-    return Shape(shape, half, half * (1.7 + u[1]) if shape == "truncated cube" else 0.0)
+    return Shape(shape, half, half * (2.1 + 0.7 * u[1]) if shape == "truncated cube" else 0.0)
 
 
 def _particle(
@@ -314,6 +314,7 @@ def _particle(
         "core": {"name": core.name, "voxels": core.half, "other_voxels": core.other} if core else None,
         "skin": recipe["skin"] if thickness else "none",
         "skin_nm": thickness / scale,
+        "skin_channel": (2 if recipe["third_phase"] == "skin" else 0) if thickness else None,
         "patches": [{"direction": list(map(float, v)), "angle_deg": float(np.rad2deg(a))} for v, a in patches],
         "voids": words,
         "graded_nm": particle.graded / scale,
@@ -458,8 +459,10 @@ def _regions(particle: Particle, skin: NDArray, truth: NDArray, tilts: NDArray) 
     axis = np.arange(n) * 2.0 - (n - 1)
     points = np.stack(np.meshgrid(axis, axis, axis, indexing="ij"), axis=-1)
     distances = particle.distances(points)
-    edge = np.sort(particle.shell.faces(particle.local(points)), axis=0)
-    second = edge[-2] / 2 if len(edge) > 1 else np.full((n, n, n), -np.inf)
+    second = _second_face(particle.shell, particle.local(points))
+    if particle.skin:  # whichever of the two is the surface there
+        grown = _second_face(particle.skin, particle.local(points))
+        second = np.where(distances["skin"] < distances["shell"], grown, second)
     outer = particle.outer(distances) / 2
     core, shell, void, inclusion = (distances[name] / 2 for name in ("core", "shell", "void", "inclusion"))
     inside = outer < 0
@@ -481,11 +484,17 @@ def _regions(particle: Particle, skin: NDArray, truth: NDArray, tilts: NDArray) 
         "skin": skin >= 0.1,
         "void_rim": (void > -0.5) & (void <= 2) & (truth.sum(axis=0) > 0.1),
         "core_edge": core_edge,
-        "corners": (np.abs(outer) <= 1.5) & (second >= -1.5),
+        "corners": (np.abs(outer) <= 1.5) & (second >= -3),
         "surface": np.abs(outer) <= 1,
         "bulk": away & inside & (void > 1.5) & (np.abs(core) > 1.5 + particle.graded / 4),
         "wedge": wedge,
     }
+
+
+def _second_face(shape: Shape, points: NDArray) -> NDArray:
+    """Signed distance from the second nearest face: of the fine grid, as the shape is; -inf of a sphere."""
+    faces = np.sort(shape.faces(points), axis=0)
+    return faces[-2] if len(faces) > 1 else np.full(faces.shape[1:], -np.inf)
 
 
 def _unseen(distance: NDArray, near: NDArray, tilts: NDArray) -> NDArray[np.bool_]:

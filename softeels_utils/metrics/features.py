@@ -1,0 +1,469 @@
+"""Features of a particle, one at a time: its corners, its skin, films that it does not have, and each of its voids.
+
+Volumes are ``(K, Y, Z, X)`` fractions of K phases of the particle; a support is left out of them. Voids are given as
+``{"center": (y, z, x), "radius": r}`` in indices and voxels (as in the label of `simulate.SpecimenDraw`), or found in
+the truth as vacuum that is closed on all sides.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from .errors import check_pair
+from .interfaces import (
+    centre_of_mass,
+    cosine,
+    even_directions,
+    finite_mean,
+    first_sign_change,
+    last_fall,
+    read_along,
+    rms,
+)
+
+__all__ = [
+    "CornerError",
+    "InventedPhase",
+    "SkinError",
+    "VoidError",
+    "corner_error",
+    "false_skin",
+    "film_about_voids",
+    "skin_error",
+    "void_errors",
+]
+
+ROUND = (
+    0.37  # the truth, blurred by 1.5 voxels, on its own surface: 1/2 on a face, 1/4 on a cube's edge, 1/8 at a vertex
+)
+RIM = 2.0  # voxels about a void's edge, or under the surface
+NONE = 0.25  # volume fraction up to which the truth has nothing of a phase (a mixture of a fifth is no skin)
+
+
+def _phases(volume, truth):
+    volume, truth = check_pair(volume, truth)
+    if volume.ndim != 4:
+        raise ValueError(f"volume: got shape {volume.shape}, wants (K, Y, Z, X)")
+    return volume, truth
+
+
+def _channel(channel, truth):
+    if not 0 <= channel < len(truth):
+        raise ValueError(f"channel: got {channel!r}, wants 0 to {len(truth) - 1}")
+
+
+def _mask(region, shape):
+    region = np.asarray(region, bool)
+    if region.shape != shape:
+        raise ValueError(f"region: got shape {region.shape}, wants {shape}")
+    return region
+
+
+# ---------------------------------------------------------------- corners
+
+
+@dataclass(frozen=True)
+class CornerError:
+    """Misplacement of the particle's surface at its edges and vertices.
+
+    Attributes
+    ----------
+    rms_nm, bias_nm : float
+        RMS and mean of the displacement, positive outwards: a rounded corner is negative. NaN without corners.
+    points : int
+        Points of the surface that were measured.
+    """
+
+    rms_nm: float
+    bias_nm: float
+    points: int
+
+
+def corner_error(
+    volume: ArrayLike,
+    truth: ArrayLike,
+    voxel_size_nm: float = 1.0,
+    *,
+    region: ArrayLike | None = None,
+    reach: float = 4.0,
+) -> CornerError:
+    """Displacement of the surface (all phases together 1/2) along the normal of the truth, where it bends.
+
+    Points are the vertices of the true surface by marching cubes; normals are minus the gradient of the truth blurred
+    by 1.5 voxels, so that at an edge they halve its angle. Along each, the nearest outward fall through 1/2 is found in
+    both volumes. Where a reconstruction has none within ``reach``, the displacement counts as ``reach``: outwards where
+    it is full, inwards where it is empty.
+
+    Parameters
+    ----------
+    volume, truth : array (K, Y, Z, X)
+    voxel_size_nm : float
+    region : bool array (Y, Z, X), optional
+        Where to measure, such as ``regions["corners"]`` or ``regions["wedge"]`` of a `simulate.SpecimenDraw`. By
+        default where the blurred truth on its surface is below 0.37 (1/2 on a face, 1/4 on a cube's edge).
+    reach : float
+        Voxels.
+
+    Examples
+    --------
+    >>> body = np.zeros((1, 24, 24, 24))
+    >>> body[:, 6:18, 6:18, 6:18] = 1
+    >>> blunt = body.copy()
+    >>> blunt[:, 6:8, 6:8] = 0  # an edge cut off
+    >>> error = corner_error(blunt, body)
+    >>> error.bias_nm < -0.1, corner_error(body, body).rms_nm
+    (True, 0.0)
+    """
+    from scipy.ndimage import gaussian_filter, map_coordinates
+    from skimage.measure import marching_cubes
+
+    volume, truth = _phases(volume, truth)
+    found, true = volume.sum(axis=0), truth.sum(axis=0)
+    nothing = CornerError(float("nan"), float("nan"), 0)
+    if not true.min() < 0.5 < true.max():
+        return nothing
+    points = marching_cubes(true, 0.5)[0]
+    blurred = gaussian_filter(true, 1.5)
+    if region is None:
+        keep = map_coordinates(blurred, points.T, order=1) < ROUND
+    else:
+        keep = _mask(region, true.shape)[tuple(np.rint(points).astype(int).T)]
+    if not keep.any():
+        return nothing
+    points = points[keep].astype(float)
+    normal = -np.stack([map_coordinates(g, points.T, order=1) for g in np.gradient(blurred)], axis=1)
+    normal /= np.maximum(np.linalg.norm(normal, axis=1, keepdims=True), 1e-12)
+    steps = np.linspace(-reach, reach, 2 * round(reach / 0.1) + 1)
+    along = points.T[:, :, None] + normal.T[:, :, None] * steps
+    at, true_at = (_nearest_fall(values, steps) for values in read_along(np.stack([found, true]), along))
+    displacement = at - true_at
+    return CornerError(rms(displacement) * voxel_size_nm, finite_mean(displacement) * voxel_size_nm, len(points))
+
+
+def _nearest_fall(values, steps):
+    """Where each row of values (D, S) falls through 1/2 nearest to step 0; without a fall, at the end of the steps."""
+    fall = (values[:, :-1] > 0.5) & (values[:, 1:] <= 0.5)
+    index = np.where(fall, np.abs(steps[:-1]), np.inf).argmin(axis=1)
+    rows = np.arange(len(values))
+    before, after = values[rows, index], values[rows, index + 1]
+    part = np.divide(before - 0.5, before - after, out=np.zeros_like(before), where=before != after)
+    end = np.where(values.mean(axis=1) > 0.5, steps[-1], steps[0])
+    return np.where(fall.any(axis=1), steps[index] + part * (steps[1] - steps[0]), end)
+
+
+# ---------------------------------------------------------------- skin
+
+
+@dataclass(frozen=True)
+class SkinError:
+    """Thickness of a skin, direction by direction (all lengths in nm; NaN where no direction counts).
+
+    Attributes
+    ----------
+    mean_nm, true_mean_nm : float
+        Over the directions in which the truth has a skin.
+    rms_nm : float
+        RMS of the error of the local thickness over them: a skin that is right on average only is wrong here.
+    spread_nm, true_spread_nm : float
+        Standard deviation of the local thickness over them.
+    missed : float
+        Fraction of them with less than half of the true thickness.
+    false_nm : float
+        Mean excess of thickness over the directions in which the truth has no skin.
+    false_fraction : float
+        Fraction of those with an excess of more than 0.3 voxels.
+    directions, bare : int
+        How many have a skin, and how many have none.
+    """
+
+    mean_nm: float
+    true_mean_nm: float
+    rms_nm: float
+    spread_nm: float
+    true_spread_nm: float
+    missed: float
+    false_nm: float
+    false_fraction: float
+    directions: int
+    bare: int
+
+
+def skin_error(
+    volume: ArrayLike,
+    truth: ArrayLike,
+    voxel_size_nm: float = 1.0,
+    *,
+    channel: int = 0,
+    region: ArrayLike | None = None,
+    directions: int = 2000,
+    step: float = 0.1,
+) -> SkinError:
+    r"""Local thickness of a skin along rays from the centre of the true particle, against that of the truth.
+
+    As in `interface_error`: :math:`\int v_c\,dr` from the middle between the edge of the core and the surface of the
+    truth (from 0.8 of the surface without a core) to three voxels outside it, times the cosine between the ray and the
+    normal of the surface.
+
+    Parameters
+    ----------
+    volume, truth : array (K, Y, Z, X)
+        The core of phase 0, the shell of phase 1.
+    channel : int
+        Phase of the skin.
+    region : bool array (Y, Z, X), optional
+        Where the truth has a skin, such as ``regions["skin"]`` of a `simulate.SpecimenDraw`. By default in the
+        directions whose true thickness is more than a quarter of a voxel; none in those with less than a twentieth.
+    directions : int
+    step : float
+        Distance between samples, in voxels.
+
+    Raises
+    ------
+    ValueError
+        A channel that is not there, an empty particle.
+    """
+    from scipy.ndimage import gaussian_filter
+
+    volume, truth = _phases(volume, truth)
+    _channel(channel, truth)
+    total = truth.sum(axis=0)
+    if total.sum() == 0:
+        raise ValueError("truth: got an empty particle, wants volume fractions above 0")
+    centre, rays = centre_of_mass(total), even_directions(directions)
+    reach = np.arange(0, np.linalg.norm(total.shape) / 2, step)
+    points = centre[:, None, None] + rays.T[:, :, None] * reach
+    true = read_along(truth, points)
+    outer = last_fall(true.sum(axis=0), reach)
+    core = first_sign_change(true[0] - true[1], reach) if len(truth) > 1 else np.full(len(rays), np.nan)
+    inner = np.where(np.isfinite(core), (core + outer) / 2, 0.8 * outer)
+    beyond = (reach > inner[:, None]) & (reach < outer[:, None] + 3)
+    weight = step * cosine(gaussian_filter(total, 1.5), centre, rays, outer)
+    found = (read_along(volume[channel : channel + 1], points)[0] * beyond).sum(axis=1) * weight
+    thickness = (true[channel] * beyond).sum(axis=1) * weight
+    known = np.isfinite(outer)
+    if region is None:
+        skin, bare = known & (thickness > 0.25), known & (thickness < 0.05)
+    else:
+        crossed = (read_along(_mask(region, total.shape)[None].astype(float), points)[0] * beyond).max(axis=1)
+        skin, bare = known & (crossed > 0.5), known & (crossed == 0)
+    excess = found[bare] - thickness[bare]
+    return SkinError(
+        mean_nm=finite_mean(found[skin]) * voxel_size_nm,
+        true_mean_nm=finite_mean(thickness[skin]) * voxel_size_nm,
+        rms_nm=rms(found[skin] - thickness[skin]) * voxel_size_nm,
+        spread_nm=_spread(found[skin]) * voxel_size_nm,
+        true_spread_nm=_spread(thickness[skin]) * voxel_size_nm,
+        missed=finite_mean(found[skin] < thickness[skin] / 2),
+        false_nm=finite_mean(excess) * voxel_size_nm,
+        false_fraction=finite_mean(excess > 0.3),
+        directions=int(skin.sum()),
+        bare=int(bare.sum()),
+    )
+
+
+def _spread(values):
+    return float(values.std()) if values.size else float("nan")
+
+
+# ---------------------------------------------------------------- films that are not there
+
+
+@dataclass(frozen=True)
+class InventedPhase:
+    """A phase in voxels where the truth has none.
+
+    Attributes
+    ----------
+    mean : float
+        Mean excess over the truth, in volume fraction. NaN where there are no such voxels.
+    fraction : float
+        Part of the voxels with an excess above 0.3.
+    voxels : int
+        How many were looked at.
+    """
+
+    mean: float
+    fraction: float
+    voxels: int
+
+
+def film_about_voids(
+    volume: ArrayLike, truth: ArrayLike, *, voids: Sequence[Mapping] | None = None, channel: int = 0
+) -> InventedPhase:
+    """A phase painted onto voids: its excess in the two voxels about their edges, where the truth has none.
+
+    The voxels are more than half full, lie at most two voxels outside a void's edge, and at least one voxel from any
+    that the truth fills with the phase to more than a quarter: the blur of a core that a void cuts is no film.
+
+    Parameters
+    ----------
+    volume, truth : array (K, Y, Z, X)
+    voids : list of dict, optional
+        See above; by default the closed voids of the truth.
+    channel : int
+        Phase of the film.
+    """
+    volume, truth = _phases(volume, truth)
+    _channel(channel, truth)
+    total = truth.sum(axis=0)
+    if voids is None:
+        rim = _within(_holes(total), RIM)
+    else:
+        rim = np.zeros(total.shape, bool)
+        for void in voids:
+            distance = _distance(total.shape, void)
+            rim |= (distance > -0.5) & (distance <= RIM)
+    return _invented(volume, truth, rim & (total > 0.5), channel)
+
+
+def false_skin(volume: ArrayLike, truth: ArrayLike, *, channel: int = 0) -> InventedPhase:
+    """A phase painted onto the surface: its excess in the two outermost voxels, where the truth has none.
+
+    The voxels are chosen as in `film_about_voids`, under the outer surface; where a skin comes in patches, between
+    them.
+
+    Parameters
+    ----------
+    volume, truth : array (K, Y, Z, X)
+    channel : int
+        Phase of the skin.
+    """
+    from scipy.ndimage import binary_fill_holes
+
+    volume, truth = _phases(volume, truth)
+    _channel(channel, truth)
+    total = truth.sum(axis=0)
+    return _invented(volume, truth, _within(~binary_fill_holes(total > 0.5), RIM) & (total > 0.5), channel)
+
+
+def _within(mask, distance):
+    """Voxels outside a mask at most so far from its edge, which runs half a voxel from the centres beside it."""
+    from scipy.ndimage import distance_transform_edt
+
+    return distance_transform_edt(~mask) <= distance + 0.5 if mask.any() else mask
+
+
+def _invented(volume, truth, rim, channel):
+    from scipy.ndimage import binary_dilation
+
+    bare = rim & ~binary_dilation(truth[channel] > NONE, np.ones((3, 3, 3)))
+    excess = (volume - truth)[channel][bare]
+    return InventedPhase(finite_mean(excess), finite_mean(excess > 0.3), int(bare.sum()))
+
+
+# ---------------------------------------------------------------- voids
+
+
+@dataclass(frozen=True)
+class VoidError:
+    """One void of the truth, and what a reconstruction made of it.
+
+    Attributes
+    ----------
+    center : tuple of float
+        (y, z, x) indices, of the truth.
+    true_nm3, volume_nm3 : float
+        Vacuum in the void; what the reconstruction has of it, and of vacuum up to two voxels around that the truth does
+        not have.
+    offset_nm : float
+        Distance between the centres of that vacuum; NaN where the reconstruction has less than a tenth of it.
+    contrast : float
+        (Material around it less material in it) over material around it, in parts of the same of the truth: 1 where the
+        void is as empty as it should be, 0 where it is not seen. NaN where nothing surrounds it.
+    """
+
+    center: tuple[float, float, float]
+    true_nm3: float
+    volume_nm3: float
+    offset_nm: float
+    contrast: float
+
+
+def void_errors(
+    volume: ArrayLike, truth: ArrayLike, voxel_size_nm: float = 1.0, *, voids: Sequence[Mapping] | None = None
+) -> list[VoidError]:
+    """Volume, place and contrast of each void of the truth.
+
+    Parameters
+    ----------
+    volume, truth : array (K, Y, Z, X)
+    voxel_size_nm : float
+    voids : list of dict, optional
+        See above. A void smaller than a voxel, or open to the outside, is not found by itself.
+
+    Returns
+    -------
+    list of VoidError
+        In the order of ``voids``, or the largest first; empty without any.
+
+    Examples
+    --------
+    >>> body = np.zeros((1, 16, 16, 16))
+    >>> body[:, 3:13, 3:13, 3:13] = 1
+    >>> body[:, 7:9, 7:9, 7:9] = 0
+    >>> (error,) = void_errors(body, body)
+    >>> error.true_nm3, error.volume_nm3, error.offset_nm, error.contrast
+    (8.0, 8.0, 0.0, 1.0)
+    """
+    volume, truth = _phases(volume, truth)
+    found, true = volume.sum(axis=0), truth.sum(axis=0)
+    voids = _found_voids(true) if voids is None else voids
+    return [_void_error(found, true, void, voxel_size_nm) for void in voids]
+
+
+def _void_error(found, true, void, voxel_size_nm):
+    distance = _distance(true.shape, void)
+    vacuum = np.minimum(np.clip(1 - true, 0, 1), np.clip(1 - distance, 0, 1))  # of this void, not of what is beside it
+    near = (distance <= RIM) & ((vacuum > 0) | (true > 0.9))
+    grid, true_empty = np.argwhere(near), vacuum[near]
+    empty = np.clip(true_empty + (true - found)[near], 0, 1)
+    size, true_size = empty.sum(), true_empty.sum()
+    offset = np.nan
+    if true_size > 0 and size > true_size / 10:
+        centres = [(grid * e[:, None]).sum(axis=0) / e.sum() for e in (empty, true_empty)]
+        offset = np.linalg.norm(centres[0] - centres[1])
+    around = (distance > 1) & (distance <= 1 + RIM) & (true > 0.9)
+    contrast = np.nan
+    if around.any() and true_size > 0:
+        outside, true_outside = found[around].mean(), true[around].mean()
+        inside, true_inside = ((total * vacuum).sum() / true_size for total in (found, true))
+        if outside > 0:
+            contrast = (1 - inside / outside) / (1 - true_inside / true_outside)
+    return VoidError(
+        center=tuple(float(value) for value in void["center"]),
+        true_nm3=float(true_size * voxel_size_nm**3),
+        volume_nm3=float(size * voxel_size_nm**3),
+        offset_nm=float(offset * voxel_size_nm),
+        contrast=float(contrast),
+    )
+
+
+def _distance(shape: tuple[int, ...], void: Mapping) -> NDArray:
+    """Signed distance of each voxel from a void's edge, negative inside."""
+    center = np.asarray(void["center"], float)
+    grid = np.indices(shape)
+    return np.sqrt(sum((g - c) ** 2 for g, c in zip(grid, center, strict=True))) - float(void["radius"])
+
+
+def _holes(total):
+    """Vacuum (below 1/2) that is closed on all sides."""
+    from scipy.ndimage import binary_fill_holes
+
+    return binary_fill_holes(total > 0.5) & (total <= 0.5)
+
+
+def _found_voids(total):
+    """Closed voids: centre of mass of the vacuum, and the radius of a sphere that reaches the farthest voxel."""
+    from scipy.ndimage import label
+
+    holes, count = label(_holes(total))
+    voids = []
+    for k in 1 + np.argsort(-np.bincount(holes.ravel(), minlength=count + 1)[1:], kind="stable"):
+        grid = np.argwhere(holes == k)
+        center = grid.mean(axis=0)
+        voids.append({"center": center, "radius": np.linalg.norm(grid - center, axis=1).max() + 0.5})
+    return voids

@@ -1,0 +1,50 @@
+"""Whether intervals hold the truth, region by region."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+__all__ = ["coverage"]
+
+
+def coverage(
+    lower: ArrayLike, upper: ArrayLike, truth: ArrayLike, regions: Mapping[str, ArrayLike]
+) -> dict[str, float]:
+    """Fraction of values whose interval holds the truth, in each region.
+
+    Parameters
+    ----------
+    lower, upper, truth : array (C, Y, Z, X) or (Y, Z, X)
+        Both ends belong to the interval.
+    regions : dict of str to bool array (Y, Z, X) or (C, Y, Z, X)
+        Such as the regions of `simulate.SpecimenDraw`.
+
+    Returns
+    -------
+    dict of str to float
+        NaN where a region is empty.
+
+    Examples
+    --------
+    >>> truth = np.array([0.0, 0.5, 1.0]).reshape(1, 1, 3)
+    >>> coverage(truth - 0.1, truth.clip(None, 0.6), truth, {"all": truth > -1, "bulk": truth == 1})
+    {'all': 0.6666666666666666, 'bulk': 0.0}
+    """
+    lower, upper, truth = (np.asarray(array, float) for array in (lower, upper, truth))
+    if not lower.shape == upper.shape == truth.shape or truth.ndim not in (3, 4):
+        shapes = f"{lower.shape}, {upper.shape} and {truth.shape}"
+        raise ValueError(f"lower, upper, truth: got shapes {shapes}, wants three equal (C, Y, Z, X)")
+    if np.isnan(lower).any() or np.isnan(upper).any() or not np.isfinite(truth).all():
+        raise ValueError("lower, upper, truth: got NaN, wants numbers (the ends may be infinite)")
+    inside = (lower <= truth) & (truth <= upper)
+    found = {}
+    for name, mask in regions.items():
+        mask = np.asarray(mask, bool)
+        if mask.shape not in (truth.shape, truth.shape[-3:]):
+            raise ValueError(f"regions: got shape {mask.shape} of {name!r}, wants {truth.shape[-3:]}")
+        values = inside[..., mask] if mask.ndim == 3 else inside[mask]
+        found[name] = float(values.mean()) if values.size else float("nan")
+    return found
