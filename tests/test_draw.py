@@ -53,7 +53,7 @@ def test_draws_are_what_they_say(draws):
         particle = draw.truth[: channels - ("support" in draw.phases)].sum(axis=0)
         for side in (0, -1):  # it lies in the box
             assert max(particle[side].max(), particle[:, side].max(), particle[:, :, side].max()) == 0
-        assert 4 <= views <= 29 and 50 <= label["max_tilt_deg"] <= 70 and np.abs(draw.shifts_px).max() <= 0.5
+        assert 5 <= views <= 29 and 50 <= label["max_tilt_deg"] <= 70 and np.abs(draw.shifts_px).max() <= 0.5
         assert (draw.covariance is None) == (label["noise"]["kind"] == "poisson") == bool(draw.counts_per_nm)
         for void in label["voids"]:
             assert 0.5 <= void["radius"] <= 3
@@ -75,6 +75,10 @@ def test_what_is_fixed_changes_nothing_else():
         draw_specimen(0, vews=9)
     with pytest.raises(ValueError, match="noise: got 'white'"):
         draw_specimen(0, noise="white")
+    with pytest.raises(ValueError, match="views: got 2"):
+        draw_specimen(0, views=2.5)
+    with pytest.raises(ValueError, match="level: got -1"):
+        draw_specimen(0, level=-1)
     with pytest.raises(ValueError, match="fit_covariance: got None"):
         draw_specimen(0, noise="fit")
 
@@ -148,7 +152,7 @@ def test_a_support_fills_the_field_at_every_tilt():
 
 def test_regions_lie_where_they_should():
     shape = {"shape": "cube", "rotation": (0.0, 0.0, 0.0, 1.0), "voids": 1, "void_voxels": (6.0, 1.0, 1.0)}
-    draws = [draw_specimen(seed, "tune", 32, **PLAIN, **shape, skin="whole", skin_nm=3.0, core=True) for seed in (0, 3)]
+    draws = [draw_specimen(seed, "tune", 32, **PLAIN, **shape, skin="whole", skin_nm=3.0, core=True) for seed in (2, 3)]
     for draw in draws:
         masks, total = draw.regions, draw.truth.sum(axis=0)
         assert all(mask.any() for mask in masks.values())
@@ -163,7 +167,7 @@ def test_regions_lie_where_they_should():
         half = draw.label["shape"]["voxels"] / 2 + 3.0 / draw.voxel_size_nm
         offset = np.sort(np.abs(grid - draw.label["center"]), axis=-1)
         assert np.all(np.abs(offset[masks["surface"]][:, 2] - half) <= 1.0 + 1e-6)
-        assert np.all(offset[masks["corners"]][:, 1] > half - 1.5 - 3.0 / draw.voxel_size_nm - 1e-6)
+        assert np.all(offset[masks["corners"]][:, 1] > half - 1.5 - 1e-6)
         assert masks["corners"].sum() < 0.8 * np.sum(np.abs(offset[..., 2] - half) <= 1.5)
 
 
@@ -204,11 +208,11 @@ def test_noise_has_the_covariance_that_is_stated():
 @pytest.mark.parametrize("noise", ["independent", "poisson"])
 def test_a_measurement_is_one_of_volume_fractions(noise):
     options = {"noise": noise, "level": 0.01, "counts": 1e4, "views": 15, "shift_px": 0.5, "max_tilt_deg": 70.0}
-    draw = draw_specimen(2, "tune", 16, **PLAIN | options)
+    draw = draw_specimen(2, "tune", 24, **PLAIN | options)
     assert isinstance(draw, SpecimenDraw) and np.abs(draw.shifts_px).max() > 0.3
     measurements = (draw.measurement(known_shifts=known, device="cpu") for known in (True, False))
     known, unknown = (metrics.nrmse(m.projector(draw.truth), draw.projections) for m in measurements)
-    assert known < 0.07 and known < 0.7 * unknown  # the truth explains the values: also counts, in their own unit
+    assert known < 0.1 and known < 0.6 * unknown  # the truth explains the values: also counts, in their own unit
 
 
 def test_the_tilt_axis_turns_as_stated():

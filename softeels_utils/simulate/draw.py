@@ -130,7 +130,8 @@ def draw_specimen(
         Not drawn but as given:
 
         ``shape`` ("cube", "truncated cube", "octahedron", "sphere", "rod"); ``rotation`` (unit quaternion, scalar
-        last, of (y, z, x)); ``core`` (bool); ``skin`` ("none", "whole", "patches"), ``skin_nm``; ``voids`` (0 to 3);
+        last, of (y, z, x)); ``core`` (bool); ``skin`` ("none", "whole", "patches"), ``skin_nm``; ``voids`` (0 to 3,
+        fewer where there is no room for them);
         ``void_voxels`` (their diameters, three of them); ``graded_nm`` (width of the core's edge, 0 for sharp);
         ``mixture`` (None, "core", "shell", "inclusion": the part that is 80 % one phase and 20 % the other);
         ``third_phase`` (None, "skin", "inclusion"); ``support`` (bool);
@@ -155,7 +156,7 @@ def draw_specimen(
         raise ValueError(f"half: got {half!r}, wants one of {HALVES}")
     if int(n) != n or n < 8 or int(seed) != seed or seed < 0:
         raise ValueError(f"seed, n: got {seed!r} and {n!r}, wants integers of at least 0 and 8")
-    streams = np.random.SeedSequence([int(seed), HALVES.index(half)]).spawn(5)
+    streams = np.random.SeedSequence([1 + HALVES.index(half), int(seed)]).spawn(5)
     body, places, elsewhere, series, noise = (np.random.default_rng(stream) for stream in streams)
     noises = NOISES if fit_covariance else tuple(kind for kind in NOISES if kind != "fit")
     recipe = _recipe(body, series, noises)
@@ -215,6 +216,11 @@ def _check_fixed(fixed: dict, recipe: dict, fit_covariance: Callable | None) -> 
     for name, wanted in choices.items():
         if name in fixed and fixed[name] not in wanted:
             raise ValueError(f"{name}: got {fixed[name]!r}, wants one of {wanted}")
+    for name in ("skin_nm", "graded_nm", "max_tilt_deg", "shift_px", "level", "fluence_e_per_A2", "counts"):
+        if not (np.isfinite(fixed.get(name, 0)) and fixed.get(name, 0) >= 0):
+            raise ValueError(f"{name}: got {fixed[name]!r}, wants a number of at least 0")
+    if int(fixed.get("views", 1)) != fixed.get("views", 1) or fixed.get("views", 1) < 1:
+        raise ValueError(f"views: got {fixed['views']!r}, wants a positive integer")
     if fixed.get("noise") == "fit" and fit_covariance is None:
         raise ValueError("fit_covariance: got None with noise='fit', wants a function such as study.pixel_covariance")
 
@@ -282,9 +288,9 @@ def _particle(
     core = None
     if recipe["core"]:
         ratio = 0.35 + 0.35 * u[3]
-        core = Shape(shell.name, ratio * shell.half, ratio * shell.other)
+        core = Shape(shell.name, float(ratio * shell.half), float(ratio * shell.other))
         if u[4] < 0.2:
-            core = Shape("sphere", ratio * shell.half)
+            core = Shape("sphere", float(ratio) * -float(shell.distance(np.zeros(3))))  # inside the faces
     room = max(0.0, 0.97 * n - (skin or shell).radius)
     patches = ()
     if recipe["skin"] == "patches":
@@ -304,7 +310,8 @@ def _particle(
     inclusion = None
     if recipe["third_phase"] == "inclusion" or recipe["mixture"] == "inclusion":
         radius = (0.3 + 0.25 * u[10]) * shell.half
-        inclusion = Ball(tuple(_anywhere(particle, elsewhere, lambda d: d["shell"] < -0.5 * radius)), float(radius))
+        local, distances = _anywhere(particle, elsewhere)
+        inclusion = Ball(tuple(local[distances["shell"] < -0.5 * radius][0]), float(radius))
     voids, words = _voids(recipe, particle, places, thickness, n)
     particle = Particle(**{**vars(particle), "inclusion": inclusion, "voids": voids})
     described = {
@@ -334,44 +341,40 @@ def _index(particle: Particle, local: Any, n: int) -> list[float]:
     return [float(value) for value in point / 2 + (n - 1) / 2]
 
 
-def _anywhere(particle: Particle, places: np.random.Generator, where: Callable[[dict], NDArray]) -> NDArray:
-    """A point of the particle's frame where a condition on its distances holds; without any, the centre."""
+def _anywhere(particle: Particle, places: np.random.Generator) -> tuple[NDArray, dict[str, NDArray]]:
+    """Points (N, 3) all over the particle, in its frame, and their distances."""
     local = places.uniform(-1, 1, (20000, 3)) * (particle.skin or particle.shell).radius
-    points = local @ particle.rotation.T + particle.center
-    found = local[where(particle.distances(points))]
-    return found[0] if len(found) else np.zeros(3)
+    return local, particle.distances(local @ particle.rotation.T + particle.center)
 
 
 def _voids(
     recipe: dict, particle: Particle, places: np.random.Generator, thickness: float, n: int
 ) -> tuple[tuple[Ball, ...], list[dict]]:
-    """Spheres of vacuum, two voxels or more apart: in a part or across the interface of two."""
-    kinds = [place for place in PLACES if ("core" not in place or particle.core) and ("skin" not in place or thickness)]
+    """Spheres of vacuum, two voxels or more apart: in a part or across the interface of two, wherever there is room."""
     voids: list[Ball] = []
     words = []
     for diameter in recipe["void_voxels"][: recipe["voids"]]:
         radius = float(diameter)  # half of it, in voxels of half the size
-        place = kinds[int(places.random() * len(kinds))]
-
-        def fits(d: dict, radius: float = radius, place: str = place) -> NDArray:
-            apart = d["void"] > radius + 4  # two coarse voxels
-            middle = np.maximum(d["skin"], -d["shell"])
-            return apart & {
-                "core": d["core"] < -radius,
-                "shell": (d["core"] > radius) & (d["shell"] < -radius),
-                "skin": middle < -0.4 * thickness,
-                "core and shell": (np.abs(d["core"]) < 0.5 * radius) & (d["shell"] < -radius),
-                "shell and skin": (np.abs(d["shell"]) < 0.5 * radius) & (d["skin"] < 0),
-            }.get(place, False)
-
         so_far = Particle(**{**vars(particle), "voids": tuple(voids)})
-        center = _anywhere(so_far, places, fits)
-        if not fits(so_far.distances(center @ particle.rotation.T + particle.center)):
-            continue  # no room for it there
-        voids.append(Ball(tuple(center), radius))
-        outer = particle.outer(particle.distances(center @ particle.rotation.T + particle.center))
-        words.append({"center": _index(particle, center, n), "radius": radius / 2, "place": place})
-        words[-1]["open"] = bool(outer > -radius)
+        order = places.permutation(PLACES)
+        local, d = _anywhere(so_far, places)
+        within = d["shell"] < -radius
+        fits = {
+            "core": (d["core"] < -radius) & within,
+            "shell": (d["core"] > radius) & within,
+            "skin": (np.maximum(d["skin"], -d["shell"]) < -0.4 * thickness) & bool(thickness),
+            "core and shell": (np.abs(d["core"]) < 0.5 * radius) & within,
+            "shell and skin": (np.abs(d["shell"]) < 0.5 * radius) & (d["skin"] < 0),
+        }
+        apart = d["void"] > radius + 4  # two coarse voxels
+        for place in order:
+            found = np.flatnonzero(fits[place] & apart)
+            if found.size:
+                center, outer = local[found[0]], particle.outer(d)[found[0]]
+                voids.append(Ball(tuple(center), radius))
+                index = {"center": _index(particle, center, n), "radius": radius / 2}
+                words.append({**index, "place": str(place), "open": bool(outer > -radius)})
+                break
     return tuple(voids), words
 
 
