@@ -22,6 +22,7 @@ from softeels_utils.tomography import (
     Discrepancy,
     Gap,
     HeldOut,
+    IterationInfo,
     Measurement,
     ParallelBeam,
     StopRule,
@@ -586,6 +587,41 @@ def test_stopping_rules(cube):
     fit = sirt(Measurement(projections, TILTS), iterations=500, callbacks=stop_at_the_second)
     assert seen == [10, 20] and fit.iteration == 20 and not fit.converged
     assert not joint_tv(measurement, weight=1.0, max_iterations=20).converged
+
+
+def test_held_out_pixels_have_more_patience_the_longer_a_run(cube):
+    """What the last half of the iterations gained decides, so that a plateau is no end, and an early minimum is."""
+
+    def end(curve, rule):
+        best = {0: np.inf}  # by iteration, so far
+        for k in range(2, 2000, 2):
+            best[k] = min(best[k - 2], curve(k))
+            scores = {"heldout": curve(k), "heldout_best": best[k], "heldout_before": best[k // 4 * 2]}
+            if rule(IterationInfo(k, None, change=1.0, **scores)):
+                return k
+        return None
+
+    rule = HeldOut()
+    assert 60 <= end(lambda k: 1 + (k / 30 - 1) ** 2, rule) <= 64  # overfits from 30 on
+    assert end(lambda k: 1 + 0.3 * k**-0.5, rule) > 500  # gains ever more slowly
+    wavering = end(lambda k: 2 / k**0.1 if k < 400 or k > 440 else 1.2, rule)  # twenty looks without a gain
+    assert wavering is None
+    fit = sirt(Measurement(cube[0], TILTS, covariance=cube[1]), stop=rule)
+    assert (
+        fit.reason == "held-out pixels" and fit.iteration == fit.history["iteration"][fit.history["heldout"].argmin()]
+    )
+    with pytest.raises(ValueError, match=r"HeldOut: got HeldOut\(.*gain.*wants"):
+        HeldOut(gain=-0.1)
+
+
+def test_the_search_for_a_weight_ends(cube):
+    """Noise alone, its errors stated twice too large: every weight explains it, the largest best."""
+    covariance = cube[1]
+    noise = np.random.default_rng(0).standard_normal((2, 9, 4, 24)) * covariance.diagonal()[:, None, None, None] ** 0.5
+    fit = joint_tv(Measurement(noise, TILTS, covariance=4 * covariance), weight="discrepancy")
+    assert fit.weight_at_bound and len(fit.scores) <= 5 and fit.chi2 < 0.5
+    usual = joint_tv(Measurement(cube[0][:, :, 8:16], TILTS, covariance=covariance), weight="discrepancy")
+    assert not usual.weight_at_bound and usual.chi2 == pytest.approx(1, abs=0.05)
 
 
 def test_the_rule_by_default_is_the_discrepancy_where_the_noise_is_known(cube):
