@@ -22,6 +22,7 @@ from softeels_utils.tomography import (
     Discrepancy,
     Gap,
     HeldOut,
+    IterationInfo,
     Measurement,
     ParallelBeam,
     StopRule,
@@ -361,6 +362,52 @@ def test_constraint_projects_onto_the_nearest_point():
     assert bounded.min() >= -1 and bounded.max() <= 0.5
 
 
+@pytest.mark.parametrize("constraint", [SIMPLEX, NONNEGATIVE, Constraint(0.0, 0.9)])
+def test_a_correction_is_solved_for_inside_the_set(cube, constraint):
+    projections, covariance, _ = cube
+    measurement = Measurement(projections[:, :, 8:16], TILTS, covariance=covariance)
+    volume = constraint(short_sirt(measurement, constraint, 8))
+    rest, about = measurement.less(volume), constraint.about(volume)
+    fit = joint_tv(rest, weight=0.5, constraint=about)
+    correction = torch.as_tensor(fit.volume)
+    assert fit.converged and fit.history["gap"][-1] <= 1e-3
+    whole = volume + correction  # inside, without being put back
+    assert whole.min() >= 0 and (constraint(whole) - whole).abs().max() < 1e-6
+
+    def objective(r):
+        return float(rest.misfit(r).sum(dtype=torch.float64)) + 0.5 * variation(r)
+
+    best, generator = objective(correction), torch.Generator().manual_seed(0)
+    free = torch.as_tensor(joint_tv(rest, weight=0.5, constraint=FREE).volume)
+    others = {"none": 0 * correction, "clamped afterwards": about(free), "half": correction / 2}
+    for scale in (1e-3, 1e-2, 0.1):
+        noise = torch.randn(correction.shape, generator=generator)
+        others |= {
+            f"noise {scale}": about(correction + scale * noise),
+            f"away {scale}": about((1 + scale) * correction),
+        }
+        others |= {f"free {scale}": about(correction.lerp(free, scale))}
+    excess = {name: objective(other) / best - 1 for name, other in others.items()}
+    assert min(excess.values()) > -1e-3, excess  # as near to the minimum as the gap says
+    assert excess["none"] > 0.1 and excess["clamped afterwards"] > 0.003, excess
+
+
+def test_a_correction_goes_on_from_its_own_checkpoint_only(cube, tmp_path):
+    measurement = Measurement(cube[0], TILTS, covariance=cube[1])
+    volume = short_sirt(measurement)
+    options = {"weight": 0.5, "checkpoint": tmp_path / "run.pt"}
+    for total in (10, 30):
+        part = joint_tv(measurement.less(volume), constraint=NONNEGATIVE.about(volume), iterations=total, **options)
+    whole = joint_tv(measurement.less(volume), constraint=NONNEGATIVE.about(volume), weight=0.5, iterations=30)
+    np.testing.assert_allclose(part.volume, whole.volume, atol=2e-5)
+    with pytest.raises(ValueError, match=r"checkpoint: got .* other projections or settings"):
+        other = NONNEGATIVE.about(volume.flip(-1))
+        joint_tv(measurement.less(volume), constraint=other, iterations=30, **options)
+    with pytest.raises(ValueError, match=r"constraint: got one about \(1, 24, 24, 24\), wants \(2, 24, 24, 24\)"):
+        joint_tv(measurement, weight=0.5, constraint=NONNEGATIVE.about(volume[:1]))
+    assert NONNEGATIVE.about(volume).about(0.5 * volume)(-2 * volume) == pytest.approx(-1.5 * volume)
+
+
 def test_the_gap_bounds_the_distance_to_the_minimum(cube):
     projections, covariance, _ = cube
     correlated = covariance + np.array([[0, -0.9], [-0.9, 0]]) * np.sqrt(np.prod(covariance.diagonal()))
@@ -542,6 +589,41 @@ def test_stopping_rules(cube):
     assert not joint_tv(measurement, weight=1.0, max_iterations=20).converged
 
 
+def test_held_out_pixels_have_more_patience_the_longer_a_run(cube):
+    """What the last half of the iterations gained decides, so that a plateau is no end, and an early minimum is."""
+
+    def end(curve, rule):
+        best = {0: np.inf}  # by iteration, so far
+        for k in range(2, 2000, 2):
+            best[k] = min(best[k - 2], curve(k))
+            scores = {"heldout": curve(k), "heldout_best": best[k], "heldout_before": best[k // 4 * 2]}
+            if rule(IterationInfo(k, None, change=1.0, **scores)):
+                return k
+        return None
+
+    rule = HeldOut()
+    assert 60 <= end(lambda k: 1 + (k / 30 - 1) ** 2, rule) <= 64  # overfits from 30 on
+    assert end(lambda k: 1 + 0.3 * k**-0.5, rule) is None  # gains ever more slowly
+    wavering = end(lambda k: 2 / k**0.1 if k < 400 or k > 440 else 1.2, rule)  # twenty looks without a gain
+    assert wavering is None
+    fit = sirt(Measurement(cube[0], TILTS, covariance=cube[1]), stop=rule)
+    assert (
+        fit.reason == "held-out pixels" and fit.iteration == fit.history["iteration"][fit.history["heldout"].argmin()]
+    )
+    with pytest.raises(ValueError, match=r"HeldOut: got HeldOut\(.*gain.*wants"):
+        HeldOut(gain=-0.1)
+
+
+def test_the_search_for_a_weight_ends(cube):
+    """Noise alone, its errors stated twice too large: every weight explains it, the largest best."""
+    covariance = cube[1]
+    noise = np.random.default_rng(0).standard_normal((2, 9, 4, 24)) * covariance.diagonal()[:, None, None, None] ** 0.5
+    fit = joint_tv(Measurement(noise, TILTS, covariance=4 * covariance), weight="discrepancy")
+    assert fit.weight_at_bound and len(fit.scores) <= 5 and fit.chi2 < 0.5
+    usual = joint_tv(Measurement(cube[0][:, :, 8:16], TILTS, covariance=covariance), weight="discrepancy")
+    assert not usual.weight_at_bound and usual.chi2 == pytest.approx(1, abs=0.05)
+
+
 def test_the_rule_by_default_is_the_discrepancy_where_the_noise_is_known(cube):
     projections, covariance, _ = cube
     informed = Measurement(projections, TILTS, covariance=covariance)
@@ -650,6 +732,36 @@ def test_estimated_noise_ignores_edges_and_masked_pixels():
     usable[:, :, :8] = False
     image[:, :, :8] = 1e9
     assert estimate_covariance(image, usable).diagonal() ** 0.5 == pytest.approx([2.0, 0.5], rel=0.05)
+
+
+@pytest.mark.parametrize("axis", [-1, -2])
+def test_noise_of_a_single_row_is_estimated_along_it(axis):
+    _, projections, covariance = tilt_series(24, 0.1)
+    for row in (9, 12, 15):
+        one = np.take(projections, [row], axis=-2)
+        found = estimate_covariance(one if axis == -1 else one.swapaxes(-1, -2)).diagonal()
+        assert found**0.5 == pytest.approx(covariance.diagonal() ** 0.5, rel=0.35)
+    assert joint_tv(Measurement(one, TILTS), weight="noise", max_iterations=200).volume.shape == (2, 1, 24, 24)
+
+
+def test_noise_that_cannot_be_known_is_not_made_up():
+    with pytest.raises(ValueError, match="projections: got 1 × 2 pixels in channel 0 without neighbours"):
+        Measurement(np.ones((1, 3, 1, 2)), [0, 10, 20])
+    alternate = np.zeros((3, 4, 8), bool)
+    alternate[:, ::2, ::2] = True
+    with pytest.raises(ValueError, match=r"wants 2 × 2 or 3 neighbours .* or a stated covariance"):
+        Measurement(np.ones((1, 3, 4, 8)), [0, 10, 20], mask=alternate)
+    assert Measurement(np.ones((1, 3, 1, 2)), [0, 10, 20], covariance=[1.0]).size == 6
+
+
+@pytest.mark.parametrize("shape", [(1, 9, 1, 96), (1, 1, 3, 12), (2, 2, 1, 12), (1, 5, 2, 3)])
+def test_small_and_narrow_series_are_reconstructed(shape):
+    tilts = np.linspace(-60, 60, shape[1]) if shape[1] > 1 else [20.0]
+    projections = 3 + np.random.default_rng(0).random(shape)
+    for algorithm in ("fbp", "sirt", "cgls", "joint_tv"):
+        options = {} if algorithm == "fbp" else {"max_iterations": 40}
+        volume = reconstruct(projections, tilts, algorithm, **options)
+        assert volume.shape == (shape[0], shape[2], shape[3], shape[3]) and np.isfinite(volume).all() and volume.any()
 
 
 @pytest.mark.parametrize(

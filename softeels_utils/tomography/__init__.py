@@ -10,6 +10,7 @@ from .checkpoint import Checkpoint
 from .constraint import FREE, NONNEGATIVE, SIMPLEX, Constraint
 from .covariance import estimate_covariance
 from .fbp import fbp
+from .field_of_view import FieldOfView, leaves_field
 from .iterate import Loop, Reconstruction
 from .losses import GaussianLoss, PoissonLoss
 from .measurement import Measurement
@@ -31,6 +32,7 @@ __all__ = [
     "Checkpoint",
     "Constraint",
     "Discrepancy",
+    "FieldOfView",
     "Gap",
     "GaussianLoss",
     "HeldOut",
@@ -49,6 +51,7 @@ __all__ = [
     "joint_tv",
     "joint_variation",
     "learn_scale",
+    "leaves_field",
     "noise_weight",
     "reconstruct",
     "refine_alignment",

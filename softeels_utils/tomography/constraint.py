@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
 import numbers
 from dataclasses import dataclass
 
 import numpy as np
 import torch
+from numpy.typing import ArrayLike
 
-__all__ = ["FREE", "NONNEGATIVE", "SIMPLEX", "Constraint", "check_constraint"]
+__all__ = ["FREE", "NONNEGATIVE", "SIMPLEX", "Constraint", "ConstraintAbout", "check_constraint"]
 
 
 @dataclass(frozen=True)
@@ -52,6 +54,56 @@ class Constraint:
         upper = max(reach, lower) if self.upper is None else self.upper
         best = torch.where(slope > 0, slope * upper, slope * lower)
         return float(best.sum(dtype=torch.float64))
+
+    def about(self, volume: ArrayLike | torch.Tensor) -> ConstraintAbout:
+        """The same set seen from a volume (C, Y, Z, X) in it: of corrections r, those with volume + r in the set.
+
+        So a correction is solved for inside the set, not put back into it afterwards, which is no solution.
+
+        Examples
+        --------
+        >>> volume = torch.tensor([[0.0, 0.3, 0.9]])
+        >>> NONNEGATIVE.about(volume)(torch.tensor([[-1.0, -1.0, -0.5]]))
+        tensor([[ 0.0000, -0.3000, -0.5000]])
+        """
+        centre = torch.as_tensor(volume)
+        if not centre.is_floating_point() or not centre.isfinite().all():
+            raise ValueError(f"volume: got {centre.dtype} or not finite values, wants finite floats")
+        return ConstraintAbout(self.lower, self.upper, self.simplex, centre)
+
+
+@dataclass(frozen=True, repr=False, eq=False)
+class ConstraintAbout(Constraint):
+    """What `Constraint.about` returns: projection ``P(centre + r) - centre`` of a correction r.
+
+    It never leaves bounds at 0 by rounding: ``centre + r`` is at least 0.
+    """
+
+    centre: torch.Tensor | None = None
+
+    __eq__, __hash__ = object.__eq__, object.__hash__
+
+    def __repr__(self) -> str:  # the same for the same set: checkpoints know it by this
+        digest = hashlib.sha256(self.centre.cpu().contiguous().numpy().tobytes()).hexdigest()
+        return f"{Constraint(self.lower, self.upper, self.simplex)}.about({tuple(self.centre.shape)} {digest})"
+
+    def __call__(self, volume: torch.Tensor) -> torch.Tensor:
+        centre = self._beside(volume)
+        return super().__call__(centre + volume) - centre
+
+    def support(self, slope: torch.Tensor, volume: torch.Tensor) -> float:
+        """``max <slope, r>`` over the set."""
+        centre = self._beside(volume)
+        return super().support(slope, centre + volume) - float((slope * centre).sum(dtype=torch.float64))
+
+    def about(self, volume: ArrayLike | torch.Tensor) -> ConstraintAbout:
+        """Seen from a correction in the set."""
+        return super().about(self.centre + torch.as_tensor(volume))
+
+    def _beside(self, volume):
+        if volume.shape != self.centre.shape:
+            raise ValueError(f"constraint: got one about {tuple(self.centre.shape)}, wants {tuple(volume.shape)}")
+        return self.centre.to(volume)
 
 
 def check_constraint(constraint: Constraint) -> Constraint:

@@ -12,8 +12,9 @@ def estimate_covariance(projections: ArrayLike, mask: ArrayLike | None = None) -
     """Noise of each channel from differences of neighbouring pixels, as a diagonal covariance (C, C).
 
     For data whose errors are not known: the median absolute diagonal difference ``(a - b - c + d) / 2`` of
-    2 × 2 patches, over 0.6745 (D. L. Donoho & I. M. Johnstone, Biometrika 81, 425 (1994)). Patches in empty regions
-    that are exactly 0 do not count. Never below a thousandth of the largest value.
+    2 × 2 patches, over 0.6745 (D. L. Donoho & I. M. Johnstone, Biometrika 81, 425 (1994)). Where there are none (one
+    slice, Y = 1), second differences ``(a - 2 b + c) / √6`` along X take their place, or along Y. Places that are
+    exactly 0 are empty regions and do not count. Never below a thousandth of the largest value.
 
     Parameters
     ----------
@@ -21,22 +22,46 @@ def estimate_covariance(projections: ArrayLike, mask: ArrayLike | None = None) -
     mask : bool array (C, T, Y, X), optional
         True where measured.
 
+    Raises
+    ------
+    ValueError
+        Where a channel has no three measured neighbours, so that nothing is known of its noise.
+
     Examples
     --------
     >>> noise = np.random.default_rng(0).normal(scale=0.2, size=(1, 4, 64, 64))
     >>> round(float(estimate_covariance(noise)[0, 0]) ** 0.5, 2)
     0.2
+    >>> round(float(estimate_covariance(noise[:, :, :1])[0, 0]) ** 0.5, 1)
+    0.2
     """
     stack = np.asarray(projections, float)
     stack = np.where(np.isfinite(stack) if mask is None else mask, stack, np.nan)
-    detail = stack[..., :-1, :-1] - stack[..., 1:, :-1] - stack[..., :-1, 1:] + stack[..., 1:, 1:]
     largest = np.nan_to_num(np.abs(stack)).max(axis=(1, 2, 3))
     largest = np.where(largest > 0, largest, largest.max() or 1.0)  # an empty channel is as noisy as the others
     sigma = []
-    for channel in detail.reshape(len(stack), -1):
-        channel = np.abs(channel[np.isfinite(channel) & (channel != 0)]) / 2
-        sigma.append(np.median(channel) / 0.6745 if channel.size else 0.0)
+    for c, channel in enumerate(stack):
+        detail = next((known for known in map(_finite, _differences(channel)) if known.size), None)
+        if detail is None:
+            wanted = "2 × 2 or 3 neighbours measured somewhere in each, or a stated covariance"
+            raise ValueError(
+                f"projections: got {channel.shape[1]} × {channel.shape[2]} pixels in channel {c} "
+                f"without neighbours to estimate its noise from, wants {wanted}"
+            )
+        detail = detail[detail != 0]
+        sigma.append(np.median(np.abs(detail)) / 0.6745 if detail.size else 0.0)
     return np.diag(np.maximum(sigma, 1e-3 * largest) ** 2)
+
+
+def _differences(maps):
+    """Differences of neighbours in maps (T, Y, X) with the variance of a pixel, the better kinds first."""
+    yield (maps[..., :-1, :-1] - maps[..., 1:, :-1] - maps[..., :-1, 1:] + maps[..., 1:, 1:]) / 2
+    yield (maps[..., :-2] - 2 * maps[..., 1:-1] + maps[..., 2:]) / 6**0.5
+    yield (maps[:, :-2] - 2 * maps[:, 1:-1] + maps[:, 2:]) / 6**0.5
+
+
+def _finite(values):
+    return values[np.isfinite(values)]
 
 
 def check_covariance(covariance: ArrayLike, used: NDArray[np.bool_]) -> NDArray:

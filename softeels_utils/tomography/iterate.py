@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
@@ -37,6 +38,9 @@ class Reconstruction:
         Chi-square per measured value of the result: about 1 where it explains the data as well as their errors say.
     weight : float
         Of the total variation (NaN without).
+    weight_at_bound : bool
+        Whether the automatic choice ended at the largest or smallest weight that it tries: data that are nearly all
+        noise are best explained by no volume at all, and errors stated too small or too large move the weight too.
     scores : dict of float to float
         What the automatic choice of the weight saw: weight to chi-square per value, fitted or held out.
     history : dict of arrays
@@ -50,6 +54,7 @@ class Reconstruction:
     reason: str = "direct"
     chi2: float = float("nan")
     weight: float = float("nan")
+    weight_at_bound: bool = False
     scores: dict[float, float] = field(default_factory=dict)
     history: dict[str, np.ndarray] = field(default_factory=dict)
 
@@ -151,6 +156,8 @@ class _Run:
             measured["heldout"] = self.held_out.chi2(volume)
             if measured["heldout"] < self.best_score:
                 self.best, self.best_iteration, self.best_score = self.previous, self.done, measured["heldout"]
+            earlier = self.history["heldout"][: bisect_right(self.history["iteration"], self.done / 2)]
+            measured |= {"heldout_best": self.best_score, "heldout_before": min(earlier, default=np.inf)}
         measured |= {"best_iteration": self.best_iteration, "seconds": time.perf_counter() - self.began}
         info = IterationInfo(self.done, None, self.total, **measured)
         for name, values in self.history.items():

@@ -20,6 +20,10 @@ def apply_per_pixel(matrix: torch.Tensor, stack: torch.Tensor) -> torch.Tensor:
     return torch.einsum("ij...,j...->i...", matrix, stack)
 
 
+def _with_columns(tensor, columns):
+    return torch.nn.functional.pad(tensor, (columns, columns))
+
+
 @dataclass(frozen=True)
 class GaussianLoss:
     r"""Half the squared residual of each independent combination of channels, in units of its variance.
@@ -87,6 +91,12 @@ class GaussianLoss:
         """The same of some detector pixels (T, Y, X), all channels of one together."""
         return replace(self, projections=self.projections * keep, used=self.used & keep)
 
+    def padded(self, columns: int) -> GaussianLoss:
+        """The same with so many columns more on each side that are not used."""
+        names = ["projections", "used"]
+        names += [name for name in ("modes", "precision") if getattr(self, name).shape[-1] > 1]  # others broadcast
+        return replace(self, **{name: _with_columns(getattr(self, name), columns) for name in names})
+
     def with_variance_floor(self, fraction: float) -> GaussianLoss:
         """No combination's variance below this fraction of the largest in its pixel: 1 treats all of them equally."""
         if not fraction:
@@ -141,6 +151,10 @@ class PoissonLoss:
     def restricted(self, keep: torch.Tensor) -> PoissonLoss:
         """The same of some detector pixels (T, Y, X)."""
         return replace(self, projections=self.projections * keep, used=self.used & keep)
+
+    def padded(self, columns: int) -> PoissonLoss:
+        """The same with so many columns more on each side that are not used."""
+        return replace(self, **{name: _with_columns(getattr(self, name), columns) for name in ("projections", "used")})
 
     def with_variance_floor(self, fraction: float) -> PoissonLoss:
         """Counts of one channel tell nothing of another: there is nothing to even out."""

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import copy
 import hashlib
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import ArrayLike
 
-from .checks import as_tensor, check_device, finite_array
+from .checks import as_tensor, check_count, check_device, finite_array
 from .covariance import check_covariance, estimate_covariance, independent_combinations
 from .losses import GaussianLoss, PoissonLoss
 from .projector import ParallelBeam
@@ -56,6 +57,8 @@ class Measurement:
         As it is used, model error included; None for counts.
     noise_is_known : bool
         Whether the noise was stated (or the values are counts), not estimated.
+    padding : int
+        Masked columns on each side of the detector (`padded`).
 
     Raises
     ------
@@ -98,7 +101,7 @@ class Measurement:
             raise ValueError(f"counts: got {type(counts).__name__}, wants True or False")
         device = check_device(device)
         self.projector = _projector(stack, tilt_angles_deg, voxel_size_nm, slice_shape, shifts_px, device)
-        self.noise_is_known = counts or covariance is not None
+        self.noise_is_known, self.padding = counts or covariance is not None, 0
         stack = np.where(used, stack, 0).astype(np.float32)
         if counts:
             if covariance is not None:
@@ -204,6 +207,40 @@ class Measurement:
         """Some rows along Y (an index), to be compared with those slices of a volume."""
         return self._with(self.loss.rows(rows))
 
+    def padded(self, columns: int | None = None, depth: int | None = None) -> Measurement:
+        """The same with a wider slice, for a specimen that leaves the field of view (see `leaves_field`).
+
+        Masked columns are added on each side of the detector, so that what lies beyond the field at 0° and comes into
+        it at other tilts has a place. `crop` cuts volumes back to the field.
+
+        Parameters
+        ----------
+        columns : int, optional
+            On each side. By default as many as the rays at the detector's edges cross within the slice's depth,
+            ``(X + Z |sin|) / (2 cos) - X / 2`` at the highest tilt, at most X.
+        depth : int, optional
+            Z of the slice: a thin section needs no more than its thickness, and then fewer columns.
+        """
+        old = self.projector
+        n_z = old.n_z if depth is None else check_count(depth, "depth")
+        if columns is None:
+            tilts = np.deg2rad(old.tilt_angles_deg)
+            reach = (old.n_x + n_z * np.abs(np.sin(tilts))) / (2 * np.abs(np.cos(tilts)).clip(1e-3)) - old.n_x / 2
+            columns = int(min(np.ceil(reach.max()), old.n_x))
+        columns = check_count(columns, "columns", 0)
+        size = (n_z, old.n_x + 2 * columns)
+        wider = ParallelBeam(size, old.tilt_angles_deg, old.voxel_size_nm, old.device, shifts_px=old.shifts_px)
+        covariance = self.covariance
+        if covariance is not None and covariance.ndim == 5 and columns:
+            covariance = np.pad(covariance, ((0, 0), (0, 0), (columns, columns), (0, 0), (0, 0)))
+            covariance[:, :, :columns] = covariance[:, :, -columns:] = np.eye(len(self.projections))
+        padding = self.padding + columns
+        return self._with(self.loss.padded(columns), projector=wider, covariance=covariance, padding=padding)
+
+    def crop(self, volume: ArrayLike | torch.Tensor) -> ArrayLike | torch.Tensor:
+        """A volume (..., Y, Z, X), or projections, without the columns that `padded` added."""
+        return volume[..., self.padding : volume.shape[-1] - self.padding]
+
     def split(self, fraction: float, seed: int = 0, by: str = "pixels") -> tuple[Measurement, Measurement]:
         """(to fit, held out): two disjoint parts.
 
@@ -230,7 +267,7 @@ class Measurement:
         drawn = np.random.default_rng([seed, 1]).binomial(whole.astype(np.int64), fraction)
         held_out = as_tensor(drawn.astype(np.float32), self.device)
         return tuple(
-            self._with(PoissonLoss(counts, self.used, part * self.loss.gain))
+            self._with(replace(self.loss, projections=counts, gain=part * self.loss.gain))
             for counts, part in ((self.projections - held_out, 1 - fraction), (held_out, fraction))
         )
 
@@ -244,26 +281,27 @@ class Measurement:
             raise ValueError("validation: got NaN or inf, wants finite numbers wherever the projections have them")
         tensor = as_tensor(np.where(used, stack, 0).astype(np.float32), self.device)
         if not self.counts:
-            return self._with(GaussianLoss(tensor, self.used, self.loss.modes, self.loss.precision))
+            return self._with(replace(self.loss, projections=tensor))
         if tensor.min() < 0 or not tensor.any() or not self.projections.any():
             least, most = float(tensor.min()), float(tensor.max())
             raise ValueError(f"validation: got values from {least:g} to {most:g}, wants counts, and some not 0")
         exposure_ratio = float(tensor.sum(dtype=torch.float64) / self.projections.sum(dtype=torch.float64))
-        return self._with(PoissonLoss(tensor, self.used, exposure_ratio * self.loss.gain))
+        return self._with(replace(self.loss, projections=tensor, gain=exposure_ratio * self.loss.gain))
 
     def resample(self, seed: int) -> Measurement:
         """The same with noise of its covariance added, and twice that covariance; or counts drawn from the counts."""
         rng = np.random.default_rng([seed, 2])
         if self.counts:
             counts = rng.poisson(self.projections.cpu().numpy().astype(float))
-            return self._with(PoissonLoss(as_tensor(counts, self.device), self.used, self.loss.gain))
+            return self._with(replace(self.loss, projections=as_tensor(counts, self.device)))
         loss = self.loss
         modes, precision = loss.modes.cpu().numpy(), loss.precision.cpu().numpy().astype(float)
         sigma = np.divide(1.0, precision, out=np.zeros_like(precision), where=precision > 0)
         shape = tuple(loss.projections.shape)
         modes, draw = np.broadcast_to(modes, (len(modes), *shape)), sigma * rng.standard_normal(shape)
         noise = as_tensor(np.einsum("cdtyx,ctyx->dtyx", modes, draw).astype(np.float32), self.device)
-        twice = GaussianLoss(loss.projections + loss.used * noise, loss.used, loss.modes, loss.precision / 2**0.5)
+        noisy = loss.projections + loss.used * noise
+        twice = replace(loss, projections=noisy, precision=loss.precision / 2**0.5)
         return self._with(twice, covariance=2 * self.covariance)
 
     def rescaled(self, scale: ArrayLike) -> Measurement:
@@ -271,7 +309,7 @@ class Measurement:
         scale = np.asarray(scale, float)
         column = as_tensor(scale[:, None, None, None].astype(np.float32), self.device)
         if self.counts:
-            return self._with(PoissonLoss(self.projections, self.used, self.loss.gain * column))
+            return self._with(replace(self.loss, gain=self.loss.gain * column))
         covariance = self.covariance / np.outer(scale, scale)
         used = self.used.cpu().numpy()
         return self._with(_gaussian_loss(self.projections / column, used, covariance), covariance=covariance)
@@ -279,7 +317,7 @@ class Measurement:
     def less(self, volume: torch.Tensor) -> Measurement:
         """What a volume leaves to be explained: projections less its own (not for counts)."""
         rest = self.used * (self.projections - self.projector(volume))
-        return self._with(GaussianLoss(rest, self.used, self.loss.modes, self.loss.precision))
+        return self._with(replace(self.loss, projections=rest))
 
     def with_variance_floor(self, fraction: float) -> Measurement:
         """No combination of channels known better than this fraction of the worst variance in its pixel.

@@ -21,7 +21,7 @@ COUPLINGS = ("nuclear", "frobenius", "none")
 
 # Step sizes in units in which volumes are of order 1 and residuals of order their error: measured to be near the best
 # for weights from a quarter to four times the best one, with and without correlated noise.
-DATA_STEP, GRADIENT_STEP, RELAXATION = 3.0, 7.0, 1.8
+DATA_STEP, GRADIENT_STEP, RELAXATION = 4.5, 7.0, 1.8
 
 
 class TotalVariation:

@@ -21,7 +21,9 @@ from .total_variation import COUPLINGS, TotalVariation
 __all__ = ["joint_tv", "noise_weight", "short_sirt", "tv"]
 
 WARM_START = 20  # iterations of SIRT before total variation
-SEARCH_STOP = Gap(1e-2)  # while a weight is only being tried
+SEARCH_STOP, SEARCH_ITERATIONS = Gap(1e-2), 500  # while a weight is only being tried
+SEARCH_RANGE = 64  # about the weight of the noise: data that are nearly all noise want an ever larger one
+LEAST_GAIN = 1e-4  # of the score: less is not worth another trial
 WEIGHT_RULES = ("noise", "discrepancy", "heldout")
 
 
@@ -58,7 +60,8 @@ def joint_tv(
     weight : float, "noise", "discrepancy" or "heldout"
         Of the total variation. ``"noise"``: `noise_weight` (no search); ``"discrepancy"``: such that chi-square per
         value is 1 (V. A. Morozov, 1966); ``"heldout"``: such that a random twentieth of the detector pixels, not
-        fitted, is predicted best.
+        fitted, is predicted best. Both are searched for within a factor of 64 about the weight of the noise; the
+        result says where that was not enough (``weight_at_bound``).
     coupling : {"nuclear", "frobenius"}
         Norm of a voxel's Jacobian.
     constraint : Constraint
@@ -111,16 +114,16 @@ def _solve(measurement, weight, constraint, coupling, stop, initial, seed, loop)
     with torch.no_grad():
         start = short_sirt(measurement, constraint) if start is None else start
         problem = _Problem(measurement, constraint, coupling, _typical(start), loop, checkpoint)
-        warm_start = None
+        warm_start, at_bound = None, False
         if weight == "noise":
             weight = noise_weight(measurement, start)
         elif weight == "heldout":
             fitted, held_out = measurement.split(HeldOut.fraction, seed)
             trials = _Trials(replace(problem, measurement=fitted), held_out, start)
-            weight = _minimum(trials, noise_weight(measurement, start))
+            weight, at_bound = _minimum(trials, noise_weight(measurement, start))
         elif weight == "discrepancy":
             trials = _Trials(problem, measurement, start)
-            weight = _crossing(trials, noise_weight(measurement, start))
+            weight, at_bound = _crossing(trials, noise_weight(measurement, start))
         scores = checkpoint.content["scores"]
         if scores:
             start, warm_start = trials.nearest(weight)
@@ -128,7 +131,8 @@ def _solve(measurement, weight, constraint, coupling, stop, initial, seed, loop)
         volume, record = iterate(solver, stop, loop, checkpoint=checkpoint, stage="total variation")
         scores = {float(w): score for w, score in scores.items()}
         chi2 = measurement.chi2(volume)
-    return Reconstruction(volume.cpu().numpy(), chi2=chi2, weight=float(weight), scores=scores, **record)
+    record |= {"chi2": chi2, "weight": float(weight), "weight_at_bound": at_bound, "scores": scores}
+    return Reconstruction(volume.cpu().numpy(), **record)
 
 
 @dataclass(frozen=True)
@@ -168,7 +172,8 @@ class _Trials:
         scores = checkpoint.content["scores"]
         if f"{weight:.6g}" not in scores:
             solver = self.problem.solver(weight, *self.nearest(weight))
-            quiet = Loop(max_iterations=self.problem.loop.max_iterations, progress=self.problem.loop.progress)
+            loop = self.problem.loop
+            quiet = Loop(max_iterations=min(loop.max_iterations, SEARCH_ITERATIONS), progress=loop.progress)
             iterate(solver, SEARCH_STOP, quiet, stage=f"weight {weight:.3g}")
             scores[f"{weight:.6g}"] = self.judged.chi2(solver.volume)
             self.solved[weight] = solver
@@ -212,16 +217,17 @@ def noise_weight(measurement: Measurement, volume: torch.Tensor) -> float:
 
 
 def _crossing(score, weight, target=1.0):
-    """Weight at which a growing score is ``target``, to 2 % of the score or 5 % of the weight."""
-    low = high = weight
-    value = score(weight)
-    while value > target and low > 1e-4 * weight:
+    """(weight at which a growing score is ``target``, whether it lies beyond the range of the search).
+
+    To 2 % of the score or 5 % of the weight.
+    """
+    low, high, least, most = weight, weight, weight / SEARCH_RANGE, weight * SEARCH_RANGE
+    while score(low) > target and low > least:
         high, low = low, low / 4
-        value = score(low)
-    while value <= target and high < 1e4 * weight and score(high) <= target:
+    while score(high) <= target and high < most:
         low, high = high, high * 4
     if score(low) > target or score(high) <= target:
-        return low if score(low) > target else high
+        return (low if score(low) > target else high), True
     for _ in range(8):
         a, b = score(low), score(high)
         if high / low < 1.05 or min(target - a, b - target) < 0.01 * target:
@@ -230,18 +236,19 @@ def _crossing(score, weight, target=1.0):
         part = np.clip((np.log(target) - np.log(a)) / (np.log(b) - np.log(a)), 0.15, 0.85)
         middle = low * (high / low) ** part
         low, high = (middle, high) if score(middle) <= target else (low, middle)
-    return low if target - score(low) < score(high) - target else high
+    return (low if target - score(low) < score(high) - target else high), False
 
 
 def _minimum(score, weight):
-    """Weight of the lowest score, on a grid of factors 2 and then √2 about the best."""
+    """(weight of the lowest score, whether it lies beyond the range of the search).
+
+    On a grid of factors 2 and then √2 about the best.
+    """
     factor = 0.5 if score(weight / 2) < score(weight) else 2.0
-    best = weight
-    for _ in range(12):
-        if score(best * factor) >= score(best):
-            break
-        best *= factor
-    return min((best / np.sqrt(2), best, best * np.sqrt(2)), key=score)
+    best, most = weight, SEARCH_RANGE
+    while most > 1 and score(best * factor) < (1 - LEAST_GAIN) * score(best):
+        best, most = best * factor, most / 2
+    return min((best / np.sqrt(2), best, best * np.sqrt(2)), key=score), most <= 1
 
 
 def _typical(volume):
