@@ -163,7 +163,7 @@ def functional_bound(
         raise ValueError("voxel_deviation: got 0 everywhere, wants some voxels unknown")
     weights = _as_rows(functionals, measurement.volume_shape, "functionals")
     # Woodbury: (F + τ⁻²)⁻¹ = τ² - τ² B' (1 + B τ² B')⁻¹ B τ²  with the whitened forward model B.
-    variance = model.variance.expand(measurement.volume_shape).reshape(-1).cpu().numpy().astype(float)
+    variance = model.variance.flatten().cpu().numpy().astype(float)
     scaled = weights.multiply(variance).tocsr() if scipy.sparse.issparse(weights) else weights * variance
     before = scaled @ weights.T
     before = before.toarray() if scipy.sparse.issparse(before) else before
@@ -311,15 +311,14 @@ class _Model:
     def __init__(self, measurement, volumes, least_counts, voxel_deviation):
         self.measurement, self.shape = measurement, measurement.volume_shape
         self.scale = _count_scale(measurement, volumes, least_counts) if measurement.counts else 1.0
-        deviation = finite_array(voxel_deviation, "voxel_deviation")
+        deviation = np.asarray(voxel_deviation, float)
         try:
-            deviation = np.broadcast_to(deviation, (1,) * (4 - deviation.ndim) + deviation.shape)
-            np.broadcast_to(deviation, self.shape)
+            deviation = np.broadcast_to(deviation, self.shape)
         except ValueError:
-            got = f"got shape {deviation.shape}"
-            raise ValueError(f"voxel_deviation: {got}, wants one that broadcasts to {self.shape}") from None
-        if (deviation < 0).any():
-            raise ValueError("voxel_deviation: got negative values, wants standard deviations")
+            wanted = f"one that broadcasts to {self.shape}"
+            raise ValueError(f"voxel_deviation: got shape {deviation.shape}, wants {wanted}") from None
+        if not (np.isfinite(deviation) & (deviation >= 0)).all():
+            raise ValueError("voxel_deviation: got negative or not finite values, wants standard deviations")
         self.variance = as_tensor((deviation**2).astype(np.float32), measurement.device)
 
     def forward(self, volume):
