@@ -341,9 +341,9 @@ class _Model:
 
     def project(self, rows):
         """Whitened projections (P, C, T, Y, X) of rows (P, C Y Z X)."""
-        projected = []
-        for start in range(0, rows.shape[0], 16):  # dense volumes of a few directions at a time
-            some = rows[start : start + 16]
+        projected, step = [], max(1, 2**22 // rows.shape[1])  # dense volumes of a few directions at a time
+        for start in range(0, rows.shape[0], step):
+            some = rows[start : start + step]
             some = some.toarray() if scipy.sparse.issparse(some) else some
             for row in some.astype(np.float32):
                 projected.append(self.forward(as_tensor(row.reshape(self.shape), self.measurement.device)))
