@@ -4,6 +4,11 @@
 bound is taken: the positions of patches of the core's edge and of the outer surface, the thickness of the skin in
 patches, radius and position of the void, all unknown together. Reconstructions are measured in the same patches.
 Writes ``results/bound.json``.
+
+How to read it: the root of (scatter² + bias²) of a reconstruction is its error; the bound is the least scatter of an
+unbiased estimate of this description (pure phases, sharp interfaces). A reconstruction may scatter less, because its
+prior pulls every draw to the same answer: what it gains in scatter it has in bias. ``least_squares`` is the estimate
+that reaches the bound; it starts at the truth, so it is a check and not a method.
 """
 
 import argparse
@@ -228,6 +233,31 @@ def void_detection(measurement, truth, description, fluence):
     return rows
 
 
+def fractions_of_regions(truth):
+    """Directions in which both phases of the core, and of the rest of the particle, are more or less by a factor."""
+    distance = np.linalg.norm(np.indices(SHAPE) - (N - 1) / 2, axis=0)
+    core = (truth[0] > truth[1]) & (distance < 11)
+    rest = (truth.sum(axis=0) > 0.5) & ~core
+    rows = [(channel[:, None, None, None] * region).ravel() for region in (core, rest) for channel in np.eye(2)]
+    return np.array(rows).reshape(4, 2, *SHAPE)
+
+
+def balls(measurement, centre, deviation=0.5):
+    """Error of the mean fractions in a ball where nothing is known of the volume, beside that of not measuring."""
+    distance, rows = np.linalg.norm(np.indices(SHAPE) - np.reshape(centre, (3, 1, 1, 1)), axis=0), []
+    for diameter in (2.0, 4.0, 6.0, 10.0):
+        ball = np.clip(diameter / 2 - distance + 0.5, 0, 1)
+        ball /= ball.sum()
+        weights = np.array([[1, 1], [1, -1]])[:, :, None, None, None] * ball
+        left = functional_bound(measurement, weights, voxel_deviation=deviation).diagonal() ** 0.5
+        before = deviation * np.sqrt((weights**2).sum(axis=(1, 2, 3, 4)))
+        names = ("total iron", "FeO less Fe3O4")
+        rows.append({"diameter_voxels": diameter} | {
+            name: {"error": float(e), "unmeasured": float(b)} for name, e, b in zip(names, left, before, strict=True)
+        })  # fmt: skip
+    return rows
+
+
 def resolved(measurement, deviation=0.5, angles=np.arange(0, 91, 15.0), frequencies=np.arange(1, 13) / 24):
     """Part of the variance of waves in the middle slice that the data determine, by direction (0: X, 90: Z)."""
     z, x = np.indices((N, N)) - (N - 1) / 2
@@ -310,6 +340,9 @@ if __name__ == "__main__":
                 str(size): bounds(measurement, Description.of(case.truth, size), case.truth) for size in (4.0, 9.0)
             }
             row["bounds_voxels_0.1"] = bounds(measurement, description, case.truth, voxel_deviation=0.1)
+            unknown = fractions_of_regions(case.truth)
+            row["bounds_fractions_unknown"] = bounds(measurement, description, case.truth, nuisance=unknown)
+            row["balls"] = balls(measurement, np.full(3, (N - 1) / 2))
             row["least_squares"] = least_squares([case_of(fluence, s)[1] for s in range(20)], description, case.truth)
             row["visibility_16_voxels"] = visible(measurement, 16.0)
             row["resolved"] = resolved(measurement)

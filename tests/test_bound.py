@@ -211,16 +211,18 @@ def cosine(frequency, angle_deg, n=N):
     return np.cos(2 * np.pi * frequency * (x * np.cos(angle) + z * np.sin(angle)))[None, None, None]
 
 
-def test_functionals_are_bounded_as_dense_algebra_says():
-    measurement = measure([0.25], shape=(1, 1, N, N))
+@pytest.mark.parametrize("variance", [0.25, 1e-4])
+def test_functionals_are_bounded_as_dense_algebra_says(variance):
+    measurement = measure([variance], shape=(1, 1, N, N))
     functionals = np.concatenate([cosine(0.1, 0), cosine(0.2, 90), cosine(0.0, 0)])
     deviation = np.random.default_rng(0).uniform(0.1, 0.5, (N, N)) * (np.indices((N, N))[0] > 2)
-    model = dense_model(np.array([[0.25]]))
+    model = dense_model(np.array([[variance]]))
     w, inside = functionals.reshape(3, -1).T, deviation.ravel() > 0
     precision = model[:, inside].T @ model[:, inside] + np.diag(deviation.ravel()[inside] ** -2.0)
     expected = w[inside].T @ np.linalg.solve(precision, w[inside])
     found = functional_bound(measurement, functionals, voxel_deviation=deviation)
-    assert np.allclose(found, expected, rtol=1e-3, atol=1e-4 * expected.max())
+    assert np.allclose(found.diagonal(), expected.diagonal(), rtol=2e-3)
+    assert np.allclose(found, expected, atol=1e-4 * expected.max())
 
 
 def test_waves_in_the_wedge_are_not_resolved():

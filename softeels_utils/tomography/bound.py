@@ -159,15 +159,16 @@ def functional_bound(
         Mean squared errors and their covariances.
     """
     model = _Model(measurement, () if at is None else (at,), least_counts, voxel_deviation)
-    if not model.variance.any():
+    if not model.deviation.any():
         raise ValueError("voxel_deviation: got 0 everywhere, wants some voxels unknown")
     weights = _as_rows(functionals, measurement.volume_shape, "functionals")
-    # Woodbury: (F + τ⁻²)⁻¹ = τ² - τ² B' (1 + B τ² B')⁻¹ B τ²  with the whitened forward model B.
-    variance = model.variance.flatten().cpu().numpy().astype(float)
-    scaled = weights.multiply(variance).tocsr() if scipy.sparse.issparse(weights) else weights * variance
-    before = scaled @ weights.T
-    before = before.toarray() if scipy.sparse.issparse(before) else before
-    return before - model.gram(model.project(scaled))
+    columns = [model.deviation * row for row in model.volumes(weights)]
+    # (F + τ⁻²)⁻¹ = τ (1 + τ F τ)⁻¹ τ, where τ may be 0
+    solved = [
+        _solve(lambda y: y + model.deviation * model.adjoint(model.forward(model.deviation * y)), column)
+        for column in columns
+    ]
+    return _products(torch.stack(columns), torch.stack(solved))
 
 
 def detectability(
@@ -319,10 +320,13 @@ class _Model:
             raise ValueError(f"voxel_deviation: got shape {deviation.shape}, wants {wanted}") from None
         if not (np.isfinite(deviation) & (deviation >= 0)).all():
             raise ValueError("voxel_deviation: got negative or not finite values, wants standard deviations")
-        self.variance = as_tensor((deviation**2).astype(np.float32), measurement.device)
+        self.deviation = as_tensor(deviation.astype(np.float32), measurement.device)
 
     def forward(self, volume):
         return self.scale * self.measurement.forward(volume)
+
+    def adjoint(self, stack):
+        return self.measurement.adjoint(self.scale * stack)
 
     def information(self, directions, nuisance):
         """Fisher information of directions, less what nuisance takes away."""
@@ -339,46 +343,53 @@ class _Model:
         lost = information.diagonal() <= 1e-6 * whole.diagonal()[:wanted]
         return np.where(lost[:, None] | lost, 0, information)
 
-    def project(self, rows):
-        """Whitened projections (P, C, T, Y, X) of rows (P, C Y Z X)."""
-        projected, step = [], max(1, 2**22 // rows.shape[1])  # dense volumes of a few directions at a time
+    def volumes(self, rows):
+        """Rows (P, C Y Z X) as volumes, one after another."""
+        step = max(1, 2**22 // rows.shape[1])  # a few at a time: rows may be sparse
         for start in range(0, rows.shape[0], step):
             some = rows[start : start + step]
             some = some.toarray() if scipy.sparse.issparse(some) else some
             for row in some.astype(np.float32):
-                projected.append(self.forward(as_tensor(row.reshape(self.shape), self.measurement.device)))
-        return torch.stack(projected)
+                yield as_tensor(row.reshape(self.shape), self.measurement.device)
+
+    def project(self, rows):
+        """Whitened projections (P, C, T, Y, X) of rows (P, C Y Z X)."""
+        return torch.stack([self.forward(volume) for volume in self.volumes(rows)])
 
     def gram(self, columns):
         """``cᵀ (1 + B τ² Bᵀ)⁻¹ c`` of whitened projections c (P, C, T, Y, X), as an array (P, P)."""
-        solved = columns
-        if self.variance.any():
-            solved = torch.stack([self.solve(column) for column in columns])
-        gram = (columns.flatten(1).double() @ solved.flatten(1).double().T).cpu().numpy()
-        return (gram + gram.T) / 2
+        if not self.deviation.any():
+            return _products(columns, columns)
+        variance = self.deviation**2
+        solved = [_solve(lambda y: y + self.forward(variance * self.adjoint(y)), column) for column in columns]
+        return _products(columns, torch.stack(solved))
 
-    def solve(self, column, tolerance=1e-5, iterations=2000):
-        """Conjugate gradients for ``(1 + B τ² Bᵀ) y = column``."""
 
-        def operator(y):
-            return y + self.forward(self.variance * self.measurement.adjoint(self.scale * y))
+def _products(a, b):
+    """Scalar products (P, P) of stacks, symmetric but for rounding."""
+    gram = (a.flatten(1).double() @ b.flatten(1).double().T).cpu().numpy()
+    return (gram + gram.T) / 2
 
-        def dot(a, b):
-            return float(torch.sum(a * b, dtype=torch.float64))
 
-        y, residual = torch.zeros_like(column), column.clone()
-        direction, squared = residual.clone(), dot(residual, residual)
-        target = tolerance**2 * squared
-        for _ in range(iterations):
-            if squared <= target:
-                break
-            image = operator(direction)
-            step = squared / dot(direction, image)
-            y += step * direction
-            residual -= step * image
-            before, squared = squared, dot(residual, residual)
-            direction = residual + squared / before * direction
-        return y
+def _solve(operator, column, tolerance=1e-5, iterations=5000):
+    """Conjugate gradients for ``operator(y) = column``, the operator symmetric with no eigenvalue below 1."""
+
+    def dot(a, b):
+        return float(torch.sum(a * b, dtype=torch.float64))
+
+    y, residual = torch.zeros_like(column), column.clone()
+    direction, squared = residual.clone(), dot(residual, residual)
+    target = tolerance**2 * squared
+    for _ in range(iterations):
+        if squared <= target:
+            break
+        image = operator(direction)
+        step = squared / dot(direction, image)
+        y += step * direction
+        residual -= step * image
+        before, squared = squared, dot(residual, residual)
+        direction = residual + squared / before * direction
+    return y
 
 
 def _count_scale(measurement, volumes, least_counts):
