@@ -245,7 +245,7 @@ def fractions_of_regions(truth):
 def balls(measurement, centre, deviation=0.5):
     """Error of the mean fractions in a ball where nothing is known of the volume, beside that of not measuring."""
     distance, rows = np.linalg.norm(np.indices(SHAPE) - np.reshape(centre, (3, 1, 1, 1)), axis=0), []
-    for diameter in (2.0, 4.0, 6.0, 10.0):
+    for diameter in (3.6, 7.2):
         ball = np.clip(diameter / 2 - distance + 0.5, 0, 1)
         ball /= ball.sum()
         weights = np.array([[1, 1], [1, -1]])[:, :, None, None, None] * ball
@@ -258,8 +258,9 @@ def balls(measurement, centre, deviation=0.5):
     return rows
 
 
-def resolved(measurement, deviation=0.5, angles=np.arange(0, 91, 15.0), frequencies=np.arange(1, 13) / 24):
+def resolved(measurement, deviation=0.5):
     """Part of the variance of waves in the middle slice that the data determine, by direction (0: X, 90: Z)."""
+    angles, frequencies = (0.0, 9.0, 17.5, 45.0, 70.0, 80.0, 90.0), np.arange(1, 9) / 32
     z, x = np.indices((N, N)) - (N - 1) / 2
     middle = measurement.rows(slice(N // 2, N // 2 + 1))
     combinations = {"total iron": (1, 1), "FeO less Fe3O4": (1, -1)}
@@ -268,12 +269,11 @@ def resolved(measurement, deviation=0.5, angles=np.arange(0, 91, 15.0), frequenc
         waves = []
         for angle in np.deg2rad(angles):
             phase = 2 * np.pi * frequencies[:, None, None] * (x * np.cos(angle) + z * np.sin(angle))
-            for turn in (0, np.pi / 2):
-                waves.append(np.cos(phase + turn)[:, None, None] * np.array(weights)[:, None, None, None])
+            waves.append(np.cos(phase)[:, None, None] * np.array(weights)[:, None, None, None])
         waves = np.concatenate(waves)
         left = functional_bound(middle, waves, voxel_deviation=deviation).diagonal()
         part = 1 - left / (deviation**2 * (waves**2).sum(axis=(1, 2, 3, 4)))
-        part = part.reshape(len(angles), 2, len(frequencies)).mean(axis=1)
+        part = part.reshape(len(angles), len(frequencies))
         limit = []
         for profile in part:  # half a period, at the frequency up to which half of the variance is determined
             profile, k = np.concatenate([[1.0], profile]), np.concatenate([[0.0], frequencies])
@@ -282,7 +282,7 @@ def resolved(measurement, deviation=0.5, angles=np.arange(0, 91, 15.0), frequenc
             last = k[i - 1] + (profile[i - 1] - 0.5) / (profile[i - 1] - profile[i]) * (k[i] - k[i - 1]) if i else k[-1]
             limit.append(round(float(0.5 / last), 2))
         rows[name] = {"part": part.round(3).tolist(), "half_period_voxels": limit}
-    return rows | {"angles_deg": angles.tolist(), "frequencies_per_voxel": frequencies.tolist(), "deviation": deviation}
+    return rows | {"angles_deg": list(angles), "frequencies_per_voxel": frequencies.tolist(), "deviation": deviation}
 
 
 def visible(measurement, size):
@@ -303,13 +303,29 @@ def case_of(fluence, seed=0):
     return case, Measurement(case.projections, case.tilt_angles_deg, **stated)
 
 
-def reconstructions(method, fluence, seeds):
-    for seed in range(seeds):
-        case, _ = case_of(fluence, seed)
-        if method == "joint TV":
-            yield joint_tv(case.measurement(), weight="heldout", constraint=SIMPLEX, progress=False).volume
-        else:
-            yield dip.fit(case.measurement(), seed=seed, progress=False).volume
+def reconstruction(method, fluence, seed, folder=None):
+    """Volume of one noise draw, by the method's own rule; kept in a folder, if there is one, and taken from there."""
+    path = Path(folder or ".") / f"{method}_{fluence:g}_{seed}.npy"
+    if folder and path.exists():
+        return np.load(path)
+    case, _ = case_of(fluence, seed)
+    if method == "joint TV":
+        volume = joint_tv(case.measurement(), weight="heldout", constraint=SIMPLEX, progress=False).volume
+    else:
+        volume = dip.fit(case.measurement(), seed=seed, progress=False).volume
+    if folder:
+        np.save(path, volume)
+    return volume
+
+
+def write(result, row):
+    """Put the row of one fluence into the record; those of other fluences stay."""
+    path = Path(__file__).parent / "results" / "bound.json"
+    rows = json.loads(path.read_text())["fluences"] if path.exists() else []
+    others = [r for r in rows if r["fluence_e_per_A2_per_tilt"] != row["fluence_e_per_A2_per_tilt"]]
+    rows = sorted([*others, row], key=lambda r: r["fluence_e_per_A2_per_tilt"])
+    path.write_text(json.dumps(result | {"fluences": rows}, indent=1) + "\n")
+    print(list(row), flush=True)
 
 
 if __name__ == "__main__":
@@ -317,16 +333,15 @@ if __name__ == "__main__":
     parser.add_argument("--seeds", type=int, default=4)
     parser.add_argument("--network-seeds", type=int, default=3)
     parser.add_argument("--fluences", type=float, nargs="+", default=[1000.0, 4000.0, 16000.0])
+    parser.add_argument("--volumes", help="folder in which reconstructions are kept between runs")
     args = parser.parse_args()
     result = {
         "date": str(date.today()),
         "machine": platform.processor() or platform.machine(),
         "threads": torch.get_num_threads(),
         "versions": {"torch": torch.__version__, "numpy": np.__version__},
-        "unit": "voxels of 1.33 nm, voxels³",
-        "fluences": [],
+        "unit": "voxels of 1.33 nm, voxels³; void offset and diameter in the unit they are named with",
     }
-    path = Path(__file__).parent / "results" / "bound.json"
     for fluence in args.fluences:
         case, measurement = case_of(fluence)
         description, began = Description.of(case.truth, 6.0), time.perf_counter()
@@ -339,18 +354,17 @@ if __name__ == "__main__":
             row["bounds_by_patch_size"] = {
                 str(size): bounds(measurement, Description.of(case.truth, size), case.truth) for size in (4.0, 9.0)
             }
-            row["bounds_voxels_0.1"] = bounds(measurement, description, case.truth, voxel_deviation=0.1)
             unknown = fractions_of_regions(case.truth)
             row["bounds_fractions_unknown"] = bounds(measurement, description, case.truth, nuisance=unknown)
             row["balls"] = balls(measurement, np.full(3, (N - 1) / 2))
             row["least_squares"] = least_squares([case_of(fluence, s)[1] for s in range(20)], description, case.truth)
             row["visibility_16_voxels"] = visible(measurement, 16.0)
             row["resolved"] = resolved(measurement)
+        write(result, row)
         methods = {"joint TV": args.seeds} | ({"DIPm-TV": args.network_seeds} if fluence == 4000 else {})
         for method, seeds in methods.items():
-            began = time.perf_counter()
-            row[method] = compare(list(reconstructions(method, fluence, seeds)), case.truth, description)
-            row[method] |= {"draws": seeds, "seconds_each": (time.perf_counter() - began) / max(seeds, 1)}
-        result["fluences"].append(row)
-        path.write_text(json.dumps(result, indent=1) + "\n")
-        print(json.dumps(row, indent=1), flush=True)
+            row[method] = compare(
+                [reconstruction(method, fluence, seed, args.volumes) for seed in range(seeds)], case.truth, description
+            )
+            row[method]["draws"] = seeds
+            write(result, row)
