@@ -363,6 +363,8 @@ if __name__ == "__main__":
         write(result, row)
         methods = {"joint TV": args.seeds} | ({"DIPm-TV": args.network_seeds} if fluence == 4000 else {})
         for method, seeds in methods.items():
+            if seeds < 2:  # no scatter
+                continue
             row[method] = compare(
                 [reconstruction(method, fluence, seed, args.volumes) for seed in range(seeds)], case.truth, description
             )
