@@ -1,16 +1,19 @@
 """Parallel-beam tomography: a measurement, the projector, reconstruction algorithms, alignment.
 
 `Measurement` holds what was measured and how sure it is; `fbp`, `sirt`, `cgls`, `tv` and `joint_tv` reconstruct it and
-return a `Reconstruction`; `reconstruct` does both for plain arrays.
+return a `Reconstruction`; `reconstruct` does both for plain arrays. `parameter_bound` says how well any method can know
+what describes a volume.
 """
 
 from .alignment import Alignment, align, alignment_error, refine_alignment, shift_projections
+from .bound import Bound, detectability, fluence_factor, functional_bound, parameter_bound, visibility
 from .cgls import cgls
 from .checkpoint import Checkpoint
 from .constraint import FREE, NONNEGATIVE, SIMPLEX, Constraint
 from .covariance import estimate_covariance
 from .fbp import fbp
 from .field_of_view import FieldOfView, leaves_field
+from .interfaces import Surface, disc, displacements, extract_surface, phase_volumes
 from .iterate import Loop, Reconstruction
 from .losses import GaussianLoss, PoissonLoss
 from .measurement import Measurement
@@ -28,6 +31,7 @@ __all__ = [
     "NONNEGATIVE",
     "SIMPLEX",
     "Alignment",
+    "Bound",
     "Change",
     "Checkpoint",
     "Constraint",
@@ -43,16 +47,25 @@ __all__ = [
     "PoissonLoss",
     "Reconstruction",
     "StopRule",
+    "Surface",
     "align",
     "alignment_error",
     "cgls",
+    "detectability",
+    "disc",
+    "displacements",
     "estimate_covariance",
+    "extract_surface",
     "fbp",
+    "fluence_factor",
+    "functional_bound",
     "joint_tv",
     "joint_variation",
     "learn_scale",
     "leaves_field",
     "noise_weight",
+    "parameter_bound",
+    "phase_volumes",
     "reconstruct",
     "refine_alignment",
     "shift_projections",
@@ -60,4 +73,5 @@ __all__ = [
     "sirt",
     "tv",
     "variation",
+    "visibility",
 ]
