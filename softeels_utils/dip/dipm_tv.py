@@ -16,26 +16,31 @@ from numpy.typing import ArrayLike, NDArray
 from softeels_utils.tomography import NONNEGATIVE, SIMPLEX, Checkpoint, IterationInfo, Measurement, learn_scale
 from softeels_utils.tomography.checks import check_count
 
-from .decoder import HEADS, SliceDecoder
+from .coordinates import Coordinates
 from .formulation import WhitenedTV
-from .initial import add_correction, initial_reconstruction
+from .head import HEADS
+from .initial import add_correction, find_support, initial_reconstruction
 from .paper import PaperFormulation, PaperSettings, channel_maxima
-from .settings import DecoderSettings, TrainingSettings, TVSettings, build, flatten
+from .settings import CoordinateSettings, TrainingSettings, TVSettings, build, flatten
 from .training import Training
 from .voxels import Voxels
 
 __all__ = ["PRESETS", "VARIANTS", "DIPResult", "check_measurement", "dipm_tv", "fit"]
 
 VARIANTS = {
-    "fast": (TrainingSettings, DecoderSettings, TVSettings),
+    "coordinates": (TrainingSettings, CoordinateSettings, TVSettings),
     "voxels": (TrainingSettings, TVSettings),
     "paper": (PaperSettings,),
 }
+VOXELS = {
+    "learning_rate": 0.3, "warmup": 0.1, "tv_weight": 2.0, "clip": 1e3, "blocks": 10**6, "ema": 0.33,
+    "initial_tv_weight": 1.5,
+}  # fmt: skip
 PRESETS = {
-    ("fast", "quick"): {"iterations": 300},
-    ("fast", "full"): {"iterations": 600},
-    ("voxels", "quick"): {"iterations": 300, "learning_rate": 0.3, "tv_weight": 2.0, "clip": 1e3, "blocks": 10**6},
-    ("voxels", "full"): {"iterations": 600, "learning_rate": 0.3, "tv_weight": 2.0, "clip": 1e3, "blocks": 10**6},
+    ("coordinates", "quick"): {"iterations": 1000},
+    ("coordinates", "full"): {"iterations": 2000},
+    ("voxels", "quick"): VOXELS | {"iterations": 300},
+    ("voxels", "full"): VOXELS | {"iterations": 600},
     ("paper", "quick"): {"iterations": 250},
     ("paper", "full"): {"iterations": 1000},
 }
@@ -118,14 +123,15 @@ def dipm_tv(
 
     Notes
     -----
-    Memory: about eight copies of the volume (initial reconstruction at all levels, last iterate, mean, running mean,
-    and what the correction needs), the covariances where every pixel has its own, and the activations of one minibatch
-    of slices: 1 GiB for two volumes of 112³ voxels (``benchmarks/dip.py size``).
+    Memory: about eight copies of the volume (initial reconstruction, last iterate, mean, running mean, and what the
+    correction needs), the covariances where every pixel has its own, and the activations of one minibatch of slices
+    (``benchmarks/dip.py size``).
 
-    A loosely converged joint TV reconstruction of the fitted pixels is given to the network at every level, with fresh
-    noise in each step, so that it learns what to make of it instead of copying it. At the end a correction
-    :math:`r` is added that makes :math:`f_w + r` fit as well as it can while :math:`r` has least TV: details that the
-    network's prior cannot make, as a void of two voxels. It is kept if the held-out pixels are predicted better.
+    The network maps the coordinates of a point to the fractions of the phases there (`CoordinateSettings`). A loosely
+    converged joint TV reconstruction of the fitted pixels says where there may be a specimen at all; elsewhere the
+    volume is 0. At the end a correction :math:`r` is added that makes :math:`f_w + r` fit as well as it can while
+    :math:`r` has least TV and :math:`f_w + r` obeys the constraint of the head: details that the network's prior cannot
+    make, as a void of two voxels. It is kept if the held-out pixels are predicted better.
 
     Stopping. When the misfit of the held-out pixels rises above its lowest, by more than twice the standard error of
     the mean difference, pixel by pixel, five looks in a row and after two fifths of the schedule, the network fits
@@ -138,7 +144,7 @@ def dipm_tv(
     References
     ----------
     D. Ulyanov, A. Vedaldi & V. Lempitsky, CVPR 2018 (deep image prior);
-    R. Heckel & P. Hand, ICLR 2019 (deep decoder).
+    M. Tancik et al., NeurIPS 2020 (Fourier features of coordinates).
     """
     errors = {"covariance": covariance, "mask": mask, "noise": noise}
     geometry = {"voxel_size_nm": voxel_size_nm, "slice_shape": slice_shape, "shifts_px": shifts_px, "device": device}
@@ -155,7 +161,7 @@ def check_measurement(projections, tilt_angles_deg, *, noise="gaussian", **optio
 def fit(
     measurement: Measurement,
     *,
-    variant: str = "fast",
+    variant: str = "coordinates",
     preset: str = "quick",
     head: str = "fractions",
     calibrated: bool = True,
@@ -175,8 +181,8 @@ def fit(
     Parameters
     ----------
     measurement : Measurement
-    variant : {"fast", "voxels", "paper"}
-        This project's network; the same without a network (free voxels behind the same head); or the formulation of
+    variant : {"coordinates", "voxels", "paper"}
+        This project's network on coordinates; the same without a network (free voxels behind the same head); or the formulation of
         arXiv:2606.10893: 3-D U-Net on noise, squared output, channels divided by their maxima, L1, TV of the channel
         sum, a fixed number of iterations and no stopping (`PaperSettings`).
     preset : {"quick", "full"}
@@ -205,7 +211,7 @@ def fit(
     progress : bool, optional
         Show a bar with the held-out chi-square. By default, unless ``SOFTEELS_HEADLESS`` is set.
     **settings
-        Fields of `TrainingSettings`, `DecoderSettings` and `TVSettings`, in place of the preset's.
+        Fields of `TrainingSettings`, `CoordinateSettings` and `TVSettings`, in place of the preset's.
 
     Returns
     -------
@@ -224,7 +230,7 @@ def fit(
     fingerprint = ""
     if checkpoint is not None:
         about = (variant, chosen, head, calibrated, seed, fixed, holdout, split, held_out.fingerprint())
-        fingerprint = fitted.fingerprint("dip 3", *about)
+        fingerprint = fitted.fingerprint("dip 4", *about)
     stored = Checkpoint(checkpoint, fingerprint, checkpoint_seconds, measurement.device)
     run = stored.content["run"]
     scale_is_known = calibrated and head == "fractions"
@@ -296,16 +302,17 @@ def _formulation(fitted, variant, chosen, head, initial, learn, seed):
     gaussian = fitted.as_gaussian()
     sums = gaussian.projections.sum((1, 2, 3)) / gaussian.used.sum((1, 2, 3)).clamp_min(1)
     mean = (sums / gaussian.projector.voxel_size_nm / gaussian.projector.n_z).cpu()
-    initial = None if initial is None else initial.cpu()
+    initial = None if initial is None else initial.to(fitted.device)
+    support = find_support(fitted, initial).cpu() if variant == "coordinates" else None
     # Modules draw from torch's global generator: seed it inside a fork, which leaves the caller's alone.
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)  # not those of GPUs, which are not forked
         if variant == "paper":
             return PaperFormulation(fitted, *chosen)
-        if variant == "fast":
-            model = SliceDecoder(fitted.volume_shape, chosen[1], head=head, mean=mean, initial=initial)
+        if variant == "coordinates":
+            model = Coordinates(fitted.volume_shape, chosen[1], head=head, mean=mean, support=support)
         else:
-            model = Voxels(fitted.volume_shape, head=head, mean=mean, initial=initial)
+            model = Voxels(fitted.volume_shape, head=head, mean=mean, initial=None if initial is None else initial.cpu())
     return WhitenedTV(model, fitted, chosen[0], learn)
 
 

@@ -106,7 +106,7 @@ class WhitenedTV(Formulation):
     def minibatch(self, generator: torch.Generator) -> tuple[torch.Tensor, list[int]]:
         """Rows of one iteration, blocks of neighbours, and where TV along Y is cut between them."""
         total, s = self.fitted.volume_shape[1], self.settings
-        blocks = s.blocks or max(3, total // 16)
+        blocks = s.blocks or max(1, round(total / 48))
         # Where tilts are shifted along Y, a slice is seen in rows that another block may hold: then take all.
         if blocks * s.block_rows >= total or self.fitted.projector.shifts_px[:, 0].any():
             return torch.arange(total, device=self.fitted.device), []

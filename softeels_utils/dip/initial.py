@@ -1,14 +1,18 @@
-"""Joint TV before and after the network: the reconstruction it starts from, and what it could not make."""
+"""Joint TV before and after the network: where there is a specimen, and what the network could not make."""
 
 from __future__ import annotations
 
 import torch
 
-from softeels_utils.tomography import FREE, Constraint, Gap, Measurement, joint_tv, noise_weight, short_sirt
+from torch.nn import functional as F
 
-__all__ = ["add_correction", "initial_reconstruction"]
+from softeels_utils.tomography import Constraint, Gap, Measurement, joint_tv, noise_weight, short_sirt
+
+__all__ = ["add_correction", "find_support", "initial_reconstruction"]
 
 STOP = Gap(1e-2)  # loosely converged is enough
+LEVELS = (0.1, 0.05, 0.02, 0.01)  # of the first reconstruction: at most so little is nothing
+MARGIN = 2  # voxels around what is more
 
 
 def initial_reconstruction(measurement: Measurement, weight: float) -> torch.Tensor:
@@ -33,6 +37,36 @@ def initial_reconstruction(measurement: Measurement, weight: float) -> torch.Ten
 
 
 @torch.no_grad()
+def find_support(measurement: Measurement, initial: torch.Tensor | None) -> torch.Tensor:
+    """Where there may be a specimen: about the least that the first reconstruction cannot do without.
+
+    Of the voxels above some level and a margin around them, the smallest set is taken outside of which the first
+    reconstruction can be emptied without chi-square rising by more than its standard deviation.
+
+    Parameters
+    ----------
+    measurement : Measurement
+    initial : tensor (C, Y, Z, X) or None
+        None: everywhere.
+
+    Returns
+    -------
+    bool tensor (Y, Z, X)
+    """
+    everywhere = torch.ones(measurement.volume_shape[1:], dtype=torch.bool, device=measurement.device)
+    if initial is None:
+        return everywhere
+    largest = initial.amax(0)
+    bound = float(measurement.misfit(initial).sum()) + (measurement.size / 2) ** 0.5  # half of chi-square's deviation
+    for level in LEVELS:
+        above = (largest > level).float()[None]
+        support = F.max_pool3d(above, 2 * MARGIN + 1, stride=1, padding=MARGIN)[0] > 0
+        if float(measurement.misfit(initial * support).sum()) <= bound:
+            return support
+    return everywhere
+
+
+@torch.no_grad()
 def add_correction(
     volume: torch.Tensor, fitted: Measurement, held_out: Measurement, weight: float, constraint: Constraint
 ) -> tuple[torch.Tensor, bool]:
@@ -45,7 +79,7 @@ def add_correction(
     weight : float
         Of the correction's TV, in units of the weight at which noise alone is flattened. 0: no correction.
     constraint : Constraint
-        That the corrected volume is projected onto.
+        That the corrected volume obeys.
 
     Returns
     -------
@@ -59,8 +93,9 @@ def add_correction(
         return volume, False
     gaussian = fitted.as_gaussian()
     weight *= noise_weight(gaussian, short_sirt(gaussian))
-    options = {"constraint": FREE, "stop": STOP, "max_iterations": 300, "progress": False}
+    volume = constraint(volume)
+    options = {"constraint": constraint.about(volume), "stop": STOP, "max_iterations": 300, "progress": False}
     correction = joint_tv(gaussian.less(volume), weight=weight, **options).volume
-    corrected = constraint(volume + torch.as_tensor(correction, device=volume.device))
+    corrected = volume + torch.as_tensor(correction, device=volume.device)
     better = held_out.misfit(corrected).sum() < held_out.misfit(volume).sum()
     return (corrected, True) if better else (volume, False)

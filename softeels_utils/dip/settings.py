@@ -6,7 +6,7 @@ import math
 import numbers
 from dataclasses import asdict, dataclass, field, fields
 
-__all__ = ["DecoderSettings", "TVSettings", "TrainingSettings", "build", "number", "validate"]
+__all__ = ["CoordinateSettings", "TVSettings", "TrainingSettings", "build", "number", "validate"]
 
 TINY = 1e-12
 
@@ -46,8 +46,8 @@ class TrainingSettings:
         Of a combination of channels, as a fraction of the largest variance in its pixel
         (`Measurement.with_variance_floor`).
     blocks, block_rows : int
-        A minibatch is this many blocks of this many neighbouring slices. 0 blocks: a sixteenth as many as there are
-        slices, at least 3, so that a volume of any size is seen equally often in the same number of iterations.
+        A minibatch is this many blocks of this many neighbouring slices. 0 blocks: one for every 48 slices, at least
+        one, so that a volume of any size is seen equally often in the same number of iterations.
     ema : float
         The output is the network with its parameters averaged, exponentially, over about this fraction of the
         iterations so far. 0: as they are.
@@ -58,15 +58,15 @@ class TrainingSettings:
         Iterations between two looks at the held-out pixels; 0: a fortieth of the iterations.
     """
 
-    iterations: int = number(400, 1)
-    learning_rate: float = number(1e-2, TINY)
-    warmup: float = number(0.1, TINY, 1.0)
+    iterations: int = number(1000, 1)
+    learning_rate: float = number(3e-3, TINY)
+    warmup: float = number(0.02, TINY, 1.0)
     clip: float = number(0.3, TINY)
-    tv_weight: float = number(0.1, 0)
+    tv_weight: float = number(0.05, 0)
     variance_floor: float = number(0.2, 0, 1)
     blocks: int = number(0, 0)
-    block_rows: int = number(4, 1)
-    ema: float = number(0.33, 0)
+    block_rows: int = number(8, 1)
+    ema: float = number(0.0, 0)
     return_to_best: bool = True
     every: int = number(0, 0)
 
@@ -77,39 +77,30 @@ class TrainingSettings:
 
 
 @dataclass(frozen=True)
-class DecoderSettings:
-    """What makes a `SliceDecoder`.
+class CoordinateSettings:
+    """What makes a `Coordinates` network.
 
     Attributes
     ----------
-    channels, latents, slices_per_latent : tuple of int
-        Width, latent channels and slices per latent map of each level, finest last. Coarser ones are repeated
-        or dropped so that the coarsest map is about six pixels wide.
+    frequencies : int
+        Number of random frequencies.
+    frequency_deviation : float
+        Standard deviation of each of their components, in cycles per field of view. It is the prior: too low and small
+        voids are missed, too high and noise is fitted.
+    width, layers : int
+        Of the perceptron.
     sharpness : float
         By which the inputs of the softmax are multiplied, so that nearly pure voxels are within reach.
-    jitter : float
-        Standard deviation of fresh noise on the latents in every step (they start with 0.1). What does not survive it
-        is not learned.
-    initial_noise : float
-        Standard deviation of fresh noise on the initial reconstruction in every step, so that the network does not
-        just copy it.
     """
 
-    channels: tuple[int, ...] = (32, 32, 32, 16)
-    latents: tuple[int, ...] = (16, 8, 4, 0)
-    slices_per_latent: tuple[int, ...] = (4, 2, 2, 1)
-    sharpness: float = number(6.0, TINY)
-    jitter: float = number(0.03, 0)
-    initial_noise: float = number(0.35, 0)
+    frequencies: int = number(192, 1)
+    frequency_deviation: float = number(1.5, TINY)
+    width: int = number(64, 1)
+    layers: int = number(3, 1)
+    sharpness: float = number(2.0, TINY)
 
     def __post_init__(self):
         validate(self)
-        for name, least in (("channels", 1), ("latents", 0), ("slices_per_latent", 1)):
-            value = getattr(self, name)
-            levels = isinstance(value, (tuple, list)) and len(value) == len(self.channels)
-            if not levels or not all(isinstance(n, numbers.Integral) and n >= least for n in value):
-                raise ValueError(f"{name}: got {value!r}, wants a whole number of at least {least} for each level")
-            object.__setattr__(self, name, tuple(value))
 
 
 @dataclass(frozen=True)
@@ -119,13 +110,13 @@ class TVSettings:
     Attributes
     ----------
     initial_tv_weight : float
-        Of the joint TV that makes the initial reconstruction, from which the network starts and learns what to make of
-        it, in units of the weight at which noise alone is flattened. 0: no initial reconstruction, latents only.
+        Of the joint TV that makes the initial reconstruction, which says where there is a specimen at all, in units of
+        the weight at which noise alone is flattened. 0: none, the network fills the whole field.
     correction_tv_weight : float
         Of the TV of the correction that is added at the end, in the same unit. 0: none.
     """
 
-    initial_tv_weight: float = number(1.5, 0)
+    initial_tv_weight: float = number(1.0, 0)
     correction_tv_weight: float = number(1.0, 0)
 
     def __post_init__(self):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from .decoder import head_bias, to_fractions
+from .head import head_bias, to_fractions
 
 __all__ = ["Voxels"]
 
