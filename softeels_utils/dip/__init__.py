@@ -4,22 +4,31 @@
 decoder that slices share (`decoder`), free voxels (`voxels`), the paper's network with its formulation (`paper`).
 """
 
+from .audit import Audit, Feature, audit, find_features
 from .dipm_tv import DIPResult, dipm_tv, fit
 from .ensemble import EnsembleResult, ensemble, resample
+from .features import FeatureTest, VolumeErrors, feature_test
 from .paper import PaperSettings
 from .settings import DecoderSettings, TrainingSettings, TVSettings
 from .stopping import EarlyStopping
 
 __all__ = [
+    "Audit",
     "DIPResult",
     "DecoderSettings",
     "EarlyStopping",
     "EnsembleResult",
+    "Feature",
+    "FeatureTest",
     "PaperSettings",
     "TVSettings",
     "TrainingSettings",
+    "VolumeErrors",
+    "audit",
     "dipm_tv",
     "ensemble",
+    "feature_test",
+    "find_features",
     "fit",
     "resample",
 ]
