@@ -2,12 +2,13 @@
 
 `dipm_tv` is the way in; `fit` does the same for a `tomography.Measurement`. Volume models stand side by side: the
 decoder that slices share (`decoder`), free voxels (`voxels`), the paper's network with its formulation (`paper`).
+`feature_test` asks whether what a volume shows is in the data or in the prior; `audit` asks it of all that it shows.
 """
 
 from .audit import Audit, Feature, audit, find_features
 from .dipm_tv import DIPResult, dipm_tv, fit
 from .ensemble import EnsembleResult, ensemble, resample
-from .features import FeatureTest, VolumeErrors, feature_test
+from .features import FeatureTest, VolumeErrors, feature_test, fill_in
 from .paper import PaperSettings
 from .settings import DecoderSettings, TrainingSettings, TVSettings
 from .stopping import EarlyStopping
@@ -28,6 +29,7 @@ __all__ = [
     "dipm_tv",
     "ensemble",
     "feature_test",
+    "fill_in",
     "find_features",
     "fit",
     "resample",

@@ -13,7 +13,7 @@ from scipy import ndimage
 
 from softeels_utils.tomography import Measurement
 
-from .features import VACUUM, FeatureTest, VolumeErrors, as_volume, feature_test, fill_in
+from .features import VACUUM, FeatureTest, VolumeErrors, as_volume, claim, feature_test, fill_in
 
 __all__ = ["Audit", "Feature", "audit", "find_features"]
 
@@ -164,7 +164,7 @@ def find_features(volume: ArrayLike, contrast: float = 0.25) -> list[Feature]:
     hollow = np.any([f.region for f in found], axis=0) if found else np.zeros(total.shape, bool)
     found += [*_films(volume, hollow, solid, contrast), *_skins(volume, depth, contrast)]
     found += _islands(volume, depth, hollow, contrast)
-    return [f for f in found if np.abs(volume - f.alternative).sum(0)[f.region].mean() > contrast / 2]
+    return [f for f in found if claim(volume, f.alternative, f.region, f.phase)[1] > contrast / 2]
 
 
 def _pieces(mask, smallest) -> Iterator[NDArray]:
@@ -181,7 +181,7 @@ def _voids(volume, inside, contrast):
     total = volume.sum(0)
     for region in _pieces(inside & (total < np.median(total[inside]) - contrast), 2):
         alternative = fill_in(volume, region)
-        if (alternative.sum(0) - total)[region].mean() > contrast / 2:
+        if claim(volume, alternative, region, VACUUM)[1] > contrast / 2:
             yield Feature("void", VACUUM, region, alternative, inside.sum() / region.sum())
 
 
@@ -236,9 +236,7 @@ def _islands(volume, depth, hollow, contrast):
     for phase, fraction in enumerate(composition):
         pieces = sorted(_pieces(inner & (fraction > 0.5), 4), key=np.sum)[:-1]
         for region in pieces:
-            alternative = fill_in(volume, region)
-            if (volume - alternative)[phase][region].mean() > contrast / 2:
-                yield Feature("island", phase, region, alternative, inner.sum() / region.sum())
+            yield Feature("island", phase, region, fill_in(volume, region), inner.sum() / region.sum())
 
 
 def _holm(p_values):

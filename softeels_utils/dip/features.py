@@ -29,7 +29,7 @@ from scipy import ndimage, optimize, stats
 from softeels_utils.tomography import GaussianLoss, Measurement
 from softeels_utils.tomography.checks import check_count
 
-__all__ = ["VACUUM", "FeatureTest", "VolumeErrors", "as_volume", "feature_test", "fill_in"]
+__all__ = ["VACUUM", "FeatureTest", "VolumeErrors", "as_volume", "claim", "feature_test", "fill_in"]
 
 VACUUM = "vacuum"
 POWER = 0.9
@@ -39,7 +39,10 @@ FEWEST_COUNTS = 0.5  # expected in a pixel, for its weight
 
 @dataclass(frozen=True)
 class VolumeErrors:
-    """What a reconstruction may be wrong by beside the feature: a Gaussian process, the same under both hypotheses.
+    """What a reconstruction may be wrong by beside the feature: a Gaussian process about either volume.
+
+    The defaults were chosen on eight drawn specimens so that the amplitude found agrees with the truth within its
+    error; benchmarks/features.py reports on others.
 
     Attributes
     ----------
@@ -171,13 +174,15 @@ def feature_test(
     """
     shown = as_volume(measurement, volume)
     region = _check_region(region, shown)
-    without = _without(shown, region, alternative)
-    name, contrast, change, candidates = _claim(shown, without, region, feature)
     errors = VolumeErrors() if errors is None else errors
     _check_options(errors, places, level, reconstruct)
     default = 999 if reconstruct is None else 39
     simulations = default if simulations is None else check_count(simulations, "simulations", 19)
-    rng, trials = np.random.default_rng([seed, 4]), places * candidates
+    without = _without(shown, region, alternative)
+    name, contrast, change = claim(shown, without, region, feature)
+    if contrast < 1e-4:
+        raise ValueError(f"region: got a contrast of {contrast:.2g} to the alternative, wants a feature that is shown")
+    rng, trials = np.random.default_rng([seed, 4]), places * (len(shown) if feature is None else 1)
     absent = _Hypothesis(measurement, region, without, change, errors, rng, 0.0)
     present = _Hypothesis(measurement, region, without, change, errors, rng, contrast)
     statistic, null, against = absent.statistic(), np.empty(0), np.empty(0)
@@ -281,12 +286,15 @@ def _without(volume, region, alternative):
     return np.where(region, array if array.ndim == 4 else array[:, None, None, None], volume)
 
 
-def _claim(volume, without, region, feature):
-    """(what the region is claimed to be, how far the volume goes there, the full change, number of candidates)."""
+def claim(
+    volume: NDArray, without: NDArray, region: NDArray, feature: str | int | None = None
+) -> tuple[str | int, float, NDArray]:
+    """What a region is claimed to be, how far the volume goes there, and the change that would go all the way."""
     channels, inside = len(volume), region[None]
     density = without.sum(0) if without.sum(0)[region].mean() > 0.1 else np.ones(region.shape)
     pure = {VACUUM: np.zeros(channels)} | dict(enumerate(np.eye(channels)))
-    if feature is not None and (isinstance(feature, bool) or feature not in pure):
+    known = isinstance(feature, (str, numbers.Integral)) and not isinstance(feature, bool) and feature in pure
+    if feature is not None and not known:
         raise ValueError(f"feature: got {feature!r}, wants one of {list(pure)}")
     changes = {
         name: inside * (vector[:, None, None, None] * density - without)
@@ -296,10 +304,7 @@ def _claim(volume, without, region, feature):
     size = {name: float((change**2).sum()) for name, change in changes.items()}
     overlap = {name: float(((volume - without) * change).sum()) for name, change in changes.items()}
     name = max(changes, key=lambda k: overlap[k] / max(size[k], 1e-12) ** 0.5)
-    if overlap[name] <= 1e-4 * size[name] or size[name] < 1e-6 * region.sum():
-        seen = overlap[name] / max(size[name], 1e-12)
-        raise ValueError(f"region: got a contrast of {seen:.2g} to the alternative, wants a feature that is shown")
-    return name, overlap[name] / size[name], changes[name], channels if feature is None else 1
+    return name, overlap[name] / size[name] if size[name] > 1e-6 * region.sum() else 0.0, changes[name]
 
 
 # ---------------------------------------------------------------- what the volume may be wrong by
@@ -331,7 +336,7 @@ class _ErrorModel:
         """S of whitened projections."""
         return stack + self(self.transpose(stack))
 
-    def variance(self, rng, draws=8):
+    def variance(self, rng, draws=4):
         """Diagonal of S, from simulated errors."""
         like = self.parts[0][0]
         total = 1.0
@@ -354,29 +359,32 @@ def _smooth(volume, kernels):
     return volume
 
 
-def _lanczos(apply, start, steps=100, tolerance=1e-3):
+def _lanczos(apply, start, steps=100, tolerance=3e-3):
     """S⁻¹ g, and (α, β) of the tridiagonal matrix with gᵀ f(S) g = |g|² f(T)₀₀.
 
     Ends where gᵀ S⁻¹ g, which grows from step to step, has settled.
     """
     norm = float(start.norm())
-    basis, alpha, beta, value = [start / norm], [], [], 0.0
-    while True:
-        ahead = apply(basis[-1])
-        alpha.append(float((ahead * basis[-1]).sum()))
-        known = torch.stack(basis).flatten(1)
-        flat = ahead.flatten()
-        for _ in range(2):
-            flat = flat - known.T @ (known @ flat)
-        matrix = np.diag(alpha) + np.diag(beta, 1) + np.diag(beta, -1)
-        solution = np.linalg.solve(matrix, np.eye(len(alpha))[0])
-        settled = len(alpha) > 4 and solution[0] - value < tolerance * value
-        if settled or len(alpha) == steps or float(flat.norm()) < 1e-8 * alpha[0]:
-            break
-        value = solution[0]
-        beta.append(float(flat.norm()))
-        basis.append((flat / beta[-1]).reshape(start.shape))
-    weights = torch.as_tensor(norm * solution, dtype=known.dtype, device=known.device)
+    basis = start.new_empty((steps, start.numel()))
+    basis[0] = start.flatten() / norm
+    alpha, beta, value = [], [], 0.0
+    for k in range(steps):
+        ahead = apply(basis[k].reshape(start.shape)).flatten()
+        alpha.append(float(ahead @ basis[k]))
+        known = basis[: k + 1]
+        for _ in range(2):  # twice is enough for orthogonality
+            ahead = ahead - known.T @ (known @ ahead)
+        size = float(ahead.norm())
+        ended = k + 1 == steps or size < 1e-8 * alpha[0]
+        if ended or k % 4 == 3:
+            matrix = np.diag(alpha) + np.diag(beta, 1) + np.diag(beta, -1)
+            solution = np.linalg.solve(matrix, np.eye(k + 1)[0])
+            if ended or solution[0] - value < tolerance * value:
+                break
+            value = solution[0]
+        beta.append(size)
+        basis[k + 1] = ahead / size
+    weights = torch.as_tensor(norm * solution, dtype=basis.dtype, device=basis.device)
     return (weights @ known).reshape(start.shape), norm, np.array(alpha), np.array(beta)
 
 
