@@ -97,8 +97,8 @@ class FeatureTest:
     contrast : float
         Fraction of the region that the volume turns into the feature.
     dispersion : float
-        Squared residuals along the rays through the region over their expectation, at least 1; variances are
-        multiplied by it.
+        Chi-square per value :math:`r^T S^{-1} r / N` of the rows about the region, at least 1: variances are multiplied
+        by it, so that errors larger than stated do not make features.
     null : array (simulations,)
         Statistics simulated from the volume without the feature; empty where the distribution is known.
     """
@@ -183,8 +183,8 @@ def feature_test(
     if contrast < 1e-4:
         raise ValueError(f"region: got a contrast of {contrast:.2g} to the alternative, wants a feature that is shown")
     rng, trials = np.random.default_rng([seed, 4]), places * (len(shown) if feature is None else 1)
-    absent = _Hypothesis(measurement, region, without, change, errors, rng, 0.0)
-    present = _Hypothesis(measurement, region, without, change, errors, rng, contrast)
+    absent = _Hypothesis(measurement, region, without, change, errors)
+    present = _Hypothesis(measurement, region, without, change, errors, contrast, absent.dispersion)
     statistic, null, against = absent.statistic(), np.empty(0), np.empty(0)
     if measurement.counts:
         null, against = absent.simulated(simulations, rng), present.simulated(simulations, rng)
@@ -336,15 +336,6 @@ class _ErrorModel:
         """S of whitened projections."""
         return stack + self(self.transpose(stack))
 
-    def variance(self, rng, draws=4):
-        """Diagonal of S, from simulated errors."""
-        like = self.parts[0][0]
-        total = 1.0
-        for _ in range(draws):
-            white = [torch.as_tensor(rng.standard_normal(like.shape), device=like.device) for _ in self.parts]
-            total = total + self(white) ** 2 / draws
-        return total
-
 
 def _kernel(n, length, like):
     """Gaussian smoothing along an axis of n voxels that leaves white noise with unit variance."""
@@ -394,7 +385,7 @@ def _lanczos(apply, start, steps=100, tolerance=3e-3):
 class _Hypothesis:
     """The volume with a given amplitude of the feature: how the data estimate the amplitude if it is right."""
 
-    def __init__(self, measurement, region, without, change, errors, rng, expected):
+    def __init__(self, measurement, region, without, change, errors, expected=0.0, dispersion=None):
         rows = np.flatnonzero(region.any((1, 2)))
         margin = MARGIN + int(np.ceil(np.abs(measurement.projector.shifts_px[:, 0]).max()))
         self.rows = slice(max(0, rows[0] - margin), rows[-1] + 1 + margin)
@@ -409,9 +400,10 @@ class _Hypothesis:
             raise ValueError("region: got one that no measured value sees, wants one in the field of view")
         self.solved, *self.spectrum = _lanczos(self.model.covariance, self.signal)
         self.information = float((self.solved * self.signal).sum())
-        rest = self.residual(measurement, without) - self.amplitude() * self.signal
-        seen = self.signal.abs() > 0.05 * self.signal.abs().max()
-        self.dispersion = max(1.0, float((rest[seen] ** 2).sum() / self.model.variance(rng)[seen].sum()))
+        if dispersion is None:
+            rest = self.residual(measurement, without) - self.amplitude() * self.signal
+            dispersion = max(1.0, float((rest * _lanczos(self.model.covariance, rest)[0]).sum()) / self.loss.size)
+        self.dispersion = dispersion
         self.standard_error = (self.dispersion / self.information) ** 0.5
 
     def residual(self, measurement, without):
