@@ -62,10 +62,10 @@ def deep(truth, margin):
 
 
 def rate(events):
-    """Fraction with its 95 % interval (C. Clopper & E. Pearson, 1934)."""
+    """Events of trials with the 95 % interval of their rate (C. Clopper & E. Pearson, 1934)."""
     k, n = int(np.sum(events)), len(events)
     low, high = stats.binomtest(k, n).proportion_ci() if n else (np.nan, np.nan)
-    return {"of": n, "fraction": round(k / max(n, 1), 4), "interval": [round(float(low), 4), round(float(high), 4)]}
+    return f"{k} of {n} ({low:.3f} to {high:.3f})"
 
 
 def true_effect(truth, shown, without, region):
