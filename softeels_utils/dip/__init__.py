@@ -2,24 +2,35 @@
 
 `dipm_tv` is the way in; `fit` does the same for a `tomography.Measurement`. Volume models stand side by side: the
 network on coordinates (`coordinates`), free voxels (`voxels`), the paper's network with its formulation (`paper`).
+`feature_test` asks whether what a volume shows is in the data or in the prior; `audit` asks it of all that it shows.
 """
 
+from .audit import Audit, Feature, audit, find_features
 from .dipm_tv import DIPResult, dipm_tv, fit
 from .ensemble import EnsembleResult, ensemble, resample
+from .features import FeatureTest, VolumeErrors, feature_test, fill_in
 from .paper import PaperSettings
 from .settings import CoordinateSettings, TrainingSettings, TVSettings
 from .stopping import EarlyStopping
 
 __all__ = [
-    "DIPResult",
+    "Audit",
     "CoordinateSettings",
+    "DIPResult",
     "EarlyStopping",
     "EnsembleResult",
+    "Feature",
+    "FeatureTest",
     "PaperSettings",
     "TVSettings",
     "TrainingSettings",
+    "VolumeErrors",
+    "audit",
     "dipm_tv",
     "ensemble",
+    "feature_test",
+    "fill_in",
+    "find_features",
     "fit",
     "resample",
 ]
