@@ -182,9 +182,9 @@ def fit(
     ----------
     measurement : Measurement
     variant : {"coordinates", "voxels", "paper"}
-        This project's network on coordinates; the same without a network (free voxels behind the same head); or the formulation of
-        arXiv:2606.10893: 3-D U-Net on noise, squared output, channels divided by their maxima, L1, TV of the channel
-        sum, a fixed number of iterations and no stopping (`PaperSettings`).
+        This project's network on coordinates; the same without a network (free voxels behind the same head); or the
+        formulation of arXiv:2606.10893: 3-D U-Net on noise, squared output, channels divided by their maxima, L1, TV of
+        the channel sum, a fixed number of iterations and no stopping (`PaperSettings`).
     preset : {"quick", "full"}
     head : {"fractions", "nonnegative"}
         Volume fractions that add up to at most one (softmax with vacuum), or just non-negative values.
@@ -312,7 +312,8 @@ def _formulation(fitted, variant, chosen, head, initial, learn, seed):
         if variant == "coordinates":
             model = Coordinates(fitted.volume_shape, chosen[1], head=head, mean=mean, support=support)
         else:
-            model = Voxels(fitted.volume_shape, head=head, mean=mean, initial=None if initial is None else initial.cpu())
+            start = None if initial is None else initial.cpu()
+            model = Voxels(fitted.volume_shape, head=head, mean=mean, initial=start)
     return WhitenedTV(model, fitted, chosen[0], learn)
 
 

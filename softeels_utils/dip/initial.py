@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import torch
-
 from torch.nn import functional as F
 
 from softeels_utils.tomography import Constraint, Gap, Measurement, joint_tv, noise_weight, short_sirt

@@ -62,11 +62,11 @@ class TrainingSettings:
     learning_rate: float = number(3e-3, TINY)
     warmup: float = number(0.02, TINY, 1.0)
     clip: float = number(0.3, TINY)
-    tv_weight: float = number(0.05, 0)
+    tv_weight: float = number(0.1, 0)
     variance_floor: float = number(0.2, 0, 1)
     blocks: int = number(0, 0)
     block_rows: int = number(8, 1)
-    ema: float = number(0.0, 0)
+    ema: float = number(0.1, 0)
     return_to_best: bool = True
     every: int = number(0, 0)
 
@@ -93,9 +93,9 @@ class CoordinateSettings:
         By which the inputs of the softmax are multiplied, so that nearly pure voxels are within reach.
     """
 
-    frequencies: int = number(192, 1)
+    frequencies: int = number(256, 1)
     frequency_deviation: float = number(1.5, TINY)
-    width: int = number(64, 1)
+    width: int = number(96, 1)
     layers: int = number(3, 1)
     sharpness: float = number(2.0, TINY)
 
