@@ -16,14 +16,21 @@ from specimens import TILTS, tilt_series
 from softeels_utils import dip
 from softeels_utils.dip.dipm_tv import PRESETS
 from softeels_utils.dip.formulation import WhitenedTV
-from softeels_utils.dip.initial import initial_reconstruction
+from softeels_utils.dip.initial import find_support, initial_reconstruction, mix
 from softeels_utils.metrics import nrmse
 from softeels_utils.tomography import Measurement, ParallelBeam, reconstruct
 from softeels_utils.tomography.covariance import independent_combinations
 
 N = 20
 # A prior so weak that it soon fits noise.
-WEAK = {"tv_weight": 0.0, "ema": 0.0, "frequency_deviation": 3.5, "learning_rate": 1e-2, "correction_tv_weight": 0.0}
+WEAK = {
+    "tv_weight": 0.0,
+    "ema": 0.0,
+    "frequency_deviation": 3.5,
+    "learning_rate": 1e-2,
+    "correction_tv_weight": 0.0,
+    "mix": False,
+}
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +45,8 @@ def projections():
 
 
 def short(projections, **options):
-    return dip.dipm_tv(projections, TILTS, **{"iterations": 12, **options})
+    own = {} if options.get("variant") == "paper" else {"mix": False}  # the network's own volume, however bad
+    return dip.dipm_tv(projections, TILTS, **{"iterations": 12, **own, **options})
 
 
 def test_better_than_sirt(projections, truth):
@@ -307,6 +315,41 @@ def test_what_the_network_cannot_make_is_added_if_held_out_pixels_ask_for_it():
     assert nrmse(with_it.volume, truth) < nrmse(without.volume, truth)
 
 
+def test_where_the_network_is_wrong_the_result_is_not_its(projections, truth):
+    """A network of three steps is no match for joint TV: held-out pixels say so, and how much of it to take."""
+    untrained = {"iterations": 3, "correction_tv_weight": 0.0}
+    alone, result = (dip.dipm_tv(projections, TILTS, mix=m, **untrained) for m in (False, True))
+    assert result.mixed >= 0.9 and "joint TV" in result.reason and alone.mixed == 0
+    assert nrmse(result.volume, truth) < 0.6 * nrmse(alone.volume, truth)
+    assert result.volume.min() >= 0 and result.volume.sum(0).max() <= 1 + 1e-5
+    trained = dip.dipm_tv(projections, TILTS, iterations=400)
+    assert trained.mixed < 0.5
+
+
+def test_a_mean_of_two_volumes_is_taken_only_beyond_chance(truth):
+    """Data made of the mean of two volumes want the mean; data made of the first want the first."""
+    first, second = (torch.as_tensor(np.roll(truth, k, axis=3)) for k in (0, 1))
+    for part in (0.0, 0.5, 1.0):
+        clean = ParallelBeam(N, TILTS)(first.lerp(second, part).numpy())
+        noisy = clean + np.random.default_rng(3).normal(scale=0.1, size=clean.shape)
+        measurement = Measurement(noisy, TILTS, covariance=np.full(2, 0.01))
+        volume, found = mix(first, second, measurement)
+        assert found == pytest.approx(part, abs=0.11)
+        assert torch.equal(volume, first if found == 0 else first.lerp(second, found))
+
+
+def test_nothing_of_the_specimen_lies_outside_the_support(projections, truth):
+    measurement = Measurement(projections, TILTS)
+    support = find_support(measurement, initial_reconstruction(measurement, 1.0)).numpy()
+    assert not truth[:, ~support].any() and support.mean() < 0.7
+    assert find_support(measurement, None).all()
+    # A film that the first reconstruction has, however thin, is not cut away if the projections need it.
+    film = torch.zeros(measurement.volume_shape)
+    film[:, :, N // 2] = 0.04
+    weak = Measurement(ParallelBeam(N, TILTS)(film.numpy()), TILTS, covariance=np.full(2, 1e-4))
+    assert find_support(weak, film)[:, N // 2].all()
+
+
 def test_iterations_switch_the_stop_off_and_callbacks_can_stop(projections):
     seen = []
     result = short(projections, iterations=10, every=3, callbacks=[seen.append], correction_tv_weight=0)
@@ -431,7 +474,7 @@ def test_resampled_projections_have_the_stated_covariance(projections):
 
 
 def test_ensemble_is_its_members(projections):
-    result = dip.ensemble(projections, TILTS, members=3, iterations=5, seed=7)
+    result = dip.ensemble(projections, TILTS, members=3, iterations=5, seed=7, mix=False)
     assert result.members.shape == (3, 2, N, N, N)
     assert np.array_equal(result.members[0], short(projections, iterations=5, seed=7).volume)
     assert result.mean == pytest.approx(result.members.mean(0), abs=1e-6)
@@ -468,7 +511,7 @@ def test_the_initial_reconstruction_sees_the_variance_floor(projections, monkeyp
 
 
 def test_members_but_the_first_are_resampled(projections):
-    options = {"iterations": 3, "correction_tv_weight": 0.0, "covariance": np.array([0.1, 0.2])}
+    options = {"iterations": 3, "correction_tv_weight": 0.0, "mix": False, "covariance": np.array([0.1, 0.2])}
     again = dip.ensemble(projections, TILTS, members=2, seed=5, **options)
     as_it_is = dip.ensemble(projections, TILTS, members=2, seed=5, resample=False, **options)
     assert np.array_equal(again.members[0], as_it_is.members[0])
@@ -542,6 +585,7 @@ BAD = {
     "seed.*None": {"seed": None},
     "block_rows": {"block_rows": 0},
     "return_to_best": {"return_to_best": "no"},
+    "mix": {"mix": 1},
     "holdout.*'a'": {"holdout": "a"},
     "blocks": {"blocks": 2.5},
     "warmup": {"warmup": 0.0},

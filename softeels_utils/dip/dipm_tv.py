@@ -19,7 +19,7 @@ from softeels_utils.tomography.checks import check_count
 from .coordinates import Coordinates
 from .formulation import WhitenedTV
 from .head import HEADS
-from .initial import add_correction, find_support, initial_reconstruction
+from .initial import add_correction, find_support, initial_reconstruction, mix
 from .paper import PaperFormulation, PaperSettings, channel_maxima
 from .settings import CoordinateSettings, TrainingSettings, TVSettings, build, flatten
 from .training import Training
@@ -64,6 +64,8 @@ class DIPResult:
         Why it is this one.
     corrected : bool
         Whether a correction of least TV was added after the last step (see `dipm_tv`).
+    mixed : float
+        Part of joint TV in the volume: above 0 where that predicts held-out values better than the network alone.
     scale : array (C,)
         Value of a pure voxel.
     settings : dict
@@ -74,6 +76,7 @@ class DIPResult:
     stopped_at: int
     reason: str
     corrected: bool
+    mixed: float
     scale: NDArray
     settings: dict = field(default_factory=dict)
 
@@ -131,7 +134,9 @@ def dipm_tv(
     converged joint TV reconstruction of the fitted pixels says where there may be a specimen at all; elsewhere the
     volume is 0. At the end a correction :math:`r` is added that makes :math:`f_w + r` fit as well as it can while
     :math:`r` has least TV and :math:`f_w + r` obeys the constraint of the head: details that the network's prior cannot
-    make, as a void of two voxels. It is kept if the held-out pixels are predicted better.
+    make, as a void of two voxels. It is kept if the held-out pixels are predicted better. Last, as much of the joint TV
+    reconstruction is mixed in as the held-out pixels ask for beyond chance: where the network's prior is wrong, the
+    result is not the network's.
 
     Stopping. When the misfit of the held-out pixels rises above its lowest, by more than twice the standard error of
     the mean difference, pixel by pixel, five looks in a row and after two fifths of the schedule, the network fits
@@ -244,18 +249,14 @@ def fit(
         training.load(run["state"])
     training.run([_in_unit(callback, column) for callback in callbacks], stored, prepared, progress)
     volume, scale, at, reason = training.best()
-    corrected = False
+    corrected, mixed = False, 0.0
     if variant != "paper":
-        constraint = SIMPLEX if head == "fractions" else NONNEGATIVE
-        weight, learned = chosen[-1].correction_tv_weight, scale.cpu().numpy()
-        parts = (part.rescaled(learned) for part in (fitted, held_out))
-        volume = volume / scale[:, None, None, None]
-        volume, corrected = add_correction(volume, *parts, weight, constraint)
-        volume = volume * scale[:, None, None, None]
+        volume, corrected, mixed = _mend(volume, scale, fitted, held_out, chosen[-1], head, prepared["initial"])
+        reason += f"; {100 * mixed:.0f} % of joint TV mixed in, as held-out values ask" if mixed else ""
     history = {name: np.array(values) for name, values in training.history.items()}
     scale = column.ravel() * scale.cpu().numpy()
     volume = np.ascontiguousarray(column * volume.cpu().numpy(), dtype=np.float32)
-    return DIPResult(volume, history, at, reason, corrected, scale, flatten(*chosen))
+    return DIPResult(volume, history, at, reason, corrected, mixed, scale, flatten(*chosen))
 
 
 def _choose(variant, preset, iterations, settings):
@@ -315,6 +316,18 @@ def _formulation(fitted, variant, chosen, head, initial, learn, seed):
             start = None if initial is None else initial.cpu()
             model = Voxels(fitted.volume_shape, head=head, mean=mean, initial=start)
     return WhitenedTV(model, fitted, chosen[0], learn)
+
+
+def _mend(volume, scale, fitted, held_out, tv, head, initial):
+    """The volume with what joint TV adds to it: (volume, whether corrected, part of joint TV)."""
+    constraint = SIMPLEX if head == "fractions" else NONNEGATIVE
+    column, mixed = scale[:, None, None, None], 0.0
+    parts = (part.rescaled(scale.cpu().numpy()) for part in (fitted, held_out))
+    volume, corrected = add_correction(volume / column, *parts, tv.correction_tv_weight, constraint)
+    volume = volume * column
+    if tv.mix and initial is not None:
+        volume, mixed = mix(volume, constraint(initial / column) * column, held_out)
+    return volume, corrected, mixed
 
 
 def _in_unit(callback, column):

@@ -7,7 +7,7 @@ from torch.nn import functional as F
 
 from softeels_utils.tomography import Constraint, Gap, Measurement, joint_tv, noise_weight, short_sirt
 
-__all__ = ["add_correction", "find_support", "initial_reconstruction"]
+__all__ = ["add_correction", "find_support", "initial_reconstruction", "mix"]
 
 STOP = Gap(1e-2)  # loosely converged is enough
 LEVELS = (0.1, 0.05, 0.02, 0.01)  # of the first reconstruction: at most so little is nothing
@@ -98,3 +98,28 @@ def add_correction(
     corrected = volume + torch.as_tensor(correction, device=volume.device)
     better = held_out.misfit(corrected).sum() < held_out.misfit(volume).sum()
     return (corrected, True) if better else (volume, False)
+
+
+@torch.no_grad()
+def mix(volume: torch.Tensor, other: torch.Tensor, held_out: Measurement) -> tuple[torch.Tensor, float]:
+    """The mean of two volumes that predicts the held-out values best, where it does so beyond chance.
+
+    Parameters
+    ----------
+    volume, other : tensor (C, Y, Z, X)
+        The second is only taken in if the logarithm of the likelihood rises by more than 2.
+    held_out : Measurement
+
+    Returns
+    -------
+    volume, part : tensor (C, Y, Z, X), float
+        ``part`` is the weight of the other, in steps of a tenth.
+    """
+    if not held_out.size:
+        return volume, 0.0
+    first, second = held_out.projector(volume), held_out.projector(other)
+    misfits = [float(held_out.loss(first.lerp(second, part / 10)).sum(dtype=torch.float64)) for part in range(11)]
+    best = min(range(11), key=misfits.__getitem__)
+    if misfits[0] - misfits[best] <= 2:
+        return volume, 0.0
+    return volume.lerp(other, best / 10), best / 10

@@ -114,13 +114,18 @@ class TVSettings:
         the weight at which noise alone is flattened. 0: none, the network fills the whole field.
     correction_tv_weight : float
         Of the TV of the correction that is added at the end, in the same unit. 0: none.
+    mix : bool
+        Mix the initial reconstruction into the result where held-out values ask for it.
     """
 
     initial_tv_weight: float = number(1.0, 0)
     correction_tv_weight: float = number(1.0, 0)
+    mix: bool = True
 
     def __post_init__(self):
         validate(self)
+        if not isinstance(self.mix, bool):
+            raise ValueError(f"mix: got {self.mix!r}, wants True or False")
 
 
 def build(kinds: tuple[type, ...], values: dict) -> list:
