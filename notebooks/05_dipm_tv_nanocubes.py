@@ -237,8 +237,8 @@ say(
 #
 # Other seeds, and other draws of the noise, give other volumes. Their spread is an uncertainty for every voxel,
 # but all members share the prior and the missing wedge, and few members do not know their spread well. So
-# `dip.ensemble` widens it by a factor found on seven simulated specimens, and its intervals are those of Student's t.
-# How many voxels of these they hold with draws of the noise that the factor was not found on is on the
+# `dip.ensemble` widens it by a factor found on simulated specimens, and its intervals are those of Student's t. How
+# many voxels they hold on the skin, about voids and at the core's edge of specimens drawn at random is on the
 # [status page](../book/status.md).
 
 # %%

@@ -220,7 +220,9 @@ def _status_markdown():
         parts += [f"### {name}", *([markdown_table(rows, digits=4)] if rows else [])]
         for rows in content.values():
             if isinstance(rows, list) and 0 < len(rows) <= 24 and all(isinstance(row, dict) for row in rows):
-                parts.append(markdown_table(rows, digits=4))
+                table = [dict(_flat(row)) for row in rows]
+                if len(table[0]) <= 20:  # more is for the file
+                    parts.append(markdown_table(table, digits=4))
     return "\n\n".join(parts)
 
 
