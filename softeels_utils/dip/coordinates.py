@@ -17,7 +17,7 @@ __all__ = ["Coordinates"]
 class Coordinates(nn.Module):
     r"""A multilayer perceptron on random Fourier features of position, the same for every point.
 
-    A point :math:`p = (y, z, x)`, in parts of the field of view, has the features :math:`\cos 2\pi f_k\!\cdot\!p` and
+    A point :math:`p = (y, z, x)`, in units of the specimen's size, has the features :math:`\cos 2\pi f_k\!\cdot\!p` and
     :math:`\sin 2\pi f_k\!\cdot\!p`, with frequencies :math:`f_k` drawn once from a normal distribution. Their deviation
     is the prior: structure much finer than its inverse is learned late, noise last. Nothing in it knows of a grid, of
     an outside or of neighbours, so it does not repeat about a void what it has learned of the surface.
@@ -31,6 +31,8 @@ class Coordinates(nn.Module):
         Of the volume to begin with.
     support : bool tensor (Y, Z, X)
         Where there may be anything at all; elsewhere the volume is 0 and nothing is computed.
+    size : float
+        Of the specimen, in voxels (`specimen_size`).
 
     References
     ----------
@@ -46,12 +48,13 @@ class Coordinates(nn.Module):
         head: str,
         mean: torch.Tensor,
         support: torch.Tensor,
+        size: float,
     ):
         super().__init__()
-        self.phases, self.rows, *self.size = shape
+        self.phases, _, *self.slice_shape = shape
         self.head, self.settings = head, settings
         frequencies = settings.frequency_deviation * torch.randn(settings.frequencies, 3)
-        y, z, x = (2 * math.pi * (torch.arange(n) - (n - 1) / 2) / max(self.size) for n in shape[1:])
+        y, z, x = (2 * math.pi * (torch.arange(n) - (n - 1) / 2) / size for n in shape[1:])
         in_slice = (z[:, None, None] * frequencies[:, 1] + x[:, None] * frequencies[:, 2]).flatten(0, 1)
         self.register_buffer("features", torch.cat([in_slice.cos(), in_slice.sin()], dim=1), persistent=False)
         self.register_buffer("row_phases", y[:, None] * frequencies[:, 0], persistent=False)
@@ -69,7 +72,7 @@ class Coordinates(nn.Module):
             features = layer(F.silu(features))
         values = to_fractions(self.last(F.silu(features)), self.head, self.settings.sharpness)
         volume = values.new_zeros(self.phases, len(rows) * self.features.shape[0]).index_copy(1, points, values)
-        return volume.unflatten(1, (len(rows), *self.size))
+        return volume.unflatten(1, (len(rows), *self.slice_shape))
 
     def _first_layer(self, rows):
         """Points of the rows inside the support, as indices into all of theirs, and the first layer there.

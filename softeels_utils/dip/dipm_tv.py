@@ -19,7 +19,7 @@ from softeels_utils.tomography.checks import check_count
 from .coordinates import Coordinates
 from .formulation import WhitenedTV
 from .head import HEADS
-from .initial import add_correction, find_support, initial_reconstruction, mix
+from .initial import add_correction, find_support, initial_reconstruction, mix, specimen_size
 from .paper import PaperFormulation, PaperSettings, channel_maxima
 from .settings import CoordinateSettings, TrainingSettings, TVSettings, build, flatten
 from .training import Training
@@ -311,7 +311,10 @@ def _formulation(fitted, variant, chosen, head, initial, learn, seed):
         if variant == "paper":
             return PaperFormulation(fitted, *chosen)
         if variant == "coordinates":
-            model = Coordinates(fitted.volume_shape, chosen[1], head=head, mean=mean, support=support)
+            size = specimen_size(initial, support.to(fitted.device))
+            model = Coordinates(fitted.volume_shape, chosen[1], head=head, mean=mean, support=support, size=size)
+            start = initial if head == "fractions" else None
+            return WhitenedTV(model, fitted, chosen[0], learn, start)
         else:
             start = None if initial is None else initial.cpu()
             model = Voxels(fitted.volume_shape, head=head, mean=mean, initial=start)

@@ -11,6 +11,7 @@ from torch import nn
 from softeels_utils.tomography import Measurement, joint_variation
 
 from .settings import TrainingSettings
+from .soap import SOAP
 
 __all__ = ["Formulation", "WhitenedTV"]
 
@@ -68,7 +69,7 @@ class Formulation(ABC):
         """At an iteration."""
 
     @abstractmethod
-    def loss(self, generator: torch.Generator) -> torch.Tensor:
+    def loss(self, iteration: int, generator: torch.Generator) -> torch.Tensor:
         """Of one iteration, a scalar that carries the gradient."""
 
     @torch.no_grad()
@@ -86,16 +87,24 @@ class WhitenedTV(Formulation):
               + \lambda \sum_{v} \Big( \sum_{c,d} (\partial_d f_{w,c})^2 \Big)^{1/2}
     """
 
-    def __init__(self, model: nn.Module, fitted: Measurement, settings: TrainingSettings, learn_scale: bool):
+    def __init__(
+        self,
+        model: nn.Module,
+        fitted: Measurement,
+        settings: TrainingSettings,
+        learn_scale: bool,
+        initial: torch.Tensor | None = None,
+    ):
         super().__init__(model, fitted, learn_scale)
+        self.initial, self.first_row, self.n_rows = initial, *self._occupied_rows()
         self.settings, self.iterations, self.ema = settings, settings.iterations, settings.ema
         self.every = settings.every or max(1, settings.iterations // 40)
         self.return_to_best, self.clip = settings.return_to_best, settings.clip
         self.evened = fitted.with_variance_floor(settings.variance_floor)
 
     def optimizer(self) -> torch.optim.Optimizer:
-        """Adam."""
-        return torch.optim.Adam(self.parameters, lr=self.settings.learning_rate, betas=(0.9, 0.99))
+        """Adam, for matrices in the eigenbasis of their gradients."""
+        return SOAP(self.parameters, self.settings.learning_rate)
 
     def learning_rate(self, iteration: int) -> float:
         """Rises linearly, falls as a cosine."""
@@ -105,23 +114,39 @@ class WhitenedTV(Formulation):
 
     def minibatch(self, generator: torch.Generator) -> tuple[torch.Tensor, list[int]]:
         """Rows of one iteration, blocks of neighbours, and where TV along Y is cut between them."""
-        total, s = self.fitted.volume_shape[1], self.settings
+        total, s = self.n_rows, self.settings
         blocks = s.blocks or max(1, round(total / 48))
         # Where tilts are shifted along Y, a slice is seen in rows that another block may hold: then take all.
         if blocks * s.block_rows >= total or self.fitted.projector.shifts_px[:, 0].any():
-            return torch.arange(total, device=self.fitted.device), []
+            return torch.arange(total, device=self.fitted.device) + self.first_row, []
         starts = torch.randperm(total // s.block_rows, generator=generator)[:blocks] * s.block_rows
         starts = starts + torch.randint(0, total % s.block_rows + s.block_rows, (1,), generator=generator)
         rows = (starts[:, None] + torch.arange(s.block_rows)).flatten() % total
         # A block may go on from the last row to the first.
         cuts = [k for k in range(1, len(rows)) if k % s.block_rows == 0 or rows[k] == 0]
-        return rows.to(self.fitted.device), cuts
+        return rows.to(self.fitted.device) + self.first_row, cuts
 
-    def loss(self, generator: torch.Generator) -> torch.Tensor:
-        """Misfit and joint TV of a minibatch, per value."""
+    def _occupied_rows(self):
+        """First row and number of rows to train on: where the model can make anything at all."""
+        support = getattr(self.model, "support", None)
+        if support is None or self.fitted.projector.shifts_px[:, 0].any():
+            return 0, self.fitted.volume_shape[1]
+        rows = support.any(1).nonzero()[:, 0]
+        return int(rows[0]), int(rows[-1] - rows[0]) + 1
+
+    def loss(self, iteration: int, generator: torch.Generator) -> torch.Tensor:
+        """Misfit and joint TV of a minibatch, per value; in pretraining, its cross-entropy with the initial volume."""
         rows, cuts = self.minibatch(generator)
         fractions = self.model(rows, generator)
+        if self.initial is not None and iteration < self.settings.pretraining * self.iterations:
+            return _cross_entropy(fractions, self.initial[:, rows].clamp_min(0))
         part = self.evened if len(rows) == self.fitted.volume_shape[1] else self.evened.rows(rows)
         misfit = part.misfit(fractions * self.log_scale.exp()[:, None, None, None])
         roughness = sum(joint_variation(block) for block in fractions.tensor_split(cuts, dim=1))
         return (misfit.sum() + self.settings.tv_weight * roughness) / misfit.numel()
+
+
+def _cross_entropy(fractions, target):
+    """Mean over voxels of the cross-entropy of fractions (C, ...) with others, vacuum included."""
+    fractions, target = (torch.cat([f, (1 - f.sum(0, keepdim=True)).clamp_min(0)]) for f in (fractions, target))
+    return -(target / target.sum(0) * fractions.clamp_min(1e-6).log()).sum() / target[0].numel()

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import torch
+from scipy import ndimage
 from torch.nn import functional as F
 
 from softeels_utils.tomography import Constraint, Gap, Measurement, joint_tv, noise_weight, short_sirt
 
-__all__ = ["add_correction", "find_support", "initial_reconstruction", "mix"]
+__all__ = ["add_correction", "find_support", "initial_reconstruction", "mix", "specimen_size"]
 
 STOP = Gap(1e-2)  # loosely converged is enough
 LEVELS = (0.1, 0.05, 0.02, 0.01)  # of the first reconstruction: at most so little is nothing
 MARGIN = 2  # voxels around what is more
+SPECK = 1e-3  # of the specimen's mass: what is no more and stands alone is noise
 
 
 def initial_reconstruction(measurement: Measurement, weight: float) -> torch.Tensor:
@@ -40,7 +42,8 @@ def find_support(measurement: Measurement, initial: torch.Tensor | None) -> torc
     """Where there may be a specimen: about the least that the first reconstruction cannot do without.
 
     Of the voxels above some level and a margin around them, the smallest set is taken outside of which the first
-    reconstruction can be emptied without chi-square rising by more than its standard deviation.
+    reconstruction can be emptied without chi-square rising by more than half of its standard deviation. Of that, specks
+    that stand alone are left out (the correction may bring them back).
 
     Parameters
     ----------
@@ -61,8 +64,31 @@ def find_support(measurement: Measurement, initial: torch.Tensor | None) -> torc
         above = (largest > level).float()[None]
         support = F.max_pool3d(above, 2 * MARGIN + 1, stride=1, padding=MARGIN)[0] > 0
         if float(measurement.misfit(initial * support).sum()) <= bound:
-            return support
+            return _without_specks(support, initial.sum(0))
     return everywhere
+
+
+def _without_specks(support, mass):
+    labels, count = ndimage.label(support.cpu().numpy())
+    masses = ndimage.sum_labels(mass.cpu().numpy(), labels, range(count + 1))
+    kept = masses > SPECK * masses.sum()
+    return support & torch.as_tensor(kept[labels], device=support.device)
+
+
+def specimen_size(initial: torch.Tensor | None, support: torch.Tensor) -> float:
+    """Twice the root mean square radius of what is in the support, voxels: the edge of a cube.
+
+    Parameters
+    ----------
+    initial : tensor (C, Y, Z, X) or None
+        None: as if the support were full.
+    support : bool tensor (Y, Z, X)
+    """
+    weights = (support if initial is None else (initial.sum(0).clamp_min(0) * support))[support].double()
+    weights = weights / weights.sum() if float(weights.sum()) > 0 else torch.full_like(weights, 1 / len(weights))
+    places = support.nonzero().double()
+    center = weights @ places
+    return max(2 * float(weights @ (places - center).square().sum(1)) ** 0.5, 4.0)
 
 
 @torch.no_grad()

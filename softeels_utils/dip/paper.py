@@ -66,7 +66,7 @@ class PaperFormulation(Formulation):
         """Constant."""
         return self.settings.learning_rate
 
-    def loss(self, generator: torch.Generator) -> torch.Tensor:
+    def loss(self, iteration: int, generator: torch.Generator) -> torch.Tensor:
         """Mean absolute residual of what was measured, and TV of the channel sum."""
         volume, data = self.model(None), self.data
         residual = (data.projector(volume) - data.projections) * data.used / data.projector.voxel_size_nm

@@ -35,10 +35,12 @@ class TrainingSettings:
     ----------
     iterations : int
     learning_rate : float
-        Of Adam, at its highest: it rises over the fraction ``warmup`` of the iterations and falls as a cosine.
+        Of the optimiser, at its highest: it rises over the fraction ``warmup`` of the iterations and falls as a cosine.
+    pretraining : float
+        Part of the iterations in which the model is led to the initial reconstruction, by cross-entropy: from a bad
+        start the softmax drives some places into the wrong phase, from where there is no gradient back.
     clip : float
-        Largest norm of the gradient. Without it the first steps, from projections that are far off, drive the
-        softmax into vacuum, from where there is no gradient back.
+        Largest norm of the gradient.
     tv_weight : float
         Of joint TV, in units of the whitened misfit: what one unit of interface area costs, against half
         a squared residual in units of its standard deviation.
@@ -59,10 +61,11 @@ class TrainingSettings:
     """
 
     iterations: int = number(1000, 1)
-    learning_rate: float = number(3e-3, TINY)
+    learning_rate: float = number(5e-3, TINY)
     warmup: float = number(0.02, TINY, 1.0)
-    clip: float = number(0.3, TINY)
-    tv_weight: float = number(0.1, 0)
+    pretraining: float = number(0.03, 0, 0.5)
+    clip: float = number(3.0, TINY)
+    tv_weight: float = number(0.2, 0)
     variance_floor: float = number(0.2, 0, 1)
     blocks: int = number(0, 0)
     block_rows: int = number(8, 1)
@@ -85,17 +88,18 @@ class CoordinateSettings:
     frequencies : int
         Number of random frequencies.
     frequency_deviation : float
-        Standard deviation of each of their components, in cycles per field of view. It is the prior: too low and small
-        voids are missed, too high and noise is fitted.
+        Standard deviation of each of their components, in cycles per size of the specimen (twice its root mean square
+        radius: the edge of a cube, 0.77 of the diameter of a sphere). It is the prior: too low and small voids are
+        missed, too high and noise is fitted.
     width, layers : int
         Of the perceptron.
     sharpness : float
         By which the inputs of the softmax are multiplied, so that nearly pure voxels are within reach.
     """
 
-    frequencies: int = number(256, 1)
-    frequency_deviation: float = number(1.5, TINY)
-    width: int = number(96, 1)
+    frequencies: int = number(128, 1)
+    frequency_deviation: float = number(0.375, TINY)
+    width: int = number(64, 1)
     layers: int = number(3, 1)
     sharpness: float = number(2.0, TINY)
 

@@ -113,7 +113,7 @@ class Training:
         f = self.formulation
         for group in self.optimizer.param_groups:
             group["lr"] = f.learning_rate(self.iteration) * self.rate_factor
-        loss = f.loss(self.generator)
+        loss = f.loss(self.iteration, self.generator)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         if f.clip < math.inf:
