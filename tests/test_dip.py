@@ -118,7 +118,7 @@ def test_killed_at_any_moment_and_resumed(projections, tmp_path):
     np.save(tmp_path / "p.npy", projections)
     script = textwrap.dedent(f"""
         import sys; import numpy as np; from softeels_utils import dip
-        dip.dipm_tv(np.load({str(tmp_path / "p.npy")!r}), np.linspace(-70, 70, 9), iterations=3000, every=5, mix=False,
+        dip.dipm_tv(np.load({str(tmp_path / "p.npy")!r}), np.linspace(-70, 70, 9), iterations=1000, every=5, mix=False,
                     checkpoint={str(tmp_path / "s.pt")!r}, checkpoint_seconds=0, progress=False,
                     callbacks=[lambda look: look.iteration >= 60])
     """)
@@ -132,7 +132,7 @@ def test_killed_at_any_moment_and_resumed(projections, tmp_path):
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        stop = {"iterations": 3000, "every": 5, "callbacks": [lambda look: look.iteration >= 60]}
+        stop = {"iterations": 1000, "every": 5, "callbacks": [lambda look: look.iteration >= 60]}
         resumed = short(projections, checkpoint=tmp_path / "s.pt", **stop)
         whole = short(projections, **stop)
     finally:

@@ -38,7 +38,7 @@ VOXELS = {
 }  # fmt: skip
 PRESETS = {
     ("coordinates", "quick"): {"iterations": 1000},
-    ("coordinates", "full"): {"iterations": 2000},
+    ("coordinates", "full"): {"iterations": 1000, "networks": 3},
     ("voxels", "quick"): VOXELS | {"iterations": 300},
     ("voxels", "full"): VOXELS | {"iterations": 600},
     ("paper", "quick"): {"iterations": 250},
@@ -58,8 +58,8 @@ class DIPResult:
         are as large as the errors say; less where the error of the voxel grid, which is added, is not small),
         ``variance`` (running variance of the volume, in parts of its norm squared) and ``seconds``, one entry per look.
     stopped_at : int
-        Iteration of the volume; where that is a mean (see `dipm_tv`), the best one in it. The run ended at
-        ``history["iteration"][-1]``.
+        Iteration of the volume; where that is a mean (see `dipm_tv`), the best one in it, of several networks in the
+        last one's part. The run ended at ``history["iteration"][-1]``.
     reason : str
         Why it is this one.
     corrected : bool
@@ -131,8 +131,9 @@ def dipm_tv(
     (``benchmarks/dip.py size``).
 
     The network maps the coordinates of a point to the fractions of the phases there (`CoordinateSettings`). A loosely
-    converged joint TV reconstruction of the fitted pixels says where there may be a specimen at all; elsewhere the
-    volume is 0. At the end a correction :math:`r` is added that makes :math:`f_w + r` fit as well as it can while
+    converged joint TV reconstruction of the fitted pixels says where there may be a specimen at all (elsewhere the
+    volume is 0), how large it is, which sets the scale of the network's frequencies, and what the first few iterations
+    are led to. With ``networks`` above 1 several are trained and averaged. At the end a correction :math:`r` is added that makes :math:`f_w + r` fit as well as it can while
     :math:`r` has least TV and :math:`f_w + r` obeys the constraint of the head: details that the network's prior cannot
     make, as a void of two voxels. It is kept if the held-out pixels are predicted better. Last, as much of the joint TV
     reconstruction is mixed in as the held-out pixels ask for beyond chance: where the network's prior is wrong, the
@@ -149,7 +150,8 @@ def dipm_tv(
     References
     ----------
     D. Ulyanov, A. Vedaldi & V. Lempitsky, CVPR 2018 (deep image prior);
-    M. Tancik et al., NeurIPS 2020 (Fourier features of coordinates).
+    M. Tancik et al., NeurIPS 2020 (Fourier features of coordinates);
+    N. Vyas et al., ICLR 2025 (the optimiser, `SOAP`).
     """
     errors = {"covariance": covariance, "mask": mask, "noise": noise}
     geometry = {"voxel_size_nm": voxel_size_nm, "slice_shape": slice_shape, "shifts_px": shifts_px, "device": device}
@@ -235,28 +237,49 @@ def fit(
     fingerprint = ""
     if checkpoint is not None:
         about = (variant, chosen, head, calibrated, seed, fixed, holdout, split, held_out.fingerprint())
-        fingerprint = fitted.fingerprint("dip 4", *about)
+        fingerprint = fitted.fingerprint("dip 5", *about)
     stored = Checkpoint(checkpoint, fingerprint, checkpoint_seconds, measurement.device)
     run = stored.content["run"]
     scale_is_known = calibrated and head == "fractions"
     prepared = run["prepared"] if run else _prepare(fitted, variant, chosen, scale_is_known)
     column = prepared["scale"].cpu().numpy().astype(np.float32)[:, None, None, None]
     fitted, held_out = (part.rescaled(prepared["scale"].cpu().numpy()) for part in (fitted, held_out))
-    formulation = _formulation(fitted, variant, chosen, head, prepared["initial"], not calibrated, seed)
-    training = Training(formulation, held_out, fixed=fixed, seed=seed)
-    training.seconds = prepared["seconds"]
-    if run:
-        training.load(run["state"])
-    training.run([_in_unit(callback, column) for callback in callbacks], stored, prepared, progress)
-    volume, scale, at, reason = training.best()
-    corrected, mixed = False, 0.0
+    trained, state = prepared["trained"], run["state"] if run else None
+    networks = getattr(chosen[0], "networks", 1)
+    for k in range(len(trained), networks):
+        own_seed = seed if not k else int(np.random.SeedSequence([seed, k]).generate_state(1)[0])
+        formulation = _formulation(fitted, variant, chosen, head, prepared["initial"], not calibrated, own_seed)
+        training = Training(formulation, held_out, fixed=fixed, seed=own_seed)
+        training.seconds = trained[-1]["history"]["seconds"][-1] if trained else prepared["seconds"]
+        if state:
+            training.load(state)
+            state = None
+        counts = sum(one["iterations"] for one in trained), (networks - 1 - k) * formulation.iterations
+        training.run([_in_unit(callback, column, *counts) for callback in callbacks], stored, prepared, progress)
+        trained.append(training.result())
+        if training.asked_to_stop:
+            break
+    volume, scale = trained[0]["volume"], trained[0]["scale"]
+    for k, other in enumerate(trained[1:], 1):
+        volume, part = mix(volume, other["volume"], held_out, 1 / (k + 1))
+        scale = scale.lerp(other["scale"], part)
+    reason, corrected, mixed = trained[-1]["reason"], False, 0.0
     if variant != "paper":
         volume, corrected, mixed = _mend(volume, scale, fitted, held_out, chosen[-1], head, prepared["initial"])
         reason += f"; {100 * mixed:.0f} % of joint TV mixed in, as held-out values ask" if mixed else ""
-    history = {name: np.array(values) for name, values in training.history.items()}
     scale = column.ravel() * scale.cpu().numpy()
     volume = np.ascontiguousarray(column * volume.cpu().numpy(), dtype=np.float32)
-    return DIPResult(volume, history, at, reason, corrected, mixed, scale, flatten(*chosen))
+    return DIPResult(volume, *_join(trained), reason, corrected, mixed, scale, flatten(*chosen))
+
+
+def _join(trained):
+    """History of all networks one after the other, and the iteration that stands for the last."""
+    before = np.cumsum([0] + [one["iterations"] for one in trained])
+    history = {name: np.concatenate([one["history"][name] for one in trained]) for name in trained[0]["history"]}
+    history["iteration"] = np.concatenate(
+        [np.array(one["history"]["iteration"]) + start for one, start in zip(trained, before, strict=False)]
+    )
+    return history, int(before[-2]) + trained[-1]["at"]
 
 
 def _choose(variant, preset, iterations, settings):
@@ -295,7 +318,7 @@ def _prepare(fitted, variant, chosen, scale_is_known):
         if tv.initial_tv_weight:
             evened = fitted.rescaled(scale.cpu().numpy()).with_variance_floor(training.variance_floor)
             initial = initial_reconstruction(evened, tv.initial_tv_weight)
-    return {"scale": scale, "initial": initial, "seconds": time.perf_counter() - began}
+    return {"scale": scale, "initial": initial, "seconds": time.perf_counter() - began, "trained": []}
 
 
 def _formulation(fitted, variant, chosen, head, initial, learn, seed):
@@ -333,6 +356,12 @@ def _mend(volume, scale, fitted, held_out, tv, head, initial):
     return volume, corrected, mixed
 
 
-def _in_unit(callback, column):
-    """A callback that sees volumes in the caller's unit."""
-    return lambda info: callback(replace(info, volume=info.volume * column))
+def _in_unit(callback, column, before, after):
+    """A callback that sees volumes in the caller's unit, and iterations counted over all networks."""
+
+    def call(info):
+        counts = {"iteration": before, "best_iteration": before, "iterations": before + after}
+        counts = {name: getattr(info, name) + more for name, more in counts.items()}
+        return callback(replace(info, volume=info.volume * column, **counts))
+
+    return call

@@ -13,6 +13,7 @@ __all__ = ["add_correction", "find_support", "initial_reconstruction", "mix", "s
 STOP = Gap(1e-2)  # loosely converged is enough
 LEVELS = (0.1, 0.05, 0.02, 0.01)  # of the first reconstruction: at most so little is nothing
 MARGIN = 2  # voxels around what is more
+PARTS = tuple(tenths / 10 for tenths in range(11))
 SPECK = 1e-3  # of the specimen's mass: what is no more and stands alone is noise
 
 
@@ -127,25 +128,29 @@ def add_correction(
 
 
 @torch.no_grad()
-def mix(volume: torch.Tensor, other: torch.Tensor, held_out: Measurement) -> tuple[torch.Tensor, float]:
+def mix(
+    volume: torch.Tensor, other: torch.Tensor, held_out: Measurement, part: float = 0.0
+) -> tuple[torch.Tensor, float]:
     """The mean of two volumes that predicts the held-out values best, where it does so beyond chance.
 
     Parameters
     ----------
     volume, other : tensor (C, Y, Z, X)
-        The second is only taken in if the logarithm of the likelihood rises by more than 2.
     held_out : Measurement
+    part : float
+        Weight of the other, unless the logarithm of the likelihood rises, with another weight, by more than 2 and by
+        more than twice the standard error of the difference, pixel by pixel.
 
     Returns
     -------
     volume, part : tensor (C, Y, Z, X), float
-        ``part`` is the weight of the other, in steps of a tenth.
+        ``part`` is the weight of the other.
     """
-    if not held_out.size:
-        return volume, 0.0
-    first, second = held_out.projector(volume), held_out.projector(other)
-    misfits = [float(held_out.loss(first.lerp(second, part / 10)).sum(dtype=torch.float64)) for part in range(11)]
-    best = min(range(11), key=misfits.__getitem__)
-    if misfits[0] - misfits[best] <= 2:
-        return volume, 0.0
-    return volume.lerp(other, best / 10), best / 10
+    if held_out.size:
+        first, second = held_out.projector(volume), held_out.projector(other)
+        misfits = {p: held_out.loss(first.lerp(second, p))[held_out.used].double() for p in (part, *PARTS)}
+        best = min(misfits, key=lambda p: float(misfits[p].sum()))
+        gain = misfits[part] - misfits[best]
+        if gain.sum() > max(2.0, 2 * float(gain.std()) * len(gain) ** 0.5):
+            part = best
+    return volume.lerp(other, part), part

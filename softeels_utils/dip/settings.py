@@ -33,7 +33,11 @@ class TrainingSettings:
 
     Attributes
     ----------
+    networks : int
+        Trained one after the other, each from its own random start, and averaged: with equal weights, unless held-out
+        values ask for others beyond chance.
     iterations : int
+        Of each.
     learning_rate : float
         Of the optimiser, at its highest: it rises over the fraction ``warmup`` of the iterations and falls as a cosine.
     pretraining : float
@@ -60,8 +64,9 @@ class TrainingSettings:
         Iterations between two looks at the held-out pixels; 0: a fortieth of the iterations.
     """
 
+    networks: int = number(1, 1)
     iterations: int = number(1000, 1)
-    learning_rate: float = number(5e-3, TINY)
+    learning_rate: float = number(7e-3, TINY)
     warmup: float = number(0.02, TINY, 1.0)
     pretraining: float = number(0.03, 0, 0.5)
     clip: float = number(3.0, TINY)
@@ -98,10 +103,10 @@ class CoordinateSettings:
     """
 
     frequencies: int = number(128, 1)
-    frequency_deviation: float = number(0.375, TINY)
+    frequency_deviation: float = number(0.33, TINY)
     width: int = number(64, 1)
     layers: int = number(3, 1)
-    sharpness: float = number(2.0, TINY)
+    sharpness: float = number(4.0, TINY)
 
     def __post_init__(self):
         validate(self)

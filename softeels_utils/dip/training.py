@@ -187,8 +187,9 @@ class Training:
 
     # -------------------------------------------------------------- the end
 
-    def best(self) -> tuple[torch.Tensor, torch.Tensor, int, str]:
-        """Volume (C, Y, Z, X) and scale (C,) to return, the iteration they stand for, and why it is these."""
+    def result(self) -> dict:
+        """What is kept of a run that has ended: volume (C, Y, Z, X), scale (C,), the iteration they stand for (``at``),
+        why it is these (``reason``), ``iterations`` done and ``history``."""
         (volume, scale), at, reason = self.previous, self.iteration, self.reason
         if self.fixed:
             returned = f", returned to iteration {self.stopping.iteration}" if self.rate_factor < 1 else ""
@@ -202,4 +203,7 @@ class Training:
             reason += f" (running variance is lowest at {calmest})"
         if self.asked_to_stop and self.reason is None and self.iteration < self.formulation.iterations:
             reason = "a callback asked for it"
-        return volume, scale, at, reason
+        return {
+            "volume": volume, "scale": scale, "at": at, "reason": reason, "iterations": self.iteration,
+            "history": self.history,
+        }  # fmt: skip
