@@ -157,8 +157,10 @@ def field_norm(field: torch.Tensor, coupling: str) -> float:
         a, b, c = _gram(field)
         root = (a * c - b * b).clamp_min_(0).sqrt_()
         return float((a + c + 2 * root).sqrt_().sum(dtype=torch.float64))
-    values = torch.stack(_eigenvalues(_small_gram(field.flatten(2).double())))  # roots of small ones ask for it
-    return float(values.clamp_min(0).sqrt().sum(dtype=torch.float64))
+    gram = _small_gram(field.flatten(2).double())
+    if len(gram) == 3:
+        return float(_sum_of_three(gram).sum())
+    return float(torch.linalg.eigvalsh(gram.permute(2, 0, 1)).clamp_min(0).sqrt().sum())
 
 
 def joint_variation(volume: torch.Tensor, smoothing: float = 1e-3) -> torch.Tensor:
@@ -216,19 +218,40 @@ def _small_gram(field):
     return gram
 
 
-def _eigenvalues(gram):
-    """Of symmetric matrices (K, K, N), falling, each (N,). In closed form for K = 3: LAPACK takes them one by one.
-
-    O. K. Smith, Commun. ACM 4, 168 (1961).
-    """
-    if len(gram) != 3:
-        return torch.linalg.eigvalsh(gram.permute(2, 0, 1)).flip(-1).unbind(-1)
+def _invariants(gram):
+    """Trace, sum of the principal minors and determinant of symmetric matrices (3, 3, N), each (N,)."""
     (a, d, e), (_, b, f), (_, _, c) = (row.unbind() for row in gram.unbind())
-    mean = (a + b + c) / 3
-    a, b, c = a - mean, b - mean, c - mean
-    size = ((a * a + b * b + c * c) / 6 + (d * d + e * e + f * f) / 3).sqrt()
-    half_det = (a * (b * c - f * f) - d * (d * c - e * f) + e * (d * f - b * e)) / 2
-    angle = (half_det / size.pow(3).clamp_min(1e-36)).clamp(-1, 1).acos() / 3
+    det = a * (b * c - f * f) - d * (d * c - e * f) + e * (d * f - b * e)
+    return a + b + c, a * b + b * c + c * a - d * d - e * e - f * f, det
+
+
+def _sum_of_three(gram):
+    """σ1 + σ2 + σ3 where G = JᵀJ is (3, 3, N), without the roots of small eigenvalues, which are rounding.
+
+    With s their sum and p that of their products in pairs, s² = tr G + 2 p and p² = minors + 2 s sqrt(det G). Each
+    round divides the error by 9 or more. The determinant is at most minors²/3 tr G (Maclaurin): of what is nearly of
+    rank one, it would be rounding.
+    """
+    trace, minors, det = _invariants(gram)
+    minors = minors.clamp_min(0)
+    det = det.clamp_min(0).minimum(minors**2 / (3 * trace).clamp_min(1e-300)).sqrt()
+    total = (3 * trace).sqrt()
+    for _ in range(10):
+        pairs = (minors + 2 * det * total).sqrt()
+        total = (trace + 2 * pairs).sqrt()
+    return total
+
+
+def _three_eigenvalues(gram):
+    """Of symmetric matrices (3, 3, N), falling, each (N,); in closed form, since LAPACK takes them one by one.
+
+    O. K. Smith, Commun. ACM 4, 168 (1961). Nearly equal ones come out with half the digits.
+    """
+    mean = _invariants(gram)[0] / 3
+    rest = gram - mean * torch.eye(3, dtype=gram.dtype, device=gram.device)[..., None]
+    _, minors, det = _invariants(rest)
+    size = (-minors / 3).clamp_min(0).sqrt()
+    angle = (det / (2 * size**3).clamp_min(1e-36)).clamp(-1, 1).acos() / 3
     large, small = mean + 2 * size * angle.cos(), mean + 2 * size * (angle + 2 * torch.pi / 3).cos()
     return large, 3 * mean - large - small, small
 
@@ -254,9 +277,9 @@ def _project_dual_many(field, radius):
 def _clip_three(gram, radius):
     """f(G) = min(1, radius G^-1/2) of 3 × 3 matrices (3, 3, N): the polynomial through f at the eigenvalues.
 
-    In Newton's form, where equal eigenvalues cost no accuracy.
+    In Newton's form, where equal eigenvalues cost no accuracy, and their errors little.
     """
-    values = _eigenvalues(gram.double())
+    values = _three_eigenvalues(gram.double())
     f = [(radius * v.clamp_min(1e-30).rsqrt()).clamp_max(1) for v in values]
     between = [_divided(f[k + 1] - f[k], values[k + 1] - values[k]) for k in (0, 1)]
     second = _divided(between[1] - between[0], values[2] - values[0]).to(gram.dtype)
