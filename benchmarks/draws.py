@@ -179,9 +179,14 @@ def cell(half, seed, n, series, name):
 
 @lru_cache
 def commit():
-    """Of the code that runs; "-dirty" where it has been changed since."""
-    command = ["git", "-C", str(RESULTS), "describe", "--always", "--dirty", "--exclude=*"]
-    return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip() or "unknown"
+    """Of the code that runs; "-dirty" where that has been changed since."""
+    here = Path(__file__).parent
+    said = subprocess.run(
+        ["git", "-C", here, "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False
+    )
+    code = [here / "draws.py", here.parent / "softeels_utils"]
+    clean = subprocess.run(["git", "-C", here, "diff", "--quiet", "HEAD", "--", *code], check=False).returncode == 0
+    return (said.stdout.strip() + "-dirty" * (not clean)) or "unknown"
 
 
 def load(path):
@@ -223,7 +228,7 @@ def summary(rows):
         found = [row["methods"][name] for row in rows if name in row["methods"]]
         if not found:
             continue
-        keys = [key for key in found[-1] if key not in ("commit", "date")]
+        keys = [key for key in found[-1] if key not in ("commit", "date", "note")]
         values = {key: np.array([one.get(key) for one in found], float) for key in keys}
         table[name] = {"draws": len(found)} | {key: median(column) for key, column in values.items()}
         table[name]["ratio_worst_tenth"] = (
@@ -239,17 +244,18 @@ def median(values):
 
 
 def split(rows):
-    """Error of each step of the ladder over that of the one before: median and tenths, on draws that have them all."""
-    steps = [name for name in LADDER if any(name in row["methods"] for row in rows)]
-    whole = [row["methods"] for row in rows if all(name in row["methods"] for name in steps)]
-    result = {"draws": len(whole), "steps": []}
-    for before, after in itertools.pairwise(steps):
-        ratios = [methods[after]["nrmse"] / methods[before]["nrmse"] for methods in whole]
-        if ratios:
+    """Error of each step of the ladder over that of the one before, on the draws that have both: median and tenths."""
+    names, steps = list(LADDER), []
+    found = [name for name in names if any(name in row["methods"] for row in rows)]
+    for before, after in itertools.pairwise(found):
+        both = [row["methods"] for row in rows if before in row["methods"] and after in row["methods"]]
+        if both:
+            ratios = [methods[after]["nrmse"] / methods[before]["nrmse"] for methods in both]
             low, middle, high = np.quantile(ratios, (0.1, 0.5, 0.9))
-            step = {"from": before, "to": after, "adds": LADDER[after], "median": middle}
-            result["steps"].append(step | {"best_tenth": low, "worst_tenth": high})
-    return result
+            adds = [LADDER[name] for name in names[names.index(before) + 1 : names.index(after) + 1]]
+            step = {"from": before, "to": after, "adds": "; ".join(adds), "draws": len(both), "median": middle}
+            steps.append(step | {"best_tenth": low, "worst_tenth": high})
+    return steps
 
 
 SHOWN = {
@@ -267,10 +273,10 @@ def print_table(path):
         numbers = [values.get(key) for key in SHOWN]
         cells = "".join(f"{'-':>11}" if number is None else f"{number:11.4g}" for number in numbers)
         print(f"{name:26}{values.get('draws', len(content['rows'])):6}{cells}")
-    print(f"split of the gain, {content['split']['draws']} draws: error over that of the step before")
-    for step in content["split"]["steps"]:
+    print("split of the gain: error over that of the step before (tenths), number of draws")
+    for step in content["split"]:
         tenths = f"{step['best_tenth']:.3f} to {step['worst_tenth']:.3f}"
-        print(f"  {step['median']:.3f} ({tenths})  {step['to']}: {step['adds']}")
+        print(f"  {step['median']:.3f} ({tenths}) {step['draws']:4}  {step['from']} -> {step['to']}: {step['adds']}")
 
 
 def plain(value):
