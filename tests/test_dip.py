@@ -16,6 +16,7 @@ from specimens import TILTS, tilt_series
 from softeels_utils import dip
 from softeels_utils.dip.dipm_tv import PRESETS
 from softeels_utils.dip.formulation import WhitenedTV
+from softeels_utils.dip.head import entropy
 from softeels_utils.dip.initial import find_support, initial_reconstruction, mix
 from softeels_utils.metrics import nrmse
 from softeels_utils.tomography import Measurement, ParallelBeam, reconstruct
@@ -553,6 +554,18 @@ def test_free_voxels_behind_the_same_head(projections, truth):
     assert result.volume.min() >= 0 and result.volume.sum(0).max() <= 1 + 1e-5
     with pytest.raises(ValueError, match="settings: got unknown width"):
         short(projections, variant="voxels", width=8)
+
+
+def test_entropy_draws_voxels_to_pure_phases(projections):
+    mixed = torch.tensor([[0.5, 0.5, 1.0, 0.0, 0.25], [0.5, 0.0, 0.0, 0.0, 0.25]], dtype=torch.float64)
+    expected = [np.log(2), np.log(2), 0, 0, 0.5 * np.log(4) + 0.5 * np.log(2)]
+    assert float(entropy(mixed)) == pytest.approx(sum(expected), abs=1e-4)
+    options = {"variant": "voxels", "iterations": 100, "return_to_best": False, "mix": False, "correction_tv_weight": 0}
+    plain, drawn = (dip.dipm_tv(projections, TILTS, entropy_weight=w, **options).volume for w in (0.0, 1.0))
+    left = [float(entropy(torch.as_tensor(volume))) for volume in (plain, drawn)]
+    assert left[1] < 0.8 * left[0]
+    with pytest.raises(ValueError, match=r"entropy_weight: got 0.3 with head='nonnegative'"):
+        short(projections, head="nonnegative", entropy_weight=0.3)
 
 
 BAD = {

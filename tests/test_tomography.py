@@ -38,11 +38,19 @@ from softeels_utils.tomography import (
     shift_projections,
     short_sirt,
     sirt,
+    tgv,
     variation,
 )
+from softeels_utils.tomography.generalized_variation import symmetrized_gradient, symmetrized_gradient_transpose
 from softeels_utils.tomography.sirt import SIRT
 from softeels_utils.tomography.stopping import Change
-from softeels_utils.tomography.total_variation import TotalVariation, gradient, gradient_transpose, project_dual
+from softeels_utils.tomography.total_variation import (
+    TotalVariation,
+    field_norm,
+    gradient,
+    gradient_transpose,
+    project_dual,
+)
 
 
 def nrmse(volume, truth):
@@ -333,7 +341,7 @@ def test_estimators_take_counts(cube):
 # ---------------------------------------------------------------- total variation: the parts
 
 
-@pytest.mark.parametrize("channels", [1, 2, 3])
+@pytest.mark.parametrize("channels", [1, 2, 3, 4])
 def test_gradient_transpose_and_dual_norms(channels):
     generator = torch.Generator().manual_seed(channels)
     v = torch.randn(channels, 4, 5, 6, generator=generator, dtype=torch.float64)
@@ -348,6 +356,105 @@ def test_gradient_transpose_and_dual_norms(channels):
     exact = (u * s.clamp_max(0.8)[:, None]) @ vh
     found = project_dual(z.clone(), 0.8, "nuclear").flatten(2).permute(2, 1, 0)
     torch.testing.assert_close(found, exact, atol=1e-9, rtol=0)
+
+
+@pytest.mark.parametrize("rows, channels", [(3, 3), (3, 4), (6, 2), (6, 3), (6, 4)])
+@pytest.mark.parametrize("dtype, tolerance", [(torch.float64, 1e-9), (torch.float32, 3e-6)])
+def test_singular_values_are_clipped_where_some_are_equal_or_none(rows, channels, dtype, tolerance):
+    """In closed form: what equal, nearly equal or vanishing eigenvalues could spoil."""
+    generator = torch.Generator().manual_seed(rows * channels)
+    z = torch.randn(rows, channels, 6, 5, 4, generator=generator, dtype=torch.float64)
+    equal = torch.linalg.qr(torch.randn(rows, 2, generator=generator, dtype=torch.float64))[0][..., None, None]
+    z[:, :2, 0], z[:, 2:, 0] = 1.3 * equal, 0
+    z[:, :2, 1] = 1.3 * equal + 1e-6 * z[:, :2, 1]
+    z[:, :, 2], z[:, :, 3] = 0, z[:, :1, 3]
+    z[..., 4, :, :] *= 1e-3
+    u, s, vh = torch.linalg.svd(z.flatten(2).permute(2, 0, 1), full_matrices=False)
+    exact = (u * s.clamp_max(0.8)[:, None]) @ vh
+    found = project_dual(z.clone().to(dtype), 0.8, "nuclear").flatten(2).permute(2, 0, 1).double()
+    torch.testing.assert_close(found, exact, atol=tolerance, rtol=0)
+    assert field_norm(z.to(dtype), "nuclear") == pytest.approx(float(s.sum()), rel=2e-6)
+
+
+# ---------------------------------------------------------------- total generalised variation
+
+
+def generalized_variation(volume, slope, ratio, coupling="frobenius"):
+    """Of a volume with a slope handed in."""
+    far = torch.stack([gradient(torch.ones_like(volume).cumsum(axis)) for axis in (-3, -2, -1)]).sum(0)  # 0 there
+    return field_norm(gradient(volume) - far * slope, coupling) + ratio * field_norm(
+        symmetrized_gradient(slope), coupling
+    )
+
+
+def test_symmetrized_gradient_and_its_transpose():
+    generator = torch.Generator().manual_seed(0)
+    w = torch.randn(3, 2, 4, 5, 6, generator=generator, dtype=torch.float64)
+    q = torch.randn(6, 2, 4, 5, 6, generator=generator, dtype=torch.float64)
+    torch.testing.assert_close((symmetrized_gradient(w) * q).sum(), (w * symmetrized_gradient_transpose(q)).sum())
+    assert float(symmetrized_gradient(torch.ones_like(w)).abs().max()) == 0
+    y, z, x = torch.meshgrid(*(torch.arange(n, dtype=torch.float64) for n in w.shape[2:]), indexing="ij")
+    inside = (slice(None), slice(None), slice(1, None), slice(1, None), slice(1, None))
+    turn = torch.stack([z, -y, 0 * x])[:, None]  # antisymmetric
+    assert float(symmetrized_gradient(turn)[inside].abs().max()) == 0
+    stretch = symmetrized_gradient(torch.stack([y + 3 * z, z + 3 * y, 2 * x])[:, None])[inside]
+    # The norm of the six is that of the symmetric matrix: 1, 1, 2 on its diagonal, 3 twice off it.
+    torch.testing.assert_close((stretch**2).sum(0), torch.full(stretch.shape[1:], 1 + 1 + 4 + 2 * 9.0).double())
+
+
+def test_volumes_that_are_linear_have_no_generalised_variation():
+    y, z, x = torch.meshgrid(*(torch.arange(n, dtype=torch.float64) for n in (4, 5, 6)), indexing="ij")
+    slopes = torch.tensor([[0.3, -0.2, 0.1], [0.0, 0.5, 0.4]], dtype=torch.float64)
+    volume = torch.einsum("cd,dyzx->cyzx", slopes, torch.stack([y, z, x])) + 0.7
+    slope = slopes.T[:, :, None, None, None].expand(3, *volume.shape)
+    for coupling in ("frobenius", "nuclear"):
+        assert variation(volume, coupling) > 10
+        assert generalized_variation(volume, slope, 2.0, coupling) == pytest.approx(0, abs=1e-6)
+
+
+def test_a_ramp_is_kept_where_total_variation_makes_stairs():
+    """Little data, much weight: what is linear costs nothing, and the slope is taken up by w."""
+    volume = torch.zeros(2, 3, 24, 24)
+    volume[0, :, 6:18, 6:18] = torch.linspace(0.2, 1.0, 12)
+    tilts = np.linspace(-70, 70, 9)
+    noise = 0.2 * np.random.default_rng(0).standard_normal((2, 9, 3, 24))
+    measurement = Measurement(ParallelBeam(24, tilts)(volume.numpy()) + noise, tilts, covariance=0.04 * np.eye(2))
+    fits = {"tv": joint_tv(measurement, weight=4.0), "tgv": tgv(measurement, weight=4.0, ratio=1.0)}
+    inside = (0, slice(None), slice(8, 16), slice(8, 16))
+    error = {name: nrmse(fit.volume[inside], volume.numpy()[inside]) for name, fit in fits.items()}
+    assert fits["tgv"].converged and error["tgv"] < 0.8 * error["tv"]
+
+
+@pytest.mark.parametrize("coupling", ["nuclear", "frobenius"])
+def test_generalised_variation_converges_and_ends_at_joint_tv(cube, coupling):
+    projections, covariance, truth = cube
+    truth = truth[:, 8:14]
+    measurement = Measurement(projections[:, :, 8:14], TILTS, covariance=covariance)
+    options = {"weight": 1.0, "coupling": coupling, "constraint": SIMPLEX}
+    fit = tgv(measurement, **options)
+    long = tgv(measurement, iterations=1500, **options)
+    objective, gap = (fit.history[name] for name in ("objective", "gap"))
+    assert fit.converged and gap[-1] <= 1e-3 and objective[-1] < 0.98 * objective[0]
+    assert 0 <= objective[-1] / long.history["objective"][-1] - 1 <= gap[-1] + 1e-6
+    assert long.history["gap"][-1] < 2e-4
+    # A steep price of bending leaves no slope but a constant one, and in a field that is mostly empty that is none.
+    stiff, joint = tgv(measurement, ratio=20.0, **options), joint_tv(measurement, **options)
+    assert stiff.history["objective"][-1] == pytest.approx(joint.history["objective"][-1], rel=2e-3)
+    assert nrmse(stiff.volume, joint.volume) < 0.02
+    # The more it costs, the higher the least objective: at ratio 0.5 it is below that of joint TV.
+    soft = tgv(measurement, ratio=0.5, **options)
+    assert soft.history["objective"][-1] < 0.995 * joint.history["objective"][-1]
+    assert nrmse(fit.volume, truth) < 1.1 * nrmse(joint.volume, truth)
+
+
+def test_generalised_variation_finds_its_weight(cube):
+    projections, covariance, _ = cube
+    measurement = Measurement(projections[:, :, 10:14], TILTS, covariance=covariance)
+    fit = tgv(measurement, constraint=SIMPLEX, max_iterations=600)
+    best = min(fit.scores, key=fit.scores.get)
+    assert fit.weight == pytest.approx(best, rel=1e-5) and not fit.weight_at_bound
+    assert fit.scores[best] < 1.3
+    assert fit.volume.sum(axis=0).max() <= 1 + 1e-5
 
 
 def test_constraint_projects_onto_the_nearest_point():
@@ -433,7 +540,9 @@ def test_sirt_30_is_3_times_10(cube, tmp_path):
     np.testing.assert_allclose(part, whole, atol=1e-6)
 
 
-@pytest.mark.parametrize("algorithm, options", [("sirt", {}), ("cgls", {}), ("joint_tv", {"weight": 1.0})])
+@pytest.mark.parametrize(
+    "algorithm, options", [("sirt", {}), ("cgls", {}), ("joint_tv", {"weight": 1.0}), ("tgv", {"weight": 1.0})]
+)
 def test_checkpoints_go_on_where_they_were(cube, tmp_path, algorithm, options):
     projections, covariance, _ = cube
     options = options | {"covariance": covariance}
@@ -489,11 +598,11 @@ def test_masked_pixels_may_hold_anything(cube, algorithm, options, per_channel):
     assert not np.allclose(first, reconstruct(projections, TILTS, algorithm, **options | {"mask": None}), atol=1e-4)
 
 
-@pytest.mark.parametrize("algorithm", ["fbp", "sirt", "cgls", "tv", "joint_tv"])
+@pytest.mark.parametrize("algorithm", ["fbp", "sirt", "cgls", "tv", "joint_tv", "tgv"])
 def test_scaling_the_data_scales_the_result(cube, algorithm):
     projections, covariance, _ = cube
     options = {"iterations": 25} if algorithm != "fbp" else {}
-    weight, tenth = ({"weight": w} if "tv" in algorithm else {} for w in (1.0, 0.1))
+    weight, tenth = ({"weight": w} if algorithm[-1] == "v" else {} for w in (1.0, 0.1))
     one = reconstruct(projections, TILTS, algorithm, covariance=covariance, **weight, **options)
     ten = reconstruct(10 * projections, TILTS, algorithm, covariance=100 * covariance, **tenth, **options)
     np.testing.assert_allclose(ten, 10 * one, atol=2e-3 * np.abs(one).max() * 10)
@@ -705,8 +814,8 @@ def test_three_channels_and_rectangular_slices():
         truth[c, :, 3 + c : 7 + c, 3 + 3 * c : 7 + 3 * c] = 1
     A = ParallelBeam((10, 16), TILTS)
     projections = A(truth) + 0.02 * rng.standard_normal((3, 9, 3, 16)).astype(np.float32)
-    for algorithm in ("fbp", "sirt", "cgls", "tv", "joint_tv"):
-        weight = {"weight": 0.5} if "tv" in algorithm else {}
+    for algorithm in ("fbp", "sirt", "cgls", "tv", "joint_tv", "tgv"):
+        weight = {"weight": 0.5} if algorithm[-1] == "v" else {}
         volume = reconstruct(projections, TILTS, algorithm, slice_shape=(10, 16), **weight)
         assert volume.shape == truth.shape and volume.dtype == np.float32
         assert algorithm in ("fbp", "cgls") or nrmse(volume, truth) < 0.6
@@ -783,6 +892,8 @@ def test_small_and_narrow_series_are_reconstructed(shape):
         ({"weight": "best", "algorithm": "tv"}, "weight: got 'best'"),
         ({"weight": -1.0, "algorithm": "tv"}, "weight: got -1.0"),
         ({"coupling": "l1", "algorithm": "joint_tv"}, "coupling: got 'l1'"),
+        ({"ratio": 0, "algorithm": "tgv"}, "ratio: got 0"),
+        ({"ratio": 2.0, "algorithm": "joint_tv"}, "ratio: got 2.0 with 'joint_tv'"),
         ({"coupling": "nuclear"}, "coupling: got 'nuclear' with 'sirt', wants only"),
         ({"window": "hann"}, "window: got 'hann' with 'sirt', wants only"),
         ({"details": True}, "details: got True"),

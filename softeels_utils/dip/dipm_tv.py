@@ -229,6 +229,8 @@ def fit(
         raise ValueError("calibrated: got True for counts, wants False (counts have no calibrated unit)")
     if head not in HEADS:
         raise ValueError(f"head: got {head!r}, wants one of {HEADS}")
+    if head != "fractions" and getattr(chosen[0], "entropy_weight", 0):
+        raise ValueError(f"entropy_weight: got {chosen[0].entropy_weight!r} with head={head!r}, wants 0 (no fractions)")
     if isinstance(seed, bool) or not isinstance(seed, numbers.Integral) or seed < 0:
         raise ValueError(f"seed: got {seed!r}, wants a non-negative integer")
     holdout, validation = (0.0, None) if variant == "paper" else (holdout, validation)

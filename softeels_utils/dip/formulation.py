@@ -10,6 +10,7 @@ from torch import nn
 
 from softeels_utils.tomography import Measurement, joint_variation
 
+from .head import entropy
 from .settings import TrainingSettings
 from .soap import SOAP
 
@@ -85,6 +86,8 @@ class WhitenedTV(Formulation):
 
     .. math:: \tfrac12 \sum_{t,y,x} \| \Sigma^{-1/2} (A f_w - b) \|^2
               + \lambda \sum_{v} \Big( \sum_{c,d} (\partial_d f_{w,c})^2 \Big)^{1/2}
+
+    and, if it has a weight, the entropy of the fractions.
     """
 
     def __init__(
@@ -143,7 +146,10 @@ class WhitenedTV(Formulation):
         part = self.evened if len(rows) == self.fitted.volume_shape[1] else self.evened.rows(rows)
         misfit = part.misfit(fractions * self.log_scale.exp()[:, None, None, None])
         roughness = sum(joint_variation(block) for block in fractions.tensor_split(cuts, dim=1))
-        return (misfit.sum() + self.settings.tv_weight * roughness) / misfit.numel()
+        loss = misfit.sum() + self.settings.tv_weight * roughness
+        if self.settings.entropy_weight:
+            loss = loss + self.settings.entropy_weight * entropy(fractions)
+        return loss / misfit.numel()
 
 
 def _cross_entropy(fractions, target):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch.nn import functional as F
 
-__all__ = ["HEADS", "head_bias", "to_fractions"]
+__all__ = ["HEADS", "entropy", "head_bias", "to_fractions"]
 
 HEADS = ("fractions", "nonnegative")
 
@@ -25,3 +25,9 @@ def head_bias(mean: torch.Tensor, head: str, sharpness: float) -> torch.Tensor:
     if head == "nonnegative":
         return torch.expm1(mean).log()
     return torch.cat([mean, (1 - mean.sum()).clamp_min(0.1)[None]]).log() / sharpness
+
+
+def entropy(fractions: torch.Tensor) -> torch.Tensor:
+    r""":math:`-\sum f \ln f` over voxels, phases and vacuum, of fractions (C, ...): 0 where every voxel is pure."""
+    vacuum = 1 - fractions.sum(0, keepdim=True)
+    return sum(-torch.xlogy(part, part.clamp_min(1e-6)).sum() for part in (fractions, vacuum))

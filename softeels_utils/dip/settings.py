@@ -48,6 +48,8 @@ class TrainingSettings:
     tv_weight : float
         Of joint TV, in units of the whitened misfit: what one unit of interface area costs, against half
         a squared residual in units of its standard deviation.
+    entropy_weight : float
+        Of the entropy of the fractions of a voxel, vacuum included, in the same unit: it draws them to 0 and 1.
     variance_floor : float
         Of a combination of channels, as a fraction of the largest variance in its pixel
         (`Measurement.with_variance_floor`).
@@ -71,6 +73,7 @@ class TrainingSettings:
     pretraining: float = number(0.03, 0, 0.5)
     clip: float = number(3.0, TINY)
     tv_weight: float = number(0.2, 0)
+    entropy_weight: float = number(0.0, 0)
     variance_floor: float = number(0.2, 0, 1)
     blocks: int = number(0, 0)
     block_rows: int = number(8, 1)

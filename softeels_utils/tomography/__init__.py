@@ -1,8 +1,8 @@
 """Parallel-beam tomography: a measurement, the projector, reconstruction algorithms, alignment.
 
-`Measurement` holds what was measured and how sure it is; `fbp`, `sirt`, `cgls`, `tv` and `joint_tv` reconstruct it and
-return a `Reconstruction`; `reconstruct` does both for plain arrays. `parameter_bound` says how well any method can know
-what describes a volume.
+`Measurement` holds what was measured and how sure it is; `fbp`, `sirt`, `cgls`, `tv`, `joint_tv` and `tgv` reconstruct
+it and return a `Reconstruction`; `reconstruct` does both for plain arrays. `parameter_bound` says how well any method
+can know what describes a volume.
 """
 
 from .alignment import Alignment, align, alignment_error, refine_alignment, shift_projections
@@ -23,7 +23,7 @@ from .scale import learn_scale
 from .sirt import sirt
 from .stopping import Change, Discrepancy, Gap, HeldOut, IterationInfo, StopRule
 from .total_variation import joint_variation, variation
-from .tv import joint_tv, noise_weight, short_sirt, tv
+from .tv import joint_tv, noise_weight, short_sirt, tgv, tv
 
 __all__ = [
     "ALGORITHMS",
@@ -71,6 +71,7 @@ __all__ = [
     "shift_projections",
     "short_sirt",
     "sirt",
+    "tgv",
     "tv",
     "variation",
     "visibility",

@@ -61,7 +61,7 @@ class Reconstruction:
 
 @dataclass(frozen=True)
 class Loop:
-    """How an iterative algorithm is run; its fields are keyword arguments of `sirt`, `cgls`, `tv` and `joint_tv`.
+    """How an iterative algorithm is run: keyword arguments of `sirt`, `cgls`, `tv`, `joint_tv` and `tgv`.
 
     Attributes
     ----------

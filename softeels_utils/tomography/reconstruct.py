@@ -19,12 +19,16 @@ from .measurement import Measurement
 from .scale import learn_scale
 from .sirt import default_stop, sirt
 from .stopping import Change, Discrepancy, Gap, HeldOut
-from .tv import check_coupling, check_weight, joint_tv, tv
+from .tv import check_coupling, check_ratio, check_weight, joint_tv, tgv, tv
 
 __all__ = ["ALGORITHMS", "reconstruct"]
 
-ALGORITHMS = {"fbp": fbp, "sirt": sirt, "cgls": cgls, "tv": tv, "joint_tv": joint_tv}
-CHECKS = {"weight": check_weight, "coupling": check_coupling, "window": check_window, "constraint": check_constraint}
+ALGORITHMS = {"fbp": fbp, "sirt": sirt, "cgls": cgls, "tv": tv, "joint_tv": joint_tv, "tgv": tgv}
+TOTAL_VARIATIONS = ("tv", "joint_tv", "tgv")
+CHECKS = {
+    "weight": check_weight, "coupling": check_coupling, "ratio": check_ratio, "window": check_window,
+    "constraint": check_constraint,
+}  # fmt: skip
 STOP_RULES = {"change": Change, "discrepancy": Discrepancy, "heldout": HeldOut, "gap": Gap}
 
 
@@ -54,15 +58,16 @@ def reconstruct(
     tilt_angles_deg : array (T,)
     algorithm : str
         A name of `ALGORITHMS`: ``"fbp"`` filtered back-projection, ``"sirt"``, ``"cgls"`` (least squares without
-        constraints), ``"tv"`` (total variation of each channel), ``"joint_tv"`` (of all channels together); or another
-        project's code: ``"astra:sirt"``, ``"tomopy:sirt"``, ``"skimage:fbp"``, ...
+        constraints), ``"tv"`` (total variation of each channel), ``"joint_tv"`` (of all channels together), ``"tgv"``
+        (total generalised variation of all together); or another project's code: ``"astra:sirt"``, ``"tomopy:sirt"``,
+        ``"skimage:fbp"``, ...
     calibrated : bool
         False: projections are in any unit, one scale per channel is learnt (`learn_scale`), and the volume comes
         back in that unit per ``voxel_size_nm``. Constraints and weight then apply to volume / scale.
     covariance, weights, counts, mask, slice_shape, shifts_px, model_error, device
         See `Measurement`.
     **options
-        What the function of that algorithm takes (`sirt`, `cgls`, `fbp`, `tv`, `joint_tv`; back-ends take
+        What the function of that algorithm takes (`sirt`, `cgls`, `fbp`, `tv`, `joint_tv`, `tgv`; back-ends take
         ``iterations`` only). Besides, ``bounds=(low, high)`` or ``simplex=True`` make the constraint, and a stop rule
         may be named: ``stop="heldout"``, ``"discrepancy"`` or ``"change"``, with its ``tolerance``.
 
@@ -134,7 +139,7 @@ def _checked_options(algorithm, options):
             CHECKS[name](value)
     Loop.from_keywords({name: options[name] for name in loop if name in options})
     options = _with_constraint(dict(options))
-    rules = ("gap",) if algorithm in ("tv", "joint_tv") else ("change", "discrepancy", "heldout")
+    rules = ("gap",) if algorithm in TOTAL_VARIATIONS else ("change", "discrepancy", "heldout")
     stop, tolerance = options.get("stop"), options.get("tolerance")
     if isinstance(stop, str):
         if stop not in rules:
