@@ -128,6 +128,7 @@ METHODS = {
     "DIPm-TV, no TV": lambda d, m, seed: fit(m, seed, tv_weight=0.0).volume,
     "DIPm-TV, non-negative": lambda d, m, seed: fit(m, seed, head="nonnegative").volume,
     "DIPm-TV": lambda d, m, seed: fit(m, seed).volume,
+    "DIPm-TV, three networks": lambda d, m, seed: fit(m, seed, preset="full").volume,
 }
 # What each step of the ladder adds; the gain is the ratio of the errors of two that follow each other.
 LADDER = {

@@ -133,11 +133,11 @@ def dipm_tv(
     The network maps the coordinates of a point to the fractions of the phases there (`CoordinateSettings`). A loosely
     converged joint TV reconstruction of the fitted pixels says where there may be a specimen at all (elsewhere the
     volume is 0), how large it is, which sets the scale of the network's frequencies, and what the first few iterations
-    are led to. With ``networks`` above 1 several are trained and averaged. At the end a correction :math:`r` is added that makes :math:`f_w + r` fit as well as it can while
-    :math:`r` has least TV and :math:`f_w + r` obeys the constraint of the head: details that the network's prior cannot
-    make, as a void of two voxels. It is kept if the held-out pixels are predicted better. Last, as much of the joint TV
-    reconstruction is mixed in as the held-out pixels ask for beyond chance: where the network's prior is wrong, the
-    result is not the network's.
+    are led to. With ``networks`` above 1 several are trained and averaged. At the end a correction :math:`r` is added
+    that makes :math:`f_w + r` fit as well as it can while :math:`r` has least TV and :math:`f_w + r` obeys the
+    constraint of the head: details that the network's prior cannot make, as a void of two voxels. It is kept if the
+    held-out pixels are predicted better. Last, as much of the joint TV reconstruction is mixed in as the held-out
+    pixels ask for beyond chance: where the network's prior is wrong, the result is not the network's.
 
     Stopping. When the misfit of the held-out pixels rises above its lowest, by more than twice the standard error of
     the mean difference, pixel by pixel, five looks in a row and after two fifths of the schedule, the network fits
