@@ -13,7 +13,15 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 
-from softeels_utils.tomography import NONNEGATIVE, SIMPLEX, Checkpoint, IterationInfo, Measurement, learn_scale
+from softeels_utils.tomography import (
+    NONNEGATIVE,
+    SIMPLEX,
+    Checkpoint,
+    IterationInfo,
+    Measurement,
+    learn_scale,
+    short_sirt,
+)
 from softeels_utils.tomography.checks import check_count
 
 from .coordinates import Coordinates
@@ -336,10 +344,10 @@ def _formulation(fitted, variant, chosen, head, initial, learn, seed):
         if variant == "paper":
             return PaperFormulation(fitted, *chosen)
         if variant == "coordinates":
-            size = specimen_size(initial, support.to(fitted.device))
+            start = SIMPLEX(short_sirt(gaussian)) if initial is None else initial
+            size = specimen_size(start, support.to(fitted.device))
             model = Coordinates(fitted.volume_shape, chosen[1], head=head, mean=mean, support=support, size=size)
-            start = initial if head == "fractions" else None
-            return WhitenedTV(model, fitted, chosen[0], learn, start)
+            return WhitenedTV(model, fitted, chosen[0], learn, start if head == "fractions" else None)
         else:
             start = None if initial is None else initial.cpu()
             model = Voxels(fitted.volume_shape, head=head, mean=mean, initial=start)

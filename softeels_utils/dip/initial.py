@@ -76,16 +76,15 @@ def _without_specks(support, mass):
     return support & torch.as_tensor(kept[labels], device=support.device)
 
 
-def specimen_size(initial: torch.Tensor | None, support: torch.Tensor) -> float:
+def specimen_size(initial: torch.Tensor, support: torch.Tensor) -> float:
     """Twice the root mean square radius of what is in the support, voxels: the edge of a cube.
 
     Parameters
     ----------
-    initial : tensor (C, Y, Z, X) or None
-        None: as if the support were full.
+    initial : tensor (C, Y, Z, X)
     support : bool tensor (Y, Z, X)
     """
-    weights = (support if initial is None else (initial.sum(0).clamp_min(0) * support))[support].double()
+    weights = initial.sum(0).clamp_min(0)[support].double()
     weights = weights / weights.sum() if float(weights.sum()) > 0 else torch.full_like(weights, 1 / len(weights))
     places = support.nonzero().double()
     center = weights @ places
