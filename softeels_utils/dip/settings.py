@@ -42,7 +42,8 @@ class TrainingSettings:
         Of the optimiser, at its highest: it rises over the fraction ``warmup`` of the iterations and falls as a cosine.
     pretraining : float
         Part of the iterations in which the model is led to the initial reconstruction (or, without one, to a short
-        SIRT), by cross-entropy: from a bad start the softmax drives some places into the wrong phase, from where there is no gradient back.
+        SIRT), by cross-entropy: from a bad start the softmax drives some places into the wrong phase, from where there
+        is no gradient back.
     clip : float
         Largest norm of the gradient.
     tv_weight : float
