@@ -18,7 +18,7 @@ from . import chapters, data, reference
 from .chapters import BookError
 from .source import fingerprint
 
-__all__ = ["build", "render", "render_one", "status"]
+__all__ = ["build", "record", "render", "render_one", "status"]
 
 MATHJAX_LEFT_OUT = shutil.ignore_patterns("*svg*", "*full*", "mml-*", "sre", "a11y", "node-main.js")
 
@@ -170,10 +170,24 @@ def build(preset: str = "quick", *, report: Callable[[str], None] = print) -> Pa
 # ---------------------------------------------------------------- status
 
 
+RECORDS = chapters.ROOT / "benchmarks" / "results"
+
+
+def record(name: str) -> dict | None:
+    """A recorded benchmark, as it was written; None where there is none of that name, as outside the repository.
+
+    Parameters
+    ----------
+    name : str
+        Of the file, without its ending.
+    """
+    path = RECORDS / f"{name}.json"
+    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
+
+
 def _benchmarks():
     """``{file stem: content}`` of all recorded benchmarks."""
-    folder = chapters.ROOT / "benchmarks" / "results"
-    return {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in sorted(folder.glob("*.json"))}
+    return {path.stem: record(path.stem) for path in sorted(RECORDS.glob("*.json"))}
 
 
 def _flat(value, prefix=""):
