@@ -116,8 +116,8 @@ say(
 # - **A first reconstruction says where to look**: joint TV of the fitted pixels, made in a second or two. Where it is
 #   empty, and the projections agree, the volume stays empty and nothing is computed. The first few steps lead the
 #   network to it; after that, the projections alone decide.
-# - **The optimiser** is Adam in the eigenbasis of the gradients of each weight matrix {cite}`vyas2025`: with Adam alone a
-#   small specimen is far from converged after a thousand steps.
+# - **The optimiser** is Adam in the eigenbasis of the gradients of each weight matrix {cite}`vyas2025`: with Adam alone
+#   a small specimen is far from converged after a thousand steps.
 # - **The last layer is a softmax** over FeO, Fe<sub>3</sub>O<sub>4</sub> and vacuum, a sharp one: most voxels hold one
 #   phase. Fractions are never negative and never add up to more than one: physics that non-negative intensities do
 #   not know.
