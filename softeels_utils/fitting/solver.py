@@ -9,6 +9,7 @@ from itertools import combinations
 import numpy as np
 
 from ..scattering import check_not_negative, check_positive
+from .misfit import BINS, bin_matrix
 from .result import FitFlag, pack, packed_size
 
 __all__ = ["Design", "PixelShapes", "PoissonWeights", "Solver"]
@@ -104,6 +105,10 @@ class Solver:
     def size(self) -> int:
         return packed_size(self.n_references, len(self.shapes) - self.n_references)
 
+    @property
+    def flag_column(self) -> int:
+        return self.size - BINS - 2
+
     def __call__(
         self, counts: np.ndarray, variance: np.ndarray | None = None, pixel_shapes: PixelShapes | None = None
     ) -> np.ndarray:
@@ -129,7 +134,7 @@ class Solver:
 
     def _bad_input(self, n):
         results = np.full((n, self.size), np.nan)
-        results[:, -1] = FitFlag.BAD_INPUT
+        results[:, self.flag_column] = FitFlag.BAD_INPUT
         return results
 
     def _fit_common_weight(self, y, variance):
@@ -140,7 +145,9 @@ class Solver:
         with np.errstate(invalid="ignore"):  # bad pixels show in their results
             x, covariance, residuals = self.common_design.solve_common_weight(y, 1 / variance, self.nonnegative)
             bad = ~np.isfinite(residuals[0])
-            results = self._packed(x, covariance, residuals, channels, y.shape[1])
+            bins = bin_matrix(y.shape[1]) * np.isfinite(variance)[:, None]
+            binned = y @ bins - x @ (self.shapes @ bins)
+            results = self._packed(x, covariance, (*residuals, binned), channels, y.shape[1])
         if bad.any():
             results[bad] = self._bad_input(bad.sum())
         return results
@@ -153,7 +160,7 @@ class Solver:
         weight = 1 / variance
         x, covariance = design.solve(y, weight, self.nonnegative)
         residuals = design.residuals(x, y, weight)
-        return self._packed(x, covariance, residuals, (weight > 0).sum(-1), y.shape[1])
+        return self._packed(x, covariance, residuals, (weight > 0).sum(-1), y.shape[1], design=design)
 
     def _fit_poisson(self, y, design):
         x, covariance, weight, converged = self._reweighted(y, design)
@@ -161,7 +168,7 @@ class Solver:
         covariance = covariance * self.poisson.covariance_factor(total, channels, n_amplitudes)[:, None, None]
         flags = np.where(converged, 0, FitFlag.NOT_CONVERGED)
         flags = flags | np.where(total < 10 * n_amplitudes * self.poisson.gain, FitFlag.FEW_COUNTS, 0)
-        return self._packed(x, covariance, design.residuals(x, y, weight), channels, channels, flags)
+        return self._packed(x, covariance, design.residuals(x, y, weight), channels, channels, flags, design)
 
     def _reweighted(self, y, design):
         """Maximum likelihood: weights from the fitted model until the coefficients converge.
@@ -195,8 +202,8 @@ class Solver:
         converged[active] = False
         return x, covariance, weight, converged
 
-    def _packed(self, x, covariance, residuals, channels_used, channels, flags=0):
-        """Results (n, size) from amplitudes, covariance, and sums of residual² and of weight · residual²."""
+    def _packed(self, x, covariance, residuals, channels_used, channels, flags=0, design=None):
+        """Results (n, size) from amplitudes, covariance, and the sums of `Design.residuals`."""
         k = self.n_references
         at_zero = (x == 0) & self.nonnegative
         freedom = np.maximum(channels_used - len(self.shapes) + at_zero.sum(-1), 1)
@@ -205,8 +212,12 @@ class Solver:
         if self.scale_covariance:
             covariance = covariance * np.maximum(chi2, 1)[:, None, None]
         flags = flags | np.where(at_zero[:, :k].any(-1), FitFlag.AT_BOUND, 0)
-        flags = flags | np.where(chi2 > 1 + 5 * np.sqrt(2 / freedom), FitFlag.POOR_FIT, 0)
-        return pack(x[:, :k], covariance, x[:, k:], chi2, rms, flags)
+        spread = 5 * np.sqrt(2 / freedom)
+        flags = flags | np.where(chi2 > 1 + spread, FitFlag.POOR_FIT, 0)
+        too_good = (chi2 < 1 - spread) & ((flags & FitFlag.FEW_COUNTS) == 0)
+        flags = flags | np.where(too_good, FitFlag.TOO_GOOD, 0)
+        edge = (design or self.common_design).edge_counts(x, k)
+        return pack(x[:, :k], covariance, x[:, k:], chi2, rms, flags, edge, residuals[2])
 
 
 class Design:
@@ -229,12 +240,20 @@ class Design:
         model = np.matmul(x[:, None], self.per_pixel.shapes)[:, 0]
         return model if self.per_pixel.fixed is None else model + self.per_pixel.fixed
 
-    def residuals(self, x: np.ndarray, y: np.ndarray, weight: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Sums (n,) over channels of residual² and of weight · residual²."""
+    def residuals(self, x: np.ndarray, y: np.ndarray, weight: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Sums (n,) over channels of residual² and of weight · residual²; sums (n, B) of residuals over bins."""
         squared = self.model(x)
         np.subtract(y, squared, out=squared)
+        binned = np.where(weight > 0, squared, 0.0) @ bin_matrix(y.shape[1])
         np.square(squared, out=squared)
-        return squared.sum(-1), np.einsum("ne,ne->n", squared, np.broadcast_to(weight, y.shape))
+        return squared.sum(-1), np.einsum("ne,ne->n", squared, np.broadcast_to(weight, y.shape)), binned
+
+    def edge_counts(self, x: np.ndarray, n_references: int) -> np.ndarray:
+        """Counts (n,) of the references in the window."""
+        k = n_references
+        if self.per_pixel is None:
+            return x[:, :k] @ self.shapes[:k].sum(-1)
+        return np.vecdot(x[:, :k], self.per_pixel.shapes[:, :k].sum(-1))
 
     def first_guess(self, y: np.ndarray, nonnegative: np.ndarray) -> np.ndarray:
         """Amplitudes to start from: weights as if every shape contributed equally to the counts."""
