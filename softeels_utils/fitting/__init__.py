@@ -11,8 +11,8 @@ model, not of the counts, and is iterated: the result is the maximum of the Pois
 weights that follow the noise.
 
 Errors come in two parts. The covariance of a pixel is statistical: independent between pixels. That of the references
-is systematic: one draw for all pixels and tilts, kept as a few matrices (`PhaseFit.systematic`). What M2,3 determines is
-the amount of iron and its mean valence (`PhaseFit.iron`, `PhaseFit.mean_valence`); `confusable_phases` says which
+is systematic: one draw for all pixels and tilts, kept as a few matrices (`PhaseFit.systematic`). What M2,3 determines
+is the amount of iron and its mean valence (`PhaseFit.iron`, `PhaseFit.mean_valence`); `confusable_phases` says which
 phases it cannot tell apart.
 
 The arguments become `Components` (references and background in the window) and, with a low loss, `PluralScattering`

@@ -71,7 +71,7 @@ class FitMisfit:
         found = []
         if self.pixels >= FEWEST and not CHI2[0] < self.median_chi2 < CHI2[1]:
             cause = (
-                "gain, readout noise or background are not those stated"
+                "gain or readout noise are not those stated, or the shapes are not exact enough for so many counts"
                 if self.median_chi2 > 1
                 else "the fit is too good: gain, exposure or point spread are not those stated"
             )

@@ -253,7 +253,8 @@ class LeadingEdge(Constraint):
     """Fe2+ over all iron, by the leading edge of L3, which starts lower for Fe2+ than for Fe3+.
 
     The leading edge of Fe3+ is taken to be that of Fe2+, shifted up by ``shift_eV`` and ``strength`` times as high per
-    ion: between 1 (one line like the other) and 5/4 (in proportion to the 3d holes).
+    ion: between 1 (one line like the other) and 5/4 (in proportion to the 3d holes). That of Fe2+ is taken to be the
+    same in both phases, within ``ferrous_uncertainty``.
     """
 
     name = "leading_edge"
@@ -268,6 +269,7 @@ class LeadingEdge(Constraint):
     )
     strength: float = 1.125
     strength_uncertainty: float = 0.125
+    ferrous_uncertainty: float = 0.10  # of Fe2+ in Fe3O4 (relative): 0.1 eV, where the edge grows e-fold within 1 eV
 
     @property
     def stated(self) -> str:
@@ -328,7 +330,8 @@ class LeadingEdge(Constraint):
         error = np.hypot(leak[0] * self.strength_uncertainty / self.strength, (most[0] - least[0]) / 2)
         ferric = 1 - self.ferrous_fraction
         expected = (self.ferrous_fraction + ferric * leak) / evidence.chemistry.magnetite_strength
-        return np.where(possible, _gaussian(_on_line(window.counts, x0) / feo - expected, 0.0, ferric * error), -np.inf)
+        error = np.hypot(ferric * error, self.ferrous_fraction * self.ferrous_uncertainty)
+        return np.where(possible, _gaussian(_on_line(window.counts, x0) / feo - expected, 0.0, error), -np.inf)
 
 
 @dataclass(frozen=True)
@@ -337,8 +340,8 @@ class PureRim(Constraint):
 
     ``uncertainty`` is how much of the other phase the purest pixels may hold: what reaches the rim by the
     delocalisation of M2,3 and by a pixel that is not quite outermost. ``probability`` is that of a phase being seen
-    that pure at all. A belief: three specimens in ten are not what their rim looks like (a patchy skin, one that is
-    rough below the pixel or a mixture). The other three are spread over all purities, so that counted atoms may
+    that pure at all. A belief: every other specimen is not what its rim looks like (a patchy skin, one that is
+    rough below the pixel, or a mixture). The other half is spread over all purities, so that counted atoms may
     overrule the rim.
     """
 
@@ -347,7 +350,7 @@ class PureRim(Constraint):
         "the outermost phase is seen nearly pure, where the rim resolves it: lines of sight there meet no other"
     )
     uncertainty: float = 0.02  # FeO fraction of the iron
-    probability: float = 0.7
+    probability: float = 0.5
     source: str = "estimate: a few parts in a hundred"
 
     @property
