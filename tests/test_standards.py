@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from softeels_utils import fitting, scattering, simulate, standards
+from softeels_utils import fitting, scattering, simulate, source, standards
 from softeels_utils.standards import CONSTRAINTS, IRON_PER_NM3, PHASES, Evidence, LeadingEdge, estimate_rotation
 
 ENERGY = np.arange(690.0, 760.0, 0.1)
@@ -141,6 +141,14 @@ def test_atoms_are_counted_by_tables_that_are_not_the_twins():
     assert (standards.subshell_oscillator_strength("Fe", "L2,3", [600.0, 707.0]) == 0).all()
     with pytest.raises(ValueError, match="element, edge"):
         standards.subshell_oscillator_strength("Mn", "K", energy)
+
+
+def test_the_estimators_know_no_table_of_the_twin():
+    tables = {"edge_oscillator_strength", "oscillator_strength", "partial_cross_section", "MATERIALS", "WINDOW_EV"}
+    for package in ("standards", "fitting"):
+        for path in sorted((source.PACKAGE / package).glob("*.py")):
+            names = {name for _, module in source.imported_modules(path) for name in module.split(".")}
+            assert not names & tables, path.name
 
 
 # ---------------------------------------------------------------- regression and rotation
@@ -487,7 +495,7 @@ def found(pair):
 def test_maps_fitted_with_the_references_are_not_biased(pair, found, model, skin):
     """At most 5 % of the maximum, rms, with infinitely many electrons.
 
-    With no skin FeO is seen at 55 % at most, and how many vacancies it has is left open: 15 %, within the error stated.
+    With no skin FeO is seen at 55 % at most, and how many vacancies it has is left open: 20 %, within the error stated.
     """
     thickness = pair[0]
     if skin is not None:
@@ -499,7 +507,7 @@ def test_maps_fitted_with_the_references_are_not_biased(pair, found, model, skin
     options = {"low_loss": clean, "window_eV": (40, 90), "nonnegative": False}
     maps = fitting.fit_phases(clean, references=found.references * step, **options).coefficients
     off = (np.moveaxis(maps, -1, 0) - thickness)[:, thickness.sum(axis=0) > 0.5]
-    limit = 0.05 if skin is None else 0.15
+    limit = 0.05 if skin is None else 0.2
     assert (np.sqrt((off**2).mean(axis=1)) < limit * thickness.max(axis=(1, 2))).all()
     carried = fitting.fit_phases(clean, None, found, **options).summed()
     away = np.abs(carried.coefficients - thickness.sum(axis=(1, 2)))

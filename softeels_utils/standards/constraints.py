@@ -268,7 +268,7 @@ class LeadingEdge(Constraint):
         "van Aken, Liebscher and Styrsa, Phys. Chem. Minerals 25, 323 (1998)"
     )
     strength: float = 1.125
-    strength_uncertainty: float = 0.125
+    strength_uncertainty: float = 0.4  # more than that: the shape of its foot differs, too
     ferrous_uncertainty: float = 0.10  # of Fe2+ in Fe3O4 (relative): 0.1 eV, where the edge grows e-fold within 1 eV
 
     @property

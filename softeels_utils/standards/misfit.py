@@ -18,7 +18,7 @@ from .rotation import Rotation
 __all__ = ["LEAST_PROBABLE", "Misfit", "ring_residuals", "thickness_ratio"]
 
 #: Constraints that contradict each other with a smaller p-value are reported.
-LEAST_PROBABLE = 0.01
+LEAST_PROBABLE = 0.02
 RESIDUAL = (0.85, 1.15)  # mean squared residual of the plane over counting statistics
 THIRD = 1.6  # squared singular value of a third component over the largest of noise
 THICKNESS = (0.6, 1.6)  # nm by counted atoms over nm by the mean free path, whose formula is good to 20 %
@@ -30,6 +30,7 @@ _ADVICE = {
     "cross_section": "oxygen may be in something else (ligands, carbonate, water)",
     "leading_edge": "the iron may hold valences other than those of the set, or L3 may have another shape",
     "pure_rim": "what is outermost may be a mixture, or another phase (an oxidised skin)",
+    "phases": "the specimen may hold a phase that is not in the set (maghemite, haematite, iron)",
     "pixels": "the specimen may hold a phase that is not in the set (maghemite, haematite, iron)",
 }
 

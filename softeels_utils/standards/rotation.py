@@ -42,6 +42,9 @@ __all__ = [
 ]
 
 WRONG = 0.05  # prior probability that a constraint does not hold
+OTHER_PHASE = (
+    0.10  # that the specimen holds a phase that is not in the set: pixels then tell nothing of where phases are
+)
 SPREAD = 10.0  # standard errors over which it then says nothing
 ENOUGH = 4  # constraints, of which two determine the places: with fewer nobody can say which one is wrong
 
@@ -72,7 +75,8 @@ class Rotation:
         p-value: how probable it is that constraints that all hold contradict each other at least as much. NaN for
         fewer than three constraints, which cannot contradict each other.
     doubt : dict of str to float
-        Probability that a constraint is the one that does not hold; empty for fewer than four.
+        Probability that a constraint is the one that does not hold, and, under "phases", that none of those does that
+        say where pixels are (a phase that is not in the set); empty for fewer than four.
     without : dict of str to (2,)
         (x0, x1) with one constraint left out.
     end_valence, end_valence_error : (2,)
@@ -154,7 +158,8 @@ def estimate_rotation(
     grid = wide
     for _ in range(2):  # ever closer around what the wide grid has found
         (x0, x1), covariance = grid.moments(grid.mixture())
-        sigma = np.sqrt(np.diag(covariance))
+        steps = [axis[1] - axis[0] for axis in (grid.grid0, grid.grid1)]
+        sigma = np.maximum(np.sqrt(np.diag(covariance)), steps)
         reach = [(max(r[0], x - 5 * s), min(r[1], x + 5 * s)) for r, x, s in zip(reach, (x0, x1), sigma, strict=True)]
         grid = _Grid.filled(evidence, usable, *(np.linspace(*r, points) for r in reach))
     return grid.rotation(left_out, wide)
@@ -193,17 +198,23 @@ class _Grid:
             )
         return grid
 
-    def total(self, without: str | None = None) -> NDArray:
-        """Logarithm of prior times likelihood, (Q, G, G), of all constraints or of all but one."""
-        return self.prior + sum(part for name, part in self.parts.items() if name != without)
+    def total(self, without: Sequence[str] = ()) -> NDArray:
+        """Logarithm of prior times likelihood, (Q, G, G), of all constraints or of all but some."""
+        return self.prior + sum(part for name, part in self.parts.items() if name not in without)
 
     def hypotheses(self) -> dict[str | None, NDArray]:
-        """Logarithms of prior times likelihood if all constraints hold (None), or if one does not."""
+        """Logarithms of prior times likelihood if all constraints hold (None), if one does not, or none on phases."""
         found = {None: self.total()}
-        if len(self.parts) >= ENOUGH:
-            for name, part in self.parts.items():
-                nothing_said = part[np.isfinite(part)].max() - np.log(SPREAD)
-                found[name] = self.total(name) + nothing_said + np.log(WRONG / (1 - WRONG))
+        if len(self.parts) < ENOUGH:
+            return found
+        places = [c.name for c in self.constraints if not c.counts_valence]
+        alternatives = {name: ([name], WRONG) for name in self.parts}
+        if len(places) > 1 and len(self.parts) - len(places) > 1:
+            alternatives["phases"] = (places, OTHER_PHASE)
+        for name, (left_out, prior) in alternatives.items():
+            best = sum(part[np.isfinite(part)].max() for n, part in self.parts.items() if n in left_out)
+            nothing_said = best - len(left_out) * np.log(SPREAD)
+            found[name] = self.total(left_out) + nothing_said + np.log(prior / (1 - prior))
         return found
 
     def mixture(self) -> NDArray:
