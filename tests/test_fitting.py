@@ -386,15 +386,61 @@ def test_errors_of_the_references_are_saved(tmp_path):
     samples, _ = wrong_references()
     y = draws([1.0, 0.5], 100, 100, seed=3).reshape(10, 10, -1)
     known = {"reference_samples": 100 * samples, "iron_per_nm3": [50.0, 40.0], "valence": [2.0, 8 / 3]}
-    fit = fit_phases(y, ENERGY, 100 * REFERENCES, **known)
+    fit = fit_phases(y, ENERGY, 100 * REFERENCES, shift_error_eV=0.1, **known)
     fit.save(tmp_path / "fit.hspy")
     back = PhaseFit.load(tmp_path / "fit.hspy")
     np.testing.assert_allclose(back.systematic_error, fit.systematic_error)
     np.testing.assert_allclose(back.mean_valence().systematic, fit.mean_valence().systematic)
     np.testing.assert_allclose(back.binned_residual, fit.binned_residual)
+    np.testing.assert_allclose(back.energy_errors, fit.energy_errors)
     assert back.misfit.structure == pytest.approx(fit.misfit.structure)
     fit_phases(y, ENERGY, 100 * REFERENCES).save(tmp_path / "plain.hspy")
     assert PhaseFit.load(tmp_path / "plain.hspy").drawn is None
+
+
+# --- errors of the energy axis
+
+
+def shifted(coefficients, scale, shifts):
+    """Expected counts whose edges are shifted by ``shifts`` (n,), eV."""
+    edges = np.asarray(coefficients) @ REFERENCES
+    moved = np.array([np.interp(ENERGY - s, ENERGY, edges) for s in shifts])
+    return scale * (moved + np.array([1.0, 2.0, 1.0]) @ TAIL)
+
+
+@pytest.mark.parametrize("variance", [None, "one for all"])
+@pytest.mark.parametrize("scale, correlation", [(300, 0.5), (3000, 0.9)])
+def test_shifted_spectra_are_fitted_with_their_shift(scale, correlation, variance):
+    """The difference of the two phases looks like a shift: the error bars must grow to the scatter, and no further."""
+    rng = np.random.default_rng(8)
+    shifts = 0.1 * rng.standard_normal(1500)
+    mean = shifted([1.0, 0.5], scale, shifts)
+    y = rng.poisson(mean)
+    options = {"nonnegative": False, "variance": mean.mean(axis=0) if variance else None}
+    plain = fit_phases(y, ENERGY, scale * REFERENCES, **options)
+    fit = fit_phases(y, ENERGY, scale * REFERENCES, shift_error_eV=0.1, **options)
+    found = fit.energy_errors[:, 0]
+    assert np.corrcoef(found, shifts)[0, 1] > correlation and np.abs(found).max() <= 0.3
+    assert fit.coefficients.std(axis=0) == pytest.approx(fit.standard_error.mean(axis=0), rel=0.1)
+    assert (fit.coefficients.std(axis=0) < 0.9 * plain.coefficients.std(axis=0)).all()
+    assert (plain.coefficients.std(axis=0) > 1.5 * plain.standard_error.mean(axis=0)).all()
+    assert fit.coefficients.mean(axis=0) == pytest.approx([1.0, 0.5], abs=0.03)
+    assert np.median(fit.reduced_chi2) == pytest.approx(1, abs=0.04) and plain.energy_errors is None
+
+
+def test_a_broadening_is_a_second_parameter():
+    wide = gaussian_filter1d(np.array([1.0, 0.5]) @ REFERENCES, 0.5 / 0.25, mode="nearest")
+    y = 3000 * (wide + np.array([1.0, 2.0, 1.0]) @ TAIL)
+    plain, fit = (
+        fit_phases(y, ENERGY, 3000 * REFERENCES, nonnegative=False, **options)
+        for options in ({}, {"shift_error_eV": 0.1, "broadening_error_eV": 0.6})
+    )
+    assert fit.energy_errors[1] == pytest.approx(0.25, rel=0.3) and abs(fit.energy_errors[0]) < 0.05
+    assert fit.reduced_chi2 < 0.1 * plain.reduced_chi2
+    off = np.abs([plain.coefficients - [1.0, 0.5], fit.coefficients - [1.0, 0.5]])
+    assert (off[1] < 0.9 * off[0]).all()
+    with pytest.raises(ValueError, match="shift_error_eV"):
+        fit_phases(y, ENERGY, REFERENCES, shift_error_eV=-0.1)
 
 
 # --- what cannot be known

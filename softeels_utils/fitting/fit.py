@@ -8,10 +8,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from ..scattering import check_positive
+from ..scattering import check_not_negative, check_positive
 from ..spectra import data_of, energy_axis, map_spectra
 from ..spectra.arrays import is_dask
 from .components import Components, check_independent
+from .energy_errors import EnergyErrors
 from .plural import PluralScattering
 from .references import ReferenceDraws, drawn_references, transforms_of
 from .result import FitFlag, PhaseFit, unpack
@@ -43,6 +44,8 @@ def fit_phases(
     zero_loss_peak: str = "delta",
     exposure_ratio: float = 1.0,
     electrons: float | ArrayLike = 1.0,
+    shift_error_eV: float = 0.0,
+    broadening_error_eV: float = 0.0,
     scale_covariance: bool = False,
     tolerance: float = 1e-2,
     max_iterations: int = 12,
@@ -97,6 +100,10 @@ def fit_phases(
     electrons : float or array (...)
         Electrons per pixel, by which coefficients are divided, where no low loss contains them. Refused with a low loss
         that serves the background, which must be in counts.
+    shift_error_eV, broadening_error_eV : float
+        Standard deviations of the error of the energy axis of a pixel, and of the Gaussian that its spectrum may be
+        blurred by more or less than the references: two more parameters of each pixel, linearised, with a Gaussian
+        prior, at most three standard deviations. 0: none. Their uncertainty is in the covariance.
     scale_covariance : bool
         Multiply the covariance by the reduced chi², where that is above 1 (noise above Poisson).
     tolerance : float
@@ -143,6 +150,8 @@ def fit_phases(
     components = Components.checked(energy, references, background, window_eV, nonnegative, nonnegative_background)
     poisson = PoissonWeights(gain, readout_noise, tolerance, max_iterations)
     check_positive(exposure_ratio=exposure_ratio)
+    check_not_negative(shift_error_eV=shift_error_eV, broadening_error_eV=broadening_error_eV)
+    errors = EnergyErrors(energy[1] - energy[0], shift_error_eV, broadening_error_eV)
     variance = _checked_variance(variance, data, components.window)
     electrons = _checked_electrons(electrons, data.shape[:-1])
 
@@ -160,7 +169,7 @@ def fit_phases(
             plural = low = None
     check_independent(shapes, len(components.references))
 
-    solver = Solver(shapes, len(components.references), components.nonnegative, poisson, scale_covariance)
+    solver = Solver(shapes, len(components.references), components.nonnegative, poisson, scale_covariance, errors)
     one_weight = variance is not None and variance.ndim == 1 and low is None
     packed = map_spectra(
         BlockFit(solver, components.window, plural), data, variance, low,

@@ -82,6 +82,8 @@ class PhaseFit:
     edge_counts, binned_residual : (...), (..., B)
         Counts of all references in the window, and the residual summed over even stretches of it; None for files of an
         earlier version.
+    energy_errors : (..., J) or None
+        Shift (eV) and broadening (eV²) of each pixel, those of the two that were asked for.
     drawn : ReferenceDraws or None
         Other references that may be the true ones: the systematic part of the error, not held by ``covariance``.
     """
@@ -98,6 +100,7 @@ class PhaseFit:
     electrons: float | np.ndarray = field(repr=False, default=1.0)
     edge_counts: np.ndarray | None = field(repr=False, default=None)
     binned_residual: np.ndarray | None = field(repr=False, default=None)
+    energy_errors: np.ndarray | None = field(repr=False, default=None)
     drawn: ReferenceDraws | None = field(repr=False, default=None)
 
     @property
@@ -141,7 +144,8 @@ class PhaseFit:
         sums = ("coefficients", "covariance", "background", "edge_counts", "binned_residual")
         summed = {n: getattr(self, n)[chosen].sum(axis=0) for n in sums if getattr(self, n) is not None}
         means = {n: getattr(self, n)[chosen].mean() for n in ("reduced_chi2", "residual_rms")}
-        return replace(self, **summed, **means, flags=np.uint8(0), shapes=None, fixed=None, electrons=1.0)
+        nothing = {"shapes": None, "fixed": None, "energy_errors": None}
+        return replace(self, **summed, **means, **nothing, flags=np.uint8(0), electrons=1.0)
 
     def draw_references(self, n: int, seed: int | np.random.Generator = 0) -> np.ndarray:
         """Draws (n, K, K) from the references that may be the true ones, for an ensemble: one for each member.
@@ -296,7 +300,7 @@ class PhaseFit:
 
 
 _PER_PIXEL = ("coefficients", "covariance", "background", "reduced_chi2", "residual_rms", "flags")
-_LATER = ("edge_counts", "binned_residual")  # which files of earlier versions lack
+_LATER = ("edge_counts", "binned_residual", "energy_errors")  # which files of earlier versions lack
 
 
 def packed_size(n_references: int, n_background: int) -> int:
@@ -313,6 +317,7 @@ def pack(
     flags: Any,
     edge_counts: Any = None,
     binned_residual: Any = None,
+    energy_errors: Any = None,
 ) -> Any:
     """The results of each pixel in one row, (..., size), in the order of the arguments; `unpack` takes them apart."""
     join = np.concatenate
@@ -322,7 +327,7 @@ def pack(
         join = da.concatenate
     rows = (coefficients, covariance.reshape(*covariance.shape[:-2], -1), background)
     single = [reduced_chi2, residual_rms, flags.astype(float), *([] if edge_counts is None else [edge_counts])]
-    last = [] if binned_residual is None else [binned_residual]
+    last = [part for part in (binned_residual, energy_errors) if part is not None]
     return join([*rows, *(x[..., None] for x in single), *last], axis=-1)
 
 
@@ -331,7 +336,9 @@ def unpack(packed: Any, n_references: int, n_background: int, **more: Any) -> Ph
     a, b = n_references, n_references + n_references**2
     c = b + n_background
     if packed.shape[-1] > c + 3:  # files of earlier versions end there
-        more |= {"edge_counts": packed[..., c + 3], "binned_residual": packed[..., c + 4 :]}
+        more |= {"edge_counts": packed[..., c + 3], "binned_residual": packed[..., c + 4 : c + 4 + BINS]}
+    if packed.shape[-1] > c + 4 + BINS:
+        more["energy_errors"] = packed[..., c + 4 + BINS :]
     return PhaseFit(
         coefficients=packed[..., :a],
         covariance=packed[..., a:b].reshape(*packed.shape[:-1], n_references, n_references),
