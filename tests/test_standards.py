@@ -628,6 +628,18 @@ def test_diagnostics_say_two_phases_and_no_more(found):
     assert d.purity[0] < 0.2 and d.purity[1] > 0.8
 
 
+@pytest.mark.parametrize("shift_eV", [-2.0, 3.0])
+def test_a_shift_of_the_core_loss_axis_is_found(pair, found, shift_eV):
+    _, low, core = pair
+    core = core.deepcopy()
+    core.axes_manager[-1].offset += shift_eV
+    shifted = standards.extract_standards(low, core, bootstrap=24, seed=1)
+    mask = found.diagnostics.mask
+    volumes, expected = (s.abundances[:, mask].sum(axis=1) for s in (shifted, found))
+    assert volumes == pytest.approx(expected, rel=0.08)
+    assert shifted.diagnostics.l3_eV - found.diagnostics.l3_eV == pytest.approx(shift_eV, abs=0.01)
+
+
 def test_same_seed_same_standards(pair, found):
     again = standards.extract_standards(*pair[1:], bootstrap=24, seed=1)
     np.testing.assert_array_equal(again.references, found.references)

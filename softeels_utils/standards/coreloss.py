@@ -18,6 +18,7 @@ __all__ = ["CoreLossEstimators", "core_loss_estimators", "edge_cross_section", "
 
 # between Fe2+ (707.8 eV) and Fe3+ (709.5 eV): van Aken, Liebscher and Styrsa, Phys. Chem. Minerals 25, 323 (1998)
 IRON_L3_EV = 708.7
+CALIBRATED_EV = 1.2  # half of the distance of the two, and the accuracy of an axis that is called calibrated
 IRON_WINDOW_EV = (704.0, 748.0)  # both white lines and some of the continuum
 OXYGEN_WINDOW_EV = (534.5, 582.0)  # O-K without its pre-peak
 BEFORE_L3_EV = (690.0, 703.5)
@@ -141,7 +142,7 @@ def core_loss_estimators(
     mean_spectrum : (E,)
         Mean over pixels, single scattering, with its background, probability per eV and electron.
     l3_eV : float, optional
-        Where the L3 maximum is on this energy axis; by default found in the mean spectrum. Within 2.5 eV of 708.7 eV
+        Where the L3 maximum is on this energy axis; by default found in the mean spectrum. Within 1.2 eV of 708.7 eV
         (between Fe2+ and Fe3+) the axis is taken as calibrated; else all windows move.
 
     Raises
@@ -150,7 +151,7 @@ def core_loss_estimators(
         If the axis does not hold the whole of Fe-L2,3.
     """
     l3_eV = find_l3(energy_eV, mean_spectrum) if l3_eV is None else l3_eV
-    offset = 0.0 if abs(l3_eV - IRON_L3_EV) < 2.5 else l3_eV - IRON_L3_EV
+    offset = 0.0 if abs(l3_eV - IRON_L3_EV) < CALIBRATED_EV else l3_eV - IRON_L3_EV
     e = energy_eV - offset
     if e[0] > 690.0 or e[-1] < 750.0:
         raise ValueError(
