@@ -120,10 +120,11 @@ class Rotation:
         """Draws of x0, x1, vacancies of FeO and strength of Fe3+, (size, 4), from the probability."""
         flat = rng.choice(self.joint_probability.size, size=size, p=self.joint_probability.ravel())
         q, i, j = np.unravel_index(flat, self.joint_probability.shape)
-        centre = np.column_stack([self.grid0[i], self.grid1[j], self.nodes[q]])
         axes = (self.grid0, self.grid1, *(np.unique(column) for column in self.nodes.T))
         steps = np.array([axis[1] - axis[0] if axis.size > 1 else 0.0 for axis in axes])
-        return np.abs(centre + steps * (rng.random((size, 4)) - 0.5)) * np.sign(np.where(centre == 0, 1, centre))
+        drawn = np.column_stack([self.grid0[i], self.grid1[j], self.nodes[q]]) + steps * (rng.random((size, 4)) - 0.5)
+        drawn[:, 2] = np.abs(drawn[:, 2])  # vacancies go one way
+        return drawn
 
 
 def estimate_rotation(
