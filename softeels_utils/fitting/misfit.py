@@ -12,7 +12,7 @@ __all__ = ["BINS", "FitMisfit", "bin_matrix"]
 
 BINS = 12  # stretches of the window in which residuals are summed
 FEWEST = 4 * BINS  # pixels
-CHI2 = (0.9, 1.1)  # median reduced chi²
+CHI2 = (0.6, 1.1)  # median reduced chi²; interpolation (alignment by part of a channel) takes up to a third
 STRUCTURE = 0.02  # summed residual, as a part of the summed edges
 LEAST_PROBABLE = 1e-4
 

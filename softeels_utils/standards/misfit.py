@@ -19,7 +19,7 @@ __all__ = ["LEAST_PROBABLE", "Misfit", "ring_residuals", "thickness_ratio"]
 
 #: Constraints that contradict each other with a smaller p-value are reported.
 LEAST_PROBABLE = 0.02
-RESIDUAL = (0.85, 1.15)  # mean squared residual of the plane over counting statistics
+RESIDUAL = (0.5, 1.15)  # mean squared residual of the plane over counting statistics; aligned spectra have down to 0.6
 THIRD = 1.6  # squared singular value of a third component over the largest of noise
 THICKNESS = (0.6, 1.6)  # nm by counted atoms over nm by the mean free path, whose formula is good to 20 %
 RING = 5.0, 0.02  # standard errors, and part of the mean in the specimen, that a ring may be off by
