@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 from scipy.ndimage import gaussian_filter1d
 from scipy.optimize import nnls
 
-from softeels_utils import dose
-from softeels_utils.fitting import FitFlag, PhaseFit, background_shapes, fit_phases
+from softeels_utils import dose, scattering
+from softeels_utils.fitting import FitFlag, PhaseFit, background_shapes, confusable_phases, fit_phases
 from softeels_utils.simulate import Detector, core_shell_nanocube, dual_eels, spectrum_model
 
 ENERGY = 42 + 0.25 * np.arange(160)
@@ -289,6 +289,217 @@ def test_maps_of_a_nanocube_within_their_error_bars():
     assert 0.85 < z[inside].std() < 1.15
     assert np.abs(z[inside].mean(axis=0)).max() < 0.5
     assert fit.correlation[inside][:, 0, 1].mean() < -0.8
+
+
+# --- errors of the references
+
+
+def wrong_references(n=40, seed=0, size=0.1):
+    """Samples (n, 2, E) of references that are mixed with each other and with background, and the mixing (n, 2, 2)."""
+    rng = np.random.default_rng(seed)
+    mixing = np.eye(2) + size * rng.standard_normal((n, 2, 2))
+    return mixing @ REFERENCES + 0.3 * rng.standard_normal((n, 2, 3)) @ TAIL, mixing
+
+
+def test_samples_of_references_become_transforms_of_maps():
+    samples, mixing = wrong_references()
+    y = draws([1.0, 0.5], 100, 30, seed=3)
+    fit = fit_phases(y, ENERGY, 100 * REFERENCES, reference_samples=100 * samples, nonnegative=False)
+    np.testing.assert_allclose(fit.drawn.transforms, np.linalg.inv(mixing), rtol=1e-6, atol=1e-8)
+    again = fit_phases(y, ENERGY, 100 * samples[7], nonnegative=False)
+    np.testing.assert_allclose(fit.coefficients @ fit.drawn.transforms[7], again.coefficients, atol=1e-2)
+    # second moment of the draws, in as many modes as there are directions
+    away = fit.coefficients @ fit.drawn.transforms - fit.coefficients
+    np.testing.assert_allclose(fit.systematic_error, np.sqrt((away**2).mean(axis=0)), rtol=1e-3)
+    assert len(fit.systematic) == 4
+    exact = fit_phases(y, ENERGY, 100 * REFERENCES)
+    assert exact.systematic.shape == (0, 2, 2) and not exact.systematic_error.any()
+
+
+def test_in_a_sum_statistical_errors_add_in_quadrature_and_systematic_ones_linearly():
+    samples, _ = wrong_references()
+    y = np.tile(expected([1.0, 0.5], 100), (25, 1)).reshape(5, 5, -1)
+    fit = fit_phases(y, ENERGY, 100 * REFERENCES, reference_samples=100 * samples)
+    whole = fit.summed()
+    np.testing.assert_allclose(whole.coefficients, 25 * fit.coefficients[0, 0])
+    np.testing.assert_allclose(whole.standard_error, 5 * fit.standard_error[0, 0])
+    np.testing.assert_allclose(whole.systematic_error, 25 * fit.systematic_error[0, 0])
+    half = fit.summed(np.arange(25).reshape(5, 5) < 10)
+    np.testing.assert_allclose(half.coefficients, 10 * fit.coefficients[0, 0])
+    for mask in (np.ones(3, bool), np.zeros((5, 5), bool)):
+        with pytest.raises(ValueError, match="mask"):
+            fit.summed(mask)
+
+
+def test_references_are_drawn_once_for_each_member():
+    samples, _ = wrong_references()
+    fit = fit_phases(draws([1, 1], 100, 3, seed=0), ENERGY, 100 * REFERENCES, reference_samples=100 * samples)
+    drawn = fit.draw_references(500, seed=1)
+    np.testing.assert_array_equal(drawn, fit.draw_references(500, seed=1))
+    assert not np.array_equal(drawn, fit.draw_references(500, seed=2))
+    spread = np.sqrt(((fit.coefficients @ drawn - fit.coefficients) ** 2).mean(axis=0))
+    np.testing.assert_allclose(spread, fit.systematic_error, rtol=0.25)
+    with pytest.raises(ValueError, match="reference_samples"):
+        fit_phases(draws([1, 1], 100, 3, seed=0), ENERGY, REFERENCES).draw_references(3)
+
+
+def test_iron_and_valence_with_both_errors():
+    iron, valence = np.array([50.0, 40.0]), np.array([2.0, 8 / 3])
+    samples, _ = wrong_references(200)
+    y = draws([1.0, 0.5], 200, 4000, seed=4)
+    known = {"iron_per_nm3": iron, "valence": valence, "nonnegative": False}
+    fit = fit_phases(y, ENERGY, 200 * REFERENCES, reference_samples=200 * samples, **known)
+    assert fit.iron().value.mean() == pytest.approx(70, rel=0.01)
+    assert fit.mean_valence().value.mean() == pytest.approx((50 * 2 + 20 * 8 / 3) / 70, abs=0.01)
+    for estimate in (fit.iron(), fit.mean_valence()):
+        assert estimate.statistical.mean() == pytest.approx(estimate.value.std(), rel=0.1)
+    # against the maps of each sample, one by one
+    one = fit.summed()
+    each = one.coefficients @ fit.drawn.transforms
+    total = each @ iron
+    assert one.iron().systematic == pytest.approx(np.sqrt(((total - one.iron().value) ** 2).mean()), rel=1e-6)
+    away = each @ (iron * valence) / total - one.mean_valence().value
+    assert one.mean_valence().systematic == pytest.approx(np.sqrt((away**2).mean()), rel=0.3)
+    exact = fit_phases(y, ENERGY, 200 * REFERENCES, **known)
+    assert not exact.iron().systematic.any() and not exact.mean_valence().systematic.any()
+    # exchanging one phase for the other changes the amount of iron less than either phase
+    assert exact.iron().statistical.mean() / 70 < 0.5 * (exact.standard_error / exact.coefficients.mean(0)).min()
+    with pytest.raises(ValueError, match="references"):
+        fit_phases(y[:3], ENERGY, REFERENCES).iron()
+
+
+@pytest.mark.parametrize(
+    "change, word",
+    [
+        ({"reference_samples": REFERENCES}, "reference_samples"),
+        ({"reference_samples": np.full((3, *REFERENCES.shape), np.nan)}, "reference_samples"),
+        ({"iron_per_nm3": [1.0, 2.0, 3.0]}, "iron_per_nm3"),
+        ({"iron_per_nm3": [1.0, 2.0], "valence": [2.0, -1.0]}, "valence"),
+    ],
+)
+def test_bad_samples_are_named(change, word):
+    with pytest.raises(ValueError, match=word):
+        fit_phases(draws([1, 1], 10, 4, seed=1), ENERGY, REFERENCES, **change)
+
+
+def test_errors_of_the_references_are_saved(tmp_path):
+    samples, _ = wrong_references()
+    y = draws([1.0, 0.5], 100, 100, seed=3).reshape(10, 10, -1)
+    known = {"reference_samples": 100 * samples, "iron_per_nm3": [50.0, 40.0], "valence": [2.0, 8 / 3]}
+    fit = fit_phases(y, ENERGY, 100 * REFERENCES, shift_error_eV=0.1, **known)
+    fit.save(tmp_path / "fit.hspy")
+    back = PhaseFit.load(tmp_path / "fit.hspy")
+    np.testing.assert_allclose(back.systematic_error, fit.systematic_error)
+    np.testing.assert_allclose(back.mean_valence().systematic, fit.mean_valence().systematic)
+    np.testing.assert_allclose(back.binned_residual, fit.binned_residual)
+    np.testing.assert_allclose(back.energy_errors, fit.energy_errors)
+    assert back.misfit.structure == pytest.approx(fit.misfit.structure)
+    fit_phases(y, ENERGY, 100 * REFERENCES).save(tmp_path / "plain.hspy")
+    assert PhaseFit.load(tmp_path / "plain.hspy").drawn is None
+
+
+# --- errors of the energy axis
+
+
+def shifted(coefficients, scale, shifts):
+    """Expected counts whose edges are shifted by ``shifts`` (n,), eV."""
+    edges = np.asarray(coefficients) @ REFERENCES
+    moved = np.array([np.interp(ENERGY - s, ENERGY, edges) for s in shifts])
+    return scale * (moved + np.array([1.0, 2.0, 1.0]) @ TAIL)
+
+
+@pytest.mark.parametrize("variance", [None, "one for all"])
+@pytest.mark.parametrize("scale, correlation", [(300, 0.5), (3000, 0.9)])
+def test_shifted_spectra_are_fitted_with_their_shift(scale, correlation, variance):
+    """The difference of the two phases looks like a shift: the error bars must grow to the scatter, and no further."""
+    rng = np.random.default_rng(8)
+    shifts = 0.1 * rng.standard_normal(1500)
+    mean = shifted([1.0, 0.5], scale, shifts)
+    y = rng.poisson(mean)
+    options = {"nonnegative": False, "variance": mean.mean(axis=0) if variance else None}
+    plain = fit_phases(y, ENERGY, scale * REFERENCES, **options)
+    fit = fit_phases(y, ENERGY, scale * REFERENCES, shift_error_eV=0.1, **options)
+    found = fit.energy_errors[:, 0]
+    assert np.corrcoef(found, shifts)[0, 1] > correlation and np.abs(found).max() <= 0.3
+    assert fit.coefficients.std(axis=0) == pytest.approx(fit.standard_error.mean(axis=0), rel=0.1)
+    assert (fit.coefficients.std(axis=0) < 0.9 * plain.coefficients.std(axis=0)).all()
+    assert (plain.coefficients.std(axis=0) > 1.5 * plain.standard_error.mean(axis=0)).all()
+    assert fit.coefficients.mean(axis=0) == pytest.approx([1.0, 0.5], abs=0.03)
+    assert np.median(fit.reduced_chi2) == pytest.approx(1, abs=0.04) and plain.energy_errors is None
+
+
+def test_a_broadening_is_a_second_parameter():
+    wide = gaussian_filter1d(np.array([1.0, 0.5]) @ REFERENCES, 0.5 / 0.25, mode="nearest")
+    y = 3000 * (wide + np.array([1.0, 2.0, 1.0]) @ TAIL)
+    plain, fit = (
+        fit_phases(y, ENERGY, 3000 * REFERENCES, nonnegative=False, **options)
+        for options in ({}, {"shift_error_eV": 0.1, "broadening_error_eV": 0.6})
+    )
+    assert fit.energy_errors[1] == pytest.approx(0.25, rel=0.3) and abs(fit.energy_errors[0]) < 0.05
+    assert fit.reduced_chi2 < 0.1 * plain.reduced_chi2
+    off = np.abs([plain.coefficients - [1.0, 0.5], fit.coefficients - [1.0, 0.5]])
+    assert (off[1] < 0.9 * off[0]).all()
+    with pytest.raises(ValueError, match="shift_error_eV"):
+        fit_phases(y, ENERGY, REFERENCES, shift_error_eV=-0.1)
+
+
+# --- what cannot be known
+
+
+def test_maghemite_is_a_sum_of_wustite_and_magnetite_at_m23():
+    energy, ions = scattering.multiplets("M2,3")
+    inside = (energy > 50) & (energy < 75)
+    feo, octahedral, tetrahedral = (ions[name][inside] for name in ("Fe2+ Oh", "Fe3+ Oh", "Fe3+ Td"))
+    phases = [feo, (feo + octahedral + tetrahedral) / 3, 5 / 8 * octahedral + 3 / 8 * tetrahedral]
+    found = confusable_phases(energy[inside], phases, ["FeO", "Fe3O4", "maghemite"], background=None)
+    assert found[2].mixture["FeO"] == pytest.approx(-0.5, abs=0.05)
+    assert found[2].mixture["Fe3O4"] == pytest.approx(1.5, abs=0.05)
+    two = confusable_phases(energy[inside], phases[:2], ["FeO", "Fe3O4"], background=None, least_deg=3.0)
+    assert all(confusion.distinct for confusion in two) and two[0].angle_deg > 3 > found[2].angle_deg
+    assert "distinct from" in str(found[2])
+
+
+def test_references_that_are_not_well_known_are_not_distinct():
+    phases = [gauss(56, 2), gauss(60, 2), 0.5 * gauss(56, 2) + 0.5 * gauss(60, 2) + 0.1 * gauss(58, 1)]
+    names = ["A", "B", "C"]
+    known, vague = (confusable_phases(ENERGY, phases, names, uncertainty=u)[2] for u in (0.001, 0.1))
+    assert known.distinct and not vague.distinct
+    assert vague.expected_deg > 10 * known.expected_deg
+    for change, word in (({"names": ["A"]}, "names"), ({"window_eV": (50, 50.5)}, "window_eV")):
+        with pytest.raises(ValueError, match=word):
+            confusable_phases(ENERGY, phases, **{"names": names, **change})
+
+
+# --- misfit of a whole fit
+
+
+def test_a_fit_that_fits_has_no_warnings():
+    fit = fit_phases(draws([1.0, 0.5], 10, 2000, seed=5), ENERGY, 10 * REFERENCES)
+    assert fit.warnings == () and fit.misfit.p_value > 1e-4
+    assert fit.misfit.median_chi2 == pytest.approx(1, abs=0.03)
+    assert fit_phases(draws([1, 1], 10, 1, seed=0)[0], ENERGY, REFERENCES).warnings == ()
+
+
+@pytest.mark.parametrize("variance", [None, "one for all", "one for each"])
+def test_a_third_phase_shows_in_the_sum_of_the_residuals(variance):
+    """A line of 3 % of the edges: no single pixel's chi² shows it."""
+    mean = expected([1.0, 0.5], 10) + 10 * 0.12 * gauss(66, 0.7)
+    y = np.random.default_rng(6).poisson(np.tile(mean, (3000, 1)))
+    variance = {None: None, "one for all": mean, "one for each": np.tile(mean, (3000, 1))}[variance]
+    fit = fit_phases(y, ENERGY, 10 * REFERENCES, variance=variance)
+    assert ((fit.flags & FitFlag.POOR_FIT) > 0).mean() < 0.01
+    assert fit.misfit.p_value < 1e-10 and fit.misfit.structure > 0.02
+    assert len(fit.warnings) == 1 and "structure" in fit.warnings[0]
+
+
+def test_a_gain_that_is_not_stated_is_noticed_on_either_side():
+    y = draws([1.0, 0.5], 30, 500, seed=7)
+    for gain, flag in ((4.0, FitFlag.TOO_GOOD), (0.25, FitFlag.POOR_FIT)):
+        fit = fit_phases(y, ENERGY, 30 * REFERENCES, gain=gain)
+        assert ((fit.flags & flag) > 0).mean() > 0.9
+        assert any("gain" in sentence for sentence in fit.warnings)
+    vacuum = fit_phases(np.zeros((100, ENERGY.size)), ENERGY, REFERENCES)
+    assert not (vacuum.flags & FitFlag.TOO_GOOD).any() and vacuum.warnings == ()
 
 
 # --- containers

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from softeels_utils import fitting, simulate, standards
+from softeels_utils import fitting, scattering, simulate, source, standards
 from softeels_utils.standards import CONSTRAINTS, IRON_PER_NM3, PHASES, Evidence, LeadingEdge, estimate_rotation
 
 ENERGY = np.arange(690.0, 760.0, 0.1)
@@ -93,10 +93,13 @@ def test_core_loss_counts_iron_and_oxygen(model):
     energy, each = model.core_energy_eV, core_of(model, [[10.0, 0.0], [0.0, 10.0]])
     count = standards.core_loss_estimators(energy, each.mean(0), l3_eV=708.5, **ANGLES)
     iron = each @ count.iron
-    assert iron == pytest.approx(10 * np.array([IRON_PER_NM3[p] for p in PHASES]), rel=0.03)
+    truth = 10 * np.array([IRON_PER_NM3[p] for p in PHASES])
+    # the tables are not the twin's: iron is counted in units of a calculated continuum without white lines
+    assert iron == pytest.approx(1.14 * truth, rel=0.1)
+    assert iron[1] / iron[0] == pytest.approx(truth[1] / truth[0], rel=0.03)
     oxygen = (each @ count.oxygen) / iron
     assert oxygen[1] / oxygen[0] == pytest.approx(4 / 3, rel=0.03)
-    assert each @ count.oxygen_atoms / iron == pytest.approx([1, 4 / 3], rel=0.05)
+    assert each @ count.oxygen_atoms == pytest.approx(truth * [1, 4 / 3], rel=0.06)
 
 
 def test_a_power_law_holds_no_atoms(model):
@@ -116,7 +119,7 @@ def test_core_loss_without_oxygen_still_counts_iron(model):
     short = energy > 620
     count = standards.core_loss_estimators(energy[short], mean[short], l3_eV=708.5, **ANGLES)
     assert count.oxygen is None and count.oxygen_atoms is None
-    assert mean[short] @ count.iron == pytest.approx(10 * sum(IRON_PER_NM3.values()), rel=0.1)
+    assert mean[short] @ count.iron == pytest.approx(1.14 * 10 * sum(IRON_PER_NM3.values()), rel=0.15)
     with pytest.raises(ValueError, match="core_loss"):
         standards.core_loss_estimators(energy[energy < 700], mean[energy < 700], l3_eV=708.5, **ANGLES)
 
@@ -127,6 +130,25 @@ def test_the_leading_edge_of_l3_belongs_to_ferrous_iron(model):
     per_iron = (each @ count.leading_edge.T) / (each @ count.iron)[:, None]
     ratio = per_iron[1] / per_iron[0]
     assert 1 / 3 < ratio.min() < 0.45
+
+
+def test_atoms_are_counted_by_tables_that_are_not_the_twins():
+    energy = np.arange(582.0, 688.0)
+    calculated = standards.subshell_oscillator_strength("O", "K", energy)
+    measured = scattering.edge_oscillator_strength("O", "K", energy)
+    assert calculated.sum() == pytest.approx(measured.sum(), rel=standards.Chemistry().oxygen_uncertainty)
+    assert np.abs(calculated / measured - 1).max() > 0.005
+    assert (standards.subshell_oscillator_strength("Fe", "L2,3", [600.0, 707.0]) == 0).all()
+    with pytest.raises(ValueError, match="element, edge"):
+        standards.subshell_oscillator_strength("Mn", "K", energy)
+
+
+def test_the_estimators_know_no_table_of_the_twin():
+    tables = {"edge_oscillator_strength", "oscillator_strength", "partial_cross_section", "MATERIALS", "WINDOW_EV"}
+    for package in ("standards", "fitting"):
+        for path in sorted((source.PACKAGE / package).glob("*.py")):
+            names = {name for _, module in source.imported_modules(path) for name in module.split(".")}
+            assert not names & tables, path.name
 
 
 # ---------------------------------------------------------------- regression and rotation
@@ -232,10 +254,11 @@ def test_the_constraints_determine_the_rotation(x0, x1):
     ends = x0 + 0.08 * width, x1 - 0.02 * width
     found = estimate_rotation(evidence_of(x0, x1, ends, (0.01 * width, 0.01 * width)))
     assert set(found.parts) == set(CONSTRAINTS) and not found.left_out
-    assert (found.x0 - x0) / width == pytest.approx(0, abs=0.05)
-    assert (found.x1 - x1) / width == pytest.approx(0, abs=0.05)
+    # vacancies and the strength of Fe3+ are left open: the error is wider than the noise of the counts
+    error = np.sqrt(np.diag(found.covariance)) / width
+    assert np.abs([(found.x0 - x0) / width, (found.x1 - x1) / width]).max() < 0.08
     assert found.probability.sum() == pytest.approx(1)
-    assert np.sqrt(np.diag(found.covariance)).max() < 0.1 * width
+    assert error.max() < 0.15 and found.tension > 0.1
 
 
 def test_every_constraint_states_its_uncertainty_and_its_source():
@@ -318,7 +341,8 @@ def test_fewer_constraints_leave_more_open():
 
 
 def test_larger_uncertainty_leaves_more_open():
-    evidence = evidence_of(0.0, 1.0, ends=(0.02, 0.6))
+    known = standards.Chemistry(vacancies=0.0, ferric_strength=1.0, ferric_strength_uncertainty=0.0)
+    evidence = evidence_of(0.0, 1.0, ends=(0.02, 0.6), chemistry=known)
     changes = {
         "oxygen": {"uncertainty": 0.1},
         "leading_edge": {"strength_uncertainty": 1.0},
@@ -338,7 +362,7 @@ def test_the_phase_at_the_rim_is_the_one_seen_pure():
         near = np.abs(found.grid0) < 0.05, np.abs(found.grid1 - 1) < 0.05
         at_end.append([found.probability[near[0]].sum(), found.probability[:, near[1]].sum()])
     (feo0, feo1), (fe3o4_0, fe3o4_1), (either0, either1) = at_end
-    assert feo1 > 0.6 > 0.2 > feo0 and fe3o4_0 > 0.6 > 0.2 > fe3o4_1
+    assert feo1 > 0.45 > 0.2 > feo0 and fe3o4_0 > 0.45 > 0.2 > fe3o4_1  # every other rim is believed
     assert feo0 < either0 < fe3o4_0 and fe3o4_1 < either1 < feo1
 
 
@@ -350,6 +374,85 @@ def test_rotated_references_explain_the_same_spectra():
     same, unit = standards.rotated_references(references)
     np.testing.assert_allclose(same, references)
     np.testing.assert_allclose(unit, np.eye(2), atol=1e-12)
+
+
+def scaled(evidence, **by):
+    """Evidence with the counts of Fe3O4 (at x = 0) multiplied, those of FeO (at x = 1) as they were."""
+    changed = {}
+    for name, factor in by.items():
+        line = getattr(evidence, name)
+        at0, at1 = line[..., 0] * factor, line[..., 0] + line[..., 1]
+        changed[name] = np.stack([at0, at1 - at0], axis=-1)
+    return dataclasses.replace(evidence, **changed)
+
+
+def test_constraints_that_agree_have_no_tension_and_those_that_do_not_are_named():
+    agreed = evidence_of(0.0, 1.0, outermost="FeO")
+    odd = scaled(agreed, oxygen=1.6, oxygen_atoms=1.6)  # as if something else held oxygen where Fe3O4 is
+    good, bad = estimate_rotation(agreed), estimate_rotation(odd)
+    assert good.tension > 0.05 and sum(good.doubt.values()) < 0.3
+    assert bad.tension < 0.01 and max(bad.doubt, key=bad.doubt.get) == "oxygen"
+    assert np.trace(bad.covariance) > np.trace(good.covariance)
+    # without the constraint that contradicts, the phases are where they were
+    assert np.abs(bad.without["oxygen"] - [good.x0, good.x1]).max() < 0.1
+
+
+def test_tension_needs_more_constraints_than_unknowns():
+    assert np.isnan(estimate_rotation(evidence_of(0.0, 1.0), ("oxygen", "pixels")).tension)
+    three = estimate_rotation(evidence_of(0.0, 1.0), ("oxygen", "leading_edge", "pixels"))
+    assert np.isfinite(three.tension) and not three.doubt
+
+
+def test_noise_within_what_is_stated_raises_no_tension():
+    """The strengths are drawn within their uncertainty, and the counts with their noise: p-values are about uniform."""
+    tension = []
+    for seed in range(12):
+        rng = np.random.default_rng(seed)
+        strengths = {"oxygen": np.exp(0.03 * rng.standard_normal()), "leading_edge": 1 + 0.1 * rng.standard_normal()}
+        evidence = scaled(evidence_of(0.0, 1.0, noise=0.01, seed=seed, outermost="FeO"), **strengths)
+        tension.append(estimate_rotation(evidence, points=41).tension)
+    assert (np.array(tension) < 0.01).sum() <= 1 and np.median(tension) > 0.1
+
+
+def test_pixels_beyond_the_valence_of_the_phases_are_noticed():
+    """A skin of maghemite: half a width beyond Fe3O4 by the oxygen and by the leading edge."""
+    inside, beyond = (estimate_rotation(evidence_of(0.0, 1.0, ends=(end, 0.5))) for end in (0.0, -0.5))
+    assert inside.end_valence[1] - 8 / 3 < 3 * inside.end_valence_error[1]
+    assert beyond.end_valence[1] > 2.9 and beyond.end_valence[1] - 8 / 3 > 3 * beyond.end_valence_error[1]
+    assert beyond.tension < 0.01 < inside.tension
+
+
+def test_vacancies_go_one_way():
+    """Pixels that reach as far as stoichiometric FeO leave no room for vacancies; others do, with a wider error."""
+    evidence = evidence_of(0.0, 1.0, errors=(0.002, 0.002), outermost="Fe3O4", ends=(0.0, 0.5))
+    stoichiometric = dataclasses.replace(evidence, chemistry=standards.Chemistry(vacancies=0.0))
+    fixed, free = estimate_rotation(stoichiometric), estimate_rotation(evidence)
+    assert free.x1 < fixed.x1 and free.covariance[1, 1] > fixed.covariance[1, 1]
+    assert fixed.place[2] == 0 < free.place[2]
+    drawn = free.draw(np.random.default_rng(0), 2000)
+    assert (drawn[:, 2] >= 0).all() and drawn.mean(axis=0) == pytest.approx(free.place, abs=0.05)
+    assert standards.iron_of_phases(0.05) == pytest.approx([0.95 * IRON_PER_NM3["FeO"], IRON_PER_NM3["Fe3O4"]])
+    # charge: valence times iron is that of two for each oxygen, whatever the vacancies
+    y = np.array([0.0, 0.05, 0.1])
+    charge = standards.iron_of_phases(y) * standards.valence_of_phases(y)
+    assert charge[:, 0] == pytest.approx(2 * IRON_PER_NM3["FeO"])
+    with pytest.raises(ValueError, match="most_vacancies"):
+        standards.Chemistry(most_vacancies=0.3)
+
+
+def test_what_an_atom_of_iron_counts_comes_from_the_oxygen():
+    evidence = evidence_of(0.0, 1.0)
+    place = (0.0, 1.0, 0.0, 1.0)
+    true = standards.counted_iron(dataclasses.replace(evidence, oxygen_atoms=evidence.oxygen_atoms), place)
+    # if L2,3 counts half as much again, there is less oxygen per count
+    more = standards.counted_iron(dataclasses.replace(evidence, oxygen_atoms=evidence.oxygen_atoms / 1.5), place)
+    assert more / true == pytest.approx(1.5, rel=0.03)
+    assert true == pytest.approx([IRON_PER_NM3[p] for p in PHASES], rel=0.03)
+    rng = np.random.default_rng(0)
+    drawn = np.array([standards.counted_iron(evidence, place, 0, rng)[0] for _ in range(2000)]) / true[0]
+    assert drawn.std() == pytest.approx(standards.Chemistry().oxygen_uncertainty, rel=0.1)
+    none = dataclasses.replace(evidence, oxygen_atoms=None)
+    assert standards.counted_iron(none, place)[0] == pytest.approx(1.3 * IRON_PER_NM3["FeO"])
 
 
 # ---------------------------------------------------------------- the twin
@@ -390,7 +493,10 @@ def found(pair):
 
 @pytest.mark.parametrize("skin", [None, 0])
 def test_maps_fitted_with_the_references_are_not_biased(pair, found, model, skin):
-    """At most 5 % of the maximum, rms, with infinitely many electrons; with no skin FeO is seen at 55 % at most."""
+    """At most 5 % of the maximum, rms, with infinitely many electrons.
+
+    With no skin FeO is seen at 55 % at most, and how many vacancies it has is left open: 20 %, within the error stated.
+    """
     thickness = pair[0]
     if skin is not None:
         thickness, low, core = twin(skin=skin)
@@ -401,7 +507,15 @@ def test_maps_fitted_with_the_references_are_not_biased(pair, found, model, skin
     options = {"low_loss": clean, "window_eV": (40, 90), "nonnegative": False}
     maps = fitting.fit_phases(clean, references=found.references * step, **options).coefficients
     off = (np.moveaxis(maps, -1, 0) - thickness)[:, thickness.sum(axis=0) > 0.5]
-    assert (np.sqrt((off**2).mean(axis=1)) < 0.05 * thickness.max(axis=(1, 2))).all()
+    limit = 0.05 if skin is None else 0.2
+    assert (np.sqrt((off**2).mean(axis=1)) < limit * thickness.max(axis=(1, 2))).all()
+    carried = fitting.fit_phases(clean, None, found, **options).summed()
+    away = np.abs(carried.coefficients - thickness.sum(axis=(1, 2)))
+    assert (away < 3 * np.hypot(carried.systematic_error, carried.standard_error)).all()
+    iron = np.array([IRON_PER_NM3[p] for p in PHASES])[:, None, None] * thickness
+    assert carried.iron().value == pytest.approx(iron.sum(), rel=0.06)
+    valence = (iron[0].sum() * 2 + iron[1].sum() * 8 / 3) / iron.sum()
+    assert carried.mean_valence().value == pytest.approx(valence, abs=0.06)
 
 
 def test_a_skin_thinner_than_a_pixel_is_not_taken_for_pure():
@@ -409,7 +523,8 @@ def test_a_skin_thinner_than_a_pixel_is_not_taken_for_pure():
     thickness, low, core = twin(skin=82 / 160, seed=3)
     found = standards.extract_standards(low, core, bootstrap=24, seed=3)
     assert found.diagnostics.outermost is None
-    feo_fraction = (thickness[0] / np.maximum(thickness.sum(axis=0), 1e-9))[thickness.sum(axis=0) > 5]
+    iron = np.array([IRON_PER_NM3[p] for p in PHASES])[:, None, None] * thickness
+    feo_fraction = (iron[0] / np.maximum(iron.sum(axis=0), 1e-9))[thickness.sum(axis=0) > 5]
     assert found.diagnostics.purity[1] < feo_fraction.max() + 3 * found.diagnostics.leakage[0]
 
 
@@ -445,6 +560,60 @@ def test_the_microscope_is_that_of_the_metadata_or_that_stated(pair):
     assert dual.pixel_size_nm is None
 
 
+def test_the_twin_as_it_is_has_no_warnings(found):
+    assert found.warnings == () and not found.flagged
+    assert found.diagnostics.tension > 0.01
+    assert 0.8 < found.diagnostics.thickness_ratio < 1.25
+
+
+@pytest.mark.parametrize(
+    "options, word",
+    [
+        ({"exposure_ratio": 0.1}, "exposure_ratio"),
+        ({"gain": 0.25}, "gain"),
+    ],
+)
+def test_what_is_stated_wrongly_is_said(pair, options, word):
+    found = standards.extract_standards(*pair[1:], bootstrap=20, **options)
+    assert found.flagged and any(word in sentence for sentence in found.warnings)
+
+
+def test_a_shell_that_is_maghemite_is_flagged(monkeypatch):
+    """γ-Fe2O3 in place of Fe3O4: M2,3 does not know, oxygen and the leading edge do."""
+    maghemite = dataclasses.replace(
+        scattering.MATERIALS["Fe3O4"],
+        atoms_per_nm3={"Fe": 64 / 3 / 0.8347**3, "O": 32 / 0.8347**3},
+        ion_fractions={"Fe3+ Oh": 5 / 8, "Fe3+ Td": 3 / 8},
+    )
+    monkeypatch.setitem(scattering.MATERIALS, "Fe3O4", maghemite)
+    thickness = simulate.core_shell_nanocube(32, 2.0, oversample=2).sum(axis=2) * 2.0
+    microscope = simulate.Microscope(collection_mrad=39.0)  # single scattering is kept for each microscope
+    low, core = simulate.dual_eels(thickness, 1e5, pixel_size_nm=2.0, microscope=microscope, seed=1, progress=False)
+    found = standards.extract_standards(low, core, bootstrap=20)
+    assert found.flagged and found.diagnostics.tension < 0.01
+    assert found.diagnostics.end_valence[1] == pytest.approx(2.9, abs=0.15)
+    assert any("not in the set" in sentence for sentence in found.warnings)
+
+
+def test_a_fit_takes_standards_with_their_errors(pair, found):
+    low = pair[1]
+    options = {"low_loss": low, "window_eV": (40, 90)}
+    step = found.energy_eV[1] - found.energy_eV[0]
+    fit = fitting.fit_phases(low, None, found, **options)
+    plain = fitting.fit_phases(low, None, found.references * step, **options)
+    np.testing.assert_allclose(fit.coefficients, plain.coefficients)
+    assert plain.drawn is None and not plain.systematic_error.any()
+    # the maps of a sample of the references, refitted, are those that it was said to give
+    sample = fitting.fit_phases(low, None, found.samples[3] * step, nonnegative=False, **options)
+    free = fitting.fit_phases(low, None, found, nonnegative=False, **options)
+    mask = found.diagnostics.mask
+    said, refitted = (free.coefficients @ free.drawn.transforms[3])[mask], sample.coefficients[mask]
+    moved = np.abs(refitted - free.coefficients[mask]).mean()
+    assert np.abs(said - refitted).mean() < 0.1 * moved
+    with pytest.raises(ValueError, match="references: got Standards on other energies"):
+        fitting.fit_phases(low.isig[10:], None, found, window_eV=(40, 90))
+
+
 def test_below_the_edge_there_is_no_reference(found):
     assert (found.references[:, found.energy_eV < 47] == 0).all()
     assert (found.uncertainty[:, (found.energy_eV > 53) & (found.energy_eV < 80)] > 0).all()
@@ -457,6 +626,18 @@ def test_diagnostics_say_two_phases_and_no_more(found):
     assert 5 < d.condition_number < 20
     assert (d.leakage < 0.15).all()
     assert d.purity[0] < 0.2 and d.purity[1] > 0.8
+
+
+@pytest.mark.parametrize("shift_eV", [-2.0, 3.0])
+def test_a_shift_of_the_core_loss_axis_is_found(pair, found, shift_eV):
+    _, low, core = pair
+    core = core.deepcopy()
+    core.axes_manager[-1].offset += shift_eV
+    shifted = standards.extract_standards(low, core, bootstrap=24, seed=1)
+    mask = found.diagnostics.mask
+    volumes, expected = (s.abundances[:, mask].sum(axis=1) for s in (shifted, found))
+    assert volumes == pytest.approx(expected, rel=0.08)
+    assert shifted.diagnostics.l3_eV - found.diagnostics.l3_eV == pytest.approx(shift_eV, abs=0.01)
 
 
 def test_same_seed_same_standards(pair, found):
@@ -514,6 +695,11 @@ def test_standards_are_saved_without_pickle(found, tmp_path):
     back = standards.Standards.load(path)
     np.testing.assert_array_equal(back.references, found.references)
     np.testing.assert_array_equal(back.samples, found.samples)
+    np.testing.assert_array_equal(back.iron_samples, found.iron_samples)
+    warned = dataclasses.replace(found, warnings=("a sentence.", "and another."))
+    warned.save(tmp_path / "warned.npz")
+    again = standards.Standards.load(tmp_path / "warned.npz")
+    assert again.warnings == warned.warnings and again.flagged and not back.flagged
     assert back.diagnostics.phases == tuple(PHASES)
     for name, value in dataclasses.asdict(found.diagnostics).items():
         np.testing.assert_equal(getattr(back.diagnostics, name), value)
@@ -532,7 +718,7 @@ def test_other_files_are_refused(tmp_path):
         with pytest.raises(ValueError, match="path"):
             standards.Standards.load(tmp_path / f"{name}.npz")
     np.savez(tmp_path / "former.npz", format="softeels standards 1")
-    with pytest.raises(ValueError, match=r"former\.npz, wants .* got softeels standards 1, wants softeels standards 2"):
+    with pytest.raises(ValueError, match=r"former\.npz, wants .* got softeels standards 1, wants softeels standards 3"):
         standards.Standards.load(tmp_path / "former.npz")
 
 
@@ -552,7 +738,7 @@ def test_drift_spikes_gain_and_readout_noise_are_coped_with(model):
     detector = simulate.Detector(gain=4.0, readout_counts=8.0, spike_rate=1e-5, spike_counts=3000.0)
     _, low, core = twin(seed=3, detector=detector, drift_eV=0.4)
     found = standards.extract_standards(low, core, gain=4.0, bootstrap=24)
-    assert (angles_of(found, model) < 3).all()
+    assert (angles_of(found, model) < 3).all() and not found.flagged, found.warnings
 
 
 def test_one_phase_is_refused():

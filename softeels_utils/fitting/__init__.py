@@ -10,12 +10,31 @@ found exactly, by trying every set of phases that may be present. For Poisson da
 model, not of the counts, and is iterated: the result is the maximum of the Poisson likelihood, without the bias of
 weights that follow the noise.
 
+Errors come in two parts. The covariance of a pixel is statistical: independent between pixels. That of the references
+is systematic: one draw for all pixels and tilts, kept as a few matrices (`PhaseFit.systematic`). What M2,3 determines
+is the amount of iron and its mean valence (`PhaseFit.iron`, `PhaseFit.mean_valence`); `confusable_phases` says which
+phases it cannot tell apart.
+
 The arguments become `Components` (references and background in the window) and, with a low loss, `PluralScattering`
 (the same as each pixel's low loss smears them); `Solver` fits blocks of pixels.
 """
 
 from .background import FIXED_POWERS, background_shapes
 from .fit import fit_phases
-from .result import FitFlag, PhaseFit
+from .identify import Confusion, confusable_phases
+from .misfit import FitMisfit
+from .references import ReferenceDraws
+from .result import Estimate, FitFlag, PhaseFit
 
-__all__ = ["FIXED_POWERS", "FitFlag", "PhaseFit", "background_shapes", "fit_phases"]
+__all__ = [
+    "FIXED_POWERS",
+    "Confusion",
+    "Estimate",
+    "FitFlag",
+    "FitMisfit",
+    "PhaseFit",
+    "ReferenceDraws",
+    "background_shapes",
+    "confusable_phases",
+    "fit_phases",
+]

@@ -8,11 +8,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from ..scattering import check_positive
+from ..scattering import check_not_negative, check_positive
 from ..spectra import data_of, energy_axis, map_spectra
 from ..spectra.arrays import is_dask
 from .components import Components, check_independent
+from .energy_errors import EnergyErrors
 from .plural import PluralScattering
+from .references import ReferenceDraws, drawn_references, transforms_of
 from .result import FitFlag, PhaseFit, unpack
 from .solver import PoissonWeights, Solver
 
@@ -25,8 +27,11 @@ BLOCK_COMMON_WEIGHT = 512  # with one variance for all pixels there are no array
 def fit_phases(
     spectra: Any,
     energy_eV: ArrayLike | None = None,
-    references: ArrayLike | None = None,
+    references: Any = None,
     *,
+    reference_samples: ArrayLike | None = None,
+    iron_per_nm3: ArrayLike | None = None,
+    valence: ArrayLike | None = None,
     background: str | ArrayLike | None = "plasmon_tail",
     nonnegative: bool | ArrayLike = True,
     nonnegative_background: bool = False,
@@ -39,6 +44,8 @@ def fit_phases(
     zero_loss_peak: str = "delta",
     exposure_ratio: float = 1.0,
     electrons: float | ArrayLike = 1.0,
+    shift_error_eV: float = 0.0,
+    broadening_error_eV: float = 0.0,
     scale_covariance: bool = False,
     tolerance: float = 1e-2,
     max_iterations: int = 12,
@@ -51,8 +58,14 @@ def fit_phases(
         Raw counts, energy last: neither background-subtracted nor denoised. Lazy input gives a lazy result.
     energy_eV : (E,)
         Energies; may be None for a HyperSpy signal.
-    references : (K, E)
-        One reference spectrum per row, on the same energies.
+    references : (K, E) or Standards
+        One reference spectrum per row, on the same energies. `Standards` come with their samples, iron densities and
+        valences, and are per eV: the width of a channel is multiplied in here.
+    reference_samples : (S, K, E), optional
+        Other references that may be the true ones: their error is carried on as ``PhaseFit.systematic``.
+    iron_per_nm3, valence : (K,) or (S + 1, K), optional
+        Iron atoms per nm³ of each phase and their mean valence, for `PhaseFit.iron` and `PhaseFit.mean_valence`; with
+        a row for the references and one for each sample where they differ.
     background : str, exponents, shapes (P, E) or None
         See `background_shapes`.
     nonnegative : bool or sequence of K bools
@@ -87,6 +100,10 @@ def fit_phases(
     electrons : float or array (...)
         Electrons per pixel, by which coefficients are divided, where no low loss contains them. Refused with a low loss
         that serves the background, which must be in counts.
+    shift_error_eV, broadening_error_eV : float
+        Standard deviations of the error of the energy axis of a pixel, and of the Gaussian that its spectrum may be
+        blurred by more or less than the references: two more parameters of each pixel, linearised, with a Gaussian
+        prior, at most three standard deviations. 0: none. Their uncertainty is in the covariance.
     scale_covariance : bool
         Multiply the covariance by the reduced chi², where that is above 1 (noise above Poisson).
     tolerance : float
@@ -127,9 +144,14 @@ def fit_phases(
     (2, 2, 2)
     """
     energy, data = energy_axis(spectra, energy_eV), data_of(spectra)
+    if hasattr(references, "energy_eV") and not _same_axis(references.energy_eV, energy):
+        raise ValueError("references: got Standards on other energies than the spectra, wants the same axis")
+    references, *drawn = drawn_references(references, reference_samples, iron_per_nm3, valence, energy[1] - energy[0])
     components = Components.checked(energy, references, background, window_eV, nonnegative, nonnegative_background)
     poisson = PoissonWeights(gain, readout_noise, tolerance, max_iterations)
     check_positive(exposure_ratio=exposure_ratio)
+    check_not_negative(shift_error_eV=shift_error_eV, broadening_error_eV=broadening_error_eV)
+    errors = EnergyErrors(energy[1] - energy[0], shift_error_eV, broadening_error_eV)
     variance = _checked_variance(variance, data, components.window)
     electrons = _checked_electrons(electrons, data.shape[:-1])
 
@@ -147,7 +169,7 @@ def fit_phases(
             plural = low = None
     check_independent(shapes, len(components.references))
 
-    solver = Solver(shapes, len(components.references), components.nonnegative, poisson, scale_covariance)
+    solver = Solver(shapes, len(components.references), components.nonnegative, poisson, scale_covariance, errors)
     one_weight = variance is not None and variance.ndim == 1 and low is None
     packed = map_spectra(
         BlockFit(solver, components.window, plural), data, variance, low,
@@ -164,7 +186,20 @@ def fit_phases(
         shapes=shapes,
         fixed=fixed,
         electrons=electrons,
+        drawn=_reference_draws(*drawn, components),
     )
+
+
+def _same_axis(axis, energy):
+    return np.shape(axis) == energy.shape and np.allclose(axis, energy, atol=0.01 * (energy[1] - energy[0]))
+
+
+def _reference_draws(samples, iron_per_nm3, valence, components):
+    k = len(components.references)
+    if samples is None:
+        return None if iron_per_nm3 is None else ReferenceDraws(np.zeros((0, k, k)), iron_per_nm3, valence)
+    transforms = transforms_of(samples[..., components.window], components.shapes, k)
+    return ReferenceDraws(transforms, iron_per_nm3, valence)
 
 
 @dataclass(frozen=True)

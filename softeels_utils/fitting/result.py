@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import enum
+import json
 import os
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
 from ..progress import headless
 from ..spectra.arrays import is_dask
+from .misfit import BINS, FitMisfit
+from .references import ReferenceDraws
 
-__all__ = ["FitFlag", "PhaseFit", "pack", "packed_size", "unpack"]
+__all__ = ["Estimate", "FitFlag", "PhaseFit", "pack", "packed_size", "unpack"]
 
 
 class FitFlag(enum.IntFlag):
@@ -24,6 +27,28 @@ class FitFlag(enum.IntFlag):
     FEW_COUNTS = 4  #: fewer than ten counts per free amplitude: the error bars are rough
     POOR_FIT = 8  #: reduced chi² more than five of its standard deviations above 1
     NOT_CONVERGED = 16  #: the weights still moved by more than the tolerance
+    TOO_GOOD = 32  #: reduced chi² more than five of its standard deviations below 1: gain or exposure are wrong
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A number per pixel, or one for many, with its two errors.
+
+    Attributes
+    ----------
+    value, statistical, systematic : (...)
+        Errors are one standard deviation. The statistical one is from counting, independent between pixels; the
+        systematic one from the references, one draw for all pixels, 0 where they are taken as exact.
+    """
+
+    value: np.ndarray
+    statistical: np.ndarray
+    systematic: np.ndarray
+
+    @property
+    def error(self) -> np.ndarray:
+        """Both together."""
+        return np.hypot(self.statistical, self.systematic)
 
 
 @dataclass(frozen=True)
@@ -54,6 +79,13 @@ class PhaseFit:
         own.
     electrons : float or (...)
         By which the fitted amplitudes were divided.
+    edge_counts, binned_residual : (...), (..., B)
+        Counts of all references in the window, and the residual summed over even stretches of it; None for files of an
+        earlier version.
+    energy_errors : (..., J) or None
+        Shift (eV) and broadening (eV²) of each pixel, those of the two that were asked for.
+    drawn : ReferenceDraws or None
+        Other references that may be the true ones: the systematic part of the error, not held by ``covariance``.
     """
 
     coefficients: np.ndarray
@@ -66,11 +98,132 @@ class PhaseFit:
     shapes: np.ndarray | None = field(repr=False, default=None)
     fixed: float | np.ndarray | None = field(repr=False, default=0.0)
     electrons: float | np.ndarray = field(repr=False, default=1.0)
+    edge_counts: np.ndarray | None = field(repr=False, default=None)
+    binned_residual: np.ndarray | None = field(repr=False, default=None)
+    energy_errors: np.ndarray | None = field(repr=False, default=None)
+    drawn: ReferenceDraws | None = field(repr=False, default=None)
 
     @property
     def standard_error(self) -> np.ndarray:
-        """Standard deviation of each coefficient, (..., K)."""
+        """Statistical standard deviation of each coefficient, (..., K)."""
         return np.sqrt(np.einsum("...kk->...k", self.covariance))
+
+    @property
+    def systematic(self) -> np.ndarray:
+        """Modes (M, K, K) of the systematic error.
+
+        It is fully correlated over pixels: one standard deviation along mode m moves all coefficients to
+        ``coefficients + coefficients @ systematic[m]``. M is 0 where the references are taken as exact.
+        """
+        k = self.coefficients.shape[-1]
+        return np.zeros((0, k, k)) if self.drawn is None else self.drawn.modes
+
+    @property
+    def systematic_error(self) -> np.ndarray:
+        """Systematic standard deviation of each coefficient, (..., K)."""
+        shifts = [(self.coefficients @ mode) ** 2 for mode in self.systematic]
+        return np.sqrt(sum(shifts, 0 * self.coefficients))
+
+    def summed(self, mask: np.ndarray | None = None) -> PhaseFit:
+        """The fit of many pixels as one: their sum, whose statistical variances add, and systematic shifts do, too.
+
+        With coefficients in nm, ``summed(mask).coefficients`` times the area of a pixel in nm² are volumes.
+
+        Parameters
+        ----------
+        mask : bool (...), optional
+            By default all pixels; those with `FitFlag.BAD_INPUT` are left out.
+        """
+        lead = self.coefficients.shape[:-1]
+        mask = np.ones(lead, bool) if mask is None else np.asarray(mask, bool)
+        if mask.shape != lead:
+            raise ValueError(f"mask: got shape {mask.shape}, wants {lead}")
+        chosen = mask & np.isfinite(self.coefficients).all(-1)
+        if not chosen.any():
+            raise ValueError("mask: got no pixel with a result, wants at least one")
+        sums = ("coefficients", "covariance", "background", "edge_counts", "binned_residual")
+        summed = {n: getattr(self, n)[chosen].sum(axis=0) for n in sums if getattr(self, n) is not None}
+        means = {n: getattr(self, n)[chosen].mean() for n in ("reduced_chi2", "residual_rms")}
+        nothing = {"shapes": None, "fixed": None, "energy_errors": None}
+        return replace(self, **summed, **means, **nothing, flags=np.uint8(0), electrons=1.0)
+
+    def draw_references(self, n: int, seed: int | np.random.Generator = 0) -> np.ndarray:
+        """Draws (n, K, K) from the references that may be the true ones, for an ensemble: one for each member.
+
+        The maps of a member are ``coefficients @ draw``, in all pixels and tilts; its statistical noise comes on top.
+
+        Raises
+        ------
+        ValueError
+            If the fit was made without samples of the references.
+        """
+        if self.drawn is None:
+            raise ValueError("reference_samples: got none in the fit, wants samples or Standards as references")
+        return self.drawn.transforms[np.random.default_rng(seed).integers(len(self.drawn.transforms), size=n)]
+
+    def iron(self) -> Estimate:
+        """Iron atoms per nm², in each pixel; needs the iron density of the phases.
+
+        It is what M2,3 determines best: exchanging one phase for another changes it little.
+        """
+        self._chemistry().check_chemistry()
+        density = self.drawn.iron_per_nm3[0]
+        value, variance = self.coefficients @ density, self._variance(density)
+        away = self.drawn.iron_shifts()[0] if len(self.drawn.transforms) else np.zeros((1, density.size))
+        shift = self._variance_of(self.coefficients, away)
+        return Estimate(value, np.sqrt(variance), np.sqrt(shift))
+
+    def mean_valence(self) -> Estimate:
+        """Mean valence of the iron in each pixel; needs the iron density and the valence of the phases.
+
+        NaN where there is no iron. 2 is all Fe2+, 3 all Fe3+: the Fe3+ fraction is the value less 2.
+        """
+        self._chemistry().check_chemistry()
+        density, charge = self.drawn.iron_per_nm3[0], (self.drawn.iron_per_nm3 * self.drawn.valence)[0]
+        iron = self.coefficients @ density
+        iron = np.where(iron > 0, iron, np.nan)
+        value = self.coefficients @ charge / iron
+        slope = (charge - value[..., None] * density) / iron[..., None]
+        variance = np.einsum("...k,...kl,...l->...", slope, self.covariance, slope)
+        if not len(self.drawn.transforms):
+            return Estimate(value, np.sqrt(variance), 0 * value)
+        more_iron, more_charge = self.drawn.iron_shifts()
+        c = self.coefficients
+        moments = [
+            self._variance_of(c, a, b) for a, b in ((more_charge,) * 2, (more_charge, more_iron), (more_iron,) * 2)
+        ]
+        shift = (moments[0] - 2 * value * moments[1] + value**2 * moments[2]) / iron**2
+        return Estimate(value, np.sqrt(variance), np.sqrt(np.maximum(shift, 0)))
+
+    def _chemistry(self):
+        return self.drawn or ReferenceDraws(np.zeros((0, 1, 1)))
+
+    def _variance(self, weights):
+        return np.einsum("k,...kl,l->...", weights, self.covariance, weights)
+
+    @staticmethod
+    def _variance_of(coefficients, a, b=None):
+        """Mean over draws of ``(c · a) (c · b)``, (...), for a, b (S, K)."""
+        return np.einsum("...k,kl,...l->...", coefficients, a.T @ (a if b is None else b) / len(a), coefficients)
+
+    @property
+    def misfit(self) -> FitMisfit | None:
+        """chi² of all pixels, and what their residuals have in common; None for lazy results and one spectrum."""
+        if self.binned_residual is None or is_dask(self.coefficients) or self.coefficients.ndim < 2:
+            return None
+        few = FitFlag.BAD_INPUT | FitFlag.FEW_COUNTS
+        usable = np.isfinite(self.reduced_chi2) & ((self.flags & few) == 0)
+        binned = self.binned_residual.reshape(-1, self.binned_residual.shape[-1])
+        return FitMisfit.measured(self.reduced_chi2.ravel(), binned, self.edge_counts.ravel(), usable.ravel())
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What speaks against the fit as a whole, one sentence each; empty where nothing does, and for lazy results.
+
+        Summed over pixels, a misfit shows that no single pixel's chi² does: a third phase, a shift of energy.
+        """
+        misfit = self.misfit
+        return () if misfit is None else misfit.sentences()
 
     @property
     def correlation(self) -> np.ndarray:
@@ -97,7 +250,7 @@ class PhaseFit:
         """The same result with Dask arrays computed, in one pass over the spectra."""
         import dask
 
-        names = ("coefficients", "covariance", "reduced_chi2", "residual_rms", "flags", "background")
+        names = [*_PER_PIXEL, *(name for name in _LATER if getattr(self, name) is not None)]
         return replace(self, **dict(zip(names, dask.compute(*(getattr(self, n) for n in names)), strict=True)))
 
     def save(self, path: str | os.PathLike, *, progress: bool | None = None) -> None:
@@ -115,14 +268,14 @@ class PhaseFit:
         import hyperspy.api as hs
 
         lazy = is_dask(self.coefficients)
-        packed = pack(
-            self.coefficients, self.covariance, self.background, self.reduced_chi2, self.residual_rms, self.flags
-        )
+        later = [getattr(self, name) for name in _LATER if getattr(self, name) is not None]
+        packed = pack(*(getattr(self, name) for name in _PER_PIXEL), *later)
         signal = hs.signals.BaseSignal(packed if packed.ndim > 1 else packed[None]).transpose(signal_axes=1)
         about = {
             "phases": self.coefficients.shape[-1],
             "background": self.background.shape[-1],
             "energy_eV": self.energy_eV.tolist(),
+            "drawn": "" if self.drawn is None else json.dumps(asdict(self.drawn), default=lambda array: array.tolist()),
         }
         signal.metadata.set_item("SoftEELS.fit", about)
         options = {"show_progressbar": not headless() if progress is None else progress} if lazy else {}
@@ -135,15 +288,37 @@ class PhaseFit:
 
         signal = hs.load(path, lazy=lazy)
         about = signal.metadata.SoftEELS.fit
-        return unpack(signal.data, about.phases, about.background, energy_eV=np.asarray(about.energy_eV))
+        text = about.get_item("drawn", default="")
+        known = {name: value and np.asarray(value) for name, value in (json.loads(text) if text else {}).items()}
+        return unpack(
+            signal.data,
+            about.phases,
+            about.background,
+            energy_eV=np.asarray(about.energy_eV),
+            drawn=ReferenceDraws(**known) if known else None,
+        )
+
+
+_PER_PIXEL = ("coefficients", "covariance", "background", "reduced_chi2", "residual_rms", "flags")
+_LATER = ("edge_counts", "binned_residual", "energy_errors")  # which files of earlier versions lack
 
 
 def packed_size(n_references: int, n_background: int) -> int:
     """Numbers per pixel of packed results."""
-    return n_references + n_references**2 + n_background + 3
+    return n_references + n_references**2 + n_background + 4 + BINS
 
 
-def pack(coefficients: Any, covariance: Any, background: Any, reduced_chi2: Any, residual_rms: Any, flags: Any) -> Any:
+def pack(
+    coefficients: Any,
+    covariance: Any,
+    background: Any,
+    reduced_chi2: Any,
+    residual_rms: Any,
+    flags: Any,
+    edge_counts: Any = None,
+    binned_residual: Any = None,
+    energy_errors: Any = None,
+) -> Any:
     """The results of each pixel in one row, (..., size), in the order of the arguments; `unpack` takes them apart."""
     join = np.concatenate
     if is_dask(coefficients):
@@ -151,13 +326,19 @@ def pack(coefficients: Any, covariance: Any, background: Any, reduced_chi2: Any,
 
         join = da.concatenate
     rows = (coefficients, covariance.reshape(*covariance.shape[:-2], -1), background)
-    return join([*rows, *(x[..., None] for x in (reduced_chi2, residual_rms, flags.astype(float)))], axis=-1)
+    single = [reduced_chi2, residual_rms, flags.astype(float), *([] if edge_counts is None else [edge_counts])]
+    last = [part for part in (binned_residual, energy_errors) if part is not None]
+    return join([*rows, *(x[..., None] for x in single), *last], axis=-1)
 
 
 def unpack(packed: Any, n_references: int, n_background: int, **more: Any) -> PhaseFit:
     """The fit of packed results (..., size); ``more``: further fields of `PhaseFit`."""
     a, b = n_references, n_references + n_references**2
     c = b + n_background
+    if packed.shape[-1] > c + 3:  # files of earlier versions end there
+        more |= {"edge_counts": packed[..., c + 3], "binned_residual": packed[..., c + 4 : c + 4 + BINS]}
+    if packed.shape[-1] > c + 4 + BINS:
+        more["energy_errors"] = packed[..., c + 4 + BINS :]
     return PhaseFit(
         coefficients=packed[..., :a],
         covariance=packed[..., a:b].reshape(*packed.shape[:-1], n_references, n_references),

@@ -9,6 +9,8 @@ from itertools import combinations
 import numpy as np
 
 from ..scattering import check_not_negative, check_positive
+from .energy_errors import EnergyErrors
+from .misfit import BINS, bin_matrix
 from .result import FitFlag, pack, packed_size
 
 __all__ = ["Design", "PixelShapes", "PoissonWeights", "Solver"]
@@ -88,6 +90,8 @@ class Solver:
         For spectra without a variance.
     scale_covariance : bool
         Whether to multiply the covariance by the reduced chi², where that is above 1.
+    energy_errors : EnergyErrors, optional
+        Parameters of the energy axis of each pixel.
     """
 
     shapes: np.ndarray
@@ -95,6 +99,7 @@ class Solver:
     nonnegative: np.ndarray
     poisson: PoissonWeights
     scale_covariance: bool = False
+    energy_errors: EnergyErrors | None = None
 
     @cached_property
     def common_design(self) -> Design:
@@ -102,14 +107,22 @@ class Solver:
 
     @property
     def size(self) -> int:
-        return packed_size(self.n_references, len(self.shapes) - self.n_references)
+        return packed_size(self.n_references, len(self.shapes) - self.n_references) + self.n_energy_errors
+
+    @property
+    def n_energy_errors(self) -> int:
+        return 0 if self.energy_errors is None else len(self.energy_errors.sigmas)
+
+    @property
+    def flag_column(self) -> int:
+        return packed_size(self.n_references, len(self.shapes) - self.n_references) - BINS - 2
 
     def __call__(
         self, counts: np.ndarray, variance: np.ndarray | None = None, pixel_shapes: PixelShapes | None = None
     ) -> np.ndarray:
         """Fit ``counts`` (n, E'): Poisson without a ``variance`` (n or 1, E')."""
         y = np.asarray(counts, float)
-        if variance is not None and len(variance) == 1 and pixel_shapes is None:
+        if variance is not None and len(variance) == 1 and pixel_shapes is None and not self.n_energy_errors:
             return self._fit_common_weight(y, variance[0])
         usable = self._usable(y, variance, pixel_shapes)
         if usable.all():
@@ -129,7 +142,7 @@ class Solver:
 
     def _bad_input(self, n):
         results = np.full((n, self.size), np.nan)
-        results[:, -1] = FitFlag.BAD_INPUT
+        results[:, self.flag_column] = FitFlag.BAD_INPUT
         return results
 
     def _fit_common_weight(self, y, variance):
@@ -140,7 +153,9 @@ class Solver:
         with np.errstate(invalid="ignore"):  # bad pixels show in their results
             x, covariance, residuals = self.common_design.solve_common_weight(y, 1 / variance, self.nonnegative)
             bad = ~np.isfinite(residuals[0])
-            results = self._packed(x, covariance, residuals, channels, y.shape[1])
+            bins = bin_matrix(y.shape[1]) * np.isfinite(variance)[:, None]
+            binned = y @ bins - x @ (self.shapes @ bins)
+            results = self._packed(x, covariance, (*residuals, binned), channels, y.shape[1])
         if bad.any():
             results[bad] = self._bad_input(bad.sum())
         return results
@@ -150,10 +165,9 @@ class Solver:
         design = self.common_design if pixel_shapes is None else Design(self.shapes, pixel_shapes)
         if variance is None:
             return self._fit_poisson(y, design)
-        weight = 1 / variance
+        weight = np.broadcast_to(1 / variance, y.shape)
         x, covariance = design.solve(y, weight, self.nonnegative)
-        residuals = design.residuals(x, y, weight)
-        return self._packed(x, covariance, residuals, (weight > 0).sum(-1), y.shape[1])
+        return self._finished(x, covariance, y, weight, design, (weight > 0).sum(-1))
 
     def _fit_poisson(self, y, design):
         x, covariance, weight, converged = self._reweighted(y, design)
@@ -161,7 +175,23 @@ class Solver:
         covariance = covariance * self.poisson.covariance_factor(total, channels, n_amplitudes)[:, None, None]
         flags = np.where(converged, 0, FitFlag.NOT_CONVERGED)
         flags = flags | np.where(total < 10 * n_amplitudes * self.poisson.gain, FitFlag.FEW_COUNTS, 0)
-        return self._packed(x, covariance, design.residuals(x, y, weight), channels, channels, flags)
+        return self._finished(x, covariance, y, weight, design, channels, flags)
+
+    def _finished(self, x, covariance, y, weight, design, channels_used, flags=0):
+        """Packed results, the errors of the energy axis taken into account."""
+        edge, extra, found = design.edge_counts(x, self.n_references), None, ()
+        if self.n_energy_errors:
+            terms = self.energy_errors.shapes(design.edges(x, self.n_references))
+            projections = design.project(terms * weight[:, None])
+            residual = np.where(weight > 0, y - design.model(x), 0.0)
+            found, moved, more = self.energy_errors.solve(terms, projections, covariance, residual, weight)
+            free = ((x > 0) | ~self.nonnegative).all(-1)  # a pixel at a bound stays where it is
+            found = np.where(free[:, None], found, 0.0)
+            x = np.where(free[:, None], x + moved, x)
+            x = np.where(self.nonnegative, np.maximum(x, 0), x)
+            covariance, extra = covariance + more, np.einsum("nj,nje->ne", found, terms)
+        residuals = design.residuals(x, y, weight, extra)
+        return self._packed(x, covariance, residuals, channels_used, y.shape[1], flags, edge, found)
 
     def _reweighted(self, y, design):
         """Maximum likelihood: weights from the fitted model until the coefficients converge.
@@ -195,8 +225,8 @@ class Solver:
         converged[active] = False
         return x, covariance, weight, converged
 
-    def _packed(self, x, covariance, residuals, channels_used, channels, flags=0):
-        """Results (n, size) from amplitudes, covariance, and sums of residual² and of weight · residual²."""
+    def _packed(self, x, covariance, residuals, channels_used, channels, flags=0, edge=None, found=()):
+        """Results (n, size) from amplitudes, covariance, and the sums of `Design.residuals`."""
         k = self.n_references
         at_zero = (x == 0) & self.nonnegative
         freedom = np.maximum(channels_used - len(self.shapes) + at_zero.sum(-1), 1)
@@ -205,8 +235,12 @@ class Solver:
         if self.scale_covariance:
             covariance = covariance * np.maximum(chi2, 1)[:, None, None]
         flags = flags | np.where(at_zero[:, :k].any(-1), FitFlag.AT_BOUND, 0)
-        flags = flags | np.where(chi2 > 1 + 5 * np.sqrt(2 / freedom), FitFlag.POOR_FIT, 0)
-        return pack(x[:, :k], covariance, x[:, k:], chi2, rms, flags)
+        spread = 5 * np.sqrt(2 / freedom)
+        flags = flags | np.where(chi2 > 1 + spread, FitFlag.POOR_FIT, 0)
+        too_good = (chi2 < 1 - spread) & ((flags & FitFlag.FEW_COUNTS) == 0)
+        flags = flags | np.where(too_good, FitFlag.TOO_GOOD, 0)
+        edge = self.common_design.edge_counts(x, k) if edge is None else edge
+        return pack(x[:, :k], covariance, x[:, k:], chi2, rms, flags, edge, residuals[2], found if len(found) else None)
 
 
 class Design:
@@ -229,12 +263,39 @@ class Design:
         model = np.matmul(x[:, None], self.per_pixel.shapes)[:, 0]
         return model if self.per_pixel.fixed is None else model + self.per_pixel.fixed
 
-    def residuals(self, x: np.ndarray, y: np.ndarray, weight: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Sums (n,) over channels of residual² and of weight · residual²."""
+    def edges(self, x: np.ndarray, n_references: int) -> np.ndarray:
+        """Counts (n, E') of the references."""
+        k = n_references
+        if self.per_pixel is None:
+            return x[:, :k] @ self.shapes[:k]
+        return np.matmul(x[:, None, :k], self.per_pixel.shapes[:, :k])[:, 0]
+
+    def project(self, weighted: np.ndarray) -> np.ndarray:
+        """Products (n, J, Q) of weighted terms (n, J, E') with the shapes."""
+        shapes = self.shapes.T if self.per_pixel is None else self.per_pixel.shapes.transpose(0, 2, 1)
+        return np.matmul(weighted, shapes)
+
+    def residuals(
+        self, x: np.ndarray, y: np.ndarray, weight: np.ndarray, extra: np.ndarray | None = None
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Sums (n,) over channels of residual² and of weight · residual²; sums (n, B) of residuals over bins.
+
+        ``extra`` (n, E') counts are part of the model, too.
+        """
         squared = self.model(x)
+        if extra is not None:
+            squared = squared + extra
         np.subtract(y, squared, out=squared)
+        binned = np.where(weight > 0, squared, 0.0) @ bin_matrix(y.shape[1])
         np.square(squared, out=squared)
-        return squared.sum(-1), np.einsum("ne,ne->n", squared, np.broadcast_to(weight, y.shape))
+        return squared.sum(-1), np.einsum("ne,ne->n", squared, np.broadcast_to(weight, y.shape)), binned
+
+    def edge_counts(self, x: np.ndarray, n_references: int) -> np.ndarray:
+        """Counts (n,) of the references in the window."""
+        k = n_references
+        if self.per_pixel is None:
+            return x[:, :k] @ self.shapes[:k].sum(-1)
+        return np.vecdot(x[:, :k], self.per_pixel.shapes[:, :k].sum(-1))
 
     def first_guess(self, y: np.ndarray, nonnegative: np.ndarray) -> np.ndarray:
         """Amplitudes to start from: weights as if every shape contributed equally to the counts."""

@@ -7,6 +7,7 @@ core loss, and the constraints that determine the rotation of a two-component un
 from ..scattering import IRON_PER_NM3, PHASES
 from .constraints import (
     CONSTRAINTS,
+    Chemistry,
     Constraint,
     Evidence,
     LeadingEdge,
@@ -19,17 +20,20 @@ from .constraints import (
 )
 from .coreloss import CoreLossEstimators, core_loss_estimators, edge_cross_section
 from .extract import extract_standards
+from .line import IronLine, estimate_range, outermost_phase
 from .measured import EdgePair, L23Comparison, compare_l23, pair_edges
 from .plane import Plane, errors_in_variables_regression, find_plane, reference_from_abundances
 from .prepare import DualEELS, Specimen, find_specimen, prepare_dual_eels
 from .result import Diagnostics, Standards
-from .rotation import IronLine, Rotation, estimate_range, estimate_rotation, outermost_phase, rotated_references
+from .rotation import Rotation, counted_iron, estimate_rotation, iron_of_phases, rotated_references, valence_of_phases
+from .subshells import subshell_oscillator_strength
 from .whitelines import Match, WhiteLines, broaden, match_spectrum, spectral_angle_deg, white_lines
 
 __all__ = [
     "CONSTRAINTS",
     "IRON_PER_NM3",
     "PHASES",
+    "Chemistry",
     "Constraint",
     "CoreLossEstimators",
     "Diagnostics",
@@ -53,6 +57,7 @@ __all__ = [
     "broaden",
     "compare_l23",
     "core_loss_estimators",
+    "counted_iron",
     "edge_cross_section",
     "errors_in_variables_regression",
     "estimate_range",
@@ -60,6 +65,7 @@ __all__ = [
     "extract_standards",
     "find_plane",
     "find_specimen",
+    "iron_of_phases",
     "match_spectrum",
     "outermost_phase",
     "pair_edges",
@@ -68,5 +74,7 @@ __all__ = [
     "rotated_references",
     "select_constraints",
     "spectral_angle_deg",
+    "subshell_oscillator_strength",
+    "valence_of_phases",
     "white_lines",
 ]

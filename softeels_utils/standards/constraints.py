@@ -1,5 +1,7 @@
 """What is known of the two phases without a reference spectrum, each statement with its uncertainty and its source.
 
+What is not known and touches several statements at once, vacancies and the strength of L2,3, is in `Chemistry`.
+
 To add a constraint: write a subclass of `Constraint` and add an instance to `CONSTRAINTS`; if it needs something that
 is not counted yet, add that to `Evidence`.
 """
@@ -12,10 +14,13 @@ from dataclasses import dataclass, field
 from typing import ClassVar
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
+
+from ..scattering import check_not_negative, check_positive
 
 __all__ = [
     "CONSTRAINTS",
+    "Chemistry",
     "Constraint",
     "Evidence",
     "LeadingEdge",
@@ -26,6 +31,76 @@ __all__ = [
     "PureRim",
     "select_constraints",
 ]
+
+
+@dataclass(frozen=True)
+class Chemistry:
+    """What is left open about the oxides, and averaged over.
+
+    Attributes
+    ----------
+    vacancies, most_vacancies : float
+        Wüstite is Fe(1-y)O: y is drawn from the positive half of a Gaussian of standard deviation ``vacancies``, cut
+        off at ``most_vacancies``. Bulk wüstite has y from 0.05 to 0.12 in equilibrium (Hazen and Jeanloz, Rev.
+        Geophys. 22, 37 (1984)), that of nanocrystals may be nearly stoichiometric. The oxygen lattice is complete,
+        Fe3+ keeps it neutral.
+    ferric_strength, ferric_strength_uncertainty : float
+        L2,3 of an Fe3+ ion over that of an Fe2+ ion, in the window in which iron is counted: 1 if the edge has the same
+        strength whatever the valence, 1.11 if white lines in proportion to the 3d holes stand on the same continuum.
+    iron_strength, iron_strength_uncertainty : float
+        L2,3 of an Fe2+ ion over the calculated continuum, and the standard deviation of its logarithm: 1 if white lines
+        take from the continuum what they have, 1.8 if they stand on it.
+    oxygen_uncertainty : float
+        Of the cross-section of O-K (relative): what calculations and measured photoabsorption differ by.
+    """
+
+    vacancies: float = 0.07
+    most_vacancies: float = 0.13
+    ferric_strength: float = 1.05
+    ferric_strength_uncertainty: float = 0.05
+    iron_strength: float = 1.3
+    iron_strength_uncertainty: float = 0.3
+    oxygen_uncertainty: float = 0.06
+
+    def __post_init__(self):
+        check_positive(
+            ferric_strength=self.ferric_strength,
+            iron_strength=self.iron_strength,
+            iron_strength_uncertainty=self.iron_strength_uncertainty,
+            oxygen_uncertainty=self.oxygen_uncertainty,
+        )
+        check_not_negative(vacancies=self.vacancies, ferric_strength_uncertainty=self.ferric_strength_uncertainty)
+        if not 0 <= self.most_vacancies < 0.25:
+            raise ValueError(f"most_vacancies: got {self.most_vacancies!r}, wants 0 or more, below 0.25 (FeO is gone)")
+
+    def nodes(self) -> tuple[NDArray, NDArray, NDArray]:
+        """Vacancies (Q,) and strengths of Fe3+ (Q,) to average over, and the probability (Q,) of each pair."""
+        y, vacancy = np.zeros(1), np.ones(1)
+        if self.vacancies and self.most_vacancies:
+            y = np.linspace(0, self.most_vacancies, 6)
+            vacancy = np.exp(-0.5 * (y / self.vacancies) ** 2)
+            vacancy[0] /= 2  # half a step wide
+        away, strength = np.zeros(1), np.ones(1)
+        if self.ferric_strength_uncertainty:
+            away, strength = np.array([-1, 0, 1]) * np.sqrt(3), np.array([1, 4, 1]) / 6  # as a Gaussian, to 5th order
+        probability = np.outer(vacancy, strength).ravel()
+        ferric = self.ferric_strength + self.ferric_strength_uncertainty * away
+        return np.repeat(y, len(away)), np.tile(ferric, len(y)), probability / probability.sum()
+
+    @property
+    def magnetite_strength(self) -> float:
+        """L2,3 per iron of Fe3O4 over that of stoichiometric FeO."""
+        return (1 + 2 * self.ferric_strength) / 3
+
+
+def valence_of_wustite(vacancies: ArrayLike) -> NDArray:
+    """Mean valence 2 / (1 - y) of the iron in Fe(1-y)O."""
+    return 2 / (1 - np.asarray(vacancies, float))
+
+
+def ferrous_part_of_wustite(vacancies: ArrayLike) -> NDArray:
+    """Where Fe(1-y)O is on the line from Fe3O4 (0) to stoichiometric FeO (1), by its valence."""
+    return 4 - 1.5 * valence_of_wustite(vacancies)
 
 
 @dataclass(frozen=True)
@@ -47,6 +122,7 @@ class Evidence:
         Windows on the leading edge of L3.
     leading_edge_eV : (W,) or None
         Their centres, evenly spaced.
+    chemistry : Chemistry
     """
 
     ends: NDArray
@@ -56,6 +132,7 @@ class Evidence:
     oxygen_atoms: NDArray | None = field(repr=False, default=None)
     leading_edge: NDArray | None = field(repr=False, default=None)
     leading_edge_eV: NDArray | None = field(repr=False, default=None)
+    chemistry: Chemistry = Chemistry()
 
     def __post_init__(self):
         if self.outermost not in ("FeO", "Fe3O4", None):
@@ -72,10 +149,14 @@ class Constraint(ABC):
         One standard deviation of what the statement assumes.
     source : str
         Where that number comes from.
+    counts_valence : bool
+        Whether the statement is on valence: x1 is then where stoichiometric FeO would be, of which the specimen may
+        hold none. Otherwise x1 is FeO as it is in the specimen, with its vacancies.
     """
 
     name: ClassVar[str]
     description: ClassVar[str]
+    counts_valence: ClassVar[bool] = False
     uncertainty: float
     source: str
 
@@ -102,9 +183,10 @@ class OxygenRatio(Constraint):
 
     name = "oxygen"
     description = "O/Fe of Fe3O4 is 4/3 that of FeO (O-K without its pre-peak; no cross-section needed)"
+    counts_valence = True
     ratio: float = 4 / 3
-    uncertainty: float = 0.015  # relative
-    source: str = "estimate: near-edge structure, vacancies (wüstite is Fe(1-y)O)"
+    uncertainty: float = 0.03  # relative
+    source: str = "estimate: near-edge structure of O-K, which takes from the window or adds to it"
 
     @property
     def stated(self) -> str:
@@ -114,19 +196,22 @@ class OxygenRatio(Constraint):
         return "" if evidence.oxygen is not None else _NO_OXYGEN
 
     def log_likelihood(self, evidence: Evidence, x0: NDArray, x1: NDArray) -> NDArray:
+        # counted per iron atom as L2,3 counts it, of which Fe3+ may show more
         (log0, log1), possible = _logs(evidence.oxygen, x0, x1)
-        return np.where(possible, _gaussian(log0 - log1, np.log(self.ratio), self.uncertainty), -np.inf)
+        expected = np.log(self.ratio / evidence.chemistry.magnetite_strength)
+        return np.where(possible, _gaussian(log0 - log1, expected, self.uncertainty), -np.inf)
 
 
 @dataclass(frozen=True)
 class OxygenCount(Constraint):
-    """O/Fe of both phases, counted with tabulated cross-sections."""
+    """O/Fe of both phases, counted with calculated cross-sections: it tells what an atom of iron counts at L2,3."""
 
     name = "cross_section"
-    description = "O/Fe counted with tabulated cross-sections is 1 in FeO and 4/3 in Fe3O4"
+    description = "O/Fe counted with calculated cross-sections is 1 in FeO and 4/3 in Fe3O4, white lines allowed for"
+    counts_valence = True
     product: float = 4 / 3  # of O/Fe of the two phases
-    uncertainty: float = 0.10  # relative
-    source: str = "estimate: cross-section of O-K over that of Fe-L2,3"
+    uncertainty: float = 0.30  # relative
+    source: str = "white lines: on the continuum of L2,3, or taken from it; tables of L2,3 differ by a factor of two"
 
     @property
     def stated(self) -> str:
@@ -137,7 +222,9 @@ class OxygenCount(Constraint):
 
     def log_likelihood(self, evidence: Evidence, x0: NDArray, x1: NDArray) -> NDArray:
         (log0, log1), possible = _logs(evidence.oxygen_atoms, x0, x1)
-        return np.where(possible, _gaussian((log0 + log1) / 2, np.log(self.product) / 2, self.uncertainty), -np.inf)
+        strength = evidence.chemistry.iron_strength * np.sqrt(evidence.chemistry.magnetite_strength)
+        expected = np.log(self.product) / 2 - np.log(strength)
+        return np.where(possible, _gaussian((log0 + log1) / 2, expected, self.uncertainty), -np.inf)
 
 
 @dataclass(frozen=True)
@@ -166,11 +253,13 @@ class LeadingEdge(Constraint):
     """Fe2+ over all iron, by the leading edge of L3, which starts lower for Fe2+ than for Fe3+.
 
     The leading edge of Fe3+ is taken to be that of Fe2+, shifted up by ``shift_eV`` and ``strength`` times as high per
-    ion: between 1 (one line like the other) and 5/4 (in proportion to the 3d holes).
+    ion: between 1 (one line like the other) and 5/4 (in proportion to the 3d holes). That of Fe2+ is taken to be the
+    same in both phases, within ``ferrous_uncertainty``.
     """
 
     name = "leading_edge"
     description = "below the onset of Fe3+, L3 is due to Fe2+: all iron in FeO, a third in Fe3O4"
+    counts_valence = True
     ferrous_fraction: float = 1 / 3  # of the iron in Fe3O4
     shift_eV: float = 1.7
     uncertainty: float = 0.15  # eV, of the shift
@@ -179,7 +268,8 @@ class LeadingEdge(Constraint):
         "van Aken, Liebscher and Styrsa, Phys. Chem. Minerals 25, 323 (1998)"
     )
     strength: float = 1.125
-    strength_uncertainty: float = 0.125
+    strength_uncertainty: float = 0.4  # more than that: the shape of its foot differs, too
+    ferrous_uncertainty: float = 0.10  # of Fe2+ in Fe3O4 (relative): 0.1 eV, where the edge grows e-fold within 1 eV
 
     @property
     def stated(self) -> str:
@@ -239,8 +329,9 @@ class LeadingEdge(Constraint):
         leak, least, most = (self.strength * _on_line(line, x1) / feo for line in lines)
         error = np.hypot(leak[0] * self.strength_uncertainty / self.strength, (most[0] - least[0]) / 2)
         ferric = 1 - self.ferrous_fraction
-        difference = _on_line(window.counts, x0) / feo - (self.ferrous_fraction + ferric * leak)
-        return np.where(possible, _gaussian(difference, 0.0, ferric * error), -np.inf)
+        expected = (self.ferrous_fraction + ferric * leak) / evidence.chemistry.magnetite_strength
+        error = np.hypot(ferric * error, self.ferrous_fraction * self.ferrous_uncertainty)
+        return np.where(possible, _gaussian(_on_line(window.counts, x0) / feo - expected, 0.0, error), -np.inf)
 
 
 @dataclass(frozen=True)
@@ -249,8 +340,9 @@ class PureRim(Constraint):
 
     ``uncertainty`` is how much of the other phase the purest pixels may hold: what reaches the rim by the
     delocalisation of M2,3 and by a pixel that is not quite outermost. ``probability`` is that of a phase being seen
-    that pure at all. A belief: one specimen in ten is not what its rim looks like (a patchy skin, one that is rough
-    below the pixel). The other tenth is spread over all purities, so that counted atoms may overrule the rim.
+    that pure at all. A belief: every other specimen is not what its rim looks like (a patchy skin, one that is
+    rough below the pixel, or a mixture). The other half is spread over all purities, so that counted atoms may
+    overrule the rim.
     """
 
     name = "pure_rim"
@@ -258,7 +350,7 @@ class PureRim(Constraint):
         "the outermost phase is seen nearly pure, where the rim resolves it: lines of sight there meet no other"
     )
     uncertainty: float = 0.02  # FeO fraction of the iron
-    probability: float = 0.9
+    probability: float = 0.5
     source: str = "estimate: a few parts in a hundred"
 
     @property

@@ -9,15 +9,17 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import ndimage
 
-from ..scattering import WINDOW_EV, differential_cross_section, edge_oscillator_strength
+from ..scattering import differential_cross_section
 from ..spectra import in_window
 from .plane import weighted_fit
+from .subshells import subshell_oscillator_strength
 
 __all__ = ["CoreLossEstimators", "core_loss_estimators", "edge_cross_section", "find_l3", "power_law_basis"]
 
-OXIDE_SHIFT_EV = 9.0  # O-K starts near 534 eV in oxides, at 543 eV in the tables of free atoms
 # between Fe2+ (707.8 eV) and Fe3+ (709.5 eV): van Aken, Liebscher and Styrsa, Phys. Chem. Minerals 25, 323 (1998)
 IRON_L3_EV = 708.7
+CALIBRATED_EV = 1.2  # half of the distance of the two, and the accuracy of an axis that is called calibrated
+IRON_WINDOW_EV = (704.0, 748.0)  # both white lines and some of the continuum
 OXYGEN_WINDOW_EV = (534.5, 582.0)  # O-K without its pre-peak
 BEFORE_L3_EV = (690.0, 703.5)
 L3_WINDOW_EV = (693.0, 725.0)  # where the L3 maximum is looked for: about 15 eV to either side
@@ -30,7 +32,8 @@ class CoreLossEstimators:
     Attributes
     ----------
     iron : (E,)
-        Iron atoms per nm².
+        Iron atoms per nm² if L2,3 had the strength of its calculated continuum; white lines add to it, and what an atom
+        of iron counts is found from the oxygen (`Rotation`).
     leading_edge : (W, E)
         Intensity of windows of 1 eV on the leading edge of L3, below half of its height in the mean spectrum, less
         the local background.
@@ -56,8 +59,8 @@ class CoreLossEstimators:
 def edge_cross_section(element: str, edge: str, energy_eV: ArrayLike, **microscope: float) -> NDArray:
     """Differential cross-section of the continuum of one edge, per atom, in nm²/eV.
 
-    Henke's tables in the dipole approximation, less the shells below the edge (`softeels_utils.scattering`): near-edge
-    structure is not in it, so use it well above an edge.
+    Calculated subshells (`subshell_oscillator_strength`) in the dipole approximation: near-edge structure is not in it,
+    so use it well above an edge.
 
     Parameters
     ----------
@@ -67,7 +70,7 @@ def edge_cross_section(element: str, edge: str, energy_eV: ArrayLike, **microsco
         ``beam_energy_keV``, ``collection_mrad``, ``convergence_mrad``.
     """
     energy = np.maximum(np.asarray(energy_eV, float), 12.0)
-    return differential_cross_section(edge_oscillator_strength(element, edge, energy), energy, **microscope)
+    return differential_cross_section(subshell_oscillator_strength(element, edge, energy), energy, **microscope)
 
 
 def power_law_basis(energy_eV: NDArray, spectrum: NDArray, window_eV: tuple[float, float], terms: int = 2) -> NDArray:
@@ -128,9 +131,9 @@ def core_loss_estimators(
     Oxygen is compared without the pre-peak of O-K: it is due to holes in the 3d shell of the neighbouring iron
     (de Groot et al., Phys. Rev. B 40, 5715 (1989)), and so counts valence, not oxygen.
 
-    Iron is counted by the whole edge (706 to 746 eV), whose partial cross-section is taken to be the same for each
-    valence, as k-factors do; white lines stronger by 25 % in Fe3+ (five 3d holes in place of four) on a continuum of
-    equal height would make it 7 % larger in Fe3O4.
+    Iron is counted by the whole edge (704 to 748 eV). How much of it an atom of iron gives is not known from tables:
+    they hold the continuum without white lines (calculations) or with some of them (photoabsorption), and white
+    lines differ with valence. `OxygenCount` finds it in the specimen.
 
     Parameters
     ----------
@@ -139,7 +142,7 @@ def core_loss_estimators(
     mean_spectrum : (E,)
         Mean over pixels, single scattering, with its background, probability per eV and electron.
     l3_eV : float, optional
-        Where the L3 maximum is on this energy axis; by default found in the mean spectrum. Within 2.5 eV of 708.7 eV
+        Where the L3 maximum is on this energy axis; by default found in the mean spectrum. Within 1.2 eV of 708.7 eV
         (between Fe2+ and Fe3+) the axis is taken as calibrated; else all windows move.
 
     Raises
@@ -148,7 +151,7 @@ def core_loss_estimators(
         If the axis does not hold the whole of Fe-L2,3.
     """
     l3_eV = find_l3(energy_eV, mean_spectrum) if l3_eV is None else l3_eV
-    offset = 0.0 if abs(l3_eV - IRON_L3_EV) < 2.5 else l3_eV - IRON_L3_EV
+    offset = 0.0 if abs(l3_eV - IRON_L3_EV) < CALIBRATED_EV else l3_eV - IRON_L3_EV
     e = energy_eV - offset
     if e[0] > 690.0 or e[-1] < 750.0:
         raise ValueError(
@@ -162,13 +165,10 @@ def core_loss_estimators(
     )
     has_oxygen = e[0] <= 515.0
     fit = _fit_continuum(e, mean, has_oxygen, microscope)
-    # Near-edge structure is assumed to move oscillator strength about inside an edge's window and to keep its sum (the
-    # sum rule is for all energies; a window may gain or lose some %, by white lines above all). The cross-section is
-    # that strength times a factor that falls with energy: white lines are then 1 % brighter than the table's step
+    # the cross-section is a strength times a factor that falls with energy: white lines count as strength
     per_strength = differential_cross_section(1.0, e, **microscope)
-    edge = in_window(e, WINDOW_EV["L2,3"])
-    fine = (e[edge, None] + step * (np.arange(20) - 9.5) / 20).ravel()  # the table begins inside a channel
-    iron_strength = step / 20 * edge_oscillator_strength("Fe", "L2,3", fine).sum()
+    edge = in_window(e, IRON_WINDOW_EV)
+    iron_strength = step * subshell_oscillator_strength("Fe", "L2,3", e[edge]).sum()
     leading_edge, centres = _leading_edge(e, mean, l3_eV - offset)
     return CoreLossEstimators(
         iron=step * fit.sum_above(edge / per_strength, range(len(fit.shapes))) / iron_strength,
@@ -204,7 +204,7 @@ def _fit_continuum(e, mean, has_oxygen, microscope):
     before = (e[0] + 1, 527.0) if has_oxygen else (max(e[0] + 1, 600.0), 701.0)
     shapes = power_law_basis(e, mean, before)
     if has_oxygen:
-        shapes = np.concatenate([shapes, [edge_cross_section("O", "K", e + OXIDE_SHIFT_EV, **microscope)]])
+        shapes = np.concatenate([shapes, [edge_cross_section("O", "K", e, **microscope)]])
     return _Fit.weighted(shapes, in_window(e, before) | in_window(e, (582.0, 688.0)), mean)
 
 

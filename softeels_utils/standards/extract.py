@@ -11,16 +11,24 @@ from scipy import ndimage
 
 from .. import scattering
 from ..fitting import background_shapes
-from ..scattering import IRON_PER_NM3, PHASES
+from ..scattering import PHASES
 from ..spectra import FWHM_PER_SIGMA, in_window
-from .constraints import CONSTRAINTS, Constraint, Evidence, LeadingEdge, select_constraints
-from .coreloss import CoreLossEstimators, core_loss_estimators, edge_cross_section
-from .plane import find_plane, weighted_fit
+from .constraints import CONSTRAINTS, Chemistry, Constraint, Evidence, LeadingEdge, select_constraints
+from .coreloss import CoreLossEstimators, core_loss_estimators
+from .line import IronLine, estimate_range, outermost_phase
+from .misfit import Misfit, ring_residuals, thickness_ratio
+from .plane import find_plane
 from .prepare import DualEELS, find_specimen, prepare_dual_eels
 from .result import Diagnostics, Standards
-from .rotation import IronLine, estimate_range, estimate_rotation, outermost_phase
+from .rotation import counted_iron, estimate_rotation, iron_of_phases, valence_of_phases
 
 __all__ = ["AxisSpectra", "extract_standards"]
+
+NEAR_EV = (53.0, 73.0)
+# M2,3 per eV at the end of the window over that near the edge, and its standard deviation: 0.30 in calculated 3p
+# subshells, 0.57 in measured photoabsorption of iron, which holds the 3s and valence electrons, too
+TAIL = 0.35, 0.10
+TAIL_WEIGHT = 100.0  # in channels
 
 
 def extract_standards(
@@ -30,6 +38,7 @@ def extract_standards(
     onset_eV: float = 48.0,
     mask: ArrayLike | None = None,
     constraints: str | Constraint | Iterable[str | Constraint] = tuple(CONSTRAINTS),
+    chemistry: Chemistry | None = None,
     delocalisation_nm: float | None = None,
     bootstrap: int = 60,
     seed: int = 0,
@@ -42,7 +51,8 @@ def extract_standards(
     3. Core-loss spectra regressed on the coordinates (the noise of the coordinates accounted for) give O-K and
        Fe-L2,3 along the axes of the plane.
     4. The rotation inside the plane is determined by ``constraints`` (`CONSTRAINTS`), each with its stated
-       uncertainty: a probability of where the pure phases are.
+       uncertainty: a probability of where the pure phases are, averaged over what is unknown of their ``chemistry``. If
+       the constraints contradict each other, it spreads over what leaving one of them out gives.
     5. Low-loss spectra regressed on the abundances, less the background that goes with each phase, are the
        references.
 
@@ -57,6 +67,8 @@ def extract_standards(
         mask may cut through the specimen.
     constraints : names of `CONSTRAINTS`, or constraints
         For another uncertainty, give the constraint itself: ``OxygenRatio(uncertainty=0.03)``.
+    chemistry : Chemistry, optional
+        What is left open about the oxides: vacancies, strength of L2,3.
     delocalisation_nm : float, optional
         Diameter (FWHM) by which the core loss is blurred to the resolution of the M2,3 maps: an inelastic event
         of 54 eV is less localised than one of 700 eV. By default Egerton's d50 at both energies; 0 for no blur.
@@ -70,7 +82,8 @@ def extract_standards(
     Returns
     -------
     Standards
-        References are single scattering and at the resolution of the data.
+        References are single scattering and at the resolution of the data. Look at ``warnings`` first: what does not
+        fit is said there.
 
     Raises
     ------
@@ -90,21 +103,36 @@ def extract_standards(
 
     axes = _regress_losses(specimen, plane, delocalisation_nm, bootstrap, rng)
 
-    line, evidence = _gather_evidence(specimen, plane, axes)
+    line, evidence = _gather_evidence(specimen, plane, axes, chemistry or Chemistry())
     rotation = estimate_rotation(evidence, constraints)
 
-    mixing = line.mixing(rotation.x0, rotation.x1)
-    references, samples = _find_references(specimen, axes, line, rotation, onset_eV, rng)
+    x0, x1, vacancies, _ = rotation.place
+    mixing = line.mixing(x0, x1, counted_per_nm3=counted_iron(evidence, rotation.place))
+    places = rotation.draw(rng, bootstrap)
+    references, samples = _find_references(specimen, axes, line, evidence, [rotation.place, *places], onset_eV, rng)
     coordinates = plane.locate(specimen.dual.low_loss[..., dual.in_window])
+    abundances = np.moveaxis(coordinates @ np.linalg.inv(mixing), -1, 0).astype(np.float32)
+    misfit = Misfit(
+        rotation=rotation,
+        residual=float((plane.residual**2).mean()),
+        third_component=float(plane.signal[2]),
+        thickness_ratio=thickness_ratio(specimen, abundances),
+        rings=ring_residuals(specimen, plane, axes.estimators, axes.core_loss[0], axes.blur_pixels),
+    )
     return Standards(
         energy_eV=dual.energy_eV,
         references=references,
         uncertainty=samples.std(axis=0),
-        abundances=np.moveaxis(coordinates @ np.linalg.inv(mixing), -1, 0).astype(np.float32),
-        diagnostics=_diagnose(specimen, plane, axes, evidence, rotation, constraints, references, onset_eV),
+        abundances=abundances,
+        diagnostics=_diagnose(specimen, plane, axes, evidence, misfit, constraints, references, onset_eV),
         core_energy_eV=dual.core_energy_eV,
         core_references=mixing @ axes.core_loss[0],
         samples=samples.astype(np.float32),
+        iron_per_nm3=iron_of_phases(vacancies),
+        valence=valence_of_phases(vacancies),
+        iron_samples=iron_of_phases(places[:, 2]),
+        valence_samples=valence_of_phases(places[:, 2]),
+        warnings=misfit.sentences(),
         rotation=rotation,
     )
 
@@ -181,7 +209,7 @@ def _blur_pixels(dual, delocalisation_nm):
     return float(delocalisation_nm / FWHM_PER_SIGMA / dual.pixel_size_nm)
 
 
-def _gather_evidence(specimen, plane, axes):
+def _gather_evidence(specimen, plane, axes, chemistry):
     """The line of one iron atom per nm², and what the core loss counts along it."""
     core, estimators = axes.core_loss, axes.estimators
     edge = np.array([core @ window for window in estimators.leading_edge])
@@ -196,39 +224,44 @@ def _gather_evidence(specimen, plane, axes):
         outermost=outermost_phase(specimen.mask, x, np.maximum(iron, 0), ends) if specimen.has_rim else None,
         leading_edge=line.count(edge),
         leading_edge_eV=estimators.leading_edge_eV,
+        chemistry=chemistry,
         **{name: line.count(core @ estimator) for name, estimator in oxygen.items() if estimator is not None},
     )
 
 
-def _find_references(specimen, axes, line, rotation, onset_eV, rng):
+def _find_references(specimen, axes, line, evidence, places, onset_eV, rng):
     """References (2, E), and samples (B - 1, 2, E) of them: a draw of the pixels and of the rotation each."""
-    places = [(rotation.x0, rotation.x1), *rotation.draw(rng, len(axes.low_loss) - 1)]
-    low_losses = [line.mixing(*place, draw) @ axes.low_loss[draw] for draw, place in enumerate(places)]
-    references, *samples = _remove_background(np.array(low_losses), specimen, onset_eV)
+    low_losses, tails = [], TAIL[0] + TAIL[1] * rng.standard_normal(len(places)) * (np.arange(len(places)) > 0)
+    for draw, place in enumerate(places):
+        counted = counted_iron(evidence, place, draw, rng if draw else None)
+        low_losses.append(line.mixing(*place[:2], draw, counted) @ axes.low_loss[draw])
+    references, *samples = _remove_background(np.array(low_losses), specimen, onset_eV, tails)
     return references, np.array(samples)
 
 
-def _remove_background(low_losses, specimen, onset_eV):
-    """M2,3 alone of low losses (B, 2, E): no M2,3 below its onset, the tabulated cross-section far above it."""
+def _remove_background(low_losses, specimen, onset_eV, tails):
+    """M2,3 alone of low losses (B, 2, E): none below its onset, and far above it ``tails`` (B,) of what is near it."""
     dual = specimen.dual
     energy, (low, high) = dual.energy_eV, dual.window_eV
     mean = dual.low_loss[specimen.mask].mean(0)
-    cross_section = edge_cross_section("Fe", "M2,3", energy, **dual.microscope)
-    before, after = in_window(energy, (low, onset_eV)), in_window(energy, (high - 15, high))
-    used, valid = before | after, in_window(energy, (onset_eV, high))
+    before, near, far = (in_window(energy, w) for w in ((low, onset_eV), NEAR_EV, (high - 15, high)))
     shapes = _background(energy)
-    noise = 1e-3 * np.maximum(mean, 1e-12) * mean[before].mean()
+    weight = 1 / np.sqrt(1e-3 * np.maximum(mean, 1e-12)[before] * mean[before].mean())
+    continued = np.where(energy > high, (np.maximum(energy, high) / high) ** -3.0, 0.0)
     edges = np.zeros_like(low_losses)
-    for k, name in enumerate(PHASES):
-        expected = IRON_PER_NM3[name] * cross_section
-        excess = low_losses[:, k] - np.where(after, expected, 0.0)
-        weights = 1 / (noise + np.where(after, 0.15 * expected, 0.0) ** 2)
-        amplitudes = excess[:, used] @ weighted_fit(shapes[:, used], weights[used]).T
-        edges[:, k] = np.where(valid, low_losses[:, k] - amplitudes @ shapes, np.where(energy > high, expected, 0.0))
+    for edge, spectra, tail in zip(edges, low_losses, tails, strict=True):
+        tail_row = (shapes[:, far].mean(1) - tail * shapes[:, near].mean(1))[:, None]
+        tail_value = spectra[:, far].mean(1) - tail * spectra[:, near].mean(1)
+        rows = np.concatenate([shapes[:, before] * weight, tail_row * TAIL_WEIGHT * weight.mean()], axis=1)
+        values = np.column_stack([spectra[:, before] * weight, tail_value * TAIL_WEIGHT * weight.mean()])
+        amplitudes = values @ np.linalg.pinv(rows)
+        above = spectra - amplitudes @ shapes
+        edge[:] = np.where(in_window(energy, (onset_eV, high)), above, above[:, far].mean(1)[:, None] * continued)
     return edges
 
 
-def _diagnose(specimen, plane, axes, evidence, rotation, constraints, references, onset_eV):
+def _diagnose(specimen, plane, axes, evidence, misfit, constraints, references, onset_eV):
+    rotation = misfit.rotation
     dual, squared, sigma = specimen.dual, plane.residual**2, np.sqrt(np.diag(rotation.covariance))
     residual_map = np.full(specimen.mask.shape, np.nan)
     residual_map[specimen.mask] = squared.mean(axis=1)
@@ -242,7 +275,7 @@ def _diagnose(specimen, plane, axes, evidence, rotation, constraints, references
         leakage_correlation=float(rotation.covariance[0, 1] / np.prod(sigma)),
         purity=(evidence.ends - rotation.x0) / rotation.width,
         signal=plane.signal,
-        residual=float(squared.mean()),
+        residual=misfit.residual,
         residual_energy_eV=dual.energy_eV[dual.in_window],
         residual_spectrum=np.sqrt(squared.mean(axis=0)),
         residual_map=residual_map,
@@ -252,6 +285,11 @@ def _diagnose(specimen, plane, axes, evidence, rotation, constraints, references
         outermost=evidence.outermost,
         electrons_per_pixel=dual.electrons,
         constraints={name: rotation.loss(name) for name in rotation.parts},
+        tension=rotation.tension,
+        doubt=rotation.doubt,
+        end_valence=rotation.end_valence,
+        end_valence_error=rotation.end_valence_error,
+        thickness_ratio=misfit.thickness_ratio,
         left_out=rotation.left_out,
         microscope=dual.microscope,
         onset_eV=onset_eV,

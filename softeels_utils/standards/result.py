@@ -13,7 +13,7 @@ from .rotation import Rotation
 
 __all__ = ["Diagnostics", "Standards"]
 
-FORMAT = "softeels standards 2"
+FORMAT = "softeels standards 3"
 
 
 @dataclass(frozen=True)
@@ -51,6 +51,14 @@ class Diagnostics:
         Of the low loss.
     constraints : dict of str to float
         Log-likelihood of each constraint at the result, less the best that it has anywhere.
+    tension : float
+        p-value of the constraints, see `Rotation`.
+    doubt : dict of str to float
+        Probability that a constraint is the one that does not hold.
+    end_valence, end_valence_error : (2,)
+        Lowest and highest mean valence of the iron in the pixels, by what counts valence alone, and one standard error.
+    thickness_ratio : float
+        Thickness by counted atoms over that by the mean free path.
     left_out : dict of str to str
         Constraints that were asked for and could not be used, and why.
     microscope : dict of str to float
@@ -77,6 +85,11 @@ class Diagnostics:
     outermost: str | None
     electrons_per_pixel: float
     constraints: dict[str, float]
+    tension: float
+    doubt: dict[str, float]
+    end_valence: NDArray
+    end_valence_error: NDArray
+    thickness_ratio: float
     left_out: dict[str, str]
     microscope: dict[str, float]
     onset_eV: float
@@ -118,7 +131,14 @@ class Standards:
     core_references : (2, E2)
         The core loss that goes with the references, per electron, eV and nm, with its background.
     samples : (B, 2, E)
-        Draws of the references, to propagate their uncertainty.
+        Draws of the references, to propagate their uncertainty: of the pixels, of what the constraints leave open and,
+        where they contradict each other, of which one does not hold.
+    iron_per_nm3, valence : (2,)
+        Iron atoms per nm³ of each phase, and their mean valence, vacancies included.
+    iron_samples, valence_samples : (B, 2)
+        The same for each of the samples.
+    warnings : tuple of str
+        What speaks against the result, one sentence each; empty where nothing does.
     rotation : Rotation or None
         Probability of the rotation, for figures; not saved.
     """
@@ -131,7 +151,17 @@ class Standards:
     core_energy_eV: NDArray
     core_references: NDArray
     samples: NDArray = field(repr=False)
+    iron_per_nm3: NDArray
+    valence: NDArray
+    iron_samples: NDArray = field(repr=False)
+    valence_samples: NDArray = field(repr=False)
+    warnings: tuple[str, ...] = ()
     rotation: Rotation | None = field(repr=False, default=None)
+
+    @property
+    def flagged(self) -> bool:
+        """Whether there are warnings."""
+        return bool(self.warnings)
 
     def save(self, path: str | Path) -> None:
         """Write to a ``.npz`` file: arrays, and the diagnostics as JSON text. Nothing is pickled.
@@ -145,7 +175,8 @@ class Standards:
         if path.suffix != ".npz":
             raise ValueError(f"path: got {path.name}, wants a name that ends in .npz")
         arrays = {name: getattr(self, name) for name in _ARRAYS}
-        np.savez_compressed(path, format=np.array(FORMAT), diagnostics=np.array(self.diagnostics.to_json()), **arrays)
+        texts = {"diagnostics": self.diagnostics.to_json(), "warnings": json.dumps(self.warnings), "format": FORMAT}
+        np.savez_compressed(path, **{name: np.array(text) for name, text in texts.items()}, **arrays)
 
     @classmethod
     def load(cls, path: str | Path) -> Standards:
@@ -163,11 +194,12 @@ class Standards:
                     raise ValueError(f"format: got {found}, wants {FORMAT}")
                 arrays = {name: file[name] for name in _ARRAYS}
                 diagnostics = Diagnostics.from_json(str(file["diagnostics"]))
+                warnings = tuple(json.loads(str(file["warnings"])))
         except FileNotFoundError:
             raise
         except (ValueError, KeyError, TypeError, OSError, EOFError) as error:
             raise ValueError(f"path: got {Path(path).name}, wants a file of Standards.save ({error})") from None
-        return cls(diagnostics=diagnostics, **arrays)
+        return cls(diagnostics=diagnostics, warnings=warnings, **arrays)
 
 
 _ARRAYS = tuple(f.name for f in fields(Standards) if f.type == "NDArray")

@@ -5,166 +5,48 @@ factorisation can know (the rotation ambiguity); constraints on what the core lo
 of the plane and ``Fe(h)`` the iron atoms that the core loss counts, the points with ``Fe(h) = 1`` form a line: one
 coordinate x is left, the pixels lie between x0 (pure Fe3O4) and x1 (pure FeO), and everything else that the core loss
 counts is linear in x.
+
+Oxygen and the leading edge of L3 both count valence: they place Fe3O4 and *stoichiometric* FeO. Where FeO as it is in
+the specimen lies, with its vacancies, only the pixels tell. One statement out of many may be wrong. The probability is
+therefore a mixture: all constraints hold, or one of them, each in turn, does not. Where they agree the first term
+dominates; where they contradict each other what remains is the spread of leaving one out.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy import ndimage
+from scipy.special import logsumexp
+from scipy.stats import chi2
 
 from ..scattering import IRON_PER_NM3, PHASES
-from .constraints import CONSTRAINTS, Constraint, Evidence, select_constraints
+from .constraints import (
+    CONSTRAINTS,
+    Constraint,
+    Evidence,
+    ferrous_part_of_wustite,
+    select_constraints,
+    valence_of_wustite,
+)
 
-__all__ = ["IronLine", "Rotation", "estimate_range", "estimate_rotation", "outermost_phase", "rotated_references"]
+__all__ = [
+    "Rotation",
+    "counted_iron",
+    "estimate_rotation",
+    "iron_of_phases",
+    "rotated_references",
+    "valence_of_phases",
+]
 
-
-@dataclass(frozen=True)
-class IronLine:
-    """The line of one iron atom per nm² in the plane, ``origin + x direction``, in each of B bootstrap draws.
-
-    Attributes
-    ----------
-    iron, origin, direction : (B, 2)
-        Iron atoms per nm² along each axis of the plane, and the line, in coordinates of the plane.
-    """
-
-    iron: NDArray
-    origin: NDArray
-    direction: NDArray
-
-    @classmethod
-    def through(cls, iron: NDArray, ferrous: NDArray) -> IronLine:
-        """The line for iron counts (B, 2); x grows towards FeO, where the counts of Fe2+, ``ferrous`` (W, B, 2), do."""
-        origin = iron / (iron**2).sum(1, keepdims=True)
-        direction = np.array([-iron[0, 1], iron[0, 0]]) / np.linalg.norm(iron[0])
-        direction = direction[None] - origin * (iron @ direction)[:, None]  # keeps Fe = 1 in every draw
-        line = cls(iron, origin, direction)
-        slopes = line.count(ferrous)[:, 0, 1]
-        return cls(iron, origin, -direction) if np.median(slopes) < 0 else line
-
-    def count(self, counts: NDArray) -> NDArray:
-        """Intercept and slope (..., B, 2) in x of what counts (..., B, 2) along the axes of the plane."""
-        return np.stack([(counts * self.origin).sum(-1), (counts * self.direction).sum(-1)], axis=-1)
-
-    def position(self, coordinates: NDArray) -> NDArray:
-        """x (N,) of points (N, 2) of the plane, by draw 0."""
-        iron, direction = coordinates @ self.iron[0], self.direction[0]
-        return (coordinates - iron[:, None] * self.origin[0]) @ direction / (direction @ direction) / iron
-
-    def position_error(self, coordinates: NDArray, variance: NDArray) -> NDArray:
-        """Standard deviation (N,) of `position`, for the same variance (N,) of both coordinates."""
-        x, direction = self.position(coordinates), self.direction[0]
-        lever = direction / (direction @ direction) - x[:, None] * self.iron[0]
-        return np.sqrt(variance) * np.linalg.norm(lever, axis=1) / (coordinates @ self.iron[0])
-
-    def mixing(self, x0: float, x1: float, draw: int = 0) -> NDArray:
-        """Coordinates (2, 2) of 1 nm of FeO, at x1, and of Fe3O4, at x0."""
-        density = np.array([IRON_PER_NM3[name] for name in PHASES])
-        return density[:, None] * (self.origin[draw] + np.array([x1, x0])[:, None] * self.direction[draw])
-
-
-def outermost_phase(mask: NDArray, x: NDArray, iron: NDArray, ends: ArrayLike) -> str | None:
-    """The phase at the rim, or None where the rim is not within a quarter of the way from an end of the pixels.
-
-    The last line of sight that meets a particle runs through what is outermost only, if that is thicker than a pixel
-    and the delocalisation. A rim that is not mostly one phase is not resolved, and tells nothing of purity.
-
-    Parameters
-    ----------
-    mask : bool (...), with N pixels in it
-    x, iron : (N,)
-        Place of each pixel on the line, and its iron atoms per nm².
-    ends : (2,)
-        See `estimate_range`.
-    """
-    rim = (mask & ~ndimage.binary_erosion(mask, border_value=1))[mask]
-    if iron[rim].sum() <= 0 or rim.sum() < 8:
-        return None
-    feo = ((iron[rim] @ x[rim]) / iron[rim].sum() - ends[0]) / (ends[1] - ends[0])
-    return "FeO" if feo > 0.75 else "Fe3O4" if feo < 0.25 else None
-
-
-def estimate_range(
-    x: ArrayLike, sigma: ArrayLike, points: int = 120, iterations: int = 120, strays: float = 0.01
-) -> tuple[NDArray, NDArray]:
-    """Ends of a distribution freed of noise, and their errors.
-
-    The likelihood that no value lies beyond an end: at each possible end, that of the best mixing distribution inside
-    (non-parametric maximum likelihood: Laird, J. Am. Stat. Assoc. 73, 805 (1978)). It is flat as long as the end is
-    outside of the values and falls when it cuts them off. A parabola through the points where it has lost 2 and 8 (two
-    and four standard errors: the last few values alone do not lose that much) gives the end.
-
-    The parabola is exact where a fraction of the values is right at the end. Where they thin out towards it the loss
-    begins more slowly, and the end found is up to one standard deviation of the noise further in: however many the
-    values, noise hides the edge of a continuous distribution (Fan, Ann. Stat. 19, 1257 (1991)). The error is therefore
-    the whole distance between the two points, twice what the parabola says, and half of that standard deviation. An end
-    that half of the range does not cost 8 is not resolved at all: it is the outermost value, with the whole span
-    searched, and the noise, as its error.
-
-    Parameters
-    ----------
-    x, sigma : (N,)
-        Values and their standard deviations.
-    points, iterations : int
-        Of the grid of possible values, and of expectation maximisation.
-    strays : float
-        Fraction of values left out, half of it the lowest and half the highest: bad pixels, which must set no end. Of
-        Gaussian noise 0.3 % lies beyond three standard deviations; 1 % leaves as much again to cosmic rays and dead
-        pixels, and cuts a real end only if fewer pixels than that are at it.
-
-    Returns
-    -------
-    ends, errors : (2,), (2,)
-        Low and high.
-
-    Raises
-    ------
-    ValueError
-        For fewer than two values, or standard deviations that are not positive.
-    """
-    x, sigma = np.asarray(x, np.float32), np.asarray(sigma, np.float32)
-    if x.size < 2 or not (sigma > 0).all():
-        raise ValueError(f"x, sigma: got {x.size} values, wants at least 2, each with a positive standard deviation")
-    first, last = np.quantile(x, strays / 2, method="lower"), np.quantile(x, 1 - strays / 2, method="higher")
-    within = (x >= first) & (x <= last)
-    x, sigma = x[within], sigma[within]
-    grid = np.linspace(first, last, points, dtype=np.float32)
-    likelihood = np.exp(-0.5 * ((x[:, None] - grid) / sigma[:, None]) ** 2)
-    noise = (sigma**-2.0).mean() ** -0.5  # that of the values that decide
-    start = _best_distribution(likelihood, np.ones(points, bool), np.ones(points, np.float32), iterations)
-    low, high = (_end(grid, likelihood, side, start, noise, iterations) for side in (1, -1))
-    return tuple(np.array(pair) for pair in zip(low, high, strict=True))
-
-
-def _best_distribution(likelihood, inside, start, iterations):
-    """Log-likelihood of the best distribution on some points of the grid, and that distribution, from a start."""
-    part = np.ascontiguousarray(likelihood[:, inside])
-    weights = start[inside] + 1e-3 / start.size
-    weights = weights / weights.sum()
-    for _ in range(iterations):  # expectation maximisation
-        density = np.maximum(part @ weights, 1e-30)
-        weights = weights * (part / density[:, None]).mean(0)
-    distribution = np.zeros(start.size, np.float32)
-    distribution[inside] = weights
-    return np.log(density).sum(dtype=float), distribution
-
-
-def _end(grid, likelihood, side, start, noise, iterations):
-    """Low (side 1) or high (side -1) end and its error, by what moving it inwards costs in log-likelihood."""
-    best, distribution = start
-    from_outside, loss = grid[::side], [0.0]
-    while loss[-1] < 8 and len(loss) < grid.size // 2:
-        inside = side * (grid - from_outside[len(loss)]) >= 0
-        value, distribution = _best_distribution(likelihood, inside, distribution, iterations)
-        loss.append(max(best - value, loss[-1] + 1e-9))
-    if loss[-1] < 8:
-        return from_outside[0], np.hypot(from_outside[len(loss) - 1] - from_outside[0], noise)
-    two, four = np.interp([2.0, 8.0], loss, from_outside[: len(loss)])
-    return 2 * two - four, np.hypot(four - two, noise / 2)
+WRONG = 0.05  # prior probability that a constraint does not hold
+OTHER_PHASE = (
+    0.10  # that the specimen holds a phase that is not in the set: pixels then tell nothing of where phases are
+)
+SPREAD = 10.0  # standard errors over which it then says nothing
+ENOUGH = 4  # constraints, of which two determine the places: with fewer nobody can say which one is wrong
 
 
 @dataclass(frozen=True)
@@ -174,7 +56,7 @@ class Rotation:
     Attributes
     ----------
     x0, x1 : float
-        Coordinates of Fe3O4 and FeO.
+        Coordinates of Fe3O4 and of FeO as it is in the specimen.
     covariance : (2, 2)
         Of (x0, x1).
     grid0, grid1 : (G,)
@@ -182,9 +64,24 @@ class Rotation:
     probability : (G, G)
         Of each (x0, x1), first axis x0.
     parts : dict of str to (G, G)
-        Log-likelihood of each constraint alone.
+        Log-likelihood of each constraint alone, vacancies averaged over.
     left_out : dict of str to str
         Constraints that were asked for and could not be used, and why.
+    nodes : (Q, 2)
+        Vacancies of FeO, and L2,3 of an Fe3+ ion over that of an Fe2+ ion, that were tried.
+    joint_probability : (Q, G, G)
+        Of each of them with each (x0, x1).
+    tension : float
+        p-value: how probable it is that constraints that all hold contradict each other at least as much. NaN for
+        fewer than three constraints, which cannot contradict each other.
+    doubt : dict of str to float
+        Probability that a constraint is the one that does not hold, and, under "phases", that none of those does that
+        say where pixels are (a phase that is not in the set); empty for fewer than four.
+    without : dict of str to (2,)
+        (x0, x1) with one constraint left out.
+    end_valence, end_valence_error : (2,)
+        Mean valence of the iron at the ends of the pixels (high x, then low x), by what counts valence alone, and one
+        standard error; NaN where less than two constraints do.
     """
 
     x0: float
@@ -195,11 +92,23 @@ class Rotation:
     probability: NDArray = field(repr=False)
     parts: dict[str, NDArray] = field(repr=False)
     left_out: dict[str, str] = field(default_factory=dict)
+    nodes: NDArray = field(repr=False, default_factory=lambda: np.array([[0.0, 1.0]]))
+    joint_probability: NDArray | None = field(repr=False, default=None)
+    tension: float = float("nan")
+    doubt: dict[str, float] = field(default_factory=dict)
+    without: dict[str, NDArray] = field(repr=False, default_factory=dict)
+    end_valence: NDArray = field(default_factory=lambda: np.full(2, np.nan))
+    end_valence_error: NDArray = field(default_factory=lambda: np.full(2, np.nan))
 
     @property
     def width(self) -> float:
         """Distance of the phases on the line."""
         return self.x1 - self.x0
+
+    @property
+    def place(self) -> NDArray:
+        """Mean of x0, x1, vacancies of FeO and strength of Fe3+, (4,)."""
+        return np.r_[self.x0, self.x1, self.joint_probability.sum(axis=(1, 2)) @ self.nodes]
 
     def loss(self, name: str) -> float:
         """Log-likelihood of one constraint at the result, less the best that it has anywhere."""
@@ -208,18 +117,20 @@ class Rotation:
         return float(part[i, j] - part[np.isfinite(part)].max())
 
     def draw(self, rng: np.random.Generator, size: int) -> NDArray:
-        """Pairs (x0, x1), (size, 2), drawn from the probability."""
-        flat = rng.choice(self.probability.size, size=size, p=self.probability.ravel())
-        i, j = np.unravel_index(flat, self.probability.shape)
-        within = rng.random((2, size)) - 0.5
-        step0, step1 = self.grid0[1] - self.grid0[0], self.grid1[1] - self.grid1[0]
-        return np.stack([self.grid0[i] + step0 * within[0], self.grid1[j] + step1 * within[1]], axis=1)
+        """Draws of x0, x1, vacancies of FeO and strength of Fe3+, (size, 4), from the probability."""
+        flat = rng.choice(self.joint_probability.size, size=size, p=self.joint_probability.ravel())
+        q, i, j = np.unravel_index(flat, self.joint_probability.shape)
+        axes = (self.grid0, self.grid1, *(np.unique(column) for column in self.nodes.T))
+        steps = np.array([axis[1] - axis[0] if axis.size > 1 else 0.0 for axis in axes])
+        drawn = np.column_stack([self.grid0[i], self.grid1[j], self.nodes[q]]) + steps * (rng.random((size, 4)) - 0.5)
+        drawn[:, 2] = np.abs(drawn[:, 2])  # vacancies go one way
+        return drawn
 
 
 def estimate_rotation(
     evidence: Evidence,
     constraints: str | Constraint | Iterable[str | Constraint] = tuple(CONSTRAINTS),
-    points: int = 81,
+    points: int = 61,
 ) -> Rotation:
     """Probability of the places x0, x1 of the pure phases, from what the core loss counts along the line.
 
@@ -243,31 +154,186 @@ def estimate_rotation(
         raise ValueError(f"constraints: got {left_out}, wants at least one that has data")
     low, high = evidence.ends
     span = high - low
-    reach = (low - 1.0 * span, low + 0.15 * span), (high - 0.15 * span, high + 2.0 * span)
-    for _ in range(2):  # the second time around what the first has found
-        rotation = _on_grid(evidence, usable, left_out, *(np.linspace(*r, points) for r in reach))
-        sigma = np.sqrt(np.diag(rotation.covariance))
-        reach = [
-            (max(r[0], x - 6 * s), min(r[1], x + 6 * s))
-            for r, x, s in zip(reach, (rotation.x0, rotation.x1), sigma, strict=True)
-        ]
-    return rotation
+    reach = (low - 1.5 * span, low + 0.7 * span), (high - 0.7 * span, high + 2.5 * span)
+    wide = _Grid.filled(evidence, usable, *(np.linspace(*r, points) for r in reach))
+    grid = wide
+    for _ in range(2):  # ever closer around what the wide grid has found
+        (x0, x1), covariance = grid.moments(grid.mixture())
+        steps = [axis[1] - axis[0] for axis in (grid.grid0, grid.grid1)]
+        sigma = np.maximum(np.sqrt(np.diag(covariance)), steps)
+        reach = [(max(r[0], x - 5 * s), min(r[1], x + 5 * s)) for r, x, s in zip(reach, (x0, x1), sigma, strict=True)]
+        grid = _Grid.filled(evidence, usable, *(np.linspace(*r, points) for r in reach))
+    return grid.rotation(left_out, wide)
 
 
-def _on_grid(evidence, constraints, left_out, grid0, grid1):
-    x0, x1 = np.meshgrid(grid0, grid1, indexing="ij")
-    parts = {c.name: c.log_likelihood(evidence, x0, x1) for c in constraints}
-    total = sum(parts.values())
-    if not np.isfinite(total).any():
-        raise ValueError(
-            "core_loss: got no rotation that satisfies the constraints, wants one (is there iron, in two phases?)"
+@dataclass(frozen=True)
+class _Grid:
+    """Log-likelihoods on a grid of nodes (see `Chemistry`), x0 and x1: parts (Q or 1, G, G) of each constraint."""
+
+    evidence: Evidence
+    constraints: Sequence[Constraint]
+    grid0: NDArray
+    grid1: NDArray
+    prior: NDArray
+    parts: dict[str, NDArray]
+
+    @classmethod
+    def filled(cls, evidence, constraints, grid0, grid1):
+        vacancies, ferric, prior = evidence.chemistry.nodes()
+        x0, x1 = np.meshgrid(grid0, grid1, indexing="ij")
+        stoichiometric = x0 + (x1 - x0) / ferrous_part_of_wustite(vacancies)[:, None, None]
+        seen = [replace(evidence, chemistry=replace(evidence.chemistry, ferric_strength=f)) for f in ferric]
+        parts = {}
+        for c in constraints:
+            if c.counts_valence:
+                each = [c.log_likelihood(e, x0, x) for e, x in zip(seen, stoichiometric, strict=True)]
+                parts[c.name] = np.stack(each)
+            else:
+                parts[c.name] = c.log_likelihood(evidence, x0, x1)[None]
+        low, high = evidence.ends
+        apart = np.where(x1 - x0 > 0.02 * (high - low), 0.0, -np.inf)
+        grid = cls(evidence, constraints, grid0, grid1, np.log(prior)[:, None, None] + apart, parts)
+        if not np.isfinite(grid.total()).any():
+            raise ValueError(
+                "core_loss: got no rotation that satisfies the constraints, wants one (is there iron, in two phases?)"
+            )
+        return grid
+
+    def total(self, without: Sequence[str] = ()) -> NDArray:
+        """Logarithm of prior times likelihood, (Q, G, G), of all constraints or of all but some."""
+        return self.prior + sum(part for name, part in self.parts.items() if name not in without)
+
+    def hypotheses(self) -> dict[str | None, NDArray]:
+        """Logarithms of prior times likelihood if all constraints hold (None), if one does not, or none on phases."""
+        found = {None: self.total()}
+        if len(self.parts) < ENOUGH:
+            return found
+        places = [c.name for c in self.constraints if not c.counts_valence]
+        alternatives = {name: ([name], WRONG) for name in self.parts}
+        if len(places) > 1 and len(self.parts) - len(places) > 1:
+            alternatives["phases"] = (places, OTHER_PHASE)
+        for name, (left_out, prior) in alternatives.items():
+            best = sum(part[np.isfinite(part)].max() for n, part in self.parts.items() if n in left_out)
+            nothing_said = best - len(left_out) * np.log(SPREAD)
+            found[name] = self.total(left_out) + nothing_said + np.log(prior / (1 - prior))
+        return found
+
+    def mixture(self) -> NDArray:
+        """Probability (Q, G, G)."""
+        return _normalised(logsumexp(np.stack(list(self.hypotheses().values())), axis=0))
+
+    def moments(self, probability: NDArray) -> tuple[NDArray, NDArray]:
+        """Mean (2,) and covariance (2, 2) of (x0, x1)."""
+        p = probability.sum(axis=0)
+        mean = np.array([p.sum(1) @ self.grid0, p.sum(0) @ self.grid1])
+        away0, away1 = self.grid0 - mean[0], self.grid1 - mean[1]
+        cross = away0 @ p @ away1
+        return mean, np.array([[p.sum(1) @ away0**2, cross], [cross, p.sum(0) @ away1**2]])
+
+    def tension(self) -> float:
+        """p-value of twice what the constraints lose by each other, as chi² of as many as are more than two."""
+        freedom = len(self.parts) - 2
+        if freedom < 1:
+            return float("nan")
+        best = sum(part[np.isfinite(part)].max() for part in self.parts.values())
+        agreed = (self.total() - self.prior.max()).max()
+        return float(chi2.sf(2 * max(best - agreed, 0.0), freedom))
+
+    def end_valence(self) -> tuple[NDArray, NDArray]:
+        """Mean valence of the iron at the high and the low end of the pixels, and errors, by what counts valence."""
+        counting = [c.name for c in self.constraints if c.counts_valence]
+        if len(counting) < 2:
+            return np.full(2, np.nan), np.full(2, np.nan)
+        vacancies, _, probability = self.evidence.chemistry.nodes()
+        none = np.flatnonzero(vacancies == 0)  # the valence of a place on the line does not depend on them
+        log_prior = np.log(probability[none])[:, None, None] + np.where(np.isfinite(self.prior[:1]), 0.0, -np.inf)
+        p = _normalised(log_prior + sum(self.parts[name][none] for name in counting)).sum(axis=0)
+        width = np.where(p > 0, self.grid1 - self.grid0[:, None], np.inf)
+        valence = np.stack([8 / 3 - 2 / 3 * (end - self.grid0[:, None]) / width for end in self.evidence.ends[::-1]])
+        noise = np.stack([2 / 3 * error / width for error in self.evidence.end_errors[::-1]])
+        mean = (p * valence).sum((1, 2))
+        return mean, np.sqrt((p * ((valence - mean[:, None, None]) ** 2 + noise**2)).sum((1, 2)))
+
+    def rotation(self, left_out: dict[str, str], wide: _Grid) -> Rotation:
+        hypotheses, probability = self.hypotheses(), self.mixture()
+        mean, covariance = self.moments(probability)
+        evidences = np.array([logsumexp(h) for h in hypotheses.values()])
+        doubt = np.exp(evidences - logsumexp(evidences))
+        end_valence, end_valence_error = wide.end_valence()
+        return Rotation(
+            x0=float(mean[0]),
+            x1=float(mean[1]),
+            covariance=covariance,
+            grid0=self.grid0,
+            grid1=self.grid1,
+            probability=probability.sum(axis=0),
+            parts={name: logsumexp(part + self._share(part), axis=0) for name, part in self.parts.items()},
+            left_out=left_out,
+            nodes=np.column_stack(self.evidence.chemistry.nodes()[:2]),
+            joint_probability=probability,
+            tension=wide.tension(),
+            doubt={name: float(d) for name, d in zip(hypotheses, doubt, strict=True) if name is not None},
+            without={n: self.moments(_normalised(h))[0] for n, h in hypotheses.items() if n is not None},
+            end_valence=end_valence,
+            end_valence_error=end_valence_error,
         )
-    probability = np.exp(total - total[np.isfinite(total)].max())
-    probability = probability / probability.sum()
-    mean = np.array([(probability * x0).sum(), (probability * x1).sum()])
-    away = np.stack([x0 - mean[0], x1 - mean[1]])
-    covariance = np.einsum("ixy,jxy,xy->ij", away, away, probability)
-    return Rotation(float(mean[0]), float(mean[1]), covariance, grid0, grid1, probability, parts, left_out)
+
+    def _share(self, part):
+        """Logarithm of the prior of each of the nodes that a part (Q or 1, G, G) tells apart."""
+        return 0.0 if len(part) == 1 else np.log(self.evidence.chemistry.nodes()[2])[:, None, None]
+
+
+def _normalised(log_probability):
+    probability = np.exp(log_probability - log_probability.max())
+    return probability / probability.sum()
+
+
+def counted_iron(
+    evidence: Evidence, place: ArrayLike, draw: int = 0, rng: np.random.Generator | None = None
+) -> NDArray[np.float64]:
+    """Iron that L2,3 counts per nm³ of FeO and of Fe3O4, (2,), in one draw of the pixels.
+
+    It is what the phases hold times what an atom counts. For Fe2+ that is measured: oxygen atoms are counted by a
+    cross-section that is known (`Chemistry.oxygen_uncertainty`), and their ratio to iron is that of the phases.
+
+    Parameters
+    ----------
+    evidence : Evidence
+    place : (4,)
+        As `Rotation.place` or a row of `Rotation.draw`.
+    draw : int
+        Of the pixels.
+    rng : Generator, optional
+        Draws what an atom counts from its uncertainty; by default the mean.
+    """
+    x0, x1, vacancies, ferric = place
+    chemistry = replace(evidence.chemistry, ferric_strength=float(ferric))
+    log_strength, sigma = np.log(chemistry.iron_strength), chemistry.iron_strength_uncertainty
+    if evidence.oxygen_atoms is not None:
+        stoichiometric = x0 + (x1 - x0) / ferrous_part_of_wustite(vacancies)
+        line = evidence.oxygen_atoms[draw]
+        counted = np.maximum(line[0] + line[1] * np.array([x0, stoichiometric]), 1e-3 * abs(line[0]))
+        per_iron = np.array([4 / 3, 1.0]) / np.array([chemistry.magnetite_strength, 1.0])
+        measured, error = np.log(per_iron / counted).mean(), chemistry.oxygen_uncertainty
+        weights = np.array([sigma**-2, error**-2])
+        log_strength, sigma = weights @ [log_strength, measured] / weights.sum(), weights.sum() ** -0.5
+    if rng is not None:
+        log_strength = rng.normal(log_strength, sigma)
+    wustite = 1 + (ferric - 1) * (valence_of_wustite(vacancies) - 2)
+    return np.exp(log_strength) * iron_of_phases(vacancies) * [wustite, chemistry.magnetite_strength]
+
+
+def iron_of_phases(vacancies: ArrayLike) -> NDArray[np.float64]:
+    """Iron atoms per nm³ of Fe(1-y)O and of Fe3O4, (..., 2); the lattice of wüstite is taken to keep its size."""
+    feo, fe3o4 = (IRON_PER_NM3[name] for name in PHASES)
+    y = np.asarray(vacancies, float)
+    return np.stack([feo * (1 - y), np.full_like(y, fe3o4)], axis=-1)
+
+
+def valence_of_phases(vacancies: ArrayLike) -> NDArray[np.float64]:
+    """Mean valence of the iron of Fe(1-y)O and of Fe3O4, (..., 2)."""
+    feo = valence_of_wustite(vacancies)
+    return np.stack([feo, np.full_like(feo, 8 / 3)], axis=-1)
 
 
 def rotated_references(references: ArrayLike, feo: float = 0.0, fe3o4: float = 0.0) -> tuple[NDArray, NDArray]:

@@ -1,0 +1,135 @@
+"""Which phases the data cannot tell apart, given the errors of the references."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from .background import background_shapes
+
+__all__ = ["Confusion", "confusable_phases"]
+
+CERTAIN = 3.0  # times the angle that the errors of the references alone would make
+
+
+@dataclass(frozen=True)
+class Confusion:
+    """How nearly a phase is a sum of the other phases, see `confusable_phases`.
+
+    Attributes
+    ----------
+    phase : str
+    mixture : dict of str to float
+        The sum of the other references, of any sign, that is nearest to it.
+    angle_deg : float
+        Between the two, beside the background.
+    expected_deg : float
+        Angle that the errors of the references alone would make.
+    distinct : bool
+        Whether the angle is beyond the errors, and beyond ``least_deg``.
+    """
+
+    phase: str
+    mixture: dict[str, float]
+    angle_deg: float
+    expected_deg: float
+    distinct: bool
+
+    def __str__(self) -> str:
+        terms = " + ".join(f"{amount:.2f} {name}" for name, amount in self.mixture.items())
+        verdict = "distinct from" if self.distinct else "not distinct from"
+        return f"{self.phase}: {verdict} {terms} ({self.angle_deg:.2f}°)"
+
+
+def confusable_phases(
+    energy_eV: ArrayLike,
+    references: ArrayLike,
+    names: Sequence[str],
+    *,
+    uncertainty: float | ArrayLike = 0.0,
+    background: str | ArrayLike | None = "plasmon_tail",
+    variance: ArrayLike | None = None,
+    window_eV: tuple[float, float] | None = None,
+    least_deg: float = 0.5,
+) -> list[Confusion]:
+    """For each phase, the sum of the others that looks most like it, and whether data can tell.
+
+    A phase that is a sum of others is invisible to a fit that does not hold it: it is fitted as that sum, with a good
+    chi². In the same way it cannot be added as a component of its own.
+
+    Parameters
+    ----------
+    energy_eV : (E,)
+    references : (K, E)
+        Per iron atom, or in any other unit: the mixtures are in the same.
+    names : K names
+    uncertainty : float, (E,), (K, E) or samples (S, K, E)
+        One standard deviation of the references, taken as independent between channels, or samples of them.
+    background : see `background_shapes`
+        Projected out: a difference that looks like background is none.
+    variance : (E,), optional
+        Of the counts, for the weights; by default even.
+    window_eV : (float, float), optional
+    least_deg : float
+        Smaller angles are never called distinct: no calculated or measured shape is as exact.
+
+    Raises
+    ------
+    ValueError
+        For fewer than two references, or names that do not match them.
+
+    Examples
+    --------
+    >>> energy = np.linspace(48, 80, 129)
+    >>> a, b = (np.exp(-0.5 * ((energy - centre) / 2) ** 2) for centre in (55, 59))
+    >>> found = confusable_phases(energy, [a, b, 1.5 * b - 0.5 * a], ["A", "B", "C"])
+    >>> print(found[2])
+    C: not distinct from -0.50 A + 1.50 B (0.00°)
+    """
+    energy, references = np.asarray(energy_eV, float), np.asarray(references, float)
+    if references.ndim != 2 or len(references) < 2 or references.shape[1] != energy.size:
+        raise ValueError(f"references: got shape {references.shape}, wants (K, {energy.size}), K at least 2")
+    if len(names) != len(references):
+        raise ValueError(f"names: got {len(names)}, wants {len(references)}, one for each reference")
+    low, high = window_eV or (energy[0], energy[-1])
+    inside = (energy >= low) & (energy <= high)
+    if inside.sum() <= len(references) + 3:
+        raise ValueError(f"window_eV: got {inside.sum()} channels, wants more than {len(references) + 3}")
+    root = np.ones(inside.sum()) if variance is None else 1 / np.sqrt(np.asarray(variance, float)[inside])
+    seen = _beside_background(references[:, inside] * root, background_shapes(energy[inside], background) * root)
+    errors = _errors(uncertainty, references, inside, root)
+    return [_confusion(seen, errors, names, k, least_deg) for k in range(len(names))]
+
+
+def _beside_background(spectra, shapes):
+    if not len(shapes):
+        return spectra
+    basis = np.linalg.qr((shapes / np.linalg.norm(shapes, axis=1, keepdims=True)).T)[0]
+    return spectra - (spectra @ basis) @ basis.T
+
+
+def _errors(uncertainty, references, inside, root) -> NDArray:
+    """Deviations (S, K, E') of the references, weighted: samples less their mean, or one standard deviation."""
+    uncertainty = np.asarray(uncertainty, float)
+    if uncertainty.ndim == 3:
+        return (uncertainty - uncertainty.mean(axis=0))[..., inside] * root
+    rng = np.random.default_rng(0)
+    sigma = np.broadcast_to(uncertainty, references.shape)[:, inside] * root
+    return sigma * rng.standard_normal((50, *sigma.shape))
+
+
+def _confusion(seen, errors, names, k, least_deg):
+    others = np.delete(seen, k, axis=0)
+    amounts = np.linalg.lstsq(others.T, seen[k], rcond=None)[0]
+    size = np.linalg.norm(seen[k])
+    angle = np.degrees(np.arcsin(min(np.linalg.norm(seen[k] - amounts @ others) / size, 1.0)))
+    # what the errors put beside the span of the others
+    away = errors[:, k] - np.einsum("o,soe->se", amounts, np.delete(errors, k, axis=1))
+    basis = np.linalg.qr(others.T)[0]
+    away = away - (away @ basis) @ basis.T
+    expected = np.degrees(np.arcsin(min(np.sqrt((away**2).sum(-1).mean()) / size, 1.0)))
+    mixture = {name: float(a) for name, a in zip(np.delete(np.array(names, object), k), amounts, strict=True)}
+    return Confusion(names[k], mixture, float(angle), float(expected), bool(angle > max(CERTAIN * expected, least_deg)))
