@@ -131,7 +131,7 @@ def test_edge_strength_is_the_partial_cross_section(model):
         energy = model.energy_eV(edge)
         inside = (energy >= lo) & (energy < hi)
         for phase in model.phases:
-            n = scattering.MATERIALS[phase].atoms_per_nm3["Fe"]
+            n = model.system.phase(phase).atoms_per_nm3["Fe"]
             assert model.reference(phase, edge)[inside].sum() == pytest.approx(n * sigma, rel=0.04)
 
 
