@@ -12,9 +12,7 @@ from .system import METAL_EDGES, Edge, EdgeChange, Phase, System
 __all__ = ["m1_oscillator_strength", "near_edge_oscillator_strength"]
 
 
-def near_edge_oscillator_strength(
-    system: System, phase: str | Phase, edge: str, energy_eV: ArrayLike
-) -> NDArray:
+def near_edge_oscillator_strength(system: System, phase: str | Phase, edge: str, energy_eV: ArrayLike) -> NDArray:
     """df/dE of one atom in a phase, 1/eV, with near-edge structure.
 
     M2,3 and L2,3 of the metal: white lines (multiplets) and a rounded continuum step divide the Henke strength of the

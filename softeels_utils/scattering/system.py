@@ -237,7 +237,9 @@ class System:
         fractions = self.phase(phase).ion_fractions
         return sum(f * self.ions[ion].valence for ion, f in fractions.items()) if fractions else float("nan")
 
-    def metal_and_valence(self, thickness_nm: ArrayLike, phases: Sequence[str] | None = None) -> tuple[NDArray, NDArray]:
+    def metal_and_valence(
+        self, thickness_nm: ArrayLike, phases: Sequence[str] | None = None
+    ) -> tuple[NDArray, NDArray]:
         """Atoms of the metal per nm² and their mean valence, two arrays (...), of a thickness (P, ...) of each phase.
 
         The valence is NaN where there is no metal.
@@ -286,7 +288,12 @@ class System:
         atoms = {**old.atoms_per_nm3, self.metal: old.atoms_per_nm3[self.metal] * (1 - fraction)}
         density = old.density_g_cm3 * _mass(atoms) / _mass(old.atoms_per_nm3)
         new = replace(
-            old, name=name or phase, atoms_per_nm3=atoms, density_g_cm3=density, ion_fractions=ions, metal_range=(1.0, 1.0)
+            old,
+            name=name or phase,
+            atoms_per_nm3=atoms,
+            density_g_cm3=density,
+            ion_fractions=ions,
+            metal_range=(1.0, 1.0),
         )
         return self.with_phases(new)
 
