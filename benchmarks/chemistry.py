@@ -101,7 +101,7 @@ def quantities(draw, coefficients, covariance, found, step, fit):
 
 
 def reference_shifts(found, fitted, step, fit):
-    """By how much the summed thicknesses (C,) move with each sample of the references: the same spectrum, read by it."""
+    """How far the summed thicknesses (C,) move if one spectrum is fitted with each sample of the references."""
     energy = found.energy_eV
     used = (energy >= fit.energy_eV[0]) & (energy <= fit.energy_eV[-1])
     references = found.references[:, used] * step
@@ -174,15 +174,15 @@ def main():
     parser.add_argument("--seeds", type=int, default=2)
     parser.add_argument("--size", type=int, default=48)
     parser.add_argument("--issue", action="store_true", help="single departures, of the default cube")
+    parser.add_argument("--rows", type=int, default=10**6, help="stop after so many new rows")
     parser.add_argument("--instrument", action="store_true", help="faults of the instrument alone")
     options = parser.parse_args()
     what = "single" if options.issue else f"instrument_{options.half}" if options.instrument else options.half
     path = RESULTS / f"chemistry_{what}_{options.size}.json"
     rows = json.loads(path.read_text())["rows"] if path.exists() else []
     done = {row["name"] for row in rows}
-    for name, arguments, settings, seed in jobs(options):
-        if name in done:
-            continue
+    missing = [job for job in jobs(options) if job[0] not in done]
+    for name, arguments, settings, seed in missing[: options.rows]:
         draw = draw_chemistry(*arguments, **settings)
         row = {"name": name, "label": draw.label, "noise_seed": seed}
         try:

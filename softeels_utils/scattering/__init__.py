@@ -1,4 +1,4 @@
-"""Inelastic scattering of fast electrons: phases and systems, edges, cross-sections, mean free paths, near-edge structure.
+"""Inelastic scattering of fast electrons: phases, systems, edges, cross-sections, mean free paths, near-edge structure.
 
 The ground floor: nothing here knows of a simulator, a fit or a reconstruction.
 """

@@ -14,7 +14,7 @@ FWHM_PER_SIGMA = 2 * np.sqrt(2 * np.log(2))
 ONSET_EV = {
     ("Fe", "M2,3"): 53.5,
     ("Fe", "L2,3"): 706.8,
-    ("Mn", "M2,3"): 48.0,
+    ("Mn", "M2,3"): 44.0,  # the table of manganese rises over 6 eV, from well below the threshold at 48 eV
     ("Mn", "L2,3"): 638.7,
     ("O", "K"): 543.1,
     ("C", "K"): 284.2,

@@ -99,9 +99,10 @@ def _metal(system: System, edge: Edge, energy: NDArray, phase: Phase, change: Ed
     for name, fraction in phase.ion_fractions.items():
         ion = system.ions[name]
         grid, shape = ion.tables[edge.name]
+        area = np.trapezoid(np.interp(fine, grid, shape), fine)  # before it is broadened: that keeps its strength
         shape = broaden_shape(grid, shape, change.fwhm_eV) if change.fwhm_eV else shape
         ratio = edge.near_edge["white_line_per_hole"] * ion.holes
-        white = np.interp(energy, grid, shape, 0, 0) / np.trapezoid(np.interp(fine, grid, shape), fine)
+        white = np.interp(energy, grid, shape, 0, 0) / area
         height = fraction * total / (1 + ratio)
         if change.normalisation:  # towards one continuum for all ions, that of the system's mean ion
             height = height * ((1 + ratio) / (1 + _mean_ratio(system, edge))) ** change.normalisation

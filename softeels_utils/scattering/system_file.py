@@ -40,9 +40,10 @@ def load_system(name_or_path: str | Path) -> System:
     Parameters
     ----------
     name_or_path
-        ``"iron_oxides"`` or ``"manganese_oxides"``; or the path of a YAML file (``.yml``, ``.yaml``) of the same form. Copy
-        one of the package's, which are in the folder ``scattering/systems``, to begin with. Tables of near-edge shapes
-        that it names are CSV files (a line of column names after ``#``, energies first) beside it, or the package's.
+        ``"iron_oxides"`` or ``"manganese_oxides"``; or the path of a YAML file (``.yml``, ``.yaml``) of the same form.
+        Copy one of the package's, which are in the folder ``scattering/systems``, to begin with. Tables of near-edge
+        shapes that it names are CSV files (a line of column names after ``#``, energies first) beside it, or the
+        package's.
 
     Raises
     ------

@@ -156,8 +156,8 @@ def draw_chemistry(
     half : {"tune", "report"}
         Settings are chosen on the first half and scored on the second.
     kinds : iterable of str, optional
-        Departures that this draw has, of `CHEMISTRY_KINDS`; ``()``: none. By default each with a probability of 0.3, but
-        for "instrument".
+        Departures that this draw has, of `CHEMISTRY_KINDS`; ``()``: none. By default each has a probability of 0.3,
+        "instrument" none.
     n : int
         Pixels per side.
     box_nm : float
@@ -169,15 +169,16 @@ def draw_chemistry(
         and the higher valence.
 
         ``vacancies``: fraction of the metal that the first phase lacks (0 to 0.12, or what its file allows);
-        ``m23_strength``, ``l23_strength`` (pairs of factors, 0.94 to 1.06); ``l23_normalisation``: 0, all ions as strong
-        in the window; 1, in the continuum; ``m23_shift_eV``, ``l23_shift_eV`` (pairs, 0.1 to 0.5 either way);
+        ``m23_strength``, ``l23_strength`` (pairs of factors, 0.94 to 1.06); ``l23_normalisation``: 0, all ions are as
+        strong in the window; 1, in the continuum; ``m23_shift_eV``, ``l23_shift_eV`` (pairs, 0.1 to 0.5 either way);
         ``m23_fwhm_eV``, ``l23_fwhm_eV``: Gaussian that broadens the white lines (pairs, up to 1);
         ``plasmon_energy``, ``plasmon_width`` (pairs of factors); ``oxygen_strength``, ``oxygen_pre_peak`` (pairs of
         factors on K of the anion and on its first peak); ``ligand_nm`` (0 to 4), ``ligand``: a phase, such as "ligand"
         (oleic acid) or "silica"; ``carbon_nm``: film (0 to 20);
         ``skin`` (bool), ``skin_oxidised``: volume fraction of the skin that is the most oxidised phase of the system;
-        ``mixture``: None, "core", "shell" or "skin", ``mixture_fraction``: of the phase that it would be, the rest is the
-        other channel; ``third_phase``: None or a phase, ``third_phase_nm``: diameter of the sphere of it in the shell;
+        ``mixture``: None, "core", "shell" or "skin", ``mixture_fraction``: of the phase that it would be, the rest is
+        the other channel; ``third_phase``: None or a phase, ``third_phase_nm``: diameter of a sphere of it in the
+        shell;
         ``geometry``: arguments of `core_shell_nanocube` that replace its defaults (lengths in parts of the box);
         ``ion_tables``: ``{ion: {edge: (energy_eV, shape)}}``, measured shapes in place of the system's;
         ``dispersion_error`` (relative, untold; "instrument" draws ± 0.02), ``core_shift_eV`` (± 2), ``exposure_ratio``
@@ -287,9 +288,10 @@ def _draw_geometry(u: NDArray, system: System) -> dict[str, Any]:
     shell = _between(0.4, 0.56, u[1]) * {"sphere": 1.2, "octahedron": 1.6}.get(shape, 1.0)
     core, skin = _between(0.35, 0.7, u[2]) * shell, shell + _between(0.01, 0.06, u[3])
     room = 0.5 * shell - 0.5 * core
+    void = _between(0, 0.04, u[4]) if u[5] < 0.5 else 0.0
     return {
         "geometry": {
-            "shape": shape, "core": core, "shell": shell, "skin": skin, "void_radius": _between(0, 0.04, u[4]) if u[5] < 0.5 else 0.0,
+            "shape": shape, "core": core, "shell": shell, "skin": skin, "void_radius": void,
             "rotation_deg": tuple(_between(-45, 45, x) for x in u[6:9]),
             "core_center": tuple(_between(-0.3, 0.3, x) * room for x in u[9:12]),
         }
@@ -319,7 +321,7 @@ DRAWS: Mapping[str, Callable[[NDArray, System], dict[str, Any]]] = {
     "oxygen": lambda u, s: {"oxygen_strength": _pair(0.94, 1.06, u), "oxygen_pre_peak": _pair(0.5, 1.5, u[2:])},
     "ligand": lambda u, s: {"ligand_nm": _between(0, 4, u[0])},
     "carbon": lambda u, s: {"carbon_nm": _between(2, 20, u[0])},
-    "skin": lambda u, s: {"skin_oxidised": 1.0 if u[0] < 0.4 else float(u[1])} if u[2] < 0.7 else {"skin": False},
+    "skin": lambda u, s: {"skin": False} if u[2] > 0.7 else {"skin_oxidised": 1.0 if u[0] < 0.4 else float(u[1])},
     "mixture": lambda u, s: {"mixture": PARTS[int(u[0] * 3)], "mixture_fraction": _between(0.6, 0.95, u[1])},
     "third phase": _draw_third_phase,
     "geometry": _draw_geometry,
@@ -365,7 +367,7 @@ def _thickness(recipe: dict[str, Any], system: System, n: int, box_nm: float) ->
         oxidised = _most_oxidised(system)
         composition["skin"] = {first: 1 - recipe["skin_oxidised"], oxidised: recipe["skin_oxidised"]}
     if recipe["mixture"]:
-        own, other, share = composition[recipe["mixture"]], second, recipe["mixture_fraction"]
+        own, share = composition[recipe["mixture"]], recipe["mixture_fraction"]
         other = first if second in own else second
         mixed = {phase: share * fraction for phase, fraction in own.items()}
         composition[recipe["mixture"]] = {**mixed, other: mixed.get(other, 0.0) + 1 - share}
@@ -413,7 +415,7 @@ def _layer(recipe: dict[str, Any], size: int, box_nm: float) -> NDArray:
 
 def _true_system(recipe: dict[str, Any], system: System) -> System:
     """The system with all departures of a recipe."""
-    first, second = system.channels[:2]
+    first = system.channels[0]
     true = system.with_vacancies(first, recipe["vacancies"]) if recipe["vacancies"] else system
     altered = []
     for name, phase in true.phases.items():
