@@ -327,6 +327,11 @@ counts = 1000 * np.array([1.0, 2.0]) @ references + 50 * fitting.background_shap
 fitted = fitting.fit_phases(counts, energy, references)
 assert np.allclose(fitted.coefficients, [1000, 2000], rtol=0.05), fitted.coefficients
 
+# systems, their files and tables
+assert scattering.system_names() == ["iron_oxides", "manganese_oxides"]
+assert simulate.spectrum_model(system="manganese_oxides").references("M2,3").max() > 0
+assert simulate.draw_chemistry(0, n=8).phases[:2] == ("FeO", "Fe3O4")
+
 # extract_standards, on the twin
 volume = simulate.core_shell_nanocube(16, 4.0, oversample=3)
 low, core = simulate.dual_eels(volume.sum(axis=2) * 4.0, 1e5, pixel_size_nm=4.0, seed=0, progress=False)

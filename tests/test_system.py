@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import yaml
 
-from softeels_utils import dose, fitting, scattering, simulate
+from softeels_utils import data, dose, fitting, scattering, simulate
 from softeels_utils.scattering import load_system
 
 FILES = Path(scattering.__file__).parent / "systems"
@@ -276,3 +276,22 @@ def test_changes_of_an_edge():
         assert both[0] == pytest.approx(both[1], rel=0.02)
     apart = [strength(system, p, "L2,3", core)[0] for p in ("FeO", "alpha-Fe2O3")]
     assert apart[0] > 1.05 * apart[1]
+
+
+@pytest.mark.skipif(not data.is_cached("lsmo_dual_eels"), reason="lsmo_dual_eels is not in the cache (SOFTEELS_DATA)")
+def test_measured_manganese_is_taken_for_manganese():
+    """Dual EELS of LSMO: Mn-M2,3 fits this system's shapes, not those of iron, and is more Mn3+ than Mn2+."""
+    low, core = data.load("lsmo_dual_eels")
+    settings = {"dispersion_eV": 0.5, "low_start_eV": -50.0, "core_start_eV": 430.0, "energy_resolution_eV": 1.0}
+    microscope = simulate.Microscope.from_metadata(low, simulate.Microscope(**settings))
+    model = simulate.spectrum_model(microscope, system="manganese_oxides", phases=("MnO", "Mn2O3"))
+    misfit = {}
+    for name, one in (("Mn", model), ("Fe", simulate.spectrum_model(microscope))):
+        linear = dose.linear_model(one, 1e4, spectrum=dose.measured_spectrum(low, one, "M2,3"))
+        edge = linear.thickness_nm @ linear.phases
+        misfit[name] = np.std(linear.expected - linear.linear) / np.std(edge)
+        if name == "Mn":
+            assert linear.thickness_nm[1] > 2 * linear.thickness_nm[0]
+    assert misfit["Mn"] < 0.5 < misfit["Fe"]  # 0.42 and 1.4: multiplets in a cubic field are no measurement
+    spectrum = dose.measured_spectrum(core, model, "L2,3")  # white lines at these energies, the axis shifted to them
+    assert (dose.linear_model(model, 1e4, edge="L2,3", spectrum=spectrum).thickness_nm > 0).all()
