@@ -22,7 +22,7 @@ os.environ.setdefault("SOFTEELS_HEADLESS", "1")
 
 import numpy as np
 
-from softeels_utils import fitting, standards
+from softeels_utils import data, fitting, scattering, standards
 from softeels_utils.simulate import CHEMISTRY_KINDS, draw_chemistry
 
 RESULTS = Path(__file__).parent / "results"
@@ -42,6 +42,20 @@ SINGLE = {
     "exposure ratio of 20 untold": {"exposure_ratio": 20.0},
     "gain of 0.35 untold": {"gain": 0.35},
 }
+MEASURED = "measured L2,3 of Fe3+"
+
+
+def measured_ferric():
+    """White lines of Fe2O3 from the EELS Data Base on an even axis: background and continuum taken off."""
+    signal = data.load("eelsdb_fe2o3")
+    axis, counts = signal.axes_manager.signal_axes[0].axis, np.asarray(signal.data, dtype=float)
+    bad = np.any([np.abs(axis - e) < 0.03 for e in (706.95, 716.10, axis[-1])], axis=0)  # dead, a spike, the last
+    energy = np.arange(700.0, 740.0, 0.05)
+    y = np.interp(energy, axis[~bad], counts[~bad])
+    y -= np.polyval(np.polyfit(axis[axis < 704], counts[axis < 704], 1), energy[0])
+    steps = (2 * scattering.arctangent_step(energy, 709.0, 1.0) + scattering.arctangent_step(energy, 722.1, 1.0)) / 3
+    white = np.maximum(y - steps * y[energy > 734].mean(), 0) * (energy < 732)
+    return {ion: {"L2,3": (energy, white)} for ion in ("Fe3+ Oh", "Fe3+ Td")}
 
 
 def score(draw, seed):
@@ -153,11 +167,11 @@ def jobs(options):
     """``(name of the row, arguments of draw_chemistry, seed of the noise)`` of every row."""
     seeds = range(options.seeds)
     if options.issue:
-        return [
-            (f"{name}, {s}", (0, "tune", ()), fixed | {"n": options.size}, s)
-            for name, fixed in SINGLE.items()
-            for s in seeds
-        ]
+        single = dict(SINGLE)
+        if data.is_cached("eelsdb_fe2o3"):
+            single[MEASURED] = {"ion_tables": measured_ferric()}
+        fixed = [(name, {"n": options.size} | departure) for name, departure in single.items()]
+        return [(f"{name}, {s}", (0, "tune", ()), settings, s) for name, settings in fixed for s in seeds]
     kinds = ("instrument",) if options.instrument else None
     return [
         (f"{seed}, {s}", (seed, options.half, kinds), {"n": options.size}, s)

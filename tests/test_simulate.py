@@ -100,7 +100,7 @@ def test_units_of_length_agree_and_third_phase():
         ({"void_center": (0, 0)}, "void_center"),
         ({"voxel_size_nm": 0}, "voxel_size_nm"),
         ({"unit": "mm"}, "unit"),
-        ({"skin_phase": 3}, "skin_phase"),
+        ({"skin_phase": -1}, "skin_phase"),
         ({"oversample": 0}, "oversample"),
     ],
 )
