@@ -73,7 +73,7 @@ def score(draw, seed):
     row["leakage_error"] = [float(value) for value in diagnostics.leakage]
     row["constraint_loss"] = float(-sum(diagnostics.constraints.values()))
     row["warnings"] = [*map(str, getattr(found, "warnings", ())), *map(str, getattr(fit, "warnings", ()))]
-    row["tension_p"] = getattr(found, "tension_p_value", getattr(diagnostics, "tension_p_value", None))
+    row["tension_p"] = getattr(diagnostics, "tension", None)
     row["poor_pixels"] = float((fit.flags[inside] & fitting.FitFlag.POOR_FIT > 0).mean())
     row["seconds"] = time.process_time() - began
     return row
@@ -86,23 +86,27 @@ def quantities(draw, coefficients, covariance, found, step, fit):
     is mixed from the references, and so moves the maps by a matrix.
     """
     system = draw.assumed
-    density = system.metal_per_nm3()
-    valence = np.array([system.mean_valence(phase) for phase in system.channels])
+    # iron and valence of the phases as the standards found them, where they look for vacancies; else as the file has them
+    density = np.asarray(getattr(found, "iron_per_nm3", system.metal_per_nm3()))
+    valence = np.asarray(getattr(found, "valence", [system.mean_valence(phase) for phase in system.channels]))
     fitted, noise = coefficients.sum(axis=0), covariance.sum(axis=0)
     shifts = reference_shifts(found, fitted, step, fit)
+    densities = np.broadcast_to(getattr(found, "iron_samples", density), shifts.shape)
+    valences = np.broadcast_to(getattr(found, "valence_samples", valence), shifts.shape)
     inside = draw.particle
     truth = draw.channels_nm[:, inside].sum(axis=1)
     metal = draw.metal_per_nm2[inside]
     true_valence = float((metal * np.nan_to_num(draw.mean_valence[inside])).sum() / metal.sum())
 
-    def measured(volume):
+    def measured(volume, density=density, valence=valence):
         iron = density @ volume
-        return [*(volume / truth), iron / metal.sum(), density * valence @ volume / iron]
+        return np.array([*(volume / truth), iron / metal.sum(), density * valence @ volume / iron])
 
-    here, size = np.array(measured(fitted)), np.abs(fitted).max() * 1e-4
-    slope = np.array([(np.array(measured(fitted + size * e)) - here) / size for e in np.eye(len(fitted))]).T
+    here, size = measured(fitted), np.abs(fitted).max() * 1e-4
+    slope = np.array([(measured(fitted + size * e) - here) / size for e in np.eye(len(fitted))]).T
     statistical = np.sqrt(np.diag(slope @ noise @ slope.T))
-    systematic = np.std([measured(fitted + shift) for shift in shifts], axis=0) if len(shifts) else 0 * statistical
+    others = [measured(fitted + s, d, v) for s, d, v in zip(shifts, densities, valences, strict=True)]
+    systematic = np.sqrt(np.mean((np.array(others) - here) ** 2, axis=0)) if others else 0 * statistical
     names = [*system.channels, "total metal", "mean valence"]
     table = {
         name: {
@@ -128,7 +132,7 @@ def reference_shifts(found, fitted, step, fit):
         scale = np.linalg.norm(shapes * weight, axis=1)
         amplitudes = np.linalg.lstsq((shapes * weight / scale[:, None]).T, spectrum * weight, rcond=None)[0] / scale
         shifts.append(amplitudes[: len(fitted)] - fitted)
-    return shifts
+    return np.array(shifts).reshape(-1, len(fitted))
 
 
 def is_silent(row):

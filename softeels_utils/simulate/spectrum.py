@@ -423,8 +423,8 @@ def spectrum_model(
     >>> model.reference("FeO", "L2,3").shape
     (1024,)
     >>> manganese = spectrum_model(system="manganese_oxides")
-    >>> manganese.phases, manganese.energy_eV("M2,3")[manganese.reference("MnO", "M2,3").argmax()]
-    (('MnO', 'Mn3O4'), 51.0)
+    >>> manganese.phases, float(manganese.energy_eV("M2,3")[manganese.reference("MnO", "M2,3").argmax()])
+    (('MnO', 'Mn3O4'), 50.75)
     """
     if microscope is not None and settings:
         raise ValueError(f"settings: got {sorted(settings)}, wants none where a microscope is passed")
