@@ -86,7 +86,7 @@ def quantities(draw, coefficients, covariance, found, step, fit):
     is mixed from the references, and so moves the maps by a matrix.
     """
     system = draw.assumed
-    # iron and valence of the phases as the standards found them, where they look for vacancies; else as the file has them
+    # iron and valence of the phases as the standards find them, where they look for vacancies; else as the file has it
     density = np.asarray(getattr(found, "iron_per_nm3", system.metal_per_nm3()))
     valence = np.asarray(getattr(found, "valence", [system.mean_valence(phase) for phase in system.channels]))
     fitted, noise = coefficients.sum(axis=0), covariance.sum(axis=0)
