@@ -73,6 +73,12 @@ def test_truth_counts_iron_and_its_valence(plain):
     np.testing.assert_allclose(plain.metal_per_nm2, iron, rtol=1e-9)
     inside = plain.mean_valence[plain.particle]
     assert inside.min() >= 2 and inside.max() < 8 / 3 and 0 < plain.particle.mean() < 1
+    np.testing.assert_allclose(plain.valence_fraction(3), plain.mean_valence - 2, atol=1e-12)
+    with_iron = draw_chemistry(0, kinds=(), third_phase="Fe", **SMALL)
+    metal = with_iron.valence_fraction(0)
+    assert np.nanmax(metal) > 0.1
+    charge = 2 * with_iron.valence_fraction(2) + 3 * with_iron.valence_fraction(3)
+    np.testing.assert_allclose(charge, with_iron.mean_valence, atol=1e-12)
     lean = draw_chemistry(0, kinds=(), vacancies=0.1, **SMALL)
     missing = 0.1 * system.phases["FeO"].atoms_per_nm3["Fe"] * plain.channels_nm[0]
     np.testing.assert_allclose(lean.metal_per_nm2, iron - missing, rtol=1e-9)

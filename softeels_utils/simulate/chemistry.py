@@ -98,6 +98,18 @@ class ChemistryDraw:
         """True mean valence of the metal, (n, n); NaN where there is none."""
         return self.system.metal_and_valence(self.thickness_nm, self.phases)[1]
 
+    def valence_fraction(self, valence: float) -> np.ndarray:
+        """True fraction of the metal that has one valence, (n, n), for instance 3 for Fe3+; NaN where there is none."""
+        ions = self.system.ions
+        share = [
+            sum(f for ion, f in self.system.phase(p).ion_fractions.items() if ions[ion].valence == valence)
+            for p in self.phases
+        ]
+        atoms = self.system.metal_per_nm3(self.phases)[:, None, None] * self.thickness_nm
+        total = atoms.sum(axis=0)
+        some = np.tensordot(share, atoms, axes=1)
+        return np.divide(some, total, out=np.full_like(total, np.nan), where=total > 0)
+
     @property
     def particle(self) -> np.ndarray:
         """Pixels with at least half a nanometre of phases that hold the metal, bool (n, n)."""
