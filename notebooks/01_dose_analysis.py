@@ -207,7 +207,7 @@ bounds = {
     e: dose.phase_bound(model, fluence_e_per_A2, edge=e, thickness_nm=phases, pixel_size_nm=pixel_size_nm)
     for e in ("M2,3", "L2,3")
 }
-iron = dose.iron_weights(model)
+iron = dose.metal_weights(model)
 correlation = {e: b[0, 1] / np.sqrt(b[0, 0] * b[1, 1]) for e, b in bounds.items()}
 rows = [
     {
@@ -252,7 +252,7 @@ rows = [
         "assumption": name,
         "signal": c.signal,
         "shot noise": c.shot_noise,
-        "bound: total iron": c.total_iron,
+        "bound: total iron": c.total_metal,
         "bound: FeO": c.phases["FeO"],
         "bound: Fe3O4": c.phases["Fe3O4"],
     }
@@ -269,7 +269,7 @@ say(
     f"Signal per electron favours M<sub>2,3</sub> by a factor of **{three.signal:.0f}**. The shot noise of the "
     f"background leaves **{three.shot_noise:.0f}**; asking for each phase, with an unknown background, leaves "
     f"**{min(three.phases.values()):.0f} to {max(three.phases.values()):.0f}**. How much is known about the background "
-    f"matters most for total iron: {three.total_iron:.0f} with flexible shapes, {simple.total_iron:.0f} with a single "
+    f"matters most for total iron: {three.total_metal:.0f} with flexible shapes, {simple.total_metal:.0f} with a single "
     "fixed power. And a camera with readout noise punishes the weak edge: at "
     f"{fluence_e_per_A2:.0e} e/Å² the factor for FeO rises to {readout.phases['FeO']:.0f}."
 )
@@ -303,7 +303,7 @@ for ax, (name, (label, values)) in zip(axes.flat, sweeps.items(), strict=True):
     ax.plot(values, [c.signal for c in swept[name]], color="0.6", ls=":", label="signal")
     ax.plot(values, [c.shot_noise for c in swept[name]], color="0.3", ls="--", label="shot noise")
     ax.plot(
-        values, [c.total_iron for c in swept[name]], color=COLORS["Fe total"], marker="o", label="bound, total iron"
+        values, [c.total_metal for c in swept[name]], color=COLORS["Fe total"], marker="o", label="bound, total iron"
     )
     for phase in model.phases:
         ax.plot(
@@ -416,7 +416,7 @@ rows = [
         "Crowther (nm)": c,
     }
     for t, f, e, total, c in zip(
-        plan.tilts, plan.fluence_e_per_A2, plan.error_nm, plan.total_iron_error_nm, plan.crowther_nm, strict=True
+        plan.tilts, plan.fluence_e_per_A2, plan.error_nm, plan.total_metal_error_nm, plan.crowther_nm, strict=True
     )
 ]
 table(

@@ -161,7 +161,7 @@ def test_acquisition_holds_the_settings_of_all_functions(model):
 
 
 def test_equal_fluence_ratio_gives_equal_bounds(model):
-    for quantity, weights in (("FeO", [1, 0]), ("Fe3O4", [0, 1]), ("total iron", dose.iron_weights(model))):
+    for quantity, weights in (("FeO", [1, 0]), ("Fe3O4", [0, 1]), ("total iron", dose.metal_weights(model))):
         for readout in (0.0, 3.0):
             ratio = dose.dose_efficiency(model, quantity=quantity, readout_counts=readout)
             m = dose.phase_bound(model, 1e4, readout_counts=readout)
@@ -174,9 +174,9 @@ def test_three_definitions_differ_in_the_known_order(model):
     """Plain signal flatters M2,3 most; background and the other phase cost some of it."""
     c = dose.compare_edges(model)
     assert c.signal > c.shot_noise > max(c.phases.values()) > 1
-    assert c.total_iron > min(c.phases.values())
+    assert c.total_metal > min(c.phases.values())
     simple = dose.compare_edges(model, background_a=[3.0], background_b=[3.0])
-    assert simple.total_iron > c.total_iron  # one background shape: less is unknown under M2,3 in particular
+    assert simple.total_metal > c.total_metal  # one background shape: less is unknown under M2,3 in particular
 
 
 def test_readout_noise_favours_the_strong_edge(model):
@@ -187,10 +187,10 @@ def test_readout_noise_favours_the_strong_edge(model):
 def test_sweep_runs_over_microscope_thickness_and_settings(model):
     angles = dose.sweep("collection_mrad", [10.0, 40.0])
     assert angles[0].signal > angles[1].signal
-    assert angles[1].total_iron == pytest.approx(dose.compare_edges(model).total_iron, rel=1e-6)
+    assert angles[1].total_metal == pytest.approx(dose.compare_edges(model).total_metal, rel=1e-6)
     thick = dose.sweep("thickness_nm", [10.0, 60.0])
     assert thick[0].shot_noise != thick[1].shot_noise
-    assert dose.sweep("readout_counts", [0.0, 4.0])[1].total_iron > thick[0].total_iron / 10
+    assert dose.sweep("readout_counts", [0.0, 4.0])[1].total_metal > thick[0].total_metal / 10
     with pytest.raises(ValueError, match="quantity"):
         dose.dose_efficiency(model, quantity="oxygen")
 

@@ -8,21 +8,24 @@ from scipy.signal import argrelmax
 
 from softeels_utils import scattering, simulate
 
+IRON = scattering.load_system("iron_oxides")
+
 
 def test_multiplet_tables_agree_with_the_literature():
-    energy, shapes = scattering.multiplets("L2,3")
-    for shape in shapes.values():
+    ions = scattering.load_system("iron_oxides").ions
+    for name in ("Fe2+ Oh", "Fe3+ Oh", "Fe3+ Td"):
+        energy, shape = ions[name].tables["L2,3"]
         assert np.trapezoid(shape, energy) == pytest.approx(1, abs=1e-3)
-    assert energy[shapes["Fe2+ Oh"].argmax()] == pytest.approx(707.8, abs=0.1)
-    assert energy[shapes["Fe3+ Oh"].argmax()] == pytest.approx(709.5, abs=0.1)
+    maxima = {name: energy[ions[name].tables["L2,3"][1].argmax()] for name in ions}
+    assert maxima["Fe2+ Oh"] == pytest.approx(707.8, abs=0.1) and maxima["Fe3+ Oh"] == pytest.approx(709.5, abs=0.1)
     # the first peak of Fe3+ L3 near 708.0 eV (van Aken 1998) is a result, not an input
-    before = (energy > 707) & (energy < 708.7)
-    assert energy[before][shapes["Fe3+ Oh"][before].argmax()] == pytest.approx(708.0, abs=0.3)
-    energy, shapes = scattering.multiplets("M2,3")
+    before, ferric = (energy > 707) & (energy < 708.7), ions["Fe3+ Oh"].tables["L2,3"][1]
+    assert energy[before][ferric[before].argmax()] == pytest.approx(708.0, abs=0.3)
     gap = {"Fe2+ Oh": (57.0, 2.2), "Fe3+ Oh": (57.8, 4.2)}  # van Aken 1999, to which the 3p-3d reduction was chosen
-    for ion, (maximum, distance) in gap.items():
-        assert energy[shapes[ion].argmax()] == pytest.approx(maximum, abs=0.1)
-        smooth = np.convolve(shapes[ion], np.hanning(15), mode="same")
+    for name, (maximum, distance) in gap.items():
+        energy, shape = ions[name].tables["M2,3"]
+        assert energy[shape.argmax()] == pytest.approx(maximum, abs=0.1)
+        smooth = np.convolve(shape, np.hanning(15), mode="same")
         first = energy[argrelmax(smooth)[0][0]]
         assert maximum - first == pytest.approx(distance, abs=0.7)
 
@@ -128,8 +131,8 @@ def test_bad_cross_sections_are_named(bad, name):
 @pytest.mark.parametrize(
     ("call", "name"),
     [
-        (lambda: scattering.multiplets("K"), "edge: got 'K'"),
-        (lambda: scattering.near_edge_oscillator_strength("C", "K", [300.0], scattering.MATERIALS["carbon"]), "edge"),
+        (lambda: scattering.near_edge_oscillator_strength(IRON, "FeO", "M1", [95.0]), "edge: got 'M1'"),
+        (lambda: scattering.near_edge_oscillator_strength(IRON, "carbon", "M2,3", [55.0]), "phase: got 'carbon'"),
         (lambda: scattering.lorentz_factor(np.nan), "beam_energy_keV: got nan, wants a positive number"),
         (lambda: scattering.check_window((1, 2, 3), "window_a_eV"), "window_a_eV"),
         (lambda: scattering.delocalisation_nm(57.0, beam_energy_keV=300, collection_mrad=0), "collection_mrad"),

@@ -100,7 +100,7 @@ def test_units_of_length_agree_and_third_phase():
         ({"void_center": (0, 0)}, "void_center"),
         ({"voxel_size_nm": 0}, "voxel_size_nm"),
         ({"unit": "mm"}, "unit"),
-        ({"skin_phase": 3}, "skin_phase"),
+        ({"skin_phase": -1}, "skin_phase"),
         ({"oversample": 0}, "oversample"),
     ],
 )
@@ -131,7 +131,7 @@ def test_edge_strength_is_the_partial_cross_section(model):
         energy = model.energy_eV(edge)
         inside = (energy >= lo) & (energy < hi)
         for phase in model.phases:
-            n = scattering.MATERIALS[phase].atoms_per_nm3["Fe"]
+            n = model.system.phase(phase).atoms_per_nm3["Fe"]
             assert model.reference(phase, edge)[inside].sum() == pytest.approx(n * sigma, rel=0.04)
 
 

@@ -9,13 +9,14 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ..fitting import background_shapes
-from ..scattering import check_not_negative, check_positive, check_window
+from ..scattering import as_system, check_not_negative, check_positive, check_window
+from ..simulate import SpectrumModel
 from ..spectra import in_window
 
-__all__ = ["FIT_WINDOW_EV", "Acquisition"]
+__all__ = ["FIT_WINDOW_EV", "Acquisition", "phase_thickness"]
 
-#: Windows fitted, background before the edge included.
-FIT_WINDOW_EV = {"M2,3": (42.0, 88.0), "L2,3": (640.0, 750.0)}
+#: Windows fitted in the iron oxides, background before the edge included.
+FIT_WINDOW_EV = {name: edge.fit_window_eV for name, edge in as_system(None).edges.items() if edge.fit_window_eV}
 #: Background under each edge (names in `fitting.background_shapes`).
 BACKGROUND = {"M2,3": "plasmon_tail", "L2,3": "power_law"}
 
@@ -29,11 +30,11 @@ class Acquisition:
     edge
         ``"M2,3"`` or ``"L2,3"``.
     thickness_nm
-        Thickness of each phase in the pixel (FeO, Fe3O4).
+        Thickness of each phase in the pixel; None: 10 nm of each.
     pixel_size_nm
         Side of the pixel: with the fluence it sets the electrons.
     window_eV
-        Energies that are fitted; None: `FIT_WINDOW_EV`.
+        Energies that are fitted; None: `FIT_WINDOW_EV`, or in a model of another system the window of that.
     background
         Background in the fit, as for `fitting.background_shapes`; None: plasmon tail under M2,3, powers under L2,3.
     readout_counts, gain
@@ -49,7 +50,7 @@ class Acquisition:
     """
 
     edge: str = "M2,3"
-    thickness_nm: ArrayLike = (10.0, 10.0)
+    thickness_nm: ArrayLike | None = None
     pixel_size_nm: float = 0.4
     window_eV: tuple[float, float] | None = None
     background: str | ArrayLike | None = None
@@ -60,7 +61,7 @@ class Acquisition:
     def __post_init__(self):
         if self.edge not in FIT_WINDOW_EV:
             raise ValueError(f"edge: got {self.edge!r}, wants one of {sorted(FIT_WINDOW_EV)}")
-        thickness = np.asarray(self.thickness_nm, dtype=float)
+        thickness = np.zeros(1) if self.thickness_nm is None else np.asarray(self.thickness_nm, dtype=float)
         if thickness.ndim != 1 or not np.isfinite(thickness).all() or (thickness < 0).any():
             raise ValueError(f"thickness_nm: got {self.thickness_nm!r}, wants one number of at least 0 per phase")
         check_positive(pixel_size_nm=self.pixel_size_nm, gain=self.gain)
@@ -91,6 +92,17 @@ class Acquisition:
             raise TypeError(f"settings: got {', '.join(map(repr, unknown))}, wants some of {', '.join(names)}")
         return replace(acquisition or cls(), **settings)
 
+    def of_model(self, model: SpectrumModel) -> Acquisition:
+        """The same with thicknesses and window filled in, where they are left open, from a model and its system.
+
+        Raises
+        ------
+        ValueError
+            If there is not one thickness per phase.
+        """
+        window = model.system.edge(self.edge).fit_window_eV if self.window_eV is None else self.window_eV
+        return replace(self, thickness_nm=phase_thickness(self.thickness_nm, model), window_eV=window)
+
     @property
     def fit_window_eV(self) -> tuple[float, float]:
         """Energies that are fitted, by default those of the edge."""
@@ -113,3 +125,12 @@ class Acquisition:
     def background_shapes(self, energy_eV: NDArray) -> NDArray:
         """Shapes (B, E) of the background in the fit."""
         return background_shapes(energy_eV, BACKGROUND[self.edge] if self.background is None else self.background)
+
+
+def phase_thickness(thickness_nm: ArrayLike | None, model: SpectrumModel) -> NDArray:
+    """Thickness of each phase of a model (P,), by default 10 nm of each; `ValueError` unless there is one per phase."""
+    count = len(model.phases)
+    thickness = np.full(count, 10.0) if thickness_nm is None else np.asarray(thickness_nm, dtype=float)
+    if thickness.size != count:
+        raise ValueError(f"thickness_nm: got {thickness_nm!r}, wants {count} thicknesses")
+    return thickness

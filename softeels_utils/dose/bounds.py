@@ -84,12 +84,8 @@ def linear_model(
 ) -> LinearModel:
     """Linear model of the counts of one pixel around one edge; arguments as for `phase_bound`."""
     check_positive(fluence_e_per_A2=fluence_e_per_A2)
-    acquisition = Acquisition.from_settings(acquisition, **settings)
+    acquisition = Acquisition.from_settings(acquisition, **settings).of_model(spectrum_model)
     edge, thickness = acquisition.edge, np.asarray(acquisition.thickness_nm, dtype=float)
-    if thickness.size != len(spectrum_model.phases):
-        raise ValueError(
-            f"thickness_nm: got {acquisition.thickness_nm!r}, wants {len(spectrum_model.phases)} thicknesses"
-        )
     energy = spectrum_model.energy_eV(edge)
     inside = acquisition.in_window(energy)
     shapes = acquisition.background_shapes(energy[inside])

@@ -65,12 +65,12 @@
     const x = grid.electrons.map(function (n) { return n / area; });
     const xs = [], ys = [], text = [];
     [0, 1].forEach(function (edge) {
-      [0, 1, 2].forEach(function (q) {
+      grid.quantities.forEach(function (name, q) {
         xs.push(x);
         ys.push(curve(edge, q).map(power));
       });
     });
-    ['FeO', 'Fe3O4', 'total iron'].forEach(function (name, q) {
+    grid.quantities.forEach(function (name, q) {
       const m = curve(0, q), l = curve(1, q), error = at(m, electrons);
       text.push(name + ': ' + short(error) + ' nm with M2,3, ' + short(at(l, electrons)) +
         ' nm with L2,3, which needs ' + short(needed(l, error) / electrons) + ' times the fluence for equal error');

@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from ..scattering import PHASES
+from ..scattering import System
 from ..simulate import Microscope, SpectrumModel, spectrum_model
 from .bounds import linear_model
-from .efficiency import iron_weights
+from .efficiency import metal_weights
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
@@ -26,12 +26,11 @@ if TYPE_CHECKING:
 __all__ = ["Calculator", "calculator"]
 
 EDGES = ("M2,3", "L2,3")
-QUANTITIES = (*PHASES, "total iron")
 
 
 @dataclass(frozen=True)
 class Calculator:
-    """Standard errors of FeO, Fe3O4 and total iron on a grid of conditions; shows itself in a notebook or page.
+    """Standard errors of each phase and of the total metal on a grid of conditions; shows itself in a notebook or page.
 
     Attributes
     ----------
@@ -39,13 +38,16 @@ class Calculator:
         Values of each argument of `calculator`, in the order of the axes of `error_nm`.
     electrons : (N,)
         Electrons per pixel.
-    error_nm : (..., 2, 3, N)
-        Conditions, edge (M2,3, L2,3), quantity (FeO, Fe3O4, total iron), electrons.
+    error_nm : (..., 2, P + 1, N)
+        Conditions, edge (M2,3, L2,3), quantity, electrons.
+    quantities : tuple of str
+        The phases, and the total metal: ``("FeO", "Fe3O4", "total iron")``.
     """
 
     axes: dict[str, tuple[float, ...]]
     electrons: NDArray
     error_nm: NDArray
+    quantities: tuple[str, ...]
 
     def html(self) -> str:
         """The figure and its controls as HTML; plotly draws it, no kernel is needed."""
@@ -65,10 +67,10 @@ class Calculator:
         """Errors against fluence under the conditions `start`; pixel of 0.4 nm (the page's control rescales it)."""
         import plotly.graph_objects as go
 
-        from ..plotting import COLORS
+        from ..plotting import COLORS, CYCLE
 
         figure = go.Figure()
-        for (e, edge), (q, quantity) in product(enumerate(EDGES), enumerate(QUANTITIES)):
+        for (e, edge), (q, quantity) in product(enumerate(EDGES), enumerate(self.quantities)):
             figure.add_trace(
                 go.Scatter(
                     x=self.electrons / 16.0,
@@ -76,7 +78,7 @@ class Calculator:
                     mode="lines",
                     name=f"{quantity}, {edge}",
                     line={
-                        "color": COLORS["Fe total" if quantity == "total iron" else quantity],
+                        "color": COLORS.get("Fe total" if quantity.startswith("total") else quantity, CYCLE[q]),
                         "dash": "solid" if e == 0 else "dash",
                     },
                     hovertemplate="%{x:.2e} e/Å²: %{y:.2f} nm",
@@ -94,11 +96,12 @@ class Calculator:
         return figure
 
     def json(self) -> str:
-        """The grid as the page's script reads it: axes, start, electrons, shape and log10 of the errors."""
+        """The grid as the page's script reads it: axes, start, quantities, electrons, shape and log10 of the errors."""
         logs = np.round(np.log10(self.error_nm), 4)
         grid = {
             "axes": {name: [float(v) for v in values] for name, values in self.axes.items()},
             "start": list(self.start),
+            "quantities": list(self.quantities),
             "electrons": [float(f"{n:.5g}") for n in self.electrons],
             "shape": list(logs.shape),
             "log_error": logs.ravel().tolist(),
@@ -114,6 +117,7 @@ def calculator(
     thickness_nm: Sequence[float] = (5.0, 10.0, 20.0, 40.0, 80.0),
     readout_electrons: Sequence[float] = (0.0, 1.0, 5.0),
     microscope: Microscope | None = None,
+    system: System | str | None = None,
 ) -> Calculator:
     """Bounds of both edges over all combinations of some conditions, as `Calculator`.
 
@@ -122,11 +126,13 @@ def calculator(
     beam_energy_keV, collection_mrad, energy_resolution_eV
         Settings of the microscope.
     thickness_nm
-        Total thickness, half FeO, half Fe3O4.
+        Total thickness, the same of each phase.
     readout_electrons
         Readout noise of each channel in electrons (standard deviation); 0: a camera that counts.
     microscope
-        Everything else.
+        Everything else of the microscope.
+    system
+        A `scattering.System`, or the name or path of one; None: the iron oxides.
 
     Raises
     ------
@@ -145,25 +151,28 @@ def calculator(
         if not values or not np.isfinite(values).all() or min(values) < 0:
             raise ValueError(f"{name}: got {values!r}, wants finite values of at least 0")
     electrons = np.geomspace(1e3, 1e9, 13)
-    error = np.empty((*(len(v) for v in axes.values()), len(EDGES), len(QUANTITIES), electrons.size))
+    phases = spectrum_model(microscope, system=system).phases
+    error = np.empty((*(len(v) for v in axes.values()), len(EDGES), len(phases) + 1, electrons.size))
     *settings, thicknesses, readouts = axes.values()
     for index in np.ndindex(*map(len, settings)):
         conditions = {name: axes[name][i] for name, i in zip(axes, index, strict=False)}
-        model = spectrum_model(replace(microscope, **conditions))
+        model = spectrum_model(replace(microscope, **conditions), system=system)
         for (h, nm), (e, edge) in product(enumerate(thicknesses), enumerate(EDGES)):
             error[*index, h, :, e] = _errors_nm(model, edge, nm, readouts, electrons)
-    return Calculator(axes, electrons, error)
+    return Calculator(axes, electrons, error, (*phases, f"total {model.system.metal_name}"))
 
 
 def _errors_nm(
     model: SpectrumModel, edge: str, thickness_nm: float, readout_electrons: Sequence[float], electrons: NDArray
 ) -> NDArray:
     """Standard errors (readout, quantity, electrons) for one model, edge and thickness."""
-    weights = np.vstack([np.eye(2), iron_weights(model)])
-    one = linear_model(model, 1.0, edge=edge, thickness_nm=(thickness_nm / 2, thickness_nm / 2), pixel_size_nm=0.1)
-    error = np.empty((len(readout_electrons), len(QUANTITIES), electrons.size))
-    for (r, readout), (n, count) in product(enumerate(readout_electrons), enumerate(electrons)):
+    count = len(model.phases)
+    weights = np.vstack([np.eye(count), metal_weights(model)])
+    thickness = np.full(count, thickness_nm / count)
+    one = linear_model(model, 1.0, edge=edge, thickness_nm=thickness, pixel_size_nm=0.1)
+    error = np.empty((len(readout_electrons), len(weights), electrons.size))
+    for (r, readout), (n, many) in product(enumerate(readout_electrons), enumerate(electrons)):
         # in units of one electron's spectrum: the shot noise falls with the electrons, the readout noise faster
-        covariance = one.covariance(one.expected / count + (readout / count) ** 2)
+        covariance = one.covariance(one.expected / many + (readout / many) ** 2)
         error[r, :, n] = np.sqrt(np.einsum("qp,pr,qr->q", weights, covariance, weights))
     return error

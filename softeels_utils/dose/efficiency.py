@@ -10,18 +10,17 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import brentq
 
-from .. import scattering
-from ..scattering import WINDOW_EV, check_window, partial_cross_section
+from ..scattering import System, as_system, check_window, partial_cross_section
 from ..simulate import Microscope, SpectrumModel
 from ..simulate import spectrum_model as make_model
-from .acquisition import Acquisition
+from .acquisition import Acquisition, phase_thickness
 from .bounds import phase_bound
 
 __all__ = [
     "DoseComparison",
     "compare_edges",
     "dose_efficiency",
-    "iron_weights",
+    "metal_weights",
     "shot_noise_ratio",
     "signal_ratio",
     "sweep",
@@ -32,7 +31,7 @@ def signal_ratio(
     edge_a: str = "M2,3",
     edge_b: str = "L2,3",
     *,
-    element: str = "Fe",
+    system: System | str | None = None,
     beam_energy_keV: float = 300.0,
     collection_mrad: float = 40.0,
     window_a_eV: tuple[float, float] | None = None,
@@ -44,13 +43,13 @@ def signal_ratio(
     Parameters
     ----------
     edge_a, edge_b
-        Edges of the element.
-    element
-        Symbol of the element.
+        Edges of the system.
+    system
+        A `scattering.System`, or the name or path of one; None: the iron oxides.
     beam_energy_keV, collection_mrad, **angles
         As for `scattering.partial_cross_section`.
     window_a_eV, window_b_eV
-        Windows in which the signal is counted; default: `scattering.WINDOW_EV`.
+        Windows in which the signal is counted; default: those of the system.
 
     Raises
     ------
@@ -62,35 +61,47 @@ def signal_ratio(
     >>> round(signal_ratio("M2,3", "L2,3", beam_energy_keV=300, collection_mrad=40))
     55
     """
+    system = as_system(system)
     angles |= {"beam_energy_keV": beam_energy_keV, "collection_mrad": collection_mrad}
     sigma_a, sigma_b = (
-        partial_cross_section(element, edge, window_eV=_signal_window(edge, window, name), **angles)
+        partial_cross_section(
+            system.edge(edge).element, edge, window_eV=_signal_window(system, edge, window, name), **angles
+        )
         for edge, window, name in ((edge_a, window_a_eV, "window_a_eV"), (edge_b, window_b_eV, "window_b_eV"))
     )
     return sigma_a / sigma_b
 
 
-def _signal_window(edge: str, window_eV: ArrayLike | None, name: str) -> tuple[float, float]:
+def _signal_window(system: System, edge: str, window_eV: ArrayLike | None, name: str) -> tuple[float, float]:
     """Window in which the signal of an edge is counted, by default the edge's own."""
-    if window_eV is None and edge not in WINDOW_EV:
-        raise ValueError(f"{name}: got None, wants a window for the edge {edge!r}; {sorted(WINDOW_EV)} have a default")
-    return check_window(WINDOW_EV[edge] if window_eV is None else window_eV, name)
+    default = system.edge(edge).window_eV
+    if window_eV is None and default is None:
+        raise ValueError(f"{name}: got None, wants a window for the edge {edge!r}, which has no default")
+    return check_window(default if window_eV is None else window_eV, name)
 
 
-def iron_weights(model: SpectrumModel) -> NDArray:
-    """Iron atoms per nm³ of each phase over those of the first: total iron = weights · thickness (nm of phase one)."""
-    atoms = np.array([scattering.MATERIALS[p].atoms_per_nm3.get("Fe", 0.0) for p in model.phases])
+def metal_weights(model: SpectrumModel) -> NDArray:
+    """Atoms of the metal per nm³ of each phase over those of the first, (P,).
+
+    Total metal = weights · thickness, in nm of phase one.
+
+    Examples
+    --------
+    >>> metal_weights(make_model(system="manganese_oxides"))
+    array([1.  , 0.84])
+    """
+    atoms = model.system.metal_per_nm3(model.phases)
     return atoms / atoms[0]
 
 
 def _quantity_weights(model: SpectrumModel, quantity: str | ArrayLike) -> NDArray:
     """Weights of a quantity that is linear in the thicknesses."""
     if isinstance(quantity, str):
-        if quantity == "total iron":
-            return iron_weights(model)
+        if quantity in ("total metal", f"total {model.system.metal_name}"):
+            return metal_weights(model)
         if quantity in model.phases:
             return np.eye(len(model.phases))[model.phases.index(quantity)]
-        raise ValueError(f"quantity: got {quantity!r}, wants 'total iron' or one of {model.phases}")
+        raise ValueError(f"quantity: got {quantity!r}, wants 'total metal' or one of {model.phases}")
     weights = np.asarray(quantity, dtype=float)
     if weights.shape != (len(model.phases),):
         raise ValueError(f"quantity: got {quantity!r}, wants a name or {len(model.phases)} weights")
@@ -100,7 +111,7 @@ def _quantity_weights(model: SpectrumModel, quantity: str | ArrayLike) -> NDArra
 def dose_efficiency(
     spectrum_model: SpectrumModel | None = None,
     *,
-    quantity: str | ArrayLike = "total iron",
+    quantity: str | ArrayLike = "total metal",
     edge_a: str = "M2,3",
     edge_b: str = "L2,3",
     fluence_e_per_A2: float = 1e4,
@@ -119,7 +130,8 @@ def dose_efficiency(
     spectrum_model
         From `simulate.spectrum_model`; None: its default.
     quantity
-        ``"total iron"``, the name of a phase, or weights of the phase thicknesses.
+        ``"total metal"`` (or ``"total iron"``, as the system's metal is called), the name of a phase, or weights of the
+        phase thicknesses.
     edge_a, edge_b
         The edges compared.
     fluence_e_per_A2
@@ -163,7 +175,7 @@ def shot_noise_ratio(
     *,
     edge_a: str = "M2,3",
     edge_b: str = "L2,3",
-    thickness_nm: ArrayLike = (10.0, 10.0),
+    thickness_nm: ArrayLike | None = None,
     window_a_eV: tuple[float, float] | None = None,
     window_b_eV: tuple[float, float] | None = None,
     background_factor: float = 1.0,
@@ -179,16 +191,17 @@ def shot_noise_ratio(
     edge_a, edge_b
         The edges compared.
     thickness_nm
-        Thickness of each phase.
+        Thickness of each phase; None: 10 nm of each.
     window_a_eV, window_b_eV
-        Windows in which the counts are added up; default: `scattering.WINDOW_EV`.
+        Windows in which the counts are added up; default: those of the model's system.
     background_factor
         h: 1 where the background is known, 5 to 10 where it is extrapolated from before the edge.
     """
-    model, thickness = spectrum_model or make_model(), np.asarray(thickness_nm, dtype=float)
+    model = spectrum_model or make_model()
+    thickness = phase_thickness(thickness_nm, model)
     snr2 = []
     for edge, window, name in ((edge_a, window_a_eV, "window_a_eV"), (edge_b, window_b_eV, "window_b_eV")):
-        low, high = _signal_window(edge, window, name)
+        low, high = _signal_window(model.system, edge, window, name)
         energy = model.energy_eV(edge)
         inside = (energy >= low) & (energy < high)
         signal = (thickness @ model.derivative(thickness, edge))[inside].sum()
@@ -205,29 +218,32 @@ class DoseComparison:
     ----------
     signal, shot_noise
         `signal_ratio` and `shot_noise_ratio`.
-    total_iron, phases
-        `dose_efficiency` for total iron, and for each phase by name.
+    total_metal, phases
+        `dose_efficiency` for the metal of the system (total iron), and for each phase by name.
     """
 
     signal: float
     shot_noise: float
-    total_iron: float
+    total_metal: float
     phases: dict[str, float]
 
 
 def compare_edges(
-    spectrum_model: SpectrumModel | None = None, *, thickness_nm: ArrayLike = (10.0, 10.0), **settings: Any
+    spectrum_model: SpectrumModel | None = None, *, thickness_nm: ArrayLike | None = None, **settings: Any
 ) -> DoseComparison:
-    """`DoseComparison` of Fe-M2,3 against Fe-L2,3; settings as for `dose_efficiency`."""
+    """`DoseComparison` of M2,3 against L2,3 of the system's metal; settings as for `dose_efficiency`."""
     model = spectrum_model or make_model()
     m = model.microscope
     settings |= {"thickness_nm": thickness_nm}
     return DoseComparison(
         signal=signal_ratio(
-            beam_energy_keV=m.beam_energy_keV, collection_mrad=m.collection_mrad, bethe_ridge=m.bethe_ridge
+            system=model.system,
+            beam_energy_keV=m.beam_energy_keV,
+            collection_mrad=m.collection_mrad,
+            bethe_ridge=m.bethe_ridge,
         ),
         shot_noise=shot_noise_ratio(model, thickness_nm=thickness_nm),
-        total_iron=dose_efficiency(model, **settings),
+        total_metal=dose_efficiency(model, **settings),
         phases={p: dose_efficiency(model, quantity=p, **settings) for p in model.phases},
     )
 
@@ -237,7 +253,8 @@ def sweep(
     values: Sequence[Any] | NDArray,
     *,
     microscope: Microscope | None = None,
-    thickness_nm: ArrayLike = (10.0, 10.0),
+    system: System | str | None = None,
+    thickness_nm: ArrayLike | None = None,
     **settings: Any,
 ) -> list[DoseComparison]:
     """`compare_edges` over one parameter.
@@ -250,7 +267,7 @@ def sweep(
         `dose_efficiency`.
     values
         Values of the parameter.
-    microscope, thickness_nm, **settings
+    microscope, system, thickness_nm, **settings
         All other conditions.
 
     Returns
@@ -259,14 +276,15 @@ def sweep(
         One for each value.
     """
     microscope = microscope or Microscope()
-    model, thickness = make_model(microscope), np.asarray(thickness_nm, dtype=float)
+    model = make_model(microscope, system=system)
+    thickness = phase_thickness(thickness_nm, model)
     comparisons = []
     for value in values:
         model_here, here = model, {**settings, "thickness_nm": thickness}
         if parameter == "thickness_nm":
             here["thickness_nm"] = thickness * value / thickness.sum()
         elif hasattr(microscope, parameter):
-            model_here = make_model(replace(microscope, **{parameter: value}))
+            model_here = make_model(replace(microscope, **{parameter: value}), system=system)
         else:
             here[parameter] = value
         comparisons.append(compare_edges(model_here, **here))

@@ -20,7 +20,7 @@ def measured_spectrum(
     edge: str,
     *,
     electrons: float | None = None,
-    thickness_nm: ArrayLike = (10.0, 10.0),
+    thickness_nm: ArrayLike | None = None,
 ) -> NDArray:
     """Measured spectrum on the axis of a model, counts per electron and channel, for ``spectrum=`` of `Acquisition`.
 
@@ -38,7 +38,7 @@ def measured_spectrum(
         model: then the ratio of edge to background is the measured one. (Its energy axis may be off by up to
         15 eV; it is shifted to where the edge fits best.)
     thickness_nm
-        Thickness of each phase that the edge is scaled to.
+        Thickness of each phase that the edge is scaled to; None: 10 nm of each.
 
     Returns
     -------
@@ -50,7 +50,7 @@ def measured_spectrum(
     ValueError
         If the signal's energies do not cover the edge's fit window, or no edge is found to scale by.
     """
-    acquisition = Acquisition(edge=edge, thickness_nm=thickness_nm)
+    acquisition = Acquisition(edge=edge, thickness_nm=thickness_nm).of_model(spectrum_model)
     energy = np.asarray(signal.axes_manager.signal_axes[0].axis, dtype=float)
     counts = np.nanmean(np.asarray(signal.data, dtype=float).reshape(-1, energy.size), axis=0)
     has_zero_loss = energy[0] < 0 < energy[-1]

@@ -12,7 +12,7 @@ from ..scattering import check_positive
 from ..simulate import SpectrumModel
 from .acquisition import Acquisition
 from .bounds import phase_bound
-from .efficiency import iron_weights
+from .efficiency import metal_weights
 
 __all__ = ["TiltPlan", "plan_tilt_series"]
 
@@ -29,8 +29,8 @@ class TiltPlan:
         Fluence per tilt.
     error_nm : (N, P)
         Bound of each phase's thickness in one pixel of one projection.
-    total_iron_error_nm : (N,)
-        The same for total iron, in nm of the first phase.
+    total_metal_error_nm : (N,)
+        The same for the metal of all phases (total iron), in nm of the first phase.
     correlation : (N,)
         Between the first two phases.
     volume_error : (N,)
@@ -46,7 +46,7 @@ class TiltPlan:
     tilts: NDArray[np.int_]
     fluence_e_per_A2: NDArray
     error_nm: NDArray
-    total_iron_error_nm: NDArray
+    total_metal_error_nm: NDArray
     correlation: NDArray
     volume_error: NDArray
     crowther_nm: NDArray
@@ -109,7 +109,7 @@ def plan_tilt_series(
     fluence_per_tilt = total_fluence_e_per_A2 / counts
     bounds = np.stack([phase_bound(spectrum_model, fluence, acquisition) for fluence in fluence_per_tilt])
     error = np.sqrt(np.einsum("npp->np", bounds))
-    iron = iron_weights(spectrum_model)
+    metal = metal_weights(spectrum_model)
     # the feature covers (feature / pixel)² pixels of every projection
     pixels = (feature_nm / acquisition.pixel_size_nm) ** 2
     good = (error <= target_error_nm).all(axis=1)
@@ -117,7 +117,7 @@ def plan_tilt_series(
         tilts=counts,
         fluence_e_per_A2=fluence_per_tilt,
         error_nm=error,
-        total_iron_error_nm=np.sqrt(np.einsum("p,npq,q->n", iron, bounds, iron)),
+        total_metal_error_nm=np.sqrt(np.einsum("p,npq,q->n", metal, bounds, metal)),
         correlation=bounds[:, 0, 1] / (error[:, 0] * error[:, 1]),
         volume_error=error.max(axis=1) / feature_nm / np.sqrt(counts * pixels),
         crowther_nm=diameter_nm * np.deg2rad(tilt_range_deg / (counts - 1)),

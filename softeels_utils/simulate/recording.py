@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike, DTypeLike, NDArray
 from scipy.ndimage import gaussian_filter
 
 from ..progress import progress_bar
-from ..scattering import PHASES, check_not_negative, check_positive, delocalisation_nm
+from ..scattering import System, check_not_negative, check_positive, delocalisation_nm
 from ..spectra import FWHM_PER_SIGMA
 from .detector import Detector
 from .spectrum import AXES, COMPONENTS, Microscope, SpectrumModel
@@ -23,8 +23,7 @@ if TYPE_CHECKING:
 
 __all__ = ["dual_eels"]
 
-# Energies at which each component's delocalisation is taken (eV).
-_BLUR_ENERGY_EV = {"valence": 22.0, "M2,3": 57.0, "M1": 95.0, "K": 540.0, "L2,3": 712.0}
+VALENCE_EV = 22.0  # at which the delocalisation of the valence losses is taken
 
 
 def dual_eels(
@@ -33,6 +32,8 @@ def dual_eels(
     *,
     tilt_angles_deg: ArrayLike | None = None,
     pixel_size_nm: float = 0.4,
+    system: System | str | None = None,
+    phases: Sequence[str] | None = None,
     microscope: Microscope | None = None,
     detector: Detector | None = None,
     carbon_nm: float = 0.0,
@@ -46,18 +47,22 @@ def dual_eels(
     dtype: DTypeLike = "float32",
     progress: bool | None = None,
 ) -> tuple[EELSSpectrum, EELSSpectrum]:
-    """Dual EELS of every pixel of a tilt series: low loss (with Fe-M2,3) and core loss (O-K, Fe-L2,3).
+    """Dual EELS of every pixel of a tilt series: low loss (with M2,3) and core loss (O-K, L2,3).
 
     Parameters
     ----------
     projections_nm
-        ``(P, T, Y, X)`` or ``(P, Y, X)`` line integrals of the volume fractions of FeO and Fe3O4, nm.
+        ``(P, T, Y, X)`` or ``(P, Y, X)`` line integrals of the volume fractions of each phase, nm.
     fluence_e_per_A2
         Electrons per Å² and tilt of each of the two exposures; a pair ``(low, core)`` sets them separately.
     tilt_angles_deg
         One for each tilt; written to ``metadata.Tomography.tilts``.
     pixel_size_nm
         Side of a pixel: with the fluence it sets the electrons, with the delocalisation the blur.
+    system
+        A `scattering.System`, or the name or path of one; None: the iron oxides.
+    phases
+        Names of the P phases of the system; None: its channels (FeO and Fe3O4).
     microscope, detector
         Defaults: 300 kV, 20 and 40 mrad, 0.7 eV, 2 × 1024 channels of 0.25 eV; a camera that counts electrons.
     carbon_nm
@@ -96,7 +101,8 @@ def dual_eels(
     Electrons scattered elastically beyond the aperture are not subtracted, and the gain of a real camera is not
     uniform. The shapes are multiplet-motivated, not measured (see `scattering`).
     """
-    maps = _checked_projections(projections_nm)
+    model = SpectrumModel(microscope or Microscope(), phases, plural, system)
+    maps = _checked_projections(projections_nm, model.phases)
     has_tilts = maps.ndim == 4
     maps = maps if has_tilts else maps[:, None]
     tilts = _checked_tilts(tilt_angles_deg, maps.shape[1])
@@ -107,15 +113,14 @@ def dual_eels(
     check_positive(pixel_size_nm=pixel_size_nm)
     if chunk_pixels < 1:
         raise ValueError(f"chunk_pixels: got {chunk_pixels!r}, wants at least 1")
-    microscope, phases = microscope or Microscope(), PHASES
     if carbon_nm:
-        maps, phases = _with_support(maps, carbon_nm, tilts), (*PHASES, "carbon")
+        maps, model = _with_support(maps, carbon_nm, tilts), replace(model, phases=(*model.phases, "carbon"))
     n_tilts, height, width = maps.shape[1:]
     drift_seed, *row_seeds = _seed_sequence(seed).spawn(1 + n_tilts * height)
     scan = _Scan(
-        model=SpectrumModel(microscope, phases, plural),
+        model=model,
         detector=detector or Detector(),
-        thickness_nm=_component_thickness(maps, microscope, pixel_size_nm if delocalisation else None),
+        thickness_nm=_component_thickness(maps, model, pixel_size_nm if delocalisation else None),
         shift_eV=_energy_drift(drift_eV, (n_tilts, height, width), drift_seed) if drift_eV else None,
         electrons=fluence * (10 * pixel_size_nm) ** 2,
         seeds=row_seeds,
@@ -127,6 +132,8 @@ def dual_eels(
     facts = {
         "fluence_e_per_A2": fluence.tolist(),
         "pixel_size_nm": pixel_size_nm,
+        "system": model.system.name,
+        "phases": list(model.phases),
         "simulated": True,
         "seed": None if isinstance(seed, np.random.Generator) else int(seed),
     }
@@ -135,11 +142,13 @@ def dual_eels(
     return _signal(low, scan.model, "low", tilts, facts), _signal(core, scan.model, "core", tilts, facts)
 
 
-def _checked_projections(projections_nm: ArrayLike) -> NDArray:
+def _checked_projections(projections_nm: ArrayLike, phases: tuple[str, ...]) -> NDArray:
     maps = np.asarray(projections_nm, dtype=float)
-    if maps.ndim not in (3, 4) or maps.shape[0] != len(PHASES):
+    if maps.ndim not in (3, 4) or maps.shape[0] != len(phases):
+        count = len(phases)
         raise ValueError(
-            f"projections_nm: got shape {maps.shape}, wants (2, T, Y, X) or (2, Y, X) with the channels {PHASES}"
+            f"projections_nm: got shape {maps.shape}, wants ({count}, T, Y, X) or ({count}, Y, X) with the channels "
+            f"{phases}"
         )
     if not np.isfinite(maps).all() or maps.min(initial=0) < 0:
         raise ValueError("projections_nm: got NaN, infinity or a negative value, wants finite values of at least 0")
@@ -161,19 +170,19 @@ def _with_support(maps: NDArray, carbon_nm: float, tilts: NDArray) -> NDArray:
     return np.concatenate([maps, support[None]])
 
 
-def _component_thickness(maps: NDArray, microscope: Microscope, pixel_size_nm: float | None) -> NDArray:
+def _component_thickness(maps: NDArray, model: SpectrumModel, pixel_size_nm: float | None) -> NDArray:
     """(T * Y, X, P * component): maps as each component sees them, blurred unless the pixel size is None."""
-    blurred = np.stack([_blur(maps, microscope, c, pixel_size_nm) for c in COMPONENTS], axis=-1)
+    blurred = np.stack([_blur(maps, model, c, pixel_size_nm) for c in COMPONENTS], axis=-1)
     return np.moveaxis(blurred, 0, -2).reshape(-1, maps.shape[-1], len(maps) * len(COMPONENTS))
 
 
-def _blur(maps: NDArray, microscope: Microscope, component: str, pixel_size_nm: float | None) -> NDArray:
+def _blur(maps: NDArray, model: SpectrumModel, component: str, pixel_size_nm: float | None) -> NDArray:
     if pixel_size_nm is None:
         return maps
     d50 = delocalisation_nm(
-        _BLUR_ENERGY_EV[component],
-        beam_energy_keV=microscope.beam_energy_keV,
-        collection_mrad=microscope.collection_mrad,
+        VALENCE_EV if component == "valence" else model.system.edge(component).signal_eV,
+        beam_energy_keV=model.microscope.beam_energy_keV,
+        collection_mrad=model.microscope.collection_mrad,
     )
     sigma = d50 / FWHM_PER_SIGMA / pixel_size_nm
     return gaussian_filter(maps, (0, 0, sigma, sigma), mode="nearest")

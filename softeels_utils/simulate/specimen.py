@@ -139,7 +139,8 @@ def core_shell_nanocube(
     rotation_deg
         Right-handed rotations about X, then Y, then Z (all fixed axes). None: not rotated.
     core_phase, shell_phase, skin_phase
-        Channel of each part; ``skin_phase=2`` makes the skin a third phase.
+        Channel of each part: which phase a channel is, the system says that the volume is used with. ``skin_phase=2``
+        makes the skin a third phase.
     unit
         Unit of all lengths: ``"box"`` (fractions of the side of the box), ``"voxel"`` or ``"nm"``.
     oversample
@@ -148,8 +149,8 @@ def core_shell_nanocube(
     Returns
     -------
     numpy.ndarray
-        ``(C, Y, Z, X)`` float32 volume fractions (0 to 1, adding up to at most 1), C = 2 ("FeO",
-        "Fe3O4"), or 3 where a phase index is 2.
+        ``(C, Y, Z, X)`` float32 volume fractions (0 to 1, adding up to at most 1), C = 2 ("FeO", "Fe3O4" in the
+        iron oxides), or more where a phase index asks for it.
 
     Raises
     ------
@@ -171,8 +172,8 @@ def core_shell_nanocube(
         raise ValueError(f"oversample: got {oversample!r}, wants a positive integer")
     phases = {"core_phase": core_phase, "shell_phase": shell_phase, "skin_phase": skin_phase}
     for name, value in phases.items():
-        if value not in (0, 1, 2):
-            raise ValueError(f"{name}: got {value!r}, wants 0, 1 or 2")
+        if int(value) != value or value < 0:
+            raise ValueError(f"{name}: got {value!r}, wants the index of a channel")
     voxels_per_unit = {"box": float(n), "voxel": 1.0, "nm": 1.0 / voxel_size_nm}
     if unit not in voxels_per_unit:
         raise ValueError(f"unit: got {unit!r}, wants one of {sorted(voxels_per_unit)}")

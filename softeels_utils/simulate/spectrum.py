@@ -13,7 +13,7 @@ from scipy.fft import irfft, next_fast_len, rfft
 from scipy.special import ndtr, voigt_profile
 
 from .. import scattering
-from ..scattering import PHASES, Material, check_not_negative, check_positive
+from ..scattering import Phase, System, as_system, check_not_negative, check_positive
 from ..spectra import FWHM_PER_SIGMA
 
 __all__ = ["AXES", "COMPONENTS", "Microscope", "SpectrumModel", "spectrum_model"]
@@ -22,7 +22,6 @@ __all__ = ["AXES", "COMPONENTS", "Microscope", "SpectrumModel", "spectrum_model"
 AXES = ("low", "core")
 #: Parts of the single-scattering distribution, and the energy axis that holds each.
 COMPONENTS = {"valence": "low", "M2,3": "low", "M1": "low", "K": "core", "L2,3": "core"}
-_EDGES = {"Fe": ("M2,3", "L2,3"), "O": ("K",), "C": ("K",)}
 
 
 @dataclass(frozen=True)
@@ -113,9 +112,12 @@ class SpectrumModel:
     microscope
         Beam and spectrometer.
     phases
-        Names in `scattering.MATERIALS`, in the order of the thicknesses; a support film is one of them.
+        Names of phases of the system, in the order of the thicknesses; a support film is one of them. None: the
+        system's channels.
     plural
         False: single scattering only.
+    system
+        A `scattering.System`, or the name or path of one; None: the iron oxides.
 
     Examples
     --------
@@ -127,12 +129,13 @@ class SpectrumModel:
     """
 
     microscope: Microscope = field(default_factory=Microscope)
-    phases: tuple[str, ...] = PHASES
+    phases: tuple[str, ...] | None = None
     plural: bool = True
+    system: System | str | None = None
 
     def __post_init__(self):
-        if not self.phases or any(p not in scattering.MATERIALS for p in self.phases):
-            raise ValueError(f"phases: got {self.phases!r}, wants some of {sorted(scattering.MATERIALS)}")
+        object.__setattr__(self, "system", as_system(self.system))
+        object.__setattr__(self, "phases", self.system.check_phases(self.phases))
 
     # ------------------------------------------------------------------ energies
 
@@ -185,7 +188,8 @@ class SpectrumModel:
         # neither the resolution nor the detector's zero-loss tail enters: models that differ in them share it
         microscope = replace(self.microscope, energy_resolution_eV=1.0, zero_loss_tail_eV=0.0)
         top = max(self.core_energy_eV[-1], self.low_energy_eV[-1]) * 1.05
-        return {p: _single_scattering(p, microscope, self.grid_eV.size, top) for p in self.phases}
+        size = self.grid_eV.size
+        return {p: _single_scattering(self.system, self.system.phase(p), microscope, size, top) for p in self.phases}
 
     @cached_property
     def mean_free_path_nm(self) -> NDArray:
@@ -327,27 +331,27 @@ class SpectrumModel:
 
 
 @lru_cache(maxsize=64)
-def _single_scattering(phase: str, m: Microscope, size: int, top: float) -> dict[str, NDArray]:
+def _single_scattering(system: System, phase: Phase, m: Microscope, size: int, top: float) -> dict[str, NDArray]:
     """{component: single scattering per channel, nm and electron} of a phase, on a grid from 0 that ends at `top`."""
-    material = scattering.MATERIALS[phase]
     energy = m.dispersion_eV * np.arange(size)
     inside = np.where((energy > 0) & (energy < top), 1.0, 0.0)
     single = dict.fromkeys(COMPONENTS, np.zeros_like(energy))
     tail = np.zeros_like(energy)
-    for element, density in material.atoms_per_nm3.items():
-        for edge in _EDGES[element]:
-            if element == "C":  # C-K lies on neither axis: only its tail counts
+    for element, density in phase.atoms_per_nm3.items():
+        for edge in system.edges_of(element):
+            if system.edge(edge).element != element:  # C-K lies on neither axis: only its tail counts
                 strength = scattering.edge_oscillator_strength(element, edge, np.maximum(energy, 10.5))
                 tail = tail + density * _per_channel(strength, energy, inside, m)
             else:
-                strength = scattering.near_edge_oscillator_strength(element, edge, energy, material)
+                strength = scattering.near_edge_oscillator_strength(system, phase, edge, energy)
                 single[edge] = single[edge] + density * _per_channel(strength, energy, inside, m)
-        if element == "Fe":
-            single["M1"] = density * _per_channel(_m1_oscillator_strength(energy), energy, inside, m)
+        if element == system.metal:
+            m1 = scattering.m1_oscillator_strength(system, energy)
+            single["M1"] = density * _per_channel(m1, energy, inside, m)
             single["M2,3"] = single["M2,3"] - single["M1"]  # the table's strength holds both
-        rest = np.maximum(_outer_oscillator_strength(element, energy), 0)
+        rest = np.maximum(_outer_oscillator_strength(element, system.edges_of(element), energy), 0)
         tail = tail + density * _per_channel(rest, energy, inside, m, bethe_ridge=True)
-    single["valence"] = _valence(material, energy, inside, m, tail, sum(v.sum() for v in single.values()))
+    single["valence"] = _valence(phase, energy, inside, m, tail, sum(v.sum() for v in single.values()))
     return single
 
 
@@ -357,24 +361,17 @@ def _per_channel(strength: NDArray, energy: NDArray, inside: NDArray, m: Microsc
     return scattering.differential_cross_section(strength, safe, **{**m.angles, **angles}) * m.dispersion_eV * inside
 
 
-def _m1_oscillator_strength(energy: NDArray) -> NDArray:
-    """Schematic Fe-M1 edge: a fraction of the 3p continuum."""
-    continuum = scattering.edge_oscillator_strength("Fe", "M2,3", np.maximum(energy, 60.0))
-    rise = scattering.arctangent_step(energy - scattering.M1_ONSET_EV, 2.0, 3.0)
-    return scattering.M1_FRACTION * continuum * rise * (energy > 80)
-
-
-def _outer_oscillator_strength(element: str, energy: NDArray) -> NDArray:
+def _outer_oscillator_strength(element: str, edges: Sequence[str], energy: NDArray) -> NDArray:
     """df/dE of an atom less that of its edges."""
     table = np.maximum(energy, 10.5)
     strength = scattering.oscillator_strength(element, table)
-    for edge in _EDGES[element]:
+    for edge in edges:
         strength = strength - scattering.edge_oscillator_strength(element, edge, table)
     return strength
 
 
 def _valence(
-    material: Material, energy: NDArray, inside: NDArray, m: Microscope, tail: NDArray, edges_per_nm: float
+    phase: Phase, energy: NDArray, inside: NDArray, m: Microscope, tail: NDArray, edges_per_nm: float
 ) -> NDArray:
     """Valence losses: Drude terms below, the atoms' tail above, blended between 29 and 41 eV.
 
@@ -382,12 +379,12 @@ def _valence(
     the scale of the Drude terms.
     """
     safe = np.maximum(energy, m.dispersion_eV / 2)
-    drude = sum(w * safe * g * ep**2 / ((safe**2 - ep**2) ** 2 + (safe * g) ** 2) for w, ep, g in material.plasmon)
+    drude = sum(w * safe * g * ep**2 / ((safe**2 - ep**2) ** 2 + (safe * g) ** 2) for w, ep, g in phase.valence_loss)
     drude = drude * scattering.angular_factor(safe, **{**m.angles, "bethe_ridge": True}) * inside
     blend = np.clip((energy - 29.0) / 12.0, 0, 1)
     blend = blend * blend * (3 - 2 * blend)
     path_nm = scattering.inelastic_mean_free_path(
-        material.density_g_cm3,
+        phase.density_g_cm3,
         beam_energy_keV=m.beam_energy_keV,
         collection_mrad=m.collection_mrad,
         convergence_mrad=m.convergence_mrad,
@@ -397,7 +394,12 @@ def _valence(
 
 
 def spectrum_model(
-    microscope: Microscope | None = None, *, phases: Sequence[str] = PHASES, plural: bool = True, **settings: Any
+    microscope: Microscope | None = None,
+    *,
+    system: System | str | None = None,
+    phases: Sequence[str] | None = None,
+    plural: bool = True,
+    **settings: Any,
 ) -> SpectrumModel:
     """`SpectrumModel` of a microscope, or of the default one with some settings changed.
 
@@ -405,7 +407,7 @@ def spectrum_model(
     ----------
     microscope
         Beam and spectrometer; None: ``Microscope(**settings)``.
-    phases, plural
+    system, phases, plural
         As for `SpectrumModel`.
     **settings
         Fields of `Microscope`.
@@ -420,7 +422,10 @@ def spectrum_model(
     >>> model = spectrum_model(collection_mrad=20.0)
     >>> model.reference("FeO", "L2,3").shape
     (1024,)
+    >>> manganese = spectrum_model(system="manganese_oxides")
+    >>> manganese.phases, float(manganese.energy_eV("M2,3")[manganese.reference("MnO", "M2,3").argmax()])
+    (('MnO', 'Mn3O4'), 50.75)
     """
     if microscope is not None and settings:
         raise ValueError(f"settings: got {sorted(settings)}, wants none where a microscope is passed")
-    return SpectrumModel(microscope or Microscope(**settings), tuple(phases), plural)
+    return SpectrumModel(microscope or Microscope(**settings), phases, plural, system)

@@ -1,0 +1,304 @@
+"""Phases and systems: the materials an analysis assumes, what they are made of, and the edges it looks at."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+__all__ = ["Edge", "EdgeChange", "Ion", "Phase", "System"]
+
+METAL_EDGES = ("M2,3", "L2,3")
+
+
+@dataclass(frozen=True, eq=False)
+class Edge:
+    """An edge of a system.
+
+    Attributes
+    ----------
+    name, element
+        ``"M2,3"``, ``"L2,3"``, ``"M1"`` of the metal or ``"K"`` of the anion.
+    onset_eV
+        Where it begins.
+    signal_eV
+        Energy at which its delocalisation is taken.
+    window_eV
+        Window in which its signal is counted; None: it is not.
+    fit_window_eV
+        Window that a fit takes, background before the edge included; None: it is not fitted.
+    near_edge
+        Constants of the twin's near-edge structure, see `near_edge_oscillator_strength`. No estimator reads them.
+    """
+
+    name: str
+    element: str
+    onset_eV: float
+    signal_eV: float
+    window_eV: tuple[float, float] | None = None
+    fit_window_eV: tuple[float, float] | None = None
+    near_edge: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, eq=False)
+class Ion:
+    """An ion of the metal.
+
+    Attributes
+    ----------
+    valence, holes
+        Charge, and holes in the 3d shell.
+    tables
+        ``{edge: (energy_eV, shape)}``, two arrays (E,): the white lines, without the continuum. For the twin alone.
+    strengths
+        Factor on an edge of this ion, 1 where it is not listed. For the twin alone.
+    """
+
+    valence: float
+    holes: float
+    tables: Mapping[str, tuple[NDArray, NDArray]] = field(repr=False)
+    strengths: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class EdgeChange:
+    """How an edge of a phase departs from what its composition says.
+
+    Attributes
+    ----------
+    strength
+        Factor on the whole edge.
+    shift_eV
+        By which it is shifted to higher energy.
+    fwhm_eV
+        Gaussian that broadens the white lines.
+    normalisation
+        Of the edges of the metal: 0, all ions have the same strength in the edge's window; 1, the same continuum;
+        anything in between.
+    peaks
+        (area over the height of the step, energy, FWHM; eV) on the step of the anion's K edge.
+    """
+
+    strength: float = 1.0
+    shift_eV: float = 0.0
+    fwhm_eV: float = 0.0
+    normalisation: float = 0.0
+    peaks: tuple[tuple[float, float, float], ...] = ()
+
+
+@dataclass(frozen=True, eq=False)
+class Phase:
+    """A material with composition, density and valences, and how the twin draws its spectrum.
+
+    Attributes
+    ----------
+    name, title
+        Key (``"FeO"``) and name (``"wüstite"``).
+    atoms_per_nm3
+        Number density of each element.
+    density_g_cm3
+        For the mean free path.
+    ion_fractions
+        Fraction of each ion in the metal of this phase; empty where it holds none.
+    atoms_uncertainty
+        Relative standard uncertainty of all number densities together.
+    metal_range
+        Factors within which vacancies let the number density of the metal lie.
+    vacancies
+        Two ions: what a vacancy of the metal oxidises, and to what. None: not known.
+    valence_loss
+        Terms (weight, energy, width; eV) of the valence loss function
+        sum of w E Γ Ep² / ((E² - Ep²)² + (E Γ)²), below about 40 eV. For the twin alone.
+    near_edge
+        `EdgeChange` of each edge. For the twin alone.
+    """
+
+    name: str
+    title: str
+    atoms_per_nm3: Mapping[str, float]
+    density_g_cm3: float
+    ion_fractions: Mapping[str, float] = field(default_factory=dict)
+    atoms_uncertainty: float = 0.0
+    metal_range: tuple[float, float] = (1.0, 1.0)
+    vacancies: tuple[str, str] | None = None
+    valence_loss: tuple[tuple[float, float, float], ...] = ()
+    near_edge: Mapping[str, EdgeChange] = field(default_factory=dict)
+
+    def edge_change(self, edge: str) -> EdgeChange:
+        """How one edge departs, by default not at all."""
+        return self.near_edge.get(edge, EdgeChange())
+
+    def with_edge(self, edge: str, **changes: object) -> Phase:
+        """The same phase with an edge changed; ``changes`` are attributes of `EdgeChange`."""
+        return replace(self, near_edge={**self.near_edge, edge: replace(self.edge_change(edge), **changes)})
+
+
+@dataclass(frozen=True, eq=False)
+class System:
+    """The phases that an analysis assumes, one metal and one anion, and the edges of both.
+
+    `load_system` reads one from a file.
+
+    Attributes
+    ----------
+    name, title
+        Name of the file and of the system.
+    metal, anion
+        Symbols of the elements.
+    edges
+        ``{name: Edge}``.
+    ions
+        ``{name: Ion}`` of the metal.
+    phases
+        ``{name: Phase}``: all that are known, and what may surround the specimen.
+    channels
+        Names of the phases that an analysis assumes unless told otherwise, in the order of its channels.
+
+    Examples
+    --------
+    >>> from softeels_utils.scattering import load_system
+    >>> iron = load_system("iron_oxides")
+    >>> iron.channels, [iron.mean_valence(phase) for phase in iron.channels]
+    (('FeO', 'Fe3O4'), [2.0, 2.67])
+    >>> iron.with_vacancies("FeO", 0.05).mean_valence("FeO")  # Fe0.95O
+    2.11
+    """
+
+    name: str
+    title: str
+    metal: str
+    anion: str
+    edges: Mapping[str, Edge]
+    ions: Mapping[str, Ion]
+    phases: Mapping[str, Phase]
+    channels: tuple[str, ...]
+
+    @cached_property
+    def metal_name(self) -> str:
+        """Name of the metal, for instance ``"iron"``."""
+        import periodictable
+
+        return periodictable.elements.symbol(self.metal).name
+
+    def phase(self, name: str) -> Phase:
+        """One phase by its name.
+
+        Raises
+        ------
+        ValueError
+            If the system does not hold it.
+        """
+        if name not in self.phases:
+            raise ValueError(f"phase: got {name!r}, wants one of {sorted(self.phases)} ({self.title})")
+        return self.phases[name]
+
+    def check_phases(self, phases: Sequence[str] | None) -> tuple[str, ...]:
+        """Names of phases as a tuple, by default `channels`; `ValueError` unless all are known and distinct."""
+        names = self.channels if phases is None else (phases,) if isinstance(phases, str) else tuple(phases)
+        if not names or len(set(names)) < len(names) or any(name not in self.phases for name in names):
+            raise ValueError(f"phases: got {phases!r}, wants distinct names of {sorted(self.phases)} ({self.title})")
+        return names
+
+    def edge(self, name: str) -> Edge:
+        """One edge by its name.
+
+        Raises
+        ------
+        ValueError
+            If the system does not hold it.
+        """
+        if name not in self.edges:
+            raise ValueError(f"edge: got {name!r}, wants one of {sorted(self.edges)} ({self.title})")
+        return self.edges[name]
+
+    def edges_of(self, element: str) -> tuple[str, ...]:
+        """Edges that the strength of an element is divided between; carbon's K is not looked at, but is one."""
+        if element == self.metal:
+            return METAL_EDGES
+        return ("K",) if element in (self.anion, "C") else ()
+
+    # ------------------------------------------------------------------ what is in a phase
+
+    def metal_per_nm3(self, phases: Sequence[str] | None = None) -> NDArray:
+        """Atoms of the metal per nm³ of each phase (P,), by default of `channels`."""
+        return np.array([self.phase(p).atoms_per_nm3.get(self.metal, 0.0) for p in self.check_phases(phases)])
+
+    def anion_per_metal(self, phase: str) -> float:
+        """Atoms of the anion for one of the metal; infinite where there is no metal."""
+        atoms = self.phase(phase).atoms_per_nm3
+        metal = atoms.get(self.metal, 0.0)
+        return atoms.get(self.anion, 0.0) / metal if metal else float("inf")
+
+    def mean_valence(self, phase: str) -> float:
+        """Mean valence of the metal in a phase; NaN where it holds none."""
+        fractions = self.phase(phase).ion_fractions
+        return sum(f * self.ions[ion].valence for ion, f in fractions.items()) if fractions else float("nan")
+
+    def metal_and_valence(
+        self, thickness_nm: ArrayLike, phases: Sequence[str] | None = None
+    ) -> tuple[NDArray, NDArray]:
+        """Atoms of the metal per nm² and their mean valence, two arrays (...), of a thickness (P, ...) of each phase.
+
+        The valence is NaN where there is no metal.
+        """
+        names, thickness = self.check_phases(phases), np.asarray(thickness_nm, dtype=float)
+        if thickness.ndim == 0 or len(thickness) != len(names):
+            raise ValueError(f"thickness_nm: got shape {thickness.shape}, wants a first axis of {len(names)} phases")
+        metal = self.metal_per_nm3(names)
+        charge = metal * np.nan_to_num([self.mean_valence(p) for p in names])
+        atoms, charges = (np.tensordot(weights, thickness, axes=1) for weights in (metal, charge))
+        return atoms, np.divide(charges, atoms, out=np.full_like(atoms, np.nan), where=atoms > 0)
+
+    # ------------------------------------------------------------------ other systems
+
+    def with_phases(self, *phases: Phase) -> System:
+        """The system with some phases added, or put in the place of those of the same name."""
+        return replace(self, phases={**self.phases, **{phase.name: phase for phase in phases}})
+
+    def with_vacancies(self, phase: str, fraction: float, name: str | None = None) -> System:
+        """The system with a phase that lacks a fraction of its metal, charge kept by oxidising what is left.
+
+        Parameters
+        ----------
+        phase
+            Name of the phase.
+        fraction
+            Of the metal's sites that are empty.
+        name
+            Of the new phase; None: it takes the place of the old one.
+
+        Raises
+        ------
+        ValueError
+            If it is not known what a vacancy oxidises, or more is vacant than there is to oxidise.
+        """
+        old = self.phase(phase)
+        if old.vacancies is None:
+            raise ValueError(f"phase: got {phase!r}, wants one whose file says what vacancies oxidise")
+        source, target = old.vacancies
+        step = self.ions[target].valence - self.ions[source].valence
+        oxidised = fraction * self.mean_valence(phase) / step / (1 - fraction)
+        left = old.ion_fractions.get(source, 0.0) - oxidised
+        if not 0 <= fraction < 1 or left < -1e-9:
+            raise ValueError(f"fraction: got {fraction!r}, wants at least 0, and enough {source} left to oxidise")
+        ions = {**old.ion_fractions, source: max(left, 0.0), target: old.ion_fractions.get(target, 0.0) + oxidised}
+        atoms = {**old.atoms_per_nm3, self.metal: old.atoms_per_nm3[self.metal] * (1 - fraction)}
+        density = old.density_g_cm3 * _mass(atoms) / _mass(old.atoms_per_nm3)
+        new = replace(
+            old,
+            name=name or phase,
+            atoms_per_nm3=atoms,
+            density_g_cm3=density,
+            ion_fractions=ions,
+            metal_range=(1.0, 1.0),
+        )
+        return self.with_phases(new)
+
+
+def _mass(atoms: Mapping[str, float]) -> float:
+    import periodictable
+
+    return sum(n * periodictable.elements.symbol(element).mass for element, n in atoms.items())
