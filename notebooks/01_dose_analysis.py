@@ -269,8 +269,8 @@ say(
     f"Signal per electron favours M<sub>2,3</sub> by a factor of **{three.signal:.0f}**. The shot noise of the "
     f"background leaves **{three.shot_noise:.0f}**; asking for each phase, with an unknown background, leaves "
     f"**{min(three.phases.values()):.0f} to {max(three.phases.values()):.0f}**. How much is known about the background "
-    f"matters most for total iron: {three.total_metal:.0f} with flexible shapes, {simple.total_metal:.0f} with a single "
-    "fixed power. And a camera with readout noise punishes the weak edge: at "
+    f"matters most for total iron: {three.total_metal:.0f} with flexible shapes, {simple.total_metal:.0f} with a "
+    "single fixed power. And a camera with readout noise punishes the weak edge: at "
     f"{fluence_e_per_A2:.0e} e/Å² the factor for FeO rises to {readout.phases['FeO']:.0f}."
 )
 
