@@ -14,6 +14,7 @@ import torch
 from specimens import TILTS, tilt_series
 
 from softeels_utils import dip
+from softeels_utils.dip import initial, soap
 from softeels_utils.dip.dipm_tv import PRESETS
 from softeels_utils.dip.formulation import WhitenedTV
 from softeels_utils.dip.head import entropy
@@ -627,3 +628,52 @@ def test_nan_and_negative_variance_are_refused(projections):
         dip.dipm_tv(projections, TILTS, covariance=np.array([[1.0, 2.0], [2.0, 1.0]]))
     with pytest.raises(ValueError, match="members"):
         dip.ensemble(projections, TILTS, members=1)
+
+
+def test_size_of_a_cube_is_its_edge_and_specks_are_no_specimen():
+    volume = torch.zeros(2, N, N, N)
+    volume[0, 4:16, 4:16, 4:16] = 1
+    support = volume.sum(0) > 0
+    assert initial.specimen_size(volume, support) == pytest.approx(12, abs=0.1)
+    speck = support.clone()
+    speck[0, 0, 0] = True
+    assert torch.equal(initial._without_specks(speck, volume.sum(0)), support)
+
+
+def test_soap_solves_what_is_badly_conditioned_in_fewer_steps_than_adam():
+    torch.manual_seed(0)
+    inputs = torch.randn(200, 8) @ torch.diag(torch.logspace(0, -2, 8)) @ torch.randn(8, 8)
+    wanted = inputs @ torch.randn(8, 3)
+    losses = []
+    for optimizer in (lambda p: soap.SOAP(p, 0.05), lambda p: torch.optim.Adam(p, lr=0.05, betas=(0.9, 0.95))):
+        weight = torch.nn.Parameter(torch.zeros(8, 3))
+        chosen = optimizer([weight])
+        for _ in range(300):
+            loss = (inputs @ weight - wanted).square().mean()
+            chosen.zero_grad()
+            loss.backward()
+            chosen.step()
+        losses.append(float(loss.detach()))
+    assert losses[0] < 0.3 * losses[1]
+
+
+def test_networks_one_after_the_other_are_averaged_and_resumed(projections, tmp_path):
+    options = {"networks": 2, "iterations": 12, "every": 4, "mix": False, "correction_tv_weight": 0.0}
+    seen = []
+    both = short(projections, **options, callbacks=[lambda look: seen.append((look.iteration, look.iterations))])
+    assert [at for at, _ in seen] == [4, 8, 12, 16, 20, 24] and {planned for _, planned in seen} == {24}
+    assert list(both.history["iteration"]) == [4, 8, 12, 16, 20, 24]
+    alone = short(projections, **options | {"networks": 1})
+    assert not np.allclose(both.volume, alone.volume, atol=1e-3)
+
+    class Killed(Exception):
+        pass
+
+    def kill(look):
+        if look.iteration == 20:
+            raise Killed
+
+    path = tmp_path / "state.pt"
+    with pytest.raises(Killed):
+        short(projections, **options, checkpoint=path, checkpoint_seconds=0, callbacks=[kill])
+    assert np.array_equal(short(projections, **options, checkpoint=path).volume, both.volume)

@@ -40,6 +40,7 @@ VARIANTS = {
     "voxels": (TrainingSettings, TVSettings),
     "paper": (PaperSettings,),
 }
+TYPICAL_SIZE = 16  # voxels; the weight of TV is stated for a specimen of this size
 VOXELS = {
     "learning_rate": 0.3, "warmup": 0.1, "tv_weight": 2.0, "clip": 1e3, "blocks": 10**6, "ema": 0.33,
     "initial_tv_weight": 1.5,
@@ -347,7 +348,8 @@ def _formulation(fitted, variant, chosen, head, initial, learn, seed):
             start = SIMPLEX(short_sirt(gaussian)) if initial is None else initial
             size = specimen_size(start, support.to(fitted.device))
             model = Coordinates(fitted.volume_shape, chosen[1], head=head, mean=mean, support=support, size=size)
-            return WhitenedTV(model, fitted, chosen[0], learn, start if head == "fractions" else None)
+            settings = replace(chosen[0], tv_weight=chosen[0].tv_weight * (TYPICAL_SIZE / size) ** 2)
+            return WhitenedTV(model, fitted, settings, learn, start if head == "fractions" else None)
         else:
             start = None if initial is None else initial.cpu()
             model = Voxels(fitted.volume_shape, head=head, mean=mean, initial=start)

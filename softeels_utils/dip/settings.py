@@ -47,8 +47,9 @@ class TrainingSettings:
     clip : float
         Largest norm of the gradient.
     tv_weight : float
-        Of joint TV, in units of the whitened misfit: what one unit of interface area costs, against half
-        a squared residual in units of its standard deviation.
+        Of joint TV, in units of the whitened misfit: what one voxel's face of interface costs, against half a squared
+        residual in units of its standard deviation. A network scales it to the specimen, so that its whole surface
+        costs as much on any grid: it holds for a size of 16 voxels, and falls with the square of the size.
     entropy_weight : float
         Of the entropy of the fractions of a voxel, vacuum included, in the same unit: it draws them to 0 and 1.
     variance_floor : float
