@@ -442,7 +442,7 @@ for warning in found.warnings:
 # sums over the particle, fitted over true, with their standard error: nearly all of it is that of the references, the
 # same in all pixels, and no number of pixels averages it out.
 
-# %%
+# %% tags=["hide-input"]
 departures = {
     "as described": {},
     "wüstite that lacks 5 % iron": {"vacancies": 0.05},
