@@ -637,7 +637,7 @@ def test_size_of_a_cube_is_its_edge_and_specks_are_no_specimen():
     assert initial.specimen_size(volume, support) == pytest.approx(12, abs=0.1)
     speck = support.clone()
     speck[0, 0, 0] = True
-    assert torch.equal(initial._without_specks(speck, volume.sum(0)), support)
+    assert torch.equal(initial.without_specks(speck, volume.sum(0)), support)
 
 
 def test_soap_solves_what_is_badly_conditioned_in_fewer_steps_than_adam():

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from scipy.ndimage import gaussian_filter1d
 from scipy.optimize import nnls
 
-from softeels_utils import dose, scattering
+from softeels_utils import dose
 from softeels_utils.fitting import FitFlag, PhaseFit, background_shapes, confusable_phases, fit_phases
 from softeels_utils.simulate import Detector, core_shell_nanocube, dual_eels, spectrum_model
 
@@ -447,10 +447,11 @@ def test_a_broadening_is_a_second_parameter():
 
 
 def test_maghemite_is_a_sum_of_wustite_and_magnetite_at_m23():
-    energy, ions = scattering.multiplets("M2,3")
+    model = spectrum_model(phases=("FeO", "Fe3O4", "gamma-Fe2O3"), energy_resolution_eV=0.3)
+    energy = model.energy_eV("M2,3")
     inside = (energy > 50) & (energy < 75)
-    feo, octahedral, tetrahedral = (ions[name][inside] for name in ("Fe2+ Oh", "Fe3+ Oh", "Fe3+ Td"))
-    phases = [feo, (feo + octahedral + tetrahedral) / 3, 5 / 8 * octahedral + 3 / 8 * tetrahedral]
+    iron = model.system.metal_per_nm3(model.phases)
+    phases = model.references("M2,3")[:, inside] / np.asarray(iron)[:, None]
     found = confusable_phases(energy[inside], phases, ["FeO", "Fe3O4", "maghemite"], background=None)
     assert found[2].mixture["FeO"] == pytest.approx(-0.5, abs=0.05)
     assert found[2].mixture["Fe3O4"] == pytest.approx(1.5, abs=0.05)

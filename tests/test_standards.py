@@ -578,17 +578,11 @@ def test_what_is_stated_wrongly_is_said(pair, options, word):
     assert found.flagged and any(word in sentence for sentence in found.warnings)
 
 
-def test_a_shell_that_is_maghemite_is_flagged(monkeypatch):
+def test_a_shell_that_is_maghemite_is_flagged():
     """γ-Fe2O3 in place of Fe3O4: M2,3 does not know, oxygen and the leading edge do."""
-    maghemite = dataclasses.replace(
-        scattering.MATERIALS["Fe3O4"],
-        atoms_per_nm3={"Fe": 64 / 3 / 0.8347**3, "O": 32 / 0.8347**3},
-        ion_fractions={"Fe3+ Oh": 5 / 8, "Fe3+ Td": 3 / 8},
-    )
-    monkeypatch.setitem(scattering.MATERIALS, "Fe3O4", maghemite)
     thickness = simulate.core_shell_nanocube(32, 2.0, oversample=2).sum(axis=2) * 2.0
-    microscope = simulate.Microscope(collection_mrad=39.0)  # single scattering is kept for each microscope
-    low, core = simulate.dual_eels(thickness, 1e5, pixel_size_nm=2.0, microscope=microscope, seed=1, progress=False)
+    options = {"phases": ("FeO", "gamma-Fe2O3"), "pixel_size_nm": 2.0, "seed": 1, "progress": False}
+    low, core = simulate.dual_eels(thickness, 1e5, **options)
     found = standards.extract_standards(low, core, bootstrap=20)
     assert found.flagged and found.diagnostics.tension < 0.01
     assert found.diagnostics.end_valence[1] == pytest.approx(2.9, abs=0.15)

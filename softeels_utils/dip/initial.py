@@ -8,7 +8,14 @@ from torch.nn import functional as F
 
 from softeels_utils.tomography import Constraint, Gap, Measurement, joint_tv, noise_weight, short_sirt
 
-__all__ = ["add_correction", "find_support", "initial_reconstruction", "mix", "specimen_size"]
+__all__ = [
+    "add_correction",
+    "find_support",
+    "initial_reconstruction",
+    "mix",
+    "specimen_size",
+    "without_specks",
+]
 
 STOP = Gap(1e-2)  # loosely converged is enough
 LEVELS = (0.1, 0.05, 0.02, 0.01)  # of the first reconstruction: at most so little is nothing
@@ -65,11 +72,12 @@ def find_support(measurement: Measurement, initial: torch.Tensor | None) -> torc
         above = (largest > level).float()[None]
         support = F.max_pool3d(above, 2 * MARGIN + 1, stride=1, padding=MARGIN)[0] > 0
         if float(measurement.misfit(initial * support).sum()) <= bound:
-            return _without_specks(support, initial.sum(0))
+            return without_specks(support, initial.sum(0))
     return everywhere
 
 
-def _without_specks(support, mass):
+def without_specks(support: torch.Tensor, mass: torch.Tensor) -> torch.Tensor:
+    """The support (Y, Z, X) less its connected parts that hold next to nothing of the mass (Y, Z, X)."""
     labels, count = ndimage.label(support.cpu().numpy())
     masses = ndimage.sum_labels(mass.cpu().numpy(), labels, range(count + 1))
     kept = masses > SPECK * masses.sum()
