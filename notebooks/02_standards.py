@@ -467,7 +467,7 @@ for name, departure in departures.items():
             "specimen": name,
             "FeO": f"{volume[0]:.2f} ± {error[0]:.2f}",
             "Fe3O4": f"{volume[1]:.2f} ± {error[1]:.2f}",
-            "mean valence": f"{valence.value:.3f} ± {np.hypot(valence.statistical, valence.systematic):.3f}",
+            "mean valence": f"{valence.value:.3f} ± {valence.error:.3f}",
             "true": f"{true_valence:.3f}",
             "warnings": len(its.warnings),
         }

@@ -10,7 +10,7 @@ from torch import nn
 
 from softeels_utils.tomography import Measurement, joint_variation
 
-from .head import entropy
+from .head import entropy, with_vacuum
 from .settings import TrainingSettings
 from .soap import SOAP
 
@@ -99,7 +99,10 @@ class WhitenedTV(Formulation):
         initial: torch.Tensor | None = None,
     ):
         super().__init__(model, fitted, learn_scale)
-        self.initial, self.first_row, self.n_rows = initial, *self._occupied_rows()
+        self.initial = initial
+        # Where tilts are shifted along Y, a slice is seen in rows that another block may hold: then take all.
+        self.takes_all = bool(fitted.projector.shifts_px[:, 0].any())
+        self.first_row, self.n_rows = self._occupied_rows()
         self.settings, self.iterations, self.ema = settings, settings.iterations, settings.ema
         self.every = settings.every or max(1, settings.iterations // 40)
         self.return_to_best, self.clip = settings.return_to_best, settings.clip
@@ -119,8 +122,7 @@ class WhitenedTV(Formulation):
         """Rows of one iteration, blocks of neighbours, and where TV along Y is cut between them."""
         total, s = self.n_rows, self.settings
         blocks = s.blocks or max(1, round(total / 48))
-        # Where tilts are shifted along Y, a slice is seen in rows that another block may hold: then take all.
-        if blocks * s.block_rows >= total or self.fitted.projector.shifts_px[:, 0].any():
+        if blocks * s.block_rows >= total or self.takes_all:
             return torch.arange(total, device=self.fitted.device) + self.first_row, []
         starts = torch.randperm(total // s.block_rows, generator=generator)[:blocks] * s.block_rows
         starts = starts + torch.randint(0, total % s.block_rows + s.block_rows, (1,), generator=generator)
@@ -132,7 +134,7 @@ class WhitenedTV(Formulation):
     def _occupied_rows(self):
         """First row and number of rows to train on: where the model can make anything at all."""
         support = getattr(self.model, "support", None)
-        if support is None or self.fitted.projector.shifts_px[:, 0].any():
+        if support is None or self.takes_all:
             return 0, self.fitted.volume_shape[1]
         rows = support.any(1).nonzero()[:, 0]
         return int(rows[0]), int(rows[-1] - rows[0]) + 1
@@ -154,5 +156,5 @@ class WhitenedTV(Formulation):
 
 def _cross_entropy(fractions, target):
     """Mean over voxels of the cross-entropy of fractions (C, ...) with others, vacuum included."""
-    fractions, target = (torch.cat([f, (1 - f.sum(0, keepdim=True)).clamp_min(0)]) for f in (fractions, target))
+    fractions, target = with_vacuum(fractions), with_vacuum(target)
     return -(target / target.sum(0) * fractions.clamp_min(1e-6).log()).sum() / target[0].numel()

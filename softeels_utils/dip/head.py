@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch.nn import functional as F
 
-__all__ = ["HEADS", "entropy", "head_bias", "to_fractions"]
+__all__ = ["HEADS", "entropy", "head_bias", "to_fractions", "with_vacuum"]
 
 HEADS = ("fractions", "nonnegative")
 
@@ -31,3 +31,8 @@ def entropy(fractions: torch.Tensor) -> torch.Tensor:
     r""":math:`-\sum f \ln f` over voxels, phases and vacuum, of fractions (C, ...): 0 where every voxel is pure."""
     vacuum = 1 - fractions.sum(0, keepdim=True)
     return sum(-torch.xlogy(part, part.clamp_min(1e-6)).sum() for part in (fractions, vacuum))
+
+
+def with_vacuum(fractions: torch.Tensor) -> torch.Tensor:
+    """Fractions (C, ...) and what they leave of each voxel, at least 0, as one channel more (C + 1, ...)."""
+    return torch.cat([fractions, (1 - fractions.sum(0, keepdim=True)).clamp_min(0)])

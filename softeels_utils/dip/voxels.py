@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from .head import head_bias, to_fractions
+from .head import head_bias, to_fractions, with_vacuum
 
 __all__ = ["Voxels"]
 
@@ -41,8 +41,7 @@ class Voxels(nn.Module):
         elif head == "nonnegative":
             logits = torch.expm1(initial.clamp_min(1e-2)).log().transpose(0, 1)
         else:
-            vacuum = (1 - initial.sum(0, keepdim=True)).clamp_min(0)
-            logits = (torch.cat([initial, vacuum]).clamp_min(0) + 0.05).log().transpose(0, 1) / sharpness
+            logits = (with_vacuum(initial).clamp_min(0) + 0.05).log().transpose(0, 1) / sharpness
         self.logits = nn.Parameter(logits.contiguous())
 
     def forward(self, rows: torch.Tensor, generator: torch.Generator | None = None) -> torch.Tensor:
