@@ -270,10 +270,7 @@ def fit(
         trained.append(training.result())
         if training.asked_to_stop:
             break
-    volume, scale = trained[0]["volume"], trained[0]["scale"]
-    for k, other in enumerate(trained[1:], 1):
-        volume, part = mix(volume, other["volume"], held_out, 1 / (k + 1))
-        scale = scale.lerp(other["scale"], part)
+    volume, scale = _average(trained, held_out)
     reason, corrected, mixed = trained[-1]["reason"], False, 0.0
     if variant != "paper":
         volume, corrected, mixed = _mend(volume, scale, fitted, held_out, chosen[-1], head, prepared["initial"])
@@ -281,6 +278,15 @@ def fit(
     scale = column.ravel() * scale.cpu().numpy()
     volume = np.ascontiguousarray(column * volume.cpu().numpy(), dtype=np.float32)
     return DIPResult(volume, *_join(trained), reason, corrected, mixed, scale, flatten(*chosen))
+
+
+def _average(trained, held_out):
+    """Volume and scale: the mean over networks, equal unless held-out values ask for another beyond chance."""
+    volume, scale = trained[0]["volume"], trained[0]["scale"]
+    for k, other in enumerate(trained[1:], 2):
+        volume, part = mix(volume, other["volume"], held_out, 1 / k)
+        scale = scale.lerp(other["scale"], part)
+    return volume, scale
 
 
 def _join(trained):
