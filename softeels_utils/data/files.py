@@ -227,8 +227,8 @@ def read_tilt_series(
     ----------
     path : path
         ``.npz`` with ``projections`` (and ``tilt_angles_deg``, ``channels``, ``pixel_size_nm``, ``variance``,
-        ``covariance``, ``unit``, ``haadf``), or a stack in any other format of `TILT_SERIES_SUFFIXES`. Stacks are ``(T, Y, X)`` or
-        ``(C, T, Y, X)``.
+        ``covariance``, ``unit``, ``haadf``), or a stack in any other format of `TILT_SERIES_SUFFIXES`. Stacks are
+        ``(T, Y, X)`` or ``(C, T, Y, X)``.
     tilt_angles_deg : sequence of float, optional
         Angles to use in place of those in the file, or in a ``.rawtlt``/``.tlt`` file beside it.
     channels : sequence of str, optional
