@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from ..fitting import PhaseFit
 from ..spectra.arrays import data_of, step_nm
 
 if TYPE_CHECKING:
@@ -228,7 +229,7 @@ def read_tilt_series(
     path : path
         ``.npz`` with ``projections`` (and ``tilt_angles_deg``, ``channels``, ``pixel_size_nm``, ``variance``,
         ``covariance``, ``unit``, ``haadf``), or a stack in any other format of `TILT_SERIES_SUFFIXES`. Stacks are
-        ``(T, Y, X)`` or ``(C, T, Y, X)``.
+        ``(T, Y, X)`` or ``(C, T, Y, X)``; or a fit of a series, as `fitting.PhaseFit.save` writes it.
     tilt_angles_deg : sequence of float, optional
         Angles to use in place of those in the file, or in a ``.rawtlt``/``.tlt`` file beside it.
     channels : sequence of str, optional
@@ -304,9 +305,25 @@ def _read_archive(path):
     return stored
 
 
+def _maps_of_fit(path, fit):
+    """The same of a file of `PhaseFit.save`: a single image is refused."""
+    if fit.coefficients.ndim != 4:
+        raise ValueError(f"path: got maps {fit.coefficients.shape[:-1]} in {path.name}, wants a tilt series (T, Y, X)")
+    return {
+        "projections": np.moveaxis(fit.coefficients, -1, 0),
+        "tilt_angles_deg": fit.tilt_angles_deg,
+        "pixel_size_nm": fit.pixel_size_nm,
+        "channels": fit.phases or None,
+        "covariance": fit.covariance,
+        "unit": "nm",
+    }
+
+
 def _read_stack(path):
     """What a file that HyperSpy opens says of a tilt series; names as in `TiltSeries`."""
     signal = read_signal(path)
+    if signal.metadata.get_item("SoftEELS.fit", default=None) is not None:
+        return _maps_of_fit(path, PhaseFit.from_signal(signal))
     if signal.data.ndim not in (3, 4):
         raise ValueError(f"path: got shape {signal.data.shape} in {path.name}, wants (T, Y, X) or (C, T, Y, X)")
     if signal.axes_manager.signal_dimension == 1 and path.suffix.lower() not in (".tif", ".tiff", ".mrc"):

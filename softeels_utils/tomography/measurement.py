@@ -328,9 +328,7 @@ class Measurement:
             raise ValueError(f"transform: got {what}, wants {(len(self.projections),) * 2}, and no counts")
         used = self.used.cpu().numpy()
         if (used.all(0) != used.any(0)).any():
-            raise ValueError(
-                "mask: got pixels with some of the channels, wants all or none where channels are combined"
-            )
+            raise ValueError("mask: got pixels with some of the channels, wants all or none to combine them")
         matrix = as_tensor(transform.astype(np.float32), self.device)
         mixed = torch.einsum("ctyx,cd->dtyx", self.projections, matrix)
         covariance = transform.T @ self.covariance @ transform
