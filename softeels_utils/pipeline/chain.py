@@ -570,7 +570,7 @@ def _volume_facts(result, maps, settings):
     if settings.head == "fractions" and not settings.calibrated and maps.unit == "nm" and (off > 0.3).any():
         found = ", ".join(f"{s:.2f}" for s in facts["scale"])
         facts["warnings"].append(
-            f"A pure voxel has {found} nm of its phase per nm: far from 1, so references, thickness scale or pixel size "
-            "are wrong."
+            f"A pure voxel has {found} nm of its phase per nm: far from 1, so references, thickness scale or pixel "
+            "size are wrong."
         )
     return facts
