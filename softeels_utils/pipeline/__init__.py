@@ -10,7 +10,7 @@ from .chain import reconstruct
 from .folder import Folder, FolderBusy, Step
 from .inspection import Inspection, inspect, inspection_page, inspection_table, write_settings
 from .series import Maps
-from .settings import Settings
+from .settings import Settings, expand
 from .volume_files import write_maps, write_volume
 
 __all__ = [
@@ -20,6 +20,7 @@ __all__ = [
     "Maps",
     "Settings",
     "Step",
+    "expand",
     "inspect",
     "inspection_page",
     "inspection_table",

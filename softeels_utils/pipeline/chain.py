@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from skimage.measure import block_reduce
 
 from .. import data, dip, fitting, metrics, spectra, standards, tomography
 from ..progress import headless
@@ -502,13 +501,9 @@ def _extract(low, core, settings, gain):
 
 def _binned(signal, factor):
     """Counts of ``factor`` × ``factor`` pixels added."""
-    rows, columns = (n // factor * factor for n in signal.data.shape[-3:-1])
-    cut = signal.data[..., :rows, :columns, :]
-    lead = (1,) * (cut.ndim - 3)
-    binned = signal._deepcopy_with_new_data(block_reduce(cut, (*lead, factor, factor, 1), np.sum))
-    for axis in binned.axes_manager.navigation_axes[:2]:
-        axis.scale *= factor
-    return binned
+    columns, rows = (axis.size // factor * factor for axis in signal.axes_manager.navigation_axes[:2])
+    tilts = (1,) * (signal.data.ndim - 3)
+    return signal.inav[:columns, :rows].rebin(scale=(factor, factor, *tilts, 1))
 
 
 def _fit_facts(fit):

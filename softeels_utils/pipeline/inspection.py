@@ -73,7 +73,7 @@ def inspect(path: str | Path, system: str = "iron_oxides") -> Inspection:
     """
     path, known = Path(path).expanduser(), load_system(system)
     if not path.exists():
-        raise ValueError(f"path: got {path}, and there is no such file")
+        raise ValueError(f"path: got {path}, which does not exist, wants a file")
     try:
         if path.suffix == ".npz":
             return _inspect_archive(path)

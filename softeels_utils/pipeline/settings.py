@@ -5,13 +5,14 @@ from __future__ import annotations
 import glob
 import numbers
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import yaml
 
+from ..checks import check_tilts
 from ..dip.head import HEADS
 from ..scattering import load_system
 
@@ -22,6 +23,7 @@ PRESETS = {
     "full": {"members": 8, "reference_members": 6},
 }
 POSITIVE = ("pixel_size_nm", "beam_energy_keV", "collection_mrad", "gain", "exposure_ratio")
+SERIES = ("low_loss", "core_loss")
 PATHS = ("low_loss", "core_loss", "maps", "standards", "standards_low_loss", "standards_core_loss", "output")
 
 
@@ -46,7 +48,7 @@ def expand(patterns: str | Path | Iterable[str | Path], folder: Path | None = No
         whole = (folder or Path.cwd()) / Path(pattern).expanduser()
         paths = [whole] if whole.exists() else [Path(path) for path in sorted(glob.glob(str(whole)))]
         if not paths:
-            raise ValueError(f"{name}: got {str(pattern)!r}, and there is no such file")
+            raise ValueError(f"{name}: got {str(pattern)!r}, which does not exist, wants files")
         found += [path.absolute() for path in paths]
     if len(set(found)) < len(found):
         twice = next(path for path in found if found.count(path) > 1)
@@ -173,35 +175,19 @@ class Settings:
         return PRESETS[self.preset].get(name) if value is None and name in PRESETS[self.preset] else value
 
     @classmethod
-    def build(cls, values: Mapping[str, Any], folder: Path | None = None) -> Settings:
-        """Settings of plain values, paths and patterns relative to a folder.
+    def build(cls, values: Mapping[str, Any]) -> Settings:
+        """Settings of plain values, paths and patterns relative to the folder the command was typed in.
 
         Raises
         ------
         ValueError
             For a name that is no setting, a path that does not exist, and as the class.
         """
-        known = {field.name for field in fields(cls)}
-        unknown = sorted(set(values) - known)
-        if unknown:
-            raise ValueError(f"settings: got {', '.join(map(str, unknown))}, wants some of {', '.join(sorted(known))}")
-        chosen = {name: value for name, value in values.items() if value is not None}
-        for name in PATHS:
-            if name not in chosen:
-                continue
-            if name == "output":
-                chosen[name] = (folder or Path.cwd()) / Path(chosen[name]).expanduser()
-            elif name in ("low_loss", "core_loss"):
-                chosen[name] = expand(chosen[name], folder, name)
-            else:
-                chosen[name] = expand(chosen[name], folder, name)[0]
-        if "tilt_angles_deg" in chosen:
-            chosen["tilt_angles_deg"] = _tilts(chosen["tilt_angles_deg"])
-        return cls(**chosen)
+        return cls(**_resolved(values, Path.cwd()))
 
     @classmethod
-    def from_file(cls, path: str | Path, **changes: Any) -> Settings:
-        """Settings of a YAML file, whose paths start from its own folder; ``changes`` take precedence.
+    def from_file(cls, path: str | Path, changes: Mapping[str, Any] | None = None) -> Settings:
+        """Settings of a YAML file, whose paths start from its own folder; ``changes``, as for `build`, come before.
 
         Raises
         ------
@@ -215,22 +201,49 @@ class Settings:
             raise ValueError(f"path: got {path.name}, wants a YAML file of settings ({error})") from error
         if not isinstance(values, dict):
             raise ValueError(f"path: got {path.name}, wants a YAML file of settings: 'name: value' in each line")
-        settings = cls.build(values, path.absolute().parent)
-        changes = {name: value for name, value in changes.items() if value is not None}
-        return replace(settings, **changes) if changes else settings
+        return cls(**_resolved(values, path.absolute().parent) | _resolved(changes or {}, Path.cwd()))
+
+
+def _resolved(values, folder):
+    """Plain values as the arguments of `Settings`: paths from a folder, patterns expanded, tilts as numbers."""
+    known = {field.name for field in fields(Settings)}
+    unknown = sorted(map(str, set(values) - known))
+    if unknown:
+        raise ValueError(f"settings: got {', '.join(unknown)}, wants some of {', '.join(sorted(known))}")
+    chosen = {name: value for name, value in values.items() if value is not None}
+    for name in PATHS:
+        if name not in chosen:
+            continue
+        if not _are_paths(chosen[name], many=name in SERIES):
+            raise ValueError(f"{name}: got {chosen[name]!r}, wants a path" + " or a list of paths" * (name in SERIES))
+        if name == "output":
+            chosen[name] = folder / Path(chosen[name]).expanduser()
+        else:
+            files = expand(chosen[name], folder, name)
+            chosen[name] = files if name in SERIES else files[0]
+    if "tilt_angles_deg" in chosen:
+        chosen["tilt_angles_deg"] = _tilts(chosen["tilt_angles_deg"], folder)
+    return chosen
+
+
+def _are_paths(value, many):
+    if isinstance(value, (str, Path)):
+        return bool(str(value).strip())
+    return many and isinstance(value, (list, tuple)) and bool(value) and all(_are_paths(one, False) for one in value)
 
 
 def _is_number(value):
     return isinstance(value, numbers.Real) and not isinstance(value, bool) and bool(np.isfinite(value))
 
 
-def _tilts(values):
-    """Tilts as numbers; text (``-70 -35 0``, commas or spaces) is split, a file of one angle in each line read."""
+def _tilts(values, folder):
+    """Tilts as numbers; of text (``-70 -35 0``, or a file of angles) what stands between commas and spaces."""
     if isinstance(values, (str, Path)):
-        path = Path(values).expanduser()
+        path = folder / Path(values).expanduser()
         text = path.read_text(encoding="utf-8-sig") if path.is_file() else str(values)
         values = text.replace(",", " ").split()
     try:
-        return tuple(float(value) for value in values)
+        numbers_found = tuple(float(value) for value in values)
     except (TypeError, ValueError):
         raise ValueError(f"tilt_angles_deg: got {values!r}, wants numbers") from None
+    return tuple(check_tilts(numbers_found).tolist())
