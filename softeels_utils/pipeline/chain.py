@@ -83,6 +83,7 @@ class _Chain:
         else:
             core = read_spectra(settings.core_loss, settings, "core_loss", lazy=True) if settings.core_loss else None
             if core is not None:
+                _check_core(core, self.system)
                 _matching(low, core)
             known = microscope_from_metadata(low if core is None else core)
             for name in ("beam_energy_keV", "collection_mrad"):
@@ -250,14 +251,15 @@ class _Chain:
 
         def work(place):
             maps, shifts, padding = self._aligned()
-            draws = maps.reference_draws(settings["reference_members"], settings.seed)
+            learned = settings.head == "fractions" and not settings.calibrated
+            draws = maps.reference_draws(settings["reference_members"], scale_is_learned=learned)
             result = dip.ensemble(
                 maps.projections(padding),
                 maps.tilt_angles_deg,
                 members=settings["members"],
                 seed=settings.seed,
                 transforms=draws,
-                fractions=settings.head == "fractions" and not settings.calibrated,
+                fractions=learned,
                 client=self.client,
                 workers=1 if self.client else settings.workers or min(os.cpu_count() or 1, 8),
                 checkpoint=place / "members",
@@ -469,6 +471,16 @@ class _Chain:
 _MICROSCOPE = ("beam_energy_keV", "convergence_mrad", "collection_mrad")
 
 
+def _check_core(core, system):
+    """Refuse a core loss without the metal's L2,3."""
+    axis, onset = spectra.energy_axis(core), system.edge("L2,3").onset_eV
+    if axis[0] > onset - 15 or axis[-1] < onset + 40:
+        raise ValueError(
+            f"core_loss: got energies {axis[0]:g} to {axis[-1]:g} eV, wants {system.metal}-L2,3: {onset - 15:g} to "
+            f"{onset + 40:g} eV at least"
+        )
+
+
 def _matching(low, core):
     """The tilts of the low loss that the core loss has, in its order."""
     tilts, wanted = data.get_tilts(low), data.get_tilts(core)
@@ -509,6 +521,7 @@ def _binned(signal, factor):
 def _fit_facts(fit):
     """What the record of the fit says: misfit, flags, phase volumes."""
     bad = (fit.flags & fitting.FitFlag.BAD_INPUT) > 0
+    counted = (fit.flags & (fitting.FitFlag.BAD_INPUT | fitting.FitFlag.FEW_COUNTS)) == 0
     warnings = list(fit.warnings)
     if bad.any():
         warnings.append(f"{bad.sum()} of {bad.size} spectra could not be fitted.")
@@ -522,7 +535,7 @@ def _fit_facts(fit):
     return {
         "warnings": warnings,
         "phases": list(fit.phases),
-        "reduced_chi2": float(np.nanmedian(fit.reduced_chi2)),
+        "reduced_chi2": float(np.median(fit.reduced_chi2[counted])) if counted.any() else None,
         "volumes_nm3": {name: value.tolist() for name, value in volumes.items()},
     }
 

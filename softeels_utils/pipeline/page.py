@@ -61,7 +61,7 @@ def html_table(rows: Iterable[Mapping[str, Any]], digits: int = 3) -> str:
 def figure_png(figure: Figure, caption: str) -> str:
     """A Matplotlib figure inside the page, with its caption, which is the alternative text, too."""
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=120, facecolor="white")
+    figure.savefig(buffer, format="png", dpi=120, facecolor="white", bbox_inches="tight")
     plt.close(figure)
     image = base64.b64encode(buffer.getvalue()).decode()
     told = html.escape(caption, quote=True)

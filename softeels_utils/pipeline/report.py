@@ -50,9 +50,12 @@ def _section(title, *parts):
 
 
 def _pm(value, statistical, systematic, known=True):
-    """A number with its two errors."""
-    told = f" ± {systematic:.2g} (syst.)" if known else ""
-    return f"{value:.4g} ± {statistical:.2g} (stat.){told}"
+    """A number with its two errors, to the digits that they leave it."""
+    least = min((e for e in (statistical, systematic) if e > 0), default=abs(value) or 1.0)
+    digits = max(1 - int(np.floor(np.log10(least))), 0)
+    step = 10 ** max(int(np.floor(np.log10(least))) - 1, 0)
+    numbers = [f"{round(x / step) * step if digits == 0 else x:,.{digits}f}" for x in (value, statistical, systematic)]
+    return f"{numbers[0]} ± {numbers[1]} (stat.)" + (f" ± {numbers[2]} (syst.)" if known else "")
 
 
 def _summary(done, maps, settings):
@@ -146,7 +149,7 @@ def _standards(folder, settings):
     origin = "extracted from these spectra" if folder.record("standards").facts["extracted"] else "given"
     caption = f"References, {origin}: single scattering, per electron, eV and nm; bands are one standard deviation."
     rows = [
-        {"phase": name, "iron or metal per nm³": float(density), "mean valence": float(valence)}
+        {"phase": name, "atoms of the metal per nm³": float(density), "mean valence": float(valence)}
         for name, density, valence in zip(phases, found.iron_per_nm3, found.valence, strict=True)
     ]
     return _section("References", figure_png(figure, caption), html_table(rows))
@@ -177,8 +180,10 @@ def _maps(folder, maps, done):
         parts.append(figure_png(maps_figure(shown, unit=maps.unit, cmap="viridis", **options), caption))
     if "fit" in done:
         fit = fitting.PhaseFit.load(folder["fit.hspy"])
+        median = done["fit"].facts["reduced_chi2"]
+        told = "too few counts everywhere" if median is None else f"median of the pixels with counts {median:.2f}"
         figure = maps_figure({"reduced χ²": fit.reduced_chi2[at]}, pixel_size_nm=maps.pixel_size_nm, vmin=0, vmax=2)
-        parts.append(figure_png(figure, f"Reduced χ² of the fits, median {done['fit'].facts['reduced_chi2']:.2f}."))
+        parts.append(figure_png(figure, f"Reduced χ² of the fits; {told}."))
     return _section("Maps", *parts)
 
 
@@ -222,10 +227,11 @@ def _volume(folder, settings, maps, done):
     size = maps.pixel_size_nm
     unit = "volume fraction" if fractions else "value"
     options = {"voxel_size_nm": size, "channels": maps.channels, "vmax": top, "unit": unit}
-    figure = slices_panels(
-        {"mean": mean, "statistical error": arrays["std"], "systematic error": arrays["systematic"]}, **options
-    )
-    parts = [figure_png(figure, "Middle slice across the tilt axis: mean of the ensemble and its standard errors.")]
+    parts = [figure_png(slices_panels({"mean": mean}, **options), "Middle slice across the tilt axis.")]
+    errors = {"statistical error": arrays["std"], "systematic error": arrays["systematic"]}
+    highest = max(float(np.percentile(error, 99.9)) for error in errors.values())
+    figure = slices_panels(errors, **options | {"vmax": highest or 1.0}, cmap="viridis")
+    parts.append(figure_png(figure, "Standard errors of this slice; note the colour scale."))
     script = f"<script>{plotly_file().read_text(encoding='utf-8')}</script>"
     browser = slices_figure({"mean": mean, "standard error": total}, **options)
     browser.update_layout(height=520, template="plotly_white")
@@ -268,7 +274,7 @@ def _comparison(folder, settings, maps, done):
         parts.append(html_table([{"withheld tilts": tilts} | facts["withheld"]]))
         parts.append(
             "<p>Squared error over variance of tilts that were withheld from each method: 1 is as good as the counts "
-            "allow.</p>"
+            "allow, less where the error of the voxel grid, which is added, is not reached.</p>"
         )
     else:
         parts.append("<p>Too few tilts to withhold some.</p>")

@@ -25,6 +25,7 @@ METADATA = {
     "collection_mrad": "Acquisition_instrument.TEM.Detector.EELS.collection_angle",
     "convergence_mrad": "Acquisition_instrument.TEM.convergence_angle",
 }
+LEAST_MODE = 0.1  # of the largest: below, a mode of the references' errors is left out
 SPIKES_ABOVE_EV = 10.0  # the zero-loss peak itself is as sharp as a spike
 
 
@@ -215,12 +216,23 @@ class Maps:
         options = self.stated(padding)
         return Measurement(self.projections(padding), self.tilt_angles_deg, shifts_px=shifts_px, **options)
 
-    def reference_draws(self, n: int, seed: int) -> NDArray | None:
-        """What ``n`` other references would do to the maps, (n, C, C); None where that is not known."""
-        if self.draws is None or not n:
+    def reference_draws(self, n: int, *, scale_is_learned: bool) -> NDArray | None:
+        """What other references would do to the maps, at most ``n`` transforms (C, C); None where that is not known.
+
+        Sigma points: plus and minus each of the M most important modes, times the root of M, so that the mean square
+        of what they do is the variance. Where the scale of each channel is learned, errors of scale do nothing, and are
+        left out (S. J. Julier & J. K. Uhlmann, Proc. IEEE 92, 401 (2004)).
+        """
+        if self.draws is None or n < 2:
             return None
-        chosen = np.random.default_rng([seed, 4]).permutation(len(self.draws.transforms))[:n]
-        return self.draws.transforms[chosen]
+        transforms = self.draws.transforms
+        if scale_is_learned:
+            transforms = transforms / np.einsum("skk->sk", transforms)[:, None]
+        modes = ReferenceDraws(transforms).modes
+        size = np.sqrt((modes**2).sum(axis=(1, 2)))
+        modes = modes[size > LEAST_MODE * size[:1].max(initial=0)][: n // 2]
+        steps = len(modes) ** 0.5 * np.concatenate([modes, -modes])
+        return np.eye(len(self.channels)) + steps
 
 
 def read_maps(settings: Settings) -> Maps | PhaseFit:

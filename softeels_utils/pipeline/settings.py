@@ -19,8 +19,8 @@ from ..scattering import load_system
 __all__ = ["Settings", "expand"]
 
 PRESETS = {
-    "quick": {"members": 4, "reference_members": 3},
-    "full": {"members": 8, "reference_members": 6},
+    "quick": {"members": 4, "reference_members": 2},
+    "full": {"members": 8, "reference_members": 4},
 }
 POSITIVE = ("pixel_size_nm", "beam_energy_keV", "collection_mrad", "gain", "exposure_ratio")
 SERIES = ("low_loss", "core_loss")
@@ -90,7 +90,7 @@ class Settings:
     preset : {"quick", "full"}
         Sets ``members`` and ``reference_members`` where they are None.
     members, reference_members : int or None
-        Of the ensemble: other noise and networks; other references.
+        Of the ensemble: other noise and networks; other references, two for each mode of their errors.
     iterations : int or None
         Of each network; None: as many as it needs.
     seed : int
