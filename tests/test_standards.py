@@ -8,7 +8,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from softeels_utils import fitting, scattering, simulate, source, standards
-from softeels_utils.standards import CONSTRAINTS, IRON_PER_NM3, PHASES, Evidence, LeadingEdge, estimate_rotation
+from softeels_utils.standards import CONSTRAINTS, Evidence, PhasePair, estimate_rotation, select_constraints
+
+IRON = PhasePair.of("iron_oxides")
+MANGANESE = PhasePair.of("manganese_oxides")
+EDGE = select_constraints("leading_edge", IRON)[0]
 
 ENERGY = np.arange(690.0, 760.0, 0.1)
 ANGLES = {"beam_energy_keV": 300.0, "collection_mrad": 40.0, "convergence_mrad": 20.0}
@@ -92,8 +96,8 @@ def core_of(model, thickness_nm):
 def test_core_loss_counts_iron_and_oxygen(model):
     energy, each = model.core_energy_eV, core_of(model, [[10.0, 0.0], [0.0, 10.0]])
     count = standards.core_loss_estimators(energy, each.mean(0), l3_eV=708.5, **ANGLES)
-    iron = each @ count.iron
-    truth = 10 * np.array([IRON_PER_NM3[p] for p in PHASES])
+    iron = each @ count.metal
+    truth = 10 * IRON.metal_per_nm3
     # the tables are not the twin's: iron is counted in units of a calculated continuum without white lines
     assert iron == pytest.approx(1.14 * truth, rel=0.1)
     assert iron[1] / iron[0] == pytest.approx(truth[1] / truth[0], rel=0.03)
@@ -110,7 +114,7 @@ def test_a_power_law_holds_no_atoms(model):
     before = (energy > 501) & (energy < 527)
     slope = np.polyfit(np.log(energy[before]), np.log(mean[before]), 1)[0]
     tail = mean[before][0] * (energy / energy[before][0]) ** slope
-    for estimator in (count.iron, count.oxygen, count.oxygen_atoms):
+    for estimator in (count.metal, count.oxygen, count.oxygen_atoms):
         assert abs(tail @ estimator) < 0.02 * abs(mean @ estimator)
 
 
@@ -119,7 +123,7 @@ def test_core_loss_without_oxygen_still_counts_iron(model):
     short = energy > 620
     count = standards.core_loss_estimators(energy[short], mean[short], l3_eV=708.5, **ANGLES)
     assert count.oxygen is None and count.oxygen_atoms is None
-    assert mean[short] @ count.iron == pytest.approx(1.14 * 10 * sum(IRON_PER_NM3.values()), rel=0.15)
+    assert mean[short] @ count.metal == pytest.approx(1.14 * 10 * IRON.metal_per_nm3.sum(), rel=0.15)
     with pytest.raises(ValueError, match="core_loss"):
         standards.core_loss_estimators(energy[energy < 700], mean[energy < 700], l3_eV=708.5, **ANGLES)
 
@@ -127,7 +131,7 @@ def test_core_loss_without_oxygen_still_counts_iron(model):
 def test_the_leading_edge_of_l3_belongs_to_ferrous_iron(model):
     each = core_of(model, [[10.0, 0.0], [0.0, 10.0]])
     count = standards.core_loss_estimators(model.core_energy_eV, each.mean(0), l3_eV=708.5, **ANGLES)
-    per_iron = (each @ count.leading_edge.T) / (each @ count.iron)[:, None]
+    per_iron = (each @ count.leading_edge.T) / (each @ count.metal)[:, None]
     ratio = per_iron[1] / per_iron[0]
     assert 1 / 3 < ratio.min() < 0.45
 
@@ -140,7 +144,7 @@ def test_atoms_are_counted_by_tables_that_are_not_the_twins():
     assert np.abs(calculated / measured - 1).max() > 0.005
     assert (standards.subshell_oscillator_strength("Fe", "L2,3", [600.0, 707.0]) == 0).all()
     with pytest.raises(ValueError, match="element, edge"):
-        standards.subshell_oscillator_strength("Mn", "K", energy)
+        standards.subshell_oscillator_strength("Co", "L2,3", energy)
 
 
 def test_the_estimators_know_no_table_of_the_twin():
@@ -236,7 +240,7 @@ def evidence_of(x0, x1, ends=None, errors=(0.01, 0.01), draws=40, noise=0.003, s
         return exact * (1 + noise * rng.standard_normal((draws, 2)) * (np.arange(draws) > 0)[:, None])
 
     shifted = [line(value, value) for value in 0.03 + np.arange(8) / 60]
-    edge = [*shifted, line((1 + 2 * 0.05 * LeadingEdge().strength) / 3, 1.0)]
+    edge = [*shifted, line((1 + 2 * 0.05 * EDGE.strength) / 3, 1.0)]
     return Evidence(
         ends=np.array((x0, x1) if ends is None else ends),
         end_errors=np.array(errors),
@@ -262,9 +266,13 @@ def test_the_constraints_determine_the_rotation(x0, x1):
 
 
 def test_every_constraint_states_its_uncertainty_and_its_source():
-    for name, constraint in CONSTRAINTS.items():
-        assert constraint.name == name and constraint.description and constraint.stated and constraint.source
-        assert constraint.uncertainty > 0
+    for pair in (IRON, MANGANESE):
+        chosen = select_constraints(tuple(CONSTRAINTS), pair)
+        assert [c.name for c in chosen] == list(CONSTRAINTS)
+        for constraint in chosen:
+            assert constraint.description and constraint.stated and constraint.source and constraint.uncertainty > 0
+    assert EDGE.stated == "the higher valence lies 1.7 ± 0.15 eV higher" and "van Aken" in EDGE.source
+    assert (EDGE.strength, EDGE.lower_fraction) == pytest.approx((1.125, 1 / 3))
 
 
 def test_a_constraint_of_a_reader_is_used_like_those_of_the_package():
@@ -280,11 +288,12 @@ def test_a_constraint_of_a_reader_is_used_like_those_of_the_package():
 
 
 def test_one_constraint_needs_no_list():
-    assert standards.select_constraints("oxygen") == (CONSTRAINTS["oxygen"],)
-    mine = standards.OxygenRatio(uncertainty=0.03)
-    assert standards.select_constraints(mine) == (mine,)
+    (oxygen,) = select_constraints("oxygen")
+    assert (oxygen.ratio, oxygen.uncertainty) == pytest.approx((4 / 3, CONSTRAINTS["oxygen"].uncertainty))
+    mine = standards.OxygenRatio(ratio=1.5, uncertainty=0.03)
+    assert select_constraints(mine) == (mine,)
     with pytest.raises(ValueError, match=r"constraints: got \('magic',\), wants some of"):
-        standards.select_constraints("magic")
+        select_constraints("magic")
 
 
 def test_a_phase_that_does_not_exist_is_refused():
@@ -305,7 +314,7 @@ def on_unit_line(edge, energy_eV=EDGE_EV, **more):
 
 
 def test_the_leading_edge_is_compared_where_that_of_ferric_iron_is_in_the_windows():
-    constraint = LeadingEdge()
+    constraint = EDGE
     window = constraint.choose_window(on_unit_line(exponential_edge()))
     assert window.energy_eV >= EDGE_EV[0] + constraint.shift_eV + constraint.uncertainty
     for counts, shift in ((window.least, 1.85), (window.shifted, 1.7), (window.most, 1.55)):
@@ -314,18 +323,18 @@ def test_the_leading_edge_is_compared_where_that_of_ferric_iron_is_in_the_window
 
 def test_one_bad_draw_of_every_window_does_not_choose_the_window():
     edge = exponential_edge()
-    clean = LeadingEdge().choose_window(on_unit_line(edge)).energy_eV
+    clean = EDGE.choose_window(on_unit_line(edge)).energy_eV
     edge[:, 5] = -edge[:, 5]
     evidence = on_unit_line(edge, oxygen=evidence_of(0.0, 1.0, draws=30).oxygen)
-    assert abs(LeadingEdge().choose_window(evidence).energy_eV - clean) <= 0.5
+    assert abs(EDGE.choose_window(evidence).energy_eV - clean) <= 0.5
     found = estimate_rotation(evidence, ("oxygen", "leading_edge", "pixels"))
     assert np.isfinite(found.parts["leading_edge"]).any()
 
 
 def test_a_constraint_without_data_says_so_and_is_left_out():
     edge = exponential_edge()
-    assert LeadingEdge().choose_window(on_unit_line(-edge)) is None
-    assert LeadingEdge().choose_window(on_unit_line(edge[:5], EDGE_EV[:5])) is None  # shorter than the shift
+    assert EDGE.choose_window(on_unit_line(-edge)) is None
+    assert EDGE.choose_window(on_unit_line(edge[:5], EDGE_EV[:5])) is None  # shorter than the shift
     found = estimate_rotation(on_unit_line(-edge), ("oxygen", "leading_edge", "pixels", "pure_rim"))
     assert set(found.parts) == {"pixels", "pure_rim"}
     assert "L3" in found.left_out["leading_edge"] and "O-K" in found.left_out["oxygen"]
@@ -341,7 +350,7 @@ def test_fewer_constraints_leave_more_open():
 
 
 def test_larger_uncertainty_leaves_more_open():
-    known = standards.Chemistry(vacancies=0.0, ferric_strength=1.0, ferric_strength_uncertainty=0.0)
+    known = standards.Chemistry(vacancies=0.0, valence_strength=1.0, valence_strength_uncertainty=0.0)
     evidence = evidence_of(0.0, 1.0, ends=(0.02, 0.6), chemistry=known)
     changes = {
         "oxygen": {"uncertainty": 0.1},
@@ -369,7 +378,7 @@ def test_the_phase_at_the_rim_is_the_one_seen_pure():
 def test_rotated_references_explain_the_same_spectra():
     rng = np.random.default_rng(1)
     references, amounts = rng.random((2, 50)), rng.random((2, 30))
-    turned, transform = standards.rotated_references(references, feo=-0.2, fe3o4=0.1)
+    turned, transform = standards.rotated_references(references, reduced=-0.2, oxidised=0.1)
     np.testing.assert_allclose((transform @ amounts).T @ turned, amounts.T @ references)
     same, unit = standards.rotated_references(references)
     np.testing.assert_allclose(same, references)
@@ -431,11 +440,11 @@ def test_vacancies_go_one_way():
     assert fixed.place[2] == 0 < free.place[2]
     drawn = free.draw(np.random.default_rng(0), 2000)
     assert (drawn[:, 2] >= 0).all() and drawn.mean(axis=0) == pytest.approx(free.place, abs=0.05)
-    assert standards.iron_of_phases(0.05) == pytest.approx([0.95 * IRON_PER_NM3["FeO"], IRON_PER_NM3["Fe3O4"]])
+    assert IRON.metal_with(0.05) == pytest.approx(IRON.metal_per_nm3 * [0.95, 1.0])
     # charge: valence times iron is that of two for each oxygen, whatever the vacancies
     y = np.array([0.0, 0.05, 0.1])
-    charge = standards.iron_of_phases(y) * standards.valence_of_phases(y)
-    assert charge[:, 0] == pytest.approx(2 * IRON_PER_NM3["FeO"])
+    charge = IRON.metal_with(y) * IRON.valence_with(y)
+    assert charge[:, 0] == pytest.approx(2 * IRON.metal_per_nm3[0])
     with pytest.raises(ValueError, match="most_vacancies"):
         standards.Chemistry(most_vacancies=0.3)
 
@@ -443,16 +452,16 @@ def test_vacancies_go_one_way():
 def test_what_an_atom_of_iron_counts_comes_from_the_oxygen():
     evidence = evidence_of(0.0, 1.0)
     place = (0.0, 1.0, 0.0, 1.0)
-    true = standards.counted_iron(dataclasses.replace(evidence, oxygen_atoms=evidence.oxygen_atoms), place)
+    true = standards.counted_metal(dataclasses.replace(evidence, oxygen_atoms=evidence.oxygen_atoms), place)
     # if L2,3 counts half as much again, there is less oxygen per count
-    more = standards.counted_iron(dataclasses.replace(evidence, oxygen_atoms=evidence.oxygen_atoms / 1.5), place)
+    more = standards.counted_metal(dataclasses.replace(evidence, oxygen_atoms=evidence.oxygen_atoms / 1.5), place)
     assert more / true == pytest.approx(1.5, rel=0.03)
-    assert true == pytest.approx([IRON_PER_NM3[p] for p in PHASES], rel=0.03)
+    assert true == pytest.approx(IRON.metal_per_nm3, rel=0.03)
     rng = np.random.default_rng(0)
-    drawn = np.array([standards.counted_iron(evidence, place, 0, rng)[0] for _ in range(2000)]) / true[0]
+    drawn = np.array([standards.counted_metal(evidence, place, 0, rng)[0] for _ in range(2000)]) / true[0]
     assert drawn.std() == pytest.approx(standards.Chemistry().oxygen_uncertainty, rel=0.1)
     none = dataclasses.replace(evidence, oxygen_atoms=None)
-    assert standards.counted_iron(none, place)[0] == pytest.approx(1.3 * IRON_PER_NM3["FeO"])
+    assert standards.counted_metal(none, place)[0] == pytest.approx(1.3 * IRON.metal_per_nm3[0])
 
 
 # ---------------------------------------------------------------- the twin
@@ -512,7 +521,7 @@ def test_maps_fitted_with_the_references_are_not_biased(pair, found, model, skin
     carried = fitting.fit_phases(clean, None, found, **options).summed()
     away = np.abs(carried.coefficients - thickness.sum(axis=(1, 2)))
     assert (away < 3 * np.hypot(carried.systematic_error, carried.standard_error)).all()
-    iron = np.array([IRON_PER_NM3[p] for p in PHASES])[:, None, None] * thickness
+    iron = IRON.metal_per_nm3[:, None, None] * thickness
     assert carried.iron().value == pytest.approx(iron.sum(), rel=0.06)
     valence = (iron[0].sum() * 2 + iron[1].sum() * 8 / 3) / iron.sum()
     assert carried.mean_valence().value == pytest.approx(valence, abs=0.06)
@@ -523,7 +532,7 @@ def test_a_skin_thinner_than_a_pixel_is_not_taken_for_pure():
     thickness, low, core = twin(skin=82 / 160, seed=3)
     found = standards.extract_standards(low, core, bootstrap=24, seed=3)
     assert found.diagnostics.outermost is None
-    iron = np.array([IRON_PER_NM3[p] for p in PHASES])[:, None, None] * thickness
+    iron = IRON.metal_per_nm3[:, None, None] * thickness
     feo_fraction = (iron[0] / np.maximum(iron.sum(axis=0), 1e-9))[thickness.sum(axis=0) > 5]
     assert found.diagnostics.purity[1] < feo_fraction.max() + 3 * found.diagnostics.leakage[0]
 
@@ -689,12 +698,12 @@ def test_standards_are_saved_without_pickle(found, tmp_path):
     back = standards.Standards.load(path)
     np.testing.assert_array_equal(back.references, found.references)
     np.testing.assert_array_equal(back.samples, found.samples)
-    np.testing.assert_array_equal(back.iron_samples, found.iron_samples)
+    np.testing.assert_array_equal(back.metal_samples, found.metal_samples)
     warned = dataclasses.replace(found, warnings=("a sentence.", "and another."))
     warned.save(tmp_path / "warned.npz")
     again = standards.Standards.load(tmp_path / "warned.npz")
     assert again.warnings == warned.warnings and again.flagged and not back.flagged
-    assert back.diagnostics.phases == tuple(PHASES)
+    assert back.system == back.diagnostics.system == "iron_oxides" and back.phases == ("FeO", "Fe3O4")
     for name, value in dataclasses.asdict(found.diagnostics).items():
         np.testing.assert_equal(getattr(back.diagnostics, name), value)
     with np.load(path, allow_pickle=False) as file:
@@ -712,7 +721,7 @@ def test_other_files_are_refused(tmp_path):
         with pytest.raises(ValueError, match="path"):
             standards.Standards.load(tmp_path / f"{name}.npz")
     np.savez(tmp_path / "former.npz", format="softeels standards 1")
-    with pytest.raises(ValueError, match=r"former\.npz, wants .* got softeels standards 1, wants softeels standards 3"):
+    with pytest.raises(ValueError, match=r"former\.npz, wants .* got softeels standards 1, wants softeels standards 4"):
         standards.Standards.load(tmp_path / "former.npz")
 
 

@@ -1,10 +1,9 @@
-"""Reference spectra (standards) of FeO and Fe3O4, found in the specimen itself through O-K and Fe-L2,3.
+"""Reference spectra (standards) of phases: found in the specimen itself through O-K and L2,3, or from outside.
 
 `extract_standards` does the whole of it; what it is made of is public, too: white-line analysis, atoms counted in the
 core loss, and the constraints that determine the rotation of a two-component unmixing.
 """
 
-from ..scattering import IRON_PER_NM3, PHASES
 from .constraints import (
     CONSTRAINTS,
     Chemistry,
@@ -20,19 +19,18 @@ from .constraints import (
 )
 from .coreloss import CoreLossEstimators, core_loss_estimators, edge_cross_section
 from .extract import extract_standards
-from .line import IronLine, estimate_range, outermost_phase
+from .line import MetalLine, estimate_range, outermost_phase
 from .measured import EdgePair, L23Comparison, compare_l23, pair_edges
+from .pair import PhasePair
 from .plane import Plane, errors_in_variables_regression, find_plane, reference_from_abundances
 from .prepare import DualEELS, Specimen, find_specimen, prepare_dual_eels
 from .result import Diagnostics, Standards
-from .rotation import Rotation, counted_iron, estimate_rotation, iron_of_phases, rotated_references, valence_of_phases
+from .rotation import Rotation, counted_metal, estimate_rotation, rotated_references
 from .subshells import subshell_oscillator_strength
 from .whitelines import Match, WhiteLines, broaden, match_spectrum, spectral_angle_deg, white_lines
 
 __all__ = [
     "CONSTRAINTS",
-    "IRON_PER_NM3",
-    "PHASES",
     "Chemistry",
     "Constraint",
     "CoreLossEstimators",
@@ -40,13 +38,14 @@ __all__ = [
     "DualEELS",
     "EdgePair",
     "Evidence",
-    "IronLine",
     "L23Comparison",
     "LeadingEdge",
     "LeadingEdgeWindow",
     "Match",
+    "MetalLine",
     "OxygenCount",
     "OxygenRatio",
+    "PhasePair",
     "PixelRange",
     "Plane",
     "PureRim",
@@ -57,7 +56,7 @@ __all__ = [
     "broaden",
     "compare_l23",
     "core_loss_estimators",
-    "counted_iron",
+    "counted_metal",
     "edge_cross_section",
     "errors_in_variables_regression",
     "estimate_range",
@@ -65,7 +64,6 @@ __all__ = [
     "extract_standards",
     "find_plane",
     "find_specimen",
-    "iron_of_phases",
     "match_spectrum",
     "outermost_phase",
     "pair_edges",
@@ -75,6 +73,5 @@ __all__ = [
     "select_constraints",
     "spectral_angle_deg",
     "subshell_oscillator_strength",
-    "valence_of_phases",
     "white_lines",
 ]
