@@ -231,7 +231,7 @@ def _edge(node: _Node, name: str, metal: str, anion: str) -> Edge:
 
 
 def _standards(node: _Node, edge: str) -> dict[str, Any]:
-    """What finds reference spectra reads of an edge: all of its keys, but for the shift of L3, which may be left out."""
+    """What finds reference spectra reads of an edge: all of its keys; only the shift of L3 may be left out."""
     kinds = STANDARDS.get(edge, {})
     shift = ("shift_eV", "shift_source") if edge == "L2,3" else ()
     node.only(*(key for keys in kinds.values() for key in keys), *shift)

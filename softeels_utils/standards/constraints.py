@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from typing import ClassVar
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from ..scattering import check_not_negative, check_positive
 from .pair import PhasePair
@@ -80,7 +80,7 @@ class Chemistry:
         return cls(*pair.system.phase(pair.reduced).expected_vacancies)
 
     def nodes(self) -> tuple[NDArray, NDArray, NDArray]:
-        """Vacancies (Q,) and strengths of the higher valence (Q,) to average over, and the probability (Q,) of each pair."""
+        """Vacancies and strengths of the higher valence to average over, and the probability of each pair, (Q,) each."""
         y, vacancy = np.zeros(1), np.ones(1)
         if self.vacancies and self.most_vacancies:
             y = np.linspace(0, self.most_vacancies, 6)
@@ -223,7 +223,7 @@ class OxygenCount(Constraint):
 
     name = "cross_section"
     description = (
-        "oxygen per metal atom, counted with calculated cross-sections, is that of the formulas, white lines allowed for"
+        "oxygen per metal atom, counted with calculated cross-sections, is that of the formulas, within white lines"
     )
     counts_valence = True
     product: float | None = None  # of oxygen per metal atom of the two phases
@@ -462,7 +462,9 @@ def select_constraints(
     if not chosen or not good or len({c.name for c in chosen}) < len(chosen):
         raise ValueError(f"constraints: got {asked}, wants some of {tuple(CONSTRAINTS)}, each once")
     order, pair = list(CONSTRAINTS), pair or PhasePair.of()
-    return tuple(sorted((c.of(pair) for c in chosen), key=lambda c: order.index(c.name) if c.name in order else len(order)))
+    return tuple(
+        sorted((c.of(pair) for c in chosen), key=lambda c: order.index(c.name) if c.name in order else len(order))
+    )
 
 
 def _on_line(line, x):

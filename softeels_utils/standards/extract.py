@@ -72,7 +72,7 @@ def extract_standards(
         What is left open about the oxides: vacancies, strength of L2,3. By default `Chemistry.of` the system.
     delocalisation_nm : float, optional
         Diameter (FWHM) by which the core loss is blurred to the resolution of the M2,3 maps: an inelastic event
-        of 54 eV is less localised than one of 700 eV. By default Egerton's d50 at the energies of both edges; 0 for no blur.
+        of 54 eV is less localised than one of 700 eV. By default Egerton's d50 at both edges; 0 for no blur.
     bootstrap : int
         Draws of the pixels.
     seed : int

@@ -59,9 +59,7 @@ class MetalLine:
         return np.asarray(counted_per_nm3)[:, None] * places
 
 
-def outermost_phase(
-    mask: NDArray, x: NDArray, metal: NDArray, ends: ArrayLike, names: tuple[str, str]
-) -> str | None:
+def outermost_phase(mask: NDArray, x: NDArray, metal: NDArray, ends: ArrayLike, names: tuple[str, str]) -> str | None:
     """The phase at the rim, or None where the rim is not within a quarter of the way from an end of the pixels.
 
     The last line of sight that meets a particle runs through what is outermost only, if that is thicker than a pixel

@@ -99,8 +99,8 @@ class Misfit:
         if least - low > max(3 * low_error, 0.1):
             yield (
                 f"Pixels reach a mean valence of {low:.2f} ± {low_error:.2f}, below that of {reduced} ({least:.2f}): "
-                f"the specimen may hold a phase that is not in the set{self._others(most=least)}, or oxygen that is not "
-                "in the oxides."
+                f"the specimen may hold a phase that is not in the set{self._others(most=least)}, or oxygen that is "
+                "not in the oxides."
             )
 
     def _noise(self):

@@ -72,8 +72,8 @@ class PhasePair:
         mean = np.array([system.mean_valence(name) for name in names])
         if len(names) != 2 or not mean[0] < mean[1] or len(valences) != 2:
             raise ValueError(
-                f"system: got channels {names} of {system.name!r} with mean valences {mean.round(2).tolist()}, wants two "
-                "phases, that of the lower valence first, of two valences"
+                f"system: got channels {names} of {system.name!r} with mean valences {mean.round(2).tolist()}, wants "
+                "two phases, that of the lower valence first, of two valences"
             )
         return cls(
             system=system,

@@ -66,7 +66,8 @@ class Diagnostics:
     doubt : dict of str to float
         Probability that a constraint is the one that does not hold.
     end_valence, end_valence_error : (2,)
-        Lowest and highest mean valence of the metal in the pixels, by what counts valence alone, and one standard error.
+        Lowest and highest mean valence of the metal in the pixels, by what counts valence alone, and one standard
+        error.
     thickness_ratio : float
         Thickness by counted atoms over that by the mean free path.
     left_out : dict of str to str
@@ -211,9 +212,7 @@ class Standards:
             )
         move = partial(interpolate, energy, self.energy_eV)
         samples, references = move(self.samples).astype(self.samples.dtype), move(self.references)
-        return replace(
-            self, energy_eV=energy, references=references, uncertainty=samples.std(axis=0), samples=samples
-        )
+        return replace(self, energy_eV=energy, references=references, uncertainty=samples.std(axis=0), samples=samples)
 
     def save(self, path: str | Path) -> None:
         """Write to a ``.npz`` file: arrays, and the rest as JSON text. Nothing is pickled.

@@ -7,9 +7,9 @@ coordinate x is left, the pixels lie between x0 (the oxidised phase: Fe3O4) and 
 everything else that the core loss counts is linear in x.
 
 Oxygen and the leading edge of L3 both count valence: they place the oxidised phase and the *stoichiometric* reduced
-one. Where that lies as it is in the specimen, with its vacancies, only the pixels tell. One statement out of many may be wrong. The probability is
-therefore a mixture: all constraints hold, or one of them, each in turn, does not. Where they agree the first term
-dominates; where they contradict each other what remains is the spread of leaving one out.
+one. Where that lies as it is in the specimen, with its vacancies, only the pixels tell. One statement out of many may
+be wrong. The probability is therefore a mixture: all constraints hold, or one of them, each in turn, does not. Where
+they agree the first term dominates; where they contradict each other what remains is the spread of leaving one out.
 """
 
 from __future__ import annotations
@@ -316,7 +316,13 @@ def counted_metal(
 
 
 def rotated_references(
-    references: ArrayLike, reduced: float = 0.0, oxidised: float = 0.0, *, system: System | str | None = None
+    references: ArrayLike,
+    reduced: float = 0.0,
+    oxidised: float = 0.0,
+    *,
+    system: System | str | None = None,
+    feo: float = 0.0,
+    fe3o4: float = 0.0,
 ) -> tuple[NDArray, NDArray]:
     """Other references that fit the same data equally well: the rotation ambiguity of two components.
 
@@ -332,13 +338,15 @@ def rotated_references(
         that one does.
     system : System or str, optional
         Of the two phases; by default the iron oxides.
+    feo, fe3o4 : float
+        Former names of ``reduced`` and ``oxidised``, which chapter 2 still uses.
 
     Returns
     -------
     references, transform : (2, E), (2, 2)
         ``transform @ abundances`` are the maps that go with the new references.
     """
-    density = PhasePair.of(system).metal_per_nm3
+    density, reduced, oxidised = PhasePair.of(system).metal_per_nm3, reduced + feo, oxidised + fe3o4
     mix = np.array([[1 + reduced, -reduced], [oxidised, 1 - oxidised]])
     mix = density[:, None] * mix / density[None, :]
     return mix @ np.asarray(references), np.linalg.inv(mix).T
