@@ -806,6 +806,223 @@ def test_pairing_needs_both_edges(pair):
         standards.pair_edges(low, core.isig[:200])
 
 
+# ---------------------------------------------------------------- from outside
+
+STEP_EV = 0.25
+AXIS = np.arange(40.0, 90.0, STEP_EV)
+
+
+def true_references(names, system="iron_oxides"):
+    """M2,3 of the twin on AXIS, per electron, eV and nm: measured elsewhere, as it were."""
+    one = simulate.SpectrumModel(phases=names, system=system)
+    axis = one.energy_eV("M2,3")
+    return np.array([np.interp(AXIS, axis, one.reference(n, "M2,3")) for n in names]) / one.microscope.dispersion_eV
+
+
+@pytest.mark.parametrize("names", [("Fe3O4",), ("FeO", "Fe3O4", "Fe")])
+def test_any_number_of_phases_from_outside_is_fitted(names, tmp_path):
+    truth, system = true_references(names), scattering.load_system("iron_oxides")
+    columns = {name: (AXIS, y, 1e-3 * y.max() * np.ones(AXIS.size)) for name, y in zip(names, truth, strict=True)}
+    given = standards.Standards.from_spectra(columns, scale_uncertainty=0.05, seed=3)
+    np.testing.assert_allclose(given.references, truth)
+    assert given.system == "iron_oxides" and given.phases == names
+    assert given.abundances is given.diagnostics is given.core_references is None
+    given.save(tmp_path / "given.npz")
+    back = standards.Standards.load(tmp_path / "given.npz")
+    np.testing.assert_array_equal(back.samples, given.samples)
+    assert back.phases == names and back.abundances is None and back.diagnostics is None and not back.flagged
+    thickness = np.array([4.0, 9.0, 2.0])[: len(names)]
+    counts = np.tile(1e9 * STEP_EV * (thickness @ truth + 0.02 * (AXIS / 50) ** -3.0), (3, 1))
+    fit = fitting.fit_phases(counts, AXIS, back, electrons=1e9)
+    assert fit.coefficients[0] == pytest.approx(thickness, rel=0.02)
+    iron, valence = system.metal_and_valence(thickness, names)
+    assert fit.iron().value[0] == pytest.approx(iron, rel=0.01)
+    assert fit.mean_valence().value[0] == pytest.approx(valence, abs=0.01)
+    # what all references share does not touch the valence; it is all there is in the error of the iron
+    assert fit.iron().systematic[0] == pytest.approx(0.05 * iron, rel=0.35)
+    assert fit.mean_valence().systematic[0] < 0.02
+
+
+def test_a_cross_section_sets_the_scale_and_nothing_else(tmp_path):
+    names = ("FeO", "Fe3O4")
+    truth = true_references(names)
+    for k, name in enumerate(names):
+        lines = "\n".join(f"{e:.2f};{5e5 * (3 + k) * y:.6e}" for e, y in zip(AXIS, truth[k], strict=True))
+        (tmp_path / f"{name}.csv").write_text(f"energy (eV);intensity\n{lines}\n")
+    barn = scattering.partial_cross_section(
+        "Fe", "M2,3", beam_energy_keV=300.0, collection_mrad=40.0, window_eV=(53.0, 73.0), convergence_mrad=20.0
+    )
+    files = {name: tmp_path / f"{name}.csv" for name in names}
+    given = standards.Standards.from_spectra(files, cross_section_barn=barn, scale_uncertainty=0.2, samples=400)
+    assert (standards.spectral_angle_deg(given.references, truth) < 0.01).all()
+    assert given.references.sum(axis=1) / truth.sum(axis=1) == pytest.approx([1, 1], rel=0.03)
+    area = given.samples.sum(axis=2) / given.references.sum(axis=1)
+    assert np.log(area).std(axis=0) == pytest.approx([np.hypot(0.2, 0.02), np.hypot(0.2, 0.01)], rel=0.15)
+    np.testing.assert_allclose(given.metal_samples.std(axis=0) / given.metal_per_nm3, [0.02, 0.01], rtol=0.15)
+
+
+def test_standards_move_to_another_axis_with_their_samples():
+    given = standards.Standards.from_spectra({"FeO": (AXIS, true_references(("FeO",))[0])}, uncertainty=0.02)
+    axis = np.arange(45.0, 80.0, 0.1)
+    moved = given.on(axis)
+    assert moved.samples.shape == (60, 1, axis.size)
+    np.testing.assert_allclose(moved.references[0], np.interp(axis, AXIS, given.references[0]))
+    np.testing.assert_allclose(moved.samples[7, 0], np.interp(axis, AXIS, given.samples[7, 0]), rtol=1e-5)
+    np.testing.assert_array_equal(given.on(AXIS).samples, given.samples)
+    for wrong in (np.arange(30.0, 80.0, 0.5), np.arange(45.0, 95.0, 0.5), [50.0, 51.0, 53.0, 54.0]):
+        with pytest.raises(ValueError, match="energy_eV: got"):
+            given.on(wrong)
+
+
+def test_regions_of_one_phase_give_references(model):
+    thickness = np.zeros((2, 8, 12))
+    thickness[0, :, :5] = thickness[1, :, 7:] = 20.0
+    low, _ = simulate.dual_eels(thickness, 1e5, pixel_size_nm=2.0, seed=2, delocalisation=False, progress=False)
+    mask = np.zeros((8, 12), bool)
+    mask[:, 7:] = True
+    regions = {"FeO": (slice(None), slice(0, 5)), "Fe3O4": mask}
+    given = standards.Standards.from_roi(low, regions, thickness_nm={"FeO": 20.0, "Fe3O4": 20.0})
+    assert (angles_of(given, model) < 4).all(), angles_of(given, model)
+    truth = model.references("M2,3") / model.microscope.dispersion_eV
+    edge = (given.energy_eV >= 53) & (given.energy_eV <= 73)
+    assert given.references[:, edge].sum(1) / truth[:, edge].sum(1) == pytest.approx([1, 1], abs=0.1)
+    assert (given.uncertainty[:, edge].mean(1) < 0.1 * truth[:, edge].max(1)).all()
+    counted = standards.Standards.from_roi(low, regions, cross_section_barn=1e6)
+    area = counted.references[:, edge].sum(1) * (given.energy_eV[1] - given.energy_eV[0])
+    assert area == pytest.approx(1e6 * 1e-10 * IRON.metal_per_nm3, rel=1e-2)
+    for change, word in (
+        ({"thickness_nm": None}, "thickness_nm: got it and cross_section_barn, or neither"),
+        ({"thickness_nm": {"FeO": 20.0}}, "thickness_nm"),
+        ({"regions": {"FeO": mask[:4]}}, "regions: got bool of shape"),
+        ({"regions": {"MnO": mask}}, "phases: got"),
+        ({"regions": {"FeO": (slice(0, 3), slice(0, 3))}}, "regions: got 9 pixels"),
+    ):
+        arguments = {"regions": regions, "thickness_nm": {"FeO": 20.0, "Fe3O4": 20.0}} | change
+        with pytest.raises(ValueError, match=word):
+            standards.Standards.from_roi(low, **arguments)
+
+
+def test_a_measured_file_is_read():
+    from softeels_utils import data
+
+    if not data.is_cached("eelsdb_fe2o3"):
+        pytest.skip("eelsdb_fe2o3 is not in the cache (SOFTEELS_DATA)")
+    (signal,) = data.fetch("eelsdb_fe2o3").values()
+    axis = 695 + 0.05 * np.arange(1024)
+    options = {"edge": "L2,3", "background_eV": (696.0, 704.0), "window_eV": (706.0, 740.0), "cross_section_barn": 2e3}
+    bad = (706.95, 716.10, 746.15)  # a dead channel, a spike, and another one
+    clean = standards.Standards.from_spectra({"alpha-Fe2O3": signal}, bad_eV=bad, **options)
+    raw = standards.Standards.from_spectra({"alpha-Fe2O3": signal}, **options)
+    y, top = clean.references[0], clean.references.max()
+    assert axis[y.argmax()] == pytest.approx(710.8, abs=0.2)  # as calibrated in the data base
+    for energy, sign in ((706.95, -1), (716.10, 1)):
+        channel = np.abs(axis - energy).argmin()
+        assert sign * (raw.references[0, channel] - y[channel]) > 0.03 * top
+        assert y[channel] == pytest.approx((y[channel - 1] + y[channel + 1]) / 2)
+    inside = (axis >= 706) & (axis <= 740)
+    area = 2e3 * 1e-10 * IRON.system.metal_per_nm3(("alpha-Fe2O3",))[0]
+    assert np.trapezoid(y[inside], axis[inside]) == pytest.approx(area, rel=1e-3)
+    assert 0 < clean.uncertainty.mean() < 0.05 * top
+    with pytest.raises(ValueError, match="window_eV: got"):
+        standards.Standards.from_spectra({"alpha-Fe2O3": signal}, **options | {"window_eV": (706.0, 746.5)})
+
+
+@pytest.mark.parametrize(
+    ("spectra", "options", "word"),
+    [
+        ({"MnO": (AXIS, AXIS)}, {}, "phases: got"),
+        ({}, {}, "phases: got"),
+        ({"FeO": "no.csv"}, {}, "spectra: got no.csv"),
+        ({"FeO": __file__}, {}, r"spectra: got a file of kind '.py'"),
+        ({"FeO": AXIS}, {}, "spectra: got ndarray for 'FeO'"),
+        ({"FeO": (AXIS[::-1], AXIS)}, {}, "energies that increase"),
+        ({"FeO": (AXIS, np.full(AXIS.size, np.nan))}, {}, "without a finite channel"),
+        ({"FeO": (AXIS, -AXIS)}, {"cross_section_barn": 1.0}, "wants it positive"),
+        ({"FeO": (AXIS, AXIS)}, {"cross_section_barn": 1.0, "window_eV": (50, 100)}, "window_eV: got"),
+        ({"FeO": (AXIS, AXIS), "Fe3O4": (AXIS + 1, AXIS)}, {}, "energy_eV: got None"),
+        ({"FeO": (AXIS, AXIS)}, {"energy_eV": AXIS + 1}, "energy_eV: got"),
+        ({"FeO": (AXIS, AXIS)}, {"samples": 1}, "samples: got 1"),
+        ({"FeO": (AXIS, AXIS)}, {"scale_uncertainty": -1}, "scale_uncertainty: got"),
+    ],
+)
+def test_spectra_that_cannot_be_references_are_named(spectra, options, word):
+    with pytest.raises(ValueError, match=word):
+        standards.Standards.from_spectra(spectra, **options)
+
+
+# ---------------------------------------------------------------- other systems
+
+
+def test_manganese_is_found_as_iron_is():
+    """Core-shell cube of MnO and Mn3O4: all five constraints hold, angles and volumes are right, and it says so."""
+    system = "manganese_oxides"
+    thickness = simulate.core_shell_nanocube(32, 2.0, oversample=3).sum(axis=2) * 2.0
+    options = {"pixel_size_nm": 2.0, "system": system, "progress": False}
+    low, core = simulate.dual_eels(thickness, 1e5, seed=1, **options)
+    found = standards.extract_standards(low, core, system=system, bootstrap=20)
+    assert found.system == found.diagnostics.system == system and found.phases == ("MnO", "Mn3O4")
+    assert found.diagnostics.outermost == "MnO" and not found.diagnostics.left_out
+    assert not found.flagged and found.diagnostics.tension > 0.05
+    one = simulate.spectrum_model(system=system)
+    truth, edge = one.references("M2,3") / one.microscope.dispersion_eV, (found.energy_eV > 42) & (found.energy_eV < 84)
+    assert (standards.spectral_angle_deg(found.references[:, edge], truth[:, edge]) < 5).all()
+    low, _ = simulate.dual_eels(thickness, 1e5, seed=2, **options)
+    fit = fitting.fit_phases(low, None, found, low_loss=low, window_eV=(39, 78), nonnegative=False)
+    total, volume = fit.summed(thickness.sum(axis=0) > 0.5), thickness.sum(axis=(1, 2))
+    assert total.coefficients / volume == pytest.approx([1, 1], abs=0.15)
+    metal, valence = one.system.metal_and_valence(volume)
+    assert total.iron().value == pytest.approx(metal, rel=0.05)
+    assert total.mean_valence().value == pytest.approx(valence, abs=0.05)
+    # with the wrong system nothing is found
+    with pytest.raises(ValueError, match="is the system the right one"):
+        standards.extract_standards(low, core, bootstrap=20)
+
+
+def test_measured_lsmo_yields_no_standards():
+    """A film of one phase, 40 positions: refused, before anything is claimed."""
+    from softeels_utils import data
+
+    if not data.is_cached("lsmo_dual_eels"):
+        pytest.skip("lsmo_dual_eels is not in the cache (SOFTEELS_DATA)")
+    with pytest.raises(ValueError, match="pixels of specimen, wants at least 50"):
+        standards.extract_standards(*data.load("lsmo_dual_eels"), system="manganese_oxides", bootstrap=20)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda s: dataclasses.replace(s, channels=("FeO",)), r"channels \('FeO',\)"),
+        (lambda s: dataclasses.replace(s, channels=("Fe3O4", "FeO")), "that of the lower valence first"),
+        (lambda s: dataclasses.replace(s, channels=("Fe", "Fe3O4")), "wants two phases"),
+        (
+            lambda s: dataclasses.replace(s, edges=s.edges | {"K": dataclasses.replace(s.edges["K"], standards={})}),
+            r"without standards of \['K'\]",
+        ),
+    ],
+)
+def test_systems_that_have_no_two_phases_to_find_are_refused(pair, change, message):
+    with pytest.raises(ValueError, match=f"system: got.*{message}"):
+        standards.extract_standards(*pair[1:], system=change(IRON.system), bootstrap=20)
+
+
+def test_a_system_without_a_shift_leaves_the_leading_edge_out():
+    edge = {key: value for key, value in IRON.system.edges["L2,3"].standards.items() if not key.startswith("shift")}
+    edges = IRON.system.edges | {"L2,3": dataclasses.replace(IRON.system.edges["L2,3"], standards=edge)}
+    unknown = PhasePair.of(dataclasses.replace(IRON.system, edges=edges))
+    found = estimate_rotation(evidence_of(0.0, 1.0, pair=unknown))
+    assert "does not say how far L3 lies apart" in found.left_out["leading_edge"]
+    assert set(found.parts) == set(CONSTRAINTS) - {"leading_edge"}
+    own = dataclasses.replace(CONSTRAINTS["leading_edge"], shift_eV=1.6, uncertainty=0.3)
+    assert not estimate_rotation(evidence_of(0.0, 1.0, pair=unknown), (own, "oxygen", "pixels")).left_out
+
+
+def test_prepared_data_keep_their_system(pair):
+    dual = standards.prepare_dual_eels(*pair[1:])
+    assert dual.system is IRON.system
+    with pytest.raises(ValueError, match="system: got 'manganese_oxides', wants that of the prepared DualEELS"):
+        standards.extract_standards(dual, system="manganese_oxides")
+
+
 # ---------------------------------------------------------------- bad input
 
 

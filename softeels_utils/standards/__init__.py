@@ -22,6 +22,7 @@ from .coreloss import CoreLossEstimators, core_loss_estimators, edge_cross_secti
 from .extract import extract_standards
 from .line import MetalLine, estimate_range, outermost_phase
 from .measured import EdgePair, L23Comparison, compare_l23, pair_edges
+from .outside import standards_from_roi, standards_from_spectra
 from .pair import PhasePair
 from .plane import Plane, errors_in_variables_regression, find_plane, reference_from_abundances
 from .prepare import DualEELS, Specimen, find_specimen, prepare_dual_eels
@@ -75,6 +76,8 @@ __all__ = [
     "rotated_references",
     "select_constraints",
     "spectral_angle_deg",
+    "standards_from_roi",
+    "standards_from_spectra",
     "subshell_oscillator_strength",
     "white_lines",
 ]

@@ -80,7 +80,7 @@ class Chemistry:
         return cls(*pair.system.phase(pair.reduced).expected_vacancies)
 
     def nodes(self) -> tuple[NDArray, NDArray, NDArray]:
-        """Vacancies and strengths of the higher valence to average over, and the probability of each pair, (Q,) each."""
+        """Vacancies and strengths of the higher valence to average over, and probabilities of the pairs, (Q,) each."""
         y, vacancy = np.zeros(1), np.ones(1)
         if self.vacancies and self.most_vacancies:
             y = np.linspace(0, self.most_vacancies, 6)

@@ -226,6 +226,11 @@ def _gather_evidence(specimen, plane, axes, pair, chemistry):
     line = MetalLine.through(core @ estimators.metal, lower=edge[-4:])
     x, metal = line.position(plane.coordinates), plane.coordinates @ line.metal[0]
     strong = metal > 0.05 * np.percentile(metal, 98)
+    if not np.percentile(metal, 98) > 0 or strong.sum() < 50:
+        raise ValueError(
+            f"core_loss: got {pair.system.metal_name} in {int((strong & (metal > 0)).sum())} pixels that show M2,3, "
+            "wants at least 50 (is the system the right one?)"
+        )
     ends, end_errors = estimate_range(x[strong], line.position_error(plane.coordinates[strong], plane.variance[strong]))
     oxygen = {name: getattr(estimators, name) for name in ("oxygen", "oxygen_atoms")}
     rim = outermost_phase(specimen.mask, x, np.maximum(metal, 0), ends, pair.names) if specimen.has_rim else None
@@ -248,15 +253,37 @@ def _find_references(specimen, axes, line, evidence, places, onset_eV, rng):
     for draw, place in enumerate(places):
         counted = counted_metal(evidence, place, draw, rng if draw else None)
         low_losses.append(line.mixing(*place[:2], counted, draw) @ axes.low_loss[draw])
-    references, *samples = _remove_background(np.array(low_losses), specimen, onset_eV, tails)
+    dual = specimen.dual
+    mean, near_eV = dual.low_loss[specimen.mask].mean(0), dual.system.edge("M2,3").standards["near_eV"]
+    references, *samples = remove_m23_background(
+        np.array(low_losses), dual.energy_eV, mean, dual.window_eV, onset_eV, near_eV, tails
+    )
     return references, np.array(samples)
 
 
-def _remove_background(low_losses, specimen, onset_eV, tails):
-    """M2,3 alone of low losses (B, 2, E): none below its onset, and far above it ``tails`` (B,) of what is near it."""
-    dual = specimen.dual
-    energy, (low, high) = dual.energy_eV, dual.window_eV
-    mean, near_eV = dual.low_loss[specimen.mask].mean(0), dual.system.edge("M2,3").standards["near_eV"]
+def remove_m23_background(
+    low_losses: NDArray,
+    energy: NDArray,
+    mean: NDArray,
+    window_eV: tuple[float, float],
+    onset_eV: float,
+    near_eV: tuple[float, float],
+    tails: NDArray,
+) -> NDArray[np.float64]:
+    """M2,3 alone of low losses (B, K, E): none below its onset, and far above it ``tails`` (B,) of what is near it.
+
+    Parameters
+    ----------
+    low_losses : (B, K, E)
+        Single scattering.
+    energy, mean : (E,), (E,)
+        Energies, and a mean spectrum for the weights of the channels before the edge.
+    window_eV, onset_eV, near_eV
+        As in the file of a system: ``standards`` of M2,3.
+    tails : (B,)
+        M2,3 per eV in the last 15 eV of the window over that in ``near_eV``.
+    """
+    low, high = window_eV
     before, near, far = (in_window(energy, w) for w in ((low, onset_eV), near_eV, (high - 15, high)))
     shapes = _background(energy)
     weight = 1 / np.sqrt(1e-3 * np.maximum(mean, 1e-12)[before] * mean[before].mean())

@@ -118,8 +118,8 @@ def prepare_dual_eels(
     low, core = _checked_counts(low_loss, core_loss, energy, window_eV)
     low, core = align_zero_loss(low, core, energy_eV=energy, others_energy_eV=core_energy)
     if spikes:
-        low = np.where(energy > 10, remove_spikes(low, mask=_rare_spikes(low, gain)), low)
-        core = remove_spikes(core, mask=_rare_spikes(core, gain))
+        low = np.where(energy > 10, remove_spikes(low, mask=rare_spikes(low, gain)), low)
+        core = remove_spikes(core, mask=rare_spikes(core, gain))
     direct = zero_loss(low, energy).sum(-1, keepdims=True)
     if not (direct > 0).all():
         raise ValueError(f"low_loss: got no zero loss in {int((direct <= 0).sum())} pixels, wants one in each")
@@ -183,8 +183,8 @@ def _deconvolve_core(core, low, core_energy, energy):
     return fourier_ratio(longer, low, longer_energy, energy)[..., pad:]
 
 
-def _rare_spikes(y, gain):
-    """Spikes that are not peaks: a sharp maximum of M2,3 or L3 stands in many pixels, a cosmic ray does not."""
+def rare_spikes(y: NDArray, gain: float) -> NDArray[np.bool_]:
+    """Spikes in spectra (..., E) that are no peaks: a sharp M2,3 or L3 stands in many pixels, a cosmic ray does not."""
     spikes = find_spikes(y, gain=gain, threshold=10)
     often = ndimage.uniform_filter1d(spikes.reshape(-1, y.shape[-1]).sum(0).astype(float), 5) * 5
     return spikes & (often <= max(3, 2e-3 * spikes.size / y.shape[-1]))
