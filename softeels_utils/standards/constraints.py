@@ -93,7 +93,7 @@ class Chemistry:
         higher = self.valence_strength + self.valence_strength_uncertainty * away
         return np.repeat(y, len(away)), np.tile(higher, len(y)), probability / probability.sum()
 
-    def strengths(self, pair: PhasePair) -> NDArray:
+    def phase_strengths(self, pair: PhasePair) -> NDArray:
         """L2,3 per atom of the metal in both phases, (2,), without vacancies, over that of the lower valence."""
         return pair.strength(pair.valence, self.valence_strength)
 
@@ -212,7 +212,7 @@ class OxygenRatio(Constraint):
     def log_likelihood(self, evidence: Evidence, x0: NDArray, x1: NDArray) -> NDArray:
         # counted per metal atom as L2,3 counts it, of which the higher valence may show more
         (log0, log1), possible = _logs(evidence.oxygen, x0, x1)
-        reduced, oxidised = evidence.chemistry.strengths(evidence.pair)
+        reduced, oxidised = evidence.chemistry.phase_strengths(evidence.pair)
         expected = np.log(self.of(evidence.pair).ratio / (oxidised / reduced))
         return np.where(possible, _gaussian(log0 - log1, expected, self.uncertainty), -np.inf)
 
@@ -243,7 +243,7 @@ class OxygenCount(Constraint):
     def log_likelihood(self, evidence: Evidence, x0: NDArray, x1: NDArray) -> NDArray:
         (log0, log1), possible = _logs(evidence.oxygen_atoms, x0, x1)
         chemistry, pair = evidence.chemistry, evidence.pair
-        strength = chemistry.metal_strength * np.sqrt(np.prod(chemistry.strengths(pair)))
+        strength = chemistry.metal_strength * np.sqrt(np.prod(chemistry.phase_strengths(pair)))
         expected = np.log(self.of(pair).product) / 2 - np.log(strength)
         return np.where(possible, _gaussian((log0 + log1) / 2, expected, self.uncertainty), -np.inf)
 
@@ -302,11 +302,14 @@ class LeadingEdge(Constraint):
         filled = {"lower_fraction": float(pair.lower_fraction[1]), "strength": (1 + high / low) / 2}
         if "shift_eV" in known:
             filled |= {"shift_eV": known["shift_eV"][0], "uncertainty": known["shift_eV"][1]}
-        own = replace(self, **{name: value for name, value in filled.items() if getattr(self, name) is None})
-        return replace(own, source=known["shift_source"]) if self.shift_eV is None and "shift_eV" in known else own
+        filled = {name: value for name, value in filled.items() if getattr(self, name) is None}
+        if "shift_eV" in filled:
+            filled["source"] = known["shift_source"]
+        return replace(self, **filled) if filled else self
 
     def missing(self, evidence: Evidence) -> str:
-        if self.of(evidence.pair).shift_eV is None:
+        statement = self.of(evidence.pair)
+        if None in (statement.shift_eV, statement.uncertainty):
             return "the system does not say how far L3 lies apart in the two valences"
         if evidence.pair.lower_fraction[0] < 1 - 1e-6:
             return f"{evidence.pair.reduced} holds both valences"
@@ -320,11 +323,11 @@ class LeadingEdge(Constraint):
         round. None where no window has both a signal above the noise and the leading edge of the higher valence within
         the windows.
         """
-        if evidence.leading_edge is None:
+        statement = self.of(evidence.pair)
+        if evidence.leading_edge is None or None in (statement.shift_eV, statement.uncertainty):
             return None
-        return self.of(evidence.pair)._best_window(evidence)
-
-    def _best_window(self, evidence):
+        if statement is not self:
+            return statement.choose_window(evidence)
         energy = evidence.leading_edge_eV
         first = energy[0] + self.shift_eV + self.uncertainty
         windows = [self._window(evidence, i) for i in np.flatnonzero(energy >= first - 1e-9)]
@@ -357,10 +360,10 @@ class LeadingEdge(Constraint):
         return np.hypot(scatter, higher * np.linalg.norm(leak))
 
     def log_likelihood(self, evidence: Evidence, x0: NDArray, x1: NDArray) -> NDArray:
-        filled = self.of(evidence.pair)
-        return filled._log_likelihood(evidence, filled._best_window(evidence), x0, x1)
-
-    def _log_likelihood(self, evidence, window, x0, x1):
+        statement = self.of(evidence.pair)
+        if statement is not self:
+            return statement.log_likelihood(evidence, x0, x1)
+        window = self.choose_window(evidence)
         # per atom: the lower valence counts 1, the higher as much as the same line at higher energy leaves, the leak
         reduced = _on_line(window.counts, x1)
         possible = reduced[0] > 0
@@ -370,7 +373,7 @@ class LeadingEdge(Constraint):
         leak, least, most = (self.strength * _on_line(line, x1) / reduced for line in lines)
         error = np.hypot(leak[0] * self.strength_uncertainty / self.strength, (most[0] - least[0]) / 2)
         higher = 1 - self.lower_fraction
-        expected = (self.lower_fraction + higher * leak) / evidence.chemistry.strengths(evidence.pair)[1]
+        expected = (self.lower_fraction + higher * leak) / evidence.chemistry.phase_strengths(evidence.pair)[1]
         error = np.hypot(higher * error, self.lower_fraction * self.lower_uncertainty)
         return np.where(possible, _gaussian(_on_line(window.counts, x0) / reduced - expected, 0.0, error), -np.inf)
 

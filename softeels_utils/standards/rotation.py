@@ -299,7 +299,7 @@ def counted_metal(
     """
     x0, x1, vacancies, higher = place
     chemistry, pair = replace(evidence.chemistry, valence_strength=float(higher)), evidence.pair
-    strengths = chemistry.strengths(pair)
+    strengths = chemistry.phase_strengths(pair)
     log_strength, sigma = np.log(chemistry.metal_strength), chemistry.metal_strength_uncertainty
     if evidence.oxygen_atoms is not None:
         stoichiometric = x0 + (x1 - x0) / pair.reduced_part(vacancies)
