@@ -308,6 +308,19 @@ def test_changes_of_an_edge():
     assert apart[0] > 1.05 * apart[1]
 
 
+def test_the_page_on_systems_says_what_is_recorded():
+    root = Path(__file__).parents[1]
+    record = json.loads((root / "benchmarks" / "results" / "standards.json").read_text())["manganese"]
+    assert "within 2.3°" in (page := (root / "book" / "systems.md").read_text(encoding="utf-8"))
+    rows = [row for cube in record.values() for row in cube]
+    assert len(rows) == 12 and not any(row["warnings"] or row["left_out"] for row in rows)
+    assert max(max(row["angle_deg"]) for row in rows) < 2.3
+    off = {name: [max(abs(v - 1) for v in row["volume"]) for row in cube] for name, cube in record.items()}
+    skin = [value for name, cube in off.items() if name != "no skin" for value in cube]
+    assert sum(value <= 0.10 for value in skin) == 8 and "eight of nine" in page and 0.115 < max(skin) < 0.125
+    assert [round(min(off["no skin"]), 2), round(max(off["no skin"]), 2)] == [0.24, 0.33] and "24 to 33 %" in page
+
+
 @pytest.mark.skipif(not data.is_cached("lsmo_dual_eels"), reason="lsmo_dual_eels is not in the cache (SOFTEELS_DATA)")
 def test_measured_manganese_is_taken_for_manganese():
     """Dual EELS of LSMO: Mn-M2,3 fits this system's shapes, not those of iron, and is more Mn3+ than Mn2+."""
