@@ -1,6 +1,7 @@
 """Standards: white lines, atoms counted, the rotation of the unmixing, and references from a twin."""
 
 import dataclasses
+import json
 
 import numpy as np
 import pytest
@@ -710,6 +711,21 @@ def test_standards_are_saved_without_pickle(found, tmp_path):
         assert all(file[name].dtype != object for name in file.files)
     with pytest.raises(ValueError, match=r"\.npz"):
         found.save(tmp_path / "standards.txt")
+
+
+def test_files_of_before_systems_are_those_of_iron(found, tmp_path):
+    found.save(tmp_path / "new.npz")
+    former = {"metal_per_nm3": "iron_per_nm3", "metal_samples": "iron_samples"}
+    with np.load(tmp_path / "new.npz", allow_pickle=False) as file:
+        stored = {former.get(name, name): file[name] for name in file.files if name not in ("system", "phases")}
+    diagnostics = json.loads(str(stored["diagnostics"]))
+    del diagnostics["system"]
+    stored |= {"format": np.array("softeels standards 3"), "diagnostics": np.array(json.dumps(diagnostics))}
+    np.savez(tmp_path / "old.npz", **stored)
+    back = standards.Standards.load(tmp_path / "old.npz")
+    assert back.system == back.diagnostics.system == "iron_oxides" and back.phases == found.phases
+    np.testing.assert_array_equal(back.metal_samples, found.metal_samples)
+    np.testing.assert_array_equal(back.abundances, found.abundances)
 
 
 def test_other_files_are_refused(tmp_path):

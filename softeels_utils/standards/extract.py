@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -154,13 +154,13 @@ def _prepare(low_loss, core_loss, system, preparation):
         if core_loss is None:
             raise ValueError("core_loss: got None, wants the core loss of the same pixels")
         return prepare_dual_eels(low_loss, core_loss, system=system, **preparation)
-    if system is not None and as_system(system).name != low_loss.system.name:
-        name = as_system(system).name
-        raise ValueError(f"system: got {name!r}, wants that of the prepared DualEELS, {low_loss.system.name!r}")
+    system = low_loss.system if system is None else as_system(system)
+    if system.name != low_loss.system.name:
+        raise ValueError(f"system: got {system.name!r}, wants that of the prepared DualEELS, {low_loss.system.name!r}")
     for name, value in {"core_loss": core_loss, **preparation}.items():
         if value is not None:
             raise ValueError(f"{name}: got a value, wants None with prepared DualEELS: pass it to prepare_dual_eels")
-    return low_loss
+    return replace(low_loss, system=system)
 
 
 def _background(energy_eV):
