@@ -850,6 +850,7 @@ def test_any_number_of_phases_from_outside_is_fitted(names, tmp_path):
     thickness = np.array([4.0, 9.0, 2.0])[: len(names)]
     counts = np.tile(1e9 * STEP_EV * (thickness @ truth + 0.02 * (AXIS / 50) ** -3.0), (3, 1))
     fit = fitting.fit_phases(counts, AXIS, back, electrons=1e9)
+    assert fit.phases == names
     assert fit.coefficients[0] == pytest.approx(thickness, rel=0.02)
     iron, valence = system.metal_and_valence(thickness, names)
     assert fit.iron().value[0] == pytest.approx(iron, rel=0.01)
