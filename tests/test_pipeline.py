@@ -22,7 +22,9 @@ import zarr
 from softeels_utils import __main__ as command_line
 from softeels_utils import data, pipeline, simulate, standards
 from softeels_utils.pipeline import Settings, reconstruct
-from softeels_utils.tomography import ParallelBeam
+from softeels_utils.pipeline.chain import find_shifts
+from softeels_utils.pipeline.series import clean_low_loss, noise_gain_of
+from softeels_utils.tomography import ParallelBeam, alignment_error
 
 N, PIXEL_NM, TILTS = 16, 4.0, (-60.0, -30.0, 0.0, 30.0, 60.0)
 FAST = {"iterations": 12, "members": 2, "reference_members": 2, "workers": 1, "audit": False}
@@ -235,6 +237,44 @@ def test_killed_and_run_again_it_gives_the_same_volume(files, done, tmp_path):
         np.testing.assert_array_equal(np.load(output / "volume.npz")[name], np.load(done[0] / "volume.npz")[name])
 
 
+# ---------------------------------------------------------------- what real series have
+
+
+def test_a_gain_that_is_not_told_is_estimated_and_said(files):
+    low = hs.load([str(file) for file in sorted(files.glob("low_*.hspy"))], stack=True)
+    window = (42.0, 88.0)
+    assert noise_gain_of(low, None, window) == (1.0, [])
+    assert noise_gain_of(low, 3.5, window) == (3.5, [])
+    low.data = 6 * low.data
+    gain, (warning,) = noise_gain_of(low, None, window)
+    assert gain == pytest.approx(6, rel=0.3) and "counts per electron" in warning
+
+
+def test_zero_losses_are_aligned_to_whole_channels_and_spikes_removed(files):
+    low = data.read_signal(files / "low_+0.hspy")
+    stack = hs.stack([low, low])
+    step, moved = low.axes_manager.signal_axes[0].scale, stack.deepcopy()
+    moved.data = np.roll(moved.data, 3, axis=-1)
+    moved.data[1, 4, 5, 400] += 900
+    cleaned, images, facts = clean_low_loss(moved, 1.0)
+    np.testing.assert_allclose(images["zero_loss_eV"], 3 * step, atol=0.1)
+    assert facts["spikes"] == 1 and cleaned.data[1, 4, 5, 397] < 100
+    untouched = np.delete(cleaned.data[..., 40:-40], [357 - 1, 357, 357 + 1], axis=-1)
+    np.testing.assert_array_equal(untouched, np.delete(stack.data[..., 40:-40], [356, 357, 358], axis=-1))
+
+
+def test_shifts_between_tilts_are_found_and_useless_ones_left():
+    volume = simulate.core_shell_nanocube(24, 2.0, oversample=2).sum(0, keepdims=True)
+    shifts = np.random.default_rng(1).uniform(-2, 2, (7, 2))
+    tilts = np.linspace(-60, 60, 7)
+    noise = np.random.default_rng(2).normal(scale=0.3, size=(7, 24, 24))
+    for true in (shifts, np.zeros((7, 2))):
+        images = ParallelBeam(24, tilts, 2.0, shifts_px=true)(volume)[0] + noise
+        found, facts = find_shifts(images, tilts)
+        assert facts["kept"] == bool(true.any())
+        assert alignment_error(found, true, tilts) < 0.3
+
+
 # ---------------------------------------------------------------- maps in other formats
 
 
@@ -294,7 +334,8 @@ def test_inspection_tells_kinds_and_what_is_missing(files, done, tmp_path, capsy
     page, written = tmp_path / "page.html", tmp_path / "settings.yml"
     arguments = ["inspect", str(files / "*_+*.hspy"), "--html", str(page), "--write", str(written)]
     assert command_line.main(arguments) == 0
-    assert "| low_+30.hspy | low loss |" in capsys.readouterr().out and page.read_text().count("<img") == 6
+    assert "low_+30.hspy: low loss, as low_+0.hspy but for" in capsys.readouterr().out
+    assert page.read_text().count("<img") == 6
     again = Settings.from_file(written)
     assert len(again.low_loss) == len(again.core_loss) == 3 and again.output == tmp_path / "softeels_output"
     assert command_line.main(arguments) == 2  # the settings are there already

@@ -21,7 +21,7 @@ from .series import Maps, clean_low_loss, noise_gain_of, on_axis, read_maps, rea
 from .settings import Settings
 from .volume_files import FORMATS, write_maps, write_volume
 
-__all__ = ["reconstruct"]
+__all__ = ["find_shifts", "reconstruct"]
 
 STANDARDS_PIXELS = 30_000  # spectra are binned to at most so many before standards are extracted
 AUDITED_VOXELS = 64**3  # above, an audit takes longer than the reconstruction
@@ -228,7 +228,7 @@ class _Chain:
             images = maps.total() if not self.from_spectra else np.load(self.folder["images.npz"])["relative_thickness"]
             shifts, facts = np.zeros((len(images), 2)), {"warnings": []}
             if self.settings.align and len(images) > 2:
-                shifts, facts = _align(images, maps.tilt_angles_deg)
+                shifts, facts = find_shifts(images, maps.tilt_angles_deg)
             measurement = maps.measurement(shifts)
             field = tomography.leaves_field(measurement)
             padding = measurement.padded().padding if field else 0
@@ -542,8 +542,8 @@ def _fit_facts(fit):
     }
 
 
-def _align(images, tilts_deg):
-    """Shifts of the images, where a reconstruction explains them better with the shifts than without."""
+def find_shifts(images: NDArray, tilts_deg: NDArray) -> tuple[NDArray, dict[str, Any]]:
+    """Shifts (T, 2) of images (T, Y, X), 0 unless a reconstruction explains them better with them; facts."""
     usable = np.isfinite(images)
     images = np.where(usable, images, 0.0)
     found = tomography.align(images, tilts_deg)

@@ -69,11 +69,12 @@ def noise_gain_of(low: BaseSignal, gain: float | None, window_eV: tuple[float, f
     """Counts per electron, and warnings: as given, 1 of whole numbers, else estimated from the noise."""
     if gain is not None:
         return float(gain), []
-    part = np.asarray(low.data[len(low.data) // 2])
-    high = window_eV[1] - 0.6 * (window_eV[1] - window_eV[0]), window_eV[1]
-    found = spectra.noise_gain(part, spectra.energy_axis(low), window_eV=high)
-    whole = not (part % 1).any()
-    if whole and found < 1.5:
+    energy, part = spectra.energy_axis(low), np.asarray(low.data[len(low.data) // 2])
+    beyond = window_eV[1] - 0.6 * (window_eV[1] - window_eV[0]), window_eV[1]  # the edge, where it is smooth
+    counts = part[..., spectra.window_mask(energy, beyond)].sum(axis=-1)
+    bright = part[counts > 0.5 * np.percentile(counts, 98)]  # noise of vacuum tells nothing
+    found = spectra.noise_gain(bright, energy, window_eV=beyond, block=4)
+    if not (part % 1).any() and found < 1.5:
         return 1.0, []
     return found, [
         f"The noise is that of {found:.3g} counts per electron, as estimated from it; set gain to what is known of the "
@@ -106,7 +107,7 @@ def clean_low_loss(
         counts = np.asarray(counts)
         moves[t] = spectra.zero_loss_position(counts, energy) if zero_loss_eV is None else zero_loss_eV[t]
         aligned = spectra.shift_spectra(counts, -moves[t], energy, method="nearest")
-        found = spectra.find_spikes(aligned, gain=gain, threshold=10) & (energy > SPIKES_ABOVE_EV)
+        found = spectra.find_rare_spikes(aligned, gain=gain) & (energy > SPIKES_ABOVE_EV)
         spikes += int(found.any(-1).sum())
         cleaned[t] = spectra.remove_spikes(aligned, mask=found)
         thickness[t] = spectra.relative_thickness(cleaned[t], energy)

@@ -10,10 +10,18 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ..scattering import System, as_system, check_not_negative, check_positive
-from ..spectra import align_zero_loss, energy_axis, fourier_log, in_window, remove_background, remove_spikes, zero_loss
+from ..spectra import (
+    align_zero_loss,
+    energy_axis,
+    find_rare_spikes,
+    fourier_log,
+    in_window,
+    remove_background,
+    remove_spikes,
+    zero_loss,
+)
 from ..spectra.arrays import is_signal
 from .extract import remove_m23_background
-from .prepare import rare_spikes
 from .result import Standards, interpolate
 
 __all__ = ["standards_from_roi", "standards_from_spectra"]
@@ -364,7 +372,7 @@ def _single_scattering(low_loss, energy, spikes, gain):
     if not np.isfinite(low).all():
         raise ValueError("low_loss: got NaN or infinity, wants finite counts")
     low = align_zero_loss(low, energy_eV=energy)
-    low = np.where(energy > 10, remove_spikes(low, mask=rare_spikes(low, gain)), low) if spikes else low
+    low = np.where(energy > 10, remove_spikes(low, mask=find_rare_spikes(low, gain=gain)), low) if spikes else low
     direct = zero_loss(low, energy).sum(-1, keepdims=True)
     if not (direct > 0).all():
         raise ValueError(f"low_loss: got no zero loss in {int((direct <= 0).sum())} pixels, wants one in each")

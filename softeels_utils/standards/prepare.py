@@ -12,7 +12,7 @@ from ..scattering import System, as_system, check_not_negative, check_positive, 
 from ..spectra import (
     align_zero_loss,
     energy_axis,
-    find_spikes,
+    find_rare_spikes,
     fourier_log,
     fourier_ratio,
     in_window,
@@ -118,8 +118,8 @@ def prepare_dual_eels(
     low, core = _checked_counts(low_loss, core_loss, energy, window_eV)
     low, core = align_zero_loss(low, core, energy_eV=energy, others_energy_eV=core_energy)
     if spikes:
-        low = np.where(energy > 10, remove_spikes(low, mask=rare_spikes(low, gain)), low)
-        core = remove_spikes(core, mask=rare_spikes(core, gain))
+        low = np.where(energy > 10, remove_spikes(low, mask=find_rare_spikes(low, gain=gain)), low)
+        core = remove_spikes(core, mask=find_rare_spikes(core, gain=gain))
     direct = zero_loss(low, energy).sum(-1, keepdims=True)
     if not (direct > 0).all():
         raise ValueError(f"low_loss: got no zero loss in {int((direct <= 0).sum())} pixels, wants one in each")
@@ -181,13 +181,6 @@ def _deconvolve_core(core, low, core_energy, energy):
     longer = np.concatenate([_extrapolate_down(core, core_energy, pad), core], axis=-1)
     longer_energy = core_energy[0] + step * np.arange(-pad, core_energy.size)
     return fourier_ratio(longer, low, longer_energy, energy)[..., pad:]
-
-
-def rare_spikes(y: NDArray, gain: float) -> NDArray[np.bool_]:
-    """Spikes in spectra (..., E) that are no peaks: a sharp M2,3 or L3 stands in many pixels, a cosmic ray does not."""
-    spikes = find_spikes(y, gain=gain, threshold=10)
-    often = ndimage.uniform_filter1d(spikes.reshape(-1, y.shape[-1]).sum(0).astype(float), 5) * 5
-    return spikes & (often <= max(3, 2e-3 * spikes.size / y.shape[-1]))
 
 
 def _extrapolate_down(core, energy, pad):
