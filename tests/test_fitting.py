@@ -291,6 +291,21 @@ def test_maps_of_a_nanocube_within_their_error_bars():
     assert fit.correlation[inside][:, 0, 1].mean() < -0.8
 
 
+def test_a_series_keeps_tilts_pixels_and_phases(tmp_path):
+    low, _ = dual_eels(np.full((2, 3, 2, 4), 5.0), 1e3, tilt_angles_deg=[-60, 0, 45.5], pixel_size_nm=2.5, seed=1)
+    model = spectrum_model()
+    fit = fit_phases(low, None, model.references("M2,3"), low_loss=low, window_eV=(42, 88), phases=model.phases)
+    fit.save(tmp_path / "fit.hspy")
+    for known in (fit, PhaseFit.load(tmp_path / "fit.hspy")):
+        assert known.phases == ("FeO", "Fe3O4") and known.pixel_size_nm == 2.5
+        np.testing.assert_allclose(known.tilt_angles_deg, [-60, 0, 45.5])
+    with pytest.raises(ValueError, match="phases"):
+        fit_phases(low, None, model.references("M2,3"), low_loss=low, window_eV=(42, 88), phases=("FeO",))
+    low.save(tmp_path / "spectra.hspy")
+    with pytest.raises(ValueError, match="path"):
+        PhaseFit.load(tmp_path / "spectra.hspy")
+
+
 # --- errors of the references
 
 
