@@ -138,10 +138,11 @@ def _converted(name, value, default):
     """Convert a value from the command line or a YAML file to the type of the default."""
     if isinstance(default, str):
         return str(value)
+    wanted = UsageError(f"parameter {name}: got {value!r}, wants a {type(default).__name__} like {default!r}")
     try:
         parsed = yaml.safe_load(value) if isinstance(value, str) else value
     except yaml.YAMLError:
-        raise UsageError(f"parameter {name}: got {value!r}, wants a {type(default).__name__} like {default!r}") from None
+        raise wanted from None
     if isinstance(default, float) and type(parsed) in (int, float, str):
         try:
             return float(parsed)  # YAML reads 1e5 as text
@@ -151,7 +152,7 @@ def _converted(name, value, default):
         return parsed
     if isinstance(default, (list, tuple)) and isinstance(parsed, (list, tuple)):
         return list(parsed)
-    raise UsageError(f"parameter {name}: got {value!r}, wants a {type(default).__name__} like {default!r}")
+    raise wanted
 
 
 def parameters_of(chapter: str, preset: str = "quick", overrides: Mapping[str, Any] | None = None) -> dict[str, Any]:
@@ -411,6 +412,7 @@ def execute(
             SOFTEELS_HEADLESS="1",
             SOFTEELS_PLOTLYJS=plotly,
             PYDEVD_DISABLE_FILE_VALIDATION="1",
+            PYTHONWARNINGS="ignore:Importing `",  # HyperSpy's own, of its extensions, at each file that is read
             MPLBACKEND="module://matplotlib_inline.backend_inline",
         ):
             error = _run_notebook(chapter, actual, failed, CELL_TIMEOUT_S[preset])
