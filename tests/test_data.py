@@ -21,7 +21,9 @@ def series():
     rng = np.random.default_rng(0)
     projections = rng.random((2, 3, 6, 5)).astype(np.float32)
     tilts = np.array([-60.0, 1.5, 70.0])
-    return data.TiltSeries(projections, tilts, ("FeO", "Fe3O4"), pixel_size_nm=0.4, variance=projections**2)
+    covariance = np.moveaxis(projections, 0, -1)[..., None] ** 2 * np.array([[1, -0.9], [-0.9, 1]])
+    covariances = {"variance": projections**2, "covariance": covariance}
+    return data.TiltSeries(projections, tilts, ("FeO", "Fe3O4"), pixel_size_nm=0.4, unit="nm", **covariances)
 
 
 def test_registry_is_complete():
@@ -128,6 +130,8 @@ def test_tilt_series_round_trip(series, tmp_path, suffix):
     np.testing.assert_array_equal(back.projections, series.projections)
     np.testing.assert_array_equal(back.tilt_angles_deg, series.tilt_angles_deg)
     np.testing.assert_array_equal(back.variance, series.variance)
+    np.testing.assert_array_equal(back.covariance, series.covariance)
+    assert back.unit == "nm" and type(back.unit) is str
     assert back.channels == series.channels and back.pixel_size_nm == pytest.approx(0.4)
 
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from ..fitting import PhaseFit
 from ..spectra.arrays import data_of, step_nm
 
 if TYPE_CHECKING:
@@ -39,10 +40,15 @@ class TiltSeries:
         Size of a pixel, None where the file does not say.
     variance : array, shape (C, T, Y, X), or None
         Variance of each value, where the noise is known (counts).
+    covariance : array, shape (T, Y, X, C, C), or None
+        Covariance of the channels in each pixel, as `fitting.PhaseFit` has it and `tomography.Measurement` takes it.
     haadf : array, shape (T, Y2, X2), or None
         Co-acquired dark-field images, not aligned; their pixels may be smaller than those of the maps.
+    unit : str
+        Unit of the maps; a length such as ``"nm"`` says that they are line integrals of volume fractions. Empty: not
+        known.
     metadata : dict
-        What else the file says: title, source, unit.
+        What else the file says: title, source.
 
     Raises
     ------
@@ -56,6 +62,8 @@ class TiltSeries:
     pixel_size_nm: float | None = None
     variance: NDArray[np.floating] | None = None
     haadf: NDArray[np.floating] | None = None
+    covariance: NDArray[np.floating] | None = None
+    unit: str = ""
     metadata: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -73,6 +81,9 @@ class TiltSeries:
             raise ValueError(f"variance: got shape {np.shape(self.variance)}, wants that of the projections, {shape}")
         if self.haadf is not None and (np.ndim(self.haadf) != 3 or len(self.haadf) != shape[1]):
             raise ValueError(f"haadf: got shape {np.shape(self.haadf)}, wants ({shape[1]}, Y, X): one image per tilt")
+        pairs = (*shape[1:], shape[0], shape[0])
+        if self.covariance is not None and np.shape(self.covariance) != pairs:
+            raise ValueError(f"covariance: got shape {np.shape(self.covariance)}, wants (T, Y, X, C, C) = {pairs}")
 
     def save(self, path: str | PathLike) -> None:
         """Write the series for `read_tilt_series`.
@@ -80,8 +91,9 @@ class TiltSeries:
         Parameters
         ----------
         path : path
-            ``.hspy`` or ``.zspy`` (tilts under ETSpy's ``metadata.Tomography.tilts``), or ``.npz``. The dark-field
-            images are written to ``.npz`` only.
+            ``.hspy`` or ``.zspy`` (a `Signal2D <hyperspy.api.signals.Signal2D>` with all else under
+            ``metadata.Tomography``; ETSpy opens one of a single channel, which is written without a channel axis), or
+            ``.npz``. The dark-field images are written to ``.npz`` only.
 
         Raises
         ------
@@ -97,8 +109,9 @@ class TiltSeries:
             raise ValueError(f"path: got a file of kind {path.suffix!r} ({path.name}), wants .hspy, .zspy or .npz")
 
     def _arrays(self):
-        names = ("projections", "tilt_angles_deg", "pixel_size_nm", "variance", "haadf")
-        return {name: getattr(self, name) for name in names} | {"channels": np.array(self.channels)}
+        names = ("projections", "tilt_angles_deg", "pixel_size_nm", "variance", "covariance", "haadf")
+        texts = {"channels": np.array(self.channels), "unit": np.array(self.unit)}
+        return {name: getattr(self, name) for name in names} | texts
 
     def _signal(self):
         import hyperspy.api as hs
@@ -106,12 +119,20 @@ class TiltSeries:
         pixel = {"scale": self.pixel_size_nm, "units": "nm"} if self.pixel_size_nm else {}
         sizes = zip(("channel", "tilt", "y", "x"), self.projections.shape, ({}, {}, pixel, pixel), strict=True)
         axes = [{"name": name, "size": size, **scale} for name, size, scale in sizes]
-        signal = hs.signals.Signal2D(self.projections, axes=axes)
-        signal.metadata.set_item("Tomography.tilts", [float(tilt) for tilt in self.tilt_angles_deg])
+        single = len(self.channels) == 1  # ETSpy opens stacks (T, Y, X)
+
+        def signal_of(values):
+            values = np.asarray(values)
+            return hs.signals.Signal2D(values[0] if single else values, axes=axes[1:] if single else axes)
+
+        signal = signal_of(self.projections)
+        signal.metadata.set_item("Tomography.tilts", np.array(self.tilt_angles_deg, dtype=float))
         signal.metadata.set_item("Tomography.channels", list(self.channels))
+        signal.metadata.set_item("Tomography.unit", self.unit)
         if self.variance is not None:
-            variance = hs.signals.Signal2D(np.asarray(self.variance), axes=axes)
-            signal.metadata.set_item("Signal.Noise_properties.variance", variance)
+            signal.metadata.set_item("Signal.Noise_properties.variance", signal_of(self.variance))
+        if self.covariance is not None:
+            signal.metadata.set_item("Tomography.covariance", np.asarray(self.covariance))
         return signal
 
 
@@ -207,8 +228,8 @@ def read_tilt_series(
     ----------
     path : path
         ``.npz`` with ``projections`` (and ``tilt_angles_deg``, ``channels``, ``pixel_size_nm``, ``variance``,
-        ``haadf``), or a stack in any other format of `TILT_SERIES_SUFFIXES`. Stacks are ``(T, Y, X)`` or
-        ``(C, T, Y, X)``.
+        ``covariance``, ``unit``, ``haadf``), or a stack in any other format of `TILT_SERIES_SUFFIXES`. Stacks are
+        ``(T, Y, X)`` or ``(C, T, Y, X)``; or a fit of a series, as `fitting.PhaseFit.save` writes it.
     tilt_angles_deg : sequence of float, optional
         Angles to use in place of those in the file, or in a ``.rawtlt``/``.tlt`` file beside it.
     channels : sequence of str, optional
@@ -242,6 +263,7 @@ def read_tilt_series(
         projections = projections[None]
     if projections.ndim != 4:
         raise ValueError(f"path: got shape {projections.shape} in {path.name}, wants (T, Y, X) or (C, T, Y, X)")
+    covariance = stored.get("covariance")
     names = stored.get("channels")
     if names is None:
         names = [f"channel {index}" for index in range(len(projections))]
@@ -253,6 +275,8 @@ def read_tilt_series(
         pixel_size_nm=None if size is None else float(size),
         variance=variance,
         haadf=stored.get("haadf"),
+        covariance=covariance,
+        unit=str(stored.get("unit") or ""),
         metadata={"title": path.stem, "source": path.name},
     )
 
@@ -281,9 +305,25 @@ def _read_archive(path):
     return stored
 
 
+def _maps_of_fit(path, fit):
+    """The same of a file of `PhaseFit.save`: a single image is refused."""
+    if fit.coefficients.ndim != 4:
+        raise ValueError(f"path: got maps {fit.coefficients.shape[:-1]} in {path.name}, wants a tilt series (T, Y, X)")
+    return {
+        "projections": np.moveaxis(fit.coefficients, -1, 0),
+        "tilt_angles_deg": fit.tilt_angles_deg,
+        "pixel_size_nm": fit.pixel_size_nm,
+        "channels": fit.phases or None,
+        "covariance": fit.covariance,
+        "unit": "nm",
+    }
+
+
 def _read_stack(path):
     """What a file that HyperSpy opens says of a tilt series; names as in `TiltSeries`."""
     signal = read_signal(path)
+    if signal.metadata.get_item("SoftEELS.fit", default=None) is not None:
+        return _maps_of_fit(path, PhaseFit.from_signal(signal))
     if signal.data.ndim not in (3, 4):
         raise ValueError(f"path: got shape {signal.data.shape} in {path.name}, wants (T, Y, X) or (C, T, Y, X)")
     if signal.axes_manager.signal_dimension == 1 and path.suffix.lower() not in (".tif", ".tiff", ".mrc"):
@@ -297,4 +337,6 @@ def _read_stack(path):
         "pixel_size_nm": step_nm(signal.axes_manager._axes[-1]),
         "channels": signal.metadata.get_item("Tomography.channels", default=None),
         "variance": signal.metadata.get_item("Signal.Noise_properties.variance", default=None),
+        "covariance": signal.metadata.get_item("Tomography.covariance", default=None),
+        "unit": signal.metadata.get_item("Tomography.unit", default=""),
     }

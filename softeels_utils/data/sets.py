@@ -271,7 +271,8 @@ def _read_eds_tilt_series(paths, *, binning=4):
         pixel_size_nm=cube["axes"][0]["scale"] * 1e3 * binning,
         variance=np.stack(variance, axis=1),
         haadf=np.stack(haadf),
-        metadata={"unit": "net counts", "binning": binning},
+        unit="net counts",
+        metadata={"binning": binning},
     )
 
 

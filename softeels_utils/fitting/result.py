@@ -315,10 +315,15 @@ class PhaseFit:
         """
         import hyperspy.api as hs
 
-        signal = hs.load(path, lazy=lazy)
+        return cls.from_signal(hs.load(path, lazy=lazy))
+
+    @classmethod
+    def from_signal(cls, signal: Any) -> PhaseFit:
+        """The fit in the signal that `save` wrote; `ValueError` of ``path`` if it is another one."""
         about = signal.metadata.get_item("SoftEELS.fit", default=None)
         if about is None:
-            raise ValueError(f"path: got {os.path.basename(path)}, wants a file of PhaseFit.save")
+            title = signal.metadata.get_item("General.original_filename", default="another signal")
+            raise ValueError(f"path: got {title}, wants a file of PhaseFit.save")
         tilts = signal.metadata.get_item("Tomography.tilts", default=None)
         text = about.get_item("drawn", default="")
         known = {name: value and np.asarray(value) for name, value in (json.loads(text) if text else {}).items()}
