@@ -463,8 +463,8 @@ if data_path:
     plt.show()
     if np.abs(drift).max() > 1:
         notice(
-            f"Shifts of up to {np.abs(drift).max():.1f} pixels are found. `tomography.shift_projections` takes them out; "
-            "the volumes below are of the maps as they are.",
+            f"Shifts of up to {np.abs(drift).max():.1f} pixels are found. `tomography.shift_projections` takes them "
+            "out; the volumes below are of the maps as they are.",
             "danger",
         )
 
@@ -488,10 +488,10 @@ if data_path:
 # %% [markdown]
 # ## With your own data
 #
-# `python -m softeels_utils run 04 --data PATH` takes a tilt series of maps (axes as in the conventions; any unit and any
-# number of channels: one scale per channel is learnt) through alignment and every method. The page is then about your
-# maps alone. With `-p phantom_path FILE` the study itself runs on your phantom, `(2, Y, Z, X)` of volume fractions with
-# even sides as a `.npy`.
+# `python -m softeels_utils run 04 --data PATH` takes a tilt series of maps (axes as in the conventions; any unit and
+# any number of channels: one scale per channel is learnt) through alignment and every method. The page is then about
+# your maps alone. With `-p phantom_path FILE` the study itself runs on your phantom, `(2, Y, Z, X)` of volume fractions
+# with even sides as a `.npy`.
 
 # %% [markdown] tags=["twin"]
 # ## Exercises

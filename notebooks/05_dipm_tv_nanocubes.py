@@ -490,7 +490,7 @@ if data_path:
             ax.plot(part[:, 0], part[:, 2], color="C0", lw=1, ls=":")
         ax.set(xlabel="step", ylabel="$\\chi^2$ per value", yscale="log", title="held out (solid) and fitted (dotted)")
         plt.show()
-    say("Why the members ended: " + "; ".join(sorted(set(spread.reasons))) + ".")
+    say("Why the members ended:\n\n" + "\n".join(f"- {reason}" for reason in sorted(set(spread.reasons))))
 
 # %% [markdown] tags=["own-data"]
 # ## Tilts that were not seen

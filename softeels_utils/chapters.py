@@ -36,6 +36,7 @@ __all__ = [
     "BookError",
     "Run",
     "UsageError",
+    "as_run",
     "chapter_hash",
     "execute",
     "hardware",
@@ -112,8 +113,8 @@ def _tags(cell):
     return cell.metadata.get("tags", [])
 
 
-def _notebook(chapter, own_data):
-    """A chapter as it is run: about the twin, or about a user's data."""
+def as_run(chapter: str, own_data: bool) -> Any:
+    """Return the notebook of a chapter with the cells that run: about the twin, or about a user's data."""
     import jupytext
 
     notebook = jupytext.read(NOTEBOOKS / f"{chapter}.py")
@@ -124,7 +125,7 @@ def _notebook(chapter, own_data):
 
 def _defaults(chapter):
     """Names and default values in the cell tagged ``parameters`` of a chapter."""
-    cells = [cell for cell in _notebook(chapter, own_data=False).cells if "parameters" in _tags(cell)]
+    cells = [cell for cell in as_run(chapter, own_data=False).cells if "parameters" in _tags(cell)]
     if len(cells) != 1:
         raise BookError(f"{chapter}: got {len(cells)} cells tagged 'parameters', wants one")
     values = {}
@@ -199,7 +200,7 @@ def _checked_path(name, value):
 def _check_paths_fit(chapter, paths):
     """Refuse paths that the cells of this run do not use, and miss those that a user's data want beside them."""
     own_data = bool(paths.get("data_path"))
-    cells = [cell for cell in _notebook(chapter, own_data).cells if cell.cell_type == "code"]
+    cells = [cell for cell in as_run(chapter, own_data).cells if cell.cell_type == "code"]
     used = {
         node.id
         for cell in cells
@@ -210,18 +211,24 @@ def _check_paths_fit(chapter, paths):
     for name in (name for name, value in paths.items() if value and name not in used):
         if name == "data_path":
             raise UsageError(f"data_path: got a file, but {chapter} is about the twin alone, wants none")
-        other = "no data_path, wants none or both: without your data nothing but the twin is shown, and nothing written"
-        raise UsageError(f"{name}: got a path and {'data_path, wants one of them' if own_data else other} ({chapter})")
+        if own_data:
+            raise UsageError(f"{name}: got a path, which {chapter} does not use with data_path, wants none")
+        raise UsageError(
+            f"{name}: got a path without data_path, wants both: without your data {chapter} shows the twin, and writes "
+            "nothing"
+        )
     tags = [tag for cell in cells if "own-data" in _tags(cell) for tag in _tags(cell)]
     for name in (tag.removeprefix("needs-") for tag in tags if tag.startswith("needs-")):
         if not paths[name]:
             raise UsageError(f"{name}: got none, {chapter} wants it with data_path: -p {name} FILE")
-    if paths.get("output_path") in (value for name, value in paths.items() if name != "output_path"):
-        raise UsageError(f"output_path: got {paths['output_path']}, which is read, wants another file")
+    output = paths.get("output_path")
+    if output and Path(output).resolve() in (Path(v).resolve() for n, v in paths.items() if v and n not in WRITTEN):
+        raise UsageError(f"output_path: got {output}, which is read, wants another file")
     suffixes = [f".{tag.removeprefix('output-')}" for tag in tags if tag.startswith("output-")]
-    if paths.get("output_path") and suffixes and Path(paths["output_path"]).suffix not in suffixes:
-        got = Path(paths["output_path"]).name
-        raise UsageError(f"output_path: got {got}, wants a name that ends in {' or '.join(suffixes)} ({chapter})")
+    if output and suffixes and Path(output).suffix not in suffixes:
+        raise UsageError(
+            f"output_path: got {Path(output).name}, wants a name that ends in {' or '.join(suffixes)} ({chapter})"
+        )
 
 
 # ---------------------------------------------------------------- stamps
@@ -327,7 +334,7 @@ def _run_notebook(chapter, parameters, target, timeout_s):
     import papermill
     from nbclient.exceptions import CellTimeoutError, DeadKernelError
 
-    notebook = _notebook(chapter, own_data=bool(parameters.get("data_path")))
+    notebook = as_run(chapter, own_data=bool(parameters.get("data_path")))
     notebook.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3", "language": "python"}
     source = target.with_name(f"{chapter}.input.ipynb")
     jupytext.write(notebook, source)
