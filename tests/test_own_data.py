@@ -178,10 +178,12 @@ def test_chapter_5_writes_the_volume_of_the_fit(user, own_fit):
     assert 0.75 < volume.data.sum() * PIXEL_NM**3 / true_nm3 < 1.3
 
 
-def test_chapters_1_and_4_are_about_the_file(user, own_standards, own_fit, tmp_path):
-    folder, _ = user
+def test_chapters_1_and_4_are_about_the_file(user, own_standards, tmp_path):
+    folder, thickness_nm = user
+    noise = np.random.default_rng(0).normal(0, 1.0, thickness_nm[:, :, 6:9].shape)
+    np.savez(tmp_path / "maps.npz", projections=thickness_nm[:, :, 6:9] + noise, tilt_angles_deg=TILTS)
     paths = {"data_path": folder / "low.hspy", "references_path": folder / "standards.npz"}
-    maps = {"data_path": folder / "fit.hspy", "network": {"preset": "quick", "iterations": 20}}
+    maps = {"data_path": tmp_path / "maps.npz", "network": {"preset": "quick", "iterations": 20}}
     for chapter, overrides in {"01": paths, "04": maps}.items():
         run, _ = chapters.execute(chapter, overrides=overrides, folder=tmp_path)
         assert run.error is None
