@@ -23,7 +23,8 @@
 # The soft edge scatters about fifty times more electrons {cite}`pelaez2026`. But it stands on the steep tail of the
 # plasmons, and FeO and Fe<sub>3</sub>O<sub>4</sub> look alike there. So "fifty times more signal" and "fifty times
 # fewer electrons" are two statements, and only one of them decides whether a radiation-sensitive cube survives.
-#
+
+# %% [markdown] tags=["twin"]
 # ## What you will learn
 #
 # - how partial cross-sections follow from X-ray absorption, and how far to trust them;

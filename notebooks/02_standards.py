@@ -24,7 +24,8 @@
 # The core loss is recorded beside the low loss. It is poor in electrons, but its edges are far from the
 # plasmons and count atoms: O-K counts oxygen, Fe-L<sub>2,3</sub> counts iron and knows its valence. So the core
 # loss is used once, to say *what is what*, and the M<sub>2,3</sub> edge says *how much* {cite}`pelaez2026`.
-#
+
+# %% [markdown] tags=["twin"]
 # ## What you will learn
 #
 # - what Fe-L<sub>2,3</sub> says about valence: L3 position and L3/L2 ratio;

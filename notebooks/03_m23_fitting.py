@@ -21,7 +21,8 @@
 # scattering. Can it give the thickness of FeO and of Fe<sub>3</sub>O<sub>4</sub> in every pixel of a
 # low-dose tilt series, with error bars that can be trusted? And when is Fe-L<sub>2,3</sub> the better
 # choice after all?
-#
+
+# %% [markdown] tags=["twin"]
 # ## What you will learn
 #
 # - how two phases and a background are fitted together, for all pixels at once, exactly and without

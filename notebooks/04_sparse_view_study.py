@@ -20,7 +20,8 @@
 # **Key question.** Nine noisy projections between -70° and +70° do not determine a volume. Every reconstruction
 # fills the gap with an assumption. Which assumption is worth making for core-shell nanocubes, and how
 # would we know without the truth?
-#
+
+# %% [markdown] tags=["twin"]
 # ## What you will learn
 #
 # - what few views, a missing wedge and *correlated* noise do to a reconstruction;

@@ -24,7 +24,8 @@
 # {cite}`ulyanov2018`) and total variation (TV). It needs neither a dark-field image nor an assumed symmetry.
 # This chapter uses a
 # smaller network that knows one thing more: the volume fractions of a voxel add up to at most one.
-#
+
+# %% [markdown] tags=["twin"]
 # ## What you will learn
 #
 # - why a network that was never trained helps, how it converges, how it overfits, and how it is stopped;
