@@ -35,6 +35,7 @@ PACKAGES = (
     "study",
     "plotting",
 )
+COMMON = {"progress", "checks"}  # which all may import: the graph leaves them out
 VALUE_WIDTH = 70  # characters of a constant's value that are shown
 
 
@@ -49,8 +50,8 @@ def pages() -> dict[str, str]:
 def placeholders() -> dict[str, str]:
     """Return ``{mark: MyST text}`` for ``book/api.md`` and ``book/architecture.md``."""
     graph = import_graph()
-    order = [*PACKAGES, *(name for name in graph if name not in PACKAGES and name != "progress")]
-    drawn = {name: graph[name] - {"progress"} for name in order}  # which all may import
+    order = [*PACKAGES, *(name for name in graph if name not in PACKAGES and name not in COMMON)]
+    drawn = {name: graph[name] - COMMON for name in order}
     return {
         "<!-- generated: packages -->": _package_table(),
         "<!-- generated: import graph -->": f"```{{raw}} html\n{import_graph_svg(drawn)}\n```",

@@ -1,28 +1,33 @@
-"""Readers and writers of files: spectra as HyperSpy signals, maps over tilt as a `TiltSeries`."""
+"""Tilt series of maps: what they hold, their files, and how they are read from any format."""
 
 from __future__ import annotations
 
-import zipfile
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from importlib import import_module
 from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from ..checks import check_file, check_positive, check_tilts, real_array
 from ..fitting import PhaseFit
-from ..spectra.arrays import data_of, step_nm
+from ..spectra.arrays import NM_PER, data_of, step_nm
+from .archives import check_size, read_archive
+from .signals import MRC_SUFFIXES, array_axes, files_of_series, is_spectral, read_signal, read_signals, tilts_of_files
+from .tilts import AXIS_NAMES, DEGREES_PER, get_tilts, stage_tilt, tilts_beside
 
-if TYPE_CHECKING:
-    from hyperspy.signal import BaseSignal
+__all__ = ["TILT_SERIES_SUFFIXES", "TiltSeries", "read_tilt_series"]
 
-__all__ = ["SIGNAL_SUFFIXES", "TILT_SERIES_SUFFIXES", "TiltSeries", "get_tilts", "read_signal", "read_tilt_series"]
-
-SIGNAL_SUFFIXES = (".hspy", ".zspy", ".dm3", ".dm4", ".emd", ".msa", ".tif", ".tiff", ".mrc")
-TILT_SERIES_SUFFIXES = (".hspy", ".zspy", ".dm3", ".dm4", ".emd", ".tif", ".tiff", ".mrc", ".npz")
+TIFF_SUFFIXES = (".tif", ".tiff")
+STACK_SUFFIXES = (".hspy", ".zspy", ".dm3", ".dm4", ".emd", ".bcf", *TIFF_SUFFIXES, *MRC_SUFFIXES)
+TILT_SERIES_SUFFIXES = (*STACK_SUFFIXES, ".npz")
+STORED = (
+    "projections", "tilt_angles_deg", "channels", "pixel_size_nm", "pixel_nm", "variance", "covariance", "unit",
+    "haadf",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -53,7 +58,8 @@ class TiltSeries:
     Raises
     ------
     ValueError
-        Naming the attribute whose shape does not match, or angles that are not finite.
+        Naming the attribute whose shape does not match or whose values are no real numbers; or the angles, unless they
+        are finite, distinct, within ±180 degrees and spread out.
     """
 
     projections: NDArray[np.float32]
@@ -67,22 +73,21 @@ class TiltSeries:
     metadata: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        shape = np.shape(self.projections)
-        if len(shape) != 4:
-            raise ValueError(f"projections: got shape {shape}, wants (C, T, Y, X)")
+        shape = real_array(self.projections, "projections", ndim=4, finite=False).shape
+        if isinstance(self.channels, str) or not all(isinstance(name, str) for name in self.channels):
+            raise ValueError(f"channels: got {self.channels!r}, wants a sequence of {shape[0]} names")
         if len(self.channels) != shape[0]:
             raise ValueError(f"channels: got {len(self.channels)} names, wants {shape[0]} (projections are {shape})")
-        if np.shape(self.tilt_angles_deg) != (shape[1],):
-            got = np.shape(self.tilt_angles_deg)
-            raise ValueError(f"tilt_angles_deg: got shape {got}, wants ({shape[1]},): one angle per projection")
-        if not np.all(np.isfinite(self.tilt_angles_deg)):
-            raise ValueError("tilt_angles_deg: got NaN or inf, wants finite angles")
-        if self.variance is not None and np.shape(self.variance) != shape:
+        check_tilts(self.tilt_angles_deg, shape[1])
+        if self.pixel_size_nm is not None:
+            check_positive(pixel_size_nm=self.pixel_size_nm)
+        if self.variance is not None and real_array(self.variance, "variance", finite=False).shape != shape:
             raise ValueError(f"variance: got shape {np.shape(self.variance)}, wants that of the projections, {shape}")
-        if self.haadf is not None and (np.ndim(self.haadf) != 3 or len(self.haadf) != shape[1]):
+        haadf = shape[1:] if self.haadf is None else real_array(self.haadf, "haadf", finite=False).shape
+        if len(haadf) != 3 or haadf[0] != shape[1]:
             raise ValueError(f"haadf: got shape {np.shape(self.haadf)}, wants ({shape[1]}, Y, X): one image per tilt")
         pairs = (*shape[1:], shape[0], shape[0])
-        if self.covariance is not None and np.shape(self.covariance) != pairs:
+        if self.covariance is not None and real_array(self.covariance, "covariance", finite=False).shape != pairs:
             raise ValueError(f"covariance: got shape {np.shape(self.covariance)}, wants (T, Y, X, C, C) = {pairs}")
 
     def save(self, path: str | PathLike) -> None:
@@ -98,9 +103,11 @@ class TiltSeries:
         Raises
         ------
         ValueError
-            A path of another kind.
+            A path of another kind, or in a folder that does not exist or cannot be written.
         """
         path = Path(path)
+        if not path.parent.is_dir() or not os.access(path.parent, os.W_OK):
+            raise ValueError(f"path: got {path}, wants it in a folder that exists and can be written")
         if path.suffix == ".npz":
             np.savez_compressed(path, **{name: value for name, value in self._arrays().items() if value is not None})
         elif path.suffix in (".hspy", ".zspy"):
@@ -136,87 +143,8 @@ class TiltSeries:
         return signal
 
 
-def _checked_path(path, suffixes):
-    path = Path(path).expanduser()
-    if not path.exists():
-        raise ValueError(f"path: got {path}, which does not exist, wants a file")
-    if path.suffix.lower() not in suffixes:
-        raise ValueError(f"path: got a file of kind {path.suffix!r} ({path.name}), wants one of {', '.join(suffixes)}")
-    return path
-
-
-def _refuse_pickled_zarr(path):
-    """Zarr runs the codecs that a store names, and one of them unpickles."""
-    if path.is_dir():
-        texts = (file.read_bytes() for file in path.rglob(".zarray"))
-    elif zipfile.is_zipfile(path):
-        archive = zipfile.ZipFile(path)
-        texts = (archive.read(name) for name in archive.namelist() if name.endswith(".zarray"))
-    else:
-        raise ValueError(f"path: got {path.name}, neither folder nor zip, wants a Zarr store")
-    if any(b"pickle" in text.lower() for text in texts):
-        raise ValueError(f"path: got pickled arrays in {path.name}, wants plain ones: pickles are never read")
-
-
-def read_signal(path: str | PathLike, *, lazy: bool = False) -> BaseSignal:
-    """Read one spectrum, spectrum image or stack as a HyperSpy signal.
-
-    Parameters
-    ----------
-    path : path
-        ``.hspy``, ``.zspy``, ``.dm3``, ``.dm4``, ``.emd``, ``.msa``, ``.tif`` or ``.mrc``. Of several signals in
-        one file, the largest is taken.
-    lazy : bool
-        Leave the data on disk, as a lazy signal (Dask).
-
-    Raises
-    ------
-    ValueError
-        The file is missing, of another kind, or would have code evaluated or unpickled.
-    """
-    path = _checked_path(path, SIGNAL_SUFFIXES)
-    suffix = path.suffix.lower()
-    if suffix == ".zspy":
-        _refuse_pickled_zarr(path)
-    try:
-        if suffix in (".hspy", ".zspy"):
-            for entry in import_module(f"rsciio.{suffix[1:]}").file_reader(str(path), lazy=True):
-                if any("expression" in axis for axis in entry["axes"]):
-                    raise ValueError("axes: got an expression, which would be evaluated, wants numbers")
-        import hyperspy.api as hs
-
-        signals = hs.load(str(path), lazy=lazy)
-    except Exception as error:
-        raise ValueError(f"path: got {path.name}, wants a file that can be read ({error})") from error
-    if isinstance(signals, list):
-        if not signals:
-            raise ValueError(f"path: got {path.name} without a signal, wants one at least")
-        signals = max(signals, key=lambda signal: signal.data.size)
-    return signals
-
-
-def get_tilts(signal: BaseSignal) -> NDArray[np.float64] | None:
-    """Return the tilt angles in degrees that a signal carries (``metadata.Tomography.tilts``), or None."""
-    tilts = signal.metadata.get_item("Tomography.tilts", default=None)
-    if tilts is not None:
-        return np.asarray(data_of(tilts), dtype=float).ravel()
-    for axis in signal.axes_manager.navigation_axes:
-        if str(axis.name).lower() in ("tilt", "tilts", "tilt angle") or str(axis.units) in ("degrees", "deg", "°"):
-            return np.asarray(axis.axis, dtype=float)
-    return None
-
-
-def _read_sidecar_tilts(path):
-    """Tilt angles in the ``.rawtlt`` or ``.tlt`` file beside a stack, one per line; None without such a file."""
-    for suffix in (".rawtlt", ".tlt"):
-        sidecar = path.with_suffix(suffix)
-        if sidecar.exists():
-            return np.array([float(line) for line in sidecar.read_text().split()])
-    return None
-
-
 def read_tilt_series(
-    path: str | PathLike,
+    path: str | PathLike | Sequence[str | PathLike],
     *,
     tilt_angles_deg: ArrayLike | None = None,
     channels: Sequence[str] | None = None,
@@ -226,12 +154,15 @@ def read_tilt_series(
 
     Parameters
     ----------
-    path : path
+    path : path, or sequence of paths
         ``.npz`` with ``projections`` (and ``tilt_angles_deg``, ``channels``, ``pixel_size_nm``, ``variance``,
         ``covariance``, ``unit``, ``haadf``), or a stack in any other format of `TILT_SERIES_SUFFIXES`. Stacks are
-        ``(T, Y, X)`` or ``(C, T, Y, X)``; or a fit of a series, as `fitting.PhaseFit.save` writes it.
+        ``(T, Y, X)`` or ``(C, T, Y, X)``; the axes of an ImageJ or OME TIFF are taken as it names them. Or one map
+        ``(Y, X)`` or ``(C, Y, X)`` a tilt: several files, a folder, or a pattern such as ``"maps/tilt_*.tif"``; of
+        ``.bcf`` files, the images beside the spectra. Or a fit of a series, as `fitting.PhaseFit.save` writes it.
     tilt_angles_deg : sequence of float, optional
-        Angles to use in place of those in the file, or in a ``.rawtlt``/``.tlt`` file beside it.
+        Angles to use in place of those in the file, in a ``.rawtlt``, ``.tlt`` or ``.mdoc`` file beside it, or in the
+        metadata or names of single files.
     channels : sequence of str, optional
         Names of the channels.
     pixel_size_nm : float, optional
@@ -244,20 +175,25 @@ def read_tilt_series(
     Raises
     ------
     ValueError
-        The file is missing, of another kind, has the wrong rank, no tilts, or a wrong number of tilts.
+        The file is missing, of another kind, cut, holds spectra, has the wrong rank, no tilts, or tilts that are not
+        those of a series in degrees.
     """
-    path = _checked_path(path, TILT_SERIES_SUFFIXES)
-    stored = _read_archive(path) if path.suffix.lower() == ".npz" else _read_stack(path)
+    if _is_series(path):
+        files = files_of_series(path, STACK_SUFFIXES)
+        stored, path, tilt_angles_deg = _read_single_maps(files, tilt_angles_deg), files[0], None
+    else:
+        path = check_file(path, TILT_SERIES_SUFFIXES, folders=(".zspy",))
+        stored = _read_archive(path) if path.suffix.lower() == ".npz" else _read_stack(path)
     arguments = {"tilt_angles_deg": tilt_angles_deg, "channels": channels, "pixel_size_nm": pixel_size_nm}
     stored |= {name: value for name, value in arguments.items() if value is not None}
     tilts = stored.get("tilt_angles_deg")
     if tilts is None:
-        tilts = _read_sidecar_tilts(path)
+        tilts = tilts_beside(path)
     if tilts is None:
         raise ValueError(
             f"tilt_angles_deg: got none with {path.name}, wants the angles as an argument or in {path.stem}.rawtlt"
         )
-    projections = np.ascontiguousarray(stored["projections"], dtype=np.float32)
+    projections = real_array(stored["projections"], f"path ({path.name})", finite=False).astype(np.float32, order="C")
     variance = _variance_of(projections, stored.get("variance"))
     if projections.ndim == 3:
         projections = projections[None]
@@ -270,9 +206,9 @@ def read_tilt_series(
     size = stored.get("pixel_size_nm")
     return TiltSeries(
         projections,
-        np.asarray(tilts, dtype=float),
+        check_tilts(tilts, projections.shape[1]),
         tuple(str(name) for name in names),
-        pixel_size_nm=None if size is None else float(size),
+        pixel_size_nm=None if size is None else _number(size, "pixel_size_nm"),
         variance=variance,
         haadf=stored.get("haadf"),
         covariance=covariance,
@@ -293,13 +229,7 @@ def _variance_of(projections, variance):
 
 def _read_archive(path):
     """The arrays of an ``.npz`` file."""
-    try:
-        with np.load(path, allow_pickle=False) as archive:
-            stored = dict(archive)
-    except ValueError as error:
-        raise ValueError(f"path: got {path.name}, wants an archive of plain arrays ({error})") from error
-    if "projections" not in stored:
-        raise ValueError(f"path: got {sorted(stored)} in {path.name}, wants an array 'projections'")
+    stored = read_archive(path, STORED)
     if "pixel_nm" in stored:  # the name of pixel_size_nm in files of version 0.1
         stored.setdefault("pixel_size_nm", stored["pixel_nm"])
     return stored
@@ -319,24 +249,126 @@ def _maps_of_fit(path, fit):
     }
 
 
+def _number(value, name):
+    value = np.asarray(value)
+    if value.size != 1 or value.dtype.kind not in "fiu":
+        raise ValueError(f"{name}: got {value.dtype} of shape {value.shape}, wants one number")
+    return float(value.item())
+
+
 def _read_stack(path):
-    """What a file that HyperSpy opens says of a tilt series; names as in `TiltSeries`."""
+    """What a file says of a tilt series; names as in `TiltSeries`."""
+    if path.suffix.lower() in TIFF_SUFFIXES:
+        return _read_tiff(path)
     signal = read_signal(path)
     if signal.metadata.get_item("SoftEELS.fit", default=None) is not None:
         return _maps_of_fit(path, PhaseFit.from_signal(signal))
+    _refuse_spectra(signal, path)
     if signal.data.ndim not in (3, 4):
         raise ValueError(f"path: got shape {signal.data.shape} in {path.name}, wants (T, Y, X) or (C, T, Y, X)")
-    if signal.axes_manager.signal_dimension == 1 and path.suffix.lower() not in (".tif", ".tiff", ".mrc"):
-        raise ValueError(
-            f"path: got spectra in {path.name} (an energy axis, shape {signal.data.shape}), wants maps: fit the "
-            "spectra first (chapter 03)"
-        )
     return {
         "projections": signal.data,
-        "tilt_angles_deg": get_tilts(signal),
-        "pixel_size_nm": step_nm(signal.axes_manager._axes[-1]),
+        "tilt_angles_deg": _emd_angles(path, signal) if path.suffix.lower() == ".emd" else get_tilts(signal),
+        "pixel_size_nm": step_nm(array_axes(signal)[-1]),
         "channels": signal.metadata.get_item("Tomography.channels", default=None),
         "variance": signal.metadata.get_item("Signal.Noise_properties.variance", default=None),
         "covariance": signal.metadata.get_item("Tomography.covariance", default=None),
         "unit": signal.metadata.get_item("Tomography.unit", default=""),
     }
+
+
+def _refuse_spectra(signal, path):
+    if is_spectral(signal):
+        raise ValueError(
+            f"path: got spectra in {path.name} (an energy axis, shape {signal.data.shape}), wants maps: fit the "
+            "spectra first (chapter 03)"
+        )
+
+
+# ---------------------------------------------------------------- formats that say more than HyperSpy keeps
+
+
+def _read_tiff(path):
+    """A TIFF stack with its axes in the order that ImageJ or OME metadata state, and ImageJ's pixel size."""
+    import tifffile
+
+    try:
+        with tifffile.TiffFile(path) as file:
+            series = max(file.series, key=lambda one: one.size)
+            check_size(int(series.size) * series.dtype.itemsize, path)
+            axes, stack, calibration = series.axes, series.asarray(), _imagej_pixel_nm(file)
+    except Exception as error:
+        if str(error).startswith("path: "):
+            raise
+        raise ValueError(f"path: got {path.name}, wants a TIFF that can be read ({error})") from error
+    order = [axes.index(axis) for axis in axes if axis not in "CYX"]
+    if stack.ndim not in (3, 4) or not axes.endswith("YX") or len(order) != 1 + ("C" not in axes and stack.ndim == 4):
+        raise ValueError(
+            f"path: got axes {axes} of shape {stack.shape} in {path.name}, wants (T, Y, X) or (C, T, Y, X)"
+        )
+    channel = [axes.index("C")] if "C" in axes else []
+    stack = stack.transpose(*channel, *order, stack.ndim - 2, stack.ndim - 1)
+    return {"projections": stack, "pixel_size_nm": calibration or step_nm(array_axes(read_signal(path))[-1])}
+
+
+def _imagej_pixel_nm(file):
+    """Size of a pixel in an ImageJ file, None where it does not say it in a unit of length."""
+    unit, tag = str((file.imagej_metadata or {}).get("unit", "")), file.pages[0].tags.get("XResolution")
+    unit = {"micron": "µm", "\\u00B5m": "µm", "microns": "µm", "angstrom": "Å", "nanometer": "nm"}.get(unit, unit)
+    if unit not in NM_PER or tag is None or not tag.value[0]:
+        return None
+    return NM_PER[unit] * tag.value[1] / tag.value[0]
+
+
+def _emd_angles(path, signal):
+    """Tilts of a Berkeley ``.emd`` file, whose axes need not be even, in degrees; else as in any signal."""
+    import h5py
+
+    with h5py.File(path) as file:
+        found = []
+
+        def look(_, item):
+            name = item.attrs.get("name", b"") if isinstance(item, h5py.Dataset) and item.ndim == 1 else None
+            if name is not None and item.size == signal.data.shape[-3]:
+                words = [
+                    word.decode(errors="replace") if isinstance(word, bytes) else str(word)
+                    for word in (name, item.attrs.get("units", b""))
+                ]
+                if words[0].lower() in AXIS_NAMES or words[1].lower() in DEGREES_PER:
+                    found.append(np.asarray(item[:], float) * DEGREES_PER.get(words[1].lower(), 1.0))
+
+        file.visititems(look)
+    return found[0] if found and np.ptp(found[0]) else get_tilts(signal)
+
+
+# ---------------------------------------------------------------- one file a tilt
+
+
+def _is_series(path):
+    if not isinstance(path, (str, PathLike)):
+        return isinstance(path, Sequence) and not isinstance(path, bytes)
+    path = Path(path)
+    folder = path.suffix.lower() not in TILT_SERIES_SUFFIXES and path.expanduser().is_dir()
+    return folder or (any(mark in str(path) for mark in "*?[") and not path.expanduser().exists())
+
+
+def _read_single_maps(files, tilt_angles_deg):
+    """What several files say of a tilt series, one map (Y, X) or (C, Y, X) in each, in the order of the tilts."""
+    maps, stage = [], []
+    for file in files:
+        found = [signal for signal in read_signals(file) if not is_spectral(signal)]
+        if not found:
+            raise ValueError(f"paths: got only spectra in {file.name}, wants a map in each file")
+        signal = max(found, key=lambda one: one.data.size)
+        if signal.data.ndim not in (2, 3) or (maps and signal.data.shape != maps[0].data.shape):
+            like = "(Y, X) or (C, Y, X)" if not maps else f"{maps[0].data.shape} as in {files[0].name}"
+            raise ValueError(f"paths: got shape {signal.data.shape} in {file.name}, wants {like}")
+        maps.append(signal)
+        stage.append(stage_tilt(signal))
+    tilts = tilts_of_files(files, stage, tilt_angles_deg)
+    order, size = np.argsort(tilts), step_nm(array_axes(maps[0])[-1])
+    stack = np.stack([maps[k].data for k in order], axis=-3)
+    channels = maps[0].metadata.get_item("Tomography.channels", default=None)
+    if channels is None and stack.ndim == 3 and maps[0].metadata.General.title:
+        channels = [maps[0].metadata.General.title] if len({m.metadata.General.title for m in maps}) == 1 else None
+    return {"projections": stack, "tilt_angles_deg": tilts[order], "pixel_size_nm": size, "channels": channels}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
@@ -14,7 +15,8 @@ from typing import Any
 import numpy as np
 import yaml
 
-from .files import TiltSeries, read_signal
+from .files import TiltSeries
+from .signals import read_signal
 
 __all__ = [
     "PAPER_MAXIMA",
@@ -71,10 +73,9 @@ def registry() -> dict[str, Dataset]:
 
 
 def _dataset(name):
-    try:
-        return registry()[name]
-    except KeyError:
-        raise ValueError(f"name: got {name!r}, wants one of {', '.join(registry())}") from None
+    if not isinstance(name, str) or name not in registry():
+        raise ValueError(f"name: got {name!r}, wants one of {', '.join(registry())}")
+    return registry()[name]
 
 
 def cache_folder() -> Path:
@@ -140,7 +141,8 @@ def fetch(name: str) -> dict[str, Path]:
         except Exception as error:  # requests, urllib3, hash and permission errors: all mean the same to the caller
             raise DataUnavailable(f"{name}: cannot get {file['path']} from {file['url']} ({error})") from error
         if sha256 is None:
-            _hash_record(path).write_text(f"{pooch.file_hash(str(path))}  {path.name}\n")
+            with suppress(OSError):  # a cache that cannot be written serves all the same
+                _hash_record(path).write_text(f"{pooch.file_hash(str(path))}  {path.name}\n")
         paths[path.name] = path
     return paths
 

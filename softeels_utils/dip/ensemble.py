@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from softeels_utils.fitting import Estimate
 from softeels_utils.tomography import Measurement
 from softeels_utils.tomography.checks import check_count, finite_array
 
@@ -70,6 +71,14 @@ class EnsembleResult:
         quantile = 0.5 + level / 2
         half = np.hypot(t.ppf(quantile, len(self.members) - 1) * self.std, norm.ppf(quantile) * self.systematic)
         return self.mean - half, self.mean + half
+
+    def amounts(self) -> Estimate:
+        """Sum of each channel over the volume, in voxels, three arrays (C,): value, statistical, systematic error."""
+        members, transformed = (volumes.sum(axis=(-3, -2, -1)) for volumes in (self.members, self.transformed))
+        statistical = SPREAD_FACTOR * members.std(axis=0, ddof=1)
+        away = (transformed - members[0]) ** 2
+        systematic = np.sqrt(away.mean(axis=0)) if len(away) else 0 * statistical
+        return Estimate(members.mean(axis=0), statistical, systematic)
 
 
 def resample(

@@ -3,7 +3,7 @@
 The ground floor: nothing here knows of a simulator, a fit or a reconstruction.
 """
 
-from .checks import check_not_negative, check_positive, check_window
+from ..checks import check_not_negative, check_positive, check_window
 from .cross_sections import differential_cross_section, hydrogenic_cross_section, partial_cross_section
 from .edges import ONSET_EV, arctangent_step, onset
 from .kinematics import (

@@ -10,7 +10,7 @@ import warnings
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from .checks import check_window
+from ..checks import check_window
 from .edges import onset
 from .kinematics import angular_factor, effective_energy_eV
 from .oscillator_strengths import edge_oscillator_strength

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from .checks import check_not_negative, check_positive
+from ..checks import check_not_negative, check_positive
 
 __all__ = ["ELECTRON_REST_EV", "angular_factor", "characteristic_angle", "effective_energy_eV", "lorentz_factor"]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from .checks import check_positive
+from ..checks import check_positive
 from .kinematics import ELECTRON_REST_EV, characteristic_angle
 
 __all__ = ["delocalisation_nm", "inelastic_mean_free_path"]

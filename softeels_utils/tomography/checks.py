@@ -1,32 +1,13 @@
-"""Checks of what a caller hands in, and its way into torch."""
+"""The way of checked arrays into torch."""
 
 from __future__ import annotations
 
-import numbers
-
 import numpy as np
 import torch
-from numpy.typing import ArrayLike, NDArray
+
+from ..checks import check_count, finite_array
 
 __all__ = ["as_tensor", "check_count", "check_device", "finite_array"]
-
-
-def finite_array(values: ArrayLike, name: str) -> NDArray[np.float64]:
-    """The values as float64; ValueError where one is NaN or infinite, or not a number."""
-    try:
-        array = np.asarray(values, dtype=float)
-    except (TypeError, ValueError):
-        raise ValueError(f"{name}: got {values!r}, wants numbers") from None
-    if not np.isfinite(array).all():
-        raise ValueError(f"{name}: got {values!r}, wants finite numbers")
-    return array
-
-
-def check_count(value, name: str, least: int = 1) -> int:
-    """The value as an int; ValueError unless it is a whole number of at least ``least``."""
-    if isinstance(value, bool) or not isinstance(value, numbers.Integral) or value < least:
-        raise ValueError(f"{name}: got {value!r}, wants a whole number of at least {least}")
-    return int(value)
 
 
 def check_device(device) -> torch.device:

@@ -1,0 +1,276 @@
+"""Checks of what a caller hands in: arrays, numbers, tilt angles, masks and paths, the same at every door.
+
+Each raises `ValueError` ("name: got X, wants Y") before any work, or returns the value in the form that is worked with.
+"""
+
+from __future__ import annotations
+
+import numbers
+import os
+from collections.abc import Collection
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+__all__ = [
+    "LARGEST",
+    "check_choice",
+    "check_count",
+    "check_file",
+    "check_flag",
+    "check_mask",
+    "check_not_negative",
+    "check_number",
+    "check_positive",
+    "check_seed",
+    "check_tilts",
+    "check_window",
+    "describe",
+    "finite_array",
+    "real_array",
+]
+
+#: Largest number that is worked with: the squares of a million such still add up in float32.
+LARGEST = 1e15
+LEAST_SPREAD_DEG = 10.0  # of a tilt series; ±180° in radians are 6.3
+LEAST_STEP_DEG = 1e-3  # between two tilts: below, they are the same
+
+
+def describe(value: Any) -> str:
+    """What an error message says that it got: a value that is short, else kind and shape."""
+    if isinstance(value, np.ndarray):
+        return f"{value.dtype} of shape {value.shape}"
+    text = repr(value)
+    return text if len(text) <= 80 else f"{type(value).__name__} ({text[:60]}...)"
+
+
+# ---------------------------------------------------------------- arrays
+
+
+def real_array(values: ArrayLike, name: str, *, ndim: int | None = None, finite: bool = True) -> NDArray:
+    """The values as an array of real numbers, of their own type; nothing is dropped, as imaginary parts would be.
+
+    Parameters
+    ----------
+    values : array_like
+    name : str
+        What error messages call it.
+    ndim : int, optional
+        Axes that it must have; it must not be empty then.
+    finite : bool
+        No NaN, no infinity, no more than `LARGEST`.
+
+    Examples
+    --------
+    >>> real_array([1, 2j], "maps")
+    Traceback (most recent call last):
+        ...
+    ValueError: maps: got complex128 of shape (2,), wants real numbers
+    """
+    try:
+        array = np.asarray(values)
+    except (TypeError, ValueError):  # ragged
+        raise ValueError(f"{name}: got {describe(values)}, wants an array of real numbers") from None
+    if array.dtype.kind not in "fiu":
+        raise ValueError(f"{name}: got {describe(array if array.ndim else values)}, wants real numbers")
+    if ndim is not None and (array.ndim != ndim or not array.size):
+        raise ValueError(f"{name}: got shape {array.shape}, wants {ndim} axes, none of them empty")
+    if finite and array.size:
+        low, high = array.min(), array.max()
+        if not (np.isfinite(low) and np.isfinite(high)):
+            raise ValueError(f"{name}: got NaN or inf, wants finite numbers")
+        if max(-low, high) > LARGEST:
+            raise ValueError(f"{name}: got values up to {max(-low, high):.3g}, wants at most {LARGEST:g}")
+    return array
+
+
+def finite_array(values: ArrayLike, name: str) -> NDArray[np.float64]:
+    """The values as float64; ValueError where one is NaN, infinite or too large, or not a real number."""
+    return np.asarray(real_array(values, name), dtype=float)
+
+
+def check_mask(mask: ArrayLike, name: str, *shapes: tuple[int, ...]) -> NDArray[np.bool_]:
+    """The mask; ValueError unless it is of bools, and of one of the shapes."""
+    try:
+        array = np.asarray(mask)
+    except (TypeError, ValueError):  # ragged
+        raise ValueError(f"{name}: got {describe(mask)}, wants an array of bools") from None
+    if array.dtype != bool or array.shape not in shapes:
+        wanted = " or ".join(map(str, shapes))
+        raise ValueError(f"{name}: got {array.dtype} of shape {array.shape}, wants bool {wanted}")
+    return array
+
+
+def check_tilts(
+    tilt_angles_deg: ArrayLike, count: int | None = None, *, name: str = "tilt_angles_deg", series: bool = True
+) -> NDArray[np.float64]:
+    """Tilt angles (T,) in degrees: real, finite, within ±180, and those of a series distinct and spread out.
+
+    Parameters
+    ----------
+    tilt_angles_deg : array (T,)
+    count : int, optional
+        How many there must be.
+    name : str
+        What error messages call them.
+    series : bool
+        A volume is to come out: at least two angles, no angle twice, and a range that cannot be meant in radians.
+
+    Examples
+    --------
+    >>> check_tilts([-1.22, 0, 1.22])
+    Traceback (most recent call last):
+        ...
+    ValueError: tilt_angles_deg: got -1.22 to 1.22, wants degrees that span at least 10 (of radians: numpy.rad2deg)
+    """
+    tilts = finite_array(tilt_angles_deg, name)
+    if tilts.ndim != 1 or not tilts.size or tilts.size != (tilts.size if count is None else count):
+        wanted = "T" if count is None else count
+        raise ValueError(f"{name}: got shape {tilts.shape}, wants ({wanted},), one angle for each projection")
+    if np.abs(tilts).max() > 180:
+        raise ValueError(f"{name}: got {tilts[np.abs(tilts).argmax()]:g}, wants degrees within -180 to 180")
+    if not series:
+        return tilts
+    if tilts.size < 2:
+        raise ValueError(f"{name}: got one angle, wants at least two")
+    ordered = np.sort(tilts)
+    same = np.diff(ordered).argmin()
+    if ordered[same + 1] - ordered[same] < LEAST_STEP_DEG:
+        raise ValueError(f"{name}: got {ordered[same]:g} twice, wants distinct angles")
+    if np.ptp(tilts) < LEAST_SPREAD_DEG:
+        got, least = f"{ordered[0]:g} to {ordered[-1]:g}", f"{LEAST_SPREAD_DEG:g}"
+        raise ValueError(f"{name}: got {got}, wants degrees that span at least {least} (of radians: numpy.rad2deg)")
+    return tilts
+
+
+# ---------------------------------------------------------------- single values
+
+
+def _is_real(value):
+    if isinstance(value, np.ndarray) and value.ndim == 0:
+        value = value[()]
+    return isinstance(value, numbers.Real) and not isinstance(value, (bool, np.bool_))
+
+
+def check_number(value: float, name: str, least: float = -LARGEST, most: float = LARGEST) -> float:
+    """The value as a float; ValueError unless it is a real number from ``least`` to ``most``."""
+    if not (_is_real(value) and least <= value <= most):
+        raise ValueError(f"{name}: got {describe(value)}, wants a number from {least:g} to {most:g}")
+    return float(value)
+
+
+def check_positive(**values: float) -> None:
+    """Raise `ValueError` unless every value is a number above 0, neither absurdly small nor large.
+
+    Examples
+    --------
+    >>> check_positive(pixel_size_nm=0.4, gain=0)
+    Traceback (most recent call last):
+        ...
+    ValueError: gain: got 0, wants a positive number
+    """
+    for name, value in values.items():
+        if not (_is_real(value) and np.isfinite(value) and value > 0):
+            raise ValueError(f"{name}: got {describe(value)}, wants a positive number")
+        if not 1 / LARGEST <= value <= LARGEST:
+            raise ValueError(f"{name}: got {value!r}, wants a positive number from {1 / LARGEST:g} to {LARGEST:g}")
+
+
+def check_not_negative(**values: float) -> None:
+    """Raise `ValueError` unless every value is a number of at least 0, and not absurdly large."""
+    for name, value in values.items():
+        if not (_is_real(value) and 0 <= value <= LARGEST):
+            raise ValueError(f"{name}: got {describe(value)}, wants a number of at least 0")
+
+
+def check_count(value: int, name: str, least: int = 1) -> int:
+    """The value as an int; ValueError unless it is a whole number of at least ``least``."""
+    if isinstance(value, bool) or not isinstance(value, numbers.Integral) or not least <= value < 2**31:
+        raise ValueError(f"{name}: got {describe(value)}, wants a whole number of at least {least}")
+    return int(value)
+
+
+def check_seed(seed: int | np.random.Generator, name: str = "seed") -> int | np.random.Generator:
+    """The seed; ValueError unless it is a whole number of at least 0, or a generator."""
+    whole = isinstance(seed, numbers.Integral) and not isinstance(seed, bool) and seed >= 0
+    if not whole and not isinstance(seed, np.random.Generator):
+        raise ValueError(f"{name}: got {describe(seed)}, wants a whole number of at least 0")
+    return seed
+
+
+def check_flag(value: bool, name: str) -> bool:
+    """The value; ValueError unless it is True or False."""
+    if not isinstance(value, (bool, np.bool_)):
+        raise ValueError(f"{name}: got {describe(value)}, wants True or False")
+    return bool(value)
+
+
+def check_choice(value: str, name: str, choices: Collection[str]) -> str:
+    """The value; ValueError unless it is one of the choices."""
+    if not isinstance(value, str) or value not in choices:
+        raise ValueError(f"{name}: got {describe(value)}, wants one of {', '.join(map(repr, choices))}")
+    return value
+
+
+def check_window(window_eV: ArrayLike, name: str = "window_eV") -> tuple[float, float]:
+    """Both ends of an energy window; `ValueError` unless they are two increasing positive energies.
+
+    Examples
+    --------
+    >>> check_window([53, 73])
+    (53.0, 73.0)
+    """
+    window = finite_array(window_eV, name)
+    if window.shape != (2,) or not 0 < window[0] < window[1]:
+        raise ValueError(f"{name}: got {describe(window_eV)}, wants two increasing positive energies")
+    return float(window[0]), float(window[1])
+
+
+# ---------------------------------------------------------------- files
+
+
+def check_file(
+    path: str | PathLike, suffixes: Collection[str], *, folders: Collection[str] = (), name: str = "path"
+) -> Path:
+    """The path of a file to read, ``~`` expanded.
+
+    Parameters
+    ----------
+    path : path
+    suffixes : sequence of str
+        Kinds of files that can be read, in lower case.
+    folders : sequence of str
+        Those of them that may be folders.
+    name : str
+        What error messages call it.
+
+    Raises
+    ------
+    ValueError
+        Nothing there, a folder, a pipe or a device (which might never end), an empty file, one that may not be read, or
+        one of another kind.
+    """
+    if not isinstance(path, (str, PathLike)) or "\0" in os.fsdecode(path):
+        raise ValueError(f"{name}: got {describe(path)}, wants the path of a file")
+    path = Path(os.fsdecode(path)).expanduser()
+    suffix = path.suffix.lower()
+    try:
+        is_file, is_folder, exists = path.is_file(), path.is_dir(), path.exists()
+        empty = is_file and not path.stat().st_size
+    except OSError as error:  # a name that is too long, a folder that may not be entered
+        raise ValueError(f"{name}: got {describe(str(path))}, wants a file that can be read ({error})") from None
+    if not exists:
+        raise ValueError(f"{name}: got {path}, which does not exist, wants a file")
+    if suffix not in suffixes:
+        raise ValueError(f"{name}: got a file of kind {suffix!r} ({path.name}), wants one of {', '.join(suffixes)}")
+    if not is_file and not (is_folder and suffix in folders):
+        kind = "a folder" if is_folder else "a pipe or device"
+        raise ValueError(f"{name}: got {kind} ({path}), wants a file")
+    if empty:
+        raise ValueError(f"{name}: got an empty file ({path.name}), wants one with data")
+    if not os.access(path, os.R_OK):
+        raise ValueError(f"{name}: got {path}, which may not be read, wants a file that can be")
+    return path

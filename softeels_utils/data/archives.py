@@ -1,0 +1,147 @@
+"""What a file claims, read before the file is: archives of arrays, Zarr stores, and how large a file may unpack."""
+
+from __future__ import annotations
+
+import json
+import zipfile
+import zlib
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+__all__ = ["check_size", "check_zarr", "read_archive"]
+
+MOST_BYTES = 32 * 2**30  # of one array or archive in memory
+LEAST_BYTES = 64 * 2**20  # below, no expansion is too large
+MOST_EXPANSION = 250  # of a file, unpacked: maps of counts that are mostly 0 reach about 100
+# Codecs that only compress, or turn bytes into plain values. Others, which might run code, are refused unseen.
+CODECS = frozenset(
+    "blosc zlib gzip bz2 lzma zstd lz4 delta shuffle fixedscaleoffset quantize bitround packbits astype crc32 crc32c "
+    "adler32 fletcher32 vlen-utf8 vlen-bytes vlen-array json2 msgpack2 bytes transpose sharding_indexed".split()
+)
+
+
+def check_size(claimed: int, path: Path, held: int | None = None) -> None:
+    """Refuse an array or archive that would fill the memory, or that is far larger than the file it comes from.
+
+    Parameters
+    ----------
+    claimed : int
+        Bytes once unpacked.
+    path : pathlib.Path
+    held : int, optional
+        Bytes that hold it; by default all of the file or folder.
+    """
+    if claimed > MOST_BYTES:
+        raise ValueError(f"path: got {claimed:.3g} bytes in {path.name}, wants at most {MOST_BYTES:.3g}")
+    if claimed > LEAST_BYTES:
+        files = path.rglob("*") if path.is_dir() else (path,)
+        held = sum(file.stat().st_size for file in files) if held is None else held
+        if claimed > MOST_EXPANSION * held:
+            raise ValueError(
+                f"path: got {claimed:.3g} bytes packed into {held:.3g} in {path.name}, wants at most {MOST_EXPANSION} "
+                "times as many"
+            )
+
+
+# ---------------------------------------------------------------- NumPy archives
+
+
+def read_archive(path: Path, names: Iterable[str]) -> dict[str, np.ndarray]:
+    """Arrays of an ``.npz`` file by name, of those that it has; their headers are read and checked before any data.
+
+    Raises
+    ------
+    ValueError
+        Not an archive, or cut; arrays of Python objects; arrays that claim more than is there, or than `check_size`
+        allows.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            members = {Path(info.filename).stem: info for info in archive.infolist()}
+            _check_members(archive, members.values(), path)
+            found = {}
+            for name in members.keys() & set(names):
+                with archive.open(members[name]) as stream:
+                    found[name] = np.lib.format.read_array(stream, allow_pickle=False)
+    except (zipfile.BadZipFile, zlib.error, EOFError, OSError, ValueError, RuntimeError, NotImplementedError) as error:
+        if str(error).startswith("path: "):
+            raise
+        raise ValueError(f"path: got {path.name}, wants an archive of plain arrays ({error})") from error
+    if "projections" in names and "projections" not in found:
+        raise ValueError(f"path: got {sorted(members)} in {path.name}, wants an array 'projections'")
+    return found
+
+
+def _check_members(archive, members, path):
+    """Sizes that the directory and the arrays' headers claim."""
+    check_size(sum(info.file_size for info in members), path)
+    for info in members:
+        with archive.open(info) as stream:
+            version = np.lib.format.read_magic(stream)
+            read_header = (
+                np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+            )
+            shape, _, dtype = read_header(stream)
+            header = stream.tell()
+        if dtype.hasobject:
+            raise ValueError(f"path: got Python objects in {path.name}, wants plain arrays: pickles are never read")
+        claimed = header + dtype.itemsize * int(np.prod([int(n) for n in shape], dtype=object))
+        if claimed != info.file_size:
+            raise ValueError(
+                f"path: got {shape} {dtype} ({claimed:.3g} bytes) in {path.name}, wants the {info.file_size} it holds"
+            )
+
+
+# ---------------------------------------------------------------- Zarr stores
+
+
+def check_zarr(path: Path) -> None:
+    """Refuse a Zarr store (a folder or a zip) whose arrays go through a codec that is not one of `CODECS`.
+
+    Zarr runs the codecs that a store names, and one of them unpickles. The metadata are parsed, as Zarr parses them.
+    """
+    for text in _metadata(path):
+        try:
+            entry = json.loads(text)
+        except (ValueError, RecursionError) as error:
+            raise ValueError(f"path: got broken metadata in {path.name}, wants JSON ({error})") from None
+        for codec in _codecs(entry):
+            if codec not in CODECS:
+                raise ValueError(
+                    f"path: got arrays of codec {codec!r} in {path.name}, wants plain ones: pickles are never read"
+                )
+
+
+def _metadata(path: Path) -> Iterator[bytes]:
+    """What describes the arrays: ``.zarray`` and ``.zmetadata`` of Zarr 2, ``zarr.json`` of Zarr 3."""
+    names = (".zarray", ".zmetadata", "zarr.json")
+    if path.is_dir():
+        for file in path.rglob("*"):
+            if file.is_symlink():
+                raise ValueError(f"path: got a link in {path.name} ({file.name}), wants plain files")
+            if file.name.lower() in names:
+                yield file.read_bytes()
+    elif zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            check_size(sum(info.file_size for info in archive.infolist()), path)
+            for name in archive.namelist():
+                if name.lower().endswith(names):
+                    yield archive.read(name)
+    else:
+        raise ValueError(f"path: got {path.name}, neither folder nor zip, wants a Zarr store")
+
+
+def _codecs(entry: Any) -> Iterator[Any]:
+    """Names of all codecs, however deep."""
+    if isinstance(entry, list):
+        for part in entry:
+            yield from _codecs(part)
+    elif isinstance(entry, dict):
+        for key, value in entry.items():
+            if key in ("compressor", "filters", "codecs", "index_codecs", "compressors", "serializer"):
+                for codec in value if isinstance(value, list) else [value] if value is not None else []:
+                    yield codec.get("id", codec.get("name")) if isinstance(codec, dict) else codec
+            yield from _codecs(value)

@@ -1,0 +1,244 @@
+"""Reading files as HyperSpy signals: one spectrum, image or stack, and series of spectra with one file a tilt."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from glob import glob
+from importlib import import_module
+from os import PathLike
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from ..checks import check_file, check_tilts, real_array
+from .archives import check_size, check_zarr
+from .tilts import stage_tilt, tilts_in_names
+
+if TYPE_CHECKING:
+    from hyperspy.signal import BaseSignal
+
+__all__ = [
+    "MRC_SUFFIXES",
+    "SIGNAL_SUFFIXES",
+    "array_axes",
+    "files_of_series",
+    "is_spectral",
+    "read_signal",
+    "read_spectrum_series",
+]
+
+MRC_SUFFIXES = (".mrc", ".st", ".ali", ".rec", ".mrcs")
+SIGNAL_SUFFIXES = (".hspy", ".zspy", ".dm3", ".dm4", ".emd", ".bcf", ".msa", ".tif", ".tiff", *MRC_SUFFIXES)
+STAGE_TOLERANCE_DEG = 1.0  # between the stage and the names of the files
+
+
+def read_signal(path: str | PathLike, *, lazy: bool = False) -> BaseSignal:
+    """Read one spectrum, spectrum image or stack as a HyperSpy signal.
+
+    Parameters
+    ----------
+    path : path
+        ``.hspy``, ``.zspy``, ``.dm3``, ``.dm4``, ``.emd`` (Berkeley or Velox), ``.bcf``, ``.msa``, ``.tif`` or ``.mrc``
+        (also as ``.st``, ``.ali``, ``.rec``, ``.mrcs``). Of several signals in one file, the largest is taken: of a
+        ``.bcf``, the spectra.
+    lazy : bool
+        Leave the data on disk, as a lazy signal (Dask).
+
+    Raises
+    ------
+    ValueError
+        The file is missing, of another kind, cut, no file but a folder, pipe or device; it claims to unpack into more
+        than it can hold, or would have code evaluated or unpickled.
+    """
+    signals = read_signals(check_file(path, SIGNAL_SUFFIXES, folders=(".zspy",)), lazy=lazy)
+    return max(signals, key=lambda signal: signal.data.size)
+
+
+def read_signals(path: Path, *, lazy: bool = False) -> list[BaseSignal]:
+    """All signals of a file, those with data; the path has been checked."""
+    suffix = path.suffix.lower()
+    if suffix == ".zspy":
+        check_zarr(path)
+    options = {"reader": "MRC"} if suffix in MRC_SUFFIXES else {}
+    try:
+        if suffix in (".hspy", ".zspy"):
+            _check_entries(import_module(f"rsciio.{suffix[1:]}").file_reader(str(path), lazy=True), path)
+        import hyperspy.api as hs
+
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            signals = hs.load(str(path), lazy=lazy and suffix != ".msa", **options)
+    except Exception as error:
+        if str(error).startswith("path: "):
+            raise
+        raise ValueError(f"path: got {path.name}, wants a file that can be read ({error})") from error
+    signals = [signal for signal in (signals if isinstance(signals, list) else [signals]) if signal.data.size]
+    if not signals:
+        raise ValueError(f"path: got {path.name} without data, wants some")
+    for signal in signals:
+        if signal.data.dtype.kind not in "fiub" and not signal.data.dtype.names:  # names: the colours of a picture
+            raise ValueError(f"path: got {signal.data.dtype} values in {path.name}, wants real numbers")
+    if suffix == ".msa":
+        _check_msa(signals[0], path)
+        signals = [signal.as_lazy() for signal in signals] if lazy else signals
+    return signals
+
+
+def _check_entries(entries, path):
+    """What a HyperSpy file holds, before its data are read."""
+    for entry in entries:
+        if any("expression" in axis for axis in entry["axes"]):
+            raise ValueError("axes: got an expression, which would be evaluated, wants numbers")
+        check_size(entry["data"].nbytes, path)
+
+
+def _check_msa(signal, path):
+    stated = signal.original_metadata.get_item("NPOINTS", default=signal.data.size)
+    text = path.read_bytes()[-4096:].upper()
+    if int(float(stated)) != signal.data.size or b"#ENDOFDATA" not in text:
+        raise ValueError(
+            f"path: got {signal.data.size} channels in {path.name}, wants {stated} and #ENDOFDATA: it is cut"
+        )
+
+
+def array_axes(signal: BaseSignal) -> tuple[Any, ...]:
+    """Axes of a signal in the order of its array, navigation first."""
+    return (*signal.axes_manager.navigation_axes[::-1], *signal.axes_manager.signal_axes[::-1])
+
+
+def is_spectral(signal: BaseSignal) -> bool:
+    """Whether a signal holds spectra: it has an axis of energies, or its signals have one dimension."""
+    axes = array_axes(signal)
+    energies = [a for a in axes if str(a.units) in ("eV", "keV", "meV") or "energy" in str(a.name).lower()]
+    return bool(energies) or signal.axes_manager.signal_dimension == 1
+
+
+# ---------------------------------------------------------------- one file a tilt
+
+
+def files_of_series(paths: Any, suffixes: Sequence[str]) -> list[Path]:
+    """Checked paths of a series with one file a tilt: from a folder, a pattern (``tilt_*.dm4``) or a sequence."""
+    if isinstance(paths, (str, PathLike)):
+        text = str(Path(paths).expanduser())
+        folder = Path(text)
+        found = sorted(p for p in folder.iterdir() if p.suffix.lower() in suffixes) if folder.is_dir() else glob(text)
+        if not found:
+            raise ValueError(f"paths: got {text}, where no file is one of {', '.join(suffixes)}, wants one file a tilt")
+        paths = sorted(found)
+    if not isinstance(paths, Sequence) or len(paths) < 2:
+        got = len(paths) if isinstance(paths, Sequence) else repr(paths)
+        raise ValueError(
+            f"paths: got {got}, wants at least two files, a folder of them, or a pattern such as tilt_*.dm4"
+        )
+    return [check_file(path, suffixes, folders=(".zspy",), name="paths") for path in paths]
+
+
+def tilts_of_files(
+    files: Sequence[Path], stage: Sequence[float | None], tilt_angles_deg: ArrayLike | None
+) -> NDArray[np.float64]:
+    """Tilt of each file: as given, as its metadata or its name say; where both do, they must agree."""
+    if tilt_angles_deg is not None:
+        return check_tilts(tilt_angles_deg, len(files))
+    named, known = tilts_in_names(files), None not in stage and len({round(tilt, 3) for tilt in stage}) == len(files)
+    if named is None and not known:
+        names = f"{files[0].name}, {files[1].name}, ..."
+        raise ValueError(
+            f"tilt_angles_deg: got none, nor distinct stage tilts in the files, nor angles in their names ({names}), "
+            "wants one angle for each file"
+        )
+    if named is not None and known:
+        apart = np.abs(named - stage)
+        if apart.max() > STAGE_TOLERANCE_DEG:
+            k = int(apart.argmax())
+            raise ValueError(
+                f"tilt_angles_deg: got {stage[k]:g} in the metadata of {files[k].name}, wants what its name says, "
+                "or the angles as an argument"
+            )
+    return check_tilts(np.array(stage, float) if known else named, len(files))
+
+
+def read_spectrum_series(
+    paths: str | PathLike | Sequence[str | PathLike],
+    tilt_angles_deg: ArrayLike | None = None,
+    *,
+    lazy: bool = False,
+) -> BaseSignal:
+    """Read a tilt series of spectrum images, one file a tilt, as one signal (T, Y, X, E), sorted by tilt.
+
+    Parameters
+    ----------
+    paths : path or sequence of paths
+        The files, a folder of them, or a pattern such as ``"series/cube_*deg.dm4"``; any format of `read_signal`. Of
+        several signals in one file, the largest spectrum image is taken.
+    tilt_angles_deg : sequence of float, optional
+        One for each file, in the order of ``paths`` (of a folder or pattern: of the sorted names). By default those of
+        the stage in the files' metadata or, where these are the same in all files, those in their names
+        (``tilt_-35.hspy``, ``cube_+17.5deg.dm4``).
+    lazy : bool
+        Leave the spectra on disk.
+
+    Returns
+    -------
+    signal
+        Of the kind of the first tilt (``EELSSpectrum``, or EDS), with its pixel size and microscope, and the angles in
+        ``metadata.Tomography.tilts``.
+
+    Raises
+    ------
+    ValueError
+        Naming ``paths`` and the file that holds no spectrum image, or one whose shape, energies or pixels are not those
+        of the first; or ``tilt_angles_deg``.
+    """
+    files = files_of_series(paths, SIGNAL_SUFFIXES)
+    signals = [_spectrum_image(file, lazy) for file in files]
+    tilts = tilts_of_files(files, [stage_tilt(signal) for signal in signals], tilt_angles_deg)
+    for file, signal in zip(files[1:], signals[1:], strict=True):
+        _check_like(signal, signals[0], file, files[0])
+    order = np.argsort(tilts)
+    first = signals[order[0]]
+    if lazy:
+        import dask.array as da
+
+        stack = da.stack([signals[k].data for k in order])
+    else:
+        stack = np.stack([signals[k].data for k in order])
+    axes = [{"name": "tilt", "size": len(tilts), "navigate": True}]
+    axes += [axis.get_axis_dictionary() for axis in array_axes(first)]
+    for index, axis in enumerate(axes):
+        axis["index_in_array"] = index
+    metadata, original = first.metadata.as_dictionary(), first.original_metadata.as_dictionary()
+    series = type(first)(stack, axes=axes, metadata=metadata, original_metadata=original)
+    series.metadata.set_item("Tomography.tilts", tilts[order])
+    series.metadata.set_item("Tomography.files", [files[k].name for k in order])
+    if series.metadata.has_item("Acquisition_instrument.TEM.Stage.tilt_alpha"):
+        del series.metadata.Acquisition_instrument.TEM.Stage.tilt_alpha  # of one tilt
+    return series
+
+
+def _spectrum_image(file, lazy):
+    """The largest spectrum image of a file."""
+    found = [s for s in read_signals(file, lazy=lazy) if s.data.ndim == 3 and s.axes_manager.signal_dimension == 1]
+    if not found:
+        raise ValueError(f"paths: got no spectrum image in {file.name}, wants one of shape (Y, X, E) in each file")
+    signal = max(found, key=lambda s: s.data.size)
+    if not lazy:
+        real_array(signal.data, f"paths ({file.name})", finite=False)
+    return signal
+
+
+def _check_like(signal, first, file, first_file):
+    """Raise ValueError unless shape, energies and pixel size are those of the first file."""
+    if signal.data.shape != first.data.shape:
+        raise ValueError(
+            f"paths: got shape {signal.data.shape} in {file.name}, wants {first.data.shape} as in {first_file.name}"
+        )
+    for axis, wanted in zip(array_axes(signal), array_axes(first), strict=True):
+        energy = axis is array_axes(signal)[-1]
+        same = str(axis.units) == str(wanted.units) and np.isclose(axis.scale, wanted.scale, rtol=1e-4, atol=0)
+        if not same or (energy and abs(axis.offset - wanted.offset) > 0.01 * abs(wanted.scale)):
+            what = "energies" if energy else f"pixels along {axis.name}"
+            got, like = (f"{a.size} from {a.offset:g} by {a.scale:g} {a.units}" for a in (axis, wanted))
+            raise ValueError(f"paths: got {what} of {got} in {file.name}, wants {like} as in {first_file.name}")

@@ -1,0 +1,141 @@
+"""Tilt angles: from a signal's axes and metadata, from a file beside a stack, or from the names of single files."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..checks import check_tilts
+from ..spectra.arrays import data_of
+
+if TYPE_CHECKING:
+    from hyperspy.signal import BaseSignal
+
+__all__ = ["get_tilts", "stage_tilt", "tilts_beside", "tilts_in_names"]
+
+DEGREES_PER = {
+    "degrees": 1.0, "degree": 1.0, "deg": 1.0, "°": 1.0, "[deg]": 1.0, "rad": 180 / np.pi, "radians": 180 / np.pi,
+    "radian": 180 / np.pi, "[rad]": 180 / np.pi, "mrad": 0.18 / np.pi,
+}  # fmt: skip
+AXIS_NAMES = ("tilt", "tilts", "tilt angle", "tilt angles", "tilt_angle", "tilt_angle_deg", "projections", "alpha")
+NUMBER = r"([+\-−]?\d+(?:[.,p]\d+)?)"
+
+
+def get_tilts(signal: BaseSignal) -> NDArray[np.float64] | None:
+    """Return the tilt angles in degrees that a signal carries, or None.
+
+    From ``metadata.Tomography.tilts`` (in degrees, or in the unit of a signal there, as ETSpy writes it), from a
+    navigation axis in degrees or radians or one named ``tilt`` that is calibrated, or from the extended header of an
+    ``.mrc`` file.
+
+    Raises
+    ------
+    ValueError
+        Angles that are no real, finite numbers.
+    """
+    stored = signal.metadata.get_item("Tomography.tilts", default=None)
+    if stored is not None:
+        axes = getattr(stored, "axes_manager", None)
+        unit = str(axes.signal_axes[0].units).lower() if axes is not None and axes.signal_axes else "degrees"
+        tilts = np.ravel(data_of(stored))
+        return check_tilts(tilts, name="Tomography.tilts", series=False) * DEGREES_PER.get(unit, 1.0)
+    for axis in signal.axes_manager.navigation_axes:
+        unit, name = str(axis.units).lower(), str(axis.name).lower()
+        calibrated = (getattr(axis, "offset", 1.0), getattr(axis, "scale", 1.0)) != (0.0, 1.0)
+        if unit in DEGREES_PER or (name in AXIS_NAMES and calibrated):
+            return np.asarray(axis.axis, dtype=float) * DEGREES_PER.get(unit, 1.0)
+    header = signal.original_metadata.get_item("fei_header.a_tilt", default=None)
+    if header is not None and signal.axes_manager.navigation_dimension == 1:
+        tilts = np.ravel(np.asarray(header, dtype=float))[: signal.axes_manager.navigation_size]
+        return tilts if np.ptp(tilts) else None
+    return None
+
+
+def stage_tilt(signal: BaseSignal) -> float | None:
+    """Return the tilt in degrees at which one file of a series was recorded, or None where its metadata do not say."""
+    found = signal.metadata.get_item("Tomography.tilts", default=None)
+    if found is None:
+        found = signal.metadata.get_item("Acquisition_instrument.TEM.Stage.tilt_alpha", default=None)
+    try:
+        tilt = float(np.ravel(data_of(found)).item())
+    except (TypeError, ValueError):
+        return None
+    return tilt if np.isfinite(tilt) else None
+
+
+# ---------------------------------------------------------------- a file beside a stack
+
+
+def tilts_beside(path: Path) -> NDArray[np.float64] | None:
+    """Angles in a ``.rawtlt``, ``.tlt`` or SerialEM ``.mdoc`` file beside a stack; None without such a file.
+
+    The name is that of the stack, with the suffix in place of its own or after it. In a ``.rawtlt`` or ``.tlt`` file
+    angles stand one per line; what follows ``#``, ``;`` or ``//`` is a comment, and a comma may be the decimal sign.
+
+    Raises
+    ------
+    ValueError
+        ``tilt_angles_deg``, naming a file that holds something else.
+    """
+    for suffix in (".rawtlt", ".tlt", ".mdoc"):
+        for sidecar in (path.with_suffix(suffix), path.with_name(path.name + suffix)):
+            if sidecar.is_file():
+                text = (
+                    sidecar.read_bytes()[: 2**24].decode("utf-8-sig", errors="replace").replace("\N{MINUS SIGN}", "-")
+                )
+                return _of_mdoc(text, sidecar) if suffix == ".mdoc" else _of_list(text, sidecar)
+    return None
+
+
+def _of_list(text, sidecar):
+    values = []
+    for line in text.splitlines():
+        for word in re.split(r"\s+|,\s+", re.split(r"#|;|//", line)[0].strip(" ,\t")):
+            try:
+                values += [float(word.replace(",", "."))] if word else []
+            except ValueError:
+                raise ValueError(f"tilt_angles_deg: got {word[:40]!r} in {sidecar.name}, wants angles") from None
+    return np.array(values)
+
+
+def _of_mdoc(text, sidecar):
+    sections = re.split(r"(?m)^\s*\[(?:ZValue|FrameSet|Image)\s*=\s*[^\]]*\]", text)[1:] or [text]
+    tilts = [re.search(r"(?m)^\s*TiltAngle\s*=\s*(\S+)", section) for section in sections]
+    try:
+        return np.array([float(found.group(1)) for found in tilts])
+    except (AttributeError, ValueError):
+        raise ValueError(
+            f"tilt_angles_deg: got sections without one in {sidecar.name}, wants a TiltAngle each"
+        ) from None
+
+
+# ---------------------------------------------------------------- names of files
+
+
+def tilts_in_names(paths: Sequence[Path]) -> NDArray[np.float64] | None:
+    """Angles in the names of files, one tilt in each; None where they do not say.
+
+    A number beside ``tilt``, ``angle``, ``alpha``, ``deg`` or ``°``; or the number at the end of names that are the
+    same apart from it, where it has a sign in one of them at least (else it may count the files).
+
+    Examples
+    --------
+    >>> tilts_in_names([Path("cube_+17.5deg.dm4"), Path("cube_-35deg.dm4")])
+    array([ 17.5, -35. ])
+    """
+    stems = [path.stem for path in paths]
+    beside = rf"(?i)(?:tilt|angle|alpha)[_ =]*{NUMBER}|{NUMBER} ?(?:deg|°)"
+    found = [re.search(beside, stem) for stem in stems]
+    if not all(found):
+        found = [re.fullmatch(rf"(.*?[^\d.+\-−])??{NUMBER}", stem) for stem in stems]
+        if not all(found) or len({match.group(1) for match in found}) > 1:
+            return None
+        if not any(match.group(2)[0] in "+-−" for match in found):
+            return None
+    words = [match.group(2) or match.group(1) for match in found]
+    return np.array([float(re.sub("[,p]", ".", word).replace("\N{MINUS SIGN}", "-")) for word in words])

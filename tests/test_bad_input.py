@@ -1,0 +1,557 @@
+"""Bad input at every door: a `ValueError` or `TypeError` that names the argument, before any work, and nothing hangs.
+
+`DOORS` is the table: a function, arguments that it takes, and the kinds of badness that each argument may have. To add
+a function is one entry. Hypothesis draws the bad values, the same in every run.
+"""
+
+import re
+import signal
+from collections.abc import Callable
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from softeels_utils import data, dip, dose, fitting, metrics, scattering, simulate, spectra, tomography
+
+EXAMPLES = 2  # of each kind of badness
+SECONDS = 5.0  # until an answer
+
+# ---------------------------------------------------------------- kinds of badness, each from a valid value
+
+
+def somewhere(*values):
+    """The valid array with a bad value at one place."""
+
+    @st.composite
+    def strategy(draw, valid):
+        array = np.array(valid, float)
+        array.flat[draw(st.integers(0, array.size - 1))] = draw(st.sampled_from(values))
+        return array
+
+    return strategy
+
+
+def one_of(*values):
+    return lambda valid: st.sampled_from(values)
+
+
+@st.composite
+def other_rank(draw, valid):
+    array = np.asarray(valid)
+    return draw(st.sampled_from([array[None, None], array[..., None, None], array[(0,) * array.ndim], array[:0]]))
+
+
+@st.composite
+def other_length(draw, valid):
+    array = np.asarray(valid)
+    axis = draw(st.integers(0, array.ndim - 1))
+    return draw(st.sampled_from([array.take(range(array.shape[axis] - 1), axis), np.concatenate([array, array], axis)]))
+
+
+@st.composite
+def bad_tilts(draw, valid):
+    tilts = np.array(valid, float)
+    twice = tilts.copy()
+    twice[draw(st.integers(1, tilts.size - 1))] = tilts[0]
+    same = np.full_like(tilts, draw(st.floats(-90, 90)))
+    return draw(st.sampled_from([twice, same, np.deg2rad(tilts), tilts + 1e8, tilts * 100, tilts[:-1], tilts[:1]]))
+
+
+@st.composite
+def bad_mask(draw, valid):
+    mask = np.asarray(valid)
+    wrong = [mask.astype(float), mask.astype(int), np.zeros_like(mask), mask[..., :-1], mask.astype(complex), "all"]
+    return draw(st.sampled_from(wrong))
+
+
+@st.composite
+def bad_covariance(draw, valid):
+    good = np.array(valid, float)
+    skew = good.copy()
+    skew[0, -1] += draw(st.floats(1, 10)) * np.abs(good).max()
+    return draw(st.sampled_from([skew, 0 * good, -good, 1e300 * good, good * 1j, good[:1], np.nan * good, "identity"]))
+
+
+TEXT = one_of("twelve", ["a", "b"], {"a": 1}, object())
+KINDS: dict[str, Callable[[Any], st.SearchStrategy]] = {
+    "nan": somewhere(np.nan, np.inf, -np.inf),
+    "huge": somewhere(1e300, -1e300),
+    "complex": lambda valid: st.just(np.asarray(valid) * (1 + 1j)),
+    "text": TEXT,
+    "ragged": one_of([[1.0, 2.0], [3.0]]),
+    "rank": other_rank,
+    "length": other_length,
+    "none": one_of(None),
+    "negative": somewhere(-1.0, -0.3),
+    "tilts": bad_tilts,
+    "mask": bad_mask,
+    "covariance": bad_covariance,
+    "positive": one_of(0, -1.0, np.nan, np.inf, 1e300, 1e-300, "1", 1j, [1.0, 2.0], True),
+    "at least 0": one_of(-1.0, np.nan, np.inf, 1e300, "1", 1j, [1.0, 2.0]),
+    "count": one_of(0, -1, 1.5, np.nan, "3", True, [2], 10**12),
+    "fraction": one_of(-0.1, 1.5, np.nan, np.inf, "half", 1j, [0.1, 0.2]),
+    "flag": one_of(2, "yes", np.nan, [True, False]),
+    "choice": one_of("nonsense", 3, ["tv"], 1j, b"tv"),
+    "seed": one_of(-1, 1.5, "a", np.nan, [1.0, 2.0]),
+    "window": one_of((60.0, 50.0), (np.nan, 60.0), (50.0,), "ab", (50.0, 60.0, 70.0), (1e6, 2e6), 5.0),
+    "bounds": one_of((np.nan, None), (1.0, 0.0), (0.0, np.inf), ("0", "1"), (0.0,), 1.0, (0.0, 1e300)),
+    "device": one_of("nonsense", 1j, "cuda:99:1"),
+    "object": one_of(3, "measurement", None, np.zeros((2, 2))),
+}
+ARRAY = "nan huge complex text ragged rank"
+
+
+# ---------------------------------------------------------------- the doors
+
+
+@dataclass(frozen=True)
+class Door:
+    """A function, keyword arguments that it takes, and the kinds of badness of each argument."""
+
+    function: Callable[..., Any]
+    valid: dict[str, Any]
+    bad: dict[str, str]
+
+
+RNG = np.random.default_rng(0)
+TILTS = np.linspace(-60, 60, 5)
+VOLUME = np.zeros((2, 8, 8, 8), np.float32)
+VOLUME[0, 2:6, 2:6, 2:6], VOLUME[1, 3:5, 3:5, 3:5] = 0.7, 0.2
+MAPS = tomography.ParallelBeam(8, TILTS)(VOLUME) + RNG.normal(0, 0.05, (2, 5, 8, 8)).astype(np.float32)
+MASK = RNG.random(MAPS.shape[1:]) < 0.9
+LOW_EV, EV = -10 + 0.5 * np.arange(200), 45 + 0.25 * np.arange(160)
+LOW = 1e4 * np.exp(-0.5 * LOW_EV**2) + 200 * np.exp(-0.5 * ((LOW_EV - 22) / 5) ** 2) + RNG.random((3, 4, 200))
+REFERENCES = np.exp(-0.5 * ((EV - np.array([[56.0], [59.0]])) / 2) ** 2)
+COUNTS = RNG.poisson(1000 * (EV / 50) ** -3.0 + RNG.random((3, 4, 2)) @ (300 * REFERENCES))
+BIG = RNG.random((40, 40, 40))
+
+
+def measured(function):
+    """An algorithm behind `Measurement`, with plain arrays."""
+    return lambda **keywords: function(tomography.Measurement(MAPS, TILTS), **keywords)
+
+
+@cache
+def linear():
+    return dose.linear_model(simulate.spectrum_model(), 1e4)
+
+
+GEOMETRY = {
+    "projections": ARRAY, "tilt_angles_deg": ARRAY + " tilts", "covariance": "covariance", "mask": "mask",
+    "voxel_size_nm": "positive", "shifts_px": ARRAY + " length", "device": "device",
+}  # fmt: skip
+SERIES = {
+    "projections": MAPS, "tilt_angles_deg": TILTS, "covariance": np.diag([0.1, 0.2]), "mask": MASK,
+    "voxel_size_nm": 1.0, "shifts_px": np.zeros((5, 2)), "device": None,
+}  # fmt: skip
+LOOP = {"iterations": "count", "callbacks": "text", "initial": ARRAY + " length"}
+LOOPED = {"iterations": 2, "callbacks": (), "initial": VOLUME}
+PAIR = {"volume": ARRAY + " length", "truth": ARRAY + " length"}
+VOLUMES = {"volume": VOLUME + 0.01, "truth": VOLUME}
+LOW_LOSS = {"low_loss": "complex text ragged length", "energy_eV": "nan complex text length rank none"}
+LOW_VALID = {"low_loss": LOW, "energy_eV": LOW_EV}
+SPECTRA = {"spectra": "complex text ragged length", "energy_eV": "nan complex text length rank none"}
+SPECTRA_VALID = {"spectra": COUNTS, "energy_eV": EV}
+KV = {"beam_energy_keV": "positive", "collection_mrad": "positive"}
+KV_VALID = {"beam_energy_keV": 300.0, "collection_mrad": 40.0}
+
+
+def model(**keywords):
+    return simulate.spectrum_model(**keywords)
+
+
+def bound(**keywords):
+    return dose.phase_bound(simulate.spectrum_model(), **keywords)
+
+
+def plan(**keywords):
+    return dose.plan_tilt_series(simulate.spectrum_model(), **keywords)
+
+
+def feature(**keywords):
+    return dip.feature_test(tomography.Measurement(MAPS, TILTS, covariance=[0.1, 0.1]), **keywords)
+
+
+REGION = np.zeros((8, 8, 8), bool)
+REGION[3:5, 3:5, 3:5] = True
+HOLE = np.where(REGION, 0, VOLUME)
+
+DOORS = {
+    # scattering, dose
+    "partial_cross_section": Door(
+        scattering.partial_cross_section,
+        {"element": "Fe", "edge": "M2,3", "window_eV": (53.0, 73.0), **KV_VALID},
+        {"edge": "choice", "window_eV": "window", **KV},
+    ),
+    "inelastic_mean_free_path": Door(
+        scattering.inelastic_mean_free_path, {"density_g_cm3": 5.2, **KV_VALID}, {"density_g_cm3": "positive", **KV}
+    ),
+    "signal_ratio": Door(
+        dose.signal_ratio, {"edge_a": "M2,3", "window_a_eV": (53.0, 73.0), **KV_VALID},
+        {"edge_a": "choice", "window_a_eV": "window", **KV},
+    ),
+    "phase_bound": Door(
+        bound,
+        {"fluence_e_per_A2": 1e4, "edge": "M2,3", "thickness_nm": (10.0, 10.0), "pixel_size_nm": 0.4, "gain": 1.0,
+         "readout_counts": 0.0, "window_eV": (45.0, 75.0)},
+        {"fluence_e_per_A2": "positive", "edge": "choice", "thickness_nm": ARRAY + " length negative",
+         "gain": "positive", "pixel_size_nm": "positive", "readout_counts": "at least 0", "window_eV": "window"},
+    ),
+    "plan_tilt_series": Door(
+        plan,
+        {"total_fluence_e_per_A2": 1e5, "diameter_nm": 34.0, "feature_nm": 2.0, "tilt_range_deg": 140.0,
+         "tilts": (5, 9), "target_error_nm": 5.0},
+        {"total_fluence_e_per_A2": "positive", "diameter_nm": "positive", "feature_nm": "positive",
+         "tilt_range_deg": "positive", "tilts": "nan complex text rank", "target_error_nm": "positive"},
+    ),
+    "shot_noise_ratio": Door(
+        dose.shot_noise_ratio, {"thickness_nm": (10.0, 10.0), "background_factor": 1.0},
+        {"thickness_nm": ARRAY + " length negative", "background_factor": "at least 0"},
+    ),
+    "error_ellipse": Door(
+        dose.error_ellipse, {"covariance": np.array([[2.0, 1.0], [1.0, 2.0]]), "sigmas": 1.0, "points": 20},
+        {"covariance": "covariance", "sigmas": "positive", "points": "count"},
+    ),
+    "simulate_counts": Door(
+        lambda **keywords: dose.simulate_counts(linear(), **keywords), {"draws": 2, "seed": 0},
+        {"draws": "count", "seed": "seed"},
+    ),
+    # simulate
+    "core_shell_nanocube": Door(
+        simulate.core_shell_nanocube,
+        {"n": 8, "voxel_size_nm": 0.4, "shape": "cube", "core": 0.25, "void_center": (0.0, 0.1, 0.1), "oversample": 2,
+         "rotation_deg": (5.0, 7.0, 13.0), "unit": "box", "core_phase": 0},
+        {"n": "count", "voxel_size_nm": "positive", "shape": "choice", "core": "at least 0", "oversample": "count",
+         "void_center": ARRAY + " length", "rotation_deg": ARRAY + " length", "unit": "choice",
+         "core_phase": "at least 0"},
+    ),
+    "dual_eels": Door(
+        lambda **keywords: simulate.dual_eels(**keywords, microscope=simulate.Microscope(channels=64), progress=False),
+        {"projections_nm": 5 * np.ones((2, 3, 2, 2)), "fluence_e_per_A2": 1e3, "tilt_angles_deg": TILTS[:3],
+         "pixel_size_nm": 0.4, "carbon_nm": 0.0, "drift_eV": 0.0, "seed": 0, "chunk_pixels": 4},
+        {"projections_nm": ARRAY + " negative", "fluence_e_per_A2": "positive", "pixel_size_nm": "positive",
+         "tilt_angles_deg": ARRAY + " length", "carbon_nm": "at least 0", "drift_eV": "at least 0", "seed": "seed",
+         "chunk_pixels": "count"},
+    ),
+    "project_fine": Door(
+        simulate.project_fine,
+        {"fine": VOLUME, "tilt_angles_deg": TILTS, "voxel_size_nm": 1.0, "shifts_px": np.zeros((5, 2)),
+         "axis_angle_deg": 0.0},
+        {"fine": ARRAY, "tilt_angles_deg": ARRAY, "voxel_size_nm": "positive", "shifts_px": ARRAY + " length",
+         "axis_angle_deg": "text"},
+    ),
+    "Microscope": Door(
+        simulate.Microscope, {"energy_resolution_eV": 0.7, "dispersion_eV": 0.25, "channels": 64, **KV_VALID},
+        {"energy_resolution_eV": "positive", "dispersion_eV": "positive", "channels": "count", **KV},
+    ),
+    "Detector": Door(
+        simulate.Detector, {"gain": 1.0, "readout_counts": 0.0, "spike_rate": 0.0},
+        {"gain": "positive", "readout_counts": "at least 0", "spike_rate": "fraction"},
+    ),
+    "draw_specimen": Door(
+        simulate.draw_specimen, {"seed": 0, "half": "tune", "n": 8, "box_nm": 64.0},
+        {"seed": "seed", "half": "choice", "n": "count", "box_nm": "positive"},
+    ),
+    # spectra
+    "zero_loss_position": Door(
+        spectra.zero_loss_position, {**LOW_VALID, "smoothing_eV": 0.5}, {**LOW_LOSS, "smoothing_eV": "at least 0"}
+    ),
+    "align_zero_loss": Door(
+        spectra.align_zero_loss, {**LOW_VALID, "method": "linear", "smoothing_eV": 0.5},
+        {**LOW_LOSS, "method": "choice", "smoothing_eV": "at least 0"},
+    ),
+    "shift_spectra": Door(
+        spectra.shift_spectra, {**SPECTRA_VALID, "shift_eV": np.ones((3, 4)), "method": "linear"},
+        {**SPECTRA, "shift_eV": ARRAY + " length", "method": "choice"},
+    ),
+    "fit_background": Door(
+        spectra.fit_background, {**SPECTRA_VALID, "window_eV": (46.0, 52.0), "model": "power_law", "iterations": 3},
+        {**SPECTRA, "window_eV": "window", "model": "choice", "iterations": "count"},
+    ),
+    "remove_background": Door(
+        spectra.remove_background, {**SPECTRA_VALID, "window_eV": (46.0, 52.0), "model": "power_law"},
+        {**SPECTRA, "window_eV": "window", "model": "choice"},
+    ),
+    "find_spikes": Door(
+        spectra.find_spikes, {"spectra": COUNTS, "threshold": 8.0, "width": 3, "readout_noise": 0.0, "gain": 1.0},
+        {"spectra": "complex text ragged", "threshold": "positive", "width": "count", "readout_noise": "at least 0",
+         "gain": "positive"},
+    ),
+    "remove_spikes": Door(
+        spectra.remove_spikes, {"spectra": COUNTS, "mask": COUNTS > 1e9},
+        {"spectra": "complex text ragged", "mask": "text ragged length nan"},
+    ),
+    "noise_gain": Door(
+        spectra.noise_gain, {**SPECTRA_VALID, "window_eV": (62.0, 80.0), "block": 4},
+        {**SPECTRA, "window_eV": "window", "block": "count"},
+    ),
+    "zero_loss": Door(spectra.zero_loss, {**LOW_VALID, "split_eV": 3.0}, {**LOW_LOSS, "split_eV": "positive"}),
+    "relative_thickness": Door(spectra.relative_thickness, LOW_VALID, LOW_LOSS),
+    "fourier_log": Door(spectra.fourier_log, LOW_VALID, LOW_LOSS),
+    "repeated_losses": Door(
+        spectra.repeated_losses, {**LOW_VALID, "below_eV": 40.0}, {**LOW_LOSS, "below_eV": "positive"}
+    ),
+    "fourier_ratio": Door(
+        spectra.fourier_ratio,
+        {"core_loss": LOW, "low_loss": LOW, "energy_eV": LOW_EV + 500, "low_loss_energy_eV": LOW_EV},
+        {"core_loss": "complex text", "low_loss": "complex text", "energy_eV": "nan text length",
+         "low_loss_energy_eV": "nan text length"},
+    ),
+    "convolve_low_loss": Door(
+        spectra.convolve_low_loss,
+        {"references": np.ones((2, 200)), "low_loss": LOW, "energy_eV": LOW_EV + 50, "low_loss_energy_eV": LOW_EV,
+         "zero_loss_peak": "delta"},
+        {"references": "nan huge complex text", "low_loss": "complex text", "energy_eV": "nan text length",
+         "low_loss_energy_eV": "nan text length", "zero_loss_peak": "choice"},
+    ),
+    # fitting
+    "fit_phases": Door(
+        fitting.fit_phases,
+        {**SPECTRA_VALID, "references": REFERENCES, "background": "plasmon_tail", "nonnegative": True,
+         "nonnegative_background": False, "variance": None, "gain": 1.0, "readout_noise": 0.0,
+         "window_eV": (45.0, 80.0), "exposure_ratio": 1.0, "electrons": 1.0, "shift_error_eV": 0.0,
+         "broadening_error_eV": 0.0, "scale_covariance": False, "tolerance": 1e-2, "max_iterations": 12},
+        {**SPECTRA, "references": ARRAY + " length none", "background": "choice", "nonnegative": "text",
+         "nonnegative_background": "flag", "variance": "text ragged", "gain": "positive", "readout_noise": "at least 0",
+         "window_eV": "window", "exposure_ratio": "positive", "electrons": "positive", "shift_error_eV": "at least 0",
+         "broadening_error_eV": "at least 0", "scale_covariance": "flag", "tolerance": "positive",
+         "max_iterations": "count"},
+    ),
+    "background_shapes": Door(
+        fitting.background_shapes, {"energy_eV": EV, "background": np.ones((2, EV.size))},
+        {"energy_eV": "nan complex text rank", "background": ARRAY + " choice"},
+    ),
+    # tomography
+    "Measurement": Door(
+        tomography.Measurement,
+        {**SERIES, "counts": False, "weights": None, "slice_shape": (8, 8), "model_error": 0.01},
+        {**GEOMETRY, "counts": "flag", "slice_shape": ARRAY + " length", "model_error": "at least 0"},
+    ),
+    "Measurement, weights": Door(
+        tomography.Measurement, {"projections": MAPS, "tilt_angles_deg": TILTS, "weights": np.ones((2, 5, 8, 8))},
+        {"weights": "nan huge complex text ragged negative length"},
+    ),
+    "Measurement, counts": Door(
+        tomography.Measurement, {"projections": np.abs(MAPS), "tilt_angles_deg": TILTS, "counts": True},
+        {"projections": ARRAY + " negative"},
+    ),
+    "ParallelBeam": Door(
+        tomography.ParallelBeam,
+        {"n": (8, 8), "tilt_angles_deg": TILTS, "voxel_size_nm": 1.0, "shifts_px": np.zeros((5, 2)), "device": "cpu"},
+        {"n": ARRAY + " count", "tilt_angles_deg": ARRAY, "voxel_size_nm": "positive", "shifts_px": ARRAY + " length",
+         "device": "device"},
+    ),
+    "reconstruct": Door(
+        tomography.reconstruct,
+        {**SERIES, "algorithm": "sirt", "calibrated": True, "bounds": (0.0, 1.0), **LOOPED},
+        {**GEOMETRY, "algorithm": "choice", "calibrated": "flag", "bounds": "bounds", **LOOP},
+    ),
+    "sirt": Door(measured(tomography.sirt), LOOPED | {"constraint": tomography.FREE}, LOOP | {"constraint": "object"}),
+    "cgls": Door(measured(tomography.cgls), LOOPED, LOOP),
+    "tv": Door(measured(tomography.tv), LOOPED | {"weight": 1.0}, LOOP | {"weight": "at least 0 choice"}),
+    "joint_tv": Door(
+        measured(tomography.joint_tv), LOOPED | {"weight": 1.0, "coupling": "nuclear", "seed": 0, "stop": None},
+        LOOP | {"weight": "at least 0", "coupling": "choice", "seed": "seed", "stop": "text"},
+    ),
+    "tgv": Door(measured(tomography.tgv), LOOPED | {"weight": 1.0, "ratio": 2.0}, LOOP | {"ratio": "positive"}),
+    "fbp": Door(measured(tomography.fbp), {"window": "hann"}, {"window": "choice"}),
+    "fbp, measurement": Door(
+        tomography.fbp, {"measurement": tomography.Measurement(MAPS, TILTS)}, {"measurement": "object"}
+    ),
+    "sirt, measurement": Door(
+        lambda measurement: tomography.sirt(measurement, iterations=1),
+        {"measurement": tomography.Measurement(MAPS, TILTS)}, {"measurement": "object"},
+    ),
+    "joint_tv, measurement": Door(
+        lambda measurement: tomography.joint_tv(measurement, weight=1.0, iterations=1),
+        {"measurement": tomography.Measurement(MAPS, TILTS)}, {"measurement": "object"},
+    ),
+    "Gap": Door(tomography.Gap, {"tolerance": 1e-3}, {"tolerance": "positive"}),
+    "split": Door(
+        tomography.Measurement(MAPS, TILTS).split, {"fraction": 0.1, "seed": 0, "by": "pixels"},
+        {"fraction": "fraction", "seed": "seed", "by": "choice"},
+    ),
+    "align": Door(
+        tomography.align,
+        {"projections": MAPS, "tilt_angles_deg": TILTS, "weights": np.ones(2), "mask": np.ones(MAPS.shape, bool),
+         "rounds": 1, "isolated": True, "refine": False},
+        {"projections": ARRAY, "tilt_angles_deg": ARRAY + " tilts", "weights": "nan huge complex text length",
+         "mask": "mask", "rounds": "count", "isolated": "flag", "refine": "flag"},
+    ),
+    "refine_alignment": Door(
+        tomography.refine_alignment,
+        {"projections": MAPS, "tilt_angles_deg": TILTS, "shifts_px": np.zeros((5, 2)), "rounds": 1, "device": None},
+        {"projections": ARRAY, "tilt_angles_deg": ARRAY + " tilts", "shifts_px": ARRAY + " length", "rounds": "count",
+         "device": "device"},
+    ),
+    "shift_projections": Door(
+        tomography.shift_projections, {"projections": MAPS, "shifts_px": np.zeros((5, 2))},
+        {"projections": "nan huge complex text ragged", "shifts_px": ARRAY + " length"},
+    ),
+    "alignment_error": Door(
+        tomography.alignment_error,
+        {"found_px": np.zeros((5, 2)), "true_px": np.zeros((5, 2)), "tilt_angles_deg": TILTS},
+        {"found_px": ARRAY + " length", "true_px": ARRAY + " length", "tilt_angles_deg": ARRAY + " length"},
+    ),
+    "estimate_covariance": Door(
+        tomography.estimate_covariance, {"projections": MAPS}, {"projections": "huge complex text ragged rank"}
+    ),
+    # dip
+    "dipm_tv": Door(
+        dip.dipm_tv,
+        {**SERIES, "noise": "gaussian", "variant": "voxels", "preset": "quick", "head": "fractions", "holdout": 0.1,
+         "calibrated": True, "iterations": 1, "seed": 0, "tv_weight": 2.0, "progress": False},
+        {**GEOMETRY, "noise": "choice", "variant": "choice", "preset": "choice", "head": "choice",
+         "holdout": "fraction", "calibrated": "flag", "iterations": "count", "seed": "seed", "tv_weight": "at least 0"},
+    ),
+    "ensemble": Door(
+        dip.ensemble,
+        {"projections": MAPS, "tilt_angles_deg": TILTS, "members": 2, "seed": 0, "workers": 1, "resample": True,
+         "variant": "voxels", "iterations": 1, "progress": False},
+        {"projections": ARRAY, "tilt_angles_deg": ARRAY + " tilts", "members": "count", "seed": "seed",
+         "workers": "count", "resample": "flag", "variant": "choice", "iterations": "count"},
+    ),
+    "feature_test": Door(
+        feature, {"volume": HOLE, "region": REGION, "alternative": "fill", "feature": "vacuum", "places": 1.0,
+                  "level": 0.05, "seed": 0},
+        {"volume": ARRAY + " length", "region": "mask length", "alternative": "choice", "feature": "choice",
+         "places": "positive", "level": "fraction", "seed": "seed"},
+    ),
+    "fill_in": Door(dip.fill_in, {"volume": VOLUME, "region": REGION}, {"volume": ARRAY, "region": "mask length"}),
+    "find_features": Door(
+        dip.find_features, {"volume": VOLUME, "contrast": 0.25}, {"volume": ARRAY, "contrast": "fraction"}
+    ),
+    "resample": Door(
+        dip.resample, {"projections": MAPS, "tilt_angles_deg": TILTS, "seed": 0, "voxel_size_nm": 1.0},
+        {"projections": ARRAY, "tilt_angles_deg": ARRAY + " tilts", "seed": "seed", "voxel_size_nm": "positive"},
+    ),
+    # metrics
+    "nrmse": Door(metrics.nrmse, VOLUMES, PAIR),
+    "psnr": Door(metrics.psnr, VOLUMES | {"data_range": 1.0}, PAIR | {"data_range": "positive"}),
+    "ssim": Door(metrics.ssim, VOLUMES | {"data_range": 1.0}, PAIR | {"data_range": "positive"}),
+    "phase_fraction_error": Door(metrics.phase_fraction_error, VOLUMES | {"channel": 0}, PAIR | {"channel": "seed"}),
+    "fourier_shell_correlation": Door(
+        metrics.fourier_shell_correlation,
+        {"first": VOLUME, "second": VOLUME, "voxel_size_nm": 1.0, "axis": "Z", "half_angle_deg": 30.0,
+         "threshold": 0.143},
+        {"first": ARRAY + " length", "second": ARRAY + " length", "voxel_size_nm": "positive", "axis": "choice",
+         "half_angle_deg": "positive", "threshold": "fraction"},
+    ),
+    "directional_resolution": Door(
+        metrics.directional_resolution, VOLUMES | {"voxel_size_nm": 1.0, "directions": 4, "threshold": 0.5},
+        PAIR | {"voxel_size_nm": "positive", "directions": "count", "threshold": "fraction"},
+    ),
+    "psd_resolution": Door(
+        metrics.psd_resolution, {"volume": BIG, "voxel_size_nm": 1.0, "band_per_nm": 0.25, "median": 11, "tail": 0.2},
+        {"volume": ARRAY, "voxel_size_nm": "positive", "band_per_nm": "positive", "median": "count",
+         "tail": "fraction"},
+    ),
+    "interface_error": Door(
+        metrics.interface_error, VOLUMES | {"voxel_size_nm": 1.0, "directions": 20, "step": 0.5},
+        PAIR | {"voxel_size_nm": "positive", "directions": "count", "step": "positive"},
+    ),
+    "skin_error": Door(
+        metrics.skin_error, VOLUMES | {"voxel_size_nm": 1.0, "channel": 0, "directions": 20, "step": 0.5},
+        PAIR | {"voxel_size_nm": "positive", "channel": "seed", "directions": "count", "step": "positive"},
+    ),
+    "void_errors": Door(metrics.void_errors, VOLUMES | {"voxel_size_nm": 1.0}, PAIR | {"voxel_size_nm": "positive"}),
+    "corner_error": Door(
+        metrics.corner_error, VOLUMES | {"voxel_size_nm": 1.0, "reach": 4.0},
+        PAIR | {"voxel_size_nm": "positive", "reach": "positive"},
+    ),
+    "false_skin": Door(metrics.false_skin, VOLUMES | {"channel": 0}, PAIR | {"channel": "seed"}),
+    "coverage": Door(
+        metrics.coverage, {"lower": VOLUME, "upper": VOLUME, "truth": VOLUME, "regions": {"all": REGION}},
+        {"lower": "complex text ragged length", "upper": "complex text length", "truth": ARRAY + " length",
+         "regions": "text"},
+    ),
+    # data
+    "TiltSeries": Door(
+        data.TiltSeries,
+        {"projections": MAPS, "tilt_angles_deg": TILTS, "channels": ("FeO", "Fe3O4"), "pixel_size_nm": 0.4,
+         "variance": MAPS**2, "covariance": np.ones((5, 8, 8, 2, 2)), "haadf": MAPS[0]},
+        {"projections": "complex text ragged rank", "tilt_angles_deg": ARRAY + " tilts", "channels": "text length",
+         "pixel_size_nm": "positive", "variance": "complex text length", "covariance": "complex text length",
+         "haadf": "complex text length"},
+    ),
+    "is_cached": Door(data.is_cached, {"name": "lsmo_dual_eels"}, {"name": "choice"}),
+}  # fmt: skip
+
+
+# ---------------------------------------------------------------- what comes of it
+
+
+@contextmanager
+def time_limit(seconds):
+    def stop(*_):
+        raise TimeoutError(f"no answer within {seconds:g} s")
+
+    if not hasattr(signal, "SIGALRM"):
+        yield
+        return
+    before = signal.signal(signal.SIGALRM, stop)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
+def outcome(call, argument):
+    """``"clear"``, ``"unclear"``, ``"other"``, ``"hangs"`` or ``"accepted"``, and the message."""
+    try:
+        with time_limit(SECONDS):
+            result = call()
+    except (ValueError, TypeError) as error:
+        named = re.search(rf"\b{re.escape(argument)}\b", str(error))
+        return ("clear" if named else "unclear"), f"{type(error).__name__}: {error}"
+    except TimeoutError as error:
+        return "hangs", str(error)
+    except Exception as error:
+        return "other", f"{type(error).__name__}: {error}"
+    return "accepted", f"returned a {type(result).__name__}"
+
+
+def refuses(call, argument, got):
+    kind, message = outcome(call, argument)
+    assert kind == "clear", f"{kind} for {argument}={got!r}: {message}"
+
+
+CASES = [(name, argument) for name, door in DOORS.items() for argument in door.bad]
+
+
+def kinds_of(words):
+    """Names of `KINDS` in a text: some have spaces."""
+    return [kind for kind in KINDS if re.search(rf"(^| ){kind}($| )", words)]
+
+
+@pytest.mark.parametrize("name", DOORS)
+@pytest.mark.filterwarnings("ignore")
+def test_valid_input_passes(name):
+    """Or else what follows would show nothing."""
+    door = DOORS[name]
+    door.function(**door.valid)
+
+
+@pytest.mark.parametrize(("name", "argument"), CASES)
+@pytest.mark.filterwarnings("ignore")
+def test_bad_arguments_are_named(name, argument):
+    door = DOORS[name]
+    kinds = kinds_of(door.bad[argument])
+
+    @settings(
+        max_examples=EXAMPLES * len(kinds), derandomize=True, database=None, deadline=None,
+        suppress_health_check=list(HealthCheck),
+    )  # fmt: skip
+    @given(st.one_of([KINDS[kind](door.valid[argument]) for kind in kinds]))
+    def check(value):
+        refuses(lambda: door.function(**{**door.valid, argument: value}), argument, value)
+
+    check()
