@@ -611,14 +611,17 @@ if data_path:
         notice(f"Not stated in the file, so taken from the parameters: {assumed}.", "warning")
     core_mean = np.asarray(your_core.data, float).mean(axis=(0, 1))
     low_mean = np.asarray(your_low.data, float).mean(axis=(0, 1))
-    above = spectra.remove_background(core_mean, core_axis, window_eV=(l23.fit_window_eV[0], l23.onset_eV - 10))
-    near = spectra.window_mask(core_axis, (l23.onset_eV - 5, l23.onset_eV + 30))
-    edge_counts, counts = above[near].sum(), core_mean[near].sum()
-    noise = np.sqrt(10 * gain * counts / your_core.data[..., 0].size)  # the extrapolated background's included
-    if edge_counts < max(5 * noise, 0.03 * counts):
+    # does the edge rise? electrons in 8 eV over those in 8 eV before it, with a gap of 4 eV, where the axis may be off
+    eight, four = (round(width / (core_axis[1] - core_axis[0])) for width in (8, 4))
+    electrons = np.convolve(core_mean * your_core.data[..., 0].size / gain, np.ones(eight), "valid")
+    before, after = electrons[: -eight - four], electrons[eight + four :]
+    near = np.abs(core_axis[eight + four :][: after.size] - l23.onset_eV) < 12
+    rise = ((after - before) / np.sqrt(np.maximum(after + before, 1)))[near].max()
+    ratio = (after / np.maximum(before, 1))[near].max()
+    if rise < 5 or ratio < 1.05:
         raise ValueError(
-            f"data_path: got {edge_counts:.3g} counts per pixel above the background of {counts - edge_counts:.3g} at "
-            f"{l23.onset_eV:.0f} eV, wants the edge {metal}-L2,3"
+            f"data_path: got counts that rise by a factor of {ratio:.2f} near {l23.onset_eV:.0f} eV, wants the edge "
+            f"{metal}-L2,3, 1.05 at least"
         )
     figure, axes = plt.subplots(1, 2, figsize=(8.6, 3.2))
     show_spectra(
