@@ -479,6 +479,7 @@ def test_ensemble_is_its_members(projections):
     assert result.members.shape == (3, 2, N, N, N)
     assert np.array_equal(result.members[0], short(projections, iterations=5, seed=7).volume)
     assert result.mean == pytest.approx(result.members.mean(0), abs=1e-6)
+    assert np.array_equal(result.best, result.members[0])  # the data as they are, without more noise
     low, high = result.interval(0.9)
     wide_low, wide_high = result.interval(0.99)
     assert (wide_low <= low).all() and (low <= high).all() and (high <= wide_high).all()

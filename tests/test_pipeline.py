@@ -153,7 +153,7 @@ def test_nothing_in_the_chain_loads_the_simulator(files):
 def test_a_second_run_repeats_nothing_and_a_lost_file_its_step(files, done, tmp_path):
     output = tmp_path / "copy"
     shutil.copytree(done[0], output)
-    before = np.load(output / "volume.npz")["mean"]
+    before = np.load(output / "volume.npz")["best"]
     lines = []
     reconstruct(settings(files, output), report=lines.append)
     assert not [line for line in lines if line.endswith("...") or "took" in line], lines
@@ -163,7 +163,7 @@ def test_a_second_run_repeats_nothing_and_a_lost_file_its_step(files, done, tmp_
     reconstruct(settings(files, output), report=lines.append)
     assert {re.search(r"\] (\w+) \.\.\.", line)[1] for line in lines if line.endswith("...")} >= {"comparison", "files"}
     assert len(lines) < 20 and sum(line.endswith("...") for line in lines) <= 3  # and the report of them
-    np.testing.assert_array_equal(np.load(output / "volume.npz")["mean"], before)
+    np.testing.assert_array_equal(np.load(output / "volume.npz")["best"], before)
     assert tifffile.imread(output / "volume.tif").shape == (N, 6, N, N)
 
 
@@ -230,7 +230,7 @@ def test_killed_and_run_again_it_gives_the_same_volume(files, done, tmp_path):
     lines = []
     reconstruct(settings(files, output), report=lines.append)
     assert "spectra: unchanged" in lines[0]
-    for name in ("mean", "std", "systematic"):
+    for name in ("best", "std", "systematic"):
         np.testing.assert_array_equal(np.load(output / "volume.npz")[name], np.load(done[0] / "volume.npz")[name])
 
 
@@ -254,7 +254,7 @@ def test_maps_enter_as_tiff_mrc_and_fit(done, tmp_path):
         given = Settings.build({"maps": tmp_path / name, "output": tmp_path / f"out_{name}"} | fast | more)
         assert reconstruct(given, report=lambda line: None).exists()
         arrays = np.load(tmp_path / f"out_{name}" / "volume.npz")
-        assert arrays["mean"].shape == ((2 if name == "fit.hspy" else 1), N, N, N) and np.isfinite(arrays["std"]).all()
+        assert arrays["best"].shape == ((2 if name == "fit.hspy" else 1), N, N, N) and np.isfinite(arrays["std"]).all()
         assert bool(arrays["systematic"].any()) == (name == "fit.hspy")  # only a fit knows its references' errors
         report = (tmp_path / f"out_{name}" / "report.html").read_text(encoding="utf-8")
         assert ("systematic errors are not known" in report) == (name != "fit.hspy")

@@ -29,15 +29,18 @@ SPREAD_FLOOR = 0.02
 
 @dataclass(frozen=True)
 class EnsembleResult:
-    """Members of an ensemble, their mean, and how far off it may be.
+    """Members of an ensemble, the best volume, and how far off it may be.
 
     Attributes
     ----------
+    best : array (C, Y, Z, X)
+        The first member where the others are resampled, as it alone is made of the data as they are (the others have
+        twice the noise); else the mean.
     mean : array (C, Y, Z, X)
         Of the members.
     std : array (C, Y, Z, X)
-        Statistical standard uncertainty of the mean: the members' standard deviation, widened by the factor
-        found on simulations.
+        Statistical standard uncertainty of ``best``: the members' standard deviation, widened by the factor found on
+        simulations.
     members : array (M, C, Y, Z, X)
     stopped_at : tuple of int
     reasons : tuple of str
@@ -50,6 +53,7 @@ class EnsembleResult:
         The first member again, of the maps that other references would have given.
     """
 
+    best: np.ndarray
     mean: np.ndarray
     std: np.ndarray
     members: np.ndarray
@@ -70,7 +74,7 @@ class EnsembleResult:
             raise ValueError(f"level: got {level!r}, wants a fraction between 0 and 1")
         quantile = 0.5 + level / 2
         half = np.hypot(t.ppf(quantile, len(self.members) - 1) * self.std, norm.ppf(quantile) * self.systematic)
-        return self.mean - half, self.mean + half
+        return self.best - half, self.best + half
 
     def amounts(self) -> Estimate:
         """Sum of each channel over the volume, in voxels, three arrays (C,): value, statistical, systematic error."""
@@ -78,7 +82,7 @@ class EnsembleResult:
         statistical = SPREAD_FACTOR * members.std(axis=0, ddof=1)
         away = (transformed - members[0]) ** 2
         systematic = np.sqrt(away.mean(axis=0)) if len(away) else 0 * statistical
-        return Estimate(members.mean(axis=0), statistical, systematic)
+        return Estimate(self.best.sum(axis=(-3, -2, -1)), statistical, systematic)
 
 
 def resample(
@@ -233,6 +237,7 @@ def ensemble(
     std = SPREAD_FACTOR * np.hypot(volumes.std(axis=0, ddof=1), SPREAD_FLOOR * max(volumes.max(), 0))
     away = [(volume - volumes[0]) ** 2 for volume in transformed]
     return EnsembleResult(
+        best=volumes[0] if resample else volumes.mean(axis=0),
         mean=volumes.mean(axis=0),
         std=std,
         members=volumes,

@@ -267,8 +267,8 @@ class _Chain:
                 **self._stated(maps, shifts, padding),
                 **self._network(),
             )
-            kept = slice(padding, result.mean.shape[-1] - padding)
-            arrays = ("mean", "std", "systematic", "members", "transformed")
+            kept = slice(padding, result.best.shape[-1] - padding)
+            arrays = ("best", "std", "systematic", "members", "transformed")
             np.savez(
                 place / "volume.npz",
                 scale=result.scale,
@@ -394,13 +394,13 @@ class _Chain:
 
         def work(place):
             maps, shifts, padding = self._aligned()
-            mean = np.load(self.folder["volume.npz"])["mean"]
-            if self.settings.head != "fractions" or mean[0].size > AUDITED_VOXELS or padding:
-                np.savez(place / "audit.npz", unsupported=np.zeros(mean.shape[1:], bool))
+            volume = np.load(self.folder["volume.npz"])["best"]
+            if self.settings.head != "fractions" or volume[0].size > AUDITED_VOXELS or padding:
+                np.savez(place / "audit.npz", unsupported=np.zeros(volume.shape[1:], bool))
                 return {"warnings": [], "why_not": f"made for fractions of at most {AUDITED_VOXELS} voxels, in view"}
             scale = np.load(self.folder["volume.npz"])["scale"].mean(0)
             measurement = maps.measurement(shifts).rescaled(scale)
-            audited = dip.audit(measurement, mean, seed=self.settings.seed)
+            audited = dip.audit(measurement, volume, seed=self.settings.seed)
             np.savez(place / "audit.npz", unsupported=audited.unsupported)
             return {"warnings": [], "features": str(audited).splitlines()}
 

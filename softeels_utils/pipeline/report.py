@@ -221,22 +221,22 @@ def _alignment(folder, maps, done):
 def _volume(folder, settings, maps, done):
     """Slices with errors, surfaces, and how the network ended."""
     arrays = np.load(folder["volume.npz"])
-    mean, total = arrays["mean"], np.hypot(arrays["std"], arrays["systematic"])
+    volume, total = arrays["best"], np.hypot(arrays["std"], arrays["systematic"])
     fractions = settings.head == "fractions"
-    top = 1.0 if fractions else float(np.percentile(mean, 99.9))
+    top = 1.0 if fractions else float(np.percentile(volume, 99.9))
     size = maps.pixel_size_nm
     unit = "volume fraction" if fractions else "value"
     options = {"voxel_size_nm": size, "channels": maps.channels, "vmax": top, "unit": unit}
-    parts = [figure_png(slices_panels({"mean": mean}, **options), "Middle slice across the tilt axis.")]
+    parts = [figure_png(slices_panels({"DIPm-TV": volume}, **options), "Middle slice across the tilt axis.")]
     errors = {"statistical error": arrays["std"], "systematic error": arrays["systematic"]}
     highest = max(float(np.percentile(error, 99.9)) for error in errors.values())
     figure = slices_panels(errors, **options | {"vmax": highest or 1.0}, cmap="viridis")
     parts.append(figure_png(figure, "Standard errors of this slice; note the colour scale."))
     script = f"<script>{plotly_file().read_text(encoding='utf-8')}</script>"
-    browser = slices_figure({"mean": mean, "standard error": total}, **options)
+    browser = slices_figure({"DIPm-TV": volume, "standard error": total}, **options)
     browser.update_layout(height=520, template="plotly_white")
     parts += [script, _plot(browser)]
-    surfaces = surfaces_figure(mean, voxel_size_nm=size or 1.0, channels=maps.channels, level=0.5 * top)
+    surfaces = surfaces_figure(volume, voxel_size_nm=size or 1.0, channels=maps.channels, level=0.5 * top)
     parts.append(_plot(surfaces))
     facts = done["volume"].facts
     rows = [
@@ -263,7 +263,7 @@ def _plot(figure):
 
 def _comparison(folder, settings, maps, done):
     """The same maps by SIRT and joint TV, and how well each method predicts tilts it has not seen."""
-    volumes = dict(np.load(folder["comparison.npz"])) | {"DIPm-TV": np.load(folder["volume.npz"])["mean"]}
+    volumes = dict(np.load(folder["comparison.npz"])) | {"DIPm-TV": np.load(folder["volume.npz"])["best"]}
     top = 1.0 if settings.head == "fractions" else float(np.percentile(volumes["DIPm-TV"], 99.9))
     unit = "volume fraction" if settings.head == "fractions" else "value"
     figure = slices_panels(volumes, voxel_size_nm=maps.pixel_size_nm, channels=maps.channels, vmax=top, unit=unit)

@@ -45,7 +45,7 @@ def write_volume(
     ----------
     folder : Path
     arrays : dict of array
-        ``mean``, ``std``, ``systematic`` (C, Y, Z, X) and ``members`` (M, C, Y, Z, X).
+        ``best``, ``std``, ``systematic`` (C, Y, Z, X) and ``members`` (M, C, Y, Z, X).
     channels : sequence of str
     voxel_size_nm : float or None
         None: the files say nothing of it.
@@ -58,18 +58,18 @@ def write_volume(
     list of str
         All files, relative to the folder.
     """
-    mean = np.asarray(arrays["mean"], np.float32)
+    best = np.asarray(arrays["best"], np.float32)
     errors = [np.asarray(arrays[name], np.float32) for name in ("std", "systematic")]
     names = [*channels, *(f"{c} {kind} error" for kind in ("statistical", "systematic") for c in channels)]
-    whole = np.concatenate([mean, *errors])
+    whole = np.concatenate([best, *errors])
     _write_hyperspy(
-        folder / "volume.hspy", mean, errors, arrays["members"], channels, voxel_size_nm, tilt_angles_deg, unit
+        folder / "volume.hspy", best, errors, arrays["members"], channels, voxel_size_nm, tilt_angles_deg, unit
     )
     _write_imagej(folder / "volume.tif", whole.swapaxes(0, 1), names, voxel_size_nm)
     _write_ome_zarr(folder / "volume.ome.zarr", whole, names, voxel_size_nm)
     for part in ("mrc", "emd"):
         (folder / part).mkdir(exist_ok=True)
-    for channel, values, error in zip(channels, mean, np.hypot(*errors), strict=True):
+    for channel, values, error in zip(channels, best, np.hypot(*errors), strict=True):
         name = file_name(channel)
         _write_mrc(folder / "mrc" / f"{name}.mrc", values, voxel_size_nm, f"{channel} ({unit})")
         _write_mrc(folder / "mrc" / f"{name}_error.mrc", error, voxel_size_nm, f"{channel}, standard error")
