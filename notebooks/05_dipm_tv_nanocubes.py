@@ -441,7 +441,7 @@ if data_path:
 # ## The volume of your specimen
 #
 # An ensemble of DIPm-TV reconstructions, from other seeds and other draws of the noise, and from other standards where
-# their error is known. Beside the mean stand SIRT and joint TV of the same maps.
+# their error is known. The volume is that of the maps as they are; beside it stand SIRT and joint TV of the same maps.
 
 # %% tags=["hide-input", "own-data"]
 if data_path:
@@ -457,14 +457,14 @@ if data_path:
     your_volumes = {
         name: tomography.reconstruct(yours.projections, angles, calibrated=in_nm, **rule, **stated) / scale
         for name, rule in classical.items()
-    } | {"DIPm-TV": spread.mean}
-    top = 1.0 if head == "fractions" else float(np.quantile(spread.mean, 0.999))
+    } | {"DIPm-TV": spread.best}
+    top = 1.0 if head == "fractions" else float(np.quantile(spread.best, 0.999))
     per = "nm" if pixel_nm else "voxel"
     unit = "volume fraction" if head == "fractions" else f"{yours.unit or 'unit of the maps'} per {per}"
     shown = {"channels": names, "voxel_size_nm": pixel_nm}
     show_slices(your_volumes, vmax=top, unit=unit, **shown)
     browse_slices({name: your_volumes[name] for name in ("DIPm-TV", "joint TV")}, vmax=top, unit=unit, **shown)
-    show_3d(spread.mean, voxel_size_nm=pixel_nm or 1.0, channels=names, level=top / 2, title=Path(data_path).stem)
+    show_3d(spread.best, voxel_size_nm=pixel_nm or 1.0, channels=names, level=top / 2, title=Path(data_path).stem)
 
 # %% tags=["hide-input", "own-data"]
 if data_path:
@@ -472,18 +472,11 @@ if data_path:
     most = max(float(np.quantile(d, 0.999)) for d in doubt.values())
     show_slices(doubt, vmax=most, unit=f"standard uncertainty ({unit})", cmap="viridis", **shown)
     if head == "fractions" and pixel_nm:
-        whole, each, moved = (
-            v.sum(axis=(-3, -2, -1)) * pixel_nm**3 for v in (spread.mean, spread.members, spread.transformed)
-        )
-        rows = [
-            {"": p, "volume (nm³)": whole[k], "spread of the members": each[:, k].std(ddof=1)}
-            | ({"of the standards": np.sqrt(((moved[:, k] - each[0, k]) ** 2).mean())} if len(moved) else {})
-            for k, p in enumerate(names)
-        ]
-        table(
-            rows,
-            caption="Volumes of the phases; the members share prior and missing wedge, which the spread does not show",
-        )
+        amounts = spread.amounts()
+        nm3 = {"volume (nm³)": amounts.value, "from the members": amounts.statistical}
+        nm3 |= {} if transforms is None else {"of the standards": amounts.systematic}
+        rows = [{"": p} | {name: value[k] * pixel_nm**3 for name, value in nm3.items()} for k, p in enumerate(names)]
+        table(rows, caption="Volumes of the phases, with standard errors; the missing wedge is in none of them")
     if runs:
         figure, ax = plt.subplots(figsize=(6, 3))
         for part in np.split(np.array(runs, float), np.flatnonzero(np.diff([step for step, *_ in runs]) < 0) + 1):
@@ -526,14 +519,14 @@ if data_path:
 
 # %% tags=["hide-input", "own-data"]
 if data_path:
-    assert np.isfinite(spread.mean).all() and np.isfinite(spread.std).all()
+    assert np.isfinite(spread.best).all() and np.isfinite(spread.std).all()
     if output_path:
         import hyperspy.api as hs
 
         step = {"scale": pixel_nm, "units": "nm"} if pixel_nm else {}
-        sizes = zip(("channel", "y", "z", "x"), spread.mean.shape, strict=True)
+        sizes = zip(("channel", "y", "z", "x"), spread.best.shape, strict=True)
         axes = [{"name": axis, "size": size, **(step if axis != "channel" else {})} for axis, size in sizes]
-        result = hs.signals.Signal2D(spread.mean.astype(np.float32), axes=axes)
+        result = hs.signals.Signal2D(spread.best.astype(np.float32), axes=axes)
         squared = (spread.std**2 + spread.systematic**2).astype(np.float32)
         result.metadata.set_item("Signal.Noise_properties.variance", hs.signals.Signal2D(squared, axes=axes))
         result.metadata.set_item("General.title", Path(data_path).stem)

@@ -192,6 +192,17 @@ def test_chapters_1_and_4_are_about_the_file(user, own_standards, tmp_path):
         assert chapter == "04" or ("all Fe, as FeO" in text and "Is this Fe?" not in text)
 
 
+def test_core_loss_without_the_edge_is_refused(user, tmp_path):
+    thickness_nm = np.full((2, 8, 8), 10.0)
+    _, core = simulate.dual_eels(thickness_nm, 1e4, system="manganese_oxides", pixel_size_nm=PIXEL_NM, progress=False)
+    core.save(tmp_path / "manganese.hspy")
+    low = hs.load(user[0] / "low.hspy").inav[:8, :8]
+    low.save(tmp_path / "low.hspy")
+    paths = {"data_path": tmp_path / "manganese.hspy", "low_loss_path": tmp_path / "low.hspy"}
+    run, _ = chapters.execute("02", overrides=paths | {"output_path": tmp_path / "s.npz"}, folder=tmp_path)
+    assert "wants the edge Fe-L2,3" in run.error and not (tmp_path / "s.npz").exists()
+
+
 def test_manganese_is_never_taken_for_iron_in_silence(user, own_standards, tmp_path, monkeypatch, capsys):
     if not data.is_cached("lsmo_dual_eels"):
         pytest.skip("lsmo_dual_eels is not in the cache")
