@@ -42,11 +42,19 @@ __all__ = [
     "use_style",
 ]
 
-# Okabe and Ito's palette: told apart in colour-blind vision too.
+# Okabe and Ito's palette, and Tol's muted one for phases of which few are shown together: told apart in colour-blind
+# vision too.
 COLORS = {
     "FeO": "#0072B2",
     "Fe3O4": "#D55E00",
+    "gamma-Fe2O3": "#882255",
+    "alpha-Fe2O3": "#661100",
+    "Fe": "#888888",
     "Fe total": "#009E73",
+    "MnO": "#332288",
+    "Mn3O4": "#CC6677",
+    "Mn2O3": "#999933",
+    "Mn total": "#117733",
     "truth": "#000000",
     "M2,3": "#CC79A7",
     "L2,3": "#56B4E9",

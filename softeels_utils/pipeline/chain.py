@@ -506,9 +506,8 @@ def _extract(low, core, settings, gain):
     if factor > 1:
         low, core = (_binned(signal, factor) for signal in (low, core))
     microscope = {name: settings[name] for name in _MICROSCOPE if settings[name] is not None}
-    return standards.extract_standards(
-        low, core, seed=settings.seed, gain=gain, exposure_ratio=settings.exposure_ratio, **microscope
-    )
+    options = {"system": settings.system, "seed": settings.seed, "exposure_ratio": settings.exposure_ratio}
+    return standards.extract_standards(low, core, gain=gain, **options, **microscope)
 
 
 def _binned(signal, factor):

@@ -138,7 +138,7 @@ def _standards(folder, settings):
     shown = (energy > edge.fit_window_eV[0]) & (energy < edge.fit_window_eV[1] + 10)
     figure = Figure(figsize=(7, 3.2), layout="constrained")
     ax = figure.subplots()
-    phases = found.diagnostics.phases
+    phases = found.phases
     for name, y, error, color in zip(phases, found.references, found.uncertainty, CYCLE, strict=False):
         ax.plot(energy[shown], 1e3 * y[shown], color=color, label=name)
         ax.fill_between(
@@ -150,7 +150,7 @@ def _standards(folder, settings):
     caption = f"References, {origin}: single scattering, per electron, eV and nm; bands are one standard deviation."
     rows = [
         {"phase": name, "atoms of the metal per nm³": float(density), "mean valence": float(valence)}
-        for name, density, valence in zip(phases, found.iron_per_nm3, found.valence, strict=True)
+        for name, density, valence in zip(phases, found.metal_per_nm3, found.valence, strict=True)
     ]
     return _section("References", figure_png(figure, caption), html_table(rows))
 
