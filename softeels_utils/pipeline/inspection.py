@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .. import data, spectra
-from ..plotting import markdown_table
+from ..data.tilts import stage_tilt, tilts_beside, tilts_in_names
 from ..scattering import load_system, microscope_from_metadata
 from ..standards import Standards
 from .page import figure_png, html_table, page
@@ -141,7 +141,7 @@ def _inspect_spectra(path, signal, system):
     counts, stated = signal.data, microscope_from_metadata(signal)
     has_zero = energy[0] < -2 and energy[-1] > 5
     kind = _kind(energy, has_zero, system)
-    tilts = data.get_tilts(signal)
+    tilts = _tilts_of(path, signal)
     size = spectra.step_nm(signal.axes_manager.navigation_axes[0]) if counts.ndim > 1 else None
     facts = {
         "shape": " × ".join(map(str, counts.shape)) + " (energy last)",
@@ -162,6 +162,15 @@ def _inspect_spectra(path, signal, system):
     if image.ndim == 3:
         images["sinogram"] = image.sum(axis=1)
     return Inspection(path, kind, facts | told, tuple(missing), tuple(problems), enters, images)
+
+
+def _tilts_of(path, signal):
+    """Angles of a stack, or the one angle of a single image, in its metadata, beside it or in its name."""
+    if signal.data.ndim > 3:
+        found = data.get_tilts(signal)
+        return tilts_beside(path) if found is None else found
+    one = stage_tilt(signal)
+    return tilts_in_names([path]) if one is None else np.array([one])
 
 
 def _kind(energy: NDArray, has_zero: bool, system: System) -> str:
@@ -200,7 +209,7 @@ def _count_facts(counts: Any, energy: NDArray, has_zero: bool) -> tuple[dict[str
 
 
 def _tilts_text(tilts: NDArray) -> str:
-    return f"{len(tilts)}, {np.min(tilts):g}° to {np.max(tilts):g}°"
+    return f"{len(tilts)}, {np.min(tilts):g}° to {np.max(tilts):g}°" if len(tilts) > 1 else f"{tilts[0]:g}°"
 
 
 def _middle(image: NDArray) -> NDArray:
@@ -208,15 +217,18 @@ def _middle(image: NDArray) -> NDArray:
 
 
 def inspection_table(found: Iterable[Inspection]) -> str:
-    """A text table of several files, and what is missing or wrong below it."""
-    found = list(found)
-    rows = []
+    """What files hold as text, a block for each; of further files of a kind, what differs from the first."""
+    first: dict[str, Inspection] = {}
+    lines = []
     for one in found:
-        rows.append({"file": one.path.name, "kind": one.kind, **one.facts, "enters at": one.enters})
-    lines = [markdown_table(rows)]
-    for one in found:
-        lines += [f"{one.path.name}: missing: {', '.join(one.missing)}"] if one.missing else []
-        lines += [f"{one.path.name}: {problem}" for problem in one.problems]
+        like = first.setdefault(one.kind, one)
+        facts = {"kind": one.kind, **one.facts, "enters at": one.enters}
+        known = {"kind": like.kind, **like.facts, "enters at": like.enters} if like is not one else {}
+        new = {name: value for name, value in facts.items() if known.get(name) != value}
+        lines.append(one.path.name + ("" if like is one else f": {one.kind}, as {like.path.name} but for"))
+        lines += [f"  {name:22} {value}" for name, value in new.items()]
+        lines += [f"  {'missing':22} {', '.join(one.missing)}"] if one.missing else []
+        lines += [f"  {'look at':22} {problem}" for problem in one.problems]
     return "\n".join(lines)
 
 

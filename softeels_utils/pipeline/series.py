@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from .. import data, spectra
+from ..data.tilts import tilts_beside
 from ..fitting import PhaseFit, ReferenceDraws
 from ..tomography import Measurement
 
@@ -46,6 +47,7 @@ def read_spectra(paths: tuple[Path, ...], settings: Settings, name: str, *, lazy
                 "(T, Y, X, E), or one file for each tilt"
             )
         found = data.get_tilts(signal) if tilts is None else np.array(tilts)
+        found = tilts_beside(paths[0]) if found is None else found
         if found is None:
             raise ValueError(f"tilt_angles_deg: got none in {paths[0].name}, wants the angles (--tilts)")
         if found.size != len(signal.data):
