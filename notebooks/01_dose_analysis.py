@@ -612,7 +612,7 @@ if data_path:
             raise ValueError(f"references_path: got {given.energy_eV[0]:g} to {given.energy_eV[-1]:g} eV, wants M2,3")
         shapes = step * np.stack([np.interp(axis, given.energy_eV, y, left=0) for y in given.references])
         of_phases = fitting.fit_phases(total, axis, shapes, **options)
-        fits |= {phase: (of_phases, k, 1.0) for k, phase in enumerate(given.diagnostics.phases)}
+        fits |= {phase: (of_phases, k, 1.0) for k, phase in enumerate(given.phases)}
     # electrons of the fit, over those of one pixel at one electron per Å²
     exposure = total.sum() / (10 * pixel_size_nm) ** 2
     levels, rows = np.geomspace(1e2, 1e7, 60), []

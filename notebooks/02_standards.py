@@ -576,8 +576,6 @@ np.testing.assert_allclose(turned.T @ transform @ nm[:, mask], found.references.
 
 # %% tags=["hide-input", "own-data", "needs-low_loss_path", "output-npz"]
 if data_path:
-    if system != "iron_oxides":
-        raise ValueError(f"system: got {system!r}, wants 'iron_oxides': the constraints below are those of iron")
     about = scattering.load_system(system)
     metal, (l23, m23, k) = about.metal, (about.edge(name) for name in ("L2,3", "M2,3", "K"))
     your_core, your_low = data.read_signal(data_path), data.read_signal(low_loss_path)
@@ -641,13 +639,12 @@ if data_path:
 
 # %% tags=["hide-input", "own-data"]
 if data_path:
-    your_dual = standards.prepare_dual_eels(
-        your_low, your_core, exposure_ratio=exposure_ratio, gain=gain, **here | stated
-    )
+    detector = {"exposure_ratio": exposure_ratio, "gain": gain}
+    your_dual = standards.prepare_dual_eels(your_low, your_core, system=about, **detector, **here | stated)
     yours = standards.extract_standards(your_dual, bootstrap=bootstrap, seed=seed)
     for warning in yours.warnings:
         notice(warning, "danger", title="Before you believe these standards")
-    names, checks = yours.diagnostics.phases, yours.diagnostics
+    names, checks = yours.phases, yours.diagnostics
     pixel_nm = your_dual.pixel_size_nm
     inside = (yours.energy_eV > m23.onset_eV - 10) & (yours.energy_eV < m23.fit_window_eV[1])
     figure, axes = plt.subplots(1, 2, figsize=(8.6, 3.3))

@@ -653,15 +653,14 @@ if data_path:
     metal, edge = about.metal, about.edge("M2,3")
     first, last = edge.fit_window_eV
     yours, given = data.read_signal(data_path), standards.Standards.load(references_path)
-    names, axis = given.diagnostics.phases, spectra.energy_axis(yours)
+    names, axis = given.phases, spectra.energy_axis(yours)
     if axis[0] > -2 or axis[-1] < last or yours.data.ndim < 2:
         raise ValueError(
             f"data_path: got shape {yours.data.shape} with {axis[0]:.0f} to {axis[-1]:.0f} eV, wants spectra that hold "
             f"the zero loss and {metal}-M2,3, -2 to {last:.0f} eV"
         )
-    unknown = set(names) - set(about.phases)
-    if unknown:
-        raise ValueError(f"references_path: got standards of {', '.join(names)}, wants phases of {about.title}")
+    if given.system != about.name:
+        raise ValueError(f"references_path: got standards of {given.system}, wants {about.name} (`system`)")
     if given.energy_eV[0] > first or given.energy_eV[-1] < last:
         covered = f"{given.energy_eV[0]:.0f} to {given.energy_eV[-1]:.0f} eV"
         raise ValueError(f"references_path: got standards over {covered}, wants {first:.0f} to {last:.0f} eV")
@@ -786,8 +785,8 @@ if data_path:
 # background-subtracted, denoised or averaged spectra no longer have Poisson noise. Set `gain` and `readout_noise` of
 # your camera, and look at the red boxes, at `reduced_chi2` and at `flags` before you trust a map.
 #
-# The file that is written holds maps without a bound at zero, with their covariance, for chapter 5. In Python,
-# `fitting.fit_phases` takes any reference spectra.
+# The file that is written holds maps without a bound at zero, with their covariance, for chapter 5. Reference spectra
+# from elsewhere become such a file with `standards.Standards.from_spectra` or `from_roi`, and their `save`.
 
 # %% [markdown] tags=["twin"]
 # ## Exercises
