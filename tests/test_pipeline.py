@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import h5py
@@ -19,12 +20,12 @@ import tifffile
 import zarr
 
 from softeels_utils import __main__ as command_line
-from softeels_utils import data, pipeline, simulate
+from softeels_utils import data, pipeline, simulate, standards
 from softeels_utils.pipeline import Settings, reconstruct
 from softeels_utils.tomography import ParallelBeam
 
 N, PIXEL_NM, TILTS = 16, 4.0, (-60.0, -30.0, 0.0, 30.0, 60.0)
-FAST = {"iterations": 12, "members": 2, "reference_members": 2, "workers": 1}
+FAST = {"iterations": 12, "members": 2, "reference_members": 2, "workers": 1, "audit": False}
 
 
 @pytest.fixture(scope="module")
@@ -52,7 +53,7 @@ def settings(files, output, **changes):
 def done(files, tmp_path_factory):
     """A whole run, and its lines."""
     output, lines = tmp_path_factory.mktemp("run") / "out", []
-    reconstruct(settings(files, output), report=lines.append)
+    reconstruct(settings(files, output, audit=True), report=lines.append)
     return output, lines
 
 
@@ -91,7 +92,7 @@ def test_each_file_opens_with_its_own_reader(done):
         assert per / across == pytest.approx(PIXEL_NM)
     np.testing.assert_array_equal(stack[:, :2], volume.data.swapaxes(0, 1))
     with mrcfile.open(output / "mrc" / "FeO.mrc") as file:
-        assert file.voxel_size.x == pytest.approx(10 * PIXEL_NM) and mrcfile.validate(file._iostream.name)
+        assert file.voxel_size.x == pytest.approx(10 * PIXEL_NM) and mrcfile.validate(output / "mrc" / "FeO.mrc")
         np.testing.assert_array_equal(file.data, volume.data[0])
     with h5py.File(output / "emd" / "Fe3O4.emd") as file:
         (group,) = [g for g in _groups(file) if g.attrs.get("emd_group_type") == 1 and "data" in g]
@@ -260,6 +261,19 @@ def test_maps_enter_as_tiff_mrc_and_fit(done, tmp_path):
         assert ("systematic errors are not known" in report) == (name != "fit.hspy")
 
 
+def test_standards_enter_on_another_axis_and_those_of_another_system_do_not(files, done, tmp_path):
+    found = standards.Standards.load(done[0] / "standards.npz")
+    found.on(np.arange(-10.0, 120.0, 0.5)).save(tmp_path / "coarse.npz")
+    replace(found, system="manganese_oxides").save(tmp_path / "other.npz")
+    few = {"core_loss": None, "half_dose": False, "reference_members": 0, "iterations": 2}
+    given = settings(files, tmp_path / "out", standards=tmp_path / "coarse.npz", **few)
+    reconstruct(given, report=lambda line: None)
+    maps = [data.read_tilt_series(folder / "fit.hspy").projections.sum(0) for folder in (tmp_path / "out", done[0])]
+    np.testing.assert_allclose(*maps, atol=0.05 * maps[1].max())
+    with pytest.raises(ValueError, match=r"^standards: got those of manganese_oxides"):
+        reconstruct(replace(given, standards=tmp_path / "other.npz"), report=lambda line: None)
+
+
 # ---------------------------------------------------------------- what files hold
 
 
@@ -267,7 +281,7 @@ def test_inspection_tells_kinds_and_what_is_missing(files, done, tmp_path, capsy
     kinds = {"low_+0.hspy": "low loss", "core_+0.hspy": "core loss"}
     for name, kind in kinds.items():
         found = pipeline.inspect(files / name)
-        assert found.kind == kind and found.facts["pixel size"] == "4 nm" and "tilts" in found.missing
+        assert found.kind == kind and found.facts["pixel size"] == "4 nm" and found.facts["tilts"] == "0°"
     assert pipeline.inspect(done[0] / "fit.hspy").kind == "maps"
     assert pipeline.inspect(done[0] / "standards.npz").kind == "standards"
     low = hs.load(files / "low_+0.hspy")

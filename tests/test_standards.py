@@ -14,6 +14,7 @@ from softeels_utils.standards import CONSTRAINTS, Evidence, PhasePair, estimate_
 IRON = PhasePair.of("iron_oxides")
 MANGANESE = PhasePair.of("manganese_oxides")
 EDGE = select_constraints("leading_edge", IRON)[0]
+SUBSHELLS = standards.subshell_oscillator_strength, scattering.edge_oscillator_strength  # calculated, measured
 
 ENERGY = np.arange(690.0, 760.0, 0.1)
 ANGLES = {"beam_energy_keV": 300.0, "collection_mrad": 40.0, "convergence_mrad": 20.0}
@@ -144,6 +145,9 @@ def test_atoms_are_counted_by_tables_that_are_not_the_twins():
     assert calculated.sum() == pytest.approx(measured.sum(), rel=standards.Chemistry().oxygen_uncertainty)
     assert np.abs(calculated / measured - 1).max() > 0.005
     assert (standards.subshell_oscillator_strength("Fe", "L2,3", [600.0, 707.0]) == 0).all()
+    for metal, energy_eV in (("Fe", np.arange(760.0, 820.0)), ("Mn", np.arange(690.0, 750.0))):  # beyond white lines
+        both = (f(metal, "L2,3", energy_eV) for f in SUBSHELLS)
+        assert next(both).sum() == pytest.approx(next(both).sum(), rel=0.12)
     with pytest.raises(ValueError, match="element, edge"):
         standards.subshell_oscillator_strength("Co", "L2,3", energy)
 

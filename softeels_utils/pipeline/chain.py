@@ -17,14 +17,14 @@ from ..progress import headless
 from ..scattering import load_system, microscope_from_metadata
 from . import report as report_page
 from .folder import Folder
-from .series import Maps, clean_low_loss, noise_gain_of, read_maps, read_spectra
+from .series import Maps, clean_low_loss, noise_gain_of, on_axis, read_maps, read_spectra
 from .settings import Settings
 from .volume_files import FORMATS, write_maps, write_volume
 
 __all__ = ["reconstruct"]
 
 STANDARDS_PIXELS = 30_000  # spectra are binned to at most so many before standards are extracted
-AUDITED_VOXELS = 64**3  # above, an audit takes hours
+AUDITED_VOXELS = 64**3  # above, an audit takes longer than the reconstruction
 
 
 def reconstruct(settings: Settings, *, report: Callable[[str], None] = print, client: Any = None) -> Path:
@@ -79,7 +79,10 @@ class _Chain:
                 f"{self.system.metal}-M2,3: -2 to {window[1]:g} eV"
             )
         if settings.standards:
-            standards.Standards.load(settings.standards)
+            found = standards.Standards.load(settings.standards)
+            if found.system != self.system.name:
+                raise ValueError(f"standards: got those of {found.system}, wants {self.system.name} (or set system)")
+            found.on(axis[(axis >= window[0]) & (axis <= window[1])])
         else:
             core = read_spectra(settings.core_loss, settings, "core_loss", lazy=True) if settings.core_loss else None
             if core is not None:
@@ -188,7 +191,7 @@ class _Chain:
         return fitting.fit_phases(
             low,
             None,
-            found,
+            on_axis(found, spectra.energy_axis(low)),
             low_loss=low,
             window_eV=self.system.edge("M2,3").fit_window_eV,
             nonnegative=False,

@@ -17,9 +17,10 @@ from ..tomography import Measurement
 if TYPE_CHECKING:
     from hyperspy.signal import BaseSignal
 
+    from ..standards import Standards
     from .settings import Settings
 
-__all__ = ["Maps", "clean_low_loss", "noise_gain_of", "read_maps", "read_spectra"]
+__all__ = ["Maps", "clean_low_loss", "noise_gain_of", "on_axis", "read_maps", "read_spectra"]
 
 METADATA = {
     "beam_energy_keV": "Acquisition_instrument.TEM.beam_energy",
@@ -116,6 +117,16 @@ def clean_low_loss(
         "relative_thickness": float(np.nanmax(thickness)),
     }
     return spectra.with_data(low, cleaned), {"zero_loss_eV": moves, "relative_thickness": thickness}, facts
+
+
+def on_axis(found: Standards, energy: NDArray) -> Standards:
+    """Standards on the axis of the spectra, 0 beyond their own: what lies outside the fitted window."""
+    inside = (energy >= found.energy_eV[0]) & (energy <= found.energy_eV[-1])
+    part = found.on(energy[inside])
+    around = int(inside.argmax()), int(inside[::-1].argmax())
+    names = ("references", "uncertainty", "samples")
+    padded = {n: np.pad(a := getattr(part, n), [(0, 0)] * (a.ndim - 1) + [around]) for n in names}
+    return replace(part, energy_eV=energy, **padded)
 
 
 @dataclass(frozen=True)
