@@ -102,7 +102,7 @@ def notice(markdown: str, kind: str = "note", title: str | None = None) -> None:
     ----------
     markdown : str
         Text; ``**bold**``, ``*emphasis*`` and `` `code` `` are understood.
-    kind : {"note", "warning", "tip"}
+    kind : {"note", "warning", "danger", "tip"}
     title : str, optional
         Headline; by default the kind.
 
@@ -114,12 +114,13 @@ def notice(markdown: str, kind: str = "note", title: str | None = None) -> None:
     from IPython.display import HTML, display
     from markdown_it import MarkdownIt
 
-    if kind not in ("note", "warning", "tip"):
-        raise ValueError(f"kind: got {kind!r}, wants 'note', 'warning' or 'tip'")
+    if kind not in ("note", "warning", "danger", "tip"):
+        raise ValueError(f"kind: got {kind!r}, wants 'note', 'warning', 'danger' or 'tip'")
+    color = "#C00000" if kind == "danger" else "#0072B2"
     body = MarkdownIt("commonmark", {"html": False}).render(markdown)
     display(
         HTML(
-            f'<div class="admonition {kind}" style="border-left: 0.25rem solid #0072B2; padding: 0.4rem 0.8rem">'
+            f'<div class="admonition {kind}" style="border-left: 0.25rem solid {color}; padding: 0.4rem 0.8rem">'
             f'<p class="admonition-title">{html.escape(title or kind.capitalize())}</p>{body}</div>'
         )
     )
