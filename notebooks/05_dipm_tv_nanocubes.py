@@ -39,7 +39,7 @@
 # |---|---|
 # | Necessary | chapter 4 (projections, missing wedge, baselines), or their ideas |
 # | Helpful | chapter 3 (where phase maps and their covariance come from); gradient descent |
-# | Time | about a minute at the quick preset on two cores, half an hour at the full one; memory below 2 GB |
+# | Time | two minutes at the quick preset on two cores; memory below 2 GB |
 #
 # In the reference: {py:func}`~softeels_utils.dip.dipm_tv`,
 # {py:func}`~softeels_utils.dip.ensemble`,
@@ -63,7 +63,7 @@ import time
 from scipy import ndimage
 from skimage.measure import block_reduce
 
-from softeels_utils import metrics, study
+from softeels_utils import metrics, scattering, simulate, spectra, standards, study
 
 # %% [markdown]
 # ## Parameters
@@ -89,29 +89,61 @@ real_iterations = 150
 real_tv_weight = "0.5"  # of joint TV; "heldout" searches for it (minutes)
 
 # %% [markdown] tags=["twin"]
-# ## The input
+# ## From electrons to maps
 #
-# The twin is the public phantom of {cite}`pelaez2026`: a core of FeO in a shell of
-# Fe<sub>3</sub>O<sub>4</sub> under a
-# thin skin of FeO, with a void. Its projections come from a finer grid, and every pixel has the noise that
-# a fit of Fe-M<sub>2,3</sub> has there: the covariance is that of the fit of chapter 3 at this fluence, not an
-# independent Gaussian. (It is drawn with that covariance; no spectra are made here.)
+# The twin is the public phantom of {cite}`pelaez2026`: a core of FeO in a shell of Fe<sub>3</sub>O<sub>4</sub> under a
+# thin skin of FeO, with a void. Its projections come from a finer grid. Every pixel of every tilt is recorded as
+# dual EELS, electron by electron; the rest of the chapter sees these counts alone.
 
 # %% tags=["twin"]
-case = study.make_case(n=voxels, views=views, fluence_e_per_A2=fluence_e_per_A2, seed=seed)
-tilts, voxel_size_nm, truth = case.tilt_angles_deg, case.voxel_size_nm, case.truth
-measured = {"voxel_size_nm": voxel_size_nm, "covariance": case.covariance}
-middle = views // 2
+tilts, voxel_size_nm, middle = np.linspace(-70, 70, views), 64.0 / voxels, views // 2
+fine = simulate.core_shell_nanocube(2 * voxels, oversample=2)
+truth, thickness_nm = study.project_fine(fine, tilts, voxel_size_nm)
+low_loss, core_loss = simulate.dual_eels(
+    thickness_nm, fluence_e_per_A2, tilt_angles_deg=tilts, pixel_size_nm=voxel_size_nm, seed=seed
+)
+
+# %% [markdown] tags=["twin"]
+# Chapter 2 finds the references in all tilts together, through O-K and L<sub>2,3</sub>; chapter 3 fits
+# M<sub>2,3</sub> in every pixel. The thickness scale of the references, which rests on a cross-section, is replaced: inside the
+# specimen the fractions add up to one, so that the value of a pure voxel can be learned from the maps themselves.
+
+# %% tags=["twin"]
+bins = max(1, voxels // 48)  # the references need no fine pixels
+image = [signal.rebin(scale=(bins, bins, 1, 1)) for signal in (low_loss, core_loss)]
+found = standards.extract_standards(*image, bootstrap=20, seed=seed)
+window_eV = scattering.load_system("iron_oxides").edge("M2,3").fit_window_eV
+
+
+def phase_maps(counts):
+    """Maps over tilt in nm, (2, T, Y, X), and the fit they are from."""
+    fit = fitting.fit_phases(counts, None, found, low_loss=counts, window_eV=window_eV, nonnegative=False)
+    return np.moveaxis(fit.coefficients, -1, 0), fit
+
+
+maps_nm, fit = phase_maps(low_loss)
+in_nm = tomography.Measurement(maps_nm, tilts, covariance=fit.covariance, voxel_size_nm=voxel_size_nm)
+scale = tomography.learn_scale(in_nm)
+projections = maps_nm / scale[:, None, None, None]
+measured = {"voxel_size_nm": voxel_size_nm, "covariance": fit.covariance / np.outer(scale, scale)}
+
+# %% tags=["hide-input", "twin"]
 show_maps(
-    {f"{p}, {tilts[t]:.0f}°": case.projections[c, t] for c, p in enumerate(("FeO", "Fe3O4")) for t in (0, middle)},
+    {f"{p}, {tilts[t]:.0f}°": projections[c, t] for c, p in enumerate(found.phases) for t in (0, middle)},
     unit="thickness (nm)",
     pixel_size_nm=voxel_size_nm,
 )
-pixel = case.covariance[middle, voxels // 2, voxels // 2]
+for warning in (*found.warnings, *fit.warnings):
+    notice(warning, kind="danger")
+pixel = fit.covariance[middle, voxels // 2, voxels // 2]
+leakage = found.diagnostics.leakage
 say(
     f"In the middle of the cube the errors are {pixel[0, 0] ** 0.5:.1f} nm of FeO and {pixel[1, 1] ** 0.5:.1f} nm of "
     f"Fe<sub>3</sub>O<sub>4</sub>, with a correlation of {pixel[0, 1] / np.sqrt(pixel[0, 0] * pixel[1, 1]):.2f}; "
-    f"their sum is known to {pixel.sum() ** 0.5:.1f} nm."
+    f"their sum is known to {pixel.sum() ** 0.5:.1f} nm. These are errors of counting. The references add one that is "
+    f"the same in all pixels and tilts: that of FeO may hold {leakage[0]:.0%} of Fe<sub>3</sub>O<sub>4</sub>, that of "
+    f"Fe<sub>3</sub>O<sub>4</sub> {leakage[1]:.0%} of FeO. A pure voxel has {scale[0]:.2f} nm of FeO per nm, or "
+    f"{scale[1]:.2f} of Fe<sub>3</sub>O<sub>4</sub>, on the scale of the references."
 )
 
 # %% [markdown] tags=["twin"]
@@ -152,7 +184,7 @@ say(
 
 # %% tags=["twin"]
 seen, began = [], time.perf_counter()
-result = dip.dipm_tv(case.projections, tilts, preset=preset, seed=seed, callbacks=[seen.append], **measured)
+result = dip.dipm_tv(projections, tilts, preset=preset, seed=seed, callbacks=[seen.append], **measured)
 seconds = time.perf_counter() - began
 at = [int(q * (len(seen) - 1)) for q in (0.05, 0.25, 0.45, 1.0)]
 show_slices({f"step {seen[k].iteration}": seen[k].volume for k in at} | {"truth": truth}, voxel_size_nm=voxel_size_nm)
@@ -175,7 +207,7 @@ weak = {"tv_weight": 0.0, "ema": 0.0, "frequency_deviation": 1.2}
 weak |= {"correction_tv_weight": 0.0, "mix": False}
 weak |= {"return_to_best": False}
 wild_seen, wild_options = [], {"seed": seed, "preset": preset, **(measured | weak)}
-wild = dip.dipm_tv(case.projections, tilts, callbacks=[wild_seen.append], iterations=600, **wild_options)
+wild = dip.dipm_tv(projections, tilts, callbacks=[wild_seen.append], iterations=600, **wild_options)
 
 # %% tags=["hide-input", "twin"]
 fig, axes = plt.subplots(1, 2, figsize=(7.2, 3.2), sharex=True)
@@ -199,7 +231,7 @@ plt.show()
 # predicts held-out pixels best.
 
 # %% tags=["landing", "twin"]
-measurement = case.measurement()
+measurement = tomography.Measurement(projections, tilts, **measured)
 volumes = {
     "SIRT": tomography.sirt(measurement).volume,
     "joint TV": tomography.joint_tv(measurement, stop=tomography.Gap(5e-3)).volume,
@@ -254,16 +286,24 @@ say(
 #
 # Other seeds, and other draws of the noise, give other volumes. Their spread is an uncertainty for every voxel,
 # but all members share the prior and the missing wedge, and few members do not know their spread well. So
-# `dip.ensemble` widens it by a factor found on simulated specimens, and its intervals are those of Student's t. How
+# `dip.ensemble` widens it by a factor found on simulated specimens, and its intervals are those of Student's t. The
+# references have errors, too: the first member is made again from the maps that other references would have given. How
 # many voxels they hold on the skin, about voids and at the core's edge of specimens drawn at random is on the
 # [status page](../book/status.md).
 
 # %% tags=["twin"]
 options = {"iterations": side_iterations, **measured}
-spread = dip.ensemble(case.projections, tilts, members=member_count, seed=seed + 1, **options)
+draws = fit.draw_references(2, seed)
+draws /= np.einsum("skk->sk", draws)[:, None]  # errors of scale are taken up by the scale that was learned
+spread = dip.ensemble(projections, tilts, members=member_count, seed=seed + 1, transforms=draws, **options)
 low, high = spread.interval(0.9)
 show_slices(
-    {"mean": spread.mean, "standard uncertainty × 3": 3 * spread.std, "|error| × 3": 3 * abs(spread.mean - truth)}
+    {
+        "volume": spread.best,
+        "statistical × 3": 3 * spread.std,
+        "systematic × 3": 3 * spread.systematic,
+        "|error| × 3": 3 * abs(spread.best - truth),
+    }
 )
 edges = np.any([ndimage.gaussian_gradient_magnitude(phase, 1) > 0.1 for phase in truth], axis=0)
 covered = ((low <= truth) & (truth <= high))[:, edges].mean()
@@ -275,16 +315,17 @@ say(
 # %% [markdown] tags=["twin"]
 # ### Half the dose, twice
 #
-# Two series of half the fluence, reconstructed on their own, agree up to a frequency: Fourier shell
-# correlation (FSC). Agreement is
+# Each count goes to one of two series by the toss of a coin; both are fitted and reconstructed on their own. They agree
+# up to a frequency: Fourier shell correlation (FSC). Agreement is
 # not truth: the prior and the missing wedge are the same in both. So the cone around the beam is shown apart.
 
 # %% tags=["twin"]
-halves = [
-    study.make_case(n=voxels, views=views, fluence_e_per_A2=fluence_e_per_A2 / 2, seed=seed + 10 + k) for k in range(2)
-]
-options = {"iterations": side_iterations, "voxel_size_nm": voxel_size_nm}
-pair = [dip.dipm_tv(h.projections, tilts, seed=seed, covariance=h.covariance, **options).volume for h in halves]
+first = np.random.default_rng(seed).binomial(low_loss.data.astype(int), 0.5)
+pair = []
+for counts in (first, low_loss.data - first):
+    half_nm, half = phase_maps(spectra.with_data(low_loss, counts.astype(np.float32)))
+    options = measured | {"covariance": half.covariance / np.outer(scale, scale), "iterations": side_iterations}
+    pair.append(dip.dipm_tv(half_nm / scale[:, None, None, None], tilts, seed=seed, **options).volume)
 
 # %% tags=["hide-input", "twin"]
 fig, ax = plt.subplots(figsize=(6.0, 3.2))
@@ -299,6 +340,23 @@ ax.axhline(0.143, color="0.6", lw=1, ls=":")
 ax.set(xlabel="spatial frequency (1/nm)", ylabel="FSC", ylim=(-0.1, 1.02))
 ax.legend()
 plt.show()
+
+# %% [markdown] tags=["twin"]
+# ### The same electrons, spent on L<sub>2,3</sub>
+#
+# What would the volume be if the phases were mapped with Fe-L<sub>2,3</sub>, with as many electrons? Here the maps
+# are drawn with the covariance that a fit of L<sub>2,3</sub> has; its references are taken as exact, which favours it.
+
+# %% tags=["twin"]
+hard = study.make_case(n=voxels, views=views, fluence_e_per_A2=fluence_e_per_A2, seed=seed, edge="L2,3")
+hard_options = {"covariance": hard.covariance, "voxel_size_nm": voxel_size_nm}
+hard_volume = dip.dipm_tv(hard.projections, tilts, preset=preset, seed=seed, **hard_options).volume
+show_slices({"M2,3": result.volume, "L2,3": hard_volume, "truth": truth}, voxel_size_nm=voxel_size_nm)
+errors["DIPm-TV, L2,3"] = metrics.nrmse(hard_volume, truth)
+say(
+    f"From L<sub>2,3</sub> the error is **{errors['DIPm-TV, L2,3']:.3f}**, from M<sub>2,3</sub> "
+    f"{errors['DIPm-TV']:.3f}, errors of the references included."
+)
 
 # %% [markdown] tags=["twin"]
 # ## Real nanocubes
@@ -372,6 +430,7 @@ if real is not None:
 assert result.volume.shape == truth.shape and np.isfinite(result.volume).all()
 assert result.volume.min() >= 0 and result.volume.sum(axis=0).max() < 1.001
 assert errors["DIPm-TV"] < errors["SIRT"]
+assert errors["DIPm-TV"] < errors["DIPm-TV, L2,3"]
 assert wild.history["chi2"][-1] < result.history["chi2"][-1]  # it fits closer, noise included
 assert (high >= low).all()
 
@@ -558,7 +617,7 @@ if data_path:
 #
 # :::{admonition} Solution
 # :class: dropdown
-# `dip.dipm_tv(case.projections, tilts, voxel_size_nm=voxel_size_nm)` takes the errors as independent. The sum of
+# `dip.dipm_tv(projections, tilts, voxel_size_nm=voxel_size_nm)` takes the errors as independent. The sum of
 # both phases, which
 # the fit knows well, then weighs as little as their difference. Compare
 # `metrics.nrmse` of the sum of both phases and of each phase.
@@ -572,7 +631,7 @@ if data_path:
 # fluctuate, and the missing wedge smears it along the beam.
 # :::
 #
-# 3. Leave out one tilt of one phase: `mask = np.ones(case.projections.shape, bool); mask[0, 3] = False`.
+# 3. Leave out one tilt of one phase: `mask = np.ones(projections.shape, bool); mask[0, 3] = False`.
 #
 # :::{admonition} Solution
 # :class: dropdown

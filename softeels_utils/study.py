@@ -107,7 +107,7 @@ class Outcome:
 
 
 @lru_cache(maxsize=8)
-def _covariance_table(fluence_e_per_A2, pixel_size_nm, top_nm, points=9):
+def _covariance_table(fluence_e_per_A2, pixel_size_nm, top_nm, edge, points=9):
     """Covariance of the fitted thicknesses over a grid of true ones (P, P, 2, 2), and that grid."""
     model = simulate.spectrum_model()
     grid = np.linspace(0, top_nm, points)
@@ -117,13 +117,15 @@ def _covariance_table(fluence_e_per_A2, pixel_size_nm, top_nm, points=9):
             # Where there is no specimen there is still a support and a camera: never less than 3 nm of both.
             thickness = (max(feo, 1.5), max(magnetite, 1.5))
             table[i, j] = dose.phase_bound(
-                model, fluence_e_per_A2, edge="M2,3", thickness_nm=thickness, pixel_size_nm=pixel_size_nm
+                model, fluence_e_per_A2, edge=edge, thickness_nm=thickness, pixel_size_nm=pixel_size_nm
             )
     return grid, table
 
 
-def pixel_covariance(projections_nm: ArrayLike, fluence_e_per_A2: float, pixel_size_nm: float) -> NDArray:
-    """Covariance (T, Y, X, 2, 2) of the phase thicknesses that a fit of Fe-M2,3 gives in each pixel, nm².
+def pixel_covariance(
+    projections_nm: ArrayLike, fluence_e_per_A2: float, pixel_size_nm: float, edge: str = "M2,3"
+) -> NDArray:
+    """Covariance (T, Y, X, 2, 2) of the phase thicknesses that a fit of an iron edge gives in each pixel, nm².
 
     The Cramér-Rao bound of `dose.phase_bound`, which `fitting.fit_phases` reaches, interpolated between the
     thicknesses of FeO and Fe3O4. The two errors come out of one fit of similar shapes: they are anti-correlated.
@@ -132,11 +134,12 @@ def pixel_covariance(projections_nm: ArrayLike, fluence_e_per_A2: float, pixel_s
     ----------
     projections_nm : array (2, T, Y, X)
         Noise-free thicknesses.
+    edge : {"M2,3", "L2,3"}
     """
     from scipy.interpolate import RegularGridInterpolator
 
     top = float(np.ceil(np.max(projections_nm)))
-    grid, table = _covariance_table(float(fluence_e_per_A2), float(pixel_size_nm), top)
+    grid, table = _covariance_table(float(fluence_e_per_A2), float(pixel_size_nm), top, edge)
     return RegularGridInterpolator((grid, grid), table)(np.moveaxis(projections_nm, 0, -1))
 
 
@@ -148,6 +151,7 @@ def make_case(
     *,
     box_nm: float = 64.0,
     max_tilt_deg: float = 70.0,
+    edge: str = "M2,3",
     volume: ArrayLike | None = None,
     **specimen: Any,
 ) -> Case:
@@ -166,6 +170,8 @@ def make_case(
         Per tilt.
     box_nm : float
         Side of the field of view.
+    edge : {"M2,3", "L2,3"}
+        That the maps are fitted with.
     volume : array (2, 2 n, 2 n, 2 n), optional
         Another specimen on the fine grid, in place of the nanocube.
     **specimen
@@ -177,7 +183,7 @@ def make_case(
     n = fine.shape[3] // 2
     size, tilts = box_nm / n, np.linspace(-max_tilt_deg, max_tilt_deg, views)
     truth, clean = project_fine(fine, tilts, size)
-    covariance = pixel_covariance(clean, fluence_e_per_A2, size)
+    covariance = pixel_covariance(clean, fluence_e_per_A2, size, edge)
     white = np.random.default_rng(seed).standard_normal((*clean.shape[1:], 2, 1))
     noise = np.moveaxis((np.linalg.cholesky(covariance) @ white)[..., 0], -1, 0)
     label = {"n": n, "views": views, "fluence": float(fluence_e_per_A2), "seed": seed}
