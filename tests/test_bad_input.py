@@ -98,10 +98,11 @@ KINDS: dict[str, Callable[[Any], st.SearchStrategy]] = {
     "fraction": one_of(-0.1, 1.5, np.nan, np.inf, "half", 1j, [0.1, 0.2]),
     "flag": one_of(2, "yes", np.nan, [True, False]),
     "choice": one_of("nonsense", 3, ["tv"], 1j, b"tv"),
-    "seed": one_of(-1, 1.5, "a", np.nan, [1.0, 2.0]),
+    "seed": one_of(-1, 1.5, "a", np.nan, [1.0, 2.0], "1"),
     "window": one_of((60.0, 50.0), (np.nan, 60.0), (50.0,), "ab", (50.0, 60.0, 70.0), (1e6, 2e6), 5.0),
     "bounds": one_of((np.nan, None), (1.0, 0.0), (0.0, np.inf), ("0", "1"), (0.0,), 1.0, (0.0, 1e300)),
     "device": one_of("nonsense", 1j, "cuda:99:1"),
+    "names": one_of("twelve", ["a"], ("a", "b", "c"), (1, 2), None, 3),
     "object": one_of(3, "measurement", None, np.zeros((2, 2))),
 }
 ARRAY = "nan huge complex text ragged rank"
@@ -154,9 +155,9 @@ LOOP = {"iterations": "count", "callbacks": "text", "initial": ARRAY + " length"
 LOOPED = {"iterations": 2, "callbacks": (), "initial": VOLUME}
 PAIR = {"volume": ARRAY + " length", "truth": ARRAY + " length"}
 VOLUMES = {"volume": VOLUME + 0.01, "truth": VOLUME}
-LOW_LOSS = {"low_loss": "complex text ragged length", "energy_eV": "nan complex text length rank none"}
+LOW_LOSS = {"low_loss": "complex text ragged", "energy_eV": "nan complex text length rank none"}
 LOW_VALID = {"low_loss": LOW, "energy_eV": LOW_EV}
-SPECTRA = {"spectra": "complex text ragged length", "energy_eV": "nan complex text length rank none"}
+SPECTRA = {"spectra": "complex text ragged", "energy_eV": "nan complex text length rank none"}
 SPECTRA_VALID = {"spectra": COUNTS, "energy_eV": EV}
 KV = {"beam_energy_keV": "positive", "collection_mrad": "positive"}
 KV_VALID = {"beam_energy_keV": 300.0, "collection_mrad": 40.0}
@@ -235,7 +236,8 @@ DOORS = {
         lambda **keywords: simulate.dual_eels(**keywords, microscope=simulate.Microscope(channels=64), progress=False),
         {"projections_nm": 5 * np.ones((2, 3, 2, 2)), "fluence_e_per_A2": 1e3, "tilt_angles_deg": TILTS[:3],
          "pixel_size_nm": 0.4, "carbon_nm": 0.0, "drift_eV": 0.0, "seed": 0, "chunk_pixels": 4},
-        {"projections_nm": ARRAY + " negative", "fluence_e_per_A2": "positive", "pixel_size_nm": "positive",
+        {"projections_nm": ARRAY + " negative", "fluence_e_per_A2": "nan negative complex text",
+         "pixel_size_nm": "positive",
          "tilt_angles_deg": ARRAY + " length", "carbon_nm": "at least 0", "drift_eV": "at least 0", "seed": "seed",
          "chunk_pixels": "count"},
     ),
@@ -268,7 +270,7 @@ DOORS = {
     ),
     "shift_spectra": Door(
         spectra.shift_spectra, {**SPECTRA_VALID, "shift_eV": np.ones((3, 4)), "method": "linear"},
-        {**SPECTRA, "shift_eV": ARRAY + " length", "method": "choice"},
+        {**SPECTRA, "shift_eV": "nan huge complex text ragged length", "method": "choice"},
     ),
     "fit_background": Door(
         spectra.fit_background, {**SPECTRA_VALID, "window_eV": (46.0, 52.0), "model": "power_law", "iterations": 3},
@@ -317,7 +319,7 @@ DOORS = {
          "nonnegative_background": False, "variance": None, "gain": 1.0, "readout_noise": 0.0,
          "window_eV": (45.0, 80.0), "exposure_ratio": 1.0, "electrons": 1.0, "shift_error_eV": 0.0,
          "broadening_error_eV": 0.0, "scale_covariance": False, "tolerance": 1e-2, "max_iterations": 12},
-        {**SPECTRA, "references": ARRAY + " length none", "background": "choice", "nonnegative": "text",
+        {**SPECTRA, "references": ARRAY + " none", "background": "choice", "nonnegative": "text",
          "nonnegative_background": "flag", "variance": "text ragged", "gain": "positive", "readout_noise": "at least 0",
          "window_eV": "window", "exposure_ratio": "positive", "electrons": "positive", "shift_error_eV": "at least 0",
          "broadening_error_eV": "at least 0", "scale_covariance": "flag", "tolerance": "positive",
@@ -335,7 +337,7 @@ DOORS = {
     ),
     "Measurement, weights": Door(
         tomography.Measurement, {"projections": MAPS, "tilt_angles_deg": TILTS, "weights": np.ones((2, 5, 8, 8))},
-        {"weights": "nan huge complex text ragged negative length"},
+        {"weights": "nan huge complex text ragged negative"},
     ),
     "Measurement, counts": Door(
         tomography.Measurement, {"projections": np.abs(MAPS), "tilt_angles_deg": TILTS, "counts": True},
@@ -344,7 +346,8 @@ DOORS = {
     "ParallelBeam": Door(
         tomography.ParallelBeam,
         {"n": (8, 8), "tilt_angles_deg": TILTS, "voxel_size_nm": 1.0, "shifts_px": np.zeros((5, 2)), "device": "cpu"},
-        {"n": ARRAY + " count", "tilt_angles_deg": ARRAY, "voxel_size_nm": "positive", "shifts_px": ARRAY + " length",
+        {"n": "nan huge complex text ragged", "tilt_angles_deg": ARRAY, "voxel_size_nm": "positive",
+         "shifts_px": ARRAY + " length",
          "device": "device"},
     ),
     "reconstruct": Door(
@@ -354,7 +357,7 @@ DOORS = {
     ),
     "sirt": Door(measured(tomography.sirt), LOOPED | {"constraint": tomography.FREE}, LOOP | {"constraint": "object"}),
     "cgls": Door(measured(tomography.cgls), LOOPED, LOOP),
-    "tv": Door(measured(tomography.tv), LOOPED | {"weight": 1.0}, LOOP | {"weight": "at least 0 choice"}),
+    "tv": Door(measured(tomography.tv), LOOPED | {"weight": 1.0}, LOOP | {"weight": "at least 0"}),
     "joint_tv": Door(
         measured(tomography.joint_tv), LOOPED | {"weight": 1.0, "coupling": "nuclear", "seed": 0, "stop": None},
         LOOP | {"weight": "at least 0", "coupling": "choice", "seed": "seed", "stop": "text"},
@@ -476,9 +479,9 @@ DOORS = {
         data.TiltSeries,
         {"projections": MAPS, "tilt_angles_deg": TILTS, "channels": ("FeO", "Fe3O4"), "pixel_size_nm": 0.4,
          "variance": MAPS**2, "covariance": np.ones((5, 8, 8, 2, 2)), "haadf": MAPS[0]},
-        {"projections": "complex text ragged rank", "tilt_angles_deg": ARRAY + " tilts", "channels": "text length",
+        {"projections": "complex text ragged rank", "tilt_angles_deg": ARRAY + " tilts", "channels": "names",
          "pixel_size_nm": "positive", "variance": "complex text length", "covariance": "complex text length",
-         "haadf": "complex text length"},
+         "haadf": "complex text rank"},
     ),
     "is_cached": Door(data.is_cached, {"name": "lsmo_dual_eels"}, {"name": "choice"}),
 }  # fmt: skip

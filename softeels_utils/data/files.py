@@ -73,7 +73,11 @@ class TiltSeries:
 
     def __post_init__(self) -> None:
         shape = real_array(self.projections, "projections", ndim=4, finite=False).shape
-        if isinstance(self.channels, str) or not all(isinstance(name, str) for name in self.channels):
+        if (
+            isinstance(self.channels, str)
+            or not isinstance(self.channels, Sequence)
+            or not all(isinstance(name, str) for name in self.channels)
+        ):
             raise ValueError(f"channels: got {self.channels!r}, wants a sequence of {shape[0]} names")
         if len(self.channels) != shape[0]:
             raise ValueError(f"channels: got {len(self.channels)} names, wants {shape[0]} (projections are {shape})")

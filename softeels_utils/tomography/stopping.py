@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ..checks import check_positive
+
 __all__ = ["Change", "Discrepancy", "Gap", "HeldOut", "IterationInfo", "StopRule"]
 
 
@@ -67,8 +69,7 @@ class StopRule(ABC):
 
 
 def _check_tolerance(tolerance):
-    if not (np.isfinite(tolerance) and tolerance > 0):
-        raise ValueError(f"tolerance: got {tolerance!r}, wants a number above 0")
+    check_positive(tolerance=tolerance)
 
 
 @dataclass(frozen=True)
