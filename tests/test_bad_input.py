@@ -4,16 +4,21 @@
 a function is one entry. Hypothesis draws the bad values, the same in every run.
 """
 
+import os
 import re
 import signal
+import struct
+import zipfile
 from collections.abc import Callable
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
+import hyperspy.api as hs
 import numpy as np
 import pytest
+import tifffile
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -409,14 +414,16 @@ DOORS = {
     "dipm_tv": Door(
         dip.dipm_tv,
         {**SERIES, "noise": "gaussian", "variant": "voxels", "preset": "quick", "head": "fractions", "holdout": 0.1,
-         "calibrated": True, "iterations": 1, "seed": 0, "tv_weight": 2.0, "progress": False},
+         "calibrated": True, "iterations": 1, "seed": 0, "tv_weight": 2.0, "initial_tv_weight": 0.0,
+         "correction_tv_weight": 0.0, "progress": False},
         {**GEOMETRY, "noise": "choice", "variant": "choice", "preset": "choice", "head": "choice",
          "holdout": "fraction", "calibrated": "flag", "iterations": "count", "seed": "seed", "tv_weight": "at least 0"},
     ),
     "ensemble": Door(
         dip.ensemble,
         {"projections": MAPS, "tilt_angles_deg": TILTS, "members": 2, "seed": 0, "workers": 1, "resample": True,
-         "variant": "voxels", "iterations": 1, "progress": False},
+         "variant": "voxels", "iterations": 1, "initial_tv_weight": 0.0, "correction_tv_weight": 0.0,
+         "progress": False},
         {"projections": ARRAY, "tilt_angles_deg": ARRAY + " tilts", "members": "count", "seed": "seed",
          "workers": "count", "resample": "flag", "variant": "choice", "iterations": "count"},
     ),
@@ -558,3 +565,165 @@ def test_bad_arguments_are_named(name, argument):
         refuses(lambda: door.function(**{**door.valid, argument: value}), argument, value)
 
     check()
+
+
+# ---------------------------------------------------------------- files
+
+
+def write_mrc(path, stack):
+    header = bytearray(1024)
+    struct.pack_into("<4i", header, 0, *stack.shape[::-1], 2)
+    struct.pack_into("<3i", header, 28, *stack.shape[::-1])
+    struct.pack_into("<3f", header, 40, *(4.0 * size for size in stack.shape[::-1]))
+    struct.pack_into("<3i", header, 64, 1, 2, 3)
+    header[208:216] = b"MAP DA\x00\x00"
+    path.write_bytes(bytes(header) + stack.astype("<f4").tobytes())
+
+
+@pytest.fixture(scope="module")
+def good(tmp_path_factory):
+    """A good file of each kind: maps over tilt, and spectra."""
+    folder = tmp_path_factory.mktemp("good")
+    series = data.TiltSeries(MAPS, TILTS, ("FeO", "Fe3O4"), pixel_size_nm=0.4)
+    for suffix in (".hspy", ".zspy", ".npz"):
+        series.save(folder / f"maps{suffix}")
+    tifffile.imwrite(folder / "maps.tif", MAPS[0], photometric="minisblack")
+    write_mrc(folder / "maps.mrc", MAPS[0])
+    stack = hs.signals.Signal2D(MAPS[0])
+    stack.axes_manager[0].name, stack.axes_manager[0].units = "tilt", "degrees"
+    stack.axes_manager[0].offset, stack.axes_manager[0].scale = -60, 30
+    stack.save(folder / "maps.emd")
+    for name in ("maps.tif", "maps.mrc"):
+        np.savetxt((folder / name).with_suffix(".rawtlt"), TILTS)
+    hs.signals.Signal1D(COUNTS[0, 0].astype(float)).save(folder / "spectrum.msa")
+    return folder
+
+
+@st.composite
+def bad_file(draw, folder, good):
+    """Nothing, a folder, a pipe, a device, nothing in it, another kind, garbage, part of it; or no path at all."""
+    path, content = folder / good.name, good.read_bytes()
+    for old in folder.iterdir():
+        old.rmdir() if old.is_dir() and not old.is_symlink() else old.unlink()
+    kind = draw(st.sampled_from("nothing folder pipe device empty other garbage part none null long".split()))
+    if kind == "folder":
+        path.mkdir()
+    elif kind == "pipe":
+        os.mkfifo(path)
+    elif kind == "device":
+        path.symlink_to("/dev/zero")
+    elif kind == "other":
+        path = path.with_suffix(".txt")
+        path.write_bytes(content)
+    elif kind in ("empty", "garbage", "part"):
+        size = {"empty": 0, "part": draw(st.integers(1, int(0.9 * len(content)))), "garbage": len(content)}[kind]
+        path.write_bytes(draw(st.randoms()).randbytes(size) if kind == "garbage" else content[:size])
+    odd = {
+        "none": draw(st.sampled_from([None, 3, 1.5, b"a.npz", {}])),
+        "null": "a\0.npz",
+        "long": 300 * "a" + good.suffix,
+    }
+    return odd.get(kind, path)
+
+
+READERS = {
+    "read_signal": (data.read_signal, "maps.hspy maps.emd maps.tif maps.mrc spectrum.msa", "path"),
+    "read_tilt_series": (data.read_tilt_series, "maps.hspy maps.emd maps.tif maps.mrc maps.npz", "path"),
+    "read_spectrum_series": (
+        lambda path: data.read_spectrum_series([path, path]),
+        "maps.hspy maps.emd spectrum.msa",
+        "paths",
+    ),
+}
+FILES = [(reader, name) for reader, (_, names, _) in READERS.items() for name in names.split()]
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes here")
+@pytest.mark.parametrize(("reader", "name"), FILES)
+@pytest.mark.filterwarnings("ignore")
+def test_bad_files_are_named(reader, name, good, tmp_path):
+    read, _, argument = READERS[reader]
+
+    @settings(max_examples=22, derandomize=True, database=None, deadline=None, suppress_health_check=list(HealthCheck))
+    @given(bad_file(tmp_path, good / name))
+    def check(path):
+        refuses(lambda: read(path), argument, path)
+
+    check()
+
+
+def write_zip(path, members):
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, content in members.items():
+            archive.writestr(name, content)
+
+
+def npy_header(shape, dtype="<f4"):
+    text = f"{{'descr': '{dtype}', 'fortran_order': False, 'shape': {shape}, }}"
+    text += " " * (63 - (10 + len(text)) % 64) + "\n"
+    return b"\x93NUMPY\x01\x00" + struct.pack("<H", len(text)) + text.encode()
+
+
+@pytest.mark.parametrize(
+    "member",
+    [
+        npy_header((3000, 3000, 1000, 1000)) + bytes(100),  # claims 36 TB
+        npy_header((1, 5, 8, 8)) + bytes(100),  # claims more than there is
+        npy_header((1, 5, 8, 8)) + bytes(1280 + 4),  # or less
+        npy_header((1, 5, 8000, 8000)) + bytes(5 * 8000 * 8000 * 4 // 10),
+        npy_header((5,), "|O") + b"cos\nsystem\n(S'true'\ntR.",
+        b"\x93NUMPY\x09\x00" + bytes(50),
+        b"nothing of the kind",
+    ],
+    ids=["36 TB", "too short", "too long", "a tenth", "pickle", "version", "text"],
+)
+def test_archives_that_lie_are_refused_unread(member, tmp_path):
+    path = tmp_path / "series.npz"
+    write_zip(path, {"projections.npy": member})
+    refuses(lambda: data.read_tilt_series(path, tilt_angles_deg=TILTS), "path", path)
+
+
+def test_an_archive_that_unpacks_into_a_thousand_times_its_size_is_refused(tmp_path):
+    path = tmp_path / "bomb.npz"
+    np.savez_compressed(path, projections=np.zeros((1, 5, 2000, 2000), np.float32), tilt_angles_deg=TILTS)
+    assert path.stat().st_size < 2**17
+    refuses(lambda: data.read_tilt_series(path), "path", path)
+
+
+def test_a_hyperspy_file_that_claims_more_than_it_holds_is_refused(good, tmp_path):
+    import h5py
+
+    path = tmp_path / "huge.hspy"
+    path.write_bytes((good / "maps.hspy").read_bytes())
+    with h5py.File(path, "a") as file:
+        group = next(iter(file["Experiments"].values()))
+        del group["data"]
+        group.create_dataset("data", (2, 5, 10**6, 10**6), "f4", chunks=(1, 1, 100, 100))
+    refuses(lambda: data.read_signal(path), "path", path)
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        (".zarray", '{"filters": [{"id": "\\u0070ickle"}], "compressor": null}'),
+        (".zarray", '{"filters": null, "compressor": {"id": "PICKLE"}}'),
+        (".zmetadata", '{"metadata": {"a/.zarray": {"filters": [{"id": "pickle"}]}}}'),
+        (
+            "zarr.json",
+            '{"codecs": [{"name": "sharding_indexed", "configuration": {"codecs": [{"name": "pi\\u0063kle"}]}}]}',
+        ),
+        ("zarr.json", '{"codecs": ["numcodecs.pickle"]}'),
+        (".zarray", '{"filters": [{"id": "one_of_a_plugin"}]}'),
+        (".zarray", "not JSON"),
+    ],
+)
+@pytest.mark.parametrize("packed", [False, True])
+def test_codecs_that_may_run_code_are_found_however_they_are_spelt(name, text, packed, tmp_path):
+    path = tmp_path / "evil.zspy"
+    if packed:
+        write_zip(path, {f"Experiments/a/data/{name}": text})
+    else:
+        (path / "Experiments/a/data").mkdir(parents=True)
+        (path / "Experiments/a/data" / name).write_text(text)
+    kind, message = outcome(lambda: data.read_signal(path), "path")
+    assert kind == "clear" and ("pickles are never read" in message or "JSON" in message), message

@@ -343,7 +343,7 @@ def _read_single_maps(files, tilt_angles_deg):
     """What several files say of a tilt series, one map (Y, X) or (C, Y, X) in each, in the order of the tilts."""
     maps, stage = [], []
     for file in files:
-        found = [signal for signal in read_signals(file) if not is_spectral(signal)]
+        found = [signal for signal in read_signals(file, name="paths") if not is_spectral(signal)]
         if not found:
             raise ValueError(f"paths: got only spectra in {file.name}, wants a map in each file")
         signal = max(found, key=lambda one: one.data.size)

@@ -160,7 +160,7 @@ def repeated_losses(
     ValueError
         If ``below_eV`` is not on the energy axis.
     """
-    energy = energy_axis(low_loss, energy_eV)
+    energy = energy_axis(low_loss, energy_eV, of="low_loss")
     check_positive(below_eV=below_eV)
     if below_eV > energy[-1]:
         raise ValueError(f"below_eV: got {below_eV:g}, wants a value between 0 and {energy[-1]:g}")
