@@ -16,7 +16,7 @@ from ..checks import check_file, check_positive, check_tilts, real_array
 from ..spectra.arrays import NM_PER, data_of, step_nm
 from .archives import check_size, read_archive
 from .signals import MRC_SUFFIXES, array_axes, files_of_series, is_spectral, read_signal, read_signals, tilts_of_files
-from .tilts import AXIS_NAMES, DEGREES_PER, get_tilts, stage_tilt, tilts_beside
+from .tilts import AXIS_NAMES, degrees_per, get_tilts, stage_tilt, tilts_beside
 
 __all__ = ["TILT_SERIES_SUFFIXES", "TiltSeries", "read_tilt_series"]
 
@@ -315,14 +315,11 @@ def _emd_angles(path, signal):
         found = []
 
         def look(_, item):
-            name = item.attrs.get("name", b"") if isinstance(item, h5py.Dataset) and item.ndim == 1 else None
-            if name is not None and item.size == signal.data.shape[-3]:
-                words = [
-                    word.decode(errors="replace") if isinstance(word, bytes) else str(word)
-                    for word in (name, item.attrs.get("units", b""))
-                ]
-                if words[0].lower() in AXIS_NAMES or words[1].lower() in DEGREES_PER:
-                    found.append(np.asarray(item[:], float) * DEGREES_PER.get(words[1].lower(), 1.0))
+            if not isinstance(item, h5py.Dataset) or item.shape != signal.data.shape[-3:-2] or "name" not in item.attrs:
+                return
+            name, unit = (np.bytes_(item.attrs.get(word, "")).decode(errors="replace") for word in ("name", "units"))
+            if name.lower() in AXIS_NAMES or degrees_per(unit):
+                found.append(np.asarray(item[:], float) * (degrees_per(unit) or 1.0))
 
         file.visititems(look)
     return found[0] if found and np.ptp(found[0]) else get_tilts(signal)
@@ -343,7 +340,8 @@ def _read_single_maps(files, tilt_angles_deg):
     """What several files say of a tilt series, one map (Y, X) or (C, Y, X) in each, in the order of the tilts."""
     maps, stage = [], []
     for file in files:
-        found = [signal for signal in read_signals(file, name="paths") if not is_spectral(signal)]
+        lazy = file.suffix.lower() == ".bcf"  # whose spectra are not wanted
+        found = [signal for signal in read_signals(file, lazy=lazy, name="paths") if not is_spectral(signal)]
         if not found:
             raise ValueError(f"paths: got only spectra in {file.name}, wants a map in each file")
         signal = max(found, key=lambda one: one.data.size)
@@ -354,7 +352,7 @@ def _read_single_maps(files, tilt_angles_deg):
         stage.append(stage_tilt(signal))
     tilts = tilts_of_files(files, stage, tilt_angles_deg)
     order, size = np.argsort(tilts), step_nm(array_axes(maps[0])[-1])
-    stack = np.stack([maps[k].data for k in order], axis=-3)
+    stack = np.stack([np.asarray(maps[k].data) for k in order], axis=-3)
     channels = maps[0].metadata.get_item("Tomography.channels", default=None)
     if channels is None and stack.ndim == 3 and maps[0].metadata.General.title:
         channels = [maps[0].metadata.General.title] if len({m.metadata.General.title for m in maps}) == 1 else None
