@@ -351,7 +351,8 @@ def spectrum_images(tmp_path):
         signal = EELSSpectrum(np.full(shape, level, np.float32))
         signal.set_microscope_parameters(beam_energy=300, convergence_angle=20, collection_angle=40)
         signal.metadata.set_item("Acquisition_instrument.TEM.Stage.tilt_alpha", stage)
-        for axis, step, unit in zip(signal.axes_manager._axes, (pixel, pixel, scale), ("nm", "nm", "eV"), strict=True):
+        axes = (*signal.axes_manager.navigation_axes, *signal.axes_manager.signal_axes)
+        for axis, step, unit in zip(axes, (pixel, pixel, scale), ("nm", "nm", "eV"), strict=True):
             axis.scale, axis.units = step, unit
         signal.save(tmp_path / name)
         return tmp_path / name
@@ -367,7 +368,7 @@ def test_spectra_of_one_file_a_tilt_are_sorted_and_stacked(spectrum_images, tmp_
     for paths in (tmp_path, str(tmp_path / "tilt_*.hspy"), sorted(tmp_path.glob("*.hspy"), reverse=True)):
         signal = data.read_spectrum_series(paths, lazy=lazy)
         assert signal.data.shape == (3, 3, 4, 20) and np.asarray(signal.data[:, 0, 0, 0]).tolist() == [1, 2, 3]
-        assert data.get_tilts(signal).tolist() == [-35, 0, 35] and signal._lazy is lazy
+        assert data.get_tilts(signal).tolist() == [-35, 0, 35] and isinstance(signal.data, np.ndarray) is not lazy
         assert type(signal).__name__.endswith("EELSSpectrum")
         energy, *pixels = (signal.axes_manager[k] for k in (-1, 0, 1))
         assert (energy.units, energy.scale) == ("eV", 0.5) and [axis.scale for axis in pixels] == [0.4, 0.4]

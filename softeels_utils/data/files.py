@@ -182,7 +182,7 @@ def read_tilt_series(
         those of a series in degrees.
     """
     if _is_series(path):
-        files = files_of_series(path, STACK_SUFFIXES)
+        files = files_of_series(path, STACK_SUFFIXES, "path")
         stored, path, tilt_angles_deg = _read_single_maps(files, tilt_angles_deg), files[0], None
     else:
         path = check_file(path, TILT_SERIES_SUFFIXES, folders=(".zspy",))
@@ -288,13 +288,12 @@ def _read_tiff(path):
         if str(error).startswith("path: "):
             raise
         raise ValueError(f"path: got {path.name}, wants a TIFF that can be read ({error})") from error
-    order = [axes.index(axis) for axis in axes if axis not in "CYX"]
-    if stack.ndim not in (3, 4) or not axes.endswith("YX") or len(order) != 1 + ("C" not in axes and stack.ndim == 4):
+    if stack.ndim not in (3, 4) or not axes.endswith("YX"):
         raise ValueError(
             f"path: got axes {axes} of shape {stack.shape} in {path.name}, wants (T, Y, X) or (C, T, Y, X)"
         )
-    channel = [axes.index("C")] if "C" in axes else []
-    stack = stack.transpose(*channel, *order, stack.ndim - 2, stack.ndim - 1)
+    if stack.ndim == 4 and axes[1] == "C":
+        stack = stack.swapaxes(0, 1)
     return {"projections": stack, "pixel_size_nm": calibration or step_nm(array_axes(read_signal(path))[-1])}
 
 
@@ -317,7 +316,8 @@ def _emd_angles(path, signal):
         def look(_, item):
             if not isinstance(item, h5py.Dataset) or item.shape != signal.data.shape[-3:-2] or "name" not in item.attrs:
                 return
-            name, unit = (np.bytes_(item.attrs.get(word, "")).decode(errors="replace") for word in ("name", "units"))
+            words = (item.attrs.get(word, "") for word in ("name", "units"))
+            name, unit = (w.decode(errors="replace") if isinstance(w, bytes) else str(w) for w in words)
             if name.lower() in AXIS_NAMES or degrees_per(unit):
                 found.append(np.asarray(item[:], float) * (degrees_per(unit) or 1.0))
 
@@ -341,13 +341,13 @@ def _read_single_maps(files, tilt_angles_deg):
     maps, stage = [], []
     for file in files:
         lazy = file.suffix.lower() == ".bcf"  # whose spectra are not wanted
-        found = [signal for signal in read_signals(file, lazy=lazy, name="paths") if not is_spectral(signal)]
+        found = [signal for signal in read_signals(file, lazy=lazy, name="path") if not is_spectral(signal)]
         if not found:
-            raise ValueError(f"paths: got only spectra in {file.name}, wants a map in each file")
+            raise ValueError(f"path: got only spectra in {file.name}, wants a map in each file")
         signal = max(found, key=lambda one: one.data.size)
         if signal.data.ndim not in (2, 3) or (maps and signal.data.shape != maps[0].data.shape):
             like = "(Y, X) or (C, Y, X)" if not maps else f"{maps[0].data.shape} as in {files[0].name}"
-            raise ValueError(f"paths: got shape {signal.data.shape} in {file.name}, wants {like}")
+            raise ValueError(f"path: got shape {signal.data.shape} in {file.name}, wants {like}")
         maps.append(signal)
         stage.append(stage_tilt(signal))
     tilts = tilts_of_files(files, stage, tilt_angles_deg)

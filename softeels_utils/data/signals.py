@@ -122,21 +122,23 @@ def is_spectral(signal: BaseSignal) -> bool:
 # ---------------------------------------------------------------- one file a tilt
 
 
-def files_of_series(paths: Any, suffixes: Sequence[str]) -> list[Path]:
+def files_of_series(paths: Any, suffixes: Sequence[str], name: str = "paths") -> list[Path]:
     """Checked paths of a series with one file a tilt: from a folder, a pattern (``tilt_*.dm4``) or a sequence."""
     if isinstance(paths, (str, PathLike)):
         text = str(Path(paths).expanduser())
         folder = Path(text)
         found = sorted(p for p in folder.iterdir() if p.suffix.lower() in suffixes) if folder.is_dir() else glob(text)
         if not found:
-            raise ValueError(f"paths: got {text}, where no file is one of {', '.join(suffixes)}, wants one file a tilt")
+            raise ValueError(
+                f"{name}: got {text}, where no file is one of {', '.join(suffixes)}, wants one file a tilt"
+            )
         paths = sorted(found)
     if not isinstance(paths, Sequence) or len(paths) < 2:
         got = len(paths) if isinstance(paths, Sequence) else repr(paths)
         raise ValueError(
-            f"paths: got {got}, wants at least two files, a folder of them, or a pattern such as tilt_*.dm4"
+            f"{name}: got {got}, wants at least two files, a folder of them, or a pattern such as tilt_*.dm4"
         )
-    return [check_file(path, suffixes, folders=(".zspy",), name="paths") for path in paths]
+    return [check_file(path, suffixes, folders=(".zspy",), name=name) for path in paths]
 
 
 def tilts_of_files(

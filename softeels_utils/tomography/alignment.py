@@ -296,8 +296,15 @@ def _match(images, tilts, shifts, rounds, isolated, device=None):
         A = ParallelBeam(images.shape[2], tilts, device=device, shifts_px=shifts)
         step = np.zeros_like(shifts)
         for left_out in folds:
-            others = {"covariance": np.eye(1), "model_error": 0.0, "shifts_px": shifts[~left_out], "device": device}
-            volume = short_sirt(Measurement(stack[:, ~left_out], tilts[~left_out], **others), iterations=15)
+            others = np.broadcast_to(~left_out[:, None, None], stack.shape[1:])
+            options = {
+                "mask": others,
+                "covariance": np.eye(1),
+                "model_error": 0.0,
+                "shifts_px": shifts,
+                "device": device,
+            }
+            volume = short_sirt(Measurement(stack, tilts, **options), iterations=15)
             models = A.subset(left_out)(volume)[0].cpu().numpy()
             for t, model in zip(np.flatnonzero(left_out), models, strict=True):
                 step[t] = _register(model, images[t])

@@ -38,6 +38,7 @@ class Measurement:
     projections : array (C, T, Y, X)
         Line integrals in the unit of ``voxel_size_nm``, so that volumes are fractions; or counts.
     tilt_angles_deg : array (T,)
+        At least two, distinct, within ±180 and spanning at least 10 degrees, in any order.
     covariance : array, optional
         Of the channels' noise in a detector pixel: variances (C,) or (C, T, Y, X), covariances (C, C) or
         (T, Y, X, C, C) as `fitting.fit_phases` reports them. By default independent, one variance per channel,
