@@ -50,7 +50,9 @@ def describe(value: Any) -> str:
 # ---------------------------------------------------------------- arrays
 
 
-def real_array(values: ArrayLike, name: str, *, ndim: int | None = None, finite: bool = True) -> NDArray:
+def real_array(
+    values: ArrayLike, name: str, *, ndim: int | None = None, finite: bool = True, where: str = ""
+) -> NDArray:
     """The values as an array of real numbers, of their own type; nothing is dropped, as imaginary parts would be.
 
     Parameters
@@ -62,6 +64,8 @@ def real_array(values: ArrayLike, name: str, *, ndim: int | None = None, finite:
         Axes that it must have; it must not be empty then.
     finite : bool
         No NaN, no infinity, no more than `LARGEST`.
+    where : str
+        Which values these are, if not all, for error messages.
 
     Examples
     --------
@@ -81,7 +85,7 @@ def real_array(values: ArrayLike, name: str, *, ndim: int | None = None, finite:
     if finite and array.size:
         low, high = array.min(), array.max()
         if not (np.isfinite(low) and np.isfinite(high)):
-            raise ValueError(f"{name}: got NaN or inf, wants finite numbers")
+            raise ValueError(f"{name}: got NaN or inf, wants finite numbers{where}")
         if max(-low, high) > LARGEST:
             raise ValueError(f"{name}: got values up to {max(-low, high):.3g}, wants at most {LARGEST:g}")
     return array

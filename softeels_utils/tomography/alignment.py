@@ -196,7 +196,7 @@ def _images(projections, tilt_angles_deg, weights, mask):
     used = np.ones(stack.shape, bool)
     if mask is not None:
         used &= check_mask(mask, "mask", stack.shape, stack.shape[1:])
-    real_array(stack[used], "projections, where the mask says measured")
+    real_array(stack[used], "projections", where=" where the mask says measured")
     if not used.any():
         raise ValueError("mask: got nothing measured, wants True where a value was measured")
     stack = np.where(used, stack, 0.0)

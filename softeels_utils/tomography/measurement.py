@@ -289,7 +289,7 @@ class Measurement:
         if stack.shape != tuple(self.projections.shape):
             raise ValueError(f"validation: got shape {stack.shape}, wants {tuple(self.used.shape)}")
         used = self.used.cpu().numpy()
-        real_array(stack[used], "validation, where the projections have values")
+        real_array(stack[used], "validation", where=" wherever the projections have them")
         tensor = as_tensor(np.where(used, stack, 0).astype(np.float32), self.device)
         if not self.counts:
             return self._with(replace(self.loss, projections=tensor))
@@ -375,7 +375,7 @@ def _check_weights(weights, shape):
 
 
 def _check_values(stack, used):
-    real_array(stack[used], "projections, where the mask says measured")
+    real_array(stack[used], "projections", where=" where the mask says measured")
     for c in np.flatnonzero(~used.any(axis=(1, 2, 3))):
         raise ValueError(f"mask: got nothing measured in channel {c}, wants True where a value was measured")
 
