@@ -197,11 +197,11 @@ def check_count(value: int, name: str, least: int = 1) -> int:
     return int(value)
 
 
-def check_seed(seed: int | np.random.Generator, name: str = "seed") -> int | np.random.Generator:
-    """The seed; ValueError unless it is a whole number of at least 0, or a generator."""
-    whole = isinstance(seed, numbers.Integral) and not isinstance(seed, bool) and seed >= 0
-    if not whole and not isinstance(seed, np.random.Generator):
-        raise ValueError(f"{name}: got {describe(seed)}, wants a whole number of at least 0")
+def check_seed(seed: int | np.random.Generator, *, generator: bool = False) -> int | np.random.Generator:
+    """The seed; ValueError unless it is a whole number of at least 0, or, where that is wanted too, a generator."""
+    whole = isinstance(seed, numbers.Integral) and not isinstance(seed, bool) and 0 <= seed < 2**63
+    if not whole and not (generator and isinstance(seed, np.random.Generator)):
+        raise ValueError(f"seed: got {describe(seed)}, wants a whole number of at least 0")
     return seed
 
 

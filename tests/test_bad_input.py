@@ -80,7 +80,9 @@ def bad_covariance(draw, valid):
     good = np.array(valid, float)
     skew = good.copy()
     skew[0, -1] += draw(st.floats(1, 10)) * np.abs(good).max()
-    return draw(st.sampled_from([skew, 0 * good, -good, 1e300 * good, good * 1j, good[:1], np.nan * good, "identity"]))
+    return draw(
+        st.sampled_from([skew, 0 * good, -good, 1e300 * good, good * 1j, good[:1], np.nan * good, "identity", 0])
+    )
 
 
 TEXT = one_of("twelve", ["a", "b"], {"a": 1}, object())
@@ -93,6 +95,7 @@ KINDS: dict[str, Callable[[Any], st.SearchStrategy]] = {
     "rank": other_rank,
     "length": other_length,
     "none": one_of(None),
+    "zeros": lambda valid: st.sampled_from([np.zeros_like(valid), np.full_like(valid, 3)]),
     "negative": somewhere(-1.0, -0.3),
     "tilts": bad_tilts,
     "mask": bad_mask,
@@ -459,7 +462,7 @@ DOORS = {
     ),
     "psd_resolution": Door(
         metrics.psd_resolution, {"volume": BIG, "voxel_size_nm": 1.0, "band_per_nm": 0.25, "median": 11, "tail": 0.2},
-        {"volume": ARRAY, "voxel_size_nm": "positive", "band_per_nm": "positive", "median": "count",
+        {"volume": ARRAY + " zeros", "voxel_size_nm": "positive", "band_per_nm": "positive", "median": "count",
          "tail": "fraction"},
     ),
     "interface_error": Door(

@@ -85,6 +85,18 @@ def test_first_download_records_an_unknown_hash(served):
         data.fetch("toy")
 
 
+def test_a_cache_that_cannot_be_written_serves_what_it_holds(served, monkeypatch):
+    _, folder = served
+    (folder / "cache" / "toy").mkdir(parents=True)
+    (folder / "cache" / "toy" / "a.bin").write_bytes(b"one thing")
+
+    def refuse(*_, **__):
+        raise PermissionError("read-only")
+
+    monkeypatch.setattr("pathlib.Path.write_text", refuse)
+    assert data.fetch("toy")["a.bin"].read_bytes() == b"one thing"
+
+
 def test_offline_switch(served, monkeypatch):
     monkeypatch.setenv("SOFTEELS_OFFLINE", "1")
     with pytest.raises(data.DataUnavailable, match="SOFTEELS_OFFLINE"):
@@ -176,6 +188,8 @@ def test_archives_with_the_former_name_of_the_pixel_size(series, tmp_path):
 def test_a_series_is_not_saved_as_another_kind_of_file(series, tmp_path):
     with pytest.raises(ValueError, match=r"path: got a file of kind '\.txt' .* wants \.hspy, \.zspy or \.npz"):
         series.save(tmp_path / "series.txt")
+    with pytest.raises(ValueError, match=r"path: got .* wants it in a folder that exists"):
+        series.save(tmp_path / "nowhere" / "series.npz")
 
 
 def _write_mrc(path, stack):
@@ -374,7 +388,8 @@ def test_spectra_of_one_file_a_tilt_are_sorted_and_stacked(spectrum_images, tmp_
         assert (energy.units, energy.scale) == ("eV", 0.5) and [axis.scale for axis in pixels] == [0.4, 0.4]
         assert signal.metadata.Acquisition_instrument.TEM.beam_energy == 300
     signal.save(tmp_path / "series.zspy")
-    assert data.get_tilts(data.read_signal(tmp_path / "series.zspy")).tolist() == [-35, 0, 35]
+    for back in (data.read_signal(tmp_path / "series.zspy", lazy=True), data.read_signal(tmp_path / "series.zspy")):
+        assert data.get_tilts(back).tolist() == [-35, 0, 35]
 
 
 def test_tilts_of_the_stage_and_as_given(spectrum_images):

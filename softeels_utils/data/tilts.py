@@ -45,7 +45,7 @@ def get_tilts(signal: BaseSignal) -> NDArray[np.float64] | None:
     if stored is not None:
         axes = getattr(stored, "axes_manager", None)
         factor = degrees_per(axes.signal_axes[0].units) if axes is not None and axes.signal_axes else None
-        tilts = check_tilts(np.ravel(data_of(stored)), name="Tomography.tilts", series=False)
+        tilts = check_tilts(np.ravel(np.asarray(data_of(stored))), name="Tomography.tilts", series=False)
         return tilts * (factor or 1.0)
     for axis in (*signal.axes_manager.navigation_axes, *signal.axes_manager.signal_axes[2:]):
         factor, calibrated = (
@@ -67,7 +67,7 @@ def stage_tilt(signal: BaseSignal) -> float | None:
     if found is None:
         found = signal.metadata.get_item("Acquisition_instrument.TEM.Stage.tilt_alpha", default=None)
     try:
-        tilt = float(np.ravel(data_of(found)).item())
+        tilt = float(np.asarray(data_of(found), dtype=float).item())
     except (TypeError, ValueError):
         return None
     return tilt if np.isfinite(tilt) else None

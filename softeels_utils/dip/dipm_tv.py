@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 
-from softeels_utils.checks import check_choice, check_count, check_flag
+from softeels_utils.checks import check_choice, check_count, check_flag, check_seed
 from softeels_utils.tomography import (
     NONNEGATIVE,
     SIMPLEX,
@@ -241,7 +241,7 @@ def fit(
     check_choice(head, "head", HEADS)
     if head != "fractions" and getattr(chosen[0], "entropy_weight", 0):
         raise ValueError(f"entropy_weight: got {chosen[0].entropy_weight!r} with head={head!r}, wants 0 (no fractions)")
-    seed = check_count(seed, "seed", 0)
+    seed = check_seed(seed)
     holdout, validation = (0.0, None) if variant == "paper" else (holdout, validation)
     fitted, held_out = _hold_out(measurement, holdout, split, validation, seed)
     fixed = iterations is not None or not held_out.size

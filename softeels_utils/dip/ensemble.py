@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from softeels_utils.checks import check_count, check_flag
+from softeels_utils.checks import check_count, check_flag, check_seed
 
 from .dipm_tv import check_measurement, fit
 
@@ -124,7 +124,7 @@ def ensemble(
     """
     check_count(members, "members", least=2)
     check_count(workers, "workers")
-    check_count(seed, "seed", 0)
+    check_seed(seed)
     check_flag(resample, "resample")
     names = ("covariance", "mask", "noise", "voxel_size_nm", "slice_shape", "shifts_px", "device")
     stated = {name: options.pop(name) for name in names if name in options}

@@ -26,7 +26,7 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from scipy import ndimage, optimize, stats
 
-from softeels_utils.checks import check_count, check_mask, finite_array, real_array
+from softeels_utils.checks import check_count, check_mask, check_seed, finite_array, real_array
 from softeels_utils.tomography import GaussianLoss, Measurement
 
 __all__ = ["VACUUM", "FeatureTest", "VolumeErrors", "as_volume", "claim", "feature_test", "fill_in"]
@@ -182,7 +182,7 @@ def feature_test(
     name, contrast, change = claim(shown, without, region, feature)
     if contrast < 1e-4:
         raise ValueError(f"region: got a contrast of {contrast:.2g} to the alternative, wants a feature that is shown")
-    check_count(seed, "seed", 0)
+    check_seed(seed)
     rng, trials = np.random.default_rng([seed, 4]), places * (len(shown) if feature is None else 1)
     absent = _Hypothesis(measurement, region, without, change, errors)
     present = _Hypothesis(measurement, region, without, change, errors, contrast, absent.dispersion)

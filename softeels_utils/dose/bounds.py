@@ -196,7 +196,7 @@ def simulate_counts(
         For fewer than one draw, or a linear model that expects negative counts.
     """
     check_count(draws, "draws")
-    check_seed(seed)
+    check_seed(seed, generator=True)
     mean = linear.expected if exact else linear.linear
     if (mean < 0).any():
         raise ValueError("linear: got negative expected counts, wants a window in which the background fits")

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from skimage.measure import block_reduce
 
-from ..checks import check_choice, check_count, check_positive
+from ..checks import check_choice, check_count, check_positive, check_seed
 from ..scattering import Phase, System, as_system
 from .detector import Detector
 from .draw import HALVES
@@ -212,7 +212,7 @@ def draw_chemistry(
     (('FeO', 'Fe3O4', 'gamma-Fe2O3'), 3.0)
     """
     check_choice(half, "half", HALVES)
-    check_count(seed, "seed", 0)
+    check_seed(seed)
     check_count(n, "n", 8)
     check_positive(box_nm=box_nm)
     assumed, microscope = as_system(system), microscope or Microscope()

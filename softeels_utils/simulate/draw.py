@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 from skimage.measure import block_reduce
 
-from ..checks import check_choice, check_count, check_positive
+from ..checks import check_choice, check_count, check_positive, check_seed
 from .projections import project_fine
 from .specimen import PARTS, Ball, Particle, Shape, volume_fractions
 
@@ -154,7 +154,7 @@ def draw_specimen(
     ((9, 16, 16), 'report', 0.05)
     """
     check_choice(half, "half", HALVES)
-    check_count(seed, "seed", 0)
+    check_seed(seed)
     check_count(n, "n", 8)
     check_positive(box_nm=box_nm)
     streams = np.random.SeedSequence([1 + HALVES.index(half), int(seed)]).spawn(5)

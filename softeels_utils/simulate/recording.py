@@ -114,7 +114,7 @@ def dual_eels(
     check_not_negative(carbon_nm=carbon_nm, drift_eV=drift_eV)
     check_positive(pixel_size_nm=pixel_size_nm)
     check_count(chunk_pixels, "chunk_pixels")
-    check_seed(seed)
+    check_seed(seed, generator=True)
     if carbon_nm:
         maps, model = _with_support(maps, carbon_nm, tilts), replace(model, phases=(*model.phases, "carbon"))
     n_tilts, height, width = maps.shape[1:]

@@ -19,6 +19,7 @@ from ..checks import (
     check_mask,
     check_not_negative,
     check_number,
+    check_seed,
     check_tilts,
     real_array,
 )
@@ -265,7 +266,7 @@ class Measurement:
         """
         if check_number(fraction, "fraction", 0, 1) == 1:
             raise ValueError(f"fraction: got {fraction!r}, wants a fraction from 0 to below 1")
-        check_count(seed, "seed", 0)
+        check_seed(seed)
         check_choice(by, "by", ("pixels", "counts"))
         if by == "pixels":
             generator = torch.Generator().manual_seed(seed)
@@ -301,7 +302,7 @@ class Measurement:
 
     def resample(self, seed: int) -> Measurement:
         """The same with noise of its covariance added, and twice that covariance; or counts drawn from the counts."""
-        rng = np.random.default_rng([check_count(seed, "seed", 0), 2])
+        rng = np.random.default_rng([check_seed(seed), 2])
         if self.counts:
             counts = rng.poisson(self.projections.cpu().numpy().astype(float))
             return self._with(replace(self.loss, projections=as_tensor(counts, self.device)))

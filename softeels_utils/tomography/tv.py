@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike
 
-from ..checks import LARGEST, check_count, check_positive
+from ..checks import LARGEST, check_positive, check_seed
 from .checkpoint import Checkpoint
 from .constraint import NONNEGATIVE, Constraint, check_constraint
 from .generalized_variation import TotalGeneralizedVariation
@@ -158,7 +158,7 @@ def _solve(measurement, weight, constraint, prior, stop, initial, seed, loop) ->
     weight, constraint, stop = check_weight(weight), check_constraint(constraint), Gap() if stop is None else stop
     if not isinstance(stop, StopRule) or isinstance(stop, HeldOut):
         raise ValueError(f"stop: got {stop!r}, wants a rule such as Gap() (held-out pixels choose the weight)")
-    start, seed = start_from(measurement, initial), check_count(seed, "seed", 0)
+    start, seed = start_from(measurement, initial), check_seed(seed)
     measurement = measurement.as_gaussian()
     settings = ("tv", weight, constraint, prior.name, stop, seed)
     checkpoint = loop.open_checkpoint(measurement, *settings, initial=start)
