@@ -1,11 +1,16 @@
-"""Command line: ``python -m softeels_utils book | run CHAPTER | fetch NAME | status``."""
+"""Command line: ``python -m softeels_utils inspect | reconstruct | book | run CHAPTER | fetch NAME | status``."""
 
 from __future__ import annotations
 
 import argparse
+import contextlib
+import os
 import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
+
+import yaml
 
 from . import __version__, book, chapters, data
 
@@ -14,6 +19,30 @@ def _parser():
     parser = argparse.ArgumentParser(prog="python -m softeels_utils", description=__doc__.split("\n")[0])
     parser.add_argument("--version", action="version", version=__version__)
     commands = parser.add_subparsers(dest="command", required=True)
+
+    look = commands.add_parser("inspect", help="say what files hold, what is missing, and where they can enter")
+    look.add_argument("files", nargs="+", metavar="FILE", help="spectra, maps, fits or standards; patterns are fine")
+    look.add_argument("--system", default="iron_oxides", help="system of phases whose edges are looked for")
+    look.add_argument("--html", type=Path, metavar="PAGE", help="write the same with thumbnails as a page")
+    look.add_argument("--write", type=Path, metavar="FILE.yml", help="write settings for reconstruct, filled in")
+
+    whole = commands.add_parser("reconstruct", help="from spectra or maps over tilt to a volume with errors")
+    whole.add_argument(
+        "files", nargs="+", metavar="LOW", help="low loss, one file a tilt or one stack; or maps; or settings (.yml)"
+    )
+    whole.add_argument("--core", nargs="+", dest="core_loss", metavar="CORE", help="core loss of the same pixels")
+    whole.add_argument("--tilts", nargs="+", dest="tilt_angles_deg", metavar="DEG", help="angles, or a file of them")
+    whole.add_argument("--standards", metavar="FILE.npz", help="reference spectra, in place of extracting them")
+    whole.add_argument(
+        "--standards-from", nargs=2, metavar=("LOW", "CORE"), help="dual EELS of one image to extract standards from"
+    )
+    whole.add_argument("--system", help="system of phases, or its file (iron_oxides)")
+    whole.add_argument("-o", "--output", help="folder for all files (softeels_output)")
+    whole.add_argument("--preset", choices=("quick", "full"), help="size of the ensemble (quick)")
+    whole.add_argument("--scheduler", metavar="ADDRESS", help="Dask scheduler (or SOFTEELS_SCHEDULER)")
+    whole.add_argument(
+        "-p", dest="settings", action="append", nargs=2, default=[], metavar=("NAME", "VALUE"), help="any other setting"
+    )
 
     make = commands.add_parser("book", help="run all chapters that changed, and render the book")
     make.add_argument("--preset", default="quick", help="quick (default) or full")
@@ -58,6 +87,61 @@ def _run(options):
     print(f"{folder / (chapter + '.ipynb')}\n{page}")
 
 
+def _inspect(options):
+    from . import pipeline
+
+    found = [pipeline.inspect(path, options.system) for path in pipeline.expand(options.files, name="FILE")]
+    print(pipeline.inspection_table(found))
+    if options.html:
+        options.html.write_text(pipeline.inspection_page(found), encoding="utf-8")
+        print(options.html)
+    if options.write:
+        pipeline.write_settings(found, options.write)
+        print(options.write)
+
+
+def _settings_of(options):
+    """Settings of the command line, and of the YAML file that it names, if it does."""
+    from . import pipeline
+
+    low, core = options.standards_from or (None, None)
+    values = {name: getattr(options, name) for name in ("core_loss", "standards", "system", "output", "preset")}
+    values |= {"standards_low_loss": low, "standards_core_loss": core}
+    if options.tilt_angles_deg:
+        one_file = len(options.tilt_angles_deg) == 1 and Path(options.tilt_angles_deg[0]).is_file()
+        values["tilt_angles_deg"] = options.tilt_angles_deg[0] if one_file else options.tilt_angles_deg
+    for name, text in options.settings:
+        try:
+            values[name] = yaml.safe_load(text)
+        except yaml.YAMLError:
+            raise ValueError(f"-p {name}: got {text!r}, wants a value") from None
+    given = {name: value for name, value in values.items() if value is not None}
+    if len(options.files) == 1 and Path(options.files[0]).suffix in (".yml", ".yaml"):
+        return pipeline.Settings.from_file(options.files[0], given)
+    files = pipeline.expand(options.files, name="LOW")
+    is_maps = len(files) == 1 and pipeline.inspect(files[0], options.system or "iron_oxides").kind == "maps"
+    return pipeline.Settings.build(given | ({"maps": files[0]} if is_maps else {"low_loss": files}))
+
+
+def _reconstruct(options):
+    from . import pipeline
+
+    settings, say = _settings_of(options), partial(print, flush=True)
+    inputs = [*settings.low_loss, *settings.core_loss, *([settings.maps] if settings.maps else [])]
+    say(pipeline.inspection_table(pipeline.inspect(path, settings.system) for path in inputs))
+    address = options.scheduler or os.environ.get("SOFTEELS_SCHEDULER")
+    with contextlib.ExitStack() as stack:
+        client = None
+        if address:
+            from dask.distributed import Client
+
+            try:
+                client = stack.enter_context(Client(address, timeout=20))
+            except (OSError, ValueError) as error:
+                raise ValueError(f"--scheduler: got {address}, wants a Dask scheduler that answers ({error})") from None
+        say(pipeline.reconstruct(settings, report=say, client=client))
+
+
 def _fetch(options):
     for name in data.registry() if options.name == "all" else [options.name]:
         for path in data.fetch(name).values():
@@ -73,6 +157,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 if options.preset not in chapters.PRESETS:
                     raise chapters.UsageError(f"--preset: got {options.preset!r}, wants quick or full")
                 book.build(options.preset, report=lambda line: print(line, flush=True))
+            case "inspect":
+                _inspect(options)
+            case "reconstruct":
+                _reconstruct(options)
             case "run":
                 _run(options)
             case "fetch":

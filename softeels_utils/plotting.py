@@ -24,6 +24,7 @@ __all__ = [
     "COLORS",
     "browse_slices",
     "figure_html",
+    "maps_figure",
     "markdown_table",
     "notice",
     "plotly_file",
@@ -35,6 +36,8 @@ __all__ = [
     "show_spectra",
     "show_visibility",
     "slices_figure",
+    "slices_panels",
+    "surfaces_figure",
     "table",
     "use_style",
 ]
@@ -180,7 +183,7 @@ def _scale_bar(ax, shape, pixel_size_nm):
     ax.text(x0, y0 - 0.03 * shape[0], f"{length:g} nm", va="bottom", fontsize=9, **style)
 
 
-def show_maps(
+def maps_figure(
     maps: Mapping[str, ArrayLike],
     *,
     unit: str = "",
@@ -193,7 +196,7 @@ def show_maps(
     percentile: float = 100.0,
     title: str | None = None,
 ) -> Figure:
-    """Show ``{label: map}`` side by side, each an image ``(rows, columns)``.
+    """Return a figure of ``{label: map}`` side by side, each an image ``(rows, columns)``.
 
     Parameters
     ----------
@@ -242,8 +245,14 @@ def show_maps(
         fig.colorbar(shown, ax=axes, shrink=0.8, label=unit)
     if title:
         fig.suptitle(title)
-    plt.show()
     return fig
+
+
+def show_maps(maps: Mapping[str, ArrayLike], **options: Any) -> Figure:
+    """Show `maps_figure`, with its options, and return it."""
+    figure = maps_figure(maps, **options)
+    plt.show()
+    return figure
 
 
 def _checked_volume(name, volume, channels):
@@ -253,7 +262,7 @@ def _checked_volume(name, volume, channels):
     return volume
 
 
-def show_slices(
+def slices_panels(
     volumes: Mapping[str, ArrayLike],
     *,
     voxel_size_nm: float | None = None,
@@ -265,7 +274,7 @@ def show_slices(
     cmap: str = "magma",
     title: str | None = None,
 ) -> Figure:
-    """Show the slice perpendicular to the tilt axis of ``{label: volume}``: one column per volume, one row per channel.
+    """Return a figure of the slice across the tilt axis of ``{label: volume}``: a column per volume, a row per channel.
 
     Parameters
     ----------
@@ -309,8 +318,14 @@ def show_slices(
     fig.colorbar(shown, ax=axes, shrink=0.8, label=unit)
     if title:
         fig.suptitle(title)
-    plt.show()
     return fig
+
+
+def show_slices(volumes: Mapping[str, ArrayLike], **options: Any) -> Figure:
+    """Show `slices_panels`, with its options, and return it."""
+    figure = slices_panels(volumes, **options)
+    plt.show()
+    return figure
 
 
 def show_spectra(
@@ -612,7 +627,7 @@ def browse_slices(volumes: Mapping[str, ArrayLike], *, height: int = 480, **opti
     interact(draw, volume=list(volumes), index=IntSlider(size // 2, 0, size - 1, description="slice"))
 
 
-def show_3d(
+def surfaces_figure(
     volume: ArrayLike,
     *,
     voxel_size_nm: float = 1.0,
@@ -621,8 +636,8 @@ def show_3d(
     cutaway: bool = True,
     height: int = 480,
     title: str | None = None,
-) -> None:
-    """Show the surfaces of each channel of a volume as a 3-D view that can be turned, in a frame of its own.
+) -> go.Figure:
+    """Return a 3-D view of the surfaces of each channel of a volume, which can be turned.
 
     Parameters
     ----------
@@ -640,7 +655,6 @@ def show_3d(
         A volume of another shape.
     """
     import plotly.graph_objects as go
-    from IPython.display import display
     from skimage.measure import marching_cubes
 
     volume = _checked_volume("volume", volume, channels).astype(np.float32)
@@ -668,6 +682,14 @@ def show_3d(
         template="plotly_white",
         height=height - 16,
     )
+    return figure
+
+
+def show_3d(volume: ArrayLike, *, height: int = 480, title: str | None = None, **options: Any) -> None:
+    """Show `surfaces_figure`, with its options, in a frame of its own."""
+    from IPython.display import display
+
+    figure = surfaces_figure(volume, height=height, title=title, **options)
     if not headless():
         figure.show()
         return

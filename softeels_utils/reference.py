@@ -32,6 +32,7 @@ PACKAGES = (
     "simulate",
     "dose",
     "data",
+    "pipeline",
     "study",
     "plotting",
 )

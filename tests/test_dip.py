@@ -479,6 +479,7 @@ def test_ensemble_is_its_members(projections):
     assert result.members.shape == (3, 2, N, N, N)
     assert np.array_equal(result.members[0], short(projections, iterations=5, seed=7).volume)
     assert result.mean == pytest.approx(result.members.mean(0), abs=1e-6)
+    assert np.array_equal(result.best, result.members[0])  # the data as they are, without more noise
     low, high = result.interval(0.9)
     wide_low, wide_high = result.interval(0.99)
     assert (wide_low <= low).all() and (low <= high).all() and (high <= wide_high).all()
@@ -492,6 +493,46 @@ def test_ensemble_goes_on_from_its_checkpoints(projections, tmp_path, options):
     whole = dip.ensemble(stack, TILTS, **options)
     again = dip.ensemble(stack, TILTS, callbacks=[lambda look: pytest.fail("it iterates again")], **options)
     assert np.array_equal(whole.members, again.members) and np.isfinite(whole.std).all()
+
+
+def test_finished_members_are_kept_and_others_refused(projections, tmp_path):
+    options = {"members": 2, "iterations": 3, "checkpoint": tmp_path}
+    dip.ensemble(projections, TILTS, **options)
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["member0.npz", "member1.npz"]
+    with pytest.raises(ValueError, match=r"checkpoint: got .*other projections or settings"):
+        dip.ensemble(projections, TILTS, seed=1, **options)
+    (tmp_path / "member0.npz").write_bytes(b"PK")
+    with pytest.raises(ValueError, match="checkpoint"):
+        dip.ensemble(projections, TILTS, **options)
+
+
+def test_other_references_give_the_systematic_uncertainty(projections):
+    options = {"members": 2, "iterations": 3, "covariance": np.array([[0.2, -0.1], [-0.1, 0.3]])}
+    exchange = np.array([[0.9, 0.1], [-0.2, 1.2]])
+    plain = dip.ensemble(projections, TILTS, **options)
+    result = dip.ensemble(projections, TILTS, transforms=[np.eye(2), exchange], **options)
+    assert np.array_equal(result.members, plain.members) and not plain.systematic.any()
+    assert result.transformed[0] == pytest.approx(result.members[0], abs=1e-6)
+    measurement = Measurement(projections, TILTS, covariance=options["covariance"]).transformed(exchange)
+    assert measurement.projections.numpy() == pytest.approx(np.einsum("ctyx,cd->dtyx", projections, exchange), abs=1e-5)
+    direct = dip.fit(measurement, iterations=3)
+    assert np.array_equal(result.transformed[1], direct.volume)
+    assert result.systematic == pytest.approx(np.abs(result.transformed[1] - result.members[0]) / 2**0.5, abs=1e-4)
+    widths = [np.subtract(*one.interval(0.9)[::-1]) for one in (plain, result)]
+    assert (widths[1] >= widths[0]).all() and (widths[1] > widths[0]).any()
+    stated = exchange.T @ Measurement(projections, TILTS, covariance=options["covariance"]).covariance @ exchange
+    assert measurement.covariance == pytest.approx(stated)
+    for bad in (np.eye(3)[None], np.eye(2), np.full((1, 2, 2), np.nan)):
+        with pytest.raises(ValueError, match="transforms"):
+            dip.ensemble(projections, TILTS, transforms=bad, **options)
+
+
+def test_fractions_are_divided_by_the_scale_that_was_learned(projections):
+    options = {"members": 2, "iterations": 3, "calibrated": False}
+    units, parts = (dip.ensemble(projections, TILTS, fractions=f, **options) for f in (False, True))
+    assert units.members / units.scale[..., None, None, None] == pytest.approx(parts.members, abs=1e-6)
+    with pytest.raises(ValueError, match="fractions"):
+        dip.ensemble(projections, TILTS, fractions=True, head="nonnegative", **options)
 
 
 def test_settings_reach_the_training(projections):

@@ -8,6 +8,7 @@ from scipy.ndimage import gaussian_filter1d
 from scipy.optimize import nnls
 
 from softeels_utils import dose
+from softeels_utils.data import read_tilt_series
 from softeels_utils.fitting import FitFlag, PhaseFit, background_shapes, confusable_phases, fit_phases
 from softeels_utils.simulate import Detector, core_shell_nanocube, dual_eels, spectrum_model
 
@@ -289,6 +290,25 @@ def test_maps_of_a_nanocube_within_their_error_bars():
     assert 0.85 < z[inside].std() < 1.15
     assert np.abs(z[inside].mean(axis=0)).max() < 0.5
     assert fit.correlation[inside][:, 0, 1].mean() < -0.8
+
+
+def test_a_series_keeps_tilts_pixels_and_phases(tmp_path):
+    low, _ = dual_eels(np.full((2, 3, 2, 4), 5.0), 1e3, tilt_angles_deg=[-60, 0, 45.5], pixel_size_nm=2.5, seed=1)
+    model = spectrum_model()
+    fit = fit_phases(low, None, model.references("M2,3"), low_loss=low, window_eV=(42, 88), phases=model.phases)
+    fit.save(tmp_path / "fit.hspy")
+    for known in (fit, PhaseFit.load(tmp_path / "fit.hspy")):
+        assert known.phases == ("FeO", "Fe3O4") and known.pixel_size_nm == 2.5
+        np.testing.assert_allclose(known.tilt_angles_deg, [-60, 0, 45.5])
+    series = read_tilt_series(tmp_path / "fit.hspy")
+    assert series.channels == model.phases and series.pixel_size_nm == 2.5 and series.unit == "nm"
+    np.testing.assert_allclose(np.moveaxis(series.projections, 0, -1), fit.coefficients, rtol=1e-6)
+    np.testing.assert_allclose(series.covariance, fit.covariance)
+    with pytest.raises(ValueError, match="phases"):
+        fit_phases(low, None, model.references("M2,3"), low_loss=low, window_eV=(42, 88), phases=("FeO",))
+    low.save(tmp_path / "spectra.hspy")
+    with pytest.raises(ValueError, match="path"):
+        PhaseFit.load(tmp_path / "spectra.hspy")
 
 
 # --- errors of the references

@@ -24,10 +24,11 @@ ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "softeels_utils"
 # From the ground floor up: a module imports only what stands before it.
 ORDER = (
-    "progress source checks scattering spectra fitting standards tomography metrics dip data plotting simulate dose "
-    "study reference chapters book"
+    "progress source checks scattering spectra fitting standards tomography metrics dip data plotting pipeline "
+    "simulate dose study reference chapters book"
 ).split()
-MEASURED = {"spectra", "fitting", "standards", "tomography", "dip", "metrics", "data"}  # never import the simulator
+# These never import the simulator.
+MEASURED = {"spectra", "fitting", "standards", "tomography", "dip", "metrics", "data", "pipeline"}
 LONGEST = 80  # lines of a function's body, its docstring aside
 SCRIPT = PACKAGE / "scattering" / "tables" / "compute.py"  # runs once, with edrixs; no part of the package's interface
 FILES = sorted(PACKAGE.rglob("*.py"))

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ..checks import check_file, check_positive, check_tilts, real_array
+from ..fitting import PhaseFit
 from ..spectra.arrays import NM_PER, data_of, step_nm
 from .archives import check_size, read_archive
 from .signals import MRC_SUFFIXES, array_axes, files_of_series, is_spectral, read_signal, read_signals, tilts_of_files
@@ -162,7 +163,7 @@ def read_tilt_series(
         ``covariance``, ``unit``, ``haadf``), or a stack in any other format of `TILT_SERIES_SUFFIXES`. Stacks are
         ``(T, Y, X)`` or ``(C, T, Y, X)``; the axes of an ImageJ or OME TIFF are taken as it names them. Or one map
         ``(Y, X)`` or ``(C, Y, X)`` a tilt: several files, a folder, or a pattern such as ``"maps/tilt_*.tif"``; of
-        ``.bcf`` files, the images beside the spectra.
+        ``.bcf`` files, the images beside the spectra. Or a fit of a series, as `fitting.PhaseFit.save` writes it.
     tilt_angles_deg : sequence of float, optional
         Angles to use in place of those in the file, in a ``.rawtlt``, ``.tlt`` or ``.mdoc`` file beside it, or in the
         metadata or names of single files.
@@ -238,6 +239,20 @@ def _read_archive(path):
     return stored
 
 
+def _maps_of_fit(path, fit):
+    """The same of a file of `PhaseFit.save`: a single image is refused."""
+    if fit.coefficients.ndim != 4:
+        raise ValueError(f"path: got maps {fit.coefficients.shape[:-1]} in {path.name}, wants a tilt series (T, Y, X)")
+    return {
+        "projections": np.moveaxis(fit.coefficients, -1, 0),
+        "tilt_angles_deg": fit.tilt_angles_deg,
+        "pixel_size_nm": fit.pixel_size_nm,
+        "channels": fit.phases or None,
+        "covariance": fit.covariance,
+        "unit": "nm",
+    }
+
+
 def _number(value, name):
     value = np.asarray(value)
     if value.size != 1 or value.dtype.kind not in "fiu":
@@ -250,6 +265,8 @@ def _read_stack(path):
     if path.suffix.lower() in TIFF_SUFFIXES:
         return _read_tiff(path)
     signal = read_signal(path)
+    if signal.metadata.get_item("SoftEELS.fit", default=None) is not None:
+        return _maps_of_fit(path, PhaseFit.from_signal(signal))
     _refuse_spectra(signal, path)
     if signal.data.ndim not in (3, 4):
         raise ValueError(f"path: got shape {signal.data.shape} in {path.name}, wants (T, Y, X) or (C, T, Y, X)")

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import zipfile
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from softeels_utils.checks import check_count, check_flag, check_seed
+from softeels_utils.checks import check_count, check_flag, check_seed, finite_array
+from softeels_utils.fitting import Estimate
+from softeels_utils.tomography import Measurement
 
 from .dipm_tv import check_measurement, fit
 
@@ -26,36 +29,60 @@ SPREAD_FLOOR = 0.02
 
 @dataclass(frozen=True)
 class EnsembleResult:
-    """Members of an ensemble, their mean, and how far off it may be.
+    """Members of an ensemble, the best volume, and how far off it may be.
 
     Attributes
     ----------
+    best : array (C, Y, Z, X)
+        The first member where the others are resampled, as it alone is made of the data as they are (the others have
+        twice the noise); else the mean.
     mean : array (C, Y, Z, X)
+        Of the members.
     std : array (C, Y, Z, X)
-        Standard uncertainty of the mean's error: the members' standard deviation, widened by the factor
-        found on simulations.
+        Statistical standard uncertainty of ``best``: the members' standard deviation, widened by the factor found on
+        simulations.
     members : array (M, C, Y, Z, X)
     stopped_at : tuple of int
     reasons : tuple of str
+    scale : array (M, C)
+        Value of a pure voxel, of each member.
+    systematic : array (C, Y, Z, X)
+        Standard uncertainty that the references cause: root mean square of what each of ``transformed`` is off the
+        first member; 0 without.
+    transformed : array (S, C, Y, Z, X)
+        The first member again, of the maps that other references would have given.
     """
 
+    best: np.ndarray
     mean: np.ndarray
     std: np.ndarray
     members: np.ndarray
     stopped_at: tuple[int, ...]
     reasons: tuple[str, ...]
+    scale: np.ndarray
+    systematic: np.ndarray
+    transformed: np.ndarray
 
     def interval(self, level: float = 0.9) -> tuple[NDArray, NDArray]:
         """Lower and upper bound that hold the true value of about ``level`` of the voxels near interfaces.
 
-        By Student's t, as the spread of few members is itself not well known.
+        By Student's t, as the spread of few members is itself not well known; the systematic uncertainty is included.
         """
-        from scipy.stats import t
+        from scipy.stats import norm, t
 
         if not 0 < level < 1:
             raise ValueError(f"level: got {level!r}, wants a fraction between 0 and 1")
-        half = t.ppf(0.5 + level / 2, len(self.members) - 1) * self.std
-        return self.mean - half, self.mean + half
+        quantile = 0.5 + level / 2
+        half = np.hypot(t.ppf(quantile, len(self.members) - 1) * self.std, norm.ppf(quantile) * self.systematic)
+        return self.best - half, self.best + half
+
+    def amounts(self) -> Estimate:
+        """Sum of each channel over the volume, in voxels, three arrays (C,): value, statistical, systematic error."""
+        members, transformed = (volumes.sum(axis=(-3, -2, -1)) for volumes in (self.members, self.transformed))
+        statistical = SPREAD_FACTOR * members.std(axis=0, ddof=1)
+        away = (transformed - members[0]) ** 2
+        systematic = np.sqrt(away.mean(axis=0)) if len(away) else 0 * statistical
+        return Estimate(self.best.sum(axis=(-3, -2, -1)), statistical, systematic)
 
 
 def resample(
@@ -79,11 +106,66 @@ def resample(
     return measurement.resample(seed).projections.numpy()
 
 
-def _member(projections, tilt_angles_deg, stated, seed, resampled, options):
-    """One member; a function of this module, that Dask's workers find it, and of arrays: each worker has its device."""
-    measurement = check_measurement(projections, tilt_angles_deg, **stated)
-    result = fit(measurement.resample(seed) if resampled else measurement, seed=seed, **options)
-    return result.volume, result.stopped_at, result.reason
+@dataclass(frozen=True)
+class _Task:
+    """One member: what it reconstructs, from which seed, and where its result is kept (`run`)."""
+
+    projections: NDArray
+    tilt_angles_deg: NDArray
+    stated: dict[str, Any]
+    seed: int
+    resampled: bool
+    transform: NDArray | None
+    fractions: bool
+    folder: Path | None
+    name: str
+    options: dict[str, Any]
+
+    def measurement(self) -> Measurement:
+        """The projections, or those that other references would have given; with another draw of the noise, or not."""
+        measurement = check_measurement(self.projections, self.tilt_angles_deg, **self.stated)
+        if self.transform is not None:
+            measurement = measurement.transformed(self.transform)
+        return measurement.resample(self.seed) if self.resampled else measurement
+
+    def run(self) -> dict[str, Any]:
+        """Volume, scale, iteration and reason; from the file of an earlier run if there is one."""
+        measurement, file, more = self.measurement(), None, {}
+        settings = {name: value for name, value in self.options.items() if name not in ("progress", "callbacks")}
+        fingerprint = measurement.fingerprint("member 1", self.seed, self.fractions, sorted(settings.items()))
+        if self.folder is not None:
+            file = self.folder / f"{self.name}.npz"
+            more["checkpoint"] = self.folder / f"{self.name}.pt"
+            if file.exists():
+                return _stored(file, fingerprint)
+        result = fit(measurement, seed=self.seed, **self.options, **more)
+        volume = result.volume / result.scale[:, None, None, None] if self.fractions else result.volume
+        found = {
+            "volume": volume.astype(np.float32),
+            "scale": np.asarray(result.scale),
+            "at": result.stopped_at,
+            "reason": result.reason,
+        }
+        if file is not None:
+            part = file.with_suffix(".part")
+            with part.open("wb") as stream:
+                np.savez(stream, fingerprint=fingerprint, **found)
+            part.replace(file)
+            more["checkpoint"].unlink(missing_ok=True)
+        return found
+
+
+def _stored(file, fingerprint):
+    """The result of a member that was finished before."""
+    try:
+        with np.load(file, allow_pickle=False) as archive:
+            found = {name: archive[name] for name in archive.files}
+        known = str(found.pop("fingerprint"))
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        raise ValueError(f"checkpoint: got {file}, cannot read it ({error}), wants a new folder") from error
+    if known != fingerprint:
+        raise ValueError(f"checkpoint: got {file} of other projections or settings, wants this run's or a new folder")
+    return found | {"at": int(found["at"]), "reason": str(found["reason"])}
 
 
 def ensemble(
@@ -93,6 +175,8 @@ def ensemble(
     members: int = 8,
     seed: int = 0,
     resample: bool = True,
+    transforms: ArrayLike | None = None,
+    fractions: bool = False,
     client: Any = None,
     workers: int = 1,
     checkpoint: str | Path | None = None,
@@ -109,12 +193,19 @@ def ensemble(
     resample : bool
         Add a draw of the noise to the projections of every member but the first (see `dip.resample`), which then has
         twice the covariance. A ``validation`` stays as it is.
+    transforms : array (S, C, C), optional
+        Draws of what other references would do to the maps (``maps @ transform``, `PhaseFit.draw_references`): for
+        each, the first member is reconstructed again. How far it moves is the systematic uncertainty; with
+        ``calibrated=False`` a common factor of all references moves nothing.
+    fractions : bool
+        Divide each member by its own value of a pure voxel: volume fractions, also with ``calibrated=False``.
     client : dask.distributed.Client, optional
         Where the members run side by side.
     workers : int
         Without a client: 1 runs them one after the other here, more start so many local processes.
     checkpoint : path, optional
-        Folder for one checkpoint per member; an ensemble that was killed goes on from there.
+        Folder for one checkpoint per member, and for members that are finished; an ensemble that was killed goes on
+        from there.
     **options
         As for `dipm_tv`.
 
@@ -130,29 +221,58 @@ def ensemble(
     stated = {name: options.pop(name) for name in names if name in options}
     check_measurement(projections, tilt_angles_deg, **stated | {"device": "cpu"})
     projections, tilt_angles_deg = np.asarray(projections), np.asarray(tilt_angles_deg)
-    tasks = []
-    for k in range(members):
-        file = {} if checkpoint is None else {"checkpoint": Path(checkpoint) / f"member{k}.pt"}
-        tasks.append((projections, tilt_angles_deg, stated, seed + k, resample and k > 0, options | file))
-    if client is None and workers == 1:
-        results = [_member(*task) for task in tasks]
-    else:
-        results = _distribute(tasks, client, workers)
-    volumes = np.stack([volume for volume, _, _ in results])
-    mean = volumes.mean(axis=0)
+    if fractions and options.get("head", "fractions") != "fractions":
+        raise ValueError(f"fractions: got True with head={options['head']!r}, wants False (no fractions)")
+    transforms = _check_transforms(transforms, len(projections))
+    folder = None if checkpoint is None else Path(checkpoint)
+    if folder is not None:
+        folder.mkdir(parents=True, exist_ok=True)
+    draws = [(f"member{k}", seed + k, resample and k > 0, None) for k in range(members)]
+    draws += [(f"references{k}", seed, False, transform) for k, transform in enumerate(transforms)]
+    tasks = [
+        _Task(projections, tilt_angles_deg, stated, own, drawn, transform, fractions, folder, name, options)
+        for name, own, drawn, transform in draws
+    ]
+    results = _distribute(tasks, client, workers) if client is not None or workers > 1 else [t.run() for t in tasks]
+    volumes = np.stack([found["volume"] for found in results])
+    volumes, transformed = volumes[:members], volumes[members:]
     std = SPREAD_FACTOR * np.hypot(volumes.std(axis=0, ddof=1), SPREAD_FLOOR * max(volumes.max(), 0))
-    return EnsembleResult(mean, std, volumes, tuple(at for _, at, _ in results), tuple(why for _, _, why in results))
+    away = [(volume - volumes[0]) ** 2 for volume in transformed]
+    return EnsembleResult(
+        best=volumes[0] if resample else volumes.mean(axis=0),
+        mean=volumes.mean(axis=0),
+        std=std,
+        members=volumes,
+        stopped_at=tuple(found["at"] for found in results[:members]),
+        reasons=tuple(found["reason"] for found in results[:members]),
+        scale=np.stack([found["scale"] for found in results[:members]]),
+        systematic=np.sqrt(np.mean(away, axis=0)) if away else np.zeros_like(volumes[0]),
+        transformed=transformed,
+    )
+
+
+def _check_transforms(transforms, channels):
+    if transforms is None:
+        return np.zeros((0, channels, channels))
+    transforms = finite_array(transforms, "transforms")
+    if transforms.ndim != 3 or transforms.shape[1:] != (channels, channels):
+        raise ValueError(f"transforms: got shape {transforms.shape}, wants (S, {channels}, {channels})")
+    return transforms
+
+
+def _run(task):
+    """One member; a function of this module, that Dask's workers find it."""
+    return task.run()
 
 
 def _distribute(tasks, client, workers):
     from dask.distributed import Client, LocalCluster
 
-    for *_, options in tasks:
-        options.setdefault("progress", False)
+    tasks = [replace(task, options={"progress": False} | task.options) for task in tasks]
     if client is not None:
-        return client.gather([client.submit(_member, *task, pure=False) for task in tasks])
+        return client.gather([client.submit(_run, task, pure=False) for task in tasks])
     with (
         LocalCluster(n_workers=workers, threads_per_worker=1, dashboard_address=None) as cluster,
         Client(cluster) as own,
     ):
-        return own.gather([own.submit(_member, *task, pure=False) for task in tasks])
+        return own.gather([own.submit(_run, task, pure=False) for task in tasks])

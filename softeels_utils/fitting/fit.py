@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -15,7 +16,7 @@ from .components import Components, check_independent
 from .energy_errors import EnergyErrors
 from .plural import PluralScattering
 from .references import ReferenceDraws, drawn_references, transforms_of
-from .result import FitFlag, PhaseFit, unpack
+from .result import FitFlag, PhaseFit, pixel_size_of, unpack
 from .solver import PoissonWeights, Solver
 
 __all__ = ["BlockFit", "fit_phases"]
@@ -32,6 +33,7 @@ def fit_phases(
     reference_samples: ArrayLike | None = None,
     iron_per_nm3: ArrayLike | None = None,
     valence: ArrayLike | None = None,
+    phases: Sequence[str] = (),
     background: str | ArrayLike | None = "plasmon_tail",
     nonnegative: bool | ArrayLike = True,
     nonnegative_background: bool = False,
@@ -66,6 +68,8 @@ def fit_phases(
     iron_per_nm3, valence : (K,) or (S + 1, K), optional
         Iron atoms per nm³ of each phase and their mean valence, for `PhaseFit.iron` and `PhaseFit.mean_valence`; with
         a row for the references and one for each sample where they differ.
+    phases : sequence of K str, optional
+        Names, carried on to the result; those of `Standards` by default.
     background : str, exponents, shapes (P, E) or None
         See `background_shapes`.
     nonnegative : bool or sequence of K bools
@@ -146,9 +150,12 @@ def fit_phases(
     energy, data = energy_axis(spectra, energy_eV), data_of(spectra)
     if hasattr(references, "energy_eV") and not _same_axis(references.energy_eV, energy):
         raise ValueError("references: got Standards on other energies than the spectra, wants the same axis")
+    phases = tuple(phases) or _names_of(references)
     references, *drawn = drawn_references(references, reference_samples, iron_per_nm3, valence, energy[1] - energy[0])
     components = Components.checked(energy, references, background, window_eV, nonnegative, nonnegative_background)
     check_flag(scale_covariance, "scale_covariance")
+    if phases and len(phases) != len(components.references):
+        raise ValueError(f"phases: got {len(phases)} names, wants {len(components.references)}, one per reference")
     poisson = PoissonWeights(gain, readout_noise, tolerance, max_iterations)
     check_positive(exposure_ratio=exposure_ratio)
     check_not_negative(shift_error_eV=shift_error_eV, broadening_error_eV=broadening_error_eV)
@@ -188,7 +195,23 @@ def fit_phases(
         fixed=fixed,
         electrons=electrons,
         drawn=_reference_draws(*drawn, components),
+        phases=phases,
+        tilt_angles_deg=_tilts_of(spectra, data.shape[:-1]),
+        pixel_size_nm=pixel_size_of(spectra),
     )
+
+
+def _names_of(references):
+    """Names of the phases of `Standards`; none of arrays."""
+    diagnostics = getattr(references, "diagnostics", None)
+    return () if diagnostics is None else tuple(diagnostics.phases)
+
+
+def _tilts_of(spectra, lead):
+    """Tilt angles that the signal of a series (T, Y, X) states."""
+    tilts = spectra.metadata.get_item("Tomography.tilts", default=None) if is_signal(spectra) else None
+    tilts = None if tilts is None else np.asarray(data_of(tilts), float).ravel()
+    return tilts if tilts is not None and len(lead) == 3 and tilts.size == lead[0] else None
 
 
 def _same_axis(axis, energy):

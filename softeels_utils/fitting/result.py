@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 
 from ..progress import headless
-from ..spectra.arrays import is_dask
+from ..spectra.arrays import is_dask, step_nm
 from .misfit import BINS, FitMisfit
 from .references import ReferenceDraws
 
-__all__ = ["Estimate", "FitFlag", "PhaseFit", "pack", "packed_size", "unpack"]
+__all__ = ["Estimate", "FitFlag", "PhaseFit", "pack", "packed_size", "pixel_size_of", "unpack"]
 
 
 class FitFlag(enum.IntFlag):
@@ -86,6 +86,11 @@ class PhaseFit:
         Shift (eV) and broadening (eV²) of each pixel, those of the two that were asked for.
     drawn : ReferenceDraws or None
         Other references that may be the true ones: the systematic part of the error, not held by ``covariance``.
+    phases : tuple of str
+        Names of the K phases; empty where the references have none.
+    tilt_angles_deg : (T,) or None
+        Of a tilt series ``(T, Y, X)`` whose signal states them.
+    pixel_size_nm : float or None
     """
 
     coefficients: np.ndarray
@@ -102,6 +107,9 @@ class PhaseFit:
     binned_residual: np.ndarray | None = field(repr=False, default=None)
     energy_errors: np.ndarray | None = field(repr=False, default=None)
     drawn: ReferenceDraws | None = field(repr=False, default=None)
+    phases: tuple[str, ...] = ()
+    tilt_angles_deg: np.ndarray | None = None
+    pixel_size_nm: float | None = None
 
     @property
     def standard_error(self) -> np.ndarray:
@@ -144,7 +152,7 @@ class PhaseFit:
         sums = ("coefficients", "covariance", "background", "edge_counts", "binned_residual")
         summed = {n: getattr(self, n)[chosen].sum(axis=0) for n in sums if getattr(self, n) is not None}
         means = {n: getattr(self, n)[chosen].mean() for n in ("reduced_chi2", "residual_rms")}
-        nothing = {"shapes": None, "fixed": None, "energy_errors": None}
+        nothing = {"shapes": None, "fixed": None, "energy_errors": None, "tilt_angles_deg": None}
         return replace(self, **summed, **means, **nothing, flags=np.uint8(0), electrons=1.0)
 
     def draw_references(self, n: int, seed: int | np.random.Generator = 0) -> np.ndarray:
@@ -256,6 +264,9 @@ class PhaseFit:
     def save(self, path: str | os.PathLike, *, progress: bool | None = None) -> None:
         """Write coefficients, covariance, background, chi², residual and flags as one HyperSpy signal.
 
+        Names of the phases, tilts (where ETSpy looks for them) and the size of a pixel go along, so that
+        `data.read_tilt_series` takes the file.
+
         Lazy results are computed and written chunk by chunk where the format allows (``.zspy``, ``.hspy``), so a
         series larger than the memory can be fitted straight to disk. `load` reads it back.
 
@@ -271,8 +282,10 @@ class PhaseFit:
         later = [getattr(self, name) for name in _LATER if getattr(self, name) is not None]
         packed = pack(*(getattr(self, name) for name in _PER_PIXEL), *later)
         signal = hs.signals.BaseSignal(packed if packed.ndim > 1 else packed[None]).transpose(signal_axes=1)
+        self._describe(signal)
         about = {
             "phases": self.coefficients.shape[-1],
+            "names": list(self.phases),
             "background": self.background.shape[-1],
             "energy_eV": self.energy_eV.tolist(),
             "drawn": "" if self.drawn is None else json.dumps(asdict(self.drawn), default=lambda array: array.tolist()),
@@ -281,13 +294,37 @@ class PhaseFit:
         options = {"show_progressbar": not headless() if progress is None else progress} if lazy else {}
         (signal.as_lazy() if lazy else signal).save(path, overwrite=True, **options)
 
+    def _describe(self, signal):
+        """Axes and tilts of the signal that `save` writes."""
+        pixel = {"scale": self.pixel_size_nm, "units": "nm"} if self.pixel_size_nm else {}
+        for axis, name in zip(signal.axes_manager.navigation_axes, ("x", "y", "tilt"), strict=False):
+            axis.name = name
+            for key, value in pixel.items() if name != "tilt" else ():
+                setattr(axis, key, value)
+        if self.tilt_angles_deg is not None:
+            signal.metadata.set_item("Tomography.tilts", [float(tilt) for tilt in self.tilt_angles_deg])
+
     @classmethod
     def load(cls, path: str | os.PathLike, lazy: bool = False) -> PhaseFit:
-        """Read what `save` wrote."""
+        """Read what `save` wrote.
+
+        Raises
+        ------
+        ValueError
+            If the file is not one of `save`.
+        """
         import hyperspy.api as hs
 
-        signal = hs.load(path, lazy=lazy)
-        about = signal.metadata.SoftEELS.fit
+        return cls.from_signal(hs.load(path, lazy=lazy))
+
+    @classmethod
+    def from_signal(cls, signal: Any) -> PhaseFit:
+        """The fit in the signal that `save` wrote; `ValueError` of ``path`` if it is another one."""
+        about = signal.metadata.get_item("SoftEELS.fit", default=None)
+        if about is None:
+            title = signal.metadata.get_item("General.original_filename", default="another signal")
+            raise ValueError(f"path: got {title}, wants a file of PhaseFit.save")
+        tilts = signal.metadata.get_item("Tomography.tilts", default=None)
         text = about.get_item("drawn", default="")
         known = {name: value and np.asarray(value) for name, value in (json.loads(text) if text else {}).items()}
         return unpack(
@@ -296,7 +333,16 @@ class PhaseFit:
             about.background,
             energy_eV=np.asarray(about.energy_eV),
             drawn=ReferenceDraws(**known) if known else None,
+            phases=tuple(about.get_item("names", default=())),
+            tilt_angles_deg=None if tilts is None else np.asarray(tilts, float),
+            pixel_size_nm=pixel_size_of(signal),
         )
+
+
+def pixel_size_of(signal: Any) -> float | None:
+    """Size of a pixel in nm along the fastest navigation axis of a HyperSpy signal, None where it does not say."""
+    axes = signal.axes_manager.navigation_axes if hasattr(signal, "axes_manager") else ()
+    return step_nm(axes[0]) if axes else None
 
 
 _PER_PIXEL = ("coefficients", "covariance", "background", "reduced_chi2", "residual_rms", "flags")

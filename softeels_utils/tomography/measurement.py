@@ -21,6 +21,7 @@ from ..checks import (
     check_number,
     check_seed,
     check_tilts,
+    finite_array,
     real_array,
 )
 from .checks import as_tensor, check_device
@@ -325,6 +326,26 @@ class Measurement:
         covariance = self.covariance / np.outer(scale, scale)
         used = self.used.cpu().numpy()
         return self._with(_gaussian_loss(self.projections / column, used, covariance), covariance=covariance)
+
+    def transformed(self, transform: ArrayLike) -> Measurement:
+        """Other combinations of the channels (not for counts): what other references would have made of the spectra.
+
+        Parameters
+        ----------
+        transform : array (C, C)
+            Channel ``d`` becomes the sum over ``c`` of channel ``c`` times ``transform[c, d]``.
+        """
+        transform = finite_array(transform, "transform")
+        if self.counts or transform.shape != (len(self.projections),) * 2:
+            what = "counts" if self.counts else f"shape {transform.shape}"
+            raise ValueError(f"transform: got {what}, wants {(len(self.projections),) * 2}, and no counts")
+        used = self.used.cpu().numpy()
+        if (used.all(0) != used.any(0)).any():
+            raise ValueError("mask: got pixels with some of the channels, wants all or none to combine them")
+        matrix = as_tensor(transform.astype(np.float32), self.device)
+        mixed = torch.einsum("ctyx,cd->dtyx", self.projections, matrix)
+        covariance = transform.T @ self.covariance @ transform
+        return self._with(_gaussian_loss(mixed, used, covariance), covariance=covariance)
 
     def less(self, volume: torch.Tensor) -> Measurement:
         """What a volume leaves to be explained: projections less its own (not for counts)."""

@@ -1,0 +1,31 @@
+"""From files to a volume with errors, in steps that are files; nothing in it is simulated.
+
+`inspect` says what files hold and where they can enter; `Settings` says what is reconstructed and how, and
+`reconstruct` does it: spectra cleaned, standards, phase maps with covariance, alignment, DIPm-TV with its ensemble,
+comparison on withheld tilts, halves of the dose, files for other programs, a report. A step is done again only when
+what it was made of has changed, and goes on where it was killed.
+"""
+
+from .chain import reconstruct
+from .folder import Folder, FolderBusy, Step
+from .inspection import Inspection, inspect, inspection_page, inspection_table, write_settings
+from .series import Maps
+from .settings import Settings, expand
+from .volume_files import write_maps, write_volume
+
+__all__ = [
+    "Folder",
+    "FolderBusy",
+    "Inspection",
+    "Maps",
+    "Settings",
+    "Step",
+    "expand",
+    "inspect",
+    "inspection_page",
+    "inspection_table",
+    "reconstruct",
+    "write_maps",
+    "write_settings",
+    "write_volume",
+]

@@ -1,0 +1,584 @@
+"""From dual EELS, or maps, over tilt to a volume with errors, step by step; nothing in it is simulated."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from .. import data, dip, fitting, metrics, spectra, standards, tomography
+from ..progress import headless
+from ..scattering import load_system, microscope_from_metadata
+from . import report as report_page
+from .folder import Folder
+from .series import Maps, clean_low_loss, noise_gain_of, read_maps, read_spectra
+from .settings import Settings
+from .volume_files import FORMATS, write_maps, write_volume
+
+__all__ = ["reconstruct"]
+
+STANDARDS_PIXELS = 30_000  # spectra are binned to at most so many before standards are extracted
+AUDITED_VOXELS = 64**3  # above, an audit takes hours
+
+
+def reconstruct(settings: Settings, *, report: Callable[[str], None] = print, client: Any = None) -> Path:
+    """Reconstruct a specimen: spectra to standards, phase maps, alignment, DIPm-TV and its ensemble, files, a report.
+
+    Parameters
+    ----------
+    settings : Settings
+    report : callable
+        Called with a line of progress.
+    client : dask.distributed.Client, optional
+        Where the members of the ensemble run; without, on local processes. All must see the output folder.
+
+    Returns
+    -------
+    Path
+        The report, ``report.html`` in ``settings.output``; see there for all files.
+
+    Raises
+    ------
+    ValueError
+        Before any long work, naming the setting or the file.
+    """
+    chain = _Chain(settings, report, client)
+    chain.check()
+    with chain.folder:
+        return chain.run()
+
+
+class _Chain:
+    """The steps, each with what it reads, what it depends on and what it writes."""
+
+    def __init__(self, settings: Settings, report: Callable[[str], None], client: Any):
+        self.settings, self.client = settings, client
+        self.report = report
+        self.system = load_system(settings.system)
+        self.from_spectra, self.from_fit = bool(settings.low_loss), False
+        total = 5 + (3 if self.from_spectra else 1) + settings.audit + (settings.half_dose and self.from_spectra)
+        self.folder = Folder(settings.output, report, total)
+
+    def check(self) -> None:
+        """Open every input, so that what does not fit is said before the work."""
+        settings = self.settings
+        if not self.from_spectra:
+            self.from_fit = isinstance(read_maps(settings), fitting.PhaseFit)
+            return
+        low = read_spectra(settings.low_loss, settings, "low_loss", lazy=True)
+        axis, window = spectra.energy_axis(low), self.system.edge("M2,3").fit_window_eV
+        if axis[0] > -2 or axis[-1] < window[1]:
+            raise ValueError(
+                f"low_loss: got energies {axis[0]:g} to {axis[-1]:g} eV, wants the zero loss and "
+                f"{self.system.metal}-M2,3: -2 to {window[1]:g} eV"
+            )
+        if settings.standards:
+            standards.Standards.load(settings.standards)
+        else:
+            core = read_spectra(settings.core_loss, settings, "core_loss", lazy=True) if settings.core_loss else None
+            if core is not None:
+                _check_core(core, self.system)
+                _matching(low, core)
+            known = microscope_from_metadata(low if core is None else core)
+            for name in ("beam_energy_keV", "collection_mrad"):
+                if name not in known and settings[name] is None and not settings.standards_core_loss:
+                    raise ValueError(f"{name}: got None, and the files do not say it; wants a number")
+
+    def run(self) -> Path:
+        """All steps, in order; the path of the report."""
+        if self.from_spectra:
+            self.spectra()
+            self.standards()
+            self.fit()
+        else:
+            self.maps()
+        self.alignment()
+        self.volume()
+        self.comparison()
+        if self.from_spectra and self.settings.half_dose:
+            self.half_dose()
+        if self.settings.audit:
+            self.audit()
+        self.files()
+        return self.page()
+
+    def _of(self, *names: str) -> dict[str, Any]:
+        """Some settings as plain JSON, for the stamp of a step."""
+        values = {name: self.settings[name] for name in names}
+        return {name: str(value) if isinstance(value, Path) else value for name, value in values.items()}
+
+    # ---------------------------------------------------------------- spectra
+
+    def spectra(self) -> None:
+        """Align zero losses, remove spikes; images of t/λ."""
+
+        def work(place):
+            low = read_spectra(self.settings.low_loss, self.settings, "low_loss")
+            gain, told = noise_gain_of(low, self.settings.gain, self.system.edge("M2,3").fit_window_eV)
+            cleaned, images, facts = clean_low_loss(low, gain)
+            cleaned.save(str(place / "low_loss.hspy"), overwrite=True, compression=None)
+            np.savez(place / "images.npz", **images)
+            return facts | {"gain": gain, "warnings": told}
+
+        self.folder.step(
+            "spectra",
+            work,
+            inputs=self.settings.low_loss,
+            parameters=self._of("tilt_angles_deg", "pixel_size_nm", "gain", "system", *_MICROSCOPE),
+            outputs=("low_loss.hspy", "images.npz"),
+        )
+
+    def standards(self) -> None:
+        """Reference spectra: extracted from the specimen, or given."""
+        settings = self.settings
+        pair = settings.standards_low_loss, settings.standards_core_loss
+        used = (settings.standards,) if settings.standards else pair if all(pair) else None
+        inputs = used or (*settings.low_loss, *settings.core_loss)
+
+        def work(place):
+            if settings.standards:
+                found = standards.Standards.load(settings.standards)
+            else:
+                if all(pair):
+                    low, core = (data.read_signal(path) for path in pair)
+                else:
+                    low = read_spectra(settings.low_loss, settings, "low_loss")
+                    core = read_spectra(settings.core_loss, settings, "core_loss")
+                    low = _matching(low, core)
+                gain = self.folder.record("spectra").facts["gain"]
+                found = _extract(low, core, settings, gain)
+            found.save(place / "standards.npz")
+            return {"warnings": list(found.warnings), "extracted": not settings.standards}
+
+        self.folder.step(
+            "standards",
+            work,
+            inputs=inputs,
+            parameters=self._of("system", "exposure_ratio", "seed", "tilt_angles_deg", "pixel_size_nm", *_MICROSCOPE),
+            outputs=("standards.npz",),
+        )
+
+    def fit(self) -> None:
+        """Phase maps with their covariance, unbounded: what tomography needs."""
+
+        def work(place):
+            low = data.read_signal(self.folder["low_loss.hspy"])
+            found = standards.Standards.load(self.folder["standards.npz"])
+            fit = self._fit(low, found)
+            fit.save(place / "fit.hspy")
+            write_maps(place / "maps", fit)
+            return _fit_facts(fit)
+
+        self.folder.step(
+            "fit",
+            work,
+            inputs=(self.folder["low_loss.hspy"], self.folder["standards.npz"]),
+            parameters=self._of("system") | {"gain": self.folder.record("spectra").facts["gain"]},
+            outputs=("fit.hspy", "maps"),
+        )
+
+    def _fit(self, low, found, **options):
+        step = low.axes_manager.signal_axes[0].scale
+        return fitting.fit_phases(
+            low,
+            None,
+            found,
+            low_loss=low,
+            window_eV=self.system.edge("M2,3").fit_window_eV,
+            nonnegative=False,
+            gain=self.folder.record("spectra").facts["gain"],
+            shift_error_eV=float(step) / 12**0.5,  # spectra were aligned to whole channels
+            scale_covariance=True,
+            **options,
+        )
+
+    def maps(self) -> None:
+        """Maps as they were given, checked, in one file."""
+        target = self._maps_files()[0].name
+
+        def work(place):
+            maps = read_maps(self.settings)
+            maps.save(place / target)
+            return _fit_facts(maps) if self.from_fit else {"warnings": [], "phases": list(maps.channels)}
+
+        self.folder.step(
+            "maps",
+            work,
+            inputs=(self.settings.maps,),
+            parameters=self._of("tilt_angles_deg", "pixel_size_nm"),
+            outputs=(target,),
+        )
+
+    # ---------------------------------------------------------------- tomography
+
+    def alignment(self) -> None:
+        """Shifts between tilts, kept where a reconstruction explains the images better with them."""
+
+        def work(place):
+            maps = self._loaded()
+            images = maps.total() if not self.from_spectra else np.load(self.folder["images.npz"])["relative_thickness"]
+            shifts, facts = np.zeros((len(images), 2)), {"warnings": []}
+            if self.settings.align and len(images) > 2:
+                shifts, facts = _align(images, maps.tilt_angles_deg)
+            measurement = maps.measurement(shifts)
+            field = tomography.leaves_field(measurement)
+            padding = measurement.padded().padding if field else 0
+            if field:
+                facts["warnings"].append(
+                    f"The specimen leaves the field of view: its mass varies over tilt by {field.variation.max():.0%}. "
+                    f"{padding} columns were added on each side; what lies in them is badly known."
+                )
+            np.savez(place / "alignment.npz", shifts_px=shifts, padding=padding)
+            return facts | {"padding": padding}
+
+        self.folder.step(
+            "alignment",
+            work,
+            inputs=(*self._maps_files(), *([self.folder["images.npz"]] if self.from_spectra else [])),
+            parameters=self._of("align"),
+            outputs=("alignment.npz",),
+        )
+
+    def volume(self) -> None:
+        """DIPm-TV, and its ensemble: other noise, other networks, other references."""
+        settings = self.settings
+
+        def work(place):
+            maps, shifts, padding = self._aligned()
+            learned = settings.head == "fractions" and not settings.calibrated
+            draws = maps.reference_draws(settings["reference_members"], scale_is_learned=learned)
+            result = dip.ensemble(
+                maps.projections(padding),
+                maps.tilt_angles_deg,
+                members=settings["members"],
+                seed=settings.seed,
+                transforms=draws,
+                fractions=learned,
+                client=self.client,
+                workers=1 if self.client else settings.workers or min(os.cpu_count() or 1, 8),
+                checkpoint=place / "members",
+                progress=not headless() and self.client is None,
+                **self._stated(maps, shifts, padding),
+                **self._network(),
+            )
+            kept = slice(padding, result.best.shape[-1] - padding)
+            arrays = ("best", "std", "systematic", "members", "transformed")
+            np.savez(
+                place / "volume.npz",
+                scale=result.scale,
+                **{name: getattr(result, name)[..., kept] for name in arrays},
+            )
+            return _volume_facts(result, maps, settings)
+
+        self.folder.step(
+            "volume",
+            work,
+            inputs=(*self._maps_files(), self.folder["alignment.npz"]),
+            parameters=self._of(
+                "head", "calibrated", "members", "reference_members", "iterations", "seed", "pixel_size_nm"
+            ),
+            outputs=("volume.npz",),
+        )
+
+    def comparison(self) -> None:
+        """SIRT and joint TV of the same maps; each method predicts tilts that were withheld from it."""
+
+        def work(place):
+            maps, shifts, padding = self._aligned()
+            whole = maps.measurement(shifts, padding)
+            volumes, scale = self._classical(whole)
+            if self.settings.head != "fractions":
+                volumes = {name: volume * scale for name, volume in volumes.items()}
+            facts = {"warnings": [], "withheld": {}}
+            if len(maps.tilt_angles_deg) >= 5:
+                facts |= self._withhold(maps, shifts, padding)
+            np.savez(place / "comparison.npz", **{name: whole.crop(volume) for name, volume in volumes.items()})
+            return facts
+
+        self.folder.step(
+            "comparison",
+            work,
+            inputs=(*self._maps_files(), self.folder["alignment.npz"]),
+            parameters=self._of("head", "calibrated", "iterations", "seed"),
+            outputs=("comparison.npz",),
+        )
+
+    def _classical(self, measurement):
+        """Volumes of the other methods in the unit of the maps; joint TV with the same constraint as the network."""
+        fractions = self.settings.head == "fractions"
+        scale = np.ones(len(measurement.projections))
+        if fractions and not self.settings.calibrated:
+            scale = tomography.learn_scale(measurement)
+        one = measurement.rescaled(scale)
+        constraint = tomography.SIMPLEX if fractions else tomography.NONNEGATIVE
+        volumes = {
+            "SIRT": tomography.sirt(one, stop=tomography.HeldOut(), progress=False).volume,
+            "joint TV": tomography.joint_tv(
+                one, constraint=constraint, stop=tomography.Gap(5e-3), progress=False
+            ).volume,
+        }
+        return volumes, scale[:, None, None, None]
+
+    def _withhold(self, maps, shifts, padding):
+        """Mean squared error over variance of the tilts that no method has seen, two of them between others."""
+        order = np.argsort(maps.tilt_angles_deg)
+        out = np.zeros(len(order), bool)
+        out[order[[len(order) // 3, len(order) - 1 - len(order) // 3]]] = True
+        part, rest = maps.tilts(~out), maps.tilts(out)
+        seen = part.measurement(shifts[~out], padding)
+        network = dip.fit(seen, seed=self.settings.seed, progress=False, **self._network())
+        volumes, scale = self._classical(seen)
+        volumes = {name: volume * scale for name, volume in volumes.items()} | {"DIPm-TV": network.volume}
+        unseen = rest.measurement(shifts[out], padding)
+        chi2 = {
+            name: unseen.chi2(torch.as_tensor(volume, dtype=torch.float32, device=unseen.device))
+            for name, volume in volumes.items()
+        }
+        best = min(chi2, key=chi2.get)
+        warnings = []
+        if chi2["DIPm-TV"] > 1.05 * chi2[best]:
+            warnings.append(
+                f"{best} predicts withheld tilts better than DIPm-TV ({chi2[best]:.2f} against "
+                f"{chi2['DIPm-TV']:.2f}): look at its volume, too."
+            )
+        tilts = [float(tilt) for tilt in maps.tilt_angles_deg[out]]
+        return {"withheld": chi2, "withheld_tilts_deg": tilts, "warnings": warnings}
+
+    def half_dose(self) -> None:
+        """Two independent halves of the counts, each reconstructed on its own, and how far they agree."""
+
+        def work(place):
+            raw = read_spectra(self.settings.low_loss, self.settings, "low_loss")
+            counts = np.asarray(raw.data)
+            gain = self.folder.record("spectra").facts["gain"]
+            if gain != 1 or (counts < 0).any() or (counts % 1).any():
+                np.savez(place / "half_dose.npz")
+                return {"warnings": [], "why_not": "the values are not whole counts of single electrons"}
+            maps, shifts, padding = self._aligned()
+            found = standards.Standards.load(self.folder["standards.npz"])
+            moves = np.load(self.folder["images.npz"])["zero_loss_eV"]
+            first = np.random.default_rng([self.settings.seed, 3]).binomial(counts.astype(np.int64), 0.5)
+            volumes = []
+            for half in (first, counts - first):
+                signal = clean_low_loss(spectra.with_data(raw, half.astype(np.float32)), gain, moves)[0]
+                fit = self._fit(signal, found)
+                seen = replace(maps, values=np.moveaxis(fit.coefficients, -1, 0), covariance=fit.covariance)
+                result = dip.fit(
+                    seen.measurement(shifts, padding), seed=self.settings.seed, progress=False, **self._network()
+                )
+                kept = slice(padding, result.volume.shape[-1] - padding)
+                volumes.append((result.volume / result.scale[:, None, None, None])[..., kept])
+            curves = {}
+            for name, axis in (("all", None), ("X", "X"), ("Y", "Y"), ("Z", "Z")):
+                curve = metrics.fourier_shell_correlation(*volumes, maps.pixel_size_nm or 1.0, axis=axis)
+                curves |= {f"frequency {name}": curve.frequency, f"correlation {name}": curve.correlation}
+            np.savez(place / "half_dose.npz", halves=np.array(volumes), **curves)
+            return {"warnings": []}
+
+        self.folder.step(
+            "half_dose",
+            work,
+            inputs=(*self.settings.low_loss, self.folder["standards.npz"], self.folder["alignment.npz"]),
+            parameters=self._of("head", "calibrated", "iterations", "seed"),
+            outputs=("half_dose.npz",),
+        )
+
+    def audit(self) -> None:
+        """Every void, film, skin and island of the volume, tested against the data."""
+
+        def work(place):
+            maps, shifts, padding = self._aligned()
+            volume = np.load(self.folder["volume.npz"])["best"]
+            if self.settings.head != "fractions" or volume[0].size > AUDITED_VOXELS or padding:
+                np.savez(place / "audit.npz", unsupported=np.zeros(volume.shape[1:], bool))
+                return {"warnings": [], "why_not": f"made for fractions of at most {AUDITED_VOXELS} voxels, in view"}
+            scale = np.load(self.folder["volume.npz"])["scale"].mean(0)
+            measurement = maps.measurement(shifts).rescaled(scale)
+            audited = dip.audit(measurement, volume, seed=self.settings.seed)
+            np.savez(place / "audit.npz", unsupported=audited.unsupported)
+            return {"warnings": [], "features": str(audited).splitlines()}
+
+        self.folder.step(
+            "audit",
+            work,
+            inputs=(*self._maps_files(), self.folder["alignment.npz"], self.folder["volume.npz"]),
+            parameters=self._of("head", "seed"),
+            outputs=("audit.npz",),
+        )
+
+    # ---------------------------------------------------------------- what comes out
+
+    def files(self) -> None:
+        """The volume in the formats of other programs."""
+
+        def work(place):
+            maps = self._loaded()
+            arrays = dict(np.load(self.folder["volume.npz"]))
+            unit = "volume fraction" if self.settings.head == "fractions" else f"{maps.unit or 'value'} per voxel"
+            names = write_volume(place, arrays, maps.channels, maps.pixel_size_nm, maps.tilt_angles_deg, unit)
+            return {"warnings": [], "files": names}
+
+        self.folder.step(
+            "files",
+            work,
+            inputs=(self.folder["volume.npz"], *self._maps_files()),
+            parameters=self._of("head", "pixel_size_nm"),
+            outputs=FORMATS,
+        )
+
+    def page(self) -> Path:
+        """The report."""
+        done = [self.folder.record(name) for name in report_page.STEPS if self.folder.record(name)]
+        files = [path for step in done for path in map(self.folder.__getitem__, step.outputs)]
+
+        def work(place):
+            page = report_page.write_report(self.folder, self.settings, self._loaded())
+            (place / "report.html").write_text(page, encoding="utf-8")
+            return {"warnings": []}
+
+        self.folder.step("report", work, inputs=files, parameters={}, outputs=("report.html",))
+        return self.folder["report.html"]
+
+    # ---------------------------------------------------------------- what the steps share
+
+    def _maps_files(self):
+        return (self.folder["fit.hspy" if self.from_spectra or self.from_fit else "maps.npz"],)
+
+    def _loaded(self) -> Maps:
+        path = self._maps_files()[0]
+        maps = Maps.load(path) if path.suffix == ".npz" else Maps.of_fit(fitting.PhaseFit.load(path))
+        return replace(maps, pixel_size_nm=self.settings.pixel_size_nm or maps.pixel_size_nm)
+
+    def _aligned(self) -> tuple[Maps, NDArray, int]:
+        with np.load(self.folder["alignment.npz"]) as known:
+            return self._loaded(), known["shifts_px"], int(known["padding"])
+
+    def _stated(self, maps, shifts, padding):
+        return maps.stated(padding) | {"shifts_px": shifts}
+
+    def _network(self):
+        settings = self.settings
+        given = {} if settings.iterations is None else {"iterations": settings.iterations}
+        return {"head": settings.head, "calibrated": settings.calibrated, **given}
+
+
+_MICROSCOPE = ("beam_energy_keV", "convergence_mrad", "collection_mrad")
+
+
+def _check_core(core, system):
+    """Refuse a core loss without the metal's L2,3."""
+    axis, onset = spectra.energy_axis(core), system.edge("L2,3").onset_eV
+    if axis[0] > onset - 15 or axis[-1] < onset + 40:
+        raise ValueError(
+            f"core_loss: got energies {axis[0]:g} to {axis[-1]:g} eV, wants {system.metal}-L2,3: {onset - 15:g} to "
+            f"{onset + 40:g} eV at least"
+        )
+
+
+def _matching(low, core):
+    """The tilts of the low loss that the core loss has, in its order."""
+    tilts, wanted = data.get_tilts(low), data.get_tilts(core)
+    if low.data.shape[1:-1] != core.data.shape[1:-1]:
+        raise ValueError(
+            f"core_loss: got pixels {core.data.shape[1:-1]}, wants those of low_loss {low.data.shape[1:-1]}"
+        )
+    at = [int(np.argmin(np.abs(tilts - tilt))) for tilt in wanted]
+    far = [float(tilt) for k, tilt in zip(at, wanted, strict=True) if abs(tilts[k] - tilt) > 0.05]
+    if far or len(set(at)) < len(at):
+        raise ValueError(
+            f"core_loss: got tilts {far or wanted.tolist()}, wants some of those of low_loss {tilts.tolist()}"
+        )
+    return spectra.with_data(low, low.data[at]) if at != list(range(len(tilts))) else low
+
+
+def _extract(low, core, settings, gain):
+    """Standards from dual EELS, binned so that there are no more spectra than they need."""
+    pixels = low.data[..., 0]
+    factor = 1
+    while pixels.size / factor**2 > STANDARDS_PIXELS:
+        factor += 1
+    if factor > 1:
+        low, core = (_binned(signal, factor) for signal in (low, core))
+    microscope = {name: settings[name] for name in _MICROSCOPE if settings[name] is not None}
+    return standards.extract_standards(
+        low, core, seed=settings.seed, gain=gain, exposure_ratio=settings.exposure_ratio, **microscope
+    )
+
+
+def _binned(signal, factor):
+    """Counts of ``factor`` × ``factor`` pixels added."""
+    columns, rows = (axis.size // factor * factor for axis in signal.axes_manager.navigation_axes[:2])
+    tilts = (1,) * (signal.data.ndim - 3)
+    return signal.inav[:columns, :rows].rebin(scale=(factor, factor, *tilts, 1))
+
+
+def _fit_facts(fit):
+    """What the record of the fit says: misfit, flags, phase volumes."""
+    bad = (fit.flags & fitting.FitFlag.BAD_INPUT) > 0
+    counted = (fit.flags & (fitting.FitFlag.BAD_INPUT | fitting.FitFlag.FEW_COUNTS)) == 0
+    warnings = list(fit.warnings)
+    if bad.any():
+        warnings.append(f"{bad.sum()} of {bad.size} spectra could not be fitted.")
+    tilts, area = len(fit.coefficients), (fit.pixel_size_nm or 1.0) ** 2
+    whole = fit.summed()
+    volumes = {
+        "value": whole.coefficients * area / tilts,
+        "statistical": whole.standard_error * area / tilts,
+        "systematic": whole.systematic_error * area / tilts,
+    }
+    return {
+        "warnings": warnings,
+        "phases": list(fit.phases),
+        "reduced_chi2": float(np.median(fit.reduced_chi2[counted])) if counted.any() else None,
+        "volumes_nm3": {name: value.tolist() for name, value in volumes.items()},
+    }
+
+
+def _align(images, tilts_deg):
+    """Shifts of the images, where a reconstruction explains them better with the shifts than without."""
+    usable = np.isfinite(images)
+    images = np.where(usable, images, 0.0)
+    found = tomography.align(images, tilts_deg)
+    chi2 = {}
+    for name, shifts in (("before", np.zeros_like(found.shifts_px)), ("after", found.shifts_px)):
+        measurement = tomography.Measurement(images[None].astype(np.float32), tilts_deg, shifts_px=shifts, mask=usable)
+        volume = tomography.short_sirt(measurement)
+        chi2[name] = measurement.chi2(volume)
+    kept = chi2["after"] < 0.98 * chi2["before"]
+    shifts = found.shifts_px if kept else np.zeros_like(found.shifts_px)
+    facts = {
+        "chi2": chi2, "kept": bool(kept), "found_px": found.shifts_px.tolist(), "tilt_axis_px": found.tilt_axis_px,
+        "warnings": [],
+    }  # fmt: skip
+    if kept and found.last_px > 0.5:
+        facts["warnings"].append(f"The alignment still moved by {found.last_px:.1f} pixels in its last round.")
+    return shifts, facts
+
+
+def _volume_facts(result, maps, settings):
+    """Scale, stopping, and the volume of each phase with its two errors."""
+    cell = (maps.pixel_size_nm or 1.0) ** 3
+    amounts = result.amounts()
+    facts = {
+        "warnings": [],
+        "scale": result.scale.mean(axis=0).tolist(),
+        "scale_error": result.scale.std(axis=0, ddof=1).tolist(),
+        "reasons": list(result.reasons),
+        "amounts": {name: (cell * getattr(amounts, name)).tolist() for name in ("value", "statistical", "systematic")},
+    }
+    if maps.draws is None and settings.head == "fractions":
+        facts["warnings"].append("The maps come without samples of their references: systematic errors are not known.")
+    off = np.abs(result.scale.mean(axis=0) - 1)
+    if settings.head == "fractions" and not settings.calibrated and maps.unit == "nm" and (off > 0.3).any():
+        found = ", ".join(f"{s:.2f}" for s in facts["scale"])
+        facts["warnings"].append(
+            f"A pure voxel has {found} nm of its phase per nm: far from 1, so references, thickness scale or pixel "
+            "size are wrong."
+        )
+    return facts

@@ -1,0 +1,212 @@
+"""A folder of steps that are files: each is done once, and again only when what it was made of has changed."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import platform
+import shutil
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import filelock
+
+from .. import __version__, source
+
+__all__ = ["Folder", "FolderBusy", "Step", "hash_of"]
+
+VERSIONS = ("numpy", "scipy", "torch", "hyperspy", "exspy", "rosettasciio", "scikit-image")
+
+
+class FolderBusy(ValueError):
+    """Another run is at work in the folder."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """A step that is done, as its record ``steps/NAME.json`` says.
+
+    Attributes
+    ----------
+    name : str
+    stamp : str
+        Hash of inputs, parameters and code: while it stays the same, so do the outputs.
+    inputs, outputs : dict
+        SHA-256 by path.
+    parameters : dict
+    facts : dict
+        What the step has to say: numbers for the report, ``warnings``.
+    seconds : float
+    finished : str
+    versions : dict
+    """
+
+    name: str
+    stamp: str
+    inputs: dict[str, str]
+    outputs: dict[str, str]
+    parameters: dict[str, Any]
+    facts: dict[str, Any]
+    seconds: float
+    finished: str
+    versions: dict[str, str]
+
+
+def hash_of(path: Path) -> str:
+    """SHA-256 of a file, or of all files below a folder (a Zarr store)."""
+    if path.is_dir():
+        parts = [(str(file.relative_to(path)), hash_of(file)) for file in source.files_below(path)]
+        return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+class Folder:
+    """Where a chain of steps keeps its files; entered as a context, which holds the lock.
+
+    A step works in a folder of its own, ``.work/NAME``, that survives a kill: what it kept there it may go on from. Its
+    outputs are moved in place when they are whole, and its record is written last.
+
+    Parameters
+    ----------
+    path : path
+    report : callable
+        Called with one line for every step.
+    total : int
+        Number of steps, for the time left.
+
+    Raises
+    ------
+    ValueError
+        Naming ``output``, where nothing can be written.
+    """
+
+    def __init__(self, path: str | os.PathLike, report: Callable[[str], None] = print, total: int = 0):
+        self.path, self.report, self.total, self.done = Path(path), report, total, 0
+        self.started = time.monotonic()
+        try:
+            (self.path / "steps").mkdir(parents=True, exist_ok=True)
+            (self.path / ".work").mkdir(exist_ok=True)
+            probe = self.path / ".work" / "probe"
+            probe.write_bytes(b"x")
+            probe.unlink()
+        except OSError as error:
+            raise ValueError(f"output: got {self.path}, wants a folder that can be written ({error})") from error
+        self.lock = filelock.FileLock(self.path / ".lock", timeout=0)
+        self.code = source.fingerprint(source.files_below(source.PACKAGE))
+
+    def __enter__(self) -> Folder:
+        try:
+            self.lock.acquire()
+        except filelock.Timeout:
+            raise FolderBusy(f"output: got {self.path}, where another run is at work; wants another folder") from None
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.lock.release()
+
+    def __getitem__(self, name: str) -> Path:
+        return self.path / name
+
+    def record(self, name: str) -> Step | None:
+        """What the step's record says, None where there is none."""
+        try:
+            return Step(**json.loads((self.path / "steps" / f"{name}.json").read_text(encoding="utf-8")))
+        except (OSError, TypeError, ValueError):
+            return None
+
+    def step(
+        self,
+        name: str,
+        work: Callable[[Path], Mapping[str, Any] | None],
+        *,
+        inputs: Iterable[Path] = (),
+        parameters: Mapping[str, Any] | None = None,
+        outputs: Iterable[str],
+    ) -> Step:
+        """Do a step, unless its inputs, parameters, code and outputs are those of its record.
+
+        Parameters
+        ----------
+        name : str
+        work : callable
+            Gets a folder to work in, and writes the outputs there; returns facts for the record.
+        inputs : paths
+            Files it reads: the user's, or outputs of other steps.
+        parameters : dict
+            All else that the result depends on; must be plain JSON.
+        outputs : names of files
+        """
+        inputs = {str(path): hash_of(Path(path)) for path in inputs}
+        parameters = json.loads(json.dumps(dict(parameters or {})))
+        told = json.dumps([name, sorted(inputs.values()), parameters, self.code], sort_keys=True)
+        stamp = hashlib.sha256(told.encode()).hexdigest()
+        self.done += 1
+        earlier = self.record(name)
+        if earlier and earlier.stamp == stamp and set(earlier.outputs) == set(outputs) and self._holds(earlier):
+            self.report(f"{self._place()} {name}: unchanged since {earlier.finished}")
+            return earlier
+        self.report(f"{self._place()} {name} ...")
+        (self.path / "steps" / f"{name}.json").unlink(missing_ok=True)
+        began, place = time.perf_counter(), self._workplace(name, stamp)
+        facts = dict(work(place) or {})
+        found = {}
+        for output in outputs:
+            target = self.path / output
+            target.parent.mkdir(parents=True, exist_ok=True)
+            if target.is_dir():
+                shutil.rmtree(target)
+            os.replace(place / output, target)
+            found[output] = hash_of(target)
+        shutil.rmtree(place)
+        seconds = time.perf_counter() - began
+        finished = datetime.now(UTC).isoformat(timespec="seconds")
+        done = Step(name, stamp, inputs, found, parameters, facts, round(seconds, 2), finished, _versions())
+        _write(self.path / "steps" / f"{name}.json", json.dumps(asdict(done), indent=1))
+        for warning in facts.get("warnings", ()):
+            self.report(f"    warning: {warning}")
+        self.report(f"    {name} took {seconds:.0f} s")
+        return done
+
+    def _place(self):
+        return f"[{self.done}/{self.total}]" if self.total else f"[{self.done}]"
+
+    def _holds(self, step):
+        """Whether the outputs are there, as they were written."""
+        paths = {self.path / name: known for name, known in step.outputs.items()}
+        return all(path.exists() and hash_of(path) == known for path, known in paths.items())
+
+    def _workplace(self, name, stamp):
+        """The folder to work in, with what a killed run of the same stamp has left there."""
+        place, told = self.path / ".work" / name, self.path / ".work" / f"{name}.stamp"
+        if place.exists() and not (told.exists() and told.read_text() == stamp):
+            shutil.rmtree(place)
+        place.mkdir(exist_ok=True)
+        _write(told, stamp)
+        return place
+
+
+def _write(path, text):
+    """A text file, in one piece."""
+    part = path.with_name(path.name + ".part")
+    with part.open("w", encoding="utf-8") as stream:
+        stream.write(text)
+        stream.flush()
+        os.fsync(stream.fileno())
+    part.replace(path)
+
+
+def _versions():
+    found = {"softeels_utils": __version__, "python": platform.python_version()}
+    for name in VERSIONS:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            found[name] = "not installed"
+    return found

@@ -1,0 +1,310 @@
+"""What a file holds, what is missing in it, and where it can enter the chain."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .. import data, spectra
+from ..data.tilts import stage_tilt, tilts_beside, tilts_in_names
+from ..scattering import load_system, microscope_from_metadata
+from ..standards import Standards
+from .page import figure_png, html_table, page
+
+if TYPE_CHECKING:
+    from ..scattering import System
+
+__all__ = ["Inspection", "inspect", "inspection_page", "inspection_table", "write_settings"]
+
+SATURATED = 0.01  # fraction of all values that are the largest one, from which it looks like a limit of the camera
+THUMBNAIL = 128  # pixels
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """What was found in a file.
+
+    Attributes
+    ----------
+    path : Path
+    kind : str
+        ``low loss``, ``core loss``, ``spectra``, ``maps``, ``phase fit``, ``standards`` or ``unknown``.
+    facts : dict
+        By name, as text: shape, axes, tilts, pixel size, microscope, counts, zero loss.
+    missing : tuple of str
+        What the chain needs and the file does not say.
+    problems : tuple of str
+        What is wrong or looks so.
+    enters : str
+        Where it can enter.
+    images : dict of array (Y, X)
+        Thumbnails, and a sinogram of a series.
+    """
+
+    path: Path
+    kind: str
+    facts: dict[str, str]
+    missing: tuple[str, ...] = ()
+    problems: tuple[str, ...] = ()
+    enters: str = ""
+    images: dict[str, NDArray] = field(default_factory=dict, repr=False)
+
+
+def inspect(path: str | Path, system: str = "iron_oxides") -> Inspection:
+    """Look at a file without changing or keeping it.
+
+    Parameters
+    ----------
+    path : path
+        Spectra, maps, a fit, or standards, in any format that `data` reads.
+    system : str
+        Whose edges are looked for.
+
+    Raises
+    ------
+    ValueError
+        If there is no such file. A file that cannot be read is an `Inspection` of kind ``unknown``.
+    """
+    path, known = Path(path).expanduser(), load_system(system)
+    if not path.exists():
+        raise ValueError(f"path: got {path}, which does not exist, wants a file")
+    try:
+        if path.suffix == ".npz":
+            return _inspect_archive(path)
+        signal = data.read_signal(path, lazy=path.suffix in (".hspy", ".zspy"))
+    except ValueError as error:
+        return Inspection(path, "unknown", {}, problems=(str(error),), enters="nowhere")
+    if signal.metadata.get_item("SoftEELS.fit", default=None) is not None or not _is_spectra(signal, path):
+        return _inspect_maps(path)
+    return _inspect_spectra(path, signal, known)
+
+
+def _is_spectra(signal, path):
+    return signal.axes_manager.signal_dimension == 1 and path.suffix.lower() not in (".tif", ".tiff", ".mrc")
+
+
+def _inspect_archive(path):
+    try:
+        found = Standards.load(path)
+    except ValueError:
+        return _inspect_maps(path)
+    energy = found.energy_eV
+    facts = {
+        "phases": ", ".join(found.diagnostics.phases),
+        "energies": f"{energy[0]:g} to {energy[-1]:g} eV, {energy.size} channels",
+        "samples of the references": str(len(found.samples)),
+    }
+    return Inspection(path, "standards", facts, problems=found.warnings, enters="chapter 3; reconstruct --standards")
+
+
+def _inspect_maps(path):
+    try:
+        series = data.read_tilt_series(path)
+    except ValueError as error:
+        if "tilt_angles_deg" not in str(error):
+            return Inspection(path, "unknown", {}, problems=(str(error),), enters="nowhere")
+        return Inspection(
+            path, "maps", {}, missing=("tilts",), problems=(str(error),), enters="reconstruct --tilts ..."
+        )
+    values = series.projections
+    errors = "covariance of the channels" if series.covariance is not None else "none"
+    errors = "variance" if errors == "none" and series.variance is not None else errors
+    facts = {
+        "shape (C, T, Y, X)": " × ".join(map(str, values.shape)),
+        "channels": ", ".join(series.channels),
+        "tilts": _tilts_text(series.tilt_angles_deg),
+        "pixel size": f"{series.pixel_size_nm:g} nm" if series.pixel_size_nm else "not stated",
+        "unit": series.unit or "not stated",
+        "errors": errors,
+        "values": f"{np.nanmin(values):.3g} to {np.nanmax(values):.3g}",
+    }
+    missing = [] if series.pixel_size_nm else ["pixel size"]
+    missing += (
+        [] if errors != "none" else ["errors of the values: they will be estimated, independent between channels"]
+    )
+    middle = int(np.argmin(np.abs(series.tilt_angles_deg)))
+    images = {
+        f"{c}, {series.tilt_angles_deg[middle]:g}°": v[middle] for c, v in zip(series.channels, values, strict=True)
+    }
+    images["sinogram"] = np.nan_to_num(values).sum(axis=(0, 2))
+    return Inspection(path, "maps", facts, tuple(missing), enters="chapter 5; reconstruct", images=images)
+
+
+def _inspect_spectra(path, signal, system):
+    energy = spectra.energy_axis(signal)
+    counts, stated = signal.data, microscope_from_metadata(signal)
+    has_zero = energy[0] < -2 and energy[-1] > 5
+    kind = _kind(energy, has_zero, system)
+    tilts = _tilts_of(path, signal)
+    size = spectra.step_nm(signal.axes_manager.navigation_axes[0]) if counts.ndim > 1 else None
+    facts = {
+        "shape": " × ".join(map(str, counts.shape)) + " (energy last)",
+        "energies": f"{energy[0]:g} to {energy[-1]:g} eV, {energy[1] - energy[0]:g} eV per channel",
+        "tilts": "not stated" if tilts is None else _tilts_text(tilts),
+        "pixel size": f"{size:g} nm" if size else "not stated",
+    }
+    facts |= {name.replace("_", " "): f"{value:g}" for name, value in stated.items()}
+    told, problems = _count_facts(counts, energy, has_zero)
+    missing = [name.replace("_", " ") for name in ("beam_energy_keV", "collection_mrad") if name not in stated]
+    missing += ["pixel size"] * (not size) + ["tilts"] * (tilts is None)
+    enters = {
+        "low loss": "chapter 2 (low_loss_path), chapter 3; reconstruct LOW",
+        "core loss": "chapter 2; reconstruct --core",
+    }.get(kind, "nowhere: it holds no edge of the system")
+    image = np.asarray(counts.sum(axis=-1))
+    images = {"sum over energy": _middle(image)} if image.ndim > 1 else {}
+    if image.ndim == 3:
+        images["sinogram"] = image.sum(axis=1)
+    return Inspection(path, kind, facts | told, tuple(missing), tuple(problems), enters, images)
+
+
+def _tilts_of(path, signal):
+    """Angles of a stack, or the one angle of a single image, in its metadata, beside it or in its name."""
+    if signal.data.ndim > 3:
+        found = data.get_tilts(signal)
+        return tilts_beside(path) if found is None else found
+    one = stage_tilt(signal)
+    return tilts_in_names([path]) if one is None else np.array([one])
+
+
+def _kind(energy: NDArray, has_zero: bool, system: System) -> str:
+    """Which edges of the system the axis covers."""
+    soft, hard = system.edge("M2,3"), system.edge("L2,3")
+    if has_zero and energy[-1] > soft.fit_window_eV[1]:
+        return "low loss"
+    if energy[0] < hard.onset_eV - 15 and energy[-1] > hard.onset_eV + 40:
+        return "core loss"
+    return "spectra"
+
+
+def _count_facts(counts: Any, energy: NDArray, has_zero: bool) -> tuple[dict[str, str], list[str]]:
+    """What the values look like, and what of that is wrong; of at most some thousand spectra."""
+    flat = counts.reshape(-1, counts.shape[-1])
+    part = np.asarray(flat[:: max(1, len(flat) // 4096)], float)
+    problems = []
+    if not np.isfinite(part).all():
+        problems.append("NaN or infinite values")
+    part = np.nan_to_num(part)
+    whole, top = not (part % 1).any(), part.max()
+    facts = {"values": f"{part.min():.3g} to {top:.3g}, {'whole' if whole else 'fractions of'} counts"}
+    facts["counts per spectrum"] = f"{part.sum(axis=-1).mean():.3g}"
+    if part.min() < 0:
+        problems.append(f"negative counts, {np.mean(part < 0):.0%} of the values: a dark reference was subtracted")
+    if top > 0 and np.mean(part == top) > SATURATED:
+        problems.append(f"{np.mean(part == top):.0%} of all values are {top:g}: saturated?")
+    if has_zero:
+        at = spectra.zero_loss_position(part, energy)
+        facts["zero loss at"] = f"{np.median(at):.2f} eV ({at.min():.2f} to {at.max():.2f})"
+        thickness = spectra.relative_thickness(spectra.shift_spectra(part, -at, energy, method="nearest"), energy)
+        facts["thickness t/λ"] = f"up to {np.nanmax(thickness):.2f}"
+        if np.nanmax(thickness) > 1.5:
+            problems.append(f"t/λ reaches {np.nanmax(thickness):.1f}: plural scattering is strong")
+    return facts, problems
+
+
+def _tilts_text(tilts: NDArray) -> str:
+    return f"{len(tilts)}, {np.min(tilts):g}° to {np.max(tilts):g}°" if len(tilts) > 1 else f"{tilts[0]:g}°"
+
+
+def _middle(image: NDArray) -> NDArray:
+    return image[len(image) // 2] if image.ndim > 2 else image
+
+
+def inspection_table(found: Iterable[Inspection]) -> str:
+    """What files hold as text, a block for each; of further files of a kind, what differs from the first."""
+    first: dict[str, Inspection] = {}
+    lines = []
+    for one in found:
+        like = first.setdefault(one.kind, one)
+        facts = {"kind": one.kind, **one.facts, "enters at": one.enters}
+        known = {"kind": like.kind, **like.facts, "enters at": like.enters} if like is not one else {}
+        new = {name: value for name, value in facts.items() if known.get(name) != value}
+        lines.append(one.path.name + ("" if like is one else f": {one.kind}, as {like.path.name} but for"))
+        lines += [f"  {name:22} {value}" for name, value in new.items()]
+        lines += [f"  {'missing':22} {', '.join(one.missing)}"] if one.missing else []
+        lines += [f"  {'look at':22} {problem}" for problem in one.problems]
+    return "\n".join(lines)
+
+
+def inspection_page(found: Iterable[Inspection]) -> str:
+    """The same as a page with thumbnails, which needs nothing from elsewhere."""
+    return page("Files", "".join(inspection_section(one) for one in found))
+
+
+def inspection_section(found: Inspection) -> str:
+    """One file as a section of a page."""
+    parts = [
+        f"<h2>{html.escape(found.path.name)}</h2>",
+        f"<p><b>{found.kind}</b>; enters at {html.escape(found.enters)}.</p>",
+    ]
+    parts.append(html_table([{"": name, " ": value} for name, value in found.facts.items()]))
+    for title, items in (("Missing", found.missing), ("Look at", found.problems)):
+        if items:
+            parts.append(f'<p class="warning"><b>{title}:</b> ' + "; ".join(map(html.escape, items)) + "</p>")
+    if found.images:
+        parts.append(figure_png(_thumbnails(found.images), f"Images in {found.path.name}"))
+    return "".join(parts)
+
+
+def _thumbnails(images: dict[str, NDArray]) -> Any:
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(2.6 * len(images), 2.6), layout="constrained")
+    for ax, (name, image) in zip(np.atleast_1d(figure.subplots(1, len(images))), images.items(), strict=True):
+        step = max(1, max(image.shape) // THUMBNAIL)
+        ax.imshow(image[::step, ::step], cmap="magma", aspect="auto" if name == "sinogram" else "equal")
+        ax.set_title(name, fontsize=9)
+        ax.set(xticks=[], yticks=[])
+    return figure
+
+
+def write_settings(found: Iterable[Inspection], path: str | Path) -> None:
+    """Write a YAML file for `Settings.from_file`, with what the files say filled in and the rest to be filled in.
+
+    Raises
+    ------
+    ValueError
+        If none of the files can enter, or the file is there already.
+    """
+    found, path = list(found), Path(path)
+    if path.exists():
+        raise ValueError(f"write: got {path}, which exists, wants a new file")
+    low, core = ([one for one in found if one.kind == kind] for kind in ("low loss", "core loss"))
+    maps = [one for one in found if one.kind == "maps"]
+    references = [one for one in found if one.kind == "standards"]
+    if not low and not maps:
+        raise ValueError(
+            "path: got neither low loss nor maps, wants the spectra over M2,3 with their zero loss, or maps"
+        )
+    lines = ["# Settings of `python -m softeels_utils reconstruct FILE.yml`; paths start from this file's folder."]
+    for name, files in (("low_loss", low), ("core_loss", core)):
+        if files and low:
+            lines += [f"{name}:", *(f"  - {_from(path, one.path)}" for one in files)]
+    if not low:
+        lines.append(f"maps: {_from(path, maps[0].path)}")
+    if references:
+        lines.append(f"standards: {_from(path, references[0].path)}")
+    entered = (low or maps)[0]
+    for setting, name in (
+        ("pixel_size_nm", "pixel size"), ("tilt_angles_deg", "tilts"), ("beam_energy_keV", "beam energy keV"),
+        ("collection_mrad", "collection mrad"), ("convergence_mrad", "convergence mrad"),
+    ):  # fmt: skip
+        known = entered.facts.get(name)
+        if name in entered.missing or known in (None, "not stated"):
+            lines.append(f"# {setting}:   # not in the file")
+        else:
+            lines.append(f"# {setting}:   # the file says {known}")
+    lines += ["system: iron_oxides", "preset: quick   # or full", "seed: 0", "output: softeels_output", ""]
+    path.write_text("\n".join(lines), encoding="utf-8")
+
+
+def _from(settings: Path, file: Path) -> str:
+    """A path as the settings file writes it."""
+    whole, folder = file.absolute(), settings.absolute().parent
+    return str(whole.relative_to(folder)) if whole.is_relative_to(folder) else str(whole)

@@ -1,0 +1,351 @@
+"""The report about one specimen: what went in, what was done, what came out, and what speaks against it."""
+
+from __future__ import annotations
+
+import html
+import json
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from .. import __version__, data, fitting, spectra, standards
+from ..plotting import CYCLE, maps_figure, plotly_file, slices_figure, slices_panels, surfaces_figure
+from ..scattering import load_system
+from .folder import Folder
+from .inspection import inspect, inspection_section
+from .page import figure_png, html_table, page, warnings_box
+from .series import Maps
+from .settings import Settings
+
+__all__ = ["STEPS", "write_report"]
+
+#: In the order in which they are done.
+STEPS = ("spectra", "standards", "fit", "maps", "alignment", "volume", "comparison", "half_dose", "audit", "files")
+INSPECTED = 3  # input files that are shown with thumbnails
+
+
+def write_report(folder: Folder, settings: Settings, maps: Maps) -> str:
+    """The page, which needs nothing from elsewhere; every number and figure is of the files in the folder."""
+    done = {name: step for name in STEPS if (step := folder.record(name)) is not None}
+    warnings = [f"{name}: {told}" for name, step in done.items() for told in step.facts.get("warnings", ())]
+    parts = [_summary(done, maps, settings), warnings_box(warnings)]
+    if not warnings:
+        parts.append("<p>No check raised a warning.</p>")
+    parts.append(_input(settings))
+    if "spectra" in done:
+        parts += [_spectra(folder, settings), _standards(folder, settings)]
+    parts += [_maps(folder, maps, done), _alignment(folder, maps, done)]
+    parts += [_volume(folder, settings, maps, done), _comparison(folder, settings, maps, done)]
+    parts += [section(folder, maps, done) for section in (_half_dose, _audit)]
+    parts.append(_provenance(done, settings, folder))
+    first = (*settings.low_loss, settings.maps)[0]
+    return page(f"Reconstruction of {first.name}", "".join(parts))
+
+
+def _section(title, *parts):
+    return f"<h2>{title}</h2>" + "".join(parts)
+
+
+def _pm(value, statistical, systematic, known=True):
+    """A number with its two errors, to the digits that they leave it."""
+    least = min((e for e in (statistical, systematic) if e > 0), default=abs(value) or 1.0)
+    digits = max(1 - int(np.floor(np.log10(least))), 0)
+    step = 10 ** max(int(np.floor(np.log10(least))) - 1, 0)
+    numbers = [f"{round(x / step) * step if digits == 0 else x:,.{digits}f}" for x in (value, statistical, systematic)]
+    return f"{numbers[0]} ± {numbers[1]} (stat.)" + (f" ± {numbers[2]} (syst.)" if known else "")
+
+
+def _summary(done, maps, settings):
+    """How much of each phase there is, from the maps and from the volume."""
+    unit = "nm³" if maps.pixel_size_nm else "pixels³"
+    rows = []
+    amounts = done["volume"].facts["amounts"]
+    summed = done["fit" if "fit" in done else "maps"].facts.get("volumes_nm3")
+    for k, channel in enumerate(maps.channels):
+        row = {"": channel}
+        if summed:
+            row["from the maps (nm³)"] = _pm(*(summed[name][k] for name in ("value", "statistical", "systematic")))
+        values = [amounts[name][k] for name in ("value", "statistical", "systematic")]
+        row[f"from the volume ({unit})"] = _pm(*values, known=maps.draws is not None)
+        rows.append(row)
+    told = (
+        "<p>Volume of each phase. From the maps: the mean over tilts of the summed maps, on the thickness scale of the "
+        "references. From the volume: the sum of the volume fractions, in which a voxel that holds one phase counts as "
+        "one. One standard deviation; <i>stat.</i> from counting and the reconstruction, <i>syst.</i> from the "
+        "references.</p>"
+        if settings.head == "fractions"
+        else "<p>Sum of each channel over the volume, in the unit of the maps.</p>"
+    )
+    return html_table(rows) + told
+
+
+def _input(settings):
+    paths = [
+        *settings.low_loss[:INSPECTED],
+        *settings.core_loss[:INSPECTED],
+        *([settings.maps] if settings.maps else []),
+    ]
+    rest = max(len(settings.low_loss) - INSPECTED, 0) + max(len(settings.core_loss) - INSPECTED, 0)
+    told = f"<p>And {rest} more of the same kinds.</p>" if rest else ""
+    sections = [inspection_section(inspect(path, settings.system)).replace("h2>", "h3>") for path in paths]
+    return _section("Input as read", *sections, told)
+
+
+# ---------------------------------------------------------------- spectra
+
+
+def _spectra(folder, settings):
+    """Fits of single pixels: the brightest, a middling one, and one at the rim."""
+    low = data.read_signal(folder["low_loss.hspy"])
+    found = standards.Standards.load(folder["standards.npz"])
+    fit = fitting.PhaseFit.load(folder["fit.hspy"])
+    window = load_system(settings.system).edge("M2,3").fit_window_eV
+    total = np.where(np.isfinite(fit.coefficients), fit.coefficients, -np.inf).sum(axis=-1)
+    ranked = np.argsort(total.ravel())[::-1]
+    inside = int((total > 0.1 * total.max()).sum())
+    chosen = {"thickest": ranked[0], "middling": ranked[inside // 2], "at the rim": ranked[max(inside - 1, 1)]}
+    energy = spectra.energy_axis(low)
+    shown = spectra.window_mask(energy, window)
+    figure = Figure(figsize=(10, 4.6), layout="constrained")
+    axes = figure.subplots(2, 3, sharex=True, gridspec_kw={"height_ratios": [3, 1]})
+    for (label, index), (top, bottom) in zip(chosen.items(), axes.T, strict=True):
+        at = np.unravel_index(index, total.shape)
+        counts = np.asarray(low.data[at], float)
+        one = fitting.fit_phases(counts, energy, found, low_loss=counts, window_eV=window, nonnegative=False)
+        curve, background = one.curves()
+        top.plot(energy[shown], counts[shown], color="0.6", lw=0.8, label="counts")
+        top.plot(energy[shown], curve, color="black", lw=1.2, label="fit")
+        top.plot(energy[shown], background, color="black", lw=1, ls="--", label="background")
+        top.set_title(f"{label}, tilt {at[0]}, y {at[1]}, x {at[2]}", fontsize=9)
+        bottom.plot(energy[shown], (counts[shown] - curve) / np.sqrt(np.maximum(curve, 1)), color="0.4", lw=0.8)
+        bottom.axhline(0, color="black", lw=0.6)
+        bottom.set(xlabel="energy loss (eV)", ylim=(-5, 5))
+    axes[0, 0].set_ylabel("counts per channel")
+    axes[1, 0].set_ylabel("residual / σ")
+    axes[0, 0].legend(fontsize=8)
+    caption = "Spectra of three pixels with their fits, and residuals in standard deviations of the counts."
+    return _section("Spectra and fits", figure_png(figure, caption))
+
+
+def _standards(folder, settings):
+    """References with their uncertainty, and what is known of them."""
+    found = standards.Standards.load(folder["standards.npz"])
+    energy = found.energy_eV
+    edge = load_system(settings.system).edge("M2,3")
+    shown = (energy > edge.fit_window_eV[0]) & (energy < edge.fit_window_eV[1] + 10)
+    figure = Figure(figsize=(7, 3.2), layout="constrained")
+    ax = figure.subplots()
+    phases = found.diagnostics.phases
+    for name, y, error, color in zip(phases, found.references, found.uncertainty, CYCLE, strict=False):
+        ax.plot(energy[shown], 1e3 * y[shown], color=color, label=name)
+        ax.fill_between(
+            energy[shown], 1e3 * (y - error)[shown], 1e3 * (y + error)[shown], color=color, alpha=0.25, lw=0
+        )
+    ax.set(xlabel="energy loss (eV)", ylabel="probability (10⁻³ / eV / nm)")
+    ax.legend()
+    origin = "extracted from these spectra" if folder.record("standards").facts["extracted"] else "given"
+    caption = f"References, {origin}: single scattering, per electron, eV and nm; bands are one standard deviation."
+    rows = [
+        {"phase": name, "atoms of the metal per nm³": float(density), "mean valence": float(valence)}
+        for name, density, valence in zip(phases, found.iron_per_nm3, found.valence, strict=True)
+    ]
+    return _section("References", figure_png(figure, caption), html_table(rows))
+
+
+# ---------------------------------------------------------------- maps
+
+
+def _maps(folder, maps, done):
+    """Maps at the tilt nearest to 0°, their errors, and chi² where they were fitted."""
+    at = int(np.argmin(np.abs(maps.tilt_angles_deg)))
+    options = {"pixel_size_nm": maps.pixel_size_nm, "percentile": 99.8}
+    shown = {name: values[at] for name, values in zip(maps.channels, maps.values, strict=True)}
+    caption = f"Maps at {maps.tilt_angles_deg[at]:g}°."
+    parts = [figure_png(maps_figure(shown, unit=maps.unit, **options), caption)]
+    if maps.covariance is not None:
+        errors = np.sqrt(np.maximum(np.einsum("...kk->...k", maps.covariance[at]), 0))
+        shown = {f"{name}, statistical": errors[..., k] for k, name in enumerate(maps.channels)}
+        if maps.draws is not None:
+            values = np.moveaxis(maps.values[:, at], 0, -1)
+            moved = [((values @ draw - values) ** 2) for draw in maps.draws.transforms]
+            systematic = np.sqrt(np.mean(moved, axis=0))
+            shown |= {f"{name}, systematic": systematic[..., k] for k, name in enumerate(maps.channels)}
+        caption = (
+            "Standard errors of these maps. Statistical errors of two phases are anti-correlated; systematic ones "
+        )
+        caption += "are the same draw of the references in all pixels and tilts."
+        parts.append(figure_png(maps_figure(shown, unit=maps.unit, cmap="viridis", **options), caption))
+    if "fit" in done:
+        fit = fitting.PhaseFit.load(folder["fit.hspy"])
+        median = done["fit"].facts["reduced_chi2"]
+        told = "too few counts everywhere" if median is None else f"median of the pixels with counts {median:.2f}"
+        figure = maps_figure({"reduced χ²": fit.reduced_chi2[at]}, pixel_size_nm=maps.pixel_size_nm, vmin=0, vmax=2)
+        parts.append(figure_png(figure, f"Reduced χ² of the fits; {told}."))
+    return _section("Maps", *parts)
+
+
+def _alignment(folder, maps, done):
+    """Shifts, and the mass of every column over tilt before and after."""
+    facts = done["alignment"].facts
+    shifts = np.load(folder["alignment.npz"])["shifts_px"]
+    total = maps.total()
+    sinogram = total.sum(axis=1)
+    columns = np.arange(sinogram.shape[1])
+    after = np.stack([np.interp(columns + dx, columns, row) for (_, dx), row in zip(shifts, sinogram, strict=True)])
+    figure = Figure(figsize=(10, 3), layout="constrained")
+    axes = figure.subplots(1, 3)
+    for ax, image, label in zip(axes, (sinogram, after), ("as recorded", "aligned"), strict=False):
+        ax.imshow(image, aspect="auto", cmap="magma")
+        ax.set(title=label, xlabel="X (pixels)", ylabel="tilt")
+    axes[2].plot(maps.tilt_angles_deg, shifts, "o-", label=["along Y", "along X"])
+    axes[2].set(xlabel="tilt (°)", ylabel="shift (pixels)")
+    axes[2].legend(fontsize=8)
+    told = ""
+    if "chi2" in facts:
+        verdict = "used" if facts["kept"] else "not used: the images are explained as well without"
+        told = (
+            f"<p>χ² of a reconstruction of the images: {facts['chi2']['before']:.3g} before, "
+            f"{facts['chi2']['after']:.3g} with the shifts found, which were {verdict}.</p>"
+        )
+    return _section(
+        "Alignment", figure_png(figure, "Mass of each column over tilt, and the shifts that are used."), told
+    )
+
+
+# ---------------------------------------------------------------- volume
+
+
+def _volume(folder, settings, maps, done):
+    """Slices with errors, surfaces, and how the network ended."""
+    arrays = np.load(folder["volume.npz"])
+    volume, total = arrays["best"], np.hypot(arrays["std"], arrays["systematic"])
+    fractions = settings.head == "fractions"
+    top = 1.0 if fractions else float(np.percentile(volume, 99.9))
+    size = maps.pixel_size_nm
+    unit = "volume fraction" if fractions else "value"
+    options = {"voxel_size_nm": size, "channels": maps.channels, "vmax": top, "unit": unit}
+    parts = [figure_png(slices_panels({"DIPm-TV": volume}, **options), "Middle slice across the tilt axis.")]
+    errors = {"statistical error": arrays["std"], "systematic error": arrays["systematic"]}
+    highest = max(float(np.percentile(error, 99.9)) for error in errors.values())
+    figure = slices_panels(errors, **options | {"vmax": highest or 1.0}, cmap="viridis")
+    parts.append(figure_png(figure, "Standard errors of this slice; note the colour scale."))
+    script = f"<script>{plotly_file().read_text(encoding='utf-8')}</script>"
+    browser = slices_figure({"DIPm-TV": volume, "standard error": total}, **options)
+    browser.update_layout(height=520, template="plotly_white")
+    parts += [script, _plot(browser)]
+    surfaces = surfaces_figure(volume, voxel_size_nm=size or 1.0, channels=maps.channels, level=0.5 * top)
+    parts.append(_plot(surfaces))
+    facts = done["volume"].facts
+    rows = [
+        {"channel": c, "value of a pure voxel": f"{s:.3f} ± {e:.3f}"}
+        for c, s, e in zip(maps.channels, facts["scale"], facts["scale_error"], strict=True)
+    ]
+    if fractions and not settings.calibrated:
+        parts.append(
+            html_table(rows)
+            + "<p>Learned with the volume: nm of a phase in a nm that is full of it. 1 where references and thickness "
+            "scale are right.</p>"
+        )
+    members = f"{len(arrays['members'])} members, {len(arrays['transformed'])} with other references"
+    reasons = "; ".join(sorted(set(facts["reasons"])))
+    parts.append(f"<p>Ensemble: {members}. Why the networks ended: {html.escape(reasons)}.</p>")
+    return _section("Volume", *parts)
+
+
+def _plot(figure):
+    """A plotly figure that uses the script in the page."""
+    options = {"include_plotlyjs": False, "full_html": False, "auto_play": False}
+    return f'<div class="plot">{figure.to_html(config={"displaylogo": False, "responsive": True}, **options)}</div>'
+
+
+def _comparison(folder, settings, maps, done):
+    """The same maps by SIRT and joint TV, and how well each method predicts tilts it has not seen."""
+    volumes = dict(np.load(folder["comparison.npz"])) | {"DIPm-TV": np.load(folder["volume.npz"])["best"]}
+    top = 1.0 if settings.head == "fractions" else float(np.percentile(volumes["DIPm-TV"], 99.9))
+    unit = "volume fraction" if settings.head == "fractions" else "value"
+    figure = slices_panels(volumes, voxel_size_nm=maps.pixel_size_nm, channels=maps.channels, vmax=top, unit=unit)
+    parts = [figure_png(figure, "Middle slice of three reconstructions of the same maps.")]
+    facts = done["comparison"].facts
+    if facts["withheld"]:
+        tilts = ", ".join(f"{tilt:g}°" for tilt in facts["withheld_tilts_deg"])
+        parts.append(html_table([{"withheld tilts": tilts} | facts["withheld"]]))
+        parts.append(
+            "<p>Squared error over variance of tilts that were withheld from each method: 1 is as good as the counts "
+            "allow, less where the error of the voxel grid, which is added, is not reached.</p>"
+        )
+    else:
+        parts.append("<p>Too few tilts to withhold some.</p>")
+    return _section("Against other methods", *parts)
+
+
+def _half_dose(folder, maps, done):
+    """Fourier shell correlation between two halves of the counts."""
+    if "half_dose" not in done:
+        return ""
+    title, why_not = "Half the dose, twice", done["half_dose"].facts.get("why_not")
+    if why_not:
+        return _section(title, f"<p>Not made: {html.escape(why_not)}.</p>")
+    curves = np.load(folder["half_dose.npz"])
+    figure = Figure(figsize=(6, 3.2), layout="constrained")
+    ax = figure.subplots()
+    for name in ("all", "X", "Y", "Z"):
+        label = "all directions" if name == "all" else f"about {name}"
+        ax.plot(curves[f"frequency {name}"], curves[f"correlation {name}"], label=label)
+    ax.axhline(0.143, color="0.6", lw=1, ls=":")
+    unit = "1/nm" if maps.pixel_size_nm else "1/pixel"
+    ax.set(xlabel=f"spatial frequency ({unit})", ylabel="FSC", ylim=(-0.1, 1.02))
+    ax.legend(fontsize=8)
+    caption = (
+        "Fourier shell correlation of two reconstructions from independent halves of the counts. Agreement is not "
+    )
+    caption += "truth: the prior and the missing wedge are the same in both."
+    return _section(title, figure_png(figure, caption))
+
+
+def _audit(folder, maps, done):
+    """What of the volume the data do not support."""
+    if "audit" not in done:
+        return _section("Features", "<p>Not tested against the data (set <code>audit: true</code>).</p>")
+    facts = done["audit"].facts
+    if "why_not" in facts:
+        return _section("Features", f"<p>Not tested: {html.escape(facts['why_not'])}.</p>")
+    lines = "".join(f"<li>{html.escape(line)}</li>" for line in facts["features"])
+    told = "<p>Every void, film, skin and island of the volume, tested against the best volume without it.</p>"
+    return _section("Features", told, f"<ul>{lines}</ul>")
+
+
+# ---------------------------------------------------------------- provenance
+
+
+def _provenance(done, settings, folder):
+    """Parameters, steps with times and hashes, versions, and how to cite."""
+    chosen = {f.name: settings[f.name] for f in fields(settings)}
+    rows = [{"setting": name, "value": _plain(value)} for name, value in chosen.items() if value not in (None, ())]
+    steps = [
+        {"step": name, "seconds": step.seconds, "finished": step.finished, "stamp": step.stamp[:16]}
+        for name, step in done.items()
+    ]
+    inputs = {
+        Path(p): known for step in done.values() for p, known in step.inputs.items() if Path(p).parent != folder.path
+    }
+    files = [{"file": path.name, "SHA-256": f"{known[:32]}…"} for path, known in inputs.items()]
+    versions = next(iter(done.values())).versions
+    cite = (
+        f"<p>Made with softeels_utils {__version__}. Cite the method, arXiv:2606.10893, and this software (see "
+        "<code>CITATION.cff</code>).</p>"
+    )
+    parts = [html_table(rows), "<h3>Steps</h3>", html_table(steps), "<h3>Input files</h3>", html_table(files)]
+    parts += [f"<p>Versions: {html.escape(json.dumps(versions))}</p>", cite]
+    return _section("How it was made", *parts)
+
+
+def _plain(value: Any) -> str:
+    """A setting as text; files by name."""
+    if isinstance(value, Path):
+        return value.name
+    if isinstance(value, tuple):
+        return ", ".join(_plain(one) for one in value)
+    return str(value)

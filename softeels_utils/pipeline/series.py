@@ -1,0 +1,255 @@
+"""What goes into the chain: spectra over tilt, cleaned; maps over tilt, ready for a measurement."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from .. import data, spectra
+from ..data.tilts import tilts_beside
+from ..fitting import PhaseFit, ReferenceDraws
+from ..tomography import Measurement
+
+if TYPE_CHECKING:
+    from hyperspy.signal import BaseSignal
+
+    from .settings import Settings
+
+__all__ = ["Maps", "clean_low_loss", "noise_gain_of", "read_maps", "read_spectra"]
+
+METADATA = {
+    "beam_energy_keV": "Acquisition_instrument.TEM.beam_energy",
+    "collection_mrad": "Acquisition_instrument.TEM.Detector.EELS.collection_angle",
+    "convergence_mrad": "Acquisition_instrument.TEM.convergence_angle",
+}
+LEAST_MODE = 0.1  # of the largest: below, a mode of the references' errors is left out
+SPIKES_ABOVE_EV = 10.0  # the zero-loss peak itself is as sharp as a spike
+
+
+def read_spectra(paths: tuple[Path, ...], settings: Settings, name: str, *, lazy: bool = False) -> BaseSignal:
+    """Spectra (T, Y, X, E) of a stack, or of one file per tilt, with what the settings say in place of the metadata.
+
+    Raises
+    ------
+    ValueError
+        Naming the input, for spectra that are no series, or tilts that are not known.
+    """
+    tilts = settings.tilt_angles_deg
+    if len(paths) == 1:
+        signal = data.read_signal(paths[0], lazy=lazy)
+        if signal.data.ndim != 4 or signal.axes_manager.signal_dimension != 1:
+            raise ValueError(
+                f"{name}: got shape {signal.data.shape} in {paths[0].name}, wants spectra of a tilt series "
+                "(T, Y, X, E), or one file for each tilt"
+            )
+        found = data.get_tilts(signal) if tilts is None else np.array(tilts)
+        found = tilts_beside(paths[0]) if found is None else found
+        if found is None:
+            raise ValueError(f"tilt_angles_deg: got none in {paths[0].name}, wants the angles (--tilts)")
+        if found.size != len(signal.data):
+            raise ValueError(f"tilt_angles_deg: got {found.size}, wants {len(signal.data)}, one for each image")
+        signal.metadata.set_item("Tomography.tilts", found.tolist())
+    else:
+        signal = data.read_spectrum_series(paths, tilt_angles_deg=tilts if name == "low_loss" else None, lazy=lazy)
+    for key, place in METADATA.items():
+        if settings[key] is not None:
+            signal.metadata.set_item(place, settings[key])
+    if settings.pixel_size_nm:
+        for axis in signal.axes_manager.navigation_axes[:2]:
+            axis.scale, axis.units = settings.pixel_size_nm, "nm"
+    return signal
+
+
+def noise_gain_of(low: BaseSignal, gain: float | None, window_eV: tuple[float, float]) -> tuple[float, list[str]]:
+    """Counts per electron, and warnings: as given, 1 of whole numbers, else estimated from the noise."""
+    if gain is not None:
+        return float(gain), []
+    part = np.asarray(low.data[len(low.data) // 2])
+    high = window_eV[1] - 0.6 * (window_eV[1] - window_eV[0]), window_eV[1]
+    found = spectra.noise_gain(part, spectra.energy_axis(low), window_eV=high)
+    whole = not (part % 1).any()
+    if whole and found < 1.5:
+        return 1.0, []
+    return found, [
+        f"The noise is that of {found:.3g} counts per electron, as estimated from it; set gain to what is known of the "
+        "camera."
+    ]
+
+
+def clean_low_loss(
+    low: BaseSignal, gain: float, zero_loss_eV: NDArray | None = None
+) -> tuple[BaseSignal, dict[str, NDArray], dict[str, Any]]:
+    """Zero losses at 0, to whole channels (Poisson counts stay so), and no spikes; tilt by tilt.
+
+    Parameters
+    ----------
+    low : signal (T, Y, X, E)
+    gain : float
+        Counts per electron.
+    zero_loss_eV : array (T, Y, X), optional
+        Where the zero losses are, as found before.
+
+    Returns
+    -------
+    signal, images, facts
+        ``images``: ``zero_loss_eV`` and ``relative_thickness`` (t/λ), each (T, Y, X).
+    """
+    energy = spectra.energy_axis(low)
+    cleaned = np.empty(low.data.shape, np.float32)
+    moves, thickness, spikes = np.empty(cleaned.shape[:-1]), np.empty(cleaned.shape[:-1]), 0
+    for t, counts in enumerate(low.data):
+        counts = np.asarray(counts)
+        moves[t] = spectra.zero_loss_position(counts, energy) if zero_loss_eV is None else zero_loss_eV[t]
+        aligned = spectra.shift_spectra(counts, -moves[t], energy, method="nearest")
+        found = spectra.find_spikes(aligned, gain=gain, threshold=10) & (energy > SPIKES_ABOVE_EV)
+        spikes += int(found.any(-1).sum())
+        cleaned[t] = spectra.remove_spikes(aligned, mask=found)
+        thickness[t] = spectra.relative_thickness(cleaned[t], energy)
+    facts = {
+        "electrons": float(cleaned.sum(-1, dtype=float).mean() / gain),
+        "zero_loss_range_eV": [float(moves.min()), float(moves.max())],
+        "spikes": spikes,
+        "relative_thickness": float(np.nanmax(thickness)),
+    }
+    return spectra.with_data(low, cleaned), {"zero_loss_eV": moves, "relative_thickness": thickness}, facts
+
+
+@dataclass(frozen=True)
+class Maps:
+    """Maps over tilt, with all that a measurement needs of them.
+
+    Attributes
+    ----------
+    values : array (C, T, Y, X)
+        NaN where not measured.
+    tilt_angles_deg : array (T,)
+    channels : tuple of str
+    covariance : array (T, Y, X, C, C) or None
+    pixel_size_nm : float or None
+    unit : str
+    draws : ReferenceDraws or None
+        What other references would do.
+    """
+
+    values: NDArray
+    tilt_angles_deg: NDArray
+    channels: tuple[str, ...]
+    covariance: NDArray | None = None
+    pixel_size_nm: float | None = None
+    unit: str = ""
+    draws: ReferenceDraws | None = None
+
+    @classmethod
+    def of_fit(cls, fit: PhaseFit) -> Maps:
+        """The maps of a fit over tilt."""
+        values = np.moveaxis(np.asarray(fit.coefficients), -1, 0)
+        channels = fit.phases or tuple(f"phase {k}" for k in range(len(values)))
+        known = fit.drawn if fit.drawn is not None and len(fit.drawn.transforms) else None
+        return cls(values, fit.tilt_angles_deg, channels, fit.covariance, fit.pixel_size_nm, "nm", known)
+
+    @classmethod
+    def of_series(cls, series: data.TiltSeries) -> Maps:
+        """The maps of a file."""
+        covariance = series.covariance
+        if covariance is None and series.variance is not None:
+            variance = np.moveaxis(series.variance, 0, -1)
+            covariance = variance[..., None] * np.eye(len(series.channels))
+        return cls(
+            series.projections, series.tilt_angles_deg, series.channels, covariance, series.pixel_size_nm, series.unit
+        )
+
+    def save(self, path: Path) -> None:
+        """Write what `load` reads."""
+        whole = np.nan_to_num(self.values)
+        series = data.TiltSeries(
+            whole.astype(np.float32), self.tilt_angles_deg, self.channels, self.pixel_size_nm,
+            covariance=self.covariance, unit=self.unit,
+        )  # fmt: skip
+        series.save(path)
+
+    @classmethod
+    def load(cls, path: Path) -> Maps:
+        """Read what `save` wrote."""
+        return cls.of_series(data.read_tilt_series(path))
+
+    def tilts(self, chosen: NDArray) -> Maps:
+        """Some of the tilts."""
+        covariance = None if self.covariance is None else self.covariance[chosen]
+        return replace(
+            self, values=self.values[:, chosen], tilt_angles_deg=self.tilt_angles_deg[chosen], covariance=covariance
+        )
+
+    def total(self) -> NDArray:
+        """Sum of the channels (T, Y, X), each over its mean where they have no common unit; 0 where not measured."""
+        values = np.nan_to_num(self.values)
+        mean = values.mean(axis=(1, 2, 3), keepdims=True)
+        return (values if self.unit == "nm" else values / np.where(mean > 0, mean, 1)).sum(axis=0)
+
+    @property
+    def mask(self) -> NDArray:
+        """Where all channels were measured, bool (T, Y, X)."""
+        return np.isfinite(self.values).all(axis=0)
+
+    def projections(self, padding: int = 0) -> NDArray:
+        """Values, 0 where not measured, with columns added on each side."""
+        values = np.where(self.mask, self.values, 0).astype(np.float32)
+        return np.pad(values, ((0, 0), (0, 0), (0, 0), (padding, padding)))
+
+    def stated(self, padding: int = 0) -> dict[str, Any]:
+        """Arguments of `Measurement` (and `dip.ensemble`): covariance, mask and voxel size."""
+        stated: dict[str, Any] = {"voxel_size_nm": self.pixel_size_nm or 1.0}
+        mask = np.pad(self.mask, ((0, 0), (0, 0), (padding, padding)))
+        if not mask.all():
+            stated["mask"] = mask
+        if self.covariance is not None:
+            one = np.eye(len(self.channels))
+            inside = np.where(self.mask[..., None, None], np.nan_to_num(self.covariance), one)
+            whole = np.broadcast_to(one, (*mask.shape, *one.shape)).copy()
+            whole[:, :, padding : mask.shape[2] - padding] = inside
+            stated["covariance"] = whole
+        return stated
+
+    def measurement(self, shifts_px: ArrayLike, padding: int = 0) -> Measurement:
+        """What is reconstructed."""
+        options = self.stated(padding)
+        return Measurement(self.projections(padding), self.tilt_angles_deg, shifts_px=shifts_px, **options)
+
+    def reference_draws(self, n: int, *, scale_is_learned: bool) -> NDArray | None:
+        """What other references would do to the maps, at most ``n`` transforms (C, C); None where that is not known.
+
+        Sigma points: plus and minus each of the M most important modes, times the root of M, so that the mean square
+        of what they do is the variance. Where the scale of each channel is learned, errors of scale do nothing, and are
+        left out (S. J. Julier & J. K. Uhlmann, Proc. IEEE 92, 401 (2004)).
+        """
+        if self.draws is None or n < 2:
+            return None
+        transforms = self.draws.transforms
+        if scale_is_learned:
+            transforms = transforms / np.einsum("skk->sk", transforms)[:, None]
+        modes = ReferenceDraws(transforms).modes
+        size = np.sqrt((modes**2).sum(axis=(1, 2)))
+        modes = modes[size > LEAST_MODE * size[:1].max(initial=0)][: n // 2]
+        steps = len(modes) ** 0.5 * np.concatenate([modes, -modes])
+        return np.eye(len(self.channels)) + steps
+
+
+def read_maps(settings: Settings) -> Maps | PhaseFit:
+    """Maps of the settings' file, in any format of `data.read_tilt_series`; a fit of chapter 3 as what it is.
+
+    Raises
+    ------
+    ValueError
+        As `data.read_tilt_series`.
+    """
+    tilts, size = settings.tilt_angles_deg, settings.pixel_size_nm
+    series = data.read_tilt_series(settings.maps, tilt_angles_deg=tilts, pixel_size_nm=size)
+    if settings.maps.suffix in (".hspy", ".zspy"):
+        signal = data.read_signal(settings.maps)
+        if signal.metadata.get_item("SoftEELS.fit", default=None) is not None:
+            fit = PhaseFit.from_signal(signal)
+            return replace(fit, tilt_angles_deg=series.tilt_angles_deg, pixel_size_nm=series.pixel_size_nm)
+    return Maps.of_series(series)

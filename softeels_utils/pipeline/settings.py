@@ -1,0 +1,249 @@
+"""What a reconstruction is made of and how: one dataclass, from the command line or a small YAML file."""
+
+from __future__ import annotations
+
+import glob
+import numbers
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+
+from ..checks import check_tilts
+from ..dip.head import HEADS
+from ..scattering import load_system
+
+__all__ = ["Settings", "expand"]
+
+PRESETS = {
+    "quick": {"members": 4, "reference_members": 2},
+    "full": {"members": 8, "reference_members": 4},
+}
+POSITIVE = ("pixel_size_nm", "beam_energy_keV", "collection_mrad", "gain", "exposure_ratio")
+SERIES = ("low_loss", "core_loss")
+PATHS = ("low_loss", "core_loss", "maps", "standards", "standards_low_loss", "standards_core_loss", "output")
+
+
+def expand(patterns: str | Path | Iterable[str | Path], folder: Path | None = None, name: str = "path") -> tuple[Path]:
+    """Files of paths and patterns (``tilt_*.hspy``), in the order given, those of one pattern sorted.
+
+    Parameters
+    ----------
+    patterns
+    folder : path, optional
+        What relative ones start from; by default the folder the command was typed in.
+    name : str
+        What error messages call them.
+
+    Raises
+    ------
+    ValueError
+        If there is no such file.
+    """
+    found: list[Path] = []
+    for pattern in [patterns] if isinstance(patterns, (str, Path)) else patterns:
+        whole = (folder or Path.cwd()) / Path(pattern).expanduser()
+        paths = [whole] if whole.exists() else [Path(path) for path in sorted(glob.glob(str(whole)))]
+        if not paths:
+            raise ValueError(f"{name}: got {str(pattern)!r}, which does not exist, wants files")
+        found += [path.absolute() for path in paths]
+    if len(set(found)) < len(found):
+        twice = next(path for path in found if found.count(path) > 1)
+        raise ValueError(f"{name}: got {twice.name} twice, wants each file once")
+    return tuple(found)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What is reconstructed, and how.
+
+    Attributes
+    ----------
+    low_loss, core_loss : tuple of Path
+        Dual-EELS spectra, one file per tilt or one stack. The core loss may hold some of the tilts only.
+    maps : Path or None
+        In place of spectra: maps over tilt, or a fit of chapter 3.
+    standards : Path or None
+        Reference spectra (``.npz``, `Standards.save`); without, they are extracted from low loss and core loss.
+    standards_low_loss, standards_core_loss : Path or None
+        Dual EELS of one image of the specimen with more electrons, to extract the standards from.
+    system : str
+        Name of a system of phases, or its YAML file.
+    tilt_angles_deg : tuple of float or None
+        In place of those in the files.
+    pixel_size_nm, beam_energy_keV, convergence_mrad, collection_mrad : float or None
+        In place of what the metadata say.
+    gain : float or None
+        Counts per electron; None: 1 where the values are whole numbers, else estimated from the noise.
+    exposure_ratio : float
+        Electrons of the core loss over those of the low loss.
+    align : bool
+        Find shifts between tilts, from the low loss (or the maps).
+    head : {"fractions", "nonnegative"}
+        Volume fractions, or anything not negative.
+    calibrated : bool
+        Take the scale of the maps (nm) as exact. By default the value of a pure voxel is learned, which an error of
+        the cross-section does not change.
+    preset : {"quick", "full"}
+        Sets ``members`` and ``reference_members`` where they are None.
+    members, reference_members : int or None
+        Of the ensemble: other noise and networks; other references, two for each mode of their errors.
+    iterations : int or None
+        Of each network; None: as many as it needs.
+    seed : int
+    workers : int or None
+        Local processes; None: one for each core, at most 8.
+    half_dose : bool
+        Reconstruct from each half of the counts, for the FSC.
+    audit : bool
+        Test every void, film, skin and island of the volume against the data.
+    output : Path
+    """
+
+    low_loss: tuple[Path, ...] = ()
+    core_loss: tuple[Path, ...] = ()
+    maps: Path | None = None
+    standards: Path | None = None
+    standards_low_loss: Path | None = None
+    standards_core_loss: Path | None = None
+    system: str = "iron_oxides"
+    tilt_angles_deg: tuple[float, ...] | None = None
+    pixel_size_nm: float | None = None
+    beam_energy_keV: float | None = None
+    convergence_mrad: float | None = None
+    collection_mrad: float | None = None
+    gain: float | None = None
+    exposure_ratio: float = 1.0
+    align: bool = True
+    head: str = "fractions"
+    calibrated: bool = False
+    preset: str = "quick"
+    members: int | None = None
+    reference_members: int | None = None
+    iterations: int | None = None
+    seed: int = 0
+    workers: int | None = None
+    half_dose: bool = True
+    audit: bool = False
+    output: Path = Path("softeels_output")
+
+    def __post_init__(self) -> None:
+        """Check each setting by itself; `ValueError` names it, what it got and what it wants."""
+        for name in POSITIVE:
+            value = getattr(self, name)
+            if value is not None and not (_is_number(value) and value > 0):
+                raise ValueError(f"{name}: got {value!r}, wants a positive number")
+        if self.convergence_mrad is not None and not (_is_number(self.convergence_mrad) and self.convergence_mrad >= 0):
+            raise ValueError(f"convergence_mrad: got {self.convergence_mrad!r}, wants a number of at least 0")
+        for name, least in (("members", 2), ("reference_members", 0), ("iterations", 1), ("workers", 1), ("seed", 0)):
+            value = getattr(self, name)
+            if value is not None and (type(value) is not int or value < least):
+                raise ValueError(f"{name}: got {value!r}, wants a whole number of at least {least}")
+        for name in ("align", "calibrated", "half_dose", "audit"):
+            if not isinstance(getattr(self, name), bool):
+                raise ValueError(f"{name}: got {getattr(self, name)!r}, wants true or false")
+        for name, known in (("head", HEADS), ("preset", tuple(PRESETS))):
+            if getattr(self, name) not in known:
+                raise ValueError(f"{name}: got {getattr(self, name)!r}, wants one of {', '.join(known)}")
+        if self.calibrated and self.head != "fractions":
+            raise ValueError("calibrated: got true with head: nonnegative, wants false (no fractions)")
+        load_system(self.system)
+        self._check_inputs()
+
+    def _check_inputs(self):
+        if bool(self.low_loss) == bool(self.maps):
+            got = "both" if self.maps else "neither"
+            raise ValueError(f"low_loss: got {got} low loss and maps, wants one of them")
+        pair = (self.standards_low_loss, self.standards_core_loss)
+        if any(pair) and not all(pair):
+            missing = "standards_low_loss" if pair[0] is None else "standards_core_loss"
+            raise ValueError(f"{missing}: got None beside the other, wants both of one image")
+        if self.low_loss and not (self.core_loss or self.standards or all(pair)):
+            raise ValueError(
+                "standards: got none and no core loss, wants the core loss of the same pixels (--core), or reference "
+                "spectra (--standards)"
+            )
+        if self.maps and (self.core_loss or self.standards or any(pair)):
+            raise ValueError("maps: got maps with spectra or standards, wants maps alone")
+
+    def __getitem__(self, name: str) -> Any:
+        """A setting; of ``members`` and ``reference_members`` what the preset says where they are None."""
+        value = getattr(self, name)
+        return PRESETS[self.preset].get(name) if value is None and name in PRESETS[self.preset] else value
+
+    @classmethod
+    def build(cls, values: Mapping[str, Any]) -> Settings:
+        """Settings of plain values, paths and patterns relative to the folder the command was typed in.
+
+        Raises
+        ------
+        ValueError
+            For a name that is no setting, a path that does not exist, and as the class.
+        """
+        return cls(**_resolved(values, Path.cwd()))
+
+    @classmethod
+    def from_file(cls, path: str | Path, changes: Mapping[str, Any] | None = None) -> Settings:
+        """Settings of a YAML file, whose paths start from its own folder; ``changes``, as for `build`, come before.
+
+        Raises
+        ------
+        ValueError
+            Naming ``path`` or the setting.
+        """
+        path = Path(path)
+        try:
+            values = yaml.safe_load(path.read_text(encoding="utf-8"))
+        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+            raise ValueError(f"path: got {path.name}, wants a YAML file of settings ({error})") from error
+        if not isinstance(values, dict):
+            raise ValueError(f"path: got {path.name}, wants a YAML file of settings: 'name: value' in each line")
+        return cls(**_resolved(values, path.absolute().parent) | _resolved(changes or {}, Path.cwd()))
+
+
+def _resolved(values, folder):
+    """Plain values as the arguments of `Settings`: paths from a folder, patterns expanded, tilts as numbers."""
+    known = {field.name for field in fields(Settings)}
+    unknown = sorted(map(str, set(values) - known))
+    if unknown:
+        raise ValueError(f"settings: got {', '.join(unknown)}, wants some of {', '.join(sorted(known))}")
+    chosen = {name: value for name, value in values.items() if value is not None}
+    for name in PATHS:
+        if name not in chosen:
+            continue
+        if not _are_paths(chosen[name], many=name in SERIES):
+            raise ValueError(f"{name}: got {chosen[name]!r}, wants a path" + " or a list of paths" * (name in SERIES))
+        if name == "output":
+            chosen[name] = folder / Path(chosen[name]).expanduser()
+        else:
+            files = expand(chosen[name], folder, name)
+            chosen[name] = files if name in SERIES else files[0]
+    if "tilt_angles_deg" in chosen:
+        chosen["tilt_angles_deg"] = _tilts(chosen["tilt_angles_deg"], folder)
+    return chosen
+
+
+def _are_paths(value, many):
+    if isinstance(value, (str, Path)):
+        return bool(str(value).strip())
+    return many and isinstance(value, (list, tuple)) and bool(value) and all(_are_paths(one, False) for one in value)
+
+
+def _is_number(value):
+    return isinstance(value, numbers.Real) and not isinstance(value, bool) and bool(np.isfinite(value))
+
+
+def _tilts(values, folder):
+    """Tilts as numbers; of text (``-70 -35 0``, or a file of angles) what stands between commas and spaces."""
+    if isinstance(values, (str, Path)):
+        path = folder / Path(values).expanduser()
+        text = path.read_text(encoding="utf-8-sig") if path.is_file() else str(values)
+        values = text.replace(",", " ").split()
+    try:
+        numbers_found = tuple(float(value) for value in values)
+    except (TypeError, ValueError):
+        raise ValueError(f"tilt_angles_deg: got {values!r}, wants numbers") from None
+    return tuple(check_tilts(numbers_found).tolist())

@@ -1,0 +1,179 @@
+"""Volumes and maps in the files of other programs: HyperSpy, ETSpy, IMOD, Fiji, tomviz, napari."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .. import data
+from ..fitting import PhaseFit
+
+__all__ = ["FORMATS", "file_name", "write_maps", "write_volume"]
+
+#: What `write_volume` writes: files, and folders with one file for each channel.
+FORMATS = ("volume.hspy", "volume.tif", "volume.ome.zarr", "mrc", "emd")
+AXES = ("y", "z", "x")
+
+
+def file_name(channel: str) -> str:
+    """A channel's name as part of a file's name."""
+    return re.sub(r"[^\w.-]+", "_", channel).strip("._") or "channel"
+
+
+def write_volume(
+    folder: Path,
+    arrays: Mapping[str, NDArray],
+    channels: Sequence[str],
+    voxel_size_nm: float | None,
+    tilt_angles_deg: NDArray,
+    unit: str,
+) -> list[str]:
+    """Write a volume with its errors.
+
+    - ``volume.hspy``: HyperSpy; the variance of both errors together where HyperSpy looks for it
+      (``Signal.Noise_properties.variance``); ``SoftEELS.statistical_error``, ``systematic_error`` and ``members``;
+    - ``volume.tif``: an ImageJ hyperstack, values and errors as channels;
+    - ``volume.ome.zarr``: OME-Zarr 0.4, the same channels;
+    - ``mrc/CHANNEL.mrc`` and ``CHANNEL_error.mrc``: sections along Y, the order of IMOD's reconstructions;
+    - ``emd/CHANNEL.emd``: Berkeley EMD.
+
+    Parameters
+    ----------
+    folder : Path
+    arrays : dict of array
+        ``best``, ``std``, ``systematic`` (C, Y, Z, X) and ``members`` (M, C, Y, Z, X).
+    channels : sequence of str
+    voxel_size_nm : float or None
+        None: the files say nothing of it.
+    tilt_angles_deg : array (T,)
+    unit : str
+        Of the values.
+
+    Returns
+    -------
+    list of str
+        All files, relative to the folder.
+    """
+    best = np.asarray(arrays["best"], np.float32)
+    errors = [np.asarray(arrays[name], np.float32) for name in ("std", "systematic")]
+    names = [*channels, *(f"{c} {kind} error" for kind in ("statistical", "systematic") for c in channels)]
+    whole = np.concatenate([best, *errors])
+    _write_hyperspy(
+        folder / "volume.hspy", best, errors, arrays["members"], channels, voxel_size_nm, tilt_angles_deg, unit
+    )
+    _write_imagej(folder / "volume.tif", whole.swapaxes(0, 1), names, voxel_size_nm)
+    _write_ome_zarr(folder / "volume.ome.zarr", whole, names, voxel_size_nm)
+    for part in ("mrc", "emd"):
+        (folder / part).mkdir(exist_ok=True)
+    for channel, values, error in zip(channels, best, np.hypot(*errors), strict=True):
+        name = file_name(channel)
+        _write_mrc(folder / "mrc" / f"{name}.mrc", values, voxel_size_nm, f"{channel} ({unit})")
+        _write_mrc(folder / "mrc" / f"{name}_error.mrc", error, voxel_size_nm, f"{channel}, standard error")
+        _signal(values, (*AXES,), voxel_size_nm, channel, unit).save(
+            str(folder / "emd" / f"{name}.emd"), overwrite=True
+        )
+    return [
+        str(path.relative_to(folder))
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and ".zarr" not in str(path)
+    ]
+
+
+def write_maps(folder: Path, fit: PhaseFit) -> None:
+    """Write the maps of a fit over tilt, one file for each phase: a stack for ETSpy and HyperSpy, TIFFs for Fiji.
+
+    ``PHASE.hspy`` (T, Y, X) with tilts and variance; ``PHASE.tif`` and ``PHASE_error.tif``.
+    """
+    folder.mkdir(exist_ok=True)
+    names = fit.phases or [f"phase {k}" for k in range(fit.coefficients.shape[-1])]
+    for k, phase in enumerate(names):
+        values, error = (np.asarray(a[..., k], np.float32) for a in (fit.coefficients, fit.standard_error))
+        stack = {"values": np.nan_to_num(values), "error": np.nan_to_num(error)}
+        series = data.TiltSeries(
+            stack["values"][None],
+            fit.tilt_angles_deg,
+            (phase,),
+            fit.pixel_size_nm,
+            stack["error"][None] ** 2,
+            unit="nm",
+        )
+        series.save(folder / f"{file_name(phase)}.hspy")
+        for suffix, image in (("", stack["values"]), ("_error", stack["error"])):
+            _write_imagej(folder / f"{file_name(phase)}{suffix}.tif", image[:, None], [phase], fit.pixel_size_nm)
+
+
+def _signal(values, axes, voxel_size_nm, title, unit):
+    """A HyperSpy signal with axes in nm; the last two are the signal's."""
+    import hyperspy.api as hs
+
+    step = {"scale": voxel_size_nm, "units": "nm"} if voxel_size_nm else {}
+    described = [
+        {"name": name, "size": size, **(step if name in AXES else {})}
+        for name, size in zip(axes, values.shape, strict=True)
+    ]
+    signal = hs.signals.Signal2D(values, axes=described)
+    signal.metadata.General.title = title
+    signal.metadata.Signal.quantity = unit
+    return signal
+
+
+def _write_hyperspy(path, mean, errors, members, channels, voxel_size_nm, tilts, unit):
+    signal = _signal(mean, ("channel", *AXES), voxel_size_nm, "Reconstruction", unit)
+    variance = _signal(errors[0] ** 2 + errors[1] ** 2, ("channel", *AXES), voxel_size_nm, "Variance", unit)
+    signal.metadata.set_item("Signal.Noise_properties.variance", variance)
+    signal.metadata.set_item("Tomography.tilts", np.asarray(tilts, float))
+    signal.metadata.set_item("Tomography.channels", list(channels))
+    for name, error in zip(("statistical_error", "systematic_error"), errors, strict=True):
+        signal.metadata.set_item(f"SoftEELS.{name}", error)
+    signal.metadata.set_item("SoftEELS.members", np.asarray(members, np.float32))
+    signal.save(str(path), overwrite=True)
+
+
+def _write_imagej(path, stack, labels, voxel_size_nm):
+    """An ImageJ hyperstack (Z, C, Y, X); each plane is labelled with its channel."""
+    import tifffile
+
+    known = {"resolution": (1 / voxel_size_nm,) * 2} if voxel_size_nm else {}
+    about = {"spacing": voxel_size_nm, "unit": "nm"} if voxel_size_nm else {}
+    about |= {"axes": "ZCYX", "mode": "composite", "Labels": list(labels) * len(stack)}
+    tifffile.imwrite(path, np.ascontiguousarray(stack, np.float32), imagej=True, metadata=about, **known)
+
+
+def _write_mrc(path, values, voxel_size_nm, label):
+    import mrcfile
+
+    with mrcfile.new(path, overwrite=True) as file:
+        file.set_data(np.ascontiguousarray(values, np.float32))
+        file.set_volume()
+        if voxel_size_nm:
+            file.voxel_size = 10 * voxel_size_nm  # Å
+        file.add_label(label)
+
+
+def _write_ome_zarr(path, values, labels, voxel_size_nm):
+    """OME-Zarr (NGFF 0.4): one resolution, axes c, z, y, x; z runs along the tilt axis, as in the TIFF."""
+    import zarr
+
+    unit = {"unit": "nanometer"} if voxel_size_nm else {}
+    axes = [{"name": "c", "type": "channel"}, *({"name": n, "type": "space", **unit} for n in "zyx")]
+    scale = {"type": "scale", "scale": [1.0, *[float(voxel_size_nm or 1.0)] * 3]}
+    colors = ("0072B2", "D55E00", "009E73", "CC79A7")
+    windows = [{"min": 0.0, "max": 1.0, "start": 0.0, "end": float(max(v.max(), 1e-6))} for v in values]
+    group = zarr.open_group(str(path), mode="w")
+    group.create_dataset("0", data=values, chunks=(1, *(min(n, 64) for n in values.shape[1:])), dimension_separator="/")
+    group.attrs["multiscales"] = [
+        {
+            "version": "0.4", "name": path.name.split(".")[0], "axes": axes,
+            "datasets": [{"path": "0", "coordinateTransformations": [scale]}],
+        }
+    ]  # fmt: skip
+    group.attrs["omero"] = {
+        "channels": [
+            {"label": label, "color": colors[k % len(colors)], "active": k < len(labels) // 3, "window": window}
+            for k, (label, window) in enumerate(zip(labels, windows, strict=True))
+        ]
+    }

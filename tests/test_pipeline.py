@@ -1,0 +1,338 @@
+"""From files to a volume: formats, resuming, what is refused. The spectra are the twin's, of which the chain knows
+nothing."""
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import h5py
+import hyperspy.api as hs
+import mrcfile
+import numpy as np
+import pytest
+import tifffile
+import zarr
+
+from softeels_utils import __main__ as command_line
+from softeels_utils import data, pipeline, simulate
+from softeels_utils.pipeline import Settings, reconstruct
+from softeels_utils.tomography import ParallelBeam
+
+N, PIXEL_NM, TILTS = 16, 4.0, (-60.0, -30.0, 0.0, 30.0, 60.0)
+FAST = {"iterations": 12, "members": 2, "reference_members": 2, "workers": 1}
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory):
+    """Dual EELS, one pair of files for each tilt, and the thickness of each phase that made it."""
+    folder = tmp_path_factory.mktemp("series")
+    volume = simulate.core_shell_nanocube(N, PIXEL_NM, oversample=2)
+    maps = ParallelBeam(N, TILTS, PIXEL_NM)(volume)
+    signals = simulate.dual_eels(maps, 2e4, tilt_angles_deg=TILTS, pixel_size_nm=PIXEL_NM, seed=3)
+    for k, tilt in enumerate(TILTS):
+        for name, whole in zip(("low", "core"), signals, strict=True):
+            one = whole.inav[:, :, k]
+            del one.metadata.Tomography, one.metadata.Simulation
+            one.save(folder / f"{name}_{tilt:+.0f}.hspy")
+    np.save(folder / "truth.npy", maps)
+    return folder
+
+
+def settings(files, output, **changes):
+    values = {"low_loss": files / "low_*.hspy", "core_loss": files / "core_*.hspy", "output": output}
+    return Settings.build(values | FAST | changes)
+
+
+@pytest.fixture(scope="module")
+def done(files, tmp_path_factory):
+    """A whole run, and its lines."""
+    output, lines = tmp_path_factory.mktemp("run") / "out", []
+    reconstruct(settings(files, output), report=lines.append)
+    return output, lines
+
+
+# ---------------------------------------------------------------- what comes out
+
+
+def test_maps_and_volume_are_those_of_the_specimen(files, done):
+    output, _ = done
+    truth = np.load(files / "truth.npy")
+    series = data.read_tilt_series(output / "fit.hspy")
+    assert series.channels == ("FeO", "Fe3O4") and series.pixel_size_nm == PIXEL_NM
+    np.testing.assert_allclose(series.tilt_angles_deg, TILTS)
+    off = np.abs(series.projections.sum(0) - truth.sum(0)).mean() / truth.sum(0).mean()
+    assert off < 0.2  # of the total thickness
+    volume = hs.load(output / "volume.hspy")
+    assert volume.data.shape == (2, N, N, N) and 0 <= volume.data.min() and volume.data.sum(0).max() < 1.01
+    total = PIXEL_NM * volume.data.sum(0)
+    assert np.corrcoef(total.sum(1).ravel(), truth[:, 2].sum(0).ravel())[0, 1] > 0.9  # the projection at 0°
+
+
+def test_each_file_opens_with_its_own_reader(done):
+    output, _ = done
+    volume = hs.load(output / "volume.hspy")
+    assert [axis.name for axis in volume.axes_manager.signal_axes] == ["x", "z"]
+    assert volume.axes_manager.signal_axes[0].scale == PIXEL_NM and volume.axes_manager.signal_axes[0].units == "nm"
+    errors = [volume.metadata.SoftEELS[f"{kind}_error"] for kind in ("statistical", "systematic")]
+    variance = volume.metadata.Signal.Noise_properties.variance.data
+    np.testing.assert_allclose(variance, errors[0] ** 2 + errors[1] ** 2, rtol=1e-5)
+    assert volume.metadata.SoftEELS.members.shape == (2, *volume.data.shape) and errors[1].max() > 0
+    with tifffile.TiffFile(output / "volume.tif") as file:
+        assert file.is_imagej and file.series[0].axes == "ZCYX"
+        stack = file.asarray()
+        assert file.imagej_metadata["unit"] == "nm" and file.imagej_metadata["spacing"] == PIXEL_NM
+        assert file.imagej_metadata["Labels"][:3] == ["FeO", "Fe3O4", "FeO statistical error"]
+        across, per = file.pages[0].tags["XResolution"].value
+        assert per / across == pytest.approx(PIXEL_NM)
+    np.testing.assert_array_equal(stack[:, :2], volume.data.swapaxes(0, 1))
+    with mrcfile.open(output / "mrc" / "FeO.mrc") as file:
+        assert file.voxel_size.x == pytest.approx(10 * PIXEL_NM) and mrcfile.validate(file._iostream.name)
+        np.testing.assert_array_equal(file.data, volume.data[0])
+    with h5py.File(output / "emd" / "Fe3O4.emd") as file:
+        (group,) = [g for g in _groups(file) if g.attrs.get("emd_group_type") == 1 and "data" in g]
+        assert sorted(group["data"].shape) == [N, N, N]
+    assert hs.load(output / "emd" / "Fe3O4.emd").data.sum() == pytest.approx(volume.data[1].sum(), rel=1e-5)
+    store = zarr.open_group(str(output / "volume.ome.zarr"), mode="r")
+    (image,) = store.attrs["multiscales"]
+    assert [axis["name"] for axis in image["axes"]] == ["c", "z", "y", "x"]
+    assert image["datasets"][0]["coordinateTransformations"][0]["scale"] == [1.0, *[PIXEL_NM] * 3]
+    np.testing.assert_array_equal(store["0"][:2], volume.data)
+    single = hs.load(output / "maps" / "FeO.hspy")
+    assert single.data.shape == (len(TILTS), N, N)
+    np.testing.assert_allclose(single.metadata.Tomography.tilts, TILTS)
+
+
+def _groups(node):
+    for child in node.values():
+        if isinstance(child, h5py.Group):
+            yield child
+            yield from _groups(child)
+
+
+def test_ome_zarr_and_etspy_open_theirs(done):
+    output, _ = done
+    reader = pytest.importorskip("ome_zarr.reader", reason="ome-zarr is not installed")
+    from ome_zarr.io import parse_url
+
+    (node,) = list(reader.Reader(parse_url(output / "volume.ome.zarr"))())
+    assert node.data[0].shape == (6, N, N, N)
+    etspy = pytest.importorskip("etspy", reason="ETSpy is not installed")
+    np.testing.assert_allclose(etspy.load(output / "maps" / "FeO.hspy").tilts.data.ravel(), TILTS)
+
+
+def test_the_report_stands_alone_and_tells_of_this_specimen(done):
+    text = (done[0] / "report.html").read_text(encoding="utf-8")
+    outside = re.sub(r"<script>.*?</script>", "", text, flags=re.S)
+    assert not re.findall(r'(?:src|href)="https?:', outside)
+    for words in (
+        "low_-60.hspy",
+        "References, extracted from these spectra",
+        "withheld tilts",
+        "SHA-256",
+        "arXiv:2606",
+    ):
+        assert words in outside
+    for image in re.findall(r"<img [^>]*>", outside):
+        assert re.search(r'alt="[^"]{10,}"', image)
+    assert "twin" not in outside.lower() and "simulat" not in outside.lower().replace("found on simulat", "")
+
+
+def test_nothing_in_the_chain_loads_the_simulator(files):
+    code = "import sys; from softeels_utils import pipeline; assert 'softeels_utils.simulate' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
+
+
+# ---------------------------------------------------------------- steps
+
+
+def test_a_second_run_repeats_nothing_and_a_lost_file_its_step(files, done, tmp_path):
+    output = tmp_path / "copy"
+    shutil.copytree(done[0], output)
+    before = np.load(output / "volume.npz")["best"]
+    lines = []
+    reconstruct(settings(files, output), report=lines.append)
+    assert not [line for line in lines if line.endswith("...") or "took" in line], lines
+    (output / "comparison.npz").unlink()
+    (output / "volume.tif").write_bytes(b"changed")
+    lines.clear()
+    reconstruct(settings(files, output), report=lines.append)
+    assert {re.search(r"\] (\w+) \.\.\.", line)[1] for line in lines if line.endswith("...")} >= {"comparison", "files"}
+    assert len(lines) < 20 and sum(line.endswith("...") for line in lines) <= 3  # and the report of them
+    np.testing.assert_array_equal(np.load(output / "volume.npz")["best"], before)
+    assert tifffile.imread(output / "volume.tif").shape == (N, 6, N, N)
+
+
+def test_another_setting_repeats_what_depends_on_it(files, done, tmp_path):
+    output = tmp_path / "copy"
+    shutil.copytree(done[0], output)
+    lines = []
+    reconstruct(settings(files, output, members=3), report=lines.append)
+    again = {re.search(r"\] (\w+) \.\.\.", line)[1] for line in lines if line.endswith("...")}
+    assert "volume" in again and not again & {"spectra", "standards", "fit", "alignment", "comparison", "half_dose"}
+    assert np.load(output / "volume.npz")["members"].shape[0] == 3
+
+
+def test_a_step_goes_on_where_it_was_interrupted(tmp_path):
+    given, left = tmp_path / "input.txt", []
+    given.write_text("1")
+
+    def work(place):
+        left.append((place / "half").exists())
+        (place / "half").write_text("x")
+        if len(left) == 1:
+            raise KeyboardInterrupt
+        (place / "out.txt").write_text("done")
+
+    def run():
+        with pipeline.Folder(tmp_path / "out", report=lambda line: None) as folder:
+            return folder.step("work", work, inputs=[given], outputs=["out.txt"])
+
+    with pytest.raises(KeyboardInterrupt):
+        run()
+    assert not (tmp_path / "out" / "out.txt").exists() and not (tmp_path / "out" / "steps" / "work.json").exists()
+    run()
+    run()
+    assert left == [False, True]
+    given.write_text("2")  # another input: what was left is not of it
+    run()
+    assert left == [False, True, False]
+
+
+def test_one_run_at_a_time(tmp_path):
+    with (
+        pipeline.Folder(tmp_path, report=lambda line: None),
+        pytest.raises(ValueError, match=r"output: got .*another run"),
+        pipeline.Folder(tmp_path, report=lambda line: None),
+    ):
+        pass
+
+
+@pytest.mark.slow
+def test_killed_and_run_again_it_gives_the_same_volume(files, done, tmp_path):
+    output = tmp_path / "out"
+    command = [sys.executable, "-m", "softeels_utils", "reconstruct", str(files / "low_*.hspy"), "-o", str(output)]
+    command += ["--core", str(files / "core_*.hspy")]
+    command += [word for name, value in FAST.items() for word in ("-p", name, str(value))]
+    environment = os.environ | {"SOFTEELS_HEADLESS": "1"}
+    waits = ("steps/spectra.json", ".work/volume/members/member0.npz")  # killed just after each of these appears
+    for name in waits:
+        run = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL)
+        until = time.monotonic() + 120
+        while not (output / name).exists() and run.poll() is None and time.monotonic() < until:
+            time.sleep(0.02)
+        run.send_signal(signal.SIGKILL)
+        run.wait()
+    lines = []
+    reconstruct(settings(files, output), report=lines.append)
+    assert "spectra: unchanged" in lines[0]
+    for name in ("best", "std", "systematic"):
+        np.testing.assert_array_equal(np.load(output / "volume.npz")[name], np.load(done[0] / "volume.npz")[name])
+
+
+# ---------------------------------------------------------------- maps in other formats
+
+
+def test_maps_enter_as_tiff_mrc_and_fit(done, tmp_path):
+    series = data.read_tilt_series(done[0] / "fit.hspy")
+    tifffile.imwrite(tmp_path / "maps.tif", series.projections[0])
+    with mrcfile.new(tmp_path / "maps.mrc") as file:
+        file.set_data(series.projections[0])
+        file.voxel_size = 10 * PIXEL_NM
+    (tmp_path / "maps.rawtlt").write_text("\n".join(map(str, TILTS)))
+    shutil.copy(done[0] / "fit.hspy", tmp_path / "fit.hspy")
+    fast = FAST | {"iterations": 3}
+    for name, more in (
+        ("maps.tif", {"tilt_angles_deg": TILTS}),
+        ("maps.mrc", {"pixel_size_nm": 4.0}),
+        ("fit.hspy", {}),
+    ):
+        given = Settings.build({"maps": tmp_path / name, "output": tmp_path / f"out_{name}"} | fast | more)
+        assert reconstruct(given, report=lambda line: None).exists()
+        arrays = np.load(tmp_path / f"out_{name}" / "volume.npz")
+        assert arrays["best"].shape == ((2 if name == "fit.hspy" else 1), N, N, N) and np.isfinite(arrays["std"]).all()
+        assert bool(arrays["systematic"].any()) == (name == "fit.hspy")  # only a fit knows its references' errors
+        report = (tmp_path / f"out_{name}" / "report.html").read_text(encoding="utf-8")
+        assert ("systematic errors are not known" in report) == (name != "fit.hspy")
+
+
+# ---------------------------------------------------------------- what files hold
+
+
+def test_inspection_tells_kinds_and_what_is_missing(files, done, tmp_path, capsys):
+    kinds = {"low_+0.hspy": "low loss", "core_+0.hspy": "core loss"}
+    for name, kind in kinds.items():
+        found = pipeline.inspect(files / name)
+        assert found.kind == kind and found.facts["pixel size"] == "4 nm" and "tilts" in found.missing
+    assert pipeline.inspect(done[0] / "fit.hspy").kind == "maps"
+    assert pipeline.inspect(done[0] / "standards.npz").kind == "standards"
+    low = hs.load(files / "low_+0.hspy")
+    low.data = np.minimum(low.data - 5, 40)
+    low.save(tmp_path / "bad.hspy")
+    problems = " ".join(pipeline.inspect(tmp_path / "bad.hspy").problems)
+    assert "negative" in problems and "saturated" in problems
+    (tmp_path / "other.hspy").write_bytes(b"nothing")
+    assert pipeline.inspect(tmp_path / "other.hspy").kind == "unknown"
+    page, written = tmp_path / "page.html", tmp_path / "settings.yml"
+    arguments = ["inspect", str(files / "*_+*.hspy"), "--html", str(page), "--write", str(written)]
+    assert command_line.main(arguments) == 0
+    assert "| low_+30.hspy | low loss |" in capsys.readouterr().out and page.read_text().count("<img") == 6
+    again = Settings.from_file(written)
+    assert len(again.low_loss) == len(again.core_loss) == 3 and again.output == tmp_path / "softeels_output"
+    assert command_line.main(arguments) == 2  # the settings are there already
+
+
+BAD = {
+    "nothing": ({"low_loss": None}, "low_loss"),
+    "no such file": ({"low_loss": "nowhere_*.hspy"}, "low_loss"),
+    "a number for a path": ({"standards": 3}, "standards"),
+    "no standards": ({"core_loss": None}, "standards"),
+    "half a pair": ({"core_loss": None, "standards_low_loss": "low_+0.hspy"}, "standards_core_loss"),
+    "tilts in radians": ({"tilt_angles_deg": [-1.0, -0.5, 0, 0.5, 1.0]}, "tilt_angles_deg"),
+    "tilts of another number": ({"tilt_angles_deg": [0, 20]}, "tilt_angles_deg"),
+    "tilts twice": ({"tilt_angles_deg": [0, 0, 20, 30, 40]}, "tilt_angles_deg"),
+    "negative pixel": ({"pixel_size_nm": -1}, "pixel_size_nm"),
+    "NaN gain": ({"gain": float("nan")}, "gain"),
+    "one member": ({"members": 1}, "members"),
+    "half a member": ({"members": 2.5}, "members"),
+    "unknown head": ({"head": "both"}, "head"),
+    "unknown system": ({"system": "unobtainium"}, "system"),
+    "unknown setting": ({"colour": "red"}, "settings"),
+    "calibrated values": ({"calibrated": True, "head": "nonnegative"}, "calibrated"),
+    "core loss as low loss": ({"low_loss": "core_*.hspy"}, "low_loss"),
+    "low loss as core loss": ({"core_loss": "low_*.hspy"}, "core_loss"),
+    "standards that are none": ({"standards": "truth.npy"}, "path"),
+}
+
+
+@pytest.mark.parametrize(("changes", "name"), BAD.values(), ids=BAD)
+def test_bad_settings_are_refused_before_the_work(files, tmp_path, monkeypatch, changes, name):
+    monkeypatch.chdir(files)
+    values = {"low_loss": "low_*.hspy", "core_loss": "core_*.hspy", "output": tmp_path / "out"} | FAST | changes
+    began = time.monotonic()
+    with pytest.raises(ValueError, match=rf"^{name}"):
+        reconstruct(Settings.build(values), report=lambda line: None)
+    assert time.monotonic() - began < 20 and not list((tmp_path / "out").glob("*.npz"))
+
+
+def test_output_that_cannot_be_written_is_refused(files, tmp_path):
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(ValueError, match="output"):
+        reconstruct(settings(files, tmp_path / "file" / "out"), report=lambda line: None)
+
+
+def test_paths_in_a_settings_file_start_from_its_folder(files, tmp_path, monkeypatch):
+    shutil.copytree(files, tmp_path / "series")
+    text = "low_loss: series/low_*.hspy\ncore_loss: [series/core_+0.hspy]\nmembers: 2\noutput: here\n"
+    (tmp_path / "settings.yml").write_text(text)
+    monkeypatch.chdir(files)
+    given = Settings.from_file(tmp_path / "settings.yml", {"members": 3, "output": None})
+    assert given.output == tmp_path / "here" and given.members == 3 and Path(given.core_loss[0]).parent.name == "series"
+    for text in ("[1, 2]", "low_loss: [", "x"):
+        (tmp_path / "bad.yml").write_text(text)
+        with pytest.raises(ValueError, match="path"):
+            Settings.from_file(tmp_path / "bad.yml")
