@@ -109,7 +109,12 @@ def check_mask(mask: ArrayLike, name: str, *shapes: tuple[int, ...]) -> NDArray[
 
 
 def check_tilts(
-    tilt_angles_deg: ArrayLike, count: int | None = None, *, name: str = "tilt_angles_deg", series: bool = True
+    tilt_angles_deg: ArrayLike,
+    count: int | None = None,
+    *,
+    name: str = "tilt_angles_deg",
+    series: bool = True,
+    least: int = 2,
 ) -> NDArray[np.float64]:
     """Tilt angles (T,) in degrees: real, finite, within ±180, and those of a series distinct and spread out.
 
@@ -121,7 +126,10 @@ def check_tilts(
     name : str
         What error messages call them.
     series : bool
-        A volume is to come out: at least two angles, no angle twice, and a range that cannot be meant in radians.
+        A volume is to come out: at least two angles (or ``least``), no angle twice, and a range that cannot be meant in
+        radians.
+    least : int
+        How many a series must have: 1 where one projection is asked what it says.
 
     Examples
     --------
@@ -136,7 +144,7 @@ def check_tilts(
         raise ValueError(f"{name}: got shape {tilts.shape}, wants ({wanted},), one angle for each projection")
     if np.abs(tilts).max() > 180:
         raise ValueError(f"{name}: got {tilts[np.abs(tilts).argmax()]:g}, wants degrees within -180 to 180")
-    if not series:
+    if not series or tilts.size == least == 1:
         return tilts
     if tilts.size < 2:
         raise ValueError(f"{name}: got one angle, wants at least two")

@@ -484,6 +484,76 @@ DOORS = {
         {"lower": "complex text ragged length", "upper": "complex text length", "truth": ARRAY + " length",
          "regions": "text"},
     ),
+    # more of all of them
+    "oscillator_strength": Door(
+        scattering.oscillator_strength, {"element": "Fe", "energy_eV": EV},
+        {"element": "choice", "energy_eV": "nan huge complex text ragged negative"},
+    ),
+    "onset": Door(scattering.onset, {"element": "Fe", "edge": "M2,3"}, {"element": "choice", "edge": "choice"}),
+    "arctangent_step": Door(
+        scattering.arctangent_step, {"energy_eV": EV, "centre_eV": 55.0, "width_eV": 1.0},
+        {"energy_eV": "nan huge complex text ragged", "centre_eV": "text", "width_eV": "positive"},
+    ),
+    "angular_factor": Door(
+        scattering.angular_factor, {"energy_eV": EV, **KV_VALID, "convergence_mrad": 0.0},
+        {"energy_eV": "nan huge complex text ragged", **KV, "convergence_mrad": "at least 0"},
+    ),
+    "load_system": Door(scattering.load_system, {"name_or_path": "iron_oxides"}, {}),
+    "calculator": Door(
+        lambda **keywords: dose.calculator(beam_energy_keV=(300.0,), collection_mrad=(40.0,), **keywords),
+        {"energy_resolution_eV": (0.7,), "thickness_nm": (10.0,), "readout_electrons": (0.0,)},
+        {"energy_resolution_eV": ARRAY, "thickness_nm": ARRAY + " negative", "readout_electrons": ARRAY + " negative"},
+    ),
+    "dose_efficiency": Door(
+        dose.dose_efficiency, {"quantity": "total metal", "fluence_e_per_A2": 1e4, "thickness_nm": (10.0, 10.0)},
+        {"quantity": "choice", "fluence_e_per_A2": "positive", "thickness_nm": ARRAY + " length negative"},
+    ),
+    "expected": Door(
+        simulate.spectrum_model().expected, {"thickness_nm": np.ones((3, 2)), "axis": "low"},
+        {"thickness_nm": "nan huge complex text ragged", "axis": "choice"},
+    ),
+    "confusable_phases": Door(
+        fitting.confusable_phases,
+        {"energy_eV": EV, "references": REFERENCES, "names": ("A", "B"), "uncertainty": 0.0,
+         "variance": np.ones(EV.size), "window_eV": (46.0, 80.0), "least_deg": 0.5},
+        {"energy_eV": "nan complex text ragged length", "references": "nan huge complex text ragged rank",
+         "names": "names", "uncertainty": "text", "variance": ARRAY + " length negative", "window_eV": "window",
+         "least_deg": "at least 0"},
+    ),
+    "detectability": Door(
+        measured(tomography.detectability), {"volume": VOLUME, "alternative": HOLE, "voxel_deviation": 0.1},
+        {"volume": ARRAY + " length", "alternative": ARRAY + " length", "voxel_deviation": "at least 0"},
+    ),
+    "parameter_bound": Door(
+        measured(tomography.parameter_bound), {"directions": VOLUME[None], "prior_covariance": [1.0]},
+        {"directions": "nan huge complex text ragged", "prior_covariance": "text nan negative"},
+    ),
+    "fluence_factor": Door(
+        tomography.fluence_factor, {"d_prime": 2.0, "level": 0.05, "power": 0.9},
+        {"d_prime": "at least 0", "level": "fraction", "power": "fraction"},
+    ),
+    "disc": Door(
+        tomography.disc, {"centre": np.ones(3), "normal": np.ones(3), "diameter": 3.0, "spacing": 0.5},
+        {"centre": ARRAY + " length", "normal": ARRAY + " length", "diameter": "positive", "spacing": "positive"},
+    ),
+    "extract_surface": Door(
+        tomography.extract_surface, {"field": VOLUME[0], "level": 0.3, "smoothing": 1.0},
+        {"field": ARRAY, "level": "text", "smoothing": "at least 0"},
+    ),
+    "phase_volumes": Door(
+        tomography.phase_volumes, {"volume": VOLUME, "region": np.ones((8, 8, 8), bool)},
+        {"volume": ARRAY, "region": "mask length"},
+    ),
+    "film_about_voids": Door(metrics.film_about_voids, VOLUMES | {"channel": 0}, PAIR | {"channel": "seed"}),
+    "HeldOut": Door(
+        tomography.HeldOut, {"tolerance": 1e-3, "fraction": 0.05, "least": 20, "gain": 1e-3},
+        {"tolerance": "positive", "fraction": "fraction", "least": "count", "gain": "fraction"},
+    ),
+    "draw_chemistry": Door(
+        simulate.draw_chemistry, {"seed": 0, "half": "tune", "n": 8, "box_nm": 64.0},
+        {"seed": "seed", "half": "choice", "n": "count", "box_nm": "positive"},
+    ),
+    "SpectrumModel": Door(model, {"system": "iron_oxides", "phases": ("FeO",), "plural": True}, {"system": "choice"}),
     # data
     "TiltSeries": Door(
         data.TiltSeries,

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 
-from softeels_utils.checks import check_choice, check_count, check_flag, check_seed
+from softeels_utils.checks import check_choice, check_count, check_flag, check_seed, check_tilts
 from softeels_utils.tomography import (
     NONNEGATIVE,
     SIMPLEX,
@@ -235,6 +235,7 @@ def fit(
     """
     if not isinstance(measurement, Measurement):
         raise ValueError(f"measurement: got {type(measurement).__name__}, wants a Measurement")
+    check_tilts(measurement.projector.tilt_angles_deg)
     chosen, calibrated = _choose(variant, preset, iterations, settings), check_flag(calibrated, "calibrated")
     if calibrated and measurement.counts:
         raise ValueError("calibrated: got True for counts, wants False (counts have no calibrated unit)")

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import brentq
 
-from ..checks import check_choice, check_not_negative, check_window
+from ..checks import check_choice, check_not_negative, check_window, finite_array
 from ..scattering import System, as_system, partial_cross_section
 from ..simulate import Microscope, SpectrumModel
 from ..simulate import spectrum_model as make_model
@@ -104,7 +104,7 @@ def _quantity_weights(model: SpectrumModel, quantity: str | ArrayLike) -> NDArra
         if quantity in model.phases:
             return np.eye(len(model.phases))[model.phases.index(quantity)]
         raise ValueError(f"quantity: got {quantity!r}, wants 'total metal' or one of {model.phases}")
-    weights = np.asarray(quantity, dtype=float)
+    weights = finite_array(quantity, "quantity")
     if weights.shape != (len(model.phases),):
         raise ValueError(f"quantity: got {quantity!r}, wants a name or {len(model.phases)} weights")
     return weights

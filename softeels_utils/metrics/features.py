@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ..checks import check_mask, check_positive
+from ..checks import check_mask, check_positive, finite_array
 from .errors import check_channel, check_pair
 from .interfaces import (
     centre_of_mass,
@@ -440,7 +440,7 @@ def _void_error(found, true, void, voxel_size_nm):
 
 def _distance(shape: tuple[int, ...], void: Mapping) -> NDArray:
     """Signed distance of each voxel from a void's edge, negative inside."""
-    center = np.asarray(void["center"], float)
+    center = finite_array(void["center"], "voids")
     grid = np.indices(shape)
     return np.sqrt(sum((g - c) ** 2 for g, c in zip(grid, center, strict=True))) - float(void["radius"])
 

@@ -13,7 +13,7 @@ from scipy.fft import irfft, next_fast_len, rfft
 from scipy.special import ndtr, voigt_profile
 
 from .. import scattering
-from ..checks import check_count, check_not_negative, check_number, check_positive, real_array
+from ..checks import check_choice, check_count, check_not_negative, check_number, check_positive, real_array
 from ..scattering import Phase, System, as_system
 from ..spectra import FWHM_PER_SIGMA
 
@@ -301,7 +301,8 @@ class SpectrumModel:
         ValueError
             For thicknesses that are not finite or do not match the phases, or an unknown axis.
         """
-        return self.spectra(self._thickness(thickness_nm), shift_eV, (self.axis_of(axis),))[0]
+        axis = self.axis_of(check_choice(axis, "axis", (*AXES, *COMPONENTS)))
+        return self.spectra(self._thickness(thickness_nm), shift_eV, (axis,))[0]
 
     def derivative(self, thickness_nm: ArrayLike, edge: str, axis: str | None = None) -> NDArray:
         """Change of `expected` with the amount of one edge of each phase, ``(..., P, E)`` per nm and electron.

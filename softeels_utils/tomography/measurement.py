@@ -40,7 +40,7 @@ class Measurement:
     projections : array (C, T, Y, X)
         Line integrals in the unit of ``voxel_size_nm``, so that volumes are fractions; or counts.
     tilt_angles_deg : array (T,)
-        At least two, distinct, within ±180 and spanning at least 10 degrees, in any order.
+        Distinct, within ±180 and spanning at least 10 degrees, in any order. What reconstructs takes two at least.
     covariance : array, optional
         Of the channels' noise in a detector pixel: variances (C,) or (C, T, Y, X), covariances (C, C) or
         (T, Y, X, C, C) as `fitting.fit_phases` reports them. By default independent, one variance per channel,
@@ -403,7 +403,7 @@ def _check_values(stack, used):
 
 
 def _projector(stack, tilt_angles_deg, voxel_size_nm, slice_shape, shifts_px, device):
-    tilts = check_tilts(tilt_angles_deg, stack.shape[1])
+    tilts = check_tilts(tilt_angles_deg, stack.shape[1], least=1)
     columns = stack.shape[-1]
     size = np.array([columns, columns]) if slice_shape is None else real_array(slice_shape, "slice_shape")
     if size.shape != (2,) or size[1] != columns or (size % 1).any() or not 1 <= size[0] < 2**31:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ..checks import check_flag
+from ..checks import check_flag, check_tilts
 from .backends import BACKENDS, reconstruct_with
 from .cgls import cgls
 from .checks import check_count
@@ -178,5 +178,5 @@ def _with_backend(algorithm, projections, tilt_angles_deg, voxel_size_nm, stated
             raise ValueError(f"{name}: got {got} with {algorithm!r}, wants only iterations and voxel_size_nm")
     measurement = Measurement(projections, tilt_angles_deg, device="cpu")  # checks them
     iterations = check_count(options.get("iterations", 100), "iterations")
-    stack, tilts = measurement.projections.numpy(), measurement.projector.tilt_angles_deg
+    stack, tilts = measurement.projections.numpy(), check_tilts(measurement.projector.tilt_angles_deg)
     return reconstruct_with(algorithm, stack, tilts, voxel_size_nm=voxel_size_nm, iterations=iterations)
