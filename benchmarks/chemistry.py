@@ -61,7 +61,7 @@ def measured_ferric():
 def score(draw, seed):
     """A row: standards from exposure ``2 seed``, maps from exposure ``2 seed + 1``."""
     began = time.process_time()
-    found = standards.extract_standards(*draw.record(FLUENCE, 2 * seed), seed=seed)
+    found = standards.extract_standards(*draw.record(FLUENCE, 2 * seed), seed=seed, system=draw.assumed)
     low, _ = draw.record(FLUENCE, 2 * seed + 1)
     step = low.axes_manager.signal_axes[0].scale
     options = {"low_loss": low, "window_eV": draw.assumed.edges["M2,3"].fit_window_eV, "nonnegative": False}
@@ -86,13 +86,9 @@ def quantities(draw, coefficients, covariance, found, step, fit):
     is mixed from the references, and so moves the maps by a matrix.
     """
     system = draw.assumed
-    # iron and valence of the phases as the standards find them, where they look for vacancies; else as the file has it
-    density = np.asarray(getattr(found, "iron_per_nm3", system.metal_per_nm3()))
-    valence = np.asarray(getattr(found, "valence", [system.mean_valence(phase) for phase in system.channels]))
+    density, valence = found.metal_per_nm3, found.valence  # as the standards find them, vacancies included
     fitted, noise = coefficients.sum(axis=0), covariance.sum(axis=0)
     shifts = reference_shifts(found, fitted, step, fit)
-    densities = np.broadcast_to(getattr(found, "iron_samples", density), shifts.shape)
-    valences = np.broadcast_to(getattr(found, "valence_samples", valence), shifts.shape)
     inside = draw.particle
     truth = draw.channels_nm[:, inside].sum(axis=1)
     metal = draw.metal_per_nm2[inside]
@@ -105,7 +101,9 @@ def quantities(draw, coefficients, covariance, found, step, fit):
     here, size = measured(fitted), np.abs(fitted).max() * 1e-4
     slope = np.array([(measured(fitted + size * e) - here) / size for e in np.eye(len(fitted))]).T
     statistical = np.sqrt(np.diag(slope @ noise @ slope.T))
-    others = [measured(fitted + s, d, v) for s, d, v in zip(shifts, densities, valences, strict=True)]
+    others = [
+        measured(fitted + s, d, v) for s, d, v in zip(shifts, found.metal_samples, found.valence_samples, strict=True)
+    ]
     systematic = np.sqrt(np.mean((np.array(others) - here) ** 2, axis=0)) if others else 0 * statistical
     names = [*system.channels, "total metal", "mean valence"]
     table = {

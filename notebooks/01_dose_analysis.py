@@ -23,7 +23,8 @@
 # The soft edge scatters about fifty times more electrons {cite}`pelaez2026`. But it stands on the steep tail of the
 # plasmons, and FeO and Fe<sub>3</sub>O<sub>4</sub> look alike there. So "fifty times more signal" and "fifty times
 # fewer electrons" are two statements, and only one of them decides whether a radiation-sensitive cube survives.
-#
+
+# %% [markdown] tags=["twin"]
 # ## What you will learn
 #
 # - how partial cross-sections follow from X-ray absorption, and how far to trust them;
@@ -45,20 +46,30 @@
 # {py:func}`~softeels_utils.dose.plan_tilt_series`.
 
 # %% tags=["hide-input"]
+from pathlib import Path
+
 import matplotlib.pyplot as plt
 import numpy as np
-from IPython.display import display
+from scipy.ndimage import gaussian_filter1d
 
-from softeels_utils import data, dose, fitting, scattering, simulate
+from softeels_utils import data, fitting, scattering, spectra, standards
 from softeels_utils.plotting import COLORS, notice, say, show_spectra, table, use_style
 
 use_style()
+
+# %% tags=["hide-input", "twin"]
+from IPython.display import display
+
+from softeels_utils import dose, simulate
 
 # %% [markdown]
 # ## Parameters
 
 # %% tags=["parameters"]
-data_path = ""  # a low-loss or core-loss spectrum (image) of yours; its counts then replace the twin's background
+data_path = ""  # your low-loss spectrum or spectrum image, from the zero loss to beyond M2,3
+references_path = ""  # standards (.npz) from chapter 2, for the error of each phase; without: of the metal alone
+system = "iron_oxides"  # of your data
+gain = 1.0  # counts per electron of your camera
 seed = 0
 beam_energy_keV = 300.0
 convergence_mrad = 20.0
@@ -73,7 +84,7 @@ draws = 2000  # Monte-Carlo pixels for each edge
 sweep_points = 5
 calculator_angles_mrad = [10.0, 20.0, 40.0]
 
-# %%
+# %% tags=["twin"]
 microscope = simulate.Microscope(
     beam_energy_keV=beam_energy_keV,
     convergence_mrad=convergence_mrad,
@@ -84,7 +95,7 @@ model = simulate.spectrum_model(microscope)
 phases = (thickness_nm / 2, thickness_nm / 2)
 angles = {"beam_energy_keV": beam_energy_keV, "collection_mrad": collection_mrad}
 
-# %% [markdown]
+# %% [markdown] tags=["twin"]
 # ## One pixel, two edges
 #
 # The twin is a slab of the two oxides. Its Fe-M<sub>2,3</sub> and Fe-L<sub>2,3</sub> shapes come from atomic
@@ -92,7 +103,7 @@ angles = {"beam_energy_keV": beam_energy_keV, "collection_mrad": collection_mrad
 # path {cite}`iakoubovskii2008`, plural scattering from the Fourier-log relation {cite}`egerton2011`. The shapes are
 # *motivated* by multiplets; they are not measurements.
 
-# %%
+# %% tags=["twin"]
 figure, axes = plt.subplots(1, 2, figsize=(9, 3.6))
 for ax, edge, window in zip(axes, ("M2,3", "L2,3"), ((35, 90), (640, 750)), strict=True):
     energy = model.energy_eV(edge)
@@ -101,7 +112,7 @@ for ax, edge, window in zip(axes, ("M2,3", "L2,3"), ((35, 90), (640, 750)), stri
     show_spectra(energy[inside], pure, ylabel="counts per electron and channel", ax=ax, title=f"Fe-{edge}")
     ax.axvspan(*scattering.WINDOW_EV[edge], color="0.92", zorder=0)
 
-# %% [markdown]
+# %% [markdown] tags=["twin"]
 # Grey: the windows in which the signal is counted below. Left, a hump on a slope; right, tall white lines on almost no
 # background, a hundred times weaker.
 #
@@ -116,7 +127,7 @@ for ax, edge, window in zip(axes, ("M2,3", "L2,3"), ((35, 90), (640, 750)), stri
 # where the contribution of the less tightly bound electrons, a power law below the edge, is subtracted from $f_2$. The
 # hydrogenic model of eXSpy is a second opinion for L<sub>2,3</sub> (it has no M edges).
 
-# %%
+# %% tags=["twin"]
 rows = []
 for kV in (80.0, 200.0, 300.0):
     for beta in (10.0, 20.0, 40.0):
@@ -153,12 +164,12 @@ say(
     "formula, as is usual in the field."
 )
 
-# %% [markdown]
+# %% [markdown] tags=["twin"]
 # ## Definition 1: signal per electron
 #
 # The ratio of the partial cross-sections. It says how many counts arrive, and nothing about the background under them.
 
-# %%
+# %% tags=["twin"]
 beta = np.geomspace(4, 80, 40)
 figure, axes = plt.subplots(1, 2, figsize=(9, 3.4))
 for kV in (80.0, 200.0, 300.0):
@@ -174,14 +185,14 @@ axes[1].set(xlabel="M2,3 window from 53 eV (eV)", ylabel="signal M2,3 / L2,3", y
 axes[1].legend(title="L2,3 window from 706 eV")
 plt.show()
 
-# %% [markdown]
+# %% [markdown] tags=["twin"]
 # ## Definition 2: signal against shot noise
 #
 # In a window with signal $S$ and background $B$ per electron, $\mathrm{SNR}^2 = N S^2/(S + hB)$; $h=1$ if the
 # background is known, 5 to 10 if it is extrapolated from before the edge {cite}`egerton2011`. The ratio of the two
 # fluences for equal SNR:
 
-# %%
+# %% tags=["twin"]
 totals = np.array([5.0, 10.0, 20.0, 40.0, 80.0])
 rows = [
     {"total thickness (nm)": f"{t:.0f}"}
@@ -190,7 +201,7 @@ rows = [
 ]
 table(rows, caption="Fluence needed with L2,3 over that with M2,3, for equal SNR of all iron in the window")
 
-# %% [markdown]
+# %% [markdown] tags=["twin"]
 # ## Definition 3: the Cramér-Rao bound
 #
 # What we want is not "signal" but the thickness of each phase. Expected counts are
@@ -202,7 +213,7 @@ table(rows, caption="Fluence needed with L2,3 over that with M2,3, for equal SNR
 # information $F_{ij}=\sum_E \partial_i\mu\,\partial_j\mu/\mu$. Its $2\times2$ block for
 # $(t_\mathrm{FeO}, t_{\mathrm{Fe}_3\mathrm{O}_4})$ is `dose.phase_bound`.
 
-# %%
+# %% tags=["twin"]
 bounds = {
     e: dose.phase_bound(model, fluence_e_per_A2, edge=e, thickness_nm=phases, pixel_size_nm=pixel_size_nm)
     for e in ("M2,3", "L2,3")
@@ -230,7 +241,7 @@ ax.set(xlabel="FeO (nm)", ylabel="Fe$_3$O$_4$ (nm)", aspect="equal", title="one 
 ax.legend()
 plt.show()
 
-# %% tags=["hide-input"]
+# %% tags=["hide-input", "twin"]
 say(
     "The ellipses are long and thin: the errors of the phases are anti-correlated "
     f"({correlation['M2,3']:.2f} for M<sub>2,3</sub>). What one phase gains the other loses, and **total iron is known "
@@ -238,10 +249,10 @@ say(
     "Later chapters simulate and weight noise with this covariance, not with two independent errors."
 )
 
-# %% [markdown]
+# %% [markdown] tags=["twin"]
 # ## The three numbers side by side
 
-# %%
+# %% tags=["twin"]
 three = dose.compare_edges(model, thickness_nm=phases)
 simple = dose.compare_edges(model, thickness_nm=phases, background_a=[3.0], background_b=[3.0])
 readout = dose.compare_edges(
@@ -264,7 +275,7 @@ rows = [
 ]
 table(rows, caption="Fe-M2,3 against Fe-L2,3: how many times fewer electrons")
 
-# %% tags=["hide-input"]
+# %% tags=["hide-input", "twin"]
 say(
     f"Signal per electron favours M<sub>2,3</sub> by a factor of **{three.signal:.0f}**. The shot noise of the "
     f"background leaves **{three.shot_noise:.0f}**; asking for each phase, with an unknown background, leaves "
@@ -274,14 +285,14 @@ say(
     f"{fluence_e_per_A2:.0e} e/Å² the factor for FeO rises to {readout.phases['FeO']:.0f}."
 )
 
-# %% [markdown]
+# %% [markdown] tags=["twin"]
 # ## What it depends on
 #
 # One condition at a time, the others as above. All are ratios of fluences, L<sub>2,3</sub> over M<sub>2,3</sub>: above
 # 1, the soft edge wins. A collection angle below the convergence angle is a bad choice for it: soft losses stay within
 # the cone of the probe, of which such an aperture collects only a part.
 
-# %%
+# %% tags=["twin"]
 n = sweep_points
 sweeps = {
     "collection_mrad": ("collection angle (mrad)", np.geomspace(5, 80, n)),
@@ -315,10 +326,10 @@ axes[0, 0].legend(fontsize=8)
 figure.supylabel("times fewer electrons with M2,3", fontsize=11)
 plt.show()
 
-# %% [markdown]
+# %% [markdown] tags=["twin"]
 # Now the errors themselves: the ratio can look good where both edges are bad.
 
-# %%
+# %% tags=["twin"]
 figure, axes = plt.subplots(1, 2, figsize=(9, 3.4), sharey=True)
 thick = np.geomspace(4, 200, 14)
 resolution = np.linspace(0.2, 3, 8)
@@ -335,14 +346,14 @@ axes[1].set(xlabel="energy resolution (eV)")
 axes[0].legend()
 plt.show()
 
-# %% [markdown]
+# %% [markdown] tags=["twin"]
 # ## Is the bound reached? Monte Carlo
 #
 # Counts are drawn from Poisson's distribution and fitted with `fitting.fit_phases`, the code that the next chapters
 # use, without the constraint to be non-negative (the bound holds for unbiased estimates). The simulated spectrum is
 # exactly linear here, so the fit is unbiased and its scatter should meet the bound.
 
-# %%
+# %% tags=["twin"]
 rows, fits = [], {}
 for edge, bound in bounds.items():
     linear = dose.linear_model(model, fluence_e_per_A2, edge=edge, thickness_nm=phases, pixel_size_nm=pixel_size_nm)
@@ -373,11 +384,11 @@ for ax, (edge, (fit, _)) in zip(axes, fits.items(), strict=True):
     )
 plt.show()
 
-# %% [markdown]
+# %% [markdown] tags=["twin"]
 # The twin's own background is not exactly a sum of the shapes that are fitted to it. The price is a bias, which no
 # bound shows:
 
-# %%
+# %% tags=["twin"]
 rows = []
 for total in (5.0, 20.0, 60.0):
     linear = dose.linear_model(model, 1e9, thickness_nm=(total / 2, total / 2), pixel_size_nm=pixel_size_nm)
@@ -394,7 +405,7 @@ for total in (5.0, 20.0, 60.0):
     )
 table(rows, caption="Bias of a noise-free M2,3 fit from the shape of the background alone")
 
-# %% [markdown]
+# %% [markdown] tags=["twin"]
 # ## A tilt series
 #
 # The specimen tolerates a certain total fluence. Without readout noise the volume does not depend on how it is split
@@ -402,7 +413,7 @@ table(rows, caption="Bias of a noise-free M2,3 fit from the shape of the backgro
 # non-negative fits of noisy pixels are biased. So take as many tilts as still leave an error per pixel that the fit can
 # tolerate.
 
-# %%
+# %% tags=["twin"]
 settings = {"thickness_nm": phases, "pixel_size_nm": pixel_size_nm, "target_error_nm": target_error_nm}
 plans = {e: dose.plan_tilt_series(model, total_fluence_e_per_A2, edge=e, **settings) for e in ("M2,3", "L2,3")}
 plan = plans["M2,3"]
@@ -433,7 +444,7 @@ ax.set(xlabel="number of tilts", ylabel="standard error (nm)", ylim=(0, None))
 ax.legend()
 plt.show()
 
-# %% tags=["hide-input"]
+# %% tags=["hide-input", "twin"]
 say(
     f"For an error of at most {target_error_nm:g} nm in each phase and pixel, M<sub>2,3</sub> allows up to "
     f"**{plan.recommended} tilts**; with L<sub>2,3</sub> the same fluence leaves an error of "
@@ -441,34 +452,31 @@ say(
     f"{plan.error_nm[list(plan.tilts).index(9)].max():.1f} nm."
 )
 
-# %% [markdown]
+# %% [markdown] tags=["twin"]
 # ## Dose calculator
 #
 # Pick your conditions; the curves and the sentence follow. Everything is precomputed, no kernel is needed. Thickness is
 # half FeO, half Fe<sub>3</sub>O<sub>4</sub>; readout noise of 0 is a camera that counts electrons.
 
-# %% tags=["hide-input"]
+# %% tags=["hide-input", "twin"]
 display(dose.calculator(collection_mrad=calculator_angles_mrad))
 
-# %% [markdown]
+# %% [markdown] tags=["twin"]
 # ## A measured background in place of the twin's
 #
 # The noise under an edge is that of your specimen and camera, not of the twin. `dose.measured_spectrum` puts a
 # measured spectrum (counts) on the model's energy axis, and `dose.phase_bound(..., spectrum=...)` uses its counts.
-# If you have no file, two real data sets show how: dual EELS of LSMO, whose Mn-M<sub>2,3</sub> edge stands on a
+# Two real data sets show how: dual EELS of LSMO, whose Mn-M<sub>2,3</sub> edge stands on a
 # plasmon tail, and a spectrum image of an iron-oxide nanocube with Fe-L<sub>2,3</sub>.
 
-# %%
-if data_path:
-    measured = [data.read_signal(data_path)]
-else:
-    measured = [data.load("lsmo_dual_eels")[0]] if data.available("lsmo_dual_eels") else []
-    measured += [data.load("nanocube_si")] if data.available("nanocube_si") else []
+# %% tags=["twin"]
+measured = [data.load("lsmo_dual_eels")[0]] if data.available("lsmo_dual_eels") else []
+measured += [data.load("nanocube_si")] if data.available("nanocube_si") else []
 if not measured:
     notice("No measured spectrum is available (offline?), so the twin's own spectra stand in. This is a simulation.")
     measured = list(simulate.dual_eels(np.full((2, 8, 8), thickness_nm / 2), 1e5, microscope=microscope, seed=seed))
 
-# %%
+# %% tags=["twin"]
 rows, curves = [], []
 for signal in measured:
     signal_model = simulate.spectrum_model(simulate.Microscope.from_metadata(signal, microscope))
@@ -511,13 +519,13 @@ for ax, (edge, signal_model, kind, spectrum, title) in zip(axes.flat, curves, st
     show_spectra(energy[inside], pair, ylabel="counts per electron and channel", ax=ax, title=title[:32])
 plt.show()
 
-# %% [markdown]
+# %% [markdown] tags=["twin"]
 # LSMO is thicker than the twin and its tail is higher; it contains manganese, not iron, so only its counts are used.
 # The nanocube's spectrum is scaled so that its edge is as strong as the twin's.
 #
 # ## Checks
 
-# %%
+# %% tags=["twin"]
 at = {"beam_energy_keV": 300.0}
 assert abs(dose.signal_ratio(collection_mrad=40.0, **at) / 55 - 1) < 0.1
 assert abs(dose.signal_ratio(collection_mrad=20.0, **at) / 61 - 1) < 0.1
@@ -526,10 +534,10 @@ for _, ratio in fits.values():
     assert (ratio > 0.95 - slack).all() and (ratio < 1.05 + slack).all()
 assert three.signal > three.shot_noise > max(three.phases.values()) > 1
 
-# %% [markdown]
+# %% [markdown] tags=["twin"]
 # ## Summary
 
-# %% tags=["hide-input"]
+# %% tags=["hide-input", "twin"]
 say(
     f"- Per electron, Fe-M<sub>2,3</sub> gives {three.signal:.0f} times the signal of Fe-L<sub>2,3</sub> "
     f"({ridge:.0f} if the dipole formula is cut at the Bethe ridge).\n"
@@ -543,15 +551,106 @@ say(
     "per pixel."
 )
 
+# %% [markdown] tags=["own-data"]
+# ## Your data
+#
+# The errors to expect from your own spectra: their counts, with your background and your plural scattering, are fitted
+# once, and the covariance of the fit is scaled to other fluences. For an unbiased fit it is the Cramér-Rao bound.
+
+# %% tags=["hide-input", "own-data"]
+if data_path:
+    about = scattering.load_system(system)
+    edge = about.edge("M2,3")
+    yours = data.read_signal(data_path)
+    axis, last = spectra.energy_axis(yours), edge.fit_window_eV[1]
+    if axis[0] > -2 or axis[-1] < last:
+        got = f"{axis[0]:.0f} to {axis[-1]:.0f} eV"
+        raise ValueError(
+            f"data_path: got energies of {got}, wants the zero loss and {about.metal}-M2,3: -2 to {last} eV"
+        )
+    stated = scattering.microscope_from_metadata(yours)
+    here = {
+        "beam_energy_keV": beam_energy_keV,
+        "convergence_mrad": convergence_mrad,
+        "collection_mrad": collection_mrad,
+    }
+    assumed = ", ".join(f"`{name} = {value:g}`" for name, value in here.items() if name not in stated)
+    if assumed:
+        notice(f"Not stated in the file, so taken from the parameters: {assumed}.", "warning")
+    here |= stated
+    aligned = np.asarray(spectra.align_zero_loss(yours).data, float).reshape(-1, axis.size)
+    total = aligned.sum(axis=0) / gain  # electrons of all pixels together
+    step, loss = axis[1] - axis[0], np.maximum(axis, 10.5)
+    cross_sections = {}
+    for name in scattering.system_names():
+        metal = scattering.load_system(name).metal
+        strength = scattering.edge_oscillator_strength(metal, "M2,3", loss)
+        per_eV = scattering.differential_cross_section(strength, loss, **here)
+        cross_sections[metal] = gaussian_filter1d(per_eV * step, energy_resolution_eV / spectra.FWHM_PER_SIGMA / step)
+    options = {"low_loss": total, "window_eV": edge.fit_window_eV, "nonnegative": False}
+    atoms = {m: fitting.fit_phases(total, axis, [y], **options) for m, y in cross_sections.items()}
+    window, (fitted, tail) = spectra.window_mask(axis, edge.fit_window_eV), atoms[about.metal].curves()
+    show_spectra(
+        axis[window],
+        {"your spectrum": total[window], "fit": fitted, "background": tail},
+        ylabel="electrons per channel",
+        title=f"{about.metal}-M2,3, the sum of {len(aligned)} spectra",
+    )
+    better = [m for m, fit in atoms.items() if fit.reduced_chi2 < 0.8 * atoms[about.metal].reduced_chi2]
+    amount = atoms[about.metal].coefficients[0] / atoms[about.metal].standard_error[0]
+    if better or amount < 5:
+        found_instead = f"M2,3 of {' or '.join(better)} fits better" if better else "no edge stands out"
+        notice(f"Is this {about.metal}? In its window {found_instead}. The numbers below mean nothing then.", "danger")
+
+# %% tags=["hide-input", "own-data"]
+if data_path:
+    density = about.metal_per_nm3()[0]
+    fits = {f"all {about.metal}, as {about.channels[0]}": (atoms[about.metal], 0, density)}
+    if references_path:
+        given = standards.Standards.load(references_path)
+        if given.energy_eV[0] > edge.fit_window_eV[0] or given.energy_eV[-1] < last:
+            raise ValueError(f"references_path: got {given.energy_eV[0]:g} to {given.energy_eV[-1]:g} eV, wants M2,3")
+        shapes = step * np.stack([np.interp(axis, given.energy_eV, y, left=0) for y in given.references])
+        of_phases = fitting.fit_phases(total, axis, shapes, **options)
+        fits |= {phase: (of_phases, k, 1.0) for k, phase in enumerate(given.phases)}
+    # electrons of the fit, over those of one pixel at one electron per Å²
+    exposure = total.sum() / (10 * pixel_size_nm) ** 2
+    levels, rows = np.geomspace(1e2, 1e7, 60), []
+    figure, ax = plt.subplots(figsize=(6, 3.4))
+    for name, (fit, k, scale) in fits.items():
+        error = fit.standard_error[k] / scale * np.sqrt(exposure)
+        ax.loglog(levels, error / np.sqrt(levels), label=name, color=COLORS.get(name))
+        rows.append(
+            {
+                "": name,
+                "mean thickness (nm)": fit.coefficients[k] / scale,
+                f"error at {fluence_e_per_A2:.0e} e/Å² (nm)": error / np.sqrt(fluence_e_per_A2),
+                f"e/Å² for {target_error_nm:g} nm": f"{(error / target_error_nm) ** 2:.1e}",
+                f"tilts from {total_fluence_e_per_A2:.0e} e/Å²": int(
+                    total_fluence_e_per_A2 * (target_error_nm / error) ** 2
+                ),
+            }
+        )
+    ax.axhline(target_error_nm, color="0.6", ls=":")
+    ax.set(xlabel="fluence (e/Å$^2$)", ylabel=f"error in a pixel of {pixel_size_nm:g} nm (nm)")
+    ax.legend()
+    plt.show()
+    table(rows, caption=f"{Path(data_path).name}: error of one pixel of {pixel_size_nm:g} nm, background unknown")
+
 # %% [markdown]
 # ## With your own data
 #
-# Set `data_path` to a spectrum or spectrum image that HyperSpy reads (`python -m softeels_utils run
-# 01_dose_analysis --data FILE`). A low-loss spectrum with its zero-loss peak needs nothing else: its counts give
-# the number of electrons. A core-loss spectrum without it is scaled until its edge is as strong as the twin's, so that
-# only its ratio of edge to background matters; pass `electrons=` to `dose.measured_spectrum` if you know their number.
-# Beam energy and angles are read from the metadata. Leave out pixels of vacuum.
+# ```bash
+# python -m softeels_utils run 01 --data low_loss.dm4
+# ```
 #
+# Give a low-loss spectrum or spectrum image that holds the zero loss and M<sub>2,3</sub>: the zero loss counts the
+# electrons, and plural scattering is taken from the spectrum. By itself it gives the error of all iron, with the
+# cross-section of free atoms; with `-p references_path standards.npz` (from chapter 2), that of each phase. Beam energy
+# and angles are read from the metadata. Set `gain` if your camera does not count electrons, and leave out pixels of
+# vacuum. The page is then about your file alone.
+
+# %% [markdown] tags=["twin"]
 # ## Exercises
 #
 # 1. By how much does FeO's error at M<sub>2,3</sub> fall if the Fe<sub>3</sub>O<sub>4</sub> thickness is
@@ -580,7 +679,8 @@ say(
 # 0.7 eV and full fluence, as in the right panel of the error figure: at M<sub>2,3</sub> lifetime broadening leaves
 # little to gain; per electron *in the specimen* (dose, not time) the monochromator always helps.
 # :::
-#
+
+# %% [markdown]
 # ## References
 #
 # {cite}`egerton2011` for cross-sections and noise, {cite}`henke1993` for $f_2$, {cite}`vanaken1999` for

@@ -21,7 +21,8 @@
 # scattering. Can it give the thickness of FeO and of Fe<sub>3</sub>O<sub>4</sub> in every pixel of a
 # low-dose tilt series, with error bars that can be trusted? And when is Fe-L<sub>2,3</sub> the better
 # choice after all?
-#
+
+# %% [markdown] tags=["twin"]
 # ## What you will learn
 #
 # - how two phases and a background are fitted together, for all pixels at once, exactly and without
@@ -45,27 +46,38 @@
 # {py:func}`~softeels_utils.spectra.align_zero_loss`.
 
 # %% tags=["hide-input"]
-import time
+from dataclasses import replace
+from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
+from scipy.interpolate import interp1d
+
+from softeels_utils import data, fitting, scattering, spectra, standards
+from softeels_utils.plotting import COLORS, notice, say, show, show_maps, show_spectra, table, use_style
+
+use_style()
+
+# %% tags=["hide-input", "twin"]
+import time
+
 import plotly.graph_objects as go
 from scipy.ndimage import gaussian_filter
 from skimage.measure import block_reduce
 
-from softeels_utils import data, dose, fitting, scattering, simulate, spectra, standards
-from softeels_utils.plotting import COLORS, notice, say, show, show_maps, show_spectra, table, use_style
+from softeels_utils import dose, simulate
 from softeels_utils.tomography import ParallelBeam
-
-use_style()
 
 # %% [markdown]
 # ## Parameters
 
 # %% tags=["parameters"]
-data_path = ""  # your spectrum image or tilt series over Fe-M2,3, best with its zero loss (low-loss range)
-references_path = ""  # standards (.npz) written by chapter 2; empty: found here, from one image of the twin
-output_path = ""  # where to write the fit (.hspy, .zspy), for the next chapters
+data_path = ""  # your spectrum image or tilt series, from the zero loss to beyond M2,3; with it:
+references_path = ""  # the standards (.npz) that chapter 2 found in your specimen
+output_path = ""  # where to write the fit of your data (.hspy, .zspy), for chapter 5
+system = "iron_oxides"  # of your data
+gain = 1.0  # counts per electron of your camera
+readout_noise = 0.0  # of your camera, standard deviation in counts
 seed = 0
 pixels = 32  # along each side of an image
 box_nm = 64.0
@@ -78,7 +90,7 @@ collection_mrad = 40.0
 energy_resolution_eV = 0.7
 draws = 1500  # Monte Carlo pixels per fluence
 
-# %%
+# %% tags=["twin"]
 microscope = simulate.Microscope(
     beam_energy_keV=beam_energy_keV,
     convergence_mrad=convergence_mrad,
@@ -91,14 +103,14 @@ windows = dose.FIT_WINDOW_EV
 backgrounds = {"M2,3": "plasmon_tail", "L2,3": "power_law"}
 pixel_size_nm = box_nm / pixels
 
-# %% [markdown]
+# %% [markdown] tags=["twin"]
 # ## A tilt series
 #
 # The specimen is the cube of chapter 2, recorded at nine tilts. Each pixel of each tilt gives a low-loss
 # spectrum (zero loss, plasmons, Fe-M<sub>2,3</sub>) and a core-loss spectrum (O-K, Fe-L<sub>2,3</sub>) for
 # the same number of electrons.
 
-# %% tags=["hide-input"]
+# %% tags=["hide-input", "twin"]
 tilt_angles_deg = np.linspace(-70, 70, tilts)
 volume = simulate.core_shell_nanocube(2 * pixels, pixel_size_nm / 2, oversample=2)
 fine_nm = ParallelBeam(2 * pixels, tilt_angles_deg, pixel_size_nm / 2)(volume)
@@ -118,25 +130,22 @@ say(
     f"Fe-M<sub>2,3</sub> and {hard:.2f} on each channel around Fe-L<sub>2,3</sub> (for 20 nm of oxide)."
 )
 
-# %% [markdown]
+# %% [markdown] tags=["twin"]
 # ## References
 #
 # The reference spectrum of each phase comes from the specimen itself, by the method of chapter 2: from *one*
 # image at a high fluence, not from the twin's truth. References are single scattering, per electron and per
 # nm, so that the fit gives nanometres.
 
-# %% tags=["hide-input"]
-if references_path:
-    found = standards.Standards.load(references_path)
-else:
-    image = simulate.dual_eels(
-        truth_nm[:, middle],
-        standards_fluence_e_per_A2,
-        pixel_size_nm=pixel_size_nm,
-        microscope=microscope,
-        seed=seed + 1,
-    )
-    found = standards.extract_standards(*image, bootstrap=20, seed=seed)
+# %% tags=["hide-input", "twin"]
+image = simulate.dual_eels(
+    truth_nm[:, middle],
+    standards_fluence_e_per_A2,
+    pixel_size_nm=pixel_size_nm,
+    microscope=microscope,
+    seed=seed + 1,
+)
+found = standards.extract_standards(*image, bootstrap=20, seed=seed)
 energy = model.low_energy_eV
 step_eV = energy[1] - energy[0]
 references = step_eV * np.stack([np.interp(energy, found.energy_eV, r) for r in found.references])
@@ -155,7 +164,7 @@ say(
     "Fe<sub>3</sub>O<sub>4</sub>."
 )
 
-# %% [markdown]
+# %% [markdown] tags=["twin"]
 # ## The model of one pixel
 #
 # $$\mu(E) = \sum_k t_k\,(R_k \otimes J)(E) + \sum_p b_p\,(E^{-r_p} \otimes J)(E) + P(E),\qquad t_k \ge 0 .$$
@@ -175,12 +184,12 @@ say(
 # All pixels are solved at once: their normal matrices are one matrix product, and the non-negative minimum
 # is found by trying which phases are absent, four cases for two phases {cite}`lawson1974`.
 
-# %%
+# %% tags=["twin"]
 start = time.perf_counter()
 m23 = fitting.fit_phases(low_loss, None, references, low_loss=low_loss, window_eV=windows["M2,3"])
 seconds = time.perf_counter() - start
 
-# %% tags=["hide-input"]
+# %% tags=["hide-input", "twin"]
 brightest = np.unravel_index(truth.sum(axis=-1).argmax(), inside.shape)
 one = fitting.fit_phases(
     low_loss.data[brightest], energy, references, low_loss=low_loss.data[brightest], window_eV=windows["M2,3"]
@@ -205,11 +214,11 @@ say(
     f"reduced χ² {one.reduced_chi2:.2f}. The whole series of {inside.size} spectra took {seconds:.1f} s."
 )
 
-# %% [markdown]
+# %% [markdown] tags=["twin"]
 # The same pixel at other fluences (move the slider). The fit separates the two phases long before the eye
 # can; but even where the eye sees the edge clearly, the split between the phases may still be uncertain.
 
-# %% tags=["hide-input"]
+# %% tags=["hide-input", "twin"]
 levels = np.geomspace(1e2, 1e5, 7)
 expected = model.expected(truth[brightest], "low") * (10 * pixel_size_nm) ** 2
 drawn = np.random.default_rng(seed).poisson(levels[:, None] * expected)
@@ -245,10 +254,10 @@ interactive.update_layout(
 )
 show(interactive, height=460)
 
-# %% [markdown]
+# %% [markdown] tags=["twin"]
 # ## Maps with error bars
 
-# %%
+# %% tags=["twin"]
 show_maps(
     {f"{p}, {what}": m[..., k] for what, m in (("truth", truth[middle]), ("fit", m23.coefficients[middle]))
      for k, p in enumerate(phases)},
@@ -260,12 +269,12 @@ figure = show_maps(
     error_maps | {"sum, error bar": sum_error[middle]}, unit="nm", pixel_size_nm=pixel_size_nm, vmin=0, cmap="viridis"
 )
 
-# %% [markdown]
+# %% [markdown] tags=["twin"]
 # Each pixel has its own error bar: large where the specimen is thick and the background high, small in
 # vacuum. Are they right? The figure shows the errors (fit without the bound at zero, minus the twin's truth)
 # in units of their error bars, called pulls, and the errors of the two phases against each other.
 
-# %% tags=["hide-input"]
+# %% tags=["hide-input", "twin"]
 free = fitting.fit_phases(low_loss, None, references, low_loss=low_loss, window_eV=windows["M2,3"], nonnegative=False)
 errors = (free.coefficients - truth)[inside]
 pull = errors / free.standard_error[inside]
@@ -294,13 +303,13 @@ say(
     "every pixel; a reconstruction that treats the errors as independent throws it away."
 )
 
-# %% [markdown]
+# %% [markdown] tags=["twin"]
 # ## Weights: from the model, not from the counts
 #
 # The textbook weight of a count $n$ is $1/\max(n, 1)$. A channel that by chance has few counts then gets a
 # large weight, and the fit is pulled down. Weights from the fitted model do not follow the noise.
 
-# %% tags=["hide-input"]
+# %% tags=["hide-input", "twin"]
 rows, doses = [], np.array([30.0, 100.0, 300.0, 1e3, 1e4, 1e5])
 for fluence in doses:
     linear = dose.linear_model(model, fluence, thickness_nm=(10.0, 10.0), pixel_size_nm=pixel_size_nm / 2)
@@ -330,7 +339,7 @@ say(
     f"{(reported / spread).min():.2f} to {(reported / spread).max():.2f} times over all fluences."
 )
 
-# %% [markdown]
+# %% [markdown] tags=["twin"]
 # ## Plural scattering: what ignoring it costs
 #
 # Noise-free spectra of slabs, one third FeO and two thirds Fe<sub>3</sub>O<sub>4</sub>, are fitted in three
@@ -338,7 +347,7 @@ say(
 # Fourier-ratio for the core loss {cite}`egerton2011`); plural scattering ignored, as if each electron
 # scattered only once.
 
-# %% tags=["hide-input"]
+# %% tags=["hide-input", "twin"]
 slab_nm = np.linspace(5, 120, 24)
 slabs = slab_nm[:, None] * np.array([1 / 3, 2 / 3])
 paths = slab_nm / model.mean_free_path_nm.mean()
@@ -382,13 +391,13 @@ say(
     "powers follow the tail of the valence losses only approximately."
 )
 
-# %% [markdown]
+# %% [markdown] tags=["twin"]
 # ## The background, and what a wrong one costs
 #
 # The slab of 50 nm again, with its error bar at the fluence of the series. Fewer background shapes give
 # smaller error bars and more bias: an error bar does not know that the model is wrong.
 
-# %% tags=["hide-input"]
+# %% tags=["hide-input", "twin"]
 slab = slabs[at]
 choices = {
     "one power, E⁻³": (3.0,),
@@ -415,13 +424,13 @@ table(
     caption=f"{slab.sum():.0f} nm of oxide, {electrons:.0e} electrons; last row: background assumed known",
 )
 
-# %% [markdown]
+# %% [markdown] tags=["twin"]
 # ## M<sub>2,3</sub> against L<sub>2,3</sub> at equal fluence
 #
 # The core loss of the same electrons is fitted in the same way. Its references are the twin's own, because
 # chapter 2 extracts those of M<sub>2,3</sub> only; this favours L<sub>2,3</sub>.
 
-# %%
+# %% tags=["twin"]
 l23 = fitting.fit_phases(
     core_loss, None, model.references("L2,3"), background="power_law", low_loss=low_loss, window_eV=windows["L2,3"]
 )
@@ -434,7 +443,7 @@ figure = show_maps(
     unit="nm", pixel_size_nm=pixel_size_nm, columns=4, vmin=0, vmax=1.2 * truth_nm.max(),
 )  # fmt: skip
 
-# %% tags=["hide-input"]
+# %% tags=["hide-input", "twin"]
 rows = []
 for name, fit in (("M2,3", m23), ("L2,3", l23)):
     off = (fit.coefficients - truth)[inside]
@@ -459,7 +468,7 @@ say(
     "reconstructions fit with `nonnegative=False`."
 )
 
-# %% [markdown]
+# %% [markdown] tags=["twin"]
 # ## When M<sub>2,3</sub> loses
 #
 # An electron can lose 57 eV further away from an atom than 710 eV: the delocalisation $d_{50}$ blurs the
@@ -468,7 +477,7 @@ say(
 # pixel, give the blur and bias of each edge; the covariance scales as 1/fluence. Smoothing trades noise for
 # resolution: for each fluence the best smoothing is taken, chosen with the truth (an oracle).
 
-# %% tags=["hide-input"]
+# %% tags=["hide-input", "twin"]
 small_nm, half = 0.5, 20
 patch = simulate.core_shell_nanocube(int(box_nm / small_nm), small_nm, oversample=2).sum(axis=2) * small_nm
 corner = slice(patch.shape[1] // 2 - 2 * half, patch.shape[1] // 2 + 20)
@@ -515,19 +524,17 @@ say(
     "the edge (see the background above), and wherever another edge or a strong plasmon lies near 54 eV."
 )
 
-# %% [markdown]
+# %% [markdown] tags=["twin"]
 # ## Larger than memory
 #
 # The fit of a lazy signal is lazy, too: chunks are read, fitted and written one by one.
 
-# %%
+# %% tags=["twin"]
 one_tilt = low_loss.inav[:, :, middle].as_lazy()
 lazy = fitting.fit_phases(one_tilt, None, references, low_loss=one_tilt, window_eV=windows["M2,3"])
 assert np.allclose(lazy.compute().coefficients, m23.coefficients[middle], rtol=1e-6, atol=1e-6)
-if output_path:
-    m23.save(output_path)
 
-# %% [markdown]
+# %% [markdown] tags=["twin"]
 # ## A real M<sub>2,3</sub> edge
 #
 # We have no public low-dose EELS tilt series of iron oxide. The closest real data are a dual-EELS line scan of
@@ -536,7 +543,7 @@ if output_path:
 # Mn-M<sub>2,3</sub> (Henke's table {cite}`henke1993`), per atom and nm²: no shape is taken from the data,
 # and the result is the number of Mn atoms per nm².
 
-# %% tags=["hide-input"]
+# %% tags=["hide-input", "twin"]
 real = data.available("lsmo_dual_eels")
 if real:
     soft, hard = spectra.align_zero_loss(*data.load("lsmo_dual_eels"))
@@ -563,7 +570,7 @@ if real:
 else:
     notice("The data set `lsmo_dual_eels` is not available here (no network?): the real edge is left out.")
 
-# %% tags=["hide-input"]
+# %% tags=["hide-input", "twin"]
 if real:
     areal, bar = mn.coefficients[:, 0], mn.standard_error[:, 0]
     hard_part = mn_l.coefficients[:, 0]
@@ -586,7 +593,7 @@ if real:
     axes[1].legend()
     plt.show()
 
-# %% tags=["hide-input"]
+# %% tags=["hide-input", "twin"]
 if real:
     density = 1 / 0.388**3  # Mn per nm³: one in each pseudo-cubic cell of 0.388 nm
     path_nm = scattering.inelastic_mean_free_path(6.5, **angles)
@@ -609,38 +616,10 @@ if real:
         "counts per electron (`spectra.noise_gain`), far above that of Poisson counts; the error bars allow for it."
     )
 
-# %% [markdown]
-# ## Your data
-
-# %% tags=["hide-input"]
-if data_path:
-    yours = data.read_signal(data_path)
-    axis = spectra.energy_axis(yours)
-    has_zero = axis[0] < -2
-    yours = spectra.remove_spikes(spectra.align_zero_loss(yours) if has_zero else yours)
-    shapes = np.stack([np.interp(axis, energy, r, left=0) for r in references]) * (axis[1] - axis[0]) / step_eV
-    fit = fitting.fit_phases(
-        yours, None, shapes, low_loss=yours if has_zero else None, window_eV=windows["M2,3"], scale_covariance=True
-    )
-    fit = fit.compute()
-    if fit.coefficients.ndim >= 3:
-        index = fit.coefficients.shape[0] // 2 if fit.coefficients.ndim > 3 else slice(None)
-        maps = {p: fit.coefficients[index][..., k] for k, p in enumerate(phases)}
-        maps |= {f"{p}, error bar": fit.standard_error[index][..., k] for k, p in enumerate(phases)}
-        show_maps(maps, unit="nm" if has_zero else "nm × electrons", percentile=99.5)
-    bad = (fit.flags & fitting.FitFlag.BAD_INPUT) > 0
-    reliable = fit.flags & (fitting.FitFlag.BAD_INPUT | fitting.FitFlag.FEW_COUNTS) == 0
-    chi2 = np.median(fit.reduced_chi2[reliable]) if reliable.any() else np.nan
-    say(f"`{data_path}`: {fit.flags.size} spectra, {bad.sum()} unusable, median reduced χ² {chi2:.2f}.")
-    if output_path:
-        fit.save(output_path)
-else:
-    notice("No `data_path` is set, so this page shows the twin and the manganite line only.")
-
-# %% [markdown]
+# %% [markdown] tags=["twin"]
 # ## Checks
 
-# %%
+# %% tags=["twin"]
 assert (m23.coefficients >= 0).all() and (m23.flags & fitting.FitFlag.BAD_INPUT == 0).all()
 assert 0.85 < pull.std() < 1.3
 assert np.all(np.abs(reported / spread - 1) < 0.10 + 4 / np.sqrt(2 * draws))
@@ -648,10 +627,10 @@ assert np.all(np.abs(bias_ours) < 5 * spread / np.sqrt(draws) + 0.05)
 assert worst["M2,3"]["convolved references"] < 0.5 * worst["M2,3"]["ignored"]
 assert gain.min() > 3 and rho < -0.8
 
-# %% [markdown]
+# %% [markdown] tags=["twin"]
 # ## Summary
 
-# %% tags=["hide-input"]
+# %% tags=["hide-input", "twin"]
 say(
     f"- Two phases and three background shapes, fitted together to every pixel by Poisson likelihood: errors are "
     f"{pull.std():.2f} times their error bars, and anti-correlated ({rho:.2f}).\n"
@@ -663,17 +642,153 @@ say(
     f"({d50['M2,3']:.1f} nm) is the limit."
 )
 
+# %% [markdown] tags=["own-data"]
+# ## Your data
+#
+# The mean spectrum, and the standards that it is fitted with.
+
+# %% tags=["hide-input", "own-data", "needs-references_path", "output-hspy", "output-zspy"]
+if data_path:
+    about = scattering.load_system(system)
+    metal, edge = about.metal, about.edge("M2,3")
+    first, last = edge.fit_window_eV
+    yours, given = data.read_signal(data_path), standards.Standards.load(references_path)
+    names, axis = given.phases, spectra.energy_axis(yours)
+    if axis[0] > -2 or axis[-1] < last or yours.data.ndim < 2:
+        raise ValueError(
+            f"data_path: got shape {yours.data.shape} with {axis[0]:.0f} to {axis[-1]:.0f} eV, wants spectra that hold "
+            f"the zero loss and {metal}-M2,3, -2 to {last:.0f} eV"
+        )
+    if given.system != about.name:
+        raise ValueError(f"references_path: got standards of {given.system}, wants {about.name} (`system`)")
+    if given.energy_eV[0] > first or given.energy_eV[-1] < last:
+        covered = f"{given.energy_eV[0]:.0f} to {given.energy_eV[-1]:.0f} eV"
+        raise ValueError(f"references_path: got standards over {covered}, wants {first:.0f} to {last:.0f} eV")
+    for warning in given.warnings:
+        notice(warning, "danger", title="The standards come with a warning")
+    # onto the energies of the data, the samples too: they carry the error of the standards to the maps
+    on_axis = [
+        interp1d(given.energy_eV, y, axis=-1, bounds_error=False, fill_value=0)(axis)
+        for y in (given.references, given.samples)
+    ]
+    mine = replace(given, energy_eV=axis, references=on_axis[0], samples=on_axis[1])
+    inside = spectra.window_mask(axis, edge.fit_window_eV)
+    alike = fitting.confusable_phases(
+        axis[inside], mine.references[:, inside], names, uncertainty=mine.samples[..., inside]
+    )
+    for pair in (pair for pair in alike if not pair.distinct):
+        notice(f"{pair}. The data cannot tell these phases apart.", "danger")
+    figure, axes = plt.subplots(1, 2, figsize=(8.6, 3.2))
+    mean = np.asarray(yours.data, float).reshape(-1, axis.size).mean(axis=0)
+    show_spectra(axis, {"": mean}, logy=True, marks={f"{metal}-M2,3": edge.onset_eV}, ylabel="counts", ax=axes[0])
+    axes[0].set(xlim=(-5, 120), title=Path(data_path).name)
+    show_spectra(
+        axis[inside],
+        dict(zip(names, mine.references[:, inside], strict=True)),
+        bands=dict(zip(names, mine.samples[..., inside].std(axis=0), strict=True)),
+        ylabel="probability (1/(eV nm))",
+        title=Path(references_path).name,
+        ax=axes[1],
+    )
+    plt.show()
+
+# %% [markdown] tags=["own-data"]
+# ## Maps of your specimen
+#
+# All spectra are aligned on their zero loss, cleaned of spikes above it, and fitted without a bound at zero: sums and
+# reconstructions then stay unbiased. Red boxes say what does not fit.
+
+# %% tags=["hide-input", "own-data"]
+if data_path:
+    aligned = spectra.align_zero_loss(yours)
+    spikes = spectra.find_spikes(aligned.data, gain=gain, readout_noise=readout_noise) & (axis > 10)
+    aligned.data = spectra.remove_spikes(aligned.data, mask=spikes)
+    camera = {"gain": gain, "readout_noise": readout_noise}
+    fit = fitting.fit_phases(
+        aligned, None, mine, low_loss=aligned, window_eV=edge.fit_window_eV, nonnegative=False, **camera
+    )
+    trusted = fit.flags & (fitting.FitFlag.BAD_INPUT | fitting.FitFlag.FEW_COUNTS) == 0
+    chi2 = np.median(fit.reduced_chi2[trusted]) if trusted.any() else np.nan
+    misfits = [*fit.warnings]
+    if not misfits and not 0.5 < chi2 < 1.5:
+        misfits = [f"The median reduced chi² is {chi2:.2f}: these phases, this background or this gain do not fit."]
+    if not trusted.any():
+        misfits = ["No spectrum has the counts that a fit needs."]
+    for sentence in misfits:
+        notice(sentence, "danger", title="Before you believe these maps")
+    bad = ((fit.flags & fitting.FitFlag.BAD_INPUT) > 0).sum()
+    say(f"{fit.flags.size} spectra, {bad} unusable, {spikes.sum()} spikes removed, median reduced χ² {chi2:.2f}.")
+    if fit.coefficients.ndim > 2:
+        image = fit.coefficients.shape[0] // 2 if fit.coefficients.ndim > 3 else slice(None)
+        if fit.coefficients.ndim > 3 and fit.tilt_angles_deg is None:
+            notice(
+                "A series without tilt angles: set `metadata.Tomography.tilts` before you reconstruct it.", "warning"
+            )
+        scale = {"pixel_size_nm": fit.pixel_size_nm, "percentile": 99.5}
+        thickness = {p: fit.coefficients[image][..., k] for k, p in enumerate(names)}
+        errors = {f"{p}, error": fit.standard_error[image][..., k] for k, p in enumerate(names)}
+        show_maps(thickness, unit="nm", **scale)
+        show_maps(
+            errors | {"reduced χ²": fit.reduced_chi2[image]}, unit="nm, or χ²", cmap="viridis", share=False, **scale
+        )
+
+# %% tags=["hide-input", "own-data"]
+if data_path:
+    counts = np.asarray(aligned.data, float)[..., inside]
+    brightest = np.unravel_index(np.where(trusted, counts.sum(axis=-1), -1).argmax(), trusted.shape)
+    one = fitting.fit_phases(
+        aligned.data[brightest], axis, mine, low_loss=aligned.data[brightest], window_eV=edge.fit_window_eV,
+        nonnegative=False, **camera,
+    )  # fmt: skip
+    curve, background = one.curves()
+    figure, axes = plt.subplots(1, 2, figsize=(8.6, 3.3))
+    lines = {"counts": counts[brightest], "fit": curve, "background": background}
+    show_spectra(axis[inside], lines, ylabel="counts per channel", title="the brightest pixel", ax=axes[0])
+    noise = np.sqrt(gain * np.maximum(curve, 1e-9) + readout_noise**2)
+    axes[1].plot(axis[inside], (counts[brightest] - curve) / noise, lw=0.8)
+    axes[1].axhline(0, color="0.5", lw=0.8)
+    axes[1].set(xlabel="energy loss (eV)", ylabel="residual / noise")
+    plt.show()
+    usable = np.isfinite(fit.coefficients).all(axis=-1)
+    total, valence = fit.summed(usable), fit.summed(usable).mean_valence()
+    rows = [
+        {
+            "": name,
+            "mean (nm)": value / usable.sum(),
+            "statistical": error / usable.sum(),
+            "systematic": shift / usable.sum(),
+        }
+        for name, value, error, shift in zip(
+            names, total.coefficients, total.standard_error, total.systematic_error, strict=True
+        )
+    ]
+    rows.append(
+        {
+            "": f"mean valence of {about.metal_name}", "mean (nm)": f"{valence.value:.3f}",
+            "statistical": f"{valence.statistical:.3f}", "systematic": f"{valence.systematic:.3f}",
+        }
+    )  # fmt: skip
+    table(rows, caption="Over all spectra, with the errors from counting and from the standards")
+    if output_path:
+        fit.save(output_path)
+
 # %% [markdown]
 # ## With your own data
 #
-# `python -m softeels_utils run 03_m23_fitting --data FILE` with a spectrum image or tilt series that
-# HyperSpy reads. Record the zero-loss peak in the same spectrum: it aligns the energy, measures plural
-# scattering and counts the electrons, so that maps are in nm. Without it, coefficients are in nm times
-# electrons. Set `references_path` to the standards of your own specimen (chapter 2); the twin's are not a
-# substitute. Tell `fit_phases` about your camera (`gain=`, `readout_noise=`), and look at `reduced_chi2` and
-# `flags` before you trust a map. Counts must be raw: background-subtracted, denoised or averaged spectra no
-# longer have Poisson noise.
+# ```bash
+# python -m softeels_utils run 03 --data series.hspy -p references_path standards.npz -p output_path fit.hspy
+# ```
 #
+# Give a spectrum image or a tilt series of them, with the zero loss in each spectrum: it aligns the energy, measures
+# plural scattering and counts the electrons, so that maps are in nm. The standards are those that chapter 2 found in
+# your specimen; without them nothing is fitted, since those of another specimen are no substitute. Counts must be raw:
+# background-subtracted, denoised or averaged spectra no longer have Poisson noise. Set `gain` and `readout_noise` of
+# your camera, and look at the red boxes, at `reduced_chi2` and at `flags` before you trust a map.
+#
+# The file that is written holds maps without a bound at zero, with their covariance, for chapter 5. Reference spectra
+# from elsewhere become such a file with `standards.Standards.from_spectra` or `from_roi`, and their `save`.
+
+# %% [markdown] tags=["twin"]
 # ## Exercises
 #
 # 1. Fit the tilt series with one fixed power, `background=(3.0,)`. What do χ² and the pulls say, and what do
@@ -701,7 +816,8 @@ say(
 # Compare `biases["M2,3"]["convolved references"]` (in % of `slab_nm`) with
 # `fitting.fit_phases(...).standard_error` of the same slabs, scaled by the root of the number of electrons.
 # :::
-#
+
+# %% [markdown]
 # ## References
 #
 # {cite}`egerton2011` for plural scattering and delocalisation, {cite}`nelder1972` for likelihood by

@@ -20,7 +20,8 @@
 # **Key question.** Nine noisy projections between -70° and +70° do not determine a volume. Every reconstruction
 # fills the gap with an assumption. Which assumption is worth making for core-shell nanocubes, and how
 # would we know without the truth?
-#
+
+# %% [markdown] tags=["twin"]
 # ## What you will learn
 #
 # - what few views, a missing wedge and *correlated* noise do to a reconstruction;
@@ -42,20 +43,27 @@
 # {py:func}`~softeels_utils.study.run_study`.
 
 # %% tags=["hide-input"]
+from pathlib import Path
+
 import matplotlib.pyplot as plt
 import numpy as np
-from skimage.measure import block_reduce
 
-from softeels_utils import book, data, metrics, study, tomography
+from softeels_utils import data, study, tomography
 from softeels_utils.plotting import browse_slices, notice, say, show_maps, show_slices, table, use_style
 
 use_style()
+
+# %% tags=["hide-input", "twin"]
+from skimage.measure import block_reduce
+
+from softeels_utils import book, metrics
 
 # %% [markdown]
 # ## Parameters
 
 # %% tags=["parameters"]
-data_path = ""  # your projections (.hspy, .npz, .mrc, ...), or a phantom: .npy (2, Y, Z, X) of volume fractions
+data_path = ""  # your tilt series of maps (.hspy, .npz, .mrc, ...)
+phantom_path = ""  # without data: a specimen for the study, .npy (2, Y, Z, X) of volume fractions
 seed = 0
 voxels = 32  # per side; projections are made from a grid twice as fine
 views = [5, 9]
@@ -67,7 +75,7 @@ network = {"preset": "quick"}  # settings of dip.dipm_tv
 run_to_end = False  # run the networks once more without their stop, for their oracle and end
 results_path = ""  # JSON file that keeps finished runs, so that a long study can go on
 
-# %% [markdown]
+# %% [markdown] tags=["twin"]
 # ## A specimen and its projections
 #
 # The twin is the public phantom of {cite}`pelaez2026`: a core of FeO in a shell of Fe<sub>3</sub>O<sub>4</sub>
@@ -79,16 +87,15 @@ results_path = ""  # JSON file that keeps finished runs, so that a long study ca
 #   fluence: it grows with thickness, and the errors of the two phases are correlated.
 # - **The truth only scores.** It never stops or tunes a method, unless the result says *oracle*.
 
-# %%
-yours = study.own_data(data_path) if data_path else None
-phantom = yours if isinstance(yours, np.ndarray) else None
+# %% tags=["twin"]
+phantom = np.load(phantom_path, allow_pickle=False) if phantom_path else None
 condition = {"n": voxels, "views": compared_views[-1], "fluence_e_per_A2": fluences_e_per_A2[-1], "volume": phantom}
 case = study.make_case(**condition, seed=seed)
 tilts = case.tilt_angles_deg
 middle = len(tilts) // 2
 maps = {f"{p}, {tilts[t]:.0f}°": case.projections[c, t] for c, p in enumerate(("FeO", "Fe3O4")) for t in (0, middle)}
 figure = show_maps(maps, unit="thickness (nm)", pixel_size_nm=case.voxel_size_nm)
-# %%
+# %% tags=["twin"]
 thick = case.covariance[middle][tuple(s // 2 for s in case.covariance.shape[1:3])]
 error = np.sqrt(thick.diagonal())
 correlation = thick[0, 1] / error.prod()
@@ -99,7 +106,7 @@ say(
     f"{total:.1f} nm, their difference only to {contrast:.1f} nm, {contrast / total:.0f} times worse."
 )
 
-# %% [markdown]
+# %% [markdown] tags=["twin"]
 # ## SIRT, and when to stop
 #
 # SIRT repeats one step: project, compare, smear the difference back,
@@ -109,7 +116,7 @@ say(
 # with $R$ and $C$ the inverse row and column sums of the projector $A$. Here is all of it, with the
 # projector of the package.
 
-# %%
+# %% tags=["twin"]
 A = tomography.ParallelBeam(case.truth.shape[-1], tilts, case.voxel_size_nm)
 R = 1 / A(np.ones_like(case.truth[:1]))
 C = 1 / A.T(np.ones_like(case.projections[:1]))
@@ -120,13 +127,13 @@ for _ in range(10):
 same = tomography.reconstruct(case.projections, tilts, "sirt", iterations=10, voxel_size_nm=case.voxel_size_nm)
 assert np.allclose(volume, same, atol=1e-4)
 
-# %% [markdown]
+# %% [markdown] tags=["twin"]
 # Given enough steps SIRT fits the noise: the error against the truth falls, then rises, while the residual only
 # falls. An *oracle* would stop at the bottom. Without the truth we can stop when the residual is as large as the
 # noise (the discrepancy principle {cite}`morozov1966`), or when detector pixels that were held out of the fit are
 # no longer predicted better.
 
-# %%
+# %% tags=["twin"]
 measurement = case.measurement()  # projections, tilts and covariance, checked once
 seen = []
 tomography.sirt(measurement, iterations=300, callbacks=[seen.append])
@@ -147,7 +154,7 @@ for (rule, fit), style in zip(rules.items(), (":", "--"), strict=True):
         ax.axvline(fit.iteration, color="k", ls=style, label=f"{rule}: stop at {fit.iteration}")
 _ = right.legend()
 
-# %% [markdown]
+# %% [markdown] tags=["twin"]
 # ## Total variation, and how to weight it
 #
 # Particles are made of pieces of one phase. Total variation charges for interfaces,
@@ -160,7 +167,7 @@ _ = right.legend()
 # {cite}`duran2016`. The problem is convex: a primal-dual method {cite}`chambolle2011,pock2011`
 # not only finds the minimum, its *gap* proves how near it is.
 
-# %%
+# %% tags=["twin"]
 loose = tomography.Gap(1e-2)
 scan = {w: tomography.joint_tv(measurement, weight=w, stop=loose) for w in (0.4, 0.8, 3.2, 6.4)}
 automatic = tomography.joint_tv(measurement, weight="heldout")
@@ -177,7 +184,7 @@ right.set(xlabel="weight $\\lambda$", ylabel="NRMSE, $\\chi^2$", title="The weig
 right.set_xticks(list(scan), [f"{w:.2g}" for w in scan])
 right.minorticks_off()
 _ = right.legend()
-# %%
+# %% tags=["twin"]
 best = min(score, key=score.get)
 say(
     f"A twentieth of the detector pixels was held out of the fit. The weight that predicts them best, "
@@ -185,13 +192,13 @@ say(
     f"the truth ({best:.2g}) gives {score[best]:.3f}."
 )
 
-# %% [markdown]
+# %% [markdown] tags=["twin"]
 # ### Does the covariance matter?
 #
 # If the reconstruction is told that the two errors are independent, it may move iron from one phase to the other
 # at a price that is wrong by the ratio found above. Both at the same weight:
 
-# %%
+# %% tags=["twin"]
 diagonal = case.covariance * np.eye(2)
 options = {"weight": automatic.weight, "voxel_size_nm": case.voxel_size_nm}
 blind = tomography.reconstruct(case.projections, tilts, "joint_tv", covariance=diagonal, **options)
@@ -207,7 +214,7 @@ rows = [
 ]
 table(rows)
 
-# %% [markdown]
+# %% [markdown] tags=["twin"]
 # ## The study
 #
 # Five methods on the same cases: SIRT, TV of each phase, joint TV, a DIP for each phase on its own, and DIPm-TV,
@@ -216,7 +223,7 @@ table(rows)
 # method's own rule), and
 # *end* (run on without a stop; TV is always run to its end). Every number is the median over the seeds.
 
-# %%
+# %% tags=["twin"]
 conditions = [
     {"n": voxels, "views": v, "fluence_e_per_A2": f, "seed": s, "volume": phantom}
     for f in fluences_e_per_A2 for s in seeds for v in views
@@ -233,7 +240,7 @@ more, others = study.run_study(compared, ("TV", "DIP", "DIPm-TV"), **settings)
 summary = study.summarise(rows + more)
 table(summary, caption="Error (NRMSE) of each method, median over seeds")
 
-# %%
+# %% tags=["twin"]
 figure, axes = plt.subplots(
     1, len(fluences_e_per_A2), figsize=(4 + 3 * len(fluences_e_per_A2), 3.6), squeeze=False, sharey=True
 )
@@ -244,7 +251,7 @@ for ax, fluence in zip(axes[0], fluences_e_per_A2, strict=True):
     ax.set(xlabel="views", title=f"{fluence:g} e/Å² per tilt", ylim=(0, None), xticks=views)
 axes[0, 0].set_ylabel("NRMSE (automatic result)")
 _ = axes[0, -1].legend()
-# %% [markdown]
+# %% [markdown] tags=["twin"]
 # ### On specimens that nobody chose
 #
 # One phantom is not a result: whoever tunes a method on it wins on it. The table is a record, made beforehand by
@@ -254,7 +261,7 @@ _ = axes[0, -1].legend()
 # draws was there for that. The reference is joint TV at the weight that the truth likes best, an oracle. Lengths are
 # root mean square errors in voxels, medians over the draws.
 
-# %% tags=["hide-input"]
+# %% tags=["hide-input", "twin"]
 recorded = book.record("draws_report_48")
 if recorded is not None:
     medians = {name: m for name, m in recorded["medians"].items() if m["draws"] >= 20 and name != "voxels"}
@@ -290,20 +297,20 @@ if recorded is not None:
         "that DIPm-TV does not show may be there all the same: look at the other volumes, too."
     )
 
-# %% [markdown]
+# %% [markdown] tags=["twin"]
 # ## Look at them
 #
 # The middle slice, with the tilt axis perpendicular to the page and the beam at 0° running down. The missing
 # wedge opens upwards and downwards.
 
-# %%
+# %% tags=["twin"]
 volumes = {name: (volumes | others)[name] for name in ("truth", *study.METHODS)}
 figure = show_slices(volumes, voxel_size_nm=case.voxel_size_nm)
-# %%
+# %% tags=["twin"]
 shown = {name: volumes[name] for name in ("truth", "SIRT", "joint TV", "DIPm-TV")}
 browse_slices(shown, voxel_size_nm=case.voxel_size_nm)
 
-# %% [markdown]
+# %% [markdown] tags=["twin"]
 # ## Which figures of merit see what is wrong?
 #
 # NRMSE and SSIM need the truth, and so do the interfaces' positions (RMS displacement of the core's edge and of
@@ -314,7 +321,7 @@ browse_slices(shown, voxel_size_nm=case.voxel_size_nm)
 # - the **power-spectrum resolution** of {cite}`pelaez2026`, where the spectrum of one volume meets its own
 #   tail.
 
-# %%
+# %% tags=["twin"]
 rows = []
 for name, volume in volumes.items():
     edges = metrics.interface_error(volume, case.truth, case.voxel_size_nm)
@@ -334,7 +341,7 @@ for name, volume in volumes.items():
     )
 table(rows, caption="Each volume against the truth, and by its own power spectrum")
 
-# %%
+# %% tags=["twin"]
 seen = {row["volume"]: row for row in rows}
 tv, net = seen["joint TV"], seen["DIPm-TV"]
 say(
@@ -345,7 +352,7 @@ say(
     "A smooth picture is not yet a right one: look at the corners of the core above."
 )
 
-# %%
+# %% tags=["twin"]
 half_dose = condition | {"fluence_e_per_A2": fluences_e_per_A2[-1] / 2}
 halves = [study.make_case(**half_dose, seed=s) for s in (101, 102)]
 figure, axes = plt.subplots(1, 2, figsize=(9, 3.6), sharey=True)
@@ -363,7 +370,7 @@ for ax, (name, method) in zip(axes, methods.items(), strict=True):
     ax.set(title=name, xlabel="spatial frequency (1/nm)", ylim=(-0.2, 1.05))
 axes[0].set_ylabel("Fourier shell correlation")
 _ = axes[1].legend(fontsize=8)
-# %% [markdown]
+# %% [markdown] tags=["twin"]
 # Solid, what an experimenter can measure; dashed, what only the twin knows. Two halves agree far beyond the
 # frequency where either agrees with the specimen, most of all along Z: views that are missing are missing from
 # both, and what fills the gap (positivity, smoothness) is the same in both. Resolution figures without a truth
@@ -375,7 +382,7 @@ _ = axes[1].legend(fontsize=8)
 # the centre of mass along and across the tilt axis, then projection matching against reconstructions from the
 # *other* tilts.
 
-# %%
+# %% tags=["twin"]
 shifts = np.random.default_rng(seed).uniform(-2, 2, (len(tilts), 2))
 moved = tomography.shift_projections(case.projections, shifts)
 found = tomography.align(moved, tilts)
@@ -390,7 +397,7 @@ say(
     f"can know, taken off). The residual of joint TV falls from {residual[0]:.2f} to {residual[1]:.2f} nm."
 )
 
-# %%
+# %% tags=["twin"]
 if data.available("idp_eds_tilt_series"):
     real = data.load("idp_eds_tilt_series")
     binned = block_reduce(real.haadf, (1, 4, 4), np.mean)
@@ -402,10 +409,10 @@ if data.available("idp_eds_tilt_series"):
 else:
     notice("The measured HAADF series is not at hand (`python -m softeels_utils fetch idp_eds_tilt_series`).")
 
-# %% [markdown]
+# %% [markdown] tags=["twin"]
 # ## Checks
 
-# %%
+# %% tags=["twin"]
 by_name = {
     r["method"]: r for r in summary if r["views"] == compared_views[-1] and r["fluence"] == fluences_e_per_A2[-1]
 }
@@ -415,10 +422,10 @@ assert phantom is not None or by_name["joint TV"]["automatic"] < by_name["SIRT"]
 assert phantom is not None or error < 0.3
 assert correlation < -0.5
 
-# %% [markdown]
+# %% [markdown] tags=["twin"]
 # ## Summary
 
-# %%
+# %% tags=["twin"]
 order = sorted(by_name.values(), key=lambda r: r["automatic"])
 price = {name: r["automatic"] - r["oracle"] for name, r in by_name.items()}
 say(
@@ -427,29 +434,67 @@ say(
     + f". From the oracle to the rule it is {price['SIRT']:.3f} for SIRT and {price['joint TV']:.3f} for joint TV."
 )
 
-# %% [markdown]
+# %% [markdown] tags=["twin"]
 # - Few views and a missing wedge leave a gap that only an assumption closes; say which one you made.
 # - Stop, weight and compare without the truth, and give the oracle beside it: the difference is the price of
 #   the rule.
 # - Tell the reconstruction what the fit knows of its errors.
 # - Resolution figures without a truth do not see hallucinations.
-#
-# ## With your own data
-#
-# `python -m softeels_utils run 04 --data PATH` takes a tilt series of maps (axes and units as in the
-# conventions; any unit and any number of channels: one scale per channel is learnt), or a phantom
-# `(2, Y, Z, X)` of volume fractions with even sides as a `.npy`, on which the whole study runs.
 
-# %%
-if yours is not None and phantom is None:
-    pixel = yours.pixel_size_nm or 1.0
-    volumes = study.reconstruct_all(yours.projections, yours.tilt_angles_deg, voxel_size_nm=pixel, network=network)
-    top = float(np.quantile(volumes["joint TV"], 0.999))
-    figure = show_slices(volumes, voxel_size_nm=yours.pixel_size_nm, channels=yours.channels, vmax=top, unit="per nm")
-else:
-    say("No data were given: everything above is the twin." if yours is None else "Everything above is your phantom.")
+# %% [markdown] tags=["own-data"]
+# ## Your data
+#
+# Are the maps aligned? One set of shifts is sought for all channels; what is found should be well below a pixel.
+
+# %% tags=["hide-input", "own-data"]
+if data_path:
+    yours = data.read_tilt_series(data_path)
+    names, angles, pixel_nm = yours.channels, yours.tilt_angles_deg, yours.pixel_size_nm
+    errors = yours.covariance if yours.covariance is not None else yours.variance
+    used = np.isfinite(yours.projections).all(axis=0)
+    filled = np.where(used, yours.projections, 0)
+    drift = tomography.align(filled, angles).shifts_px
+    shown = {names[k]: np.where(used, filled[k], np.nan)[len(angles) // 2] for k in range(len(names))}
+    show_maps(shown, unit=yours.unit, pixel_size_nm=pixel_nm, percentile=99.8, title=f"{angles[len(angles) // 2]:.1f}°")
+    figure, ax = plt.subplots(figsize=(6, 2.8))
+    ax.plot(angles, drift, "o", label=["along Y", "across, X"])
+    ax.axhline(0, color="0.6", lw=0.8)
+    ax.set(xlabel="tilt (°)", ylabel="shift found (pixels)", title=Path(data_path).name)
+    ax.legend()
+    plt.show()
+    if np.abs(drift).max() > 1:
+        notice(
+            f"Shifts of up to {np.abs(drift).max():.1f} pixels are found. `tomography.shift_projections` takes them "
+            "out; the volumes below are of the maps as they are.",
+            "danger",
+        )
+
+# %% [markdown] tags=["own-data"]
+# ## Your specimen by every method
+#
+# Each method stops, or chooses its weight, by its own rule: there is no truth to choose by. Where they agree, the maps
+# decide; where they differ, the assumption does. Chapter 5 compares them on tilts that were not seen.
+
+# %% tags=["hide-input", "own-data"]
+if data_path:
+    by_method = study.reconstruct_all(
+        filled, angles, voxel_size_nm=pixel_nm or 1.0, covariance=errors, mask=used, network=network
+    )
+    top = float(np.quantile(by_method["joint TV"], 0.999))
+    unit = f"{yours.unit or 'unit of the maps'} per {'nm' if pixel_nm else 'voxel'}"
+    options = {"voxel_size_nm": pixel_nm, "channels": names, "vmax": top, "unit": unit}
+    show_slices(by_method, **options)
+    browse_slices({name: by_method[name] for name in ("joint TV", "DIPm-TV")}, **options)
 
 # %% [markdown]
+# ## With your own data
+#
+# `python -m softeels_utils run 04 --data PATH` takes a tilt series of maps (axes as in the conventions; any unit and
+# any number of channels: one scale per channel is learnt) through alignment and every method. The page is then about
+# your maps alone. With `-p phantom_path FILE` the study itself runs on your phantom, `(2, Y, Z, X)` of volume fractions
+# with even sides as a `.npy`.
+
+# %% [markdown] tags=["twin"]
 # ## Exercises
 #
 # **1.** Project and reconstruct on the same grid (an inverse crime). How much better does joint TV look?
@@ -485,7 +530,8 @@ else:
 # Those perpendicular to Z: their information lies inside the missing wedge. Compare the Fourier shell
 # correlation along Z and X.
 # :::
-#
+
+# %% [markdown]
 # ## References
 #
 # {cite}`pelaez2026,morozov1966,duran2016,chambolle2011,pock2011,ulyanov2018,harauz1986,rosenthal2003,hegerl1976`

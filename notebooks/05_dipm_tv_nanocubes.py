@@ -24,7 +24,8 @@
 # {cite}`ulyanov2018`) and total variation (TV). It needs neither a dark-field image nor an assumed symmetry.
 # This chapter uses a
 # smaller network that knows one thing more: the volume fractions of a voxel add up to at most one.
-#
+
+# %% [markdown] tags=["twin"]
 # ## What you will learn
 #
 # - why a network that was never trained helps, how it converges, how it overfits, and how it is stopped;
@@ -46,23 +47,36 @@
 # {py:func}`~softeels_utils.metrics.interface_error`.
 
 # %% tags=["hide-input"]
-import time
+from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
-from scipy import ndimage
-from skimage.measure import block_reduce
 
-from softeels_utils import data, dip, metrics, study, tomography
+from softeels_utils import data, dip, fitting, tomography
 from softeels_utils.plotting import browse_slices, notice, say, show_3d, show_maps, show_slices, table, use_style
 
 use_style()
+
+# %% tags=["hide-input", "twin"]
+import time
+
+from scipy import ndimage
+from skimage.measure import block_reduce
+
+from softeels_utils import metrics, study
 
 # %% [markdown]
 # ## Parameters
 
 # %% tags=["parameters"]
-data_path = ""  # your tilt series of phase maps (.npz, .hspy, .mrc, ...)
+data_path = ""  # your tilt series of phase maps: the fit of chapter 3, or .npz, .hspy, .mrc, ...
+output_path = ""  # where to write the volume of your data (.hspy, .zspy)
+mask_path = ""  # .npy, bool (T, Y, X): True where your maps are to be used
+checkpoint_path = ""  # folder that a killed reconstruction of your data goes on from
+head = "fractions"  # of your data; "nonnegative" if the channels are no phases that share the volume
+calibrated = "auto"  # "yes": your maps are nm of each phase; "no": scales are found; "auto": as the file says
+iterations = 0  # for your data; 0: those of the preset
+reference_draws = 3  # of the error of the standards, where the fit of chapter 3 knows it
 seed = 0
 voxels = 32  # per side; the twin's projections are made from a grid twice as fine
 views = 9
@@ -74,7 +88,7 @@ real_binning = 2  # of the real series' 64 × 64 pixels
 real_iterations = 150
 real_tv_weight = "0.5"  # of joint TV; "heldout" searches for it (minutes)
 
-# %% [markdown]
+# %% [markdown] tags=["twin"]
 # ## The input
 #
 # The twin is the public phantom of {cite}`pelaez2026`: a core of FeO in a shell of
@@ -83,7 +97,7 @@ real_tv_weight = "0.5"  # of joint TV; "heldout" searches for it (minutes)
 # a fit of Fe-M<sub>2,3</sub> has there: the covariance is that of the fit of chapter 3 at this fluence, not an
 # independent Gaussian. (It is drawn with that covariance; no spectra are made here.)
 
-# %%
+# %% tags=["twin"]
 case = study.make_case(n=voxels, views=views, fluence_e_per_A2=fluence_e_per_A2, seed=seed)
 tilts, voxel_size_nm, truth = case.tilt_angles_deg, case.voxel_size_nm, case.truth
 measured = {"voxel_size_nm": voxel_size_nm, "covariance": case.covariance}
@@ -100,7 +114,7 @@ say(
     f"their sum is known to {pixel.sum() ** 0.5:.1f} nm."
 )
 
-# %% [markdown]
+# %% [markdown] tags=["twin"]
 # ## The engine
 #
 # The unknowns are not the voxels but the parameters $w$ of a network that makes a volume $f_w$. They start at random
@@ -136,7 +150,7 @@ say(
 # Why does a random network help at all? It can make any volume, but by gradient steps it makes the coarse and
 # connected first, and noise last {cite}`tancik2020`. Here is the middle slice as it forms:
 
-# %%
+# %% tags=["twin"]
 seen, began = [], time.perf_counter()
 result = dip.dipm_tv(case.projections, tilts, preset=preset, seed=seed, callbacks=[seen.append], **measured)
 seconds = time.perf_counter() - began
@@ -148,7 +162,7 @@ say(
     f"Its error against the truth is **{metrics.nrmse(result.volume, truth):.3f}** (NRMSE)."
 )
 
-# %% [markdown]
+# %% [markdown] tags=["twin"]
 # ### It can overfit, and the held-out pixels tell
 #
 # The same network without TV, without averaging, and with frequencies nearly four times as high:
@@ -156,14 +170,14 @@ say(
 # fitted noise. A run ends early when the held-out misfit rises. What is returned is a mean of the iterates, by the
 # likelihood that each gives to the held-out pixels: mostly those about the least misfit (grey line).
 
-# %%
+# %% tags=["twin"]
 weak = {"tv_weight": 0.0, "ema": 0.0, "frequency_deviation": 1.2}
 weak |= {"correction_tv_weight": 0.0, "mix": False}
 weak |= {"return_to_best": False}
 wild_seen, wild_options = [], {"seed": seed, "preset": preset, **(measured | weak)}
 wild = dip.dipm_tv(case.projections, tilts, callbacks=[wild_seen.append], iterations=600, **wild_options)
 
-# %% tags=["hide-input"]
+# %% tags=["hide-input", "twin"]
 fig, axes = plt.subplots(1, 2, figsize=(7.2, 3.2), sharex=True)
 for label, run, color in (("DIPm-TV", seen, "C0"), ("weak prior", wild_seen, "C1")):
     steps = [info.iteration for info in run]
@@ -177,14 +191,14 @@ axes[1].legend(fontsize=8)
 axes[0].legend(fontsize=8)
 plt.show()
 
-# %% [markdown]
+# %% [markdown] tags=["twin"]
 # ## The volume
 #
 # Beside it stand the baselines of chapter 4: SIRT, stopped by itself, and joint TV, converged, with the
 # weight that
 # predicts held-out pixels best.
 
-# %% tags=["landing"]
+# %% tags=["landing", "twin"]
 measurement = case.measurement()
 volumes = {
     "SIRT": tomography.sirt(measurement).volume,
@@ -195,20 +209,20 @@ volumes = {
 show_slices(volumes, voxel_size_nm=voxel_size_nm)
 errors = {name: metrics.nrmse(volume, truth) for name, volume in volumes.items()}
 
-# %%
+# %% tags=["twin"]
 browse_slices({"DIPm-TV": result.volume, "joint TV": volumes["joint TV"], "truth": truth}, voxel_size_nm=voxel_size_nm)
 
-# %%
+# %% tags=["twin"]
 show_3d(result.volume, voxel_size_nm=voxel_size_nm, title="DIPm-TV, surfaces at one half (cut open)")
 
-# %% [markdown]
+# %% [markdown] tags=["twin"]
 # ### Core, shell, skin and void
 #
 # A rendering convinces too easily. Distances do not: the core's edge, the outer surface, the thickness of the
 # skin and
 # the volume of the void, each against the truth.
 
-# %%
+# %% tags=["twin"]
 rows = []
 for name, volume in volumes.items():
     distances = metrics.interface_error(volume, truth, voxel_size_nm, directions=500)
@@ -235,7 +249,7 @@ say(
     "Look at the table before you believe a rendering."
 )
 
-# %% [markdown]
+# %% [markdown] tags=["twin"]
 # ## How sure?
 #
 # Other seeds, and other draws of the noise, give other volumes. Their spread is an uncertainty for every voxel,
@@ -244,7 +258,7 @@ say(
 # many voxels they hold on the skin, about voids and at the core's edge of specimens drawn at random is on the
 # [status page](../book/status.md).
 
-# %%
+# %% tags=["twin"]
 options = {"iterations": side_iterations, **measured}
 spread = dip.ensemble(case.projections, tilts, members=member_count, seed=seed + 1, **options)
 low, high = spread.interval(0.9)
@@ -258,21 +272,21 @@ say(
     f"({member_count} members of {side_iterations} steps; eight of full length are the recommended use)."
 )
 
-# %% [markdown]
+# %% [markdown] tags=["twin"]
 # ### Half the dose, twice
 #
 # Two series of half the fluence, reconstructed on their own, agree up to a frequency: Fourier shell
 # correlation (FSC). Agreement is
 # not truth: the prior and the missing wedge are the same in both. So the cone around the beam is shown apart.
 
-# %%
+# %% tags=["twin"]
 halves = [
     study.make_case(n=voxels, views=views, fluence_e_per_A2=fluence_e_per_A2 / 2, seed=seed + 10 + k) for k in range(2)
 ]
 options = {"iterations": side_iterations, "voxel_size_nm": voxel_size_nm}
 pair = [dip.dipm_tv(h.projections, tilts, seed=seed, covariance=h.covariance, **options).volume for h in halves]
 
-# %% tags=["hide-input"]
+# %% tags=["hide-input", "twin"]
 fig, ax = plt.subplots(figsize=(6.0, 3.2))
 for label, pairing, axis in (
     ("halves, all directions", pair, None),
@@ -286,14 +300,14 @@ ax.set(xlabel="spatial frequency (1/nm)", ylabel="FSC", ylim=(-0.1, 1.02))
 ax.legend()
 plt.show()
 
-# %% [markdown]
+# %% [markdown] tags=["twin"]
 # ## Real nanocubes
 #
 # The paper's own phase maps (9 × 112 × 112, two phases) are public. Their unit is not stated, so a scale for
 # each phase is
 # learned with the volume (`calibrated=False`).
 
-# %%
+# %% tags=["twin"]
 if data.available("paper_nanocube"):
     real = data.load("paper_nanocube")
     maps = real.projections / real.projections.max()
@@ -304,7 +318,7 @@ if data.available("paper_nanocube"):
 else:
     notice("The paper's projections could not be downloaded here: this section shows nothing.", title="No data")
 
-# %% [markdown]
+# %% [markdown] tags=["twin"]
 # ## Real counts, no truth
 #
 # A section of an interplanetary dust particle, measured by energy-dispersive X-rays at 16 tilts from -40° to
@@ -312,14 +326,14 @@ else:
 # iron, a few counts per pixel. Elements are no volume fractions, so the output is only kept
 # non-negative. Two tilts are withheld; the method that predicts them best has the best claim.
 
-# %%
+# %% tags=["twin"]
 if data.available("idp_eds_tilt_series"):
     real = data.load("idp_eds_tilt_series")
 else:
     real = None
     notice("The X-ray tilt series could not be downloaded here: this section is skipped.", title="No data")
 
-# %%
+# %% tags=["twin"]
 if real is not None:
     size = real.projections.shape[-1] // real_binning
     block = (1, 1, real_binning, real_binning)
@@ -350,21 +364,21 @@ if real is not None:
     )
     show_slices(real_volumes, channels=real.channels, vmax=None, unit="counts per voxel")
 
-# %% [markdown]
+# %% [markdown] tags=["twin"]
 #
 # ## Checks
 
-# %%
+# %% tags=["twin"]
 assert result.volume.shape == truth.shape and np.isfinite(result.volume).all()
 assert result.volume.min() >= 0 and result.volume.sum(axis=0).max() < 1.001
 assert errors["DIPm-TV"] < errors["SIRT"]
 assert wild.history["chi2"][-1] < result.history["chi2"][-1]  # it fits closer, noise included
 assert (high >= low).all()
 
-# %% [markdown]
+# %% [markdown] tags=["twin"]
 # ## Summary
 
-# %%
+# %% tags=["twin"]
 say(
     f"- DIPm-TV has an error of **{errors['DIPm-TV']:.3f}** against {errors['joint TV']:.3f} for joint TV and "
     f"{errors['SIRT']:.3f} for SIRT, from the same {views} views.\n"
@@ -372,26 +386,172 @@ say(
     "- On real data it is judged by tilts that it has not seen."
 )
 
+# %% [markdown] tags=["own-data"]
+# ## Your data
+#
+# The maps as they were read, and what they say of their errors.
+
+# %% tags=["hide-input", "own-data", "output-hspy", "output-zspy"]
+if data_path:
+    if calibrated not in ("auto", "yes", "no"):
+        raise ValueError(f"calibrated: got {calibrated!r}, wants 'auto', 'yes' or 'no'")
+    yours = data.read_tilt_series(data_path)
+    names, angles, pixel_nm = yours.channels, yours.tilt_angles_deg, yours.pixel_size_nm
+    in_nm = calibrated == "yes" or (calibrated == "auto" and yours.unit == "nm" and pixel_nm is not None)
+    errors = yours.covariance if yours.covariance is not None else yours.variance
+    used = np.isfinite(yours.projections).all(axis=0)
+    if mask_path:
+        given = np.load(mask_path, allow_pickle=False)
+        if given.shape != used.shape or given.dtype != bool:
+            raise ValueError(f"mask_path: got {given.dtype} {given.shape}, wants bool {used.shape}")
+        used &= given
+    if yours.covariance is not None:
+        used &= np.isfinite(yours.covariance).all(axis=(-2, -1))
+    stated = {"covariance": errors, "mask": used, "voxel_size_nm": pixel_nm or 1.0}
+    stored = data.read_signal(data_path) if Path(data_path).suffix in (".hspy", ".zspy") else None
+    fit = None
+    if stored is not None and stored.metadata.get_item("SoftEELS.fit", default=None) is not None:
+        fit = fitting.PhaseFit.from_signal(stored)
+        for warning in fit.warnings:
+            notice(warning, "danger", title="The fit of these maps comes with a warning")
+    transforms = fit.draw_references(reference_draws, seed) if fit and fit.drawn and len(fit.systematic) else None
+    measurement = tomography.Measurement(yours.projections, angles, **stated)
+    variance = np.diagonal(measurement.covariance, axis1=-2, axis2=-1)  # that of the voxel grid included
+    if errors is None:
+        notice("The file states no errors: one variance per channel is estimated from the maps.", "warning")
+    if transforms is None:
+        notice("The file does not know the error of the standards: the uncertainties below are without it.", "warning")
+    seen = np.where(used, yours.projections, np.nan)
+    chosen = [(k, t) for k in range(len(names)) for t in sorted({0, len(angles) // 2, len(angles) - 1})]
+    maps = {f"{names[k]}, {angles[t]:.0f}°": seen[k, t] for k, t in chosen}
+    show_maps(maps, unit=yours.unit, pixel_size_nm=pixel_nm, columns=len(chosen) // len(names), percentile=99.8)
+    say(
+        f"`{Path(data_path).name}`: {len(names)} channels ({', '.join(names)}), {len(angles)} tilts from "
+        f"{angles.min():.1f}° to {angles.max():.1f}°, {used.shape[1]} × {used.shape[2]} pixels"
+        + (f" of {pixel_nm:.3g} nm" if pixel_nm else " of unknown size")
+        + f", {used.mean():.1%} of them used. "
+        + (
+            "The maps are nm of each phase."
+            if in_nm
+            else "The maps are in an unknown unit: scales are found from them."
+        )
+    )
+
+# %% [markdown] tags=["own-data"]
+# ## The volume of your specimen
+#
+# An ensemble of DIPm-TV reconstructions, from other seeds and other draws of the noise, and from other standards where
+# their error is known. The volume is that of the maps as they are; beside it stand SIRT and joint TV of the same maps.
+
+# %% tags=["hide-input", "own-data"]
+if data_path:
+    runs, network = [], {"head": head, "calibrated": in_nm, "preset": preset}
+    network |= {"iterations": iterations} if iterations else {}
+    spread = dip.ensemble(
+        yours.projections, angles, members=member_count, seed=seed, transforms=transforms,
+        fractions=head == "fractions", checkpoint=checkpoint_path or None,
+        callbacks=[lambda info: runs.append((info.iteration, info.heldout, info.chi2)) and None], **network, **stated,
+    )  # fmt: skip
+    scale = spread.scale.mean(axis=0)[:, None, None, None] if head == "fractions" else 1.0
+    classical = {"SIRT": {"algorithm": "sirt", "stop": "heldout"}, "joint TV": {"algorithm": "joint_tv"}}
+    your_volumes = {
+        name: tomography.reconstruct(yours.projections, angles, calibrated=in_nm, **rule, **stated) / scale
+        for name, rule in classical.items()
+    } | {"DIPm-TV": spread.best}
+    top = 1.0 if head == "fractions" else float(np.quantile(spread.best, 0.999))
+    per = "nm" if pixel_nm else "voxel"
+    unit = "volume fraction" if head == "fractions" else f"{yours.unit or 'unit of the maps'} per {per}"
+    shown = {"channels": names, "voxel_size_nm": pixel_nm}
+    show_slices(your_volumes, vmax=top, unit=unit, **shown)
+    browse_slices({name: your_volumes[name] for name in ("DIPm-TV", "joint TV")}, vmax=top, unit=unit, **shown)
+    show_3d(spread.best, voxel_size_nm=pixel_nm or 1.0, channels=names, level=top / 2, title=Path(data_path).stem)
+
+# %% tags=["hide-input", "own-data"]
+if data_path:
+    doubt = {"statistical": spread.std} | ({} if transforms is None else {"of the standards": spread.systematic})
+    most = max(float(np.quantile(d, 0.999)) for d in doubt.values())
+    show_slices(doubt, vmax=most, unit=f"standard uncertainty ({unit})", cmap="viridis", **shown)
+    if head == "fractions" and pixel_nm:
+        amounts = spread.amounts()
+        nm3 = {"volume (nm³)": amounts.value, "from the members": amounts.statistical}
+        nm3 |= {} if transforms is None else {"of the standards": amounts.systematic}
+        rows = [{"": p} | {name: value[k] * pixel_nm**3 for name, value in nm3.items()} for k, p in enumerate(names)]
+        table(rows, caption="Volumes of the phases, with standard errors; the missing wedge is in none of them")
+    if runs:
+        figure, ax = plt.subplots(figsize=(6, 3))
+        for part in np.split(np.array(runs, float), np.flatnonzero(np.diff([step for step, *_ in runs]) < 0) + 1):
+            ax.plot(part[:, 0], part[:, 1], color="C0", lw=1)
+            ax.plot(part[:, 0], part[:, 2], color="C0", lw=1, ls=":")
+        ax.set(xlabel="step", ylabel="$\\chi^2$ per value", yscale="log", title="held out (solid) and fitted (dotted)")
+        plt.show()
+    say("Why the members ended:\n\n" + "\n".join(f"- {reason}" for reason in sorted(set(spread.reasons))))
+
+# %% [markdown] tags=["own-data"]
+# ## Tilts that were not seen
+#
+# Two tilts are left out, and predicted from the volumes that the others give. The method that predicts them best has
+# the best claim. A chi² far above 1 for all of them speaks of misaligned maps, or of errors larger than stated.
+
+# %% tags=["hide-input", "own-data"]
+if data_path:
+    order = np.argsort(angles)
+    left_out = np.zeros(angles.size, bool)
+    left_out[order[[angles.size // 3, (2 * angles.size) // 3]]] = angles.size >= 5
+    rest = {"mask": used[~left_out], "covariance": errors, "voxel_size_nm": stated["voxel_size_nm"]}
+    if errors is not None:
+        rest["covariance"] = errors[~left_out] if yours.covariance is not None else errors[:, ~left_out]
+    if left_out.any():
+        few = (yours.projections[:, ~left_out], angles[~left_out])
+        predicted = {
+            name: tomography.reconstruct(*few, calibrated=in_nm, **rule, **rest) for name, rule in classical.items()
+        } | {"DIPm-TV": dip.dipm_tv(*few, seed=seed, **network, **rest).volume}
+        project = tomography.ParallelBeam(used.shape[-1], angles[left_out], stated["voxel_size_nm"])
+        noise = np.moveaxis(np.broadcast_to(variance, (*used.shape, len(names))), -1, 0)[:, left_out]
+        rows = []
+        for name, volume in predicted.items():
+            off = (project(volume) - yours.projections[:, left_out]) ** 2 / noise
+            by_channel = [float(channel[used[left_out]].mean()) for channel in off]
+            rows.append({"": name} | dict(zip(names, by_channel, strict=True)) | {"mean": float(np.mean(by_channel))})
+        tilts_left_out = " and ".join(f"{angle:.1f}°" for angle in angles[left_out])
+        table(rows, caption=f"Tilts of {tilts_left_out}: squared error over variance")
+    else:
+        notice(f"{angles.size} tilts are too few to leave two out.", "warning")
+
+# %% tags=["hide-input", "own-data"]
+if data_path:
+    assert np.isfinite(spread.best).all() and np.isfinite(spread.std).all()
+    if output_path:
+        import hyperspy.api as hs
+
+        step = {"scale": pixel_nm, "units": "nm"} if pixel_nm else {}
+        sizes = zip(("channel", "y", "z", "x"), spread.best.shape, strict=True)
+        axes = [{"name": axis, "size": size, **(step if axis != "channel" else {})} for axis, size in sizes]
+        result = hs.signals.Signal2D(spread.best.astype(np.float32), axes=axes)
+        squared = (spread.std**2 + spread.systematic**2).astype(np.float32)
+        result.metadata.set_item("Signal.Noise_properties.variance", hs.signals.Signal2D(squared, axes=axes))
+        result.metadata.set_item("General.title", Path(data_path).stem)
+        result.metadata.set_item("Signal.quantity", unit)
+        result.metadata.set_item("Tomography.channels", list(names))
+        result.metadata.set_item("Tomography.tilts", [float(angle) for angle in angles])
+        result.save(output_path, overwrite=True)
+
 # %% [markdown]
 # ## With your own data
 #
-# Set `data_path` to a tilt series of phase maps: `.npz` with `projections` (C, T, Y, X) and
-# `tilt_angles_deg`, or a stack
-# in any format of `data.read_tilt_series`. From the command line:
-# `python -m softeels_utils run 05_dipm_tv_nanocubes --data PATH`. A run of hours keeps a checkpoint
-# (`checkpoint="state.pt"`)
-# and goes on from it.
+# ```bash
+# python -m softeels_utils run 05 --data fit.hspy -p output_path volume.hspy -p member_count 8
+# ```
+#
+# The fit of chapter 3 brings its covariance, the names of its phases, its tilts and the size of its pixels; maps in nm
+# are reconstructed as volume fractions. Any other tilt series of maps does as well: `.npz` with `projections`
+# (C, T, Y, X) and `tilt_angles_deg`, or a stack in any format of `data.read_tilt_series`. Maps in another unit get one
+# scale per channel. Align the series first (chapter 4). With `-p checkpoint_path FOLDER` a run that was killed goes on
+# where it was. Eight members of full length are the recommended use.
+#
+# The volume is written as a HyperSpy signal (channel, Y, Z, X) with voxel size and names; its variance is where
+# HyperSpy looks for it.
 
-# %%
-if data_path:
-    yours = data.read_tilt_series(data_path)
-    mine = dip.dipm_tv(yours.projections, yours.tilt_angles_deg, calibrated=False, preset=preset, seed=seed)
-    show_slices({"your data": mine.volume}, channels=yours.channels, vmax=None, unit="per voxel")
-    say(f"Your series {yours.projections.shape}: best iterate at step {mine.stopped_at}, {mine.reason}.")
-else:
-    notice("No series of your own was given (`data_path`).", kind="tip")
-
-# %% [markdown]
+# %% [markdown] tags=["twin"]
 # ## Exercises
 #
 # 1. Reconstruct without the covariance (leave `covariance` out). Which phase suffers, and why?
@@ -419,7 +579,8 @@ else:
 # Pass `mask=mask`. Where one phase is missing, the other is used with its own variance. Subtract the
 # two volumes and see where they differ.
 # :::
-#
+
+# %% [markdown]
 # ## References
 #
 # The method is that of {cite}`pelaez2026`; deep image prior {cite}`ulyanov2018`.

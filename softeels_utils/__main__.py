@@ -66,15 +66,8 @@ def _parser():
 
 def _run(options):
     overrides = dict(options.parameters)
-    if options.data:
-        path = Path(options.data).expanduser()
-        if not path.exists():
-            raise chapters.UsageError(f"--data: got {path}, which does not exist, wants a file")
-        suffixes = sorted({*data.SIGNAL_SUFFIXES, *data.TILT_SERIES_SUFFIXES, ".npy"})  # .npy: a phantom
-        if path.suffix.lower() not in suffixes:
-            raise chapters.UsageError(f"--data: got a file of kind {path.suffix!r}, wants one of {', '.join(suffixes)}")
-        overrides["data_path"] = str(path.resolve())
-    chapters.parameters_of(options.chapter, options.preset, overrides)  # refuses bad input before the run
+    if options.data is not None:
+        overrides["data_path"] = options.data
     chapter = chapters.name_of(options.chapter)
     folder = options.output or chapters.BUILD / "runs" / chapter
     run, done = chapters.execute(
@@ -85,6 +78,8 @@ def _run(options):
     page = book.render_one(folder / f"{chapter}.ipynb")
     print(f"{chapter}: {run.seconds:.0f} s" if done else f"{chapter}: unchanged since {run.finished}")
     print(f"{folder / (chapter + '.ipynb')}\n{page}")
+    for path in (run.parameters[name] for name in run.outputs):
+        print(path)
 
 
 def _inspect(options):
@@ -167,7 +162,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 _fetch(options)
             case "status":
                 print(book.status())
-    except (chapters.BookError, data.DataUnavailable) as error:
+    except (chapters.BookError, data.DataUnavailable, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     except ValueError as error:

@@ -42,11 +42,19 @@ __all__ = [
     "use_style",
 ]
 
-# Okabe and Ito's palette: told apart in colour-blind vision too.
+# Okabe and Ito's palette, and Tol's muted one for phases of which few are shown together: told apart in colour-blind
+# vision too.
 COLORS = {
     "FeO": "#0072B2",
     "Fe3O4": "#D55E00",
+    "gamma-Fe2O3": "#882255",
+    "alpha-Fe2O3": "#661100",
+    "Fe": "#888888",
     "Fe total": "#009E73",
+    "MnO": "#332288",
+    "Mn3O4": "#CC6677",
+    "Mn2O3": "#999933",
+    "Mn total": "#117733",
     "truth": "#000000",
     "M2,3": "#CC79A7",
     "L2,3": "#56B4E9",
@@ -94,7 +102,7 @@ def notice(markdown: str, kind: str = "note", title: str | None = None) -> None:
     ----------
     markdown : str
         Text; ``**bold**``, ``*emphasis*`` and `` `code` `` are understood.
-    kind : {"note", "warning", "tip"}
+    kind : {"note", "warning", "danger", "tip"}
     title : str, optional
         Headline; by default the kind.
 
@@ -106,12 +114,13 @@ def notice(markdown: str, kind: str = "note", title: str | None = None) -> None:
     from IPython.display import HTML, display
     from markdown_it import MarkdownIt
 
-    if kind not in ("note", "warning", "tip"):
-        raise ValueError(f"kind: got {kind!r}, wants 'note', 'warning' or 'tip'")
+    if kind not in ("note", "warning", "danger", "tip"):
+        raise ValueError(f"kind: got {kind!r}, wants 'note', 'warning', 'danger' or 'tip'")
+    color = "#C00000" if kind == "danger" else "#0072B2"
     body = MarkdownIt("commonmark", {"html": False}).render(markdown)
     display(
         HTML(
-            f'<div class="admonition {kind}" style="border-left: 0.25rem solid #0072B2; padding: 0.4rem 0.8rem">'
+            f'<div class="admonition {kind}" style="border-left: 0.25rem solid {color}; padding: 0.4rem 0.8rem">'
             f'<p class="admonition-title">{html.escape(title or kind.capitalize())}</p>{body}</div>'
         )
     )

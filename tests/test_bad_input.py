@@ -293,6 +293,10 @@ DOORS = {
         {"spectra": "complex text ragged", "threshold": "positive", "width": "count", "readout_noise": "at least 0",
          "gain": "positive"},
     ),
+    "find_rare_spikes": Door(
+        spectra.find_rare_spikes, {"spectra": COUNTS, "threshold": 10.0, "width": 3},
+        {"spectra": "complex text ragged", "threshold": "positive", "width": "count"},
+    ),
     "remove_spikes": Door(
         spectra.remove_spikes, {"spectra": COUNTS, "mask": COUNTS > 1e9},
         {"spectra": "complex text ragged", "mask": "text ragged length nan"},

@@ -64,8 +64,9 @@ def test_parameters_are_checked(project):
         chapters.parameters_of("7")
     with pytest.raises(chapters.UsageError, match=r"-p: got parameter 'sed', wants one of data_path, seed"):
         chapters.parameters_of("1", overrides={"sed": "3"})
-    with pytest.raises(chapters.UsageError, match="parameter seed: got 'x', wants a int"):
-        chapters.parameters_of("1", overrides={"seed": "x"})
+    for value in ("x", "[1", "{", "1: 2: 3"):
+        with pytest.raises(chapters.UsageError, match=r"parameter seed: got .*, wants a int"):
+            chapters.parameters_of("1", overrides={"seed": value})
     (project / "params" / "quick.yml").write_text("01_a: {fluense: 1}\n")
     with pytest.raises(chapters.UsageError, match=r"params/quick.yml: got parameter 'fluense'"):
         chapters.parameters_of("1")
@@ -102,6 +103,62 @@ def test_stamp_holds_until_something_changes(project):
     assert chapters.execute("01_a") == (first, False)
     assert chapters.execute("01_a", overrides={"seed": 1})[1]
     assert chapters.execute("01_a", overrides={"seed": 1})[1] is False
+
+
+OWN_DATA = """
+    # %% tags=["twin"]
+    print("the twin")
+
+    # %% tags=["own-data", "needs-low_loss_path", "output-txt"]
+    from pathlib import Path
+
+    text = Path(data_path).read_text() + Path(low_loss_path).read_text()
+    if output_path:
+        Path(output_path).write_text(text)
+        assert "broken" not in text
+"""
+
+
+@pytest.fixture
+def own_data(project, monkeypatch):
+    """A chapter that joins two files of the user's into a third, and the arguments to run it."""
+    text = (
+        (project / "notebooks" / "01_a.py")
+        .read_text()
+        .replace('data_path = ""', 'data_path = ""\nlow_loss_path = ""\noutput_path = ""')
+    )
+    (project / "notebooks" / "01_a.py").write_text(text + textwrap.dedent(OWN_DATA))
+    (project / "user").mkdir()
+    for name in ("core.hspy", "low.hspy"):
+        (project / "user" / name).write_text(name)
+    monkeypatch.chdir(project / "user")
+    return {"data_path": "core.hspy", "low_loss_path": "low.hspy", "output_path": "out.txt"}
+
+
+def test_own_data_replace_the_twin(own_data, project):
+    run, _ = chapters.execute("01")
+    executed = project / "_build" / "executed" / "01_a.ipynb"
+    assert run.error is None and "the twin" in executed.read_text() and "low_loss_path)" not in executed.read_text()
+    run, _ = chapters.execute("01", overrides=own_data)
+    assert run.error is None and "the twin" not in executed.read_text()
+    assert (project / "user" / "out.txt").read_text() == "core.hspylow.hspy"
+    assert run.parameters["data_path"] == str(project / "user" / "core.hspy")
+
+
+def test_an_output_that_is_gone_is_written_again(own_data):
+    output = Path("out.txt")
+    assert chapters.execute("01", overrides=own_data)[1]
+    assert not chapters.execute("01", overrides=own_data)[1]
+    output.unlink()
+    assert chapters.execute("01", overrides=own_data)[1] and output.read_text() == "core.hspylow.hspy"
+
+
+def test_a_failed_run_leaves_the_output_as_it_was(own_data):
+    Path("out.txt").write_text("mine")
+    Path("low.hspy").write_text("broken")
+    run, _ = chapters.execute("01", overrides=own_data)
+    assert "AssertionError" in run.error and Path("out.txt").read_text() == "mine"
+    assert sorted(path.name for path in Path().iterdir()) == ["core.hspy", "low.hspy", "out.txt"]
 
 
 def test_stamp_sees_source_package_data_and_parameters(project):

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import textwrap
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -581,6 +582,27 @@ def test_ensemble_through_dask_is_the_same(projections):
     ):
         spread = dip.ensemble(projections, TILTS, client=client, **options)
     assert spread.members == pytest.approx(dip.ensemble(projections, TILTS, **options).members, abs=1e-5)
+
+
+@pytest.mark.slow
+def test_a_worker_that_is_killed_loses_nothing(projections, tmp_path):
+    from dask.distributed import Client, LocalCluster
+
+    options = {"members": 3, "iterations": 150, "progress": False}
+    alone = dip.ensemble(projections, TILTS, **options)
+    with (
+        LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster,
+        Client(cluster) as client,
+        ThreadPoolExecutor(1) as pool,
+    ):
+        job = pool.submit(dip.ensemble, projections, TILTS, client=client, checkpoint=tmp_path, **options)
+        until = time.monotonic() + 60
+        while not any(tmp_path.glob("member*")) and time.monotonic() < until:
+            time.sleep(0.05)
+        os.kill(next(iter(cluster.workers.values())).process.process.pid, signal.SIGKILL)
+        spread = job.result(timeout=120)
+    assert spread.members == pytest.approx(alone.members, abs=1e-5)
+    assert sorted(file.name for file in tmp_path.iterdir()) == [f"member{k}.npz" for k in range(3)]
 
 
 def test_paper_variant_learns(projections, truth):

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import h5py
@@ -19,12 +20,14 @@ import tifffile
 import zarr
 
 from softeels_utils import __main__ as command_line
-from softeels_utils import data, pipeline, simulate
+from softeels_utils import data, pipeline, simulate, standards
 from softeels_utils.pipeline import Settings, reconstruct
-from softeels_utils.tomography import ParallelBeam
+from softeels_utils.pipeline.chain import find_shifts
+from softeels_utils.pipeline.series import clean_low_loss, noise_gain_of
+from softeels_utils.tomography import ParallelBeam, alignment_error
 
 N, PIXEL_NM, TILTS = 16, 4.0, (-60.0, -30.0, 0.0, 30.0, 60.0)
-FAST = {"iterations": 12, "members": 2, "reference_members": 2, "workers": 1}
+FAST = {"iterations": 12, "members": 2, "reference_members": 2, "workers": 1, "audit": False}
 
 
 @pytest.fixture(scope="module")
@@ -52,7 +55,7 @@ def settings(files, output, **changes):
 def done(files, tmp_path_factory):
     """A whole run, and its lines."""
     output, lines = tmp_path_factory.mktemp("run") / "out", []
-    reconstruct(settings(files, output), report=lines.append)
+    reconstruct(settings(files, output, audit=True), report=lines.append)
     return output, lines
 
 
@@ -91,7 +94,7 @@ def test_each_file_opens_with_its_own_reader(done):
         assert per / across == pytest.approx(PIXEL_NM)
     np.testing.assert_array_equal(stack[:, :2], volume.data.swapaxes(0, 1))
     with mrcfile.open(output / "mrc" / "FeO.mrc") as file:
-        assert file.voxel_size.x == pytest.approx(10 * PIXEL_NM) and mrcfile.validate(file._iostream.name)
+        assert file.voxel_size.x == pytest.approx(10 * PIXEL_NM) and mrcfile.validate(output / "mrc" / "FeO.mrc")
         np.testing.assert_array_equal(file.data, volume.data[0])
     with h5py.File(output / "emd" / "Fe3O4.emd") as file:
         (group,) = [g for g in _groups(file) if g.attrs.get("emd_group_type") == 1 and "data" in g]
@@ -234,6 +237,46 @@ def test_killed_and_run_again_it_gives_the_same_volume(files, done, tmp_path):
         np.testing.assert_array_equal(np.load(output / "volume.npz")[name], np.load(done[0] / "volume.npz")[name])
 
 
+# ---------------------------------------------------------------- what real series have
+
+
+def test_a_gain_that_is_not_told_is_estimated_and_said(files):
+    low = hs.load([str(file) for file in sorted(files.glob("low_*.hspy"))], stack=True)
+    window = (42.0, 88.0)
+    assert noise_gain_of(low, None, window) == (1.0, [])
+    assert noise_gain_of(low, 3.5, window) == (3.5, [])
+    low.data = 6 * low.data
+    gain, (warning,) = noise_gain_of(low, None, window)
+    assert gain == pytest.approx(6, rel=0.3) and "counts per electron" in warning
+
+
+def test_zero_losses_are_aligned_to_whole_channels_and_spikes_removed(files):
+    low = data.read_signal(files / "low_+0.hspy")
+    stack = hs.stack([low, low])
+    step, moved = low.axes_manager.signal_axes[0].scale, stack.deepcopy()
+    moved.data = np.roll(moved.data, 3, axis=-1)
+    moved.data[1, 4, 5, 400] += 900
+    cleaned, images, facts = clean_low_loss(moved, 1.0)
+    np.testing.assert_allclose(images["zero_loss_eV"], 3 * step, atol=0.1)
+    assert facts["spikes"] == 1
+    around = stack.data[1, 4, 5, [393, 394, 400, 401]]  # of the channel that was hit
+    assert abs(cleaned.data[1, 4, 5, 397] - around.mean()) < 5 * around.mean() ** 0.5
+    rest = [np.delete(signal.data[..., 40:-40], [356, 357, 358], axis=-1) for signal in (cleaned, stack)]
+    np.testing.assert_array_equal(*rest)
+
+
+def test_shifts_between_tilts_are_found_and_useless_ones_left():
+    volume = simulate.core_shell_nanocube(24, 2.0, oversample=2).sum(0, keepdims=True)
+    shifts = np.random.default_rng(1).uniform(-2, 2, (7, 2))
+    tilts = np.linspace(-60, 60, 7)
+    noise = np.random.default_rng(2).normal(scale=0.3, size=(7, 24, 24))
+    for true in (shifts, np.zeros((7, 2))):
+        images = ParallelBeam(24, tilts, 2.0, shifts_px=true)(volume)[0] + noise
+        found, facts = find_shifts(images, tilts)
+        assert facts["kept"] == bool(true.any())
+        assert alignment_error(found, true, tilts) < 0.3
+
+
 # ---------------------------------------------------------------- maps in other formats
 
 
@@ -260,6 +303,19 @@ def test_maps_enter_as_tiff_mrc_and_fit(done, tmp_path):
         assert ("systematic errors are not known" in report) == (name != "fit.hspy")
 
 
+def test_standards_enter_on_another_axis_and_those_of_another_system_do_not(files, done, tmp_path):
+    found = standards.Standards.load(done[0] / "standards.npz")
+    found.on(np.arange(-10.0, 120.0, 0.5)).save(tmp_path / "coarse.npz")
+    replace(found, system="manganese_oxides").save(tmp_path / "other.npz")
+    few = {"core_loss": None, "half_dose": False, "reference_members": 0, "iterations": 2}
+    given = settings(files, tmp_path / "out", standards=tmp_path / "coarse.npz", **few)
+    reconstruct(given, report=lambda line: None)
+    maps = [data.read_tilt_series(folder / "fit.hspy").projections.sum(0) for folder in (tmp_path / "out", done[0])]
+    np.testing.assert_allclose(*maps, atol=0.05 * maps[1].max())
+    with pytest.raises(ValueError, match=r"^standards: got those of manganese_oxides"):
+        reconstruct(replace(given, standards=tmp_path / "other.npz"), report=lambda line: None)
+
+
 # ---------------------------------------------------------------- what files hold
 
 
@@ -267,7 +323,7 @@ def test_inspection_tells_kinds_and_what_is_missing(files, done, tmp_path, capsy
     kinds = {"low_+0.hspy": "low loss", "core_+0.hspy": "core loss"}
     for name, kind in kinds.items():
         found = pipeline.inspect(files / name)
-        assert found.kind == kind and found.facts["pixel size"] == "4 nm" and "tilts" in found.missing
+        assert found.kind == kind and found.facts["pixel size"] == "4 nm" and found.facts["tilts"] == "0°"
     assert pipeline.inspect(done[0] / "fit.hspy").kind == "maps"
     assert pipeline.inspect(done[0] / "standards.npz").kind == "standards"
     low = hs.load(files / "low_+0.hspy")
@@ -280,7 +336,8 @@ def test_inspection_tells_kinds_and_what_is_missing(files, done, tmp_path, capsy
     page, written = tmp_path / "page.html", tmp_path / "settings.yml"
     arguments = ["inspect", str(files / "*_+*.hspy"), "--html", str(page), "--write", str(written)]
     assert command_line.main(arguments) == 0
-    assert "| low_+30.hspy | low loss |" in capsys.readouterr().out and page.read_text().count("<img") == 6
+    assert "low_+30.hspy: low loss, as low_+0.hspy but for" in capsys.readouterr().out
+    assert page.read_text().count("<img") == 6
     again = Settings.from_file(written)
     assert len(again.low_loss) == len(again.core_loss) == 3 and again.output == tmp_path / "softeels_output"
     assert command_line.main(arguments) == 2  # the settings are there already

@@ -1,6 +1,7 @@
 """Standards: white lines, atoms counted, the rotation of the unmixing, and references from a twin."""
 
 import dataclasses
+import json
 
 import numpy as np
 import pytest
@@ -8,7 +9,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from softeels_utils import fitting, scattering, simulate, source, standards
-from softeels_utils.standards import CONSTRAINTS, IRON_PER_NM3, PHASES, Evidence, LeadingEdge, estimate_rotation
+from softeels_utils.standards import CONSTRAINTS, Evidence, PhasePair, estimate_rotation, select_constraints
+
+IRON = PhasePair.of("iron_oxides")
+MANGANESE = PhasePair.of("manganese_oxides")
+EDGE = select_constraints("leading_edge", IRON)[0]
+SUBSHELLS = standards.subshell_oscillator_strength, scattering.edge_oscillator_strength  # calculated, measured
 
 ENERGY = np.arange(690.0, 760.0, 0.1)
 ANGLES = {"beam_energy_keV": 300.0, "collection_mrad": 40.0, "convergence_mrad": 20.0}
@@ -92,8 +98,8 @@ def core_of(model, thickness_nm):
 def test_core_loss_counts_iron_and_oxygen(model):
     energy, each = model.core_energy_eV, core_of(model, [[10.0, 0.0], [0.0, 10.0]])
     count = standards.core_loss_estimators(energy, each.mean(0), l3_eV=708.5, **ANGLES)
-    iron = each @ count.iron
-    truth = 10 * np.array([IRON_PER_NM3[p] for p in PHASES])
+    iron = each @ count.metal
+    truth = 10 * IRON.metal_per_nm3
     # the tables are not the twin's: iron is counted in units of a calculated continuum without white lines
     assert iron == pytest.approx(1.14 * truth, rel=0.1)
     assert iron[1] / iron[0] == pytest.approx(truth[1] / truth[0], rel=0.03)
@@ -110,7 +116,7 @@ def test_a_power_law_holds_no_atoms(model):
     before = (energy > 501) & (energy < 527)
     slope = np.polyfit(np.log(energy[before]), np.log(mean[before]), 1)[0]
     tail = mean[before][0] * (energy / energy[before][0]) ** slope
-    for estimator in (count.iron, count.oxygen, count.oxygen_atoms):
+    for estimator in (count.metal, count.oxygen, count.oxygen_atoms):
         assert abs(tail @ estimator) < 0.02 * abs(mean @ estimator)
 
 
@@ -119,7 +125,7 @@ def test_core_loss_without_oxygen_still_counts_iron(model):
     short = energy > 620
     count = standards.core_loss_estimators(energy[short], mean[short], l3_eV=708.5, **ANGLES)
     assert count.oxygen is None and count.oxygen_atoms is None
-    assert mean[short] @ count.iron == pytest.approx(1.14 * 10 * sum(IRON_PER_NM3.values()), rel=0.15)
+    assert mean[short] @ count.metal == pytest.approx(1.14 * 10 * IRON.metal_per_nm3.sum(), rel=0.15)
     with pytest.raises(ValueError, match="core_loss"):
         standards.core_loss_estimators(energy[energy < 700], mean[energy < 700], l3_eV=708.5, **ANGLES)
 
@@ -127,7 +133,7 @@ def test_core_loss_without_oxygen_still_counts_iron(model):
 def test_the_leading_edge_of_l3_belongs_to_ferrous_iron(model):
     each = core_of(model, [[10.0, 0.0], [0.0, 10.0]])
     count = standards.core_loss_estimators(model.core_energy_eV, each.mean(0), l3_eV=708.5, **ANGLES)
-    per_iron = (each @ count.leading_edge.T) / (each @ count.iron)[:, None]
+    per_iron = (each @ count.leading_edge.T) / (each @ count.metal)[:, None]
     ratio = per_iron[1] / per_iron[0]
     assert 1 / 3 < ratio.min() < 0.45
 
@@ -139,8 +145,11 @@ def test_atoms_are_counted_by_tables_that_are_not_the_twins():
     assert calculated.sum() == pytest.approx(measured.sum(), rel=standards.Chemistry().oxygen_uncertainty)
     assert np.abs(calculated / measured - 1).max() > 0.005
     assert (standards.subshell_oscillator_strength("Fe", "L2,3", [600.0, 707.0]) == 0).all()
+    for metal, energy_eV in (("Fe", np.arange(760.0, 820.0)), ("Mn", np.arange(690.0, 750.0))):  # beyond white lines
+        both = (f(metal, "L2,3", energy_eV) for f in SUBSHELLS)
+        assert next(both).sum() == pytest.approx(next(both).sum(), rel=0.12)
     with pytest.raises(ValueError, match="element, edge"):
-        standards.subshell_oscillator_strength("Mn", "K", energy)
+        standards.subshell_oscillator_strength("Co", "L2,3", energy)
 
 
 def test_the_estimators_know_no_table_of_the_twin():
@@ -236,7 +245,7 @@ def evidence_of(x0, x1, ends=None, errors=(0.01, 0.01), draws=40, noise=0.003, s
         return exact * (1 + noise * rng.standard_normal((draws, 2)) * (np.arange(draws) > 0)[:, None])
 
     shifted = [line(value, value) for value in 0.03 + np.arange(8) / 60]
-    edge = [*shifted, line((1 + 2 * 0.05 * LeadingEdge().strength) / 3, 1.0)]
+    edge = [*shifted, line((1 + 2 * 0.05 * EDGE.strength) / 3, 1.0)]
     return Evidence(
         ends=np.array((x0, x1) if ends is None else ends),
         end_errors=np.array(errors),
@@ -262,9 +271,13 @@ def test_the_constraints_determine_the_rotation(x0, x1):
 
 
 def test_every_constraint_states_its_uncertainty_and_its_source():
-    for name, constraint in CONSTRAINTS.items():
-        assert constraint.name == name and constraint.description and constraint.stated and constraint.source
-        assert constraint.uncertainty > 0
+    for pair in (IRON, MANGANESE):
+        chosen = select_constraints(tuple(CONSTRAINTS), pair)
+        assert [c.name for c in chosen] == list(CONSTRAINTS)
+        for constraint in chosen:
+            assert constraint.description and constraint.stated and constraint.source and constraint.uncertainty > 0
+    assert EDGE.stated == "the higher valence lies 1.7 ± 0.15 eV higher" and "van Aken" in EDGE.source
+    assert (EDGE.strength, EDGE.lower_fraction) == pytest.approx((1.125, 1 / 3))
 
 
 def test_a_constraint_of_a_reader_is_used_like_those_of_the_package():
@@ -280,11 +293,12 @@ def test_a_constraint_of_a_reader_is_used_like_those_of_the_package():
 
 
 def test_one_constraint_needs_no_list():
-    assert standards.select_constraints("oxygen") == (CONSTRAINTS["oxygen"],)
-    mine = standards.OxygenRatio(uncertainty=0.03)
-    assert standards.select_constraints(mine) == (mine,)
+    (oxygen,) = select_constraints("oxygen")
+    assert (oxygen.ratio, oxygen.uncertainty) == pytest.approx((4 / 3, CONSTRAINTS["oxygen"].uncertainty))
+    mine = standards.OxygenRatio(ratio=1.5, uncertainty=0.03)
+    assert select_constraints(mine) == (mine,)
     with pytest.raises(ValueError, match=r"constraints: got \('magic',\), wants some of"):
-        standards.select_constraints("magic")
+        select_constraints("magic")
 
 
 def test_a_phase_that_does_not_exist_is_refused():
@@ -305,7 +319,7 @@ def on_unit_line(edge, energy_eV=EDGE_EV, **more):
 
 
 def test_the_leading_edge_is_compared_where_that_of_ferric_iron_is_in_the_windows():
-    constraint = LeadingEdge()
+    constraint = EDGE
     window = constraint.choose_window(on_unit_line(exponential_edge()))
     assert window.energy_eV >= EDGE_EV[0] + constraint.shift_eV + constraint.uncertainty
     for counts, shift in ((window.least, 1.85), (window.shifted, 1.7), (window.most, 1.55)):
@@ -314,18 +328,18 @@ def test_the_leading_edge_is_compared_where_that_of_ferric_iron_is_in_the_window
 
 def test_one_bad_draw_of_every_window_does_not_choose_the_window():
     edge = exponential_edge()
-    clean = LeadingEdge().choose_window(on_unit_line(edge)).energy_eV
+    clean = EDGE.choose_window(on_unit_line(edge)).energy_eV
     edge[:, 5] = -edge[:, 5]
     evidence = on_unit_line(edge, oxygen=evidence_of(0.0, 1.0, draws=30).oxygen)
-    assert abs(LeadingEdge().choose_window(evidence).energy_eV - clean) <= 0.5
+    assert abs(EDGE.choose_window(evidence).energy_eV - clean) <= 0.5
     found = estimate_rotation(evidence, ("oxygen", "leading_edge", "pixels"))
     assert np.isfinite(found.parts["leading_edge"]).any()
 
 
 def test_a_constraint_without_data_says_so_and_is_left_out():
     edge = exponential_edge()
-    assert LeadingEdge().choose_window(on_unit_line(-edge)) is None
-    assert LeadingEdge().choose_window(on_unit_line(edge[:5], EDGE_EV[:5])) is None  # shorter than the shift
+    assert EDGE.choose_window(on_unit_line(-edge)) is None
+    assert EDGE.choose_window(on_unit_line(edge[:5], EDGE_EV[:5])) is None  # shorter than the shift
     found = estimate_rotation(on_unit_line(-edge), ("oxygen", "leading_edge", "pixels", "pure_rim"))
     assert set(found.parts) == {"pixels", "pure_rim"}
     assert "L3" in found.left_out["leading_edge"] and "O-K" in found.left_out["oxygen"]
@@ -341,7 +355,7 @@ def test_fewer_constraints_leave_more_open():
 
 
 def test_larger_uncertainty_leaves_more_open():
-    known = standards.Chemistry(vacancies=0.0, ferric_strength=1.0, ferric_strength_uncertainty=0.0)
+    known = standards.Chemistry(vacancies=0.0, valence_strength=1.0, valence_strength_uncertainty=0.0)
     evidence = evidence_of(0.0, 1.0, ends=(0.02, 0.6), chemistry=known)
     changes = {
         "oxygen": {"uncertainty": 0.1},
@@ -369,7 +383,7 @@ def test_the_phase_at_the_rim_is_the_one_seen_pure():
 def test_rotated_references_explain_the_same_spectra():
     rng = np.random.default_rng(1)
     references, amounts = rng.random((2, 50)), rng.random((2, 30))
-    turned, transform = standards.rotated_references(references, feo=-0.2, fe3o4=0.1)
+    turned, transform = standards.rotated_references(references, reduced=-0.2, oxidised=0.1)
     np.testing.assert_allclose((transform @ amounts).T @ turned, amounts.T @ references)
     same, unit = standards.rotated_references(references)
     np.testing.assert_allclose(same, references)
@@ -431,11 +445,11 @@ def test_vacancies_go_one_way():
     assert fixed.place[2] == 0 < free.place[2]
     drawn = free.draw(np.random.default_rng(0), 2000)
     assert (drawn[:, 2] >= 0).all() and drawn.mean(axis=0) == pytest.approx(free.place, abs=0.05)
-    assert standards.iron_of_phases(0.05) == pytest.approx([0.95 * IRON_PER_NM3["FeO"], IRON_PER_NM3["Fe3O4"]])
+    assert IRON.metal_with(0.05) == pytest.approx(IRON.metal_per_nm3 * [0.95, 1.0])
     # charge: valence times iron is that of two for each oxygen, whatever the vacancies
     y = np.array([0.0, 0.05, 0.1])
-    charge = standards.iron_of_phases(y) * standards.valence_of_phases(y)
-    assert charge[:, 0] == pytest.approx(2 * IRON_PER_NM3["FeO"])
+    charge = IRON.metal_with(y) * IRON.valence_with(y)
+    assert charge[:, 0] == pytest.approx(2 * IRON.metal_per_nm3[0])
     with pytest.raises(ValueError, match="most_vacancies"):
         standards.Chemistry(most_vacancies=0.3)
 
@@ -443,16 +457,16 @@ def test_vacancies_go_one_way():
 def test_what_an_atom_of_iron_counts_comes_from_the_oxygen():
     evidence = evidence_of(0.0, 1.0)
     place = (0.0, 1.0, 0.0, 1.0)
-    true = standards.counted_iron(dataclasses.replace(evidence, oxygen_atoms=evidence.oxygen_atoms), place)
+    true = standards.counted_metal(dataclasses.replace(evidence, oxygen_atoms=evidence.oxygen_atoms), place)
     # if L2,3 counts half as much again, there is less oxygen per count
-    more = standards.counted_iron(dataclasses.replace(evidence, oxygen_atoms=evidence.oxygen_atoms / 1.5), place)
+    more = standards.counted_metal(dataclasses.replace(evidence, oxygen_atoms=evidence.oxygen_atoms / 1.5), place)
     assert more / true == pytest.approx(1.5, rel=0.03)
-    assert true == pytest.approx([IRON_PER_NM3[p] for p in PHASES], rel=0.03)
+    assert true == pytest.approx(IRON.metal_per_nm3, rel=0.03)
     rng = np.random.default_rng(0)
-    drawn = np.array([standards.counted_iron(evidence, place, 0, rng)[0] for _ in range(2000)]) / true[0]
+    drawn = np.array([standards.counted_metal(evidence, place, 0, rng)[0] for _ in range(2000)]) / true[0]
     assert drawn.std() == pytest.approx(standards.Chemistry().oxygen_uncertainty, rel=0.1)
     none = dataclasses.replace(evidence, oxygen_atoms=None)
-    assert standards.counted_iron(none, place)[0] == pytest.approx(1.3 * IRON_PER_NM3["FeO"])
+    assert standards.counted_metal(none, place)[0] == pytest.approx(1.3 * IRON.metal_per_nm3[0])
 
 
 # ---------------------------------------------------------------- the twin
@@ -512,7 +526,7 @@ def test_maps_fitted_with_the_references_are_not_biased(pair, found, model, skin
     carried = fitting.fit_phases(clean, None, found, **options).summed()
     away = np.abs(carried.coefficients - thickness.sum(axis=(1, 2)))
     assert (away < 3 * np.hypot(carried.systematic_error, carried.standard_error)).all()
-    iron = np.array([IRON_PER_NM3[p] for p in PHASES])[:, None, None] * thickness
+    iron = IRON.metal_per_nm3[:, None, None] * thickness
     assert carried.iron().value == pytest.approx(iron.sum(), rel=0.06)
     valence = (iron[0].sum() * 2 + iron[1].sum() * 8 / 3) / iron.sum()
     assert carried.mean_valence().value == pytest.approx(valence, abs=0.06)
@@ -523,7 +537,7 @@ def test_a_skin_thinner_than_a_pixel_is_not_taken_for_pure():
     thickness, low, core = twin(skin=82 / 160, seed=3)
     found = standards.extract_standards(low, core, bootstrap=24, seed=3)
     assert found.diagnostics.outermost is None
-    iron = np.array([IRON_PER_NM3[p] for p in PHASES])[:, None, None] * thickness
+    iron = IRON.metal_per_nm3[:, None, None] * thickness
     feo_fraction = (iron[0] / np.maximum(iron.sum(axis=0), 1e-9))[thickness.sum(axis=0) > 5]
     assert found.diagnostics.purity[1] < feo_fraction.max() + 3 * found.diagnostics.leakage[0]
 
@@ -689,18 +703,33 @@ def test_standards_are_saved_without_pickle(found, tmp_path):
     back = standards.Standards.load(path)
     np.testing.assert_array_equal(back.references, found.references)
     np.testing.assert_array_equal(back.samples, found.samples)
-    np.testing.assert_array_equal(back.iron_samples, found.iron_samples)
+    np.testing.assert_array_equal(back.metal_samples, found.metal_samples)
     warned = dataclasses.replace(found, warnings=("a sentence.", "and another."))
     warned.save(tmp_path / "warned.npz")
     again = standards.Standards.load(tmp_path / "warned.npz")
     assert again.warnings == warned.warnings and again.flagged and not back.flagged
-    assert back.diagnostics.phases == tuple(PHASES)
+    assert back.system == back.diagnostics.system == "iron_oxides" and back.phases == ("FeO", "Fe3O4")
     for name, value in dataclasses.asdict(found.diagnostics).items():
         np.testing.assert_equal(getattr(back.diagnostics, name), value)
     with np.load(path, allow_pickle=False) as file:
         assert all(file[name].dtype != object for name in file.files)
     with pytest.raises(ValueError, match=r"\.npz"):
         found.save(tmp_path / "standards.txt")
+
+
+def test_files_of_before_systems_are_those_of_iron(found, tmp_path):
+    found.save(tmp_path / "new.npz")
+    former = {"metal_per_nm3": "iron_per_nm3", "metal_samples": "iron_samples"}
+    with np.load(tmp_path / "new.npz", allow_pickle=False) as file:
+        stored = {former.get(name, name): file[name] for name in file.files if name not in ("system", "phases")}
+    diagnostics = json.loads(str(stored["diagnostics"]))
+    del diagnostics["system"]
+    stored |= {"format": np.array("softeels standards 3"), "diagnostics": np.array(json.dumps(diagnostics))}
+    np.savez(tmp_path / "old.npz", **stored)
+    back = standards.Standards.load(tmp_path / "old.npz")
+    assert back.system == back.diagnostics.system == "iron_oxides" and back.phases == found.phases
+    np.testing.assert_array_equal(back.metal_samples, found.metal_samples)
+    np.testing.assert_array_equal(back.abundances, found.abundances)
 
 
 def test_other_files_are_refused(tmp_path):
@@ -712,7 +741,7 @@ def test_other_files_are_refused(tmp_path):
         with pytest.raises(ValueError, match="path"):
             standards.Standards.load(tmp_path / f"{name}.npz")
     np.savez(tmp_path / "former.npz", format="softeels standards 1")
-    with pytest.raises(ValueError, match=r"former\.npz, wants .* got softeels standards 1, wants softeels standards 3"):
+    with pytest.raises(ValueError, match=r"former\.npz, wants .* got softeels standards 1, wants softeels standards 4"):
         standards.Standards.load(tmp_path / "former.npz")
 
 
@@ -795,6 +824,224 @@ def test_pairing_needs_both_edges(pair):
     _, low, core = pair
     with pytest.raises(ValueError, match="core_loss"):
         standards.pair_edges(low, core.isig[:200])
+
+
+# ---------------------------------------------------------------- from outside
+
+STEP_EV = 0.25
+AXIS = np.arange(40.0, 90.0, STEP_EV)
+
+
+def true_references(names, system="iron_oxides"):
+    """M2,3 of the twin on AXIS, per electron, eV and nm: measured elsewhere, as it were."""
+    one = simulate.SpectrumModel(phases=names, system=system)
+    axis = one.energy_eV("M2,3")
+    return np.array([np.interp(AXIS, axis, one.reference(n, "M2,3")) for n in names]) / one.microscope.dispersion_eV
+
+
+@pytest.mark.parametrize("names", [("Fe3O4",), ("FeO", "Fe3O4", "Fe")])
+def test_any_number_of_phases_from_outside_is_fitted(names, tmp_path):
+    truth, system = true_references(names), scattering.load_system("iron_oxides")
+    columns = {name: (AXIS, y, 1e-3 * y.max() * np.ones(AXIS.size)) for name, y in zip(names, truth, strict=True)}
+    given = standards.Standards.from_spectra(columns, scale_uncertainty=0.05, seed=3)
+    np.testing.assert_allclose(given.references, truth)
+    assert given.system == "iron_oxides" and given.phases == names
+    assert given.abundances is given.diagnostics is given.core_references is None
+    given.save(tmp_path / "given.npz")
+    back = standards.Standards.load(tmp_path / "given.npz")
+    np.testing.assert_array_equal(back.samples, given.samples)
+    assert back.phases == names and back.abundances is None and back.diagnostics is None and not back.flagged
+    thickness = np.array([4.0, 9.0, 2.0])[: len(names)]
+    counts = np.tile(1e9 * STEP_EV * (thickness @ truth + 0.02 * (AXIS / 50) ** -3.0), (3, 1))
+    fit = fitting.fit_phases(counts, AXIS, back, electrons=1e9)
+    assert fit.phases == names
+    assert fit.coefficients[0] == pytest.approx(thickness, rel=0.02)
+    iron, valence = system.metal_and_valence(thickness, names)
+    assert fit.iron().value[0] == pytest.approx(iron, rel=0.01)
+    assert fit.mean_valence().value[0] == pytest.approx(valence, abs=0.01)
+    # what all references share does not touch the valence; it is all there is in the error of the iron
+    assert fit.iron().systematic[0] == pytest.approx(0.05 * iron, rel=0.35)
+    assert fit.mean_valence().systematic[0] < 0.02
+
+
+def test_a_cross_section_sets_the_scale_and_nothing_else(tmp_path):
+    names = ("FeO", "Fe3O4")
+    truth = true_references(names)
+    for k, name in enumerate(names):
+        lines = "\n".join(f"{e:.2f};{5e5 * (3 + k) * y:.6e}" for e, y in zip(AXIS, truth[k], strict=True))
+        (tmp_path / f"{name}.csv").write_text(f"energy (eV);intensity\n{lines}\n")
+    barn = scattering.partial_cross_section(
+        "Fe", "M2,3", beam_energy_keV=300.0, collection_mrad=40.0, window_eV=(53.0, 73.0), convergence_mrad=20.0
+    )
+    files = {name: tmp_path / f"{name}.csv" for name in names}
+    given = standards.Standards.from_spectra(files, cross_section_barn=barn, scale_uncertainty=0.2, samples=400)
+    assert (standards.spectral_angle_deg(given.references, truth) < 0.01).all()
+    assert given.references.sum(axis=1) / truth.sum(axis=1) == pytest.approx([1, 1], rel=0.03)
+    area = given.samples.sum(axis=2) / given.references.sum(axis=1)
+    assert np.log(area).std(axis=0) == pytest.approx([np.hypot(0.2, 0.02), np.hypot(0.2, 0.01)], rel=0.15)
+    np.testing.assert_allclose(given.metal_samples.std(axis=0) / given.metal_per_nm3, [0.02, 0.01], rtol=0.15)
+
+
+def test_standards_move_to_another_axis_with_their_samples():
+    given = standards.Standards.from_spectra({"FeO": (AXIS, true_references(("FeO",))[0])}, uncertainty=0.02)
+    axis = np.arange(45.0, 80.0, 0.1)
+    moved = given.on(axis)
+    assert moved.samples.shape == (60, 1, axis.size)
+    np.testing.assert_allclose(moved.references[0], np.interp(axis, AXIS, given.references[0]))
+    np.testing.assert_allclose(moved.samples[7, 0], np.interp(axis, AXIS, given.samples[7, 0]), rtol=1e-5)
+    np.testing.assert_array_equal(given.on(AXIS).samples, given.samples)
+    for wrong in (np.arange(30.0, 80.0, 0.5), np.arange(45.0, 95.0, 0.5), [50.0, 51.0, 53.0, 54.0]):
+        with pytest.raises(ValueError, match="energy_eV: got"):
+            given.on(wrong)
+
+
+def test_regions_of_one_phase_give_references(model):
+    thickness = np.zeros((2, 8, 12))
+    thickness[0, :, :5] = thickness[1, :, 7:] = 20.0
+    low, _ = simulate.dual_eels(thickness, 1e5, pixel_size_nm=2.0, seed=2, delocalisation=False, progress=False)
+    mask = np.zeros((8, 12), bool)
+    mask[:, 7:] = True
+    regions = {"FeO": (slice(None), slice(0, 5)), "Fe3O4": mask}
+    given = standards.Standards.from_roi(low, regions, thickness_nm={"FeO": 20.0, "Fe3O4": 20.0})
+    assert (angles_of(given, model) < 4).all(), angles_of(given, model)
+    truth = model.references("M2,3") / model.microscope.dispersion_eV
+    edge = (given.energy_eV >= 53) & (given.energy_eV <= 73)
+    assert given.references[:, edge].sum(1) / truth[:, edge].sum(1) == pytest.approx([1, 1], abs=0.1)
+    assert (given.uncertainty[:, edge].mean(1) < 0.1 * truth[:, edge].max(1)).all()
+    counted = standards.Standards.from_roi(low, regions, cross_section_barn=1e6)
+    area = counted.references[:, edge].sum(1) * (given.energy_eV[1] - given.energy_eV[0])
+    assert area == pytest.approx(1e6 * 1e-10 * IRON.metal_per_nm3, rel=1e-2)
+    for change, word in (
+        ({"thickness_nm": None}, "thickness_nm: got it and cross_section_barn, or neither"),
+        ({"thickness_nm": {"FeO": 20.0}}, "thickness_nm"),
+        ({"regions": {"FeO": mask[:4]}}, "regions: got bool of shape"),
+        ({"regions": {"MnO": mask}}, "phases: got"),
+        ({"regions": {"FeO": (slice(0, 3), slice(0, 3))}}, "regions: got 9 pixels"),
+    ):
+        arguments = {"regions": regions, "thickness_nm": {"FeO": 20.0, "Fe3O4": 20.0}} | change
+        with pytest.raises(ValueError, match=word):
+            standards.Standards.from_roi(low, **arguments)
+
+
+def test_a_measured_file_is_read():
+    from softeels_utils import data
+
+    if not data.is_cached("eelsdb_fe2o3"):
+        pytest.skip("eelsdb_fe2o3 is not in the cache (SOFTEELS_DATA)")
+    (signal,) = data.fetch("eelsdb_fe2o3").values()
+    axis = 695 + 0.05 * np.arange(1024)
+    options = {"edge": "L2,3", "background_eV": (696.0, 704.0), "window_eV": (706.0, 740.0), "cross_section_barn": 2e3}
+    bad = (706.95, 716.10, 746.15)  # a dead channel, a spike, and another one
+    clean = standards.Standards.from_spectra({"alpha-Fe2O3": signal}, bad_eV=bad, **options)
+    raw = standards.Standards.from_spectra({"alpha-Fe2O3": signal}, **options)
+    y, top = clean.references[0], clean.references.max()
+    assert axis[y.argmax()] == pytest.approx(710.8, abs=0.2)  # as calibrated in the data base
+    for energy, sign in ((706.95, -1), (716.10, 1)):
+        channel = np.abs(axis - energy).argmin()
+        assert sign * (raw.references[0, channel] - y[channel]) > 0.03 * top
+        assert y[channel] == pytest.approx((y[channel - 1] + y[channel + 1]) / 2)
+    inside = (axis >= 706) & (axis <= 740)
+    area = 2e3 * 1e-10 * IRON.system.metal_per_nm3(("alpha-Fe2O3",))[0]
+    assert np.trapezoid(y[inside], axis[inside]) == pytest.approx(area, rel=1e-3)
+    assert 0 < clean.uncertainty.mean() < 0.05 * top
+    with pytest.raises(ValueError, match="window_eV: got"):
+        standards.Standards.from_spectra({"alpha-Fe2O3": signal}, **options | {"window_eV": (706.0, 746.5)})
+
+
+@pytest.mark.parametrize(
+    ("spectra", "options", "word"),
+    [
+        ({"MnO": (AXIS, AXIS)}, {}, "phases: got"),
+        ({}, {}, "phases: got"),
+        ({"FeO": "no.csv"}, {}, "spectra: got no.csv"),
+        ({"FeO": __file__}, {}, r"spectra: got a file of kind '.py'"),
+        ({"FeO": AXIS}, {}, "spectra: got ndarray for 'FeO'"),
+        ({"FeO": (AXIS[::-1], AXIS)}, {}, "energies that increase"),
+        ({"FeO": (AXIS, np.full(AXIS.size, np.nan))}, {}, "without a finite channel"),
+        ({"FeO": (AXIS, -AXIS)}, {"cross_section_barn": 1.0}, "wants it positive"),
+        ({"FeO": (AXIS, AXIS)}, {"cross_section_barn": 1.0, "window_eV": (50, 100)}, "window_eV: got"),
+        ({"FeO": (AXIS, AXIS), "Fe3O4": (AXIS + 1, AXIS)}, {}, "energy_eV: got None"),
+        ({"FeO": (AXIS, AXIS)}, {"energy_eV": AXIS + 1}, "energy_eV: got"),
+        ({"FeO": (AXIS, AXIS)}, {"samples": 1}, "samples: got 1"),
+        ({"FeO": (AXIS, AXIS)}, {"scale_uncertainty": -1}, "scale_uncertainty: got"),
+    ],
+)
+def test_spectra_that_cannot_be_references_are_named(spectra, options, word):
+    with pytest.raises(ValueError, match=word):
+        standards.Standards.from_spectra(spectra, **options)
+
+
+# ---------------------------------------------------------------- other systems
+
+
+def test_manganese_is_found_as_iron_is():
+    """Core-shell cube of MnO and Mn3O4: all five constraints hold, angles and volumes are right, and it says so."""
+    system = "manganese_oxides"
+    thickness = simulate.core_shell_nanocube(32, 2.0, oversample=3).sum(axis=2) * 2.0
+    options = {"pixel_size_nm": 2.0, "system": system, "progress": False}
+    low, core = simulate.dual_eels(thickness, 1e5, seed=1, **options)
+    found = standards.extract_standards(low, core, system=system, bootstrap=20)
+    assert found.system == found.diagnostics.system == system and found.phases == ("MnO", "Mn3O4")
+    assert found.diagnostics.outermost == "MnO" and not found.diagnostics.left_out
+    assert not found.flagged and found.diagnostics.tension > 0.05
+    one = simulate.spectrum_model(system=system)
+    truth, edge = one.references("M2,3") / one.microscope.dispersion_eV, (found.energy_eV > 42) & (found.energy_eV < 84)
+    assert (standards.spectral_angle_deg(found.references[:, edge], truth[:, edge]) < 5).all()
+    low, _ = simulate.dual_eels(thickness, 1e5, seed=2, **options)
+    fit = fitting.fit_phases(low, None, found, low_loss=low, window_eV=(39, 78), nonnegative=False)
+    total, volume = fit.summed(thickness.sum(axis=0) > 0.5), thickness.sum(axis=(1, 2))
+    assert total.coefficients / volume == pytest.approx([1, 1], abs=0.15)
+    metal, valence = one.system.metal_and_valence(volume)
+    assert total.iron().value == pytest.approx(metal, rel=0.05)
+    assert total.mean_valence().value == pytest.approx(valence, abs=0.05)
+    # with the wrong system nothing is found
+    with pytest.raises(ValueError, match="is the system the right one"):
+        standards.extract_standards(low, core, bootstrap=20)
+
+
+def test_measured_lsmo_yields_no_standards():
+    """A film of one phase, 40 positions: refused, before anything is claimed."""
+    from softeels_utils import data
+
+    if not data.is_cached("lsmo_dual_eels"):
+        pytest.skip("lsmo_dual_eels is not in the cache (SOFTEELS_DATA)")
+    with pytest.raises(ValueError, match="pixels of specimen, wants at least 50"):
+        standards.extract_standards(*data.load("lsmo_dual_eels"), system="manganese_oxides", bootstrap=20)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda s: dataclasses.replace(s, channels=("FeO",)), r"channels \('FeO',\)"),
+        (lambda s: dataclasses.replace(s, channels=("Fe3O4", "FeO")), "that of the lower valence first"),
+        (lambda s: dataclasses.replace(s, channels=("Fe", "Fe3O4")), "wants two phases"),
+        (
+            lambda s: dataclasses.replace(s, edges=s.edges | {"K": dataclasses.replace(s.edges["K"], standards={})}),
+            r"without standards of \['K'\]",
+        ),
+    ],
+)
+def test_systems_that_have_no_two_phases_to_find_are_refused(pair, change, message):
+    with pytest.raises(ValueError, match=f"system: got.*{message}"):
+        standards.extract_standards(*pair[1:], system=change(IRON.system), bootstrap=20)
+
+
+def test_a_system_without_a_shift_leaves_the_leading_edge_out():
+    edge = {key: value for key, value in IRON.system.edges["L2,3"].standards.items() if not key.startswith("shift")}
+    edges = IRON.system.edges | {"L2,3": dataclasses.replace(IRON.system.edges["L2,3"], standards=edge)}
+    unknown = PhasePair.of(dataclasses.replace(IRON.system, edges=edges))
+    found = estimate_rotation(evidence_of(0.0, 1.0, pair=unknown))
+    assert "does not say how far L3 lies apart" in found.left_out["leading_edge"]
+    assert set(found.parts) == set(CONSTRAINTS) - {"leading_edge"}
+    own = dataclasses.replace(CONSTRAINTS["leading_edge"], shift_eV=1.6, uncertainty=0.3)
+    assert not estimate_rotation(evidence_of(0.0, 1.0, pair=unknown), (own, "oxygen", "pixels")).left_out
+
+
+def test_prepared_data_keep_their_system(pair):
+    dual = standards.prepare_dual_eels(*pair[1:])
+    assert dual.system is IRON.system
+    with pytest.raises(ValueError, match="system: got 'manganese_oxides', wants that of the prepared DualEELS"):
+        standards.extract_standards(dual, system="manganese_oxides")
 
 
 # ---------------------------------------------------------------- bad input

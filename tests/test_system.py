@@ -1,5 +1,6 @@
 """Phases and systems: what the files say, what is refused, and the twin of each system."""
 
+import ast
 import json
 from pathlib import Path
 
@@ -7,7 +8,7 @@ import numpy as np
 import pytest
 import yaml
 
-from softeels_utils import data, dose, fitting, scattering, simulate
+from softeels_utils import data, dose, fitting, scattering, simulate, standards
 from softeels_utils.scattering import load_system
 
 FILES = Path(scattering.__file__).parent / "systems"
@@ -59,6 +60,7 @@ def test_vacancies_keep_the_charge_and_the_anions():
     assert system.phases["FeO"] is old
     maghemite = system.with_vacancies("Fe3O4", 1 / 9)  # magnetite that has lost a ninth of its iron
     assert maghemite.mean_valence("Fe3O4") == pytest.approx(3)
+    assert old.expected_vacancies == (0.07, 0.13) and new.expected_vacancies == (0.0, 0.0)
     for bad in (0.2, -0.1):
         with pytest.raises(ValueError, match="fraction: got"):
             system.with_vacancies("Fe3O4", bad)
@@ -73,6 +75,27 @@ def test_metal_and_its_valence_follow_from_thickness():
     assert valence[0] == pytest.approx(2) and np.isnan(valence[1])
     with pytest.raises(ValueError, match="thickness_nm"):
         system.metal_and_valence([1.0, 2.0, 3.0])
+
+
+def test_the_twin_reads_nothing_that_finds_standards():
+    """Nor the other way round (test_house): neither may know what the other one is told."""
+    twin = [*(FILES.parents[1] / "simulate").glob("*.py"), FILES.parent / "near_edge.py"]
+    assert len(twin) > 3
+    for path in twin:
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        names = {getattr(node, "attr", None) for node in ast.walk(tree)}
+        assert not names & {"standards", "expected_vacancies"}, path.name
+
+
+def test_standards_of_an_edge_are_optional(tmp_path):
+    def change(content):
+        content["edges"]["L2,3"].pop("standards")
+        content["edges"]["M2,3"]["standards"]["tail"] = [0.2, 0.1]
+
+    system = load_system(own(tmp_path, change))
+    assert not system.edges["L2,3"].standards and system.edges["M2,3"].standards["tail"] == (0.2, 0.1)
+    with pytest.raises(ValueError, match=r"system: got 'mine', without standards of \['L2,3'\]"):
+        standards.PhasePair.of(system)
 
 
 # ------------------------------------------------------------------------------------------------ one's own file
@@ -118,6 +141,13 @@ def test_ones_own_file_and_table(tmp_path):
         (lambda c: c["edges"]["L2,3"].pop("window_eV"), "mine.yml: edges.L2,3.window_eV: got None"),
         (lambda c: c["edges"]["L2,3"].update(window_eV=[5, 4]), "mine.yml: edges.L2,3.window_eV: got"),
         (lambda c: c["edges"]["M2,3"].update(fit_window_eV=[60, 70]), "mine.yml: edges.M2,3.fit_window_eV: got"),
+        (lambda c: c["edges"]["L2,3"]["standards"].pop("l3_eV"), "mine.yml: edges.L2,3.standards.l3_eV: got None"),
+        (lambda c: c["edges"]["L2,3"]["standards"].pop("shift_source"), "standards.shift_source: got None"),
+        (lambda c: c["edges"]["L2,3"]["standards"].update(search_eV=[7, 5]), "standards.search_eV: got"),
+        (lambda c: c["edges"]["M2,3"]["standards"].update(tail=[0.3]), r"standards.tail: got \[0.3\]"),
+        (lambda c: c["edges"]["M2,3"]["standards"].update(tails=1), "standards.tails: got 1, wants no such key here"),
+        (lambda c: c["edges"]["M1"].update(standards={"l3_eV": 1}), "edges.M1.standards.l3_eV: got 1"),
+        (lambda c: c["phases"]["MnO"]["vacancies"].update(expected=[1]), r"phases.MnO.vacancies.expected: got \[1\]"),
         (
             lambda c: c["ions"]["Mn3+ Oh"]["M2,3"].update(table="../no.csv"),
             "mine.yml: ions.Mn3.*table: got '../no.csv'",
@@ -276,6 +306,19 @@ def test_changes_of_an_edge():
         assert both[0] == pytest.approx(both[1], rel=0.02)
     apart = [strength(system, p, "L2,3", core)[0] for p in ("FeO", "alpha-Fe2O3")]
     assert apart[0] > 1.05 * apart[1]
+
+
+def test_the_page_on_systems_says_what_is_recorded():
+    root = Path(__file__).parents[1]
+    record = json.loads((root / "benchmarks" / "results" / "standards.json").read_text())["manganese"]
+    assert "within 2.3°" in (page := (root / "book" / "systems.md").read_text(encoding="utf-8"))
+    rows = [row for cube in record.values() for row in cube]
+    assert len(rows) == 12 and not any(row["warnings"] or row["left_out"] for row in rows)
+    assert max(max(row["angle_deg"]) for row in rows) < 2.3
+    off = {name: [max(abs(v - 1) for v in row["volume"]) for row in cube] for name, cube in record.items()}
+    skin = [value for name, cube in off.items() if name != "no skin" for value in cube]
+    assert sum(value <= 0.10 for value in skin) == 8 and "eight of nine" in page and 0.115 < max(skin) < 0.125
+    assert [round(min(off["no skin"]), 2), round(max(off["no skin"]), 2)] == [0.24, 0.33] and "24 to 33 %" in page
 
 
 @pytest.mark.skipif(not data.is_cached("lsmo_dual_eels"), reason="lsmo_dual_eels is not in the cache (SOFTEELS_DATA)")

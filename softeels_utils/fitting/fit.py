@@ -203,8 +203,7 @@ def fit_phases(
 
 def _names_of(references):
     """Names of the phases of `Standards`; none of arrays."""
-    diagnostics = getattr(references, "diagnostics", None)
-    return () if diagnostics is None else tuple(diagnostics.phases)
+    return tuple(getattr(references, "phases", ()))
 
 
 def _tilts_of(spectra, lead):

@@ -64,10 +64,10 @@ def drawn_references(
 
     `Standards` are per eV: they are multiplied by the width of a channel.
     """
-    if hasattr(references, "samples") and hasattr(references, "iron_samples"):
+    if hasattr(references, "samples") and hasattr(references, "metal_samples"):
         found = references
         samples = step_eV * np.asarray(found.samples, float) if samples is None else samples
-        iron_per_nm3 = np.concatenate([found.iron_per_nm3[None], found.iron_samples])
+        iron_per_nm3 = np.concatenate([found.metal_per_nm3[None], found.metal_samples])
         valence = np.concatenate([found.valence[None], found.valence_samples])
         references = step_eV * np.asarray(found.references, float)
     if samples is not None:

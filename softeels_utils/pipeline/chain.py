@@ -17,14 +17,14 @@ from ..progress import headless
 from ..scattering import load_system, microscope_from_metadata
 from . import report as report_page
 from .folder import Folder
-from .series import Maps, clean_low_loss, noise_gain_of, read_maps, read_spectra
+from .series import Maps, clean_low_loss, noise_gain_of, on_axis, read_maps, read_spectra
 from .settings import Settings
 from .volume_files import FORMATS, write_maps, write_volume
 
-__all__ = ["reconstruct"]
+__all__ = ["find_shifts", "reconstruct"]
 
 STANDARDS_PIXELS = 30_000  # spectra are binned to at most so many before standards are extracted
-AUDITED_VOXELS = 64**3  # above, an audit takes hours
+AUDITED_VOXELS = 64**3  # above, an audit takes longer than the reconstruction
 
 
 def reconstruct(settings: Settings, *, report: Callable[[str], None] = print, client: Any = None) -> Path:
@@ -79,7 +79,10 @@ class _Chain:
                 f"{self.system.metal}-M2,3: -2 to {window[1]:g} eV"
             )
         if settings.standards:
-            standards.Standards.load(settings.standards)
+            found = standards.Standards.load(settings.standards)
+            if found.system != self.system.name:
+                raise ValueError(f"standards: got those of {found.system}, wants {self.system.name} (or set system)")
+            found.on(axis[(axis >= window[0]) & (axis <= window[1])])
         else:
             core = read_spectra(settings.core_loss, settings, "core_loss", lazy=True) if settings.core_loss else None
             if core is not None:
@@ -188,7 +191,7 @@ class _Chain:
         return fitting.fit_phases(
             low,
             None,
-            found,
+            on_axis(found, spectra.energy_axis(low)),
             low_loss=low,
             window_eV=self.system.edge("M2,3").fit_window_eV,
             nonnegative=False,
@@ -225,7 +228,7 @@ class _Chain:
             images = maps.total() if not self.from_spectra else np.load(self.folder["images.npz"])["relative_thickness"]
             shifts, facts = np.zeros((len(images), 2)), {"warnings": []}
             if self.settings.align and len(images) > 2:
-                shifts, facts = _align(images, maps.tilt_angles_deg)
+                shifts, facts = find_shifts(images, maps.tilt_angles_deg)
             measurement = maps.measurement(shifts)
             field = tomography.leaves_field(measurement)
             padding = measurement.padded().padding if field else 0
@@ -506,9 +509,8 @@ def _extract(low, core, settings, gain):
     if factor > 1:
         low, core = (_binned(signal, factor) for signal in (low, core))
     microscope = {name: settings[name] for name in _MICROSCOPE if settings[name] is not None}
-    return standards.extract_standards(
-        low, core, seed=settings.seed, gain=gain, exposure_ratio=settings.exposure_ratio, **microscope
-    )
+    options = {"system": settings.system, "seed": settings.seed, "exposure_ratio": settings.exposure_ratio}
+    return standards.extract_standards(low, core, gain=gain, **options, **microscope)
 
 
 def _binned(signal, factor):
@@ -540,8 +542,8 @@ def _fit_facts(fit):
     }
 
 
-def _align(images, tilts_deg):
-    """Shifts of the images, where a reconstruction explains them better with the shifts than without."""
+def find_shifts(images: NDArray, tilts_deg: NDArray) -> tuple[NDArray, dict[str, Any]]:
+    """Shifts (T, 2) of images (T, Y, X), 0 unless a reconstruction explains them better with them; facts."""
     usable = np.isfinite(images)
     images = np.where(usable, images, 0.0)
     found = tomography.align(images, tilts_deg)

@@ -96,7 +96,7 @@ def _inspect_archive(path):
         return _inspect_maps(path)
     energy = found.energy_eV
     facts = {
-        "phases": ", ".join(found.diagnostics.phases),
+        "phases": f"{', '.join(found.phases)} ({found.system})",
         "energies": f"{energy[0]:g} to {energy[-1]:g} eV, {energy.size} channels",
         "samples of the references": str(len(found.samples)),
     }

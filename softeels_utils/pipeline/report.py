@@ -17,14 +17,14 @@ from ..scattering import load_system
 from .folder import Folder
 from .inspection import inspect, inspection_section
 from .page import figure_png, html_table, page, warnings_box
-from .series import Maps
+from .series import Maps, on_axis
 from .settings import Settings
 
 __all__ = ["STEPS", "write_report"]
 
 #: In the order in which they are done.
 STEPS = ("spectra", "standards", "fit", "maps", "alignment", "volume", "comparison", "half_dose", "audit", "files")
-INSPECTED = 3  # input files that are shown with thumbnails
+INSPECTED = 1  # files of each kind are shown; the others are as it
 
 
 def write_report(folder: Folder, settings: Settings, maps: Maps) -> str:
@@ -100,7 +100,7 @@ def _input(settings):
 def _spectra(folder, settings):
     """Fits of single pixels: the brightest, a middling one, and one at the rim."""
     low = data.read_signal(folder["low_loss.hspy"])
-    found = standards.Standards.load(folder["standards.npz"])
+    found = on_axis(standards.Standards.load(folder["standards.npz"]), spectra.energy_axis(low))
     fit = fitting.PhaseFit.load(folder["fit.hspy"])
     window = load_system(settings.system).edge("M2,3").fit_window_eV
     total = np.where(np.isfinite(fit.coefficients), fit.coefficients, -np.inf).sum(axis=-1)
@@ -138,7 +138,7 @@ def _standards(folder, settings):
     shown = (energy > edge.fit_window_eV[0]) & (energy < edge.fit_window_eV[1] + 10)
     figure = Figure(figsize=(7, 3.2), layout="constrained")
     ax = figure.subplots()
-    phases = found.diagnostics.phases
+    phases = found.phases
     for name, y, error, color in zip(phases, found.references, found.uncertainty, CYCLE, strict=False):
         ax.plot(energy[shown], 1e3 * y[shown], color=color, label=name)
         ax.fill_between(
@@ -150,7 +150,7 @@ def _standards(folder, settings):
     caption = f"References, {origin}: single scattering, per electron, eV and nm; bands are one standard deviation."
     rows = [
         {"phase": name, "atoms of the metal per nm³": float(density), "mean valence": float(valence)}
-        for name, density, valence in zip(phases, found.iron_per_nm3, found.valence, strict=True)
+        for name, density, valence in zip(phases, found.metal_per_nm3, found.valence, strict=True)
     ]
     return _section("References", figure_png(figure, caption), html_table(rows))
 
@@ -313,7 +313,10 @@ def _audit(folder, maps, done):
     if "why_not" in facts:
         return _section("Features", f"<p>Not tested: {html.escape(facts['why_not'])}.</p>")
     lines = "".join(f"<li>{html.escape(line)}</li>" for line in facts["features"])
-    told = "<p>Every void, film, skin and island of the volume, tested against the best volume without it.</p>"
+    told = (
+        "<p>Every void, film, skin and island of the volume, tested against the best volume without it, given these "
+        "references.</p>"
+    )
     return _section("Features", told, f"<ul>{lines}</ul>")
 
 

@@ -17,9 +17,10 @@ from ..tomography import Measurement
 if TYPE_CHECKING:
     from hyperspy.signal import BaseSignal
 
+    from ..standards import Standards
     from .settings import Settings
 
-__all__ = ["Maps", "clean_low_loss", "noise_gain_of", "read_maps", "read_spectra"]
+__all__ = ["Maps", "clean_low_loss", "noise_gain_of", "on_axis", "read_maps", "read_spectra"]
 
 METADATA = {
     "beam_energy_keV": "Acquisition_instrument.TEM.beam_energy",
@@ -68,11 +69,12 @@ def noise_gain_of(low: BaseSignal, gain: float | None, window_eV: tuple[float, f
     """Counts per electron, and warnings: as given, 1 of whole numbers, else estimated from the noise."""
     if gain is not None:
         return float(gain), []
-    part = np.asarray(low.data[len(low.data) // 2])
-    high = window_eV[1] - 0.6 * (window_eV[1] - window_eV[0]), window_eV[1]
-    found = spectra.noise_gain(part, spectra.energy_axis(low), window_eV=high)
-    whole = not (part % 1).any()
-    if whole and found < 1.5:
+    energy, part = spectra.energy_axis(low), np.asarray(low.data[len(low.data) // 2])
+    beyond = window_eV[1] - 0.6 * (window_eV[1] - window_eV[0]), window_eV[1]  # the edge, where it is smooth
+    counts = part[..., spectra.window_mask(energy, beyond)].sum(axis=-1)
+    bright = part[counts > 0.5 * np.percentile(counts, 98)]  # noise of vacuum tells nothing
+    found = spectra.noise_gain(bright, energy, window_eV=beyond, block=4)
+    if not (part % 1).any() and found < 1.5:
         return 1.0, []
     return found, [
         f"The noise is that of {found:.3g} counts per electron, as estimated from it; set gain to what is known of the "
@@ -105,7 +107,7 @@ def clean_low_loss(
         counts = np.asarray(counts)
         moves[t] = spectra.zero_loss_position(counts, energy) if zero_loss_eV is None else zero_loss_eV[t]
         aligned = spectra.shift_spectra(counts, -moves[t], energy, method="nearest")
-        found = spectra.find_spikes(aligned, gain=gain, threshold=10) & (energy > SPIKES_ABOVE_EV)
+        found = spectra.find_rare_spikes(aligned, gain=gain) & (energy > SPIKES_ABOVE_EV)
         spikes += int(found.any(-1).sum())
         cleaned[t] = spectra.remove_spikes(aligned, mask=found)
         thickness[t] = spectra.relative_thickness(cleaned[t], energy)
@@ -116,6 +118,16 @@ def clean_low_loss(
         "relative_thickness": float(np.nanmax(thickness)),
     }
     return spectra.with_data(low, cleaned), {"zero_loss_eV": moves, "relative_thickness": thickness}, facts
+
+
+def on_axis(found: Standards, energy: NDArray) -> Standards:
+    """Standards on the axis of the spectra, 0 beyond their own: what lies outside the fitted window."""
+    inside = (energy >= found.energy_eV[0]) & (energy <= found.energy_eV[-1])
+    part = found.on(energy[inside])
+    around = int(inside.argmax()), int(inside[::-1].argmax())
+    names = ("references", "uncertainty", "samples")
+    padded = {n: np.pad(a := getattr(part, n), [(0, 0)] * (a.ndim - 1) + [around]) for n in names}
+    return replace(part, energy_eV=energy, **padded)
 
 
 @dataclass(frozen=True)

@@ -127,7 +127,7 @@ class Settings:
     seed: int = 0
     workers: int | None = None
     half_dose: bool = True
-    audit: bool = False
+    audit: bool = True
     output: Path = Path("softeels_output")
 
     def __post_init__(self) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -32,6 +33,9 @@ class Edge:
         Window that a fit takes, background before the edge included; None: it is not fitted.
     near_edge
         Constants of the twin's near-edge structure, see `near_edge_oscillator_strength`. No estimator reads them.
+    standards
+        Windows, energies and uncertainties with which reference spectra are found in a specimen: `standards` reads
+        them, the twin does not. Empty where the file has none.
     """
 
     name: str
@@ -41,6 +45,7 @@ class Edge:
     window_eV: tuple[float, float] | None = None
     fit_window_eV: tuple[float, float] | None = None
     near_edge: Mapping[str, float] = field(default_factory=dict)
+    standards: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, eq=False)
@@ -109,6 +114,9 @@ class Phase:
         Factors within which vacancies let the number density of the metal lie.
     vacancies
         Two ions: what a vacancy of the metal oxidises, and to what. None: not known.
+    expected_vacancies
+        Where reference spectra are sought: standard deviation of the half Gaussian that the fraction of vacancies is
+        taken from, and the most there may be.
     valence_loss
         Terms (weight, energy, width; eV) of the valence loss function
         sum of w E Γ Ep² / ((E² - Ep²)² + (E Γ)²), below about 40 eV. For the twin alone.
@@ -124,6 +132,7 @@ class Phase:
     atoms_uncertainty: float = 0.0
     metal_range: tuple[float, float] = (1.0, 1.0)
     vacancies: tuple[str, str] | None = None
+    expected_vacancies: tuple[float, float] = (0.0, 0.0)
     valence_loss: tuple[tuple[float, float, float], ...] = ()
     near_edge: Mapping[str, EdgeChange] = field(default_factory=dict)
 
@@ -294,6 +303,7 @@ class System:
             density_g_cm3=density,
             ion_fractions=ions,
             metal_range=(1.0, 1.0),
+            expected_vacancies=(0.0, 0.0),
         )
         return self.with_phases(new)
 

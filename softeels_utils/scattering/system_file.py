@@ -26,6 +26,14 @@ NEAR_EDGE = {
     "K": ("continuum_eV", "continuum_width_eV"),
     "M1": ("fraction", "from_eV"),
 }
+STANDARDS = {
+    "M2,3": {"number": ("onset_eV", "localisation_eV"), "window": ("window_eV", "near_eV"), "pair": ("tail",)},
+    "L2,3": {
+        "number": ("l3_eV", "calibrated_eV", "splitting_eV", "localisation_eV"),
+        "window": ("search_eV", "before_eV", "window_eV", "background_eV"),
+    },
+    "K": {"number": ("from_eV", "before_eV"), "window": ("window_eV", "continuum_eV")},
+}
 
 
 def system_names() -> list[str]:
@@ -206,7 +214,7 @@ def _number(value: Any) -> float | None:
 
 
 def _edge(node: _Node, name: str, metal: str, anion: str) -> Edge:
-    node.only("onset_eV", "signal_eV", "window_eV", "fit_window_eV", "near_edge")
+    node.only("onset_eV", "signal_eV", "window_eV", "fit_window_eV", "near_edge", "standards")
     near_edge = node.node("near_edge")
     near_edge.only(*NEAR_EDGE[name])
     constants = {key: near_edge.number(key) for key in NEAR_EDGE[name]}
@@ -218,7 +226,22 @@ def _edge(node: _Node, name: str, metal: str, anion: str) -> Edge:
     if fit and not fit[0] < onset < fit[1]:
         node.fail("fit_window_eV", list(fit), f"a window about the onset at {onset:g} eV")
     element = anion if name == "K" else metal
-    return Edge(name, element, onset, node.number("signal_eV"), window, fit, constants)
+    standards = _standards(node.node("standards"), name) if "standards" in node.content else {}
+    return Edge(name, element, onset, node.number("signal_eV"), window, fit, constants, standards)
+
+
+def _standards(node: _Node, edge: str) -> dict[str, Any]:
+    """What finds reference spectra reads of an edge: all of its keys; only the shift of L3 may be left out."""
+    kinds = STANDARDS.get(edge, {})
+    shift = ("shift_eV", "shift_source") if edge == "L2,3" else ()
+    node.only(*(key for keys in kinds.values() for key in keys), *shift)
+    for key in (key for keys in kinds.values() for key in keys):
+        node.get(key)
+    read = {"number": node.number, "window": node.window, "pair": lambda key: node.numbers(key, 2)}
+    values = {key: read[kind](key) for kind, keys in kinds.items() for key in keys}
+    if any(key in node.content for key in shift):
+        values |= {"shift_eV": node.numbers("shift_eV", 2), "shift_source": node.text("shift_source")}
+    return values
 
 
 def _ion(node: _Node, name: str) -> Ion:
@@ -275,6 +298,9 @@ def _phase(node: _Node, name: str, metal: str, ions: Mapping[str, Ion]) -> Phase
         node.fail("ion_fractions", fractions, "fractions that add up to 1")
     vacancies = node.node("vacancies") if "vacancies" in node.content else None
     pair = None if vacancies is None else (vacancies.text("from"), vacancies.text("to"))
+    expected = (0.0, 0.0)
+    if vacancies is not None and "expected" in vacancies.content:
+        expected = vacancies.numbers("expected", 2)
     for ion in (*fractions, *(pair or ())):
         if ion not in ions:
             node.fail("ion_fractions" if ion in fractions else "vacancies", ion, f"some of {sorted(ions)}")
@@ -291,6 +317,7 @@ def _phase(node: _Node, name: str, metal: str, ions: Mapping[str, Ion]) -> Phase
         atoms_uncertainty=node.number("atoms_uncertainty", least=0.0, default=0.0),
         metal_range=(low, high),
         vacancies=pair,
+        expected_vacancies=expected,
         valence_loss=node.terms("valence_loss"),
         near_edge=near_edge,
     )

@@ -21,7 +21,7 @@ from .arrays import FWHM_PER_SIGMA, data_of, energy_axis, in_window, step_nm, wi
 from .background import REGRESSION_MODELS, fit_background, remove_background
 from .blocks import map_spectra
 from .plural import convolve_low_loss, fourier_log, fourier_ratio, relative_thickness, repeated_losses, zero_loss
-from .spikes import find_spikes, noise_gain, remove_spikes
+from .spikes import find_rare_spikes, find_spikes, noise_gain, remove_spikes
 
 __all__ = [
     "FWHM_PER_SIGMA",
@@ -30,6 +30,7 @@ __all__ = [
     "convolve_low_loss",
     "data_of",
     "energy_axis",
+    "find_rare_spikes",
     "find_spikes",
     "fit_background",
     "fourier_log",

@@ -12,7 +12,7 @@ from ..checks import check_count, check_mask, check_not_negative, check_positive
 from .arrays import check_spectra, data_of, energy_axis, is_dask, window_mask, with_data
 from .blocks import map_spectra
 
-__all__ = ["find_spikes", "noise_gain", "remove_spikes"]
+__all__ = ["find_rare_spikes", "find_spikes", "noise_gain", "remove_spikes"]
 
 
 def find_spikes(
@@ -58,6 +58,27 @@ def find_spikes(
         return z - usual[0] - usual[1] * _level(y, width) > threshold * spread
 
     return map_spectra(mark, data, core_shape=(size,), dtype=bool)
+
+
+def find_rare_spikes(spectra: Any, *, threshold: float = 10.0, **options: Any) -> Any:
+    """Spikes that are not peaks: a sharp maximum of M2,3 or L3 stands in many pixels, a cosmic ray does not.
+
+    Parameters
+    ----------
+    spectra, threshold, **options
+        As for `find_spikes`.
+
+    Returns
+    -------
+    bool array (..., E)
+        Without the channels near which more than three spectra in a block of five, and 0.2 % of all, have one of half
+        the threshold.
+    """
+    check_positive(threshold=threshold)
+    counts = data_of(check_spectra(spectra))
+    spikes, weaker = (find_spikes(counts, threshold=level, **options) for level in (threshold, threshold / 2))
+    often = ndimage.uniform_filter1d(weaker.reshape(-1, weaker.shape[-1]).sum(0).astype(float), 5) * 5
+    return spikes & (often <= max(3, 2e-3 * spikes.size / spikes.shape[-1]))
 
 
 def _median(y, width):

@@ -1,10 +1,10 @@
-"""Reference spectra (standards) of FeO and Fe3O4, found in the specimen itself through O-K and Fe-L2,3.
+"""Reference spectra (standards) of phases: found in the specimen itself through O-K and L2,3, or from outside.
 
 `extract_standards` does the whole of it; what it is made of is public, too: white-line analysis, atoms counted in the
 core loss, and the constraints that determine the rotation of a two-component unmixing.
 """
 
-from ..scattering import IRON_PER_NM3, PHASES
+from ..scattering import IRON_PER_NM3, PHASES  # of the default system: chapter 2 still uses these names
 from .constraints import (
     CONSTRAINTS,
     Chemistry,
@@ -20,12 +20,14 @@ from .constraints import (
 )
 from .coreloss import CoreLossEstimators, core_loss_estimators, edge_cross_section
 from .extract import extract_standards
-from .line import IronLine, estimate_range, outermost_phase
+from .line import MetalLine, estimate_range, outermost_phase
 from .measured import EdgePair, L23Comparison, compare_l23, pair_edges
+from .outside import standards_from_roi, standards_from_spectra
+from .pair import PhasePair
 from .plane import Plane, errors_in_variables_regression, find_plane, reference_from_abundances
 from .prepare import DualEELS, Specimen, find_specimen, prepare_dual_eels
 from .result import Diagnostics, Standards
-from .rotation import Rotation, counted_iron, estimate_rotation, iron_of_phases, rotated_references, valence_of_phases
+from .rotation import Rotation, counted_metal, estimate_rotation, rotated_references
 from .subshells import subshell_oscillator_strength
 from .whitelines import Match, WhiteLines, broaden, match_spectrum, spectral_angle_deg, white_lines
 
@@ -40,13 +42,14 @@ __all__ = [
     "DualEELS",
     "EdgePair",
     "Evidence",
-    "IronLine",
     "L23Comparison",
     "LeadingEdge",
     "LeadingEdgeWindow",
     "Match",
+    "MetalLine",
     "OxygenCount",
     "OxygenRatio",
+    "PhasePair",
     "PixelRange",
     "Plane",
     "PureRim",
@@ -57,7 +60,7 @@ __all__ = [
     "broaden",
     "compare_l23",
     "core_loss_estimators",
-    "counted_iron",
+    "counted_metal",
     "edge_cross_section",
     "errors_in_variables_regression",
     "estimate_range",
@@ -65,7 +68,6 @@ __all__ = [
     "extract_standards",
     "find_plane",
     "find_specimen",
-    "iron_of_phases",
     "match_spectrum",
     "outermost_phase",
     "pair_edges",
@@ -74,7 +76,8 @@ __all__ = [
     "rotated_references",
     "select_constraints",
     "spectral_angle_deg",
+    "standards_from_roi",
+    "standards_from_spectra",
     "subshell_oscillator_strength",
-    "valence_of_phases",
     "white_lines",
 ]

@@ -10,13 +10,14 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import ClassVar
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from ..scattering import check_not_negative, check_positive
+from .pair import PhasePair
 
 __all__ = [
     "CONSTRAINTS",
@@ -40,89 +41,86 @@ class Chemistry:
     Attributes
     ----------
     vacancies, most_vacancies : float
-        Wüstite is Fe(1-y)O: y is drawn from the positive half of a Gaussian of standard deviation ``vacancies``, cut
-        off at ``most_vacancies``. Bulk wüstite has y from 0.05 to 0.12 in equilibrium (Hazen and Jeanloz, Rev.
-        Geophys. 22, 37 (1984)), that of nanocrystals may be nearly stoichiometric. The oxygen lattice is complete,
-        Fe3+ keeps it neutral.
-    ferric_strength, ferric_strength_uncertainty : float
-        L2,3 of an Fe3+ ion over that of an Fe2+ ion, in the window in which iron is counted: 1 if the edge has the same
-        strength whatever the valence, 1.11 if white lines in proportion to the 3d holes stand on the same continuum.
-    iron_strength, iron_strength_uncertainty : float
-        L2,3 of an Fe2+ ion over the calculated continuum, and the standard deviation of its logarithm: 1 if white lines
-        take from the continuum what they have, 1.8 if they stand on it.
+        The reduced phase is M(1-y)O: y is drawn from the positive half of a Gaussian of standard deviation
+        ``vacancies``, cut off at ``most_vacancies``. The oxygen lattice is complete, the higher valence keeps it
+        neutral. `of` takes both from a system: 0.07 and 0.13 for wüstite.
+    valence_strength, valence_strength_uncertainty : float
+        L2,3 of an ion of the higher valence over that of one of the lower, in the window in which the metal is counted:
+        1 if the edge has the same strength whatever the valence, 1.10 (Mn) or 1.11 (Fe) if white lines in proportion to
+        the 3d holes stand on the same continuum.
+    metal_strength, metal_strength_uncertainty : float
+        L2,3 of an ion of the lower valence over the calculated continuum, and the standard deviation of its logarithm:
+        1 if white lines take from the continuum what they have, 1.8 (Fe) or 2 (Mn) if they stand on it.
     oxygen_uncertainty : float
         Of the cross-section of O-K (relative): what calculations and measured photoabsorption differ by.
     """
 
-    vacancies: float = 0.07
-    most_vacancies: float = 0.13
-    ferric_strength: float = 1.05
-    ferric_strength_uncertainty: float = 0.05
-    iron_strength: float = 1.3
-    iron_strength_uncertainty: float = 0.3
+    vacancies: float = 0.0
+    most_vacancies: float = 0.0
+    valence_strength: float = 1.05
+    valence_strength_uncertainty: float = 0.05
+    metal_strength: float = 1.3
+    metal_strength_uncertainty: float = 0.3
     oxygen_uncertainty: float = 0.06
 
     def __post_init__(self):
         check_positive(
-            ferric_strength=self.ferric_strength,
-            iron_strength=self.iron_strength,
-            iron_strength_uncertainty=self.iron_strength_uncertainty,
+            valence_strength=self.valence_strength,
+            metal_strength=self.metal_strength,
+            metal_strength_uncertainty=self.metal_strength_uncertainty,
             oxygen_uncertainty=self.oxygen_uncertainty,
         )
-        check_not_negative(vacancies=self.vacancies, ferric_strength_uncertainty=self.ferric_strength_uncertainty)
+        check_not_negative(vacancies=self.vacancies, valence_strength_uncertainty=self.valence_strength_uncertainty)
         if not 0 <= self.most_vacancies < 0.25:
-            raise ValueError(f"most_vacancies: got {self.most_vacancies!r}, wants 0 or more, below 0.25 (FeO is gone)")
+            raise ValueError(f"most_vacancies: got {self.most_vacancies!r}, wants 0 or more, below 0.25 (MO is M3O4)")
+
+    @classmethod
+    def of(cls, pair: PhasePair) -> Chemistry:
+        """What a system says of the vacancies of its reduced phase; the rest as by default."""
+        return cls(*pair.system.phase(pair.reduced).expected_vacancies)
 
     def nodes(self) -> tuple[NDArray, NDArray, NDArray]:
-        """Vacancies (Q,) and strengths of Fe3+ (Q,) to average over, and the probability (Q,) of each pair."""
+        """Vacancies and strengths of the higher valence to average over, and probabilities of the pairs, (Q,) each."""
         y, vacancy = np.zeros(1), np.ones(1)
         if self.vacancies and self.most_vacancies:
             y = np.linspace(0, self.most_vacancies, 6)
             vacancy = np.exp(-0.5 * (y / self.vacancies) ** 2)
             vacancy[0] /= 2  # half a step wide
         away, strength = np.zeros(1), np.ones(1)
-        if self.ferric_strength_uncertainty:
+        if self.valence_strength_uncertainty:
             away, strength = np.array([-1, 0, 1]) * np.sqrt(3), np.array([1, 4, 1]) / 6  # as a Gaussian, to 5th order
         probability = np.outer(vacancy, strength).ravel()
-        ferric = self.ferric_strength + self.ferric_strength_uncertainty * away
-        return np.repeat(y, len(away)), np.tile(ferric, len(y)), probability / probability.sum()
+        higher = self.valence_strength + self.valence_strength_uncertainty * away
+        return np.repeat(y, len(away)), np.tile(higher, len(y)), probability / probability.sum()
 
-    @property
-    def magnetite_strength(self) -> float:
-        """L2,3 per iron of Fe3O4 over that of stoichiometric FeO."""
-        return (1 + 2 * self.ferric_strength) / 3
-
-
-def valence_of_wustite(vacancies: ArrayLike) -> NDArray:
-    """Mean valence 2 / (1 - y) of the iron in Fe(1-y)O."""
-    return 2 / (1 - np.asarray(vacancies, float))
-
-
-def ferrous_part_of_wustite(vacancies: ArrayLike) -> NDArray:
-    """Where Fe(1-y)O is on the line from Fe3O4 (0) to stoichiometric FeO (1), by its valence."""
-    return 4 - 1.5 * valence_of_wustite(vacancies)
+    def phase_strengths(self, pair: PhasePair) -> NDArray:
+        """L2,3 per atom of the metal in both phases, (2,), without vacancies, over that of the lower valence."""
+        return pair.strength(pair.valence, self.valence_strength)
 
 
 @dataclass(frozen=True)
 class Evidence:
-    """What the core loss counts per iron atom along the line of one iron atom per nm², and where the pixels lie on it.
+    """What the core loss counts per metal atom along the line of one such atom per nm², and where the pixels lie on it.
 
     A count is ``a + b x``, given as (a, b) for each of B bootstrap draws; draw 0 is all pixels as they are. x grows
-    towards FeO.
+    towards the reduced phase.
 
     Attributes
     ----------
     ends, end_errors : (2,)
         Values of x between which the pixels lie, and their errors, see `estimate_range`.
-    outermost : "FeO", "Fe3O4" or None
-        The phase at the rim; None: either may be the one that is seen pure.
+    outermost : str or None
+        The phase at the rim, one of the pair; None: either may be the one that is seen pure.
     oxygen, oxygen_atoms : (B, 2) or None
         See `CoreLossEstimators`.
     leading_edge : (W, B, 2) or None
         Windows on the leading edge of L3.
     leading_edge_eV : (W,) or None
         Their centres, evenly spaced.
+    pair : PhasePair
+        The phases; by default those of the iron oxides.
     chemistry : Chemistry
+        By default what the system of the pair says.
     """
 
     ends: NDArray
@@ -132,15 +130,20 @@ class Evidence:
     oxygen_atoms: NDArray | None = field(repr=False, default=None)
     leading_edge: NDArray | None = field(repr=False, default=None)
     leading_edge_eV: NDArray | None = field(repr=False, default=None)
-    chemistry: Chemistry = Chemistry()
+    pair: PhasePair = field(default_factory=PhasePair.of)
+    chemistry: Chemistry | None = None
 
     def __post_init__(self):
-        if self.outermost not in ("FeO", "Fe3O4", None):
-            raise ValueError(f"outermost: got {self.outermost!r}, wants 'FeO', 'Fe3O4' or None")
+        if self.outermost not in (*self.pair.names, None):
+            raise ValueError(f"outermost: got {self.outermost!r}, wants one of {self.pair.names}, or None")
+        if self.chemistry is None:
+            object.__setattr__(self, "chemistry", Chemistry.of(self.pair))
 
 
 class Constraint(ABC):
-    """A statement on where Fe3O4 (at x0) and FeO (at x1) are on the line, with a stated uncertainty.
+    """A statement on where the oxidised phase (x0) and the reduced one (x1) are on the line, with stated uncertainty.
+
+    Numbers that are None are those of the system: `of` fills them in.
 
     Attributes
     ----------
@@ -150,8 +153,8 @@ class Constraint(ABC):
     source : str
         Where that number comes from.
     counts_valence : bool
-        Whether the statement is on valence: x1 is then where stoichiometric FeO would be, of which the specimen may
-        hold none. Otherwise x1 is FeO as it is in the specimen, with its vacancies.
+        Whether the statement is on valence: x1 is then where the reduced phase without vacancies would be, of which the
+        specimen may hold none. Otherwise x1 is that phase as it is in the specimen, with its vacancies.
     """
 
     name: ClassVar[str]
@@ -164,6 +167,10 @@ class Constraint(ABC):
     @abstractmethod
     def stated(self) -> str:
         """The uncertainty in words, with its unit."""
+
+    def of(self, pair: PhasePair) -> Constraint:
+        """The same statement on two phases, with what it leaves to their system filled in."""
+        return self
 
     def missing(self, evidence: Evidence) -> str:
         """What the evidence lacks for this constraint; empty where it lacks nothing."""
@@ -179,12 +186,15 @@ class Constraint(ABC):
 
 @dataclass(frozen=True)
 class OxygenRatio(Constraint):
-    """O/Fe of Fe3O4 over that of FeO, by O-K."""
+    """Oxygen per metal atom of the oxidised phase over that of the reduced one, by O-K."""
 
     name = "oxygen"
-    description = "O/Fe of Fe3O4 is 4/3 that of FeO (O-K without its pre-peak; no cross-section needed)"
+    description = (
+        "oxygen per metal atom differs between the phases as their formulas say (O-K without its pre-peak; no "
+        "cross-section needed)"
+    )
     counts_valence = True
-    ratio: float = 4 / 3
+    ratio: float | None = None
     uncertainty: float = 0.03  # relative
     source: str = "estimate: near-edge structure of O-K, which takes from the window or adds to it"
 
@@ -192,24 +202,31 @@ class OxygenRatio(Constraint):
     def stated(self) -> str:
         return f"±{100 * self.uncertainty:.1f} %"
 
+    def of(self, pair: PhasePair) -> OxygenRatio:
+        reduced, oxidised = pair.anion_per_metal
+        return self if self.ratio is not None else replace(self, ratio=float(oxidised / reduced))
+
     def missing(self, evidence: Evidence) -> str:
         return "" if evidence.oxygen is not None else _NO_OXYGEN
 
     def log_likelihood(self, evidence: Evidence, x0: NDArray, x1: NDArray) -> NDArray:
-        # counted per iron atom as L2,3 counts it, of which Fe3+ may show more
+        # counted per metal atom as L2,3 counts it, of which the higher valence may show more
         (log0, log1), possible = _logs(evidence.oxygen, x0, x1)
-        expected = np.log(self.ratio / evidence.chemistry.magnetite_strength)
+        reduced, oxidised = evidence.chemistry.phase_strengths(evidence.pair)
+        expected = np.log(self.of(evidence.pair).ratio / (oxidised / reduced))
         return np.where(possible, _gaussian(log0 - log1, expected, self.uncertainty), -np.inf)
 
 
 @dataclass(frozen=True)
 class OxygenCount(Constraint):
-    """O/Fe of both phases, counted with calculated cross-sections: it tells what an atom of iron counts at L2,3."""
+    """Oxygen per metal atom, counted with calculated cross-sections: it tells what an atom of metal counts at L2,3."""
 
     name = "cross_section"
-    description = "O/Fe counted with calculated cross-sections is 1 in FeO and 4/3 in Fe3O4, white lines allowed for"
+    description = (
+        "oxygen per metal atom, counted with calculated cross-sections, is that of the formulas, within white lines"
+    )
     counts_valence = True
-    product: float = 4 / 3  # of O/Fe of the two phases
+    product: float | None = None  # of oxygen per metal atom of the two phases
     uncertainty: float = 0.30  # relative
     source: str = "white lines: on the continuum of L2,3, or taken from it; tables of L2,3 differ by a factor of two"
 
@@ -217,13 +234,17 @@ class OxygenCount(Constraint):
     def stated(self) -> str:
         return f"±{100 * self.uncertainty:.0f} %"
 
+    def of(self, pair: PhasePair) -> OxygenCount:
+        return self if self.product is not None else replace(self, product=float(np.prod(pair.anion_per_metal)))
+
     def missing(self, evidence: Evidence) -> str:
         return "" if evidence.oxygen_atoms is not None else _NO_OXYGEN
 
     def log_likelihood(self, evidence: Evidence, x0: NDArray, x1: NDArray) -> NDArray:
         (log0, log1), possible = _logs(evidence.oxygen_atoms, x0, x1)
-        strength = evidence.chemistry.iron_strength * np.sqrt(evidence.chemistry.magnetite_strength)
-        expected = np.log(self.product) / 2 - np.log(strength)
+        chemistry, pair = evidence.chemistry, evidence.pair
+        strength = chemistry.metal_strength * np.sqrt(np.prod(chemistry.phase_strengths(pair)))
+        expected = np.log(self.of(pair).product) / 2 - np.log(strength)
         return np.where(possible, _gaussian((log0 + log1) / 2, expected, self.uncertainty), -np.inf)
 
 
@@ -237,8 +258,8 @@ class LeadingEdgeWindow:
         Its centre.
     counts : (B, 2)
     shifted, least, most : (B, 2)
-        Counts at energies that are lower by the shift between Fe2+ and Fe3+, and by that shift plus and minus its
-        uncertainty: what of Fe3+ reaches the window.
+        Counts at energies that are lower by the shift between the valences, and by that shift plus and minus its
+        uncertainty: what of the higher valence reaches the window.
     """
 
     energy_eV: float
@@ -250,43 +271,63 @@ class LeadingEdgeWindow:
 
 @dataclass(frozen=True)
 class LeadingEdge(Constraint):
-    """Fe2+ over all iron, by the leading edge of L3, which starts lower for Fe2+ than for Fe3+.
+    """Metal of the lower valence over all metal, by the leading edge of L3, which starts lower for it.
 
-    The leading edge of Fe3+ is taken to be that of Fe2+, shifted up by ``shift_eV`` and ``strength`` times as high per
-    ion: between 1 (one line like the other) and 5/4 (in proportion to the 3d holes). That of Fe2+ is taken to be the
-    same in both phases, within ``ferrous_uncertainty``.
+    All of the metal in the reduced phase has the lower valence, and ``lower_fraction`` of it in the oxidised one. The
+    leading edge of the higher valence is taken to be that of the lower, shifted up by ``shift_eV`` and ``strength``
+    times as high per ion: midway between 1 (one line like the other) and the ratio of the 3d holes. That of the lower
+    valence is taken to be the same in both phases, within ``lower_uncertainty``.
     """
 
     name = "leading_edge"
-    description = "below the onset of Fe3+, L3 is due to Fe2+: all iron in FeO, a third in Fe3O4"
+    description = "below the onset of the higher valence, L3 is due to the lower one, a fraction that formulas state"
     counts_valence = True
-    ferrous_fraction: float = 1 / 3  # of the iron in Fe3O4
-    shift_eV: float = 1.7
-    uncertainty: float = 0.15  # eV, of the shift
-    source: str = (
-        "L3 at 707.8 and 709.5 eV, each known to 0.1 eV: "
-        "van Aken, Liebscher and Styrsa, Phys. Chem. Minerals 25, 323 (1998)"
-    )
-    strength: float = 1.125
+    lower_fraction: float | None = None
+    shift_eV: float | None = None
+    uncertainty: float | None = None  # eV, of the shift
+    source: str = "the system"
+    strength: float | None = None
     strength_uncertainty: float = 0.4  # more than that: the shape of its foot differs, too
-    ferrous_uncertainty: float = 0.10  # of Fe2+ in Fe3O4 (relative): 0.1 eV, where the edge grows e-fold within 1 eV
+    lower_uncertainty: float = 0.10  # relative: 0.1 eV, where the edge grows e-fold within 1 eV
 
     @property
     def stated(self) -> str:
-        return f"Fe3+ lies {self.shift_eV:.1f} ± {self.uncertainty:.2f} eV higher"
+        if self.shift_eV is None:
+            return "as the system says"
+        return f"the higher valence lies {self.shift_eV:.1f} ± {self.uncertainty:.2f} eV higher"
+
+    def of(self, pair: PhasePair) -> LeadingEdge:
+        known = pair.system.edge("L2,3").standards
+        low, high = pair.holes
+        filled = {"lower_fraction": float(pair.lower_fraction[1]), "strength": (1 + high / low) / 2}
+        if "shift_eV" in known:
+            filled |= {"shift_eV": known["shift_eV"][0], "uncertainty": known["shift_eV"][1]}
+        filled = {name: value for name, value in filled.items() if getattr(self, name) is None}
+        if "shift_eV" in filled:
+            filled["source"] = known["shift_source"]
+        return replace(self, **filled) if filled else self
 
     def missing(self, evidence: Evidence) -> str:
+        statement = self.of(evidence.pair)
+        if None in (statement.shift_eV, statement.uncertainty):
+            return "the system does not say how far L3 lies apart in the two valences"
+        if evidence.pair.lower_fraction[0] < 1 - 1e-6:
+            return f"{evidence.pair.reduced} holds both valences"
         usable = self.choose_window(evidence) is not None
-        return "" if usable else "no leading edge of L3 above the noise that extends down by the shift to Fe3+"
+        return "" if usable else "no leading edge of L3 above the noise that extends down by the shift between valences"
 
     def choose_window(self, evidence: Evidence) -> LeadingEdgeWindow | None:
         """The window that leaves the phases least uncertain, taken to be at the ends of the pixels.
 
-        Far down the leading edge there is little of Fe3+, but few counts; higher up it is the other way round. None
-        where no window has both a signal above the noise and the leading edge of Fe3+ within the windows.
+        Far down the leading edge there is little of the higher valence, but few counts; higher up it is the other way
+        round. None where no window has both a signal above the noise and the leading edge of the higher valence within
+        the windows.
         """
-        if evidence.leading_edge is None:
+        statement = self.of(evidence.pair)
+        if evidence.leading_edge is None or None in (statement.shift_eV, statement.uncertainty):
             return None
+        if statement is not self:
+            return statement.choose_window(evidence)
         energy = evidence.leading_edge_eV
         first = energy[0] + self.shift_eV + self.uncertainty
         windows = [self._window(evidence, i) for i in np.flatnonzero(energy >= first - 1e-9)]
@@ -308,30 +349,33 @@ class LeadingEdge(Constraint):
     def _error(self, window, low, high):
         """Of the ratio of the phases, taken at the ends of the pixels."""
         lines = (window.counts, window.shifted, window.least, window.most)
-        feo, shifted, least, most = (line[:, 0] + line[:, 1] * high for line in lines)
-        good = feo > 0
+        reduced, shifted, least, most = (line[:, 0] + line[:, 1] * high for line in lines)
+        good = reduced > 0
         if not good[0] or good.mean() < 0.5:
             return np.inf
-        ferric = 1 - self.ferrous_fraction
-        ratio = (window.counts[good] @ [1, low] - ferric * self.strength * shifted[good]) / feo[good]
+        higher = 1 - self.lower_fraction
+        ratio = (window.counts[good] @ [1, low] - higher * self.strength * shifted[good]) / reduced[good]
         scatter = 1.4826 * np.median(np.abs(ratio - np.median(ratio))) / good.mean()
-        leak = np.array([self.strength * (most - least)[0] / 2, self.strength_uncertainty * shifted[0]]) / feo[0]
-        return np.hypot(scatter, ferric * np.linalg.norm(leak))
+        leak = np.array([self.strength * (most - least)[0] / 2, self.strength_uncertainty * shifted[0]]) / reduced[0]
+        return np.hypot(scatter, higher * np.linalg.norm(leak))
 
     def log_likelihood(self, evidence: Evidence, x0: NDArray, x1: NDArray) -> NDArray:
-        # per atom: Fe2+ counts 1, Fe3+ as much as the same line at higher energy leaves here, the leak
+        statement = self.of(evidence.pair)
+        if statement is not self:
+            return statement.log_likelihood(evidence, x0, x1)
         window = self.choose_window(evidence)
-        feo = _on_line(window.counts, x1)
-        possible = feo[0] > 0
-        feo = np.where((feo > 0) | ~possible, feo, np.nan)  # draws without a leading edge do not count
-        feo = np.where(possible, feo, 1.0)
+        # per atom: the lower valence counts 1, the higher as much as the same line at higher energy leaves, the leak
+        reduced = _on_line(window.counts, x1)
+        possible = reduced[0] > 0
+        reduced = np.where((reduced > 0) | ~possible, reduced, np.nan)  # draws without a leading edge do not count
+        reduced = np.where(possible, reduced, 1.0)
         lines = (window.shifted, window.least, window.most)
-        leak, least, most = (self.strength * _on_line(line, x1) / feo for line in lines)
+        leak, least, most = (self.strength * _on_line(line, x1) / reduced for line in lines)
         error = np.hypot(leak[0] * self.strength_uncertainty / self.strength, (most[0] - least[0]) / 2)
-        ferric = 1 - self.ferrous_fraction
-        expected = (self.ferrous_fraction + ferric * leak) / evidence.chemistry.magnetite_strength
-        error = np.hypot(ferric * error, self.ferrous_fraction * self.ferrous_uncertainty)
-        return np.where(possible, _gaussian(_on_line(window.counts, x0) / feo - expected, 0.0, error), -np.inf)
+        higher = 1 - self.lower_fraction
+        expected = (self.lower_fraction + higher * leak) / evidence.chemistry.phase_strengths(evidence.pair)[1]
+        error = np.hypot(higher * error, self.lower_fraction * self.lower_uncertainty)
+        return np.where(possible, _gaussian(_on_line(window.counts, x0) / reduced - expected, 0.0, error), -np.inf)
 
 
 @dataclass(frozen=True)
@@ -349,13 +393,13 @@ class PureRim(Constraint):
     description = (
         "the outermost phase is seen nearly pure, where the rim resolves it: lines of sight there meet no other"
     )
-    uncertainty: float = 0.02  # FeO fraction of the iron
+    uncertainty: float = 0.02  # fraction of the metal
     probability: float = 0.5
     source: str = "estimate: a few parts in a hundred"
 
     @property
     def stated(self) -> str:
-        return f"±{100 * self.uncertainty:.0f} % FeO"
+        return f"±{100 * self.uncertainty:.0f} % of the metal in the other phase"
 
     def log_likelihood(self, evidence: Evidence, x0: NDArray, x1: NDArray) -> NDArray:
         (low, high), (error0, error1), width = evidence.ends, evidence.end_errors, x1 - x0
@@ -364,7 +408,8 @@ class PureRim(Constraint):
         # a half Gaussian, or anything up to a whole width away: of equal area where the ends have no error, which
         # widens the Gaussian and so favours it a little
         otherwise = (1 - self.probability) * np.sqrt(np.pi / 2) * self.uncertainty
-        seen = {"Fe3O4": seen0, "FeO": seen1, None: np.maximum(seen0, seen1)}[evidence.outermost]
+        reduced, oxidised = evidence.pair.names
+        seen = {oxidised: seen0, reduced: seen1, None: np.maximum(seen0, seen1)}[evidence.outermost]
         return np.log(self.probability * seen + otherwise)
 
 
@@ -374,12 +419,12 @@ class PixelRange(Constraint):
 
     name = "pixels"
     description = "no pixel lies outside of the two phases"
-    uncertainty: float = 0.01  # FeO fraction of the iron, added to the noise of the pixels
+    uncertainty: float = 0.01  # fraction of the metal, added to the noise of the pixels
     source: str = "noise of the pixels, from the data; the rest is an estimate"
 
     @property
     def stated(self) -> str:
-        return f"noise of the pixels, and ±{100 * self.uncertainty:.0f} % FeO"
+        return f"noise of the pixels, and ±{100 * self.uncertainty:.0f} % of the metal"
 
     def log_likelihood(self, evidence: Evidence, x0: NDArray, x1: NDArray) -> NDArray:
         (low, high), (error0, error1), width = evidence.ends, evidence.end_errors, x1 - x0
@@ -388,7 +433,7 @@ class PixelRange(Constraint):
         return -0.5 * (beyond0**2 + beyond1**2)
 
 
-#: The constraints that are used by default, by name.
+#: The constraints that are used by default, by name, with what is left to the system not filled in.
 CONSTRAINTS: dict[str, Constraint] = {
     c.name: c for c in (OxygenRatio(), OxygenCount(), LeadingEdge(), PureRim(), PixelRange())
 }
@@ -398,8 +443,11 @@ _NO_OXYGEN = "the core loss does not hold O-K"
 
 def select_constraints(
     constraints: str | Constraint | Iterable[str | Constraint] = tuple(CONSTRAINTS),
+    pair: PhasePair | None = None,
 ) -> tuple[Constraint, ...]:
     """Constraints by name or by instance, one or several, as instances, in the order of `CONSTRAINTS`.
+
+    What they leave to the system is filled in for a pair of phases, by default that of the iron oxides.
 
     Raises
     ------
@@ -409,15 +457,17 @@ def select_constraints(
     Examples
     --------
     >>> [c.stated for c in select_constraints(["pixels", OxygenRatio(uncertainty=0.03)])]
-    ['±3.0 %', 'noise of the pixels, and ±1 % FeO']
+    ['±3.0 %', 'noise of the pixels, and ±1 % of the metal']
     """
     asked = (constraints,) if isinstance(constraints, (str, Constraint)) else tuple(constraints)
     chosen = [CONSTRAINTS.get(c) if isinstance(c, str) else c for c in asked]
     good = all(isinstance(c, Constraint) for c in chosen)
     if not chosen or not good or len({c.name for c in chosen}) < len(chosen):
         raise ValueError(f"constraints: got {asked}, wants some of {tuple(CONSTRAINTS)}, each once")
-    order = list(CONSTRAINTS)
-    return tuple(sorted(chosen, key=lambda c: order.index(c.name) if c.name in order else len(order)))
+    order, pair = list(CONSTRAINTS), pair or PhasePair.of()
+    return tuple(
+        sorted((c.of(pair) for c in chosen), key=lambda c: order.index(c.name) if c.name in order else len(order))
+    )
 
 
 def _on_line(line, x):

@@ -1,9 +1,9 @@
-"""References of FeO and Fe3O4 for M2,3, from dual EELS of one specimen and nothing else."""
+"""References of two phases for M2,3, from dual EELS of one specimen and nothing else."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -11,23 +11,20 @@ from scipy import ndimage
 
 from .. import scattering
 from ..fitting import background_shapes
-from ..scattering import PHASES
+from ..scattering import System, as_system
 from ..spectra import FWHM_PER_SIGMA, in_window
 from .constraints import CONSTRAINTS, Chemistry, Constraint, Evidence, LeadingEdge, select_constraints
 from .coreloss import CoreLossEstimators, core_loss_estimators
-from .line import IronLine, estimate_range, outermost_phase
+from .line import MetalLine, estimate_range, outermost_phase
 from .misfit import Misfit, ring_residuals, thickness_ratio
+from .pair import PhasePair
 from .plane import find_plane
 from .prepare import DualEELS, find_specimen, prepare_dual_eels
 from .result import Diagnostics, Standards
-from .rotation import counted_iron, estimate_rotation, iron_of_phases, valence_of_phases
+from .rotation import counted_metal, estimate_rotation
 
 __all__ = ["AxisSpectra", "extract_standards"]
 
-NEAR_EV = (53.0, 73.0)
-# M2,3 per eV at the end of the window over that near the edge, and its standard deviation: 0.30 in calculated 3p
-# subshells, 0.57 in measured photoabsorption of iron, which holds the 3s and valence electrons, too
-TAIL = 0.35, 0.10
 TAIL_WEIGHT = 100.0  # in channels
 
 
@@ -35,7 +32,8 @@ def extract_standards(
     low_loss: ArrayLike | DualEELS,
     core_loss: ArrayLike | None = None,
     *,
-    onset_eV: float = 48.0,
+    system: System | str | None = None,
+    onset_eV: float | None = None,
     mask: ArrayLike | None = None,
     constraints: str | Constraint | Iterable[str | Constraint] = tuple(CONSTRAINTS),
     chemistry: Chemistry | None = None,
@@ -44,12 +42,12 @@ def extract_standards(
     seed: int = 0,
     **preparation: object,
 ) -> Standards:
-    """Find the M2,3 references of FeO and Fe3O4 in dual EELS of a specimen that holds both, neither of them pure.
+    """Find the M2,3 references of two phases in dual EELS of a specimen that holds both, neither of them pure.
 
     1. Zero losses are aligned (the core loss moves along), spikes removed, plural scattering taken out of both.
     2. M2,3 spectra, with a background free in every pixel, span a plane: two coordinates per pixel.
     3. Core-loss spectra regressed on the coordinates (the noise of the coordinates accounted for) give O-K and
-       Fe-L2,3 along the axes of the plane.
+       L2,3 along the axes of the plane.
     4. The rotation inside the plane is determined by ``constraints`` (`CONSTRAINTS`), each with its stated
        uncertainty: a probability of where the pure phases are, averaged over what is unknown of their ``chemistry``. If
        the constraints contradict each other, it spreads over what leaving one of them out gives.
@@ -60,18 +58,21 @@ def extract_standards(
     ----------
     low_loss, core_loss : (..., E), (..., E2) HyperSpy signals or arrays
         Counts, from the same pixels; or, in place of both, the `DualEELS` of `prepare_dual_eels`.
-    onset_eV : float
-        Below it there is no M2,3.
+    system : System or str, optional
+        The two phases, their metal and its edges: a `scattering.System`, or the name or path of one. By default that of
+        the prepared data, else the iron oxides (FeO and Fe3O4).
+    onset_eV : float, optional
+        Below it there is no M2,3; by default that of the system.
     mask : bool (...), optional
         Pixels of the specimen; by default found from the low loss. What is at the rim is known only then: any other
         mask may cut through the specimen.
     constraints : names of `CONSTRAINTS`, or constraints
         For another uncertainty, give the constraint itself: ``OxygenRatio(uncertainty=0.03)``.
     chemistry : Chemistry, optional
-        What is left open about the oxides: vacancies, strength of L2,3.
+        What is left open about the oxides: vacancies, strength of L2,3. By default `Chemistry.of` the system.
     delocalisation_nm : float, optional
         Diameter (FWHM) by which the core loss is blurred to the resolution of the M2,3 maps: an inelastic event
-        of 54 eV is less localised than one of 700 eV. By default Egerton's d50 at both energies; 0 for no blur.
+        of 54 eV is less localised than one of 700 eV. By default Egerton's d50 at both edges; 0 for no blur.
     bootstrap : int
         Draws of the pixels.
     seed : int
@@ -88,26 +89,28 @@ def extract_standards(
     Raises
     ------
     ValueError
-        For axes that do not cover the edges, pixels that disagree, no specimen in sight, ...
+        For axes that do not cover the edges, pixels that disagree, no specimen in sight, a specimen of one phase, ...
     """
-    constraints = select_constraints(constraints)
     if bootstrap < 20:
         raise ValueError(f"bootstrap: got {bootstrap}, wants at least 20")
     _check_mask(mask, low_loss)
     rng = np.random.default_rng(seed)
 
-    dual = _prepare(low_loss, core_loss, preparation)
+    dual = _prepare(low_loss, core_loss, system, preparation)
+    pair = PhasePair.of(dual.system)
+    constraints = select_constraints(constraints, pair)
+    onset_eV = dual.system.edge("M2,3").standards["onset_eV"] if onset_eV is None else onset_eV
     specimen = find_specimen(dual, mask)
 
     plane = _find_m23_plane(specimen)
 
     axes = _regress_losses(specimen, plane, delocalisation_nm, bootstrap, rng)
 
-    line, evidence = _gather_evidence(specimen, plane, axes, chemistry or Chemistry())
+    line, evidence = _gather_evidence(specimen, plane, axes, pair, chemistry or Chemistry.of(pair))
     rotation = estimate_rotation(evidence, constraints)
 
     x0, x1, vacancies, _ = rotation.place
-    mixing = line.mixing(x0, x1, counted_per_nm3=counted_iron(evidence, rotation.place))
+    mixing = line.mixing(x0, x1, counted_metal(evidence, rotation.place))
     places = rotation.draw(rng, bootstrap)
     references, samples = _find_references(specimen, axes, line, evidence, [rotation.place, *places], onset_eV, rng)
     coordinates = plane.locate(specimen.dual.low_loss[..., dual.in_window])
@@ -117,9 +120,12 @@ def extract_standards(
         residual=float((plane.residual**2).mean()),
         third_component=float(plane.signal[2]),
         thickness_ratio=thickness_ratio(specimen, abundances),
-        rings=ring_residuals(specimen, plane, axes.estimators, axes.core_loss[0], axes.blur_pixels),
+        rings=ring_residuals(specimen, plane, axes.estimators, axes.core_loss[0], axes.blur_pixels, pair),
+        pair=pair,
     )
     return Standards(
+        system=dual.system.name,
+        phases=pair.names,
         energy_eV=dual.energy_eV,
         references=references,
         uncertainty=samples.std(axis=0),
@@ -128,10 +134,10 @@ def extract_standards(
         core_energy_eV=dual.core_energy_eV,
         core_references=mixing @ axes.core_loss[0],
         samples=samples.astype(np.float32),
-        iron_per_nm3=iron_of_phases(vacancies),
-        valence=valence_of_phases(vacancies),
-        iron_samples=iron_of_phases(places[:, 2]),
-        valence_samples=valence_of_phases(places[:, 2]),
+        metal_per_nm3=pair.metal_with(vacancies),
+        valence=pair.valence_with(vacancies),
+        metal_samples=pair.metal_with(places[:, 2]),
+        valence_samples=pair.valence_with(places[:, 2]),
         warnings=misfit.sentences(),
         rotation=rotation,
     )
@@ -143,15 +149,18 @@ def _check_mask(mask, low_loss):
         raise ValueError(f"mask: got shape {np.shape(mask)}, wants {np.shape(low_loss)[:-1]}")
 
 
-def _prepare(low_loss, core_loss, preparation):
+def _prepare(low_loss, core_loss, system, preparation):
     if not isinstance(low_loss, DualEELS):
         if core_loss is None:
             raise ValueError("core_loss: got None, wants the core loss of the same pixels")
-        return prepare_dual_eels(low_loss, core_loss, **preparation)
+        return prepare_dual_eels(low_loss, core_loss, system=system, **preparation)
+    system = low_loss.system if system is None else as_system(system)
+    if system.name != low_loss.system.name:
+        raise ValueError(f"system: got {system.name!r}, wants that of the prepared DualEELS, {low_loss.system.name!r}")
     for name, value in {"core_loss": core_loss, **preparation}.items():
         if value is not None:
             raise ValueError(f"{name}: got a value, wants None with prepared DualEELS: pass it to prepare_dual_eels")
-    return low_loss
+    return replace(low_loss, system=system)
 
 
 def _background(energy_eV):
@@ -193,7 +202,7 @@ def _regress_losses(specimen, plane, delocalisation_nm, bootstrap, rng):
     return AxisSpectra(
         low_loss=plane.regress(low, draws, noisy=True),
         core_loss=plane.regress(core, draws),
-        estimators=core_loss_estimators(dual.core_energy_eV, core.mean(0), **dual.microscope),
+        estimators=core_loss_estimators(dual.core_energy_eV, core.mean(0), system=dual.system, **dual.microscope),
         blur_pixels=blur,
     )
 
@@ -204,26 +213,34 @@ def _blur_pixels(dual, delocalisation_nm):
         return 0.0
     if delocalisation_nm is None:
         angles = {name: dual.microscope[name] for name in ("beam_energy_keV", "collection_mrad")}
-        core, low = (scattering.delocalisation_nm(energy_eV, **angles) for energy_eV in (700.0, 55.0))
+        energies_eV = (dual.system.edge(edge).standards["localisation_eV"] for edge in ("L2,3", "M2,3"))
+        core, low = (scattering.delocalisation_nm(energy_eV, **angles) for energy_eV in energies_eV)
         delocalisation_nm = np.sqrt(low**2 - core**2)
     return float(delocalisation_nm / FWHM_PER_SIGMA / dual.pixel_size_nm)
 
 
-def _gather_evidence(specimen, plane, axes, chemistry):
-    """The line of one iron atom per nm², and what the core loss counts along it."""
+def _gather_evidence(specimen, plane, axes, pair, chemistry):
+    """The line of one metal atom per nm², and what the core loss counts along it."""
     core, estimators = axes.core_loss, axes.estimators
     edge = np.array([core @ window for window in estimators.leading_edge])
-    line = IronLine.through(core @ estimators.iron, ferrous=edge[-4:])
-    x, iron = line.position(plane.coordinates), plane.coordinates @ line.iron[0]
-    strong = iron > 0.05 * np.percentile(iron, 98)
+    line = MetalLine.through(core @ estimators.metal, lower=edge[-4:])
+    x, metal = line.position(plane.coordinates), plane.coordinates @ line.metal[0]
+    strong = metal > 0.05 * np.percentile(metal, 98)
+    if not np.percentile(metal, 98) > 0 or strong.sum() < 50:
+        raise ValueError(
+            f"core_loss: got {pair.system.metal_name} in {int((strong & (metal > 0)).sum())} pixels that show M2,3, "
+            "wants at least 50 (is the system the right one?)"
+        )
     ends, end_errors = estimate_range(x[strong], line.position_error(plane.coordinates[strong], plane.variance[strong]))
     oxygen = {name: getattr(estimators, name) for name in ("oxygen", "oxygen_atoms")}
+    rim = outermost_phase(specimen.mask, x, np.maximum(metal, 0), ends, pair.names) if specimen.has_rim else None
     return line, Evidence(
         ends=ends,
         end_errors=end_errors,
-        outermost=outermost_phase(specimen.mask, x, np.maximum(iron, 0), ends) if specimen.has_rim else None,
+        outermost=rim,
         leading_edge=line.count(edge),
         leading_edge_eV=estimators.leading_edge_eV,
+        pair=pair,
         chemistry=chemistry,
         **{name: line.count(core @ estimator) for name, estimator in oxygen.items() if estimator is not None},
     )
@@ -231,20 +248,43 @@ def _gather_evidence(specimen, plane, axes, chemistry):
 
 def _find_references(specimen, axes, line, evidence, places, onset_eV, rng):
     """References (2, E), and samples (B - 1, 2, E) of them: a draw of the pixels and of the rotation each."""
-    low_losses, tails = [], TAIL[0] + TAIL[1] * rng.standard_normal(len(places)) * (np.arange(len(places)) > 0)
+    tail, deviation = specimen.dual.system.edge("M2,3").standards["tail"]
+    low_losses, tails = [], tail + deviation * rng.standard_normal(len(places)) * (np.arange(len(places)) > 0)
     for draw, place in enumerate(places):
-        counted = counted_iron(evidence, place, draw, rng if draw else None)
-        low_losses.append(line.mixing(*place[:2], draw, counted) @ axes.low_loss[draw])
-    references, *samples = _remove_background(np.array(low_losses), specimen, onset_eV, tails)
+        counted = counted_metal(evidence, place, draw, rng if draw else None)
+        low_losses.append(line.mixing(*place[:2], counted, draw) @ axes.low_loss[draw])
+    dual = specimen.dual
+    mean, near_eV = dual.low_loss[specimen.mask].mean(0), dual.system.edge("M2,3").standards["near_eV"]
+    references, *samples = remove_m23_background(
+        np.array(low_losses), dual.energy_eV, mean, dual.window_eV, onset_eV, near_eV, tails
+    )
     return references, np.array(samples)
 
 
-def _remove_background(low_losses, specimen, onset_eV, tails):
-    """M2,3 alone of low losses (B, 2, E): none below its onset, and far above it ``tails`` (B,) of what is near it."""
-    dual = specimen.dual
-    energy, (low, high) = dual.energy_eV, dual.window_eV
-    mean = dual.low_loss[specimen.mask].mean(0)
-    before, near, far = (in_window(energy, w) for w in ((low, onset_eV), NEAR_EV, (high - 15, high)))
+def remove_m23_background(
+    low_losses: NDArray,
+    energy: NDArray,
+    mean: NDArray,
+    window_eV: tuple[float, float],
+    onset_eV: float,
+    near_eV: tuple[float, float],
+    tails: NDArray,
+) -> NDArray[np.float64]:
+    """M2,3 alone of low losses (B, K, E): none below its onset, and far above it ``tails`` (B,) of what is near it.
+
+    Parameters
+    ----------
+    low_losses : (B, K, E)
+        Single scattering.
+    energy, mean : (E,), (E,)
+        Energies, and a mean spectrum for the weights of the channels before the edge.
+    window_eV, onset_eV, near_eV
+        As in the file of a system: ``standards`` of M2,3.
+    tails : (B,)
+        M2,3 per eV in the last 15 eV of the window over that in ``near_eV``.
+    """
+    low, high = window_eV
+    before, near, far = (in_window(energy, w) for w in ((low, onset_eV), near_eV, (high - 15, high)))
     shapes = _background(energy)
     weight = 1 / np.sqrt(1e-3 * np.maximum(mean, 1e-12)[before] * mean[before].mean())
     continued = np.where(energy > high, (np.maximum(energy, high) / high) ** -3.0, 0.0)
@@ -269,7 +309,8 @@ def _diagnose(specimen, plane, axes, evidence, misfit, constraints, references, 
     unit = references[:, edge] / np.linalg.norm(references[:, edge], axis=1, keepdims=True)
     leading_edge = next((c.choose_window(evidence) for c in constraints if isinstance(c, LeadingEdge)), None)
     return Diagnostics(
-        phases=tuple(PHASES),
+        system=dual.system.name,
+        phases=evidence.pair.names,
         condition_number=float(np.linalg.cond(unit)),
         leakage=sigma[::-1] / rotation.width,
         leakage_correlation=float(rotation.covariance[0, 1] / np.prod(sigma)),

@@ -1,4 +1,4 @@
-"""The line of one iron atom per nm² in the plane of M2,3 spectra, and between which of its points the pixels lie."""
+"""The line of one metal atom per nm² in the plane of M2,3 spectra, and between which of its points the pixels lie."""
 
 from __future__ import annotations
 
@@ -8,34 +8,32 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import ndimage
 
-from ..scattering import IRON_PER_NM3, PHASES
-
-__all__ = ["IronLine", "estimate_range", "outermost_phase"]
+__all__ = ["MetalLine", "estimate_range", "outermost_phase"]
 
 
 @dataclass(frozen=True)
-class IronLine:
-    """The line of one iron atom per nm² in the plane, ``origin + x direction``, in each of B bootstrap draws.
+class MetalLine:
+    """The line of one metal atom per nm² in the plane, ``origin + x direction``, in each of B bootstrap draws.
 
     Attributes
     ----------
-    iron, origin, direction : (B, 2)
-        Iron atoms per nm² along each axis of the plane, and the line, in coordinates of the plane.
+    metal, origin, direction : (B, 2)
+        Metal atoms per nm² along each axis of the plane, and the line, in coordinates of the plane.
     """
 
-    iron: NDArray
+    metal: NDArray
     origin: NDArray
     direction: NDArray
 
     @classmethod
-    def through(cls, iron: NDArray, ferrous: NDArray) -> IronLine:
-        """The line for iron counts (B, 2); x grows towards FeO, where the counts of Fe2+, ``ferrous`` (W, B, 2), do."""
-        origin = iron / (iron**2).sum(1, keepdims=True)
-        direction = np.array([-iron[0, 1], iron[0, 0]]) / np.linalg.norm(iron[0])
-        direction = direction[None] - origin * (iron @ direction)[:, None]  # keeps Fe = 1 in every draw
-        line = cls(iron, origin, direction)
-        slopes = line.count(ferrous)[:, 0, 1]
-        return cls(iron, origin, -direction) if np.median(slopes) < 0 else line
+    def through(cls, metal: NDArray, lower: NDArray) -> MetalLine:
+        """The line for metal counts (B, 2); x grows where the counts of the lower valence, ``lower`` (W, B, 2), do."""
+        origin = metal / (metal**2).sum(1, keepdims=True)
+        direction = np.array([-metal[0, 1], metal[0, 0]]) / np.linalg.norm(metal[0])
+        direction = direction[None] - origin * (metal @ direction)[:, None]  # keeps one atom per nm² in every draw
+        line = cls(metal, origin, direction)
+        slopes = line.count(lower)[:, 0, 1]
+        return cls(metal, origin, -direction) if np.median(slopes) < 0 else line
 
     def count(self, counts: NDArray) -> NDArray:
         """Intercept and slope (..., B, 2) in x of what counts (..., B, 2) along the axes of the plane."""
@@ -43,27 +41,25 @@ class IronLine:
 
     def position(self, coordinates: NDArray) -> NDArray:
         """x (N,) of points (N, 2) of the plane, by draw 0."""
-        iron, direction = coordinates @ self.iron[0], self.direction[0]
-        return (coordinates - iron[:, None] * self.origin[0]) @ direction / (direction @ direction) / iron
+        metal, direction = coordinates @ self.metal[0], self.direction[0]
+        return (coordinates - metal[:, None] * self.origin[0]) @ direction / (direction @ direction) / metal
 
     def position_error(self, coordinates: NDArray, variance: NDArray) -> NDArray:
         """Standard deviation (N,) of `position`, for the same variance (N,) of both coordinates."""
         x, direction = self.position(coordinates), self.direction[0]
-        lever = direction / (direction @ direction) - x[:, None] * self.iron[0]
-        return np.sqrt(variance) * np.linalg.norm(lever, axis=1) / (coordinates @ self.iron[0])
+        lever = direction / (direction @ direction) - x[:, None] * self.metal[0]
+        return np.sqrt(variance) * np.linalg.norm(lever, axis=1) / (coordinates @ self.metal[0])
 
-    def mixing(self, x0: float, x1: float, draw: int = 0, counted_per_nm3: ArrayLike | None = None) -> NDArray:
-        """Coordinates (2, 2) of 1 nm of FeO, at x1, and of Fe3O4, at x0.
+    def mixing(self, x0: float, x1: float, counted_per_nm3: ArrayLike, draw: int = 0) -> NDArray:
+        """Coordinates (2, 2) of 1 nm of the reduced phase, at x1, and of the oxidised one, at x0.
 
-        ``counted_per_nm3`` is the iron that each phase counts per nm³: by default as much as it holds.
+        ``counted_per_nm3`` is the metal that each phase counts per nm³.
         """
-        if counted_per_nm3 is None:
-            counted_per_nm3 = [IRON_PER_NM3[name] for name in PHASES]
         places = self.origin[draw] + np.array([x1, x0])[:, None] * self.direction[draw]
         return np.asarray(counted_per_nm3)[:, None] * places
 
 
-def outermost_phase(mask: NDArray, x: NDArray, iron: NDArray, ends: ArrayLike) -> str | None:
+def outermost_phase(mask: NDArray, x: NDArray, metal: NDArray, ends: ArrayLike, names: tuple[str, str]) -> str | None:
     """The phase at the rim, or None where the rim is not within a quarter of the way from an end of the pixels.
 
     The last line of sight that meets a particle runs through what is outermost only, if that is thicker than a pixel
@@ -72,16 +68,18 @@ def outermost_phase(mask: NDArray, x: NDArray, iron: NDArray, ends: ArrayLike) -
     Parameters
     ----------
     mask : bool (...), with N pixels in it
-    x, iron : (N,)
-        Place of each pixel on the line, and its iron atoms per nm².
+    x, metal : (N,)
+        Place of each pixel on the line, and its metal atoms per nm².
     ends : (2,)
         See `estimate_range`.
+    names : (str, str)
+        Of the phases, the reduced one first.
     """
     rim = (mask & ~ndimage.binary_erosion(mask, border_value=1))[mask]
-    if iron[rim].sum() <= 0 or rim.sum() < 8:
+    if metal[rim].sum() <= 0 or rim.sum() < 8:
         return None
-    feo = ((iron[rim] @ x[rim]) / iron[rim].sum() - ends[0]) / (ends[1] - ends[0])
-    return "FeO" if feo > 0.75 else "Fe3O4" if feo < 0.25 else None
+    reduced = ((metal[rim] @ x[rim]) / metal[rim].sum() - ends[0]) / (ends[1] - ends[0])
+    return names[0] if reduced > 0.75 else names[1] if reduced < 0.25 else None
 
 
 def estimate_range(

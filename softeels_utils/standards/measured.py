@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from ..scattering import System, as_system
 from ..spectra import (
     align_zero_loss,
     energy_axis,
@@ -33,7 +34,7 @@ CONTINUUM_EV = (24.0, 34.0)  # above the L3 maximum
 
 @dataclass(frozen=True)
 class L23Comparison:
-    """Fe-L2,3 of a spectrum image beside a reference, see `compare_l23`.
+    """L2,3 of a spectrum image beside a reference, see `compare_l23`.
 
     Attributes
     ----------
@@ -70,11 +71,12 @@ def compare_l23(
     measured: BaseSignal,
     reference: BaseSignal | None = None,
     *,
-    window_eV: tuple[float, float] = (704.0, 730.0),
+    system: System | str | None = None,
+    window_eV: tuple[float, float] | None = None,
     background_eV: float = 50.0,
     max_shift_eV: float = 15.0,
 ) -> L23Comparison:
-    """Compare Fe-L2,3 of a measured spectrum image with a reference spectrum.
+    """Compare L2,3 of a measured spectrum image with a reference spectrum.
 
     Spikes and a power-law background are removed, the energy axis is calibrated on the reference (shift
     and broadening by least squares), and white lines of both are measured in the same way.
@@ -83,8 +85,10 @@ def compare_l23(
     ----------
     measured, reference : HyperSpy signals, (Y, X | E) and (E2)
         Without a reference, the axis is left as it is, and ``matched`` is NaN.
-    window_eV : (float, float)
-        Of the reference, in which both are matched.
+    system : System or str, optional
+        Whose metal it is; by default the iron oxides.
+    window_eV : (float, float), optional
+        Of the reference, in which both are matched; by default from 5 eV before L3 to 21 eV beyond it.
     background_eV : float
         Width of the background window, which ends 11 eV before the L3 maximum.
     max_shift_eV : float
@@ -93,10 +97,12 @@ def compare_l23(
     Raises
     ------
     ValueError
-        If the energies of ``measured`` do not cover 640 to 735 eV.
+        If the energies of ``measured`` do not cover 69 eV before L3 to 26 eV beyond it (iron: 640 to 735 eV).
     """
-    energy = energy_axis(measured)
-    l3, edge, mask = _edge_above_background(measured, energy, background_eV)
+    energy, system = energy_axis(measured), as_system(system)
+    expected = system.edge("L2,3").standards["l3_eV"]
+    window_eV = (expected - 4.7, expected + 21.3) if window_eV is None else window_eV
+    l3, edge, mask = _edge_above_background(measured, energy, background_eV, system)
     spectrum = edge[mask].mean(0)
     match = reference_lines = None
     if reference is not None:
@@ -107,11 +113,12 @@ def compare_l23(
             spectrum, energy, y, reference_energy, window_eV=window_eV, max_shift_eV=max_shift_eV, fwhm_eV=(0.0, 5.0)
         )
         broadened = broaden(y, reference_energy, match.extra_fwhm_eV)
-        reference_lines = white_lines(broadened, reference_energy, continuum_eV=CONTINUUM_EV)
+        reference_lines = white_lines(broadened, reference_energy, system=system, continuum_eV=CONTINUUM_EV)
     shift = match.shift_eV if match else 0.0
     measure = partial(
         white_lines,
         energy_eV=energy + shift,
+        system=system,
         l3_search_eV=(l3 + shift - 5, l3 + shift + 5),
         continuum_eV=CONTINUUM_EV,
     )
@@ -134,13 +141,18 @@ def compare_l23(
     )
 
 
-def _edge_above_background(measured, energy, background_eV):
+def _edge_above_background(measured, energy, background_eV, system):
     """The L3 maximum of the mean, spectra less their background, and the pixels in which the edge stands out."""
-    if energy[0] > 640 or energy[-1] < 735:
-        raise ValueError(f"measured: got energies {energy[0]:g} to {energy[-1]:g} eV, wants 640 to 735 eV for Fe-L2,3")
+    expected = system.edge("L2,3").standards["l3_eV"]
+    first, last = expected - 68.7, expected + 26.3
+    if energy[0] > first + 1e-6 or energy[-1] < last - 1e-6:
+        raise ValueError(
+            f"measured: got energies {energy[0]:g} to {energy[-1]:g} eV, wants {first:g} to {last:g} eV for "
+            f"{system.metal}-L2,3"
+        )
     clean = remove_spikes(np.asarray(measured.data, float))
     mean = clean.reshape(-1, energy.size).mean(0)
-    l3 = find_l3(energy, mean, window_eV=(680.0, 735.0))
+    l3 = find_l3(energy, mean, window_eV=(expected - 28.7, last))
     edge = remove_background(clean, energy, window_eV=(l3 - 11.0 - background_eV, l3 - 11.0))
     counts = edge[..., (energy > l3 - 5) & (energy < l3 + 25)].sum(-1)
     return l3, edge, counts > 0.5 * np.percentile(counts, 95)

@@ -11,6 +11,7 @@ from scipy import ndimage
 
 from ..scattering import inelastic_mean_free_path
 from .coreloss import CoreLossEstimators
+from .pair import PhasePair
 from .plane import Plane
 from .prepare import Specimen
 from .rotation import Rotation
@@ -23,15 +24,14 @@ RESIDUAL = (0.5, 1.15)  # mean squared residual of the plane over counting stati
 THIRD = 1.6  # squared singular value of a third component over the largest of noise
 THICKNESS = (0.6, 1.6)  # nm by counted atoms over nm by the mean free path, whose formula is good to 20 %
 RING = 5.0, 0.02  # standard errors, and part of the mean in the specimen, that a ring may be off by
-DENSITY_G_CM3 = 5.5  # between FeO (6.0) and Fe3O4 (5.2)
 
 _ADVICE = {
     "oxygen": "oxygen may be in something else (ligands, carbonate, water), or O-K may differ between the phases",
     "cross_section": "oxygen may be in something else (ligands, carbonate, water)",
-    "leading_edge": "the iron may hold valences other than those of the set, or L3 may have another shape",
+    "leading_edge": "the {metal} may hold valences other than those of the set, or L3 may have another shape",
     "pure_rim": "what is outermost may be a mixture, or another phase (an oxidised skin)",
-    "phases": "the specimen may hold a phase that is not in the set (maghemite, haematite, iron)",
-    "pixels": "the specimen may hold a phase that is not in the set (maghemite, haematite, iron)",
+    "phases": "the specimen may hold a phase that is not in the set{others}",
+    "pixels": "the specimen may hold a phase that is not in the set{others}",
 }
 
 
@@ -48,6 +48,8 @@ class Misfit:
         Thickness of the phases by counted atoms over that by the mean free path.
     rings : dict of str to (R, 2)
         See `ring_residuals`.
+    pair : PhasePair
+        The set of phases.
     """
 
     rotation: Rotation
@@ -55,6 +57,7 @@ class Misfit:
     third_component: float
     thickness_ratio: float
     rings: dict[str, NDArray] = field(repr=False)
+    pair: PhasePair = field(repr=False)
 
     def sentences(self) -> tuple[str, ...]:
         """One sentence for each thing that does not fit."""
@@ -69,20 +72,35 @@ class Misfit:
         return (
             f"The constraints contradict each other (p = {self.rotation.tension:.1g})"
             + (f", {worst!r} most of all" if worst else "")
-            + (f": {_ADVICE[worst]}." if worst in _ADVICE else ".")
+            + (f": {_ADVICE[worst]}." if worst in _ADVICE else ".").format(
+                metal=self.pair.system.metal_name, others=self._others()
+            )
         )
+
+    def _others(self, least=-np.inf, most=np.inf):
+        """Phases of the system outside of the set, in brackets, whose mean valence lies in a range."""
+        system = self.pair.system
+        others = [
+            phase.title
+            for name, phase in system.phases.items()
+            if name not in self.pair.names and phase.ion_fractions and least < system.mean_valence(name) < most
+        ]
+        return f" ({', '.join(others)})" if others else ""
 
     def _valence(self):
         (low, high), (low_error, high_error) = self.rotation.end_valence, self.rotation.end_valence_error
-        if high - 8 / 3 > max(3 * high_error, 0.1):
+        (reduced, oxidised), (least, most) = self.pair.names, self.pair.valence
+        if high - most > max(3 * high_error, 0.1):
             yield (
-                f"Pixels reach a mean valence of {high:.2f} ± {high_error:.2f}, above that of Fe3O4 (2.67): the "
-                "specimen may hold a phase that is not in the set (maghemite, haematite), which M2,3 cannot tell apart."
+                f"Pixels reach a mean valence of {high:.2f} ± {high_error:.2f}, above that of {oxidised} ({most:.2f}): "
+                f"the specimen may hold a phase that is not in the set{self._others(least=most)}, which M2,3 cannot "
+                "tell apart."
             )
-        if 2 - low > max(3 * low_error, 0.1):
+        if least - low > max(3 * low_error, 0.1):
             yield (
-                f"Pixels reach a mean valence of {low:.2f} ± {low_error:.2f}, below that of FeO (2.00): the "
-                "specimen may hold a phase that is not in the set (iron), or oxygen that is not in the oxides."
+                f"Pixels reach a mean valence of {low:.2f} ± {low_error:.2f}, below that of {reduced} ({least:.2f}): "
+                f"the specimen may hold a phase that is not in the set{self._others(most=least)}, or oxygen that is "
+                "not in the oxides."
             )
 
     def _noise(self):
@@ -122,11 +140,16 @@ class Misfit:
 
 
 def ring_residuals(
-    specimen: Specimen, plane: Plane, estimators: CoreLossEstimators, core_loss: NDArray, blur_pixels: float
+    specimen: Specimen,
+    plane: Plane,
+    estimators: CoreLossEstimators,
+    core_loss: NDArray,
+    blur_pixels: float,
+    pair: PhasePair,
 ) -> dict[str, NDArray]:
-    """Oxygen, iron and Fe2+ that the core loss counts beyond what goes with M2,3, in rings about the rim.
+    """Oxygen, metal and its lower valence that the core loss counts beyond what goes with M2,3, in rings about the rim.
 
-    Two phases that M2,3 cannot tell apart, or that have no iron, differ here: ligands are oxygen outside of the rim.
+    Two phases that M2,3 cannot tell apart, or that have no metal, differ here: ligands are oxygen outside of the rim.
 
     Parameters
     ----------
@@ -135,6 +158,8 @@ def ring_residuals(
         Core loss along the axes of the plane.
     blur_pixels : float
         Of the core loss, see `DualEELS`.
+    pair : PhasePair
+        For the names of what is counted.
 
     Returns
     -------
@@ -149,7 +174,11 @@ def ring_residuals(
     depth = np.where(mask, inside, -outside)
     edges = np.r_[-4.5, -2.5, -1.5, 0.0, np.quantile(depth[mask], [0.25, 0.5, 0.75]), depth.max() + 1]
     rings = [(depth > low) & (depth <= high) for low, high in pairwise(edges)]
-    counted = {"oxygen": estimators.oxygen, "iron": estimators.iron, "Fe2+": estimators.leading_edge[-1]}
+    counted = {
+        "oxygen": estimators.oxygen,
+        pair.system.metal_name: estimators.metal,
+        pair.ion_names[0]: estimators.leading_edge[-1],
+    }
     found = {}
     for name, estimator in counted.items():
         if estimator is None:
@@ -168,5 +197,6 @@ def thickness_ratio(specimen: Specimen, abundances: NDArray) -> float:
     dual, mask = specimen.dual, specimen.mask
     step = dual.energy_eV[1] - dual.energy_eV[0]
     scattered = dual.low_loss[mask][:, dual.energy_eV > 3].sum() * step  # t / λ, summed over the pixels
-    path_nm = inelastic_mean_free_path(DENSITY_G_CM3, **dual.microscope)
+    densities = [dual.system.phase(name).density_g_cm3 for name in dual.system.channels]
+    path_nm = inelastic_mean_free_path(float(np.mean(densities)), **dual.microscope)
     return float(abundances[:, mask].sum() / (scattered * path_nm))

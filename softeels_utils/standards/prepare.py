@@ -8,11 +8,11 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import ndimage
 
-from ..scattering import check_not_negative, check_positive, microscope_from_metadata
+from ..scattering import System, as_system, check_not_negative, check_positive, microscope_from_metadata
 from ..spectra import (
     align_zero_loss,
     energy_axis,
-    find_spikes,
+    find_rare_spikes,
     fourier_log,
     fourier_ratio,
     in_window,
@@ -41,6 +41,8 @@ class DualEELS:
         Of M2,3 in the low loss.
     microscope : dict
         ``beam_energy_keV``, ``collection_mrad``, ``convergence_mrad``.
+    system : System
+        Whose edges are looked for.
     pixel_size_nm : float or None
         None where the core loss does not state it.
     """
@@ -53,6 +55,7 @@ class DualEELS:
     variance: NDArray = field(repr=False)
     window_eV: tuple[float, float]
     microscope: dict[str, float]
+    system: System = field(repr=False)
     pixel_size_nm: float | None = None
 
     @property
@@ -65,6 +68,7 @@ def prepare_dual_eels(
     low_loss: ArrayLike,
     core_loss: ArrayLike,
     *,
+    system: System | str | None = None,
     energy_eV: ArrayLike | None = None,
     core_energy_eV: ArrayLike | None = None,
     beam_energy_keV: float | None = None,
@@ -73,7 +77,7 @@ def prepare_dual_eels(
     exposure_ratio: float = 1.0,
     spikes: bool = True,
     gain: float = 1.0,
-    window_eV: tuple[float, float] = (36.0, 110.0),
+    window_eV: tuple[float, float] | None = None,
 ) -> DualEELS:
     """Align, clean and deconvolve dual EELS to single-scattering probabilities per eV and electron.
 
@@ -82,7 +86,9 @@ def prepare_dual_eels(
     Parameters
     ----------
     low_loss, core_loss : (..., E), (..., E2) HyperSpy signals or arrays
-        Counts, from the same pixels. The low loss has the zero loss and M2,3, the core loss Fe-L2,3 and (better) O-K.
+        Counts, from the same pixels. The low loss has the zero loss and M2,3, the core loss L2,3 and (better) O-K.
+    system : System or str, optional
+        Whose edges are looked for; by default the iron oxides.
     energy_eV, core_energy_eV : (E,), (E2,)
         For plain arrays.
     beam_energy_keV, collection_mrad, convergence_mrad : float, optional
@@ -93,14 +99,18 @@ def prepare_dual_eels(
         Remove spikes.
     gain : float
         Counts per electron.
-    window_eV : (float, float)
-        Of the low loss, for M2,3.
+    window_eV : (float, float), optional
+        Of the low loss, for M2,3; by default that of the system.
 
     Raises
     ------
     ValueError
         For axes without zero loss or M2,3, pixels that disagree, counts that are not finite, an unknown microscope.
     """
+    system = as_system(system)
+    if not system.edge("M2,3").standards:
+        raise ValueError(f"system: got {system.name!r}, without standards of M2,3, wants them in its file")
+    window_eV = system.edge("M2,3").standards["window_eV"] if window_eV is None else window_eV
     microscope = _microscope(core_loss, beam_energy_keV, collection_mrad, convergence_mrad)
     check_positive(exposure_ratio=exposure_ratio)
     energy = energy_axis(low_loss, energy_eV, name="energy_eV")
@@ -108,8 +118,8 @@ def prepare_dual_eels(
     low, core = _checked_counts(low_loss, core_loss, energy, window_eV)
     low, core = align_zero_loss(low, core, energy_eV=energy, others_energy_eV=core_energy)
     if spikes:
-        low = np.where(energy > 10, remove_spikes(low, mask=_rare_spikes(low, gain)), low)
-        core = remove_spikes(core, mask=_rare_spikes(core, gain))
+        low = np.where(energy > 10, remove_spikes(low, mask=find_rare_spikes(low, gain=gain)), low)
+        core = remove_spikes(core, mask=find_rare_spikes(core, gain=gain))
     direct = zero_loss(low, energy).sum(-1, keepdims=True)
     if not (direct > 0).all():
         raise ValueError(f"low_loss: got no zero loss in {int((direct <= 0).sum())} pixels, wants one in each")
@@ -125,6 +135,7 @@ def prepare_dual_eels(
         variance=gain * np.maximum(counts, 1.0) / (direct * step) ** 2,
         window_eV=tuple(window_eV),
         microscope=microscope,
+        system=system,
         pixel_size_nm=step_nm(axes[0]) if len(axes) >= 2 else None,
     )
 
@@ -170,13 +181,6 @@ def _deconvolve_core(core, low, core_energy, energy):
     longer = np.concatenate([_extrapolate_down(core, core_energy, pad), core], axis=-1)
     longer_energy = core_energy[0] + step * np.arange(-pad, core_energy.size)
     return fourier_ratio(longer, low, longer_energy, energy)[..., pad:]
-
-
-def _rare_spikes(y, gain):
-    """Spikes that are not peaks: a sharp maximum of M2,3 or L3 stands in many pixels, a cosmic ray does not."""
-    spikes = find_spikes(y, gain=gain, threshold=10)
-    often = ndimage.uniform_filter1d(spikes.reshape(-1, y.shape[-1]).sum(0).astype(float), 5) * 5
-    return spikes & (often <= max(3, 2e-3 * spikes.size / y.shape[-1]))
 
 
 def _extrapolate_down(core, energy, pad):

@@ -1,19 +1,26 @@
-"""Reference spectra found in a specimen, how far to rely on them, and their file."""
+"""Reference spectra of phases, how far to rely on them, and their file."""
 
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, field, fields
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields, replace
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
+from ..spectra import energy_axis
 from .rotation import Rotation
 
 __all__ = ["Diagnostics", "Standards"]
 
-FORMAT = "softeels standards 3"
+FORMAT = "softeels standards 4"
+# before systems, all standards were those of the iron oxides
+FORMER, FORMER_SYSTEM = "softeels standards 3", "iron_oxides"
+FORMER_NAMES = {"iron_per_nm3": "metal_per_nm3", "iron_samples": "metal_samples"}
 
 
 @dataclass(frozen=True)
@@ -22,7 +29,10 @@ class Diagnostics:
 
     Attributes
     ----------
+    system : str
+        Name of the system.
     phases : tuple of str
+        The reduced phase and the oxidised one.
     condition_number : float
         Of the references, each scaled to norm 1, from the onset to 90 eV.
     leakage : (2,)
@@ -30,7 +40,7 @@ class Diagnostics:
     leakage_correlation : float
         Between the two places of the phases on the line.
     purity : (2,)
-        Lowest and highest FeO fraction of the iron in the pixels.
+        Lowest and highest fraction of the metal in the reduced phase, in the pixels.
     signal : (M,)
         Squared singular values of M2,3 over the largest of noise: two components, not three.
     residual : float
@@ -56,7 +66,8 @@ class Diagnostics:
     doubt : dict of str to float
         Probability that a constraint is the one that does not hold.
     end_valence, end_valence_error : (2,)
-        Lowest and highest mean valence of the iron in the pixels, by what counts valence alone, and one standard error.
+        Lowest and highest mean valence of the metal in the pixels, by what counts valence alone, and one standard
+        error.
     thickness_ratio : float
         Thickness by counted atoms over that by the mean free path.
     left_out : dict of str to str
@@ -69,6 +80,7 @@ class Diagnostics:
         Pixels of the specimen.
     """
 
+    system: str
     phases: tuple[str, ...]
     condition_number: float
     leakage: NDArray
@@ -103,7 +115,7 @@ class Diagnostics:
     @classmethod
     def from_json(cls, text: str) -> Diagnostics:
         """What `to_json` wrote."""
-        values = json.loads(text)
+        values = {"system": FORMER_SYSTEM} | json.loads(text)
         for f in fields(cls):
             if f.type == "NDArray":
                 values[f.name] = np.asarray(values[f.name])
@@ -114,47 +126,52 @@ class Diagnostics:
 
 @dataclass(frozen=True)
 class Standards:
-    """References of the phases, found in the specimen itself.
+    """References of K phases: found in the specimen itself (`extract_standards`), or from outside.
 
     Attributes
     ----------
+    system : str
+        Name of the system of phases.
+    phases : tuple of str
+        Names of the K phases.
     energy_eV : (E,)
-        Energy loss of the references: the axis of the low loss.
-    references : (2, E)
-        M2,3 of FeO and of Fe3O4: single-scattering probability per electron, per eV and per nm of the phase.
-    uncertainty : (2, E)
-        One standard deviation, over bootstrap draws of the pixels and over what the constraints leave open.
-    abundances : (2, ...)
-        nm of each phase in every pixel.
-    diagnostics : Diagnostics
-    core_energy_eV : (E2,)
-    core_references : (2, E2)
-        The core loss that goes with the references, per electron, eV and nm, with its background.
-    samples : (B, 2, E)
-        Draws of the references, to propagate their uncertainty: of the pixels, of what the constraints leave open and,
-        where they contradict each other, of which one does not hold.
-    iron_per_nm3, valence : (2,)
-        Iron atoms per nm³ of each phase, and their mean valence, vacancies included.
-    iron_samples, valence_samples : (B, 2)
+        Energy loss of the references; where they were found in a specimen, the axis of its low loss.
+    references : (K, E)
+        M2,3 of each phase: single-scattering probability per electron, per eV and per nm of the phase.
+    uncertainty : (K, E)
+        One standard deviation, of the samples.
+    samples : (B, K, E)
+        Draws of the references, to propagate their uncertainty. Where they were found in a specimen: of the pixels, of
+        what the constraints leave open and, where those contradict each other, of which one does not hold.
+    metal_per_nm3, valence : (K,)
+        Metal atoms per nm³ of each phase, and their mean valence, vacancies included.
+    metal_samples, valence_samples : (B, K)
         The same for each of the samples.
+    abundances : (K, ...) or None
+        nm of each phase in every pixel; None for references from outside.
+    core_energy_eV, core_references : (E2,), (K, E2), or None
+        The core loss that goes with the references, per electron, eV and nm, with its background.
+    diagnostics : Diagnostics or None
     warnings : tuple of str
         What speaks against the result, one sentence each; empty where nothing does.
     rotation : Rotation or None
         Probability of the rotation, for figures; not saved.
     """
 
+    system: str
+    phases: tuple[str, ...]
     energy_eV: NDArray
     references: NDArray
     uncertainty: NDArray
-    abundances: NDArray
-    diagnostics: Diagnostics
-    core_energy_eV: NDArray
-    core_references: NDArray
     samples: NDArray = field(repr=False)
-    iron_per_nm3: NDArray
+    metal_per_nm3: NDArray
     valence: NDArray
-    iron_samples: NDArray = field(repr=False)
+    metal_samples: NDArray = field(repr=False)
     valence_samples: NDArray = field(repr=False)
+    abundances: NDArray | None = field(repr=False, default=None)
+    core_energy_eV: NDArray | None = field(repr=False, default=None)
+    core_references: NDArray | None = field(repr=False, default=None)
+    diagnostics: Diagnostics | None = field(repr=False, default=None)
     warnings: tuple[str, ...] = ()
     rotation: Rotation | None = field(repr=False, default=None)
 
@@ -163,8 +180,42 @@ class Standards:
         """Whether there are warnings."""
         return bool(self.warnings)
 
+    @classmethod
+    def from_spectra(cls, spectra: Mapping[str, Any], **options: Any) -> Standards:
+        """References of phases from their spectra: `standards_from_spectra`."""
+        from .outside import standards_from_spectra
+
+        return standards_from_spectra(spectra, **options)
+
+    @classmethod
+    def from_roi(cls, low_loss: Any, regions: Mapping[str, Any], **options: Any) -> Standards:
+        """References from regions of a spectrum image that hold one phase each: `standards_from_roi`."""
+        from .outside import standards_from_roi
+
+        return standards_from_roi(low_loss, regions, **options)
+
+    def on(self, energy_eV: ArrayLike) -> Standards:
+        """The same references, samples included, on another energy axis (E2,), by linear interpolation.
+
+        Raises
+        ------
+        ValueError
+            If the axis is not even, or reaches beyond that of the references: nothing is extrapolated.
+        """
+        energy = energy_axis(np.zeros(np.size(energy_eV)), energy_eV)
+        first, last = self.energy_eV[0], self.energy_eV[-1]
+        slack = 1e-6 * (self.energy_eV[1] - first)
+        if energy[0] < first - slack or energy[-1] > last + slack:
+            raise ValueError(
+                f"energy_eV: got {energy[0]:g} to {energy[-1]:g} eV, wants energies within those of the references, "
+                f"{first:g} to {last:g} eV"
+            )
+        move = partial(interpolate, energy, self.energy_eV)
+        samples, references = move(self.samples).astype(self.samples.dtype), move(self.references)
+        return replace(self, energy_eV=energy, references=references, uncertainty=samples.std(axis=0), samples=samples)
+
     def save(self, path: str | Path) -> None:
-        """Write to a ``.npz`` file: arrays, and the diagnostics as JSON text. Nothing is pickled.
+        """Write to a ``.npz`` file: arrays, and the rest as JSON text. Nothing is pickled.
 
         Raises
         ------
@@ -174,13 +225,16 @@ class Standards:
         path = Path(path)
         if path.suffix != ".npz":
             raise ValueError(f"path: got {path.name}, wants a name that ends in .npz")
-        arrays = {name: getattr(self, name) for name in _ARRAYS}
-        texts = {"diagnostics": self.diagnostics.to_json(), "warnings": json.dumps(self.warnings), "format": FORMAT}
+        arrays = {name: getattr(self, name) for name in _ARRAYS if getattr(self, name) is not None}
+        texts = {"format": FORMAT, "warnings": json.dumps(self.warnings), "phases": json.dumps(self.phases)}
+        texts |= {"system": self.system}
+        if self.diagnostics is not None:
+            texts |= {"diagnostics": self.diagnostics.to_json()}
         np.savez_compressed(path, **{name: np.array(text) for name, text in texts.items()}, **arrays)
 
     @classmethod
     def load(cls, path: str | Path) -> Standards:
-        """Read what `save` wrote.
+        """Read what `save` wrote, also that of the version before systems (iron oxides).
 
         Raises
         ------
@@ -190,16 +244,29 @@ class Standards:
         try:
             with np.load(path, allow_pickle=False) as file:
                 found = str(file["format"]) if "format" in file else "another kind of file"
-                if found != FORMAT:
+                if found not in (FORMAT, FORMER):
                     raise ValueError(f"format: got {found}, wants {FORMAT}")
-                arrays = {name: file[name] for name in _ARRAYS}
-                diagnostics = Diagnostics.from_json(str(file["diagnostics"]))
-                warnings = tuple(json.loads(str(file["warnings"])))
+                stored = {FORMER_NAMES.get(name, name): file[name] for name in file.files}
+            texts = {name: str(stored[name]) for name in ("diagnostics", "system") if name in stored}
+            diagnostics = Diagnostics.from_json(texts["diagnostics"]) if "diagnostics" in texts else None
+            phases = json.loads(str(stored["phases"])) if "phases" in stored else diagnostics.phases
+            return cls(
+                system=texts.get("system", FORMER_SYSTEM),
+                phases=tuple(phases),
+                diagnostics=diagnostics,
+                warnings=tuple(json.loads(str(stored["warnings"]))),
+                **{name: stored[name] for name in _ARRAYS if name in stored},
+            )
         except FileNotFoundError:
             raise
         except (ValueError, KeyError, TypeError, OSError, EOFError) as error:
             raise ValueError(f"path: got {Path(path).name}, wants a file of Standards.save ({error})") from None
-        return cls(diagnostics=diagnostics, warnings=warnings, **arrays)
 
 
-_ARRAYS = tuple(f.name for f in fields(Standards) if f.type == "NDArray")
+_ARRAYS = tuple(f.name for f in fields(Standards) if f.type.startswith("NDArray"))
+
+
+def interpolate(new: NDArray, old: NDArray, spectra: NDArray) -> NDArray[np.float64]:
+    """Spectra (..., E) on other energies (E2,), linearly."""
+    flat = np.reshape(spectra, (-1, len(old)))
+    return np.array([np.interp(new, old, y) for y in flat]).reshape(*np.shape(spectra)[:-1], len(new))

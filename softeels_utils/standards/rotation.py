@@ -2,14 +2,14 @@
 
 The plane is found from the M2,3 edge, which has the counts. Where in it the two phases are is a 2 x 2 matrix that no
 factorisation can know (the rotation ambiguity); constraints on what the core loss counts determine it. With h a point
-of the plane and ``Fe(h)`` the iron atoms that the core loss counts, the points with ``Fe(h) = 1`` form a line: one
-coordinate x is left, the pixels lie between x0 (pure Fe3O4) and x1 (pure FeO), and everything else that the core loss
-counts is linear in x.
+of the plane and ``M(h)`` the metal atoms that the core loss counts, the points with ``M(h) = 1`` form a line: one
+coordinate x is left, the pixels lie between x0 (the oxidised phase: Fe3O4) and x1 (the reduced one: FeO), and
+everything else that the core loss counts is linear in x.
 
-Oxygen and the leading edge of L3 both count valence: they place Fe3O4 and *stoichiometric* FeO. Where FeO as it is in
-the specimen lies, with its vacancies, only the pixels tell. One statement out of many may be wrong. The probability is
-therefore a mixture: all constraints hold, or one of them, each in turn, does not. Where they agree the first term
-dominates; where they contradict each other what remains is the spread of leaving one out.
+Oxygen and the leading edge of L3 both count valence: they place the oxidised phase and the *stoichiometric* reduced
+one. Where that lies as it is in the specimen, with its vacancies, only the pixels tell. One statement out of many may
+be wrong. The probability is therefore a mixture: all constraints hold, or one of them, each in turn, does not. Where
+they agree the first term dominates; where they contradict each other what remains is the spread of leaving one out.
 """
 
 from __future__ import annotations
@@ -22,24 +22,11 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.special import logsumexp
 from scipy.stats import chi2
 
-from ..scattering import IRON_PER_NM3, PHASES
-from .constraints import (
-    CONSTRAINTS,
-    Constraint,
-    Evidence,
-    ferrous_part_of_wustite,
-    select_constraints,
-    valence_of_wustite,
-)
+from ..scattering import System
+from .constraints import CONSTRAINTS, Constraint, Evidence, select_constraints
+from .pair import PhasePair
 
-__all__ = [
-    "Rotation",
-    "counted_iron",
-    "estimate_rotation",
-    "iron_of_phases",
-    "rotated_references",
-    "valence_of_phases",
-]
+__all__ = ["Rotation", "counted_metal", "estimate_rotation", "rotated_references"]
 
 WRONG = 0.05  # prior probability that a constraint does not hold
 OTHER_PHASE = (
@@ -56,7 +43,7 @@ class Rotation:
     Attributes
     ----------
     x0, x1 : float
-        Coordinates of Fe3O4 and of FeO as it is in the specimen.
+        Coordinates of the oxidised phase, and of the reduced one as it is in the specimen.
     covariance : (2, 2)
         Of (x0, x1).
     grid0, grid1 : (G,)
@@ -68,7 +55,7 @@ class Rotation:
     left_out : dict of str to str
         Constraints that were asked for and could not be used, and why.
     nodes : (Q, 2)
-        Vacancies of FeO, and L2,3 of an Fe3+ ion over that of an Fe2+ ion, that were tried.
+        Vacancies of the reduced phase, and L2,3 of the higher valence over that of the lower, that were tried.
     joint_probability : (Q, G, G)
         Of each of them with each (x0, x1).
     tension : float
@@ -80,7 +67,7 @@ class Rotation:
     without : dict of str to (2,)
         (x0, x1) with one constraint left out.
     end_valence, end_valence_error : (2,)
-        Mean valence of the iron at the ends of the pixels (high x, then low x), by what counts valence alone, and one
+        Mean valence of the metal at the ends of the pixels (high x, then low x), by what counts valence alone, and one
         standard error; NaN where less than two constraints do.
     """
 
@@ -107,7 +94,7 @@ class Rotation:
 
     @property
     def place(self) -> NDArray:
-        """Mean of x0, x1, vacancies of FeO and strength of Fe3+, (4,)."""
+        """Mean of x0, x1, vacancies of the reduced phase and strength of the higher valence, (4,)."""
         return np.r_[self.x0, self.x1, self.joint_probability.sum(axis=(1, 2)) @ self.nodes]
 
     def loss(self, name: str) -> float:
@@ -117,7 +104,7 @@ class Rotation:
         return float(part[i, j] - part[np.isfinite(part)].max())
 
     def draw(self, rng: np.random.Generator, size: int) -> NDArray:
-        """Draws of x0, x1, vacancies of FeO and strength of Fe3+, (size, 4), from the probability."""
+        """Draws of x0, x1, vacancies and strength of the higher valence, (size, 4), from the probability."""
         flat = rng.choice(self.joint_probability.size, size=size, p=self.joint_probability.ravel())
         q, i, j = np.unravel_index(flat, self.joint_probability.shape)
         axes = (self.grid0, self.grid1, *(np.unique(column) for column in self.nodes.T))
@@ -147,7 +134,7 @@ def estimate_rotation(
     ValueError
         If no constraint has data, or none of the places satisfies all of them.
     """
-    constraints = select_constraints(constraints)
+    constraints = select_constraints(constraints, evidence.pair)
     left_out = {c.name: reason for c in constraints if (reason := c.missing(evidence))}
     usable = [c for c in constraints if c.name not in left_out]
     if not usable:
@@ -179,10 +166,10 @@ class _Grid:
 
     @classmethod
     def filled(cls, evidence, constraints, grid0, grid1):
-        vacancies, ferric, prior = evidence.chemistry.nodes()
+        vacancies, higher, prior = evidence.chemistry.nodes()
         x0, x1 = np.meshgrid(grid0, grid1, indexing="ij")
-        stoichiometric = x0 + (x1 - x0) / ferrous_part_of_wustite(vacancies)[:, None, None]
-        seen = [replace(evidence, chemistry=replace(evidence.chemistry, ferric_strength=f)) for f in ferric]
+        stoichiometric = x0 + (x1 - x0) / evidence.pair.reduced_part(vacancies)[:, None, None]
+        seen = [replace(evidence, chemistry=replace(evidence.chemistry, valence_strength=h)) for h in higher]
         parts = {}
         for c in constraints:
             if c.counts_valence:
@@ -195,7 +182,8 @@ class _Grid:
         grid = cls(evidence, constraints, grid0, grid1, np.log(prior)[:, None, None] + apart, parts)
         if not np.isfinite(grid.total()).any():
             raise ValueError(
-                "core_loss: got no rotation that satisfies the constraints, wants one (is there iron, in two phases?)"
+                "core_loss: got no rotation that satisfies the constraints, wants one (is there "
+                f"{evidence.pair.system.metal_name}, in two phases?)"
             )
         return grid
 
@@ -240,7 +228,7 @@ class _Grid:
         return float(chi2.sf(2 * max(best - agreed, 0.0), freedom))
 
     def end_valence(self) -> tuple[NDArray, NDArray]:
-        """Mean valence of the iron at the high and the low end of the pixels, and errors, by what counts valence."""
+        """Mean valence of the metal at the high and the low end of the pixels, and errors, by what counts valence."""
         counting = [c.name for c in self.constraints if c.counts_valence]
         if len(counting) < 2:
             return np.full(2, np.nan), np.full(2, np.nan)
@@ -249,8 +237,10 @@ class _Grid:
         log_prior = np.log(probability[none])[:, None, None] + np.where(np.isfinite(self.prior[:1]), 0.0, -np.inf)
         p = _normalised(log_prior + sum(self.parts[name][none] for name in counting)).sum(axis=0)
         width = np.where(p > 0, self.grid1 - self.grid0[:, None], np.inf)
-        valence = np.stack([8 / 3 - 2 / 3 * (end - self.grid0[:, None]) / width for end in self.evidence.ends[::-1]])
-        noise = np.stack([2 / 3 * error / width for error in self.evidence.end_errors[::-1]])
+        reduced, oxidised = self.evidence.pair.valence
+        away, ends = oxidised - reduced, self.evidence.ends[::-1]
+        valence = np.stack([oxidised - away * (end - self.grid0[:, None]) / width for end in ends])
+        noise = np.stack([away * error / width for error in self.evidence.end_errors[::-1]])
         mean = (p * valence).sum((1, 2))
         return mean, np.sqrt((p * ((valence - mean[:, None, None]) ** 2 + noise**2)).sum((1, 2)))
 
@@ -288,13 +278,14 @@ def _normalised(log_probability):
     return probability / probability.sum()
 
 
-def counted_iron(
+def counted_metal(
     evidence: Evidence, place: ArrayLike, draw: int = 0, rng: np.random.Generator | None = None
 ) -> NDArray[np.float64]:
-    """Iron that L2,3 counts per nm³ of FeO and of Fe3O4, (2,), in one draw of the pixels.
+    """Metal that L2,3 counts per nm³ of both phases, (2,), in one draw of the pixels.
 
-    It is what the phases hold times what an atom counts. For Fe2+ that is measured: oxygen atoms are counted by a
-    cross-section that is known (`Chemistry.oxygen_uncertainty`), and their ratio to iron is that of the phases.
+    It is what the phases hold times what an atom counts. For the lower valence that is measured: oxygen atoms are
+    counted by a cross-section that is known (`Chemistry.oxygen_uncertainty`), and their ratio to the metal is that of
+    the phases.
 
     Parameters
     ----------
@@ -306,55 +297,56 @@ def counted_iron(
     rng : Generator, optional
         Draws what an atom counts from its uncertainty; by default the mean.
     """
-    x0, x1, vacancies, ferric = place
-    chemistry = replace(evidence.chemistry, ferric_strength=float(ferric))
-    log_strength, sigma = np.log(chemistry.iron_strength), chemistry.iron_strength_uncertainty
+    x0, x1, vacancies, higher = place
+    chemistry, pair = replace(evidence.chemistry, valence_strength=float(higher)), evidence.pair
+    strengths = chemistry.phase_strengths(pair)
+    log_strength, sigma = np.log(chemistry.metal_strength), chemistry.metal_strength_uncertainty
     if evidence.oxygen_atoms is not None:
-        stoichiometric = x0 + (x1 - x0) / ferrous_part_of_wustite(vacancies)
+        stoichiometric = x0 + (x1 - x0) / pair.reduced_part(vacancies)
         line = evidence.oxygen_atoms[draw]
         counted = np.maximum(line[0] + line[1] * np.array([x0, stoichiometric]), 1e-3 * abs(line[0]))
-        per_iron = np.array([4 / 3, 1.0]) / np.array([chemistry.magnetite_strength, 1.0])
-        measured, error = np.log(per_iron / counted).mean(), chemistry.oxygen_uncertainty
+        per_metal = (pair.anion_per_metal / strengths)[::-1]
+        measured, error = np.log(per_metal / counted).mean(), chemistry.oxygen_uncertainty
         weights = np.array([sigma**-2, error**-2])
         log_strength, sigma = weights @ [log_strength, measured] / weights.sum(), weights.sum() ** -0.5
     if rng is not None:
         log_strength = rng.normal(log_strength, sigma)
-    wustite = 1 + (ferric - 1) * (valence_of_wustite(vacancies) - 2)
-    return np.exp(log_strength) * iron_of_phases(vacancies) * [wustite, chemistry.magnetite_strength]
+    reduced = pair.strength(pair.valence_of_reduced(vacancies), higher)
+    return np.exp(log_strength) * pair.metal_with(vacancies) * [reduced, strengths[1]]
 
 
-def iron_of_phases(vacancies: ArrayLike) -> NDArray[np.float64]:
-    """Iron atoms per nm³ of Fe(1-y)O and of Fe3O4, (..., 2); the lattice of wüstite is taken to keep its size."""
-    feo, fe3o4 = (IRON_PER_NM3[name] for name in PHASES)
-    y = np.asarray(vacancies, float)
-    return np.stack([feo * (1 - y), np.full_like(y, fe3o4)], axis=-1)
-
-
-def valence_of_phases(vacancies: ArrayLike) -> NDArray[np.float64]:
-    """Mean valence of the iron of Fe(1-y)O and of Fe3O4, (..., 2)."""
-    feo = valence_of_wustite(vacancies)
-    return np.stack([feo, np.full_like(feo, 8 / 3)], axis=-1)
-
-
-def rotated_references(references: ArrayLike, feo: float = 0.0, fe3o4: float = 0.0) -> tuple[NDArray, NDArray]:
+def rotated_references(
+    references: ArrayLike,
+    reduced: float = 0.0,
+    oxidised: float = 0.0,
+    *,
+    system: System | str | None = None,
+    feo: float = 0.0,
+    fe3o4: float = 0.0,
+) -> tuple[NDArray, NDArray]:
     """Other references that fit the same data equally well: the rotation ambiguity of two components.
 
-    Per iron atom, the FeO reference moves to ``FeO + feo (FeO - Fe3O4)``, the other to
-    ``Fe3O4 + fe3o4 (FeO - Fe3O4)``; the maps change so that every spectrum stays what it was.
+    Per metal atom, the first reference moves to ``first + reduced (first - second)``, the other to
+    ``second + oxidised (first - second)``; the maps change so that every spectrum stays what it was.
 
     Parameters
     ----------
     references : (2, E)
-        FeO, Fe3O4, per nm.
+        The reduced phase (FeO) and the oxidised one (Fe3O4), per nm.
+    reduced, oxidised : float
+        As fractions of the metal. ``reduced=-0.2``: that reference holds 20 % of the other phase; ``oxidised=0.2``:
+        that one does.
+    system : System or str, optional
+        Of the two phases; by default the iron oxides.
     feo, fe3o4 : float
-        In units of the FeO fraction of the iron. ``feo=-0.2`` holds 20 % Fe3O4; ``fe3o4=0.2`` holds 20 % FeO.
+        Former names of ``reduced`` and ``oxidised``, which chapter 2 still uses.
 
     Returns
     -------
     references, transform : (2, E), (2, 2)
         ``transform @ abundances`` are the maps that go with the new references.
     """
-    density = np.array([IRON_PER_NM3[name] for name in PHASES])
-    mix = np.array([[1 + feo, -feo], [fe3o4, 1 - fe3o4]])
+    density, reduced, oxidised = PhasePair.of(system).metal_per_nm3, reduced + feo, oxidised + fe3o4
+    mix = np.array([[1 + reduced, -reduced], [oxidised, 1 - oxidised]])
     mix = density[:, None] * mix / density[None, :]
     return mix @ np.asarray(references), np.linalg.inv(mix).T

@@ -5,6 +5,8 @@ Hartree-Dirac-Slater calculations of Verner and Yakovlev, Astron. Astrophys. Sup
 found on the twin does not owe its accuracy to a common table. Between 582 and 688 eV, where O-K is counted, both agree
 within 2 % (Egerton's hydrogenic SIGMAK lies 7 % lower); on the continuum of Fe-L2,3 within 11 %, where SIGMAL
 with its near-edge reduction is less than half.
+
+Another metal needs its two rows of table 1 of Verner and Yakovlev, in `_FITS`.
 """
 
 from __future__ import annotations
@@ -22,6 +24,8 @@ _FITS = {
     ("O", "K"): (534.0, 177.4, 32.37, 381.2, 1.083, 0.0, 0),
     ("Fe", "L2,3"): (708.0, 294.8, 71.91, 321.9, 2.837, 0.06314, 1),
     ("Fe", "M2,3"): (54.0, 76.30, 62.98, 14.79, 7.672, 0.2646, 1),
+    ("Mn", "L2,3"): (640.0, 273.7, 74.98, 395.2, 2.793, 0.04661, 1),
+    ("Mn", "M2,3"): (48.0, 70.40, 66.97, 14.85, 7.643, 0.2659, 1),
 }
 
 
@@ -36,7 +40,7 @@ def subshell_oscillator_strength(element: str, edge: str, energy_eV: ArrayLike) 
     Parameters
     ----------
     element, edge
-        ``"O"`` with ``"K"``, ``"Fe"`` with ``"L2,3"`` or ``"M2,3"``.
+        ``"O"`` with ``"K"``; ``"Fe"`` or ``"Mn"`` with ``"L2,3"`` or ``"M2,3"``.
     energy_eV
         Energies of any shape.
 

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import ndimage
 
-from ..scattering import arctangent_step
+from ..scattering import System, arctangent_step, as_system
 from ..spectra import FWHM_PER_SIGMA, data_of, energy_axis, in_window
 
 __all__ = ["Match", "WhiteLines", "broaden", "match_spectrum", "spectral_angle_deg", "white_lines"]
@@ -38,8 +38,9 @@ def white_lines(
     spectra: ArrayLike,
     energy_eV: ArrayLike | None = None,
     *,
-    l3_search_eV: tuple[float, float] = (700.0, 718.0),
-    splitting_eV: float = 13.1,
+    system: System | str | None = None,
+    l3_search_eV: tuple[float, float] | None = None,
+    splitting_eV: float | None = None,
     window_eV: tuple[float, float] = (-5.0, 7.0),
     continuum_eV: tuple[float, float] = (24.0, 40.0),
     step_width_eV: float = 1.0,
@@ -56,10 +57,13 @@ def white_lines(
     spectra : (..., E) array or HyperSpy signal
         Background removed, and plural scattering if the specimen is thick.
     energy_eV : (E,), for plain arrays
-    l3_search_eV : (float, float)
-        Where the maximum of L3 is looked for.
-    splitting_eV : float
-        Spin-orbit splitting of the 2p level (iron: 13.1 eV); the maximum of L2 is looked for within 3 eV of it.
+    system : System or str, optional
+        Whose metal it is; by default the iron oxides.
+    l3_search_eV : (float, float), optional
+        Where the maximum of L3 is looked for; by default within 9 eV of where the system has it.
+    splitting_eV : float, optional
+        Spin-orbit splitting of the 2p level, by default that of the system (iron: 13.1 eV); the maximum of L2 is looked
+        for within 3 eV of it.
     window_eV : (float, float)
         Integration window, relative to each maximum.
     continuum_eV : (float, float)
@@ -88,6 +92,10 @@ def white_lines(
     """
     energy = energy_axis(spectra, energy_eV)
     y = np.asarray(data_of(spectra), float)
+    if l3_search_eV is None or splitting_eV is None:
+        edge = as_system(system).edge("L2,3").standards
+        l3_search_eV = (edge["l3_eV"] - 9, edge["l3_eV"] + 9) if l3_search_eV is None else l3_search_eV
+        splitting_eV = edge["splitting_eV"] if splitting_eV is None else splitting_eV
     need = l3_search_eV[0], l3_search_eV[1] + continuum_eV[0]
     if energy[0] > need[0] or energy[-1] < need[1]:
         raise ValueError(

@@ -1,0 +1,133 @@
+"""The two phases that a specimen is taken to hold: what their formulas say of oxygen, metal and valence."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from ..scattering import System, as_system
+
+__all__ = ["PhasePair"]
+
+KNOWN = ("M2,3", "L2,3", "K")  # edges
+
+
+@dataclass(frozen=True, eq=False)
+class PhasePair:
+    """Two phases of a system, the reduced one first, with two valences of the metal between them.
+
+    The reduced phase may lack some of its metal; what is left is oxidised so far that its oxygen is kept neutral.
+
+    Attributes
+    ----------
+    system : System
+    names : (str, str)
+        The reduced phase and the oxidised one: ``("FeO", "Fe3O4")``.
+    metal_per_nm3, anion_per_metal, valence : (2,)
+        Number density of the metal, O/metal and mean valence of each phase, without vacancies.
+    ion_valence : (float, float)
+        The lower and the higher valence.
+    holes : (float, float)
+        In the 3d shell, of each valence.
+    """
+
+    system: System
+    names: tuple[str, str]
+    metal_per_nm3: NDArray = field(repr=False)
+    anion_per_metal: NDArray = field(repr=False)
+    valence: NDArray = field(repr=False)
+    ion_valence: tuple[float, float]
+    holes: tuple[float, float]
+
+    @classmethod
+    def of(cls, system: System | str | Path | None = None) -> PhasePair:
+        """That of a system's channels.
+
+        Parameters
+        ----------
+        system
+            A `scattering.System`, or the name or path of one; None: the iron oxides.
+
+        Raises
+        ------
+        ValueError
+            If the channels are not two phases, that of the lower valence first, of two valences between them, or the
+            file does not say what finding reference spectra needs (``standards``, in each edge).
+
+        Examples
+        --------
+        >>> pair = PhasePair.of("manganese_oxides")
+        >>> pair.names, pair.ion_valence, pair.lower_fraction.round(3).tolist()
+        (('MnO', 'Mn3O4'), (2.0, 3.0), [1.0, 0.333])
+        """
+        system = as_system(system)
+        if missing := [edge for edge in KNOWN if not system.edge(edge).standards]:
+            raise ValueError(f"system: got {system.name!r}, without standards of {missing}, wants them in its file")
+        names = system.channels
+        ions = {name: system.ions[name] for phase in names for name in system.phase(phase).ion_fractions}
+        valences = sorted({ion.valence for ion in ions.values()})
+        mean = np.array([system.mean_valence(name) for name in names])
+        if len(names) != 2 or not mean[0] < mean[1] or len(valences) != 2:
+            raise ValueError(
+                f"system: got channels {names} of {system.name!r} with mean valences {mean.round(2).tolist()}, wants "
+                "two phases, that of the lower valence first, of two valences"
+            )
+        return cls(
+            system=system,
+            names=names,
+            metal_per_nm3=system.metal_per_nm3(),
+            anion_per_metal=np.array([system.anion_per_metal(name) for name in names]),
+            valence=mean,
+            ion_valence=tuple(valences),
+            holes=tuple(float(np.mean([i.holes for i in ions.values() if i.valence == v])) for v in valences),
+        )
+
+    @property
+    def reduced(self) -> str:
+        """Name of the phase of lower valence."""
+        return self.names[0]
+
+    @property
+    def oxidised(self) -> str:
+        """Name of the other one."""
+        return self.names[1]
+
+    @property
+    def lower_fraction(self) -> NDArray:
+        """Fraction of the metal in each phase that has the lower valence, (2,)."""
+        low, high = self.ion_valence
+        return (high - self.valence) / (high - low)
+
+    @property
+    def ion_names(self) -> tuple[str, str]:
+        """Both valences of the metal: ``("Fe2+", "Fe3+")``."""
+        return tuple(f"{self.system.metal}{valence:g}+" for valence in self.ion_valence)
+
+    # ------------------------------------------------------------------ with vacancies
+
+    def valence_of_reduced(self, vacancies: ArrayLike) -> NDArray[np.float64]:
+        """Mean valence of the reduced phase with a fraction of its metal missing."""
+        return self.valence[0] / (1 - np.asarray(vacancies, float))
+
+    def reduced_part(self, vacancies: ArrayLike) -> NDArray[np.float64]:
+        """Where it is on the line from the oxidised phase (0) to the stoichiometric reduced one (1), by its valence."""
+        return (self.valence[1] - self.valence_of_reduced(vacancies)) / (self.valence[1] - self.valence[0])
+
+    def metal_with(self, vacancies: ArrayLike) -> NDArray[np.float64]:
+        """Metal atoms per nm³ of both phases, (..., 2); the lattice of the reduced one is taken to keep its size."""
+        reduced, oxidised = self.metal_per_nm3
+        y = np.asarray(vacancies, float)
+        return np.stack([reduced * (1 - y), np.full_like(y, oxidised)], axis=-1)
+
+    def valence_with(self, vacancies: ArrayLike) -> NDArray[np.float64]:
+        """Mean valence of the metal of both phases, (..., 2)."""
+        reduced = self.valence_of_reduced(vacancies)
+        return np.stack([reduced, np.full_like(reduced, self.valence[1])], axis=-1)
+
+    def strength(self, valence: ArrayLike, higher: ArrayLike) -> NDArray[np.float64]:
+        """L2,3 per atom at a mean valence, over that of the lower one; ``higher`` is that of the higher one."""
+        low, high = self.ion_valence
+        return 1 + (np.asarray(higher, float) - 1) * (np.asarray(valence, float) - low) / (high - low)
