@@ -50,7 +50,9 @@ def describe(value: Any) -> str:
 # ---------------------------------------------------------------- arrays
 
 
-def real_array(values: ArrayLike, name: str, *, ndim: int | None = None, finite: bool = True) -> NDArray:
+def real_array(
+    values: ArrayLike, name: str, *, ndim: int | None = None, finite: bool = True, where: str = ""
+) -> NDArray:
     """The values as an array of real numbers, of their own type; nothing is dropped, as imaginary parts would be.
 
     Parameters
@@ -62,6 +64,8 @@ def real_array(values: ArrayLike, name: str, *, ndim: int | None = None, finite:
         Axes that it must have; it must not be empty then.
     finite : bool
         No NaN, no infinity, no more than `LARGEST`.
+    where : str
+        Which values these are, if not all, for error messages.
 
     Examples
     --------
@@ -81,7 +85,7 @@ def real_array(values: ArrayLike, name: str, *, ndim: int | None = None, finite:
     if finite and array.size:
         low, high = array.min(), array.max()
         if not (np.isfinite(low) and np.isfinite(high)):
-            raise ValueError(f"{name}: got NaN or inf, wants finite numbers")
+            raise ValueError(f"{name}: got NaN or inf, wants finite numbers{where}")
         if max(-low, high) > LARGEST:
             raise ValueError(f"{name}: got values up to {max(-low, high):.3g}, wants at most {LARGEST:g}")
     return array
@@ -105,7 +109,12 @@ def check_mask(mask: ArrayLike, name: str, *shapes: tuple[int, ...]) -> NDArray[
 
 
 def check_tilts(
-    tilt_angles_deg: ArrayLike, count: int | None = None, *, name: str = "tilt_angles_deg", series: bool = True
+    tilt_angles_deg: ArrayLike,
+    count: int | None = None,
+    *,
+    name: str = "tilt_angles_deg",
+    series: bool = True,
+    least: int = 2,
 ) -> NDArray[np.float64]:
     """Tilt angles (T,) in degrees: real, finite, within ±180, and those of a series distinct and spread out.
 
@@ -117,7 +126,10 @@ def check_tilts(
     name : str
         What error messages call them.
     series : bool
-        A volume is to come out: at least two angles, no angle twice, and a range that cannot be meant in radians.
+        A volume is to come out: at least two angles (or ``least``), no angle twice, and a range that cannot be meant in
+        radians.
+    least : int
+        How many a series must have: 1 where one projection is asked what it says.
 
     Examples
     --------
@@ -132,7 +144,7 @@ def check_tilts(
         raise ValueError(f"{name}: got shape {tilts.shape}, wants ({wanted},), one angle for each projection")
     if np.abs(tilts).max() > 180:
         raise ValueError(f"{name}: got {tilts[np.abs(tilts).argmax()]:g}, wants degrees within -180 to 180")
-    if not series:
+    if not series or tilts.size == least == 1:
         return tilts
     if tilts.size < 2:
         raise ValueError(f"{name}: got one angle, wants at least two")
@@ -193,11 +205,11 @@ def check_count(value: int, name: str, least: int = 1) -> int:
     return int(value)
 
 
-def check_seed(seed: int | np.random.Generator, name: str = "seed") -> int | np.random.Generator:
-    """The seed; ValueError unless it is a whole number of at least 0, or a generator."""
-    whole = isinstance(seed, numbers.Integral) and not isinstance(seed, bool) and seed >= 0
-    if not whole and not isinstance(seed, np.random.Generator):
-        raise ValueError(f"{name}: got {describe(seed)}, wants a whole number of at least 0")
+def check_seed(seed: int | np.random.Generator, *, generator: bool = False) -> int | np.random.Generator:
+    """The seed; ValueError unless it is a whole number of at least 0, or, where that is wanted too, a generator."""
+    whole = isinstance(seed, numbers.Integral) and not isinstance(seed, bool) and 0 <= seed < 2**63
+    if not whole and not (generator and isinstance(seed, np.random.Generator)):
+        raise ValueError(f"seed: got {describe(seed)}, wants a whole number of at least 0")
     return seed
 
 

@@ -22,10 +22,11 @@ def seeds():
 
 @st.composite
 def tilt_angles(draw, min_tilts=1, max_tilts=9, max_tilt_deg=75.0):
-    """(T,) degrees: distinct by at least 1°, in any order."""
+    """(T,) degrees: distinct by at least 1°, in any order; two or more span at least 10°."""
     count = draw(st.integers(min_tilts, max_tilts))
     degrees = st.integers(int(-max_tilt_deg), int(max_tilt_deg))
-    whole = draw(st.lists(degrees, min_size=count, max_size=count, unique=True))
+    distinct = st.lists(degrees, min_size=count, max_size=count, unique=True)
+    whole = draw(distinct.filter(lambda tilts: len(tilts) < 2 or max(tilts) - min(tilts) >= 10))
     return np.array(whole) + draw(reals(0, 0.5))
 
 

@@ -4,16 +4,21 @@
 a function is one entry. Hypothesis draws the bad values, the same in every run.
 """
 
+import os
 import re
 import signal
+import struct
+import zipfile
 from collections.abc import Callable
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
+import hyperspy.api as hs
 import numpy as np
 import pytest
+import tifffile
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -75,7 +80,9 @@ def bad_covariance(draw, valid):
     good = np.array(valid, float)
     skew = good.copy()
     skew[0, -1] += draw(st.floats(1, 10)) * np.abs(good).max()
-    return draw(st.sampled_from([skew, 0 * good, -good, 1e300 * good, good * 1j, good[:1], np.nan * good, "identity"]))
+    return draw(
+        st.sampled_from([skew, 0 * good, -good, 1e300 * good, good * 1j, good[:1], np.nan * good, "identity", 0])
+    )
 
 
 TEXT = one_of("twelve", ["a", "b"], {"a": 1}, object())
@@ -88,6 +95,7 @@ KINDS: dict[str, Callable[[Any], st.SearchStrategy]] = {
     "rank": other_rank,
     "length": other_length,
     "none": one_of(None),
+    "zeros": lambda valid: st.sampled_from([np.zeros_like(valid), np.full_like(valid, 3)]),
     "negative": somewhere(-1.0, -0.3),
     "tilts": bad_tilts,
     "mask": bad_mask,
@@ -98,10 +106,11 @@ KINDS: dict[str, Callable[[Any], st.SearchStrategy]] = {
     "fraction": one_of(-0.1, 1.5, np.nan, np.inf, "half", 1j, [0.1, 0.2]),
     "flag": one_of(2, "yes", np.nan, [True, False]),
     "choice": one_of("nonsense", 3, ["tv"], 1j, b"tv"),
-    "seed": one_of(-1, 1.5, "a", np.nan, [1.0, 2.0]),
+    "seed": one_of(-1, 1.5, "a", np.nan, [1.0, 2.0], "1"),
     "window": one_of((60.0, 50.0), (np.nan, 60.0), (50.0,), "ab", (50.0, 60.0, 70.0), (1e6, 2e6), 5.0),
     "bounds": one_of((np.nan, None), (1.0, 0.0), (0.0, np.inf), ("0", "1"), (0.0,), 1.0, (0.0, 1e300)),
     "device": one_of("nonsense", 1j, "cuda:99:1"),
+    "names": one_of("twelve", ["a"], ("a", "b", "c"), (1, 2), None, 3),
     "object": one_of(3, "measurement", None, np.zeros((2, 2))),
 }
 ARRAY = "nan huge complex text ragged rank"
@@ -154,9 +163,9 @@ LOOP = {"iterations": "count", "callbacks": "text", "initial": ARRAY + " length"
 LOOPED = {"iterations": 2, "callbacks": (), "initial": VOLUME}
 PAIR = {"volume": ARRAY + " length", "truth": ARRAY + " length"}
 VOLUMES = {"volume": VOLUME + 0.01, "truth": VOLUME}
-LOW_LOSS = {"low_loss": "complex text ragged length", "energy_eV": "nan complex text length rank none"}
+LOW_LOSS = {"low_loss": "complex text ragged", "energy_eV": "nan complex text length rank none"}
 LOW_VALID = {"low_loss": LOW, "energy_eV": LOW_EV}
-SPECTRA = {"spectra": "complex text ragged length", "energy_eV": "nan complex text length rank none"}
+SPECTRA = {"spectra": "complex text ragged", "energy_eV": "nan complex text length rank none"}
 SPECTRA_VALID = {"spectra": COUNTS, "energy_eV": EV}
 KV = {"beam_energy_keV": "positive", "collection_mrad": "positive"}
 KV_VALID = {"beam_energy_keV": 300.0, "collection_mrad": 40.0}
@@ -235,7 +244,8 @@ DOORS = {
         lambda **keywords: simulate.dual_eels(**keywords, microscope=simulate.Microscope(channels=64), progress=False),
         {"projections_nm": 5 * np.ones((2, 3, 2, 2)), "fluence_e_per_A2": 1e3, "tilt_angles_deg": TILTS[:3],
          "pixel_size_nm": 0.4, "carbon_nm": 0.0, "drift_eV": 0.0, "seed": 0, "chunk_pixels": 4},
-        {"projections_nm": ARRAY + " negative", "fluence_e_per_A2": "positive", "pixel_size_nm": "positive",
+        {"projections_nm": ARRAY + " negative", "fluence_e_per_A2": "nan negative complex text",
+         "pixel_size_nm": "positive",
          "tilt_angles_deg": ARRAY + " length", "carbon_nm": "at least 0", "drift_eV": "at least 0", "seed": "seed",
          "chunk_pixels": "count"},
     ),
@@ -268,7 +278,7 @@ DOORS = {
     ),
     "shift_spectra": Door(
         spectra.shift_spectra, {**SPECTRA_VALID, "shift_eV": np.ones((3, 4)), "method": "linear"},
-        {**SPECTRA, "shift_eV": ARRAY + " length", "method": "choice"},
+        {**SPECTRA, "shift_eV": "nan huge complex text ragged length", "method": "choice"},
     ),
     "fit_background": Door(
         spectra.fit_background, {**SPECTRA_VALID, "window_eV": (46.0, 52.0), "model": "power_law", "iterations": 3},
@@ -282,6 +292,10 @@ DOORS = {
         spectra.find_spikes, {"spectra": COUNTS, "threshold": 8.0, "width": 3, "readout_noise": 0.0, "gain": 1.0},
         {"spectra": "complex text ragged", "threshold": "positive", "width": "count", "readout_noise": "at least 0",
          "gain": "positive"},
+    ),
+    "find_rare_spikes": Door(
+        spectra.find_rare_spikes, {"spectra": COUNTS, "threshold": 10.0, "width": 3},
+        {"spectra": "complex text ragged", "threshold": "positive", "width": "count"},
     ),
     "remove_spikes": Door(
         spectra.remove_spikes, {"spectra": COUNTS, "mask": COUNTS > 1e9},
@@ -317,7 +331,7 @@ DOORS = {
          "nonnegative_background": False, "variance": None, "gain": 1.0, "readout_noise": 0.0,
          "window_eV": (45.0, 80.0), "exposure_ratio": 1.0, "electrons": 1.0, "shift_error_eV": 0.0,
          "broadening_error_eV": 0.0, "scale_covariance": False, "tolerance": 1e-2, "max_iterations": 12},
-        {**SPECTRA, "references": ARRAY + " length none", "background": "choice", "nonnegative": "text",
+        {**SPECTRA, "references": ARRAY + " none", "background": "choice", "nonnegative": "text",
          "nonnegative_background": "flag", "variance": "text ragged", "gain": "positive", "readout_noise": "at least 0",
          "window_eV": "window", "exposure_ratio": "positive", "electrons": "positive", "shift_error_eV": "at least 0",
          "broadening_error_eV": "at least 0", "scale_covariance": "flag", "tolerance": "positive",
@@ -335,7 +349,7 @@ DOORS = {
     ),
     "Measurement, weights": Door(
         tomography.Measurement, {"projections": MAPS, "tilt_angles_deg": TILTS, "weights": np.ones((2, 5, 8, 8))},
-        {"weights": "nan huge complex text ragged negative length"},
+        {"weights": "nan huge complex text ragged negative"},
     ),
     "Measurement, counts": Door(
         tomography.Measurement, {"projections": np.abs(MAPS), "tilt_angles_deg": TILTS, "counts": True},
@@ -344,7 +358,8 @@ DOORS = {
     "ParallelBeam": Door(
         tomography.ParallelBeam,
         {"n": (8, 8), "tilt_angles_deg": TILTS, "voxel_size_nm": 1.0, "shifts_px": np.zeros((5, 2)), "device": "cpu"},
-        {"n": ARRAY + " count", "tilt_angles_deg": ARRAY, "voxel_size_nm": "positive", "shifts_px": ARRAY + " length",
+        {"n": "nan huge complex text ragged", "tilt_angles_deg": ARRAY, "voxel_size_nm": "positive",
+         "shifts_px": ARRAY + " length",
          "device": "device"},
     ),
     "reconstruct": Door(
@@ -354,7 +369,7 @@ DOORS = {
     ),
     "sirt": Door(measured(tomography.sirt), LOOPED | {"constraint": tomography.FREE}, LOOP | {"constraint": "object"}),
     "cgls": Door(measured(tomography.cgls), LOOPED, LOOP),
-    "tv": Door(measured(tomography.tv), LOOPED | {"weight": 1.0}, LOOP | {"weight": "at least 0 choice"}),
+    "tv": Door(measured(tomography.tv), LOOPED | {"weight": 1.0}, LOOP | {"weight": "at least 0"}),
     "joint_tv": Door(
         measured(tomography.joint_tv), LOOPED | {"weight": 1.0, "coupling": "nuclear", "seed": 0, "stop": None},
         LOOP | {"weight": "at least 0", "coupling": "choice", "seed": "seed", "stop": "text"},
@@ -406,14 +421,16 @@ DOORS = {
     "dipm_tv": Door(
         dip.dipm_tv,
         {**SERIES, "noise": "gaussian", "variant": "voxels", "preset": "quick", "head": "fractions", "holdout": 0.1,
-         "calibrated": True, "iterations": 1, "seed": 0, "tv_weight": 2.0, "progress": False},
+         "calibrated": True, "iterations": 1, "seed": 0, "tv_weight": 2.0, "initial_tv_weight": 0.0,
+         "correction_tv_weight": 0.0, "progress": False},
         {**GEOMETRY, "noise": "choice", "variant": "choice", "preset": "choice", "head": "choice",
          "holdout": "fraction", "calibrated": "flag", "iterations": "count", "seed": "seed", "tv_weight": "at least 0"},
     ),
     "ensemble": Door(
         dip.ensemble,
         {"projections": MAPS, "tilt_angles_deg": TILTS, "members": 2, "seed": 0, "workers": 1, "resample": True,
-         "variant": "voxels", "iterations": 1, "progress": False},
+         "variant": "voxels", "iterations": 1, "initial_tv_weight": 0.0, "correction_tv_weight": 0.0,
+         "progress": False},
         {"projections": ARRAY, "tilt_angles_deg": ARRAY + " tilts", "members": "count", "seed": "seed",
          "workers": "count", "resample": "flag", "variant": "choice", "iterations": "count"},
     ),
@@ -449,7 +466,7 @@ DOORS = {
     ),
     "psd_resolution": Door(
         metrics.psd_resolution, {"volume": BIG, "voxel_size_nm": 1.0, "band_per_nm": 0.25, "median": 11, "tail": 0.2},
-        {"volume": ARRAY, "voxel_size_nm": "positive", "band_per_nm": "positive", "median": "count",
+        {"volume": ARRAY + " zeros", "voxel_size_nm": "positive", "band_per_nm": "positive", "median": "count",
          "tail": "fraction"},
     ),
     "interface_error": Door(
@@ -471,14 +488,84 @@ DOORS = {
         {"lower": "complex text ragged length", "upper": "complex text length", "truth": ARRAY + " length",
          "regions": "text"},
     ),
+    # more of all of them
+    "oscillator_strength": Door(
+        scattering.oscillator_strength, {"element": "Fe", "energy_eV": EV},
+        {"element": "choice", "energy_eV": "nan huge complex text ragged negative"},
+    ),
+    "onset": Door(scattering.onset, {"element": "Fe", "edge": "M2,3"}, {"element": "choice", "edge": "choice"}),
+    "arctangent_step": Door(
+        scattering.arctangent_step, {"energy_eV": EV, "centre_eV": 55.0, "width_eV": 1.0},
+        {"energy_eV": "nan huge complex text ragged", "centre_eV": "text", "width_eV": "positive"},
+    ),
+    "angular_factor": Door(
+        scattering.angular_factor, {"energy_eV": EV, **KV_VALID, "convergence_mrad": 0.0},
+        {"energy_eV": "nan huge complex text ragged", **KV, "convergence_mrad": "at least 0"},
+    ),
+    "load_system": Door(scattering.load_system, {"name_or_path": "iron_oxides"}, {}),
+    "calculator": Door(
+        lambda **keywords: dose.calculator(beam_energy_keV=(300.0,), collection_mrad=(40.0,), **keywords),
+        {"energy_resolution_eV": (0.7,), "thickness_nm": (10.0,), "readout_electrons": (0.0,)},
+        {"energy_resolution_eV": ARRAY, "thickness_nm": ARRAY + " negative", "readout_electrons": ARRAY + " negative"},
+    ),
+    "dose_efficiency": Door(
+        dose.dose_efficiency, {"quantity": "total metal", "fluence_e_per_A2": 1e4, "thickness_nm": (10.0, 10.0)},
+        {"quantity": "choice", "fluence_e_per_A2": "positive", "thickness_nm": ARRAY + " length negative"},
+    ),
+    "expected": Door(
+        simulate.spectrum_model().expected, {"thickness_nm": np.ones((3, 2)), "axis": "low"},
+        {"thickness_nm": "nan huge complex text ragged", "axis": "choice"},
+    ),
+    "confusable_phases": Door(
+        fitting.confusable_phases,
+        {"energy_eV": EV, "references": REFERENCES, "names": ("A", "B"), "uncertainty": 0.0,
+         "variance": np.ones(EV.size), "window_eV": (46.0, 80.0), "least_deg": 0.5},
+        {"energy_eV": "nan complex text ragged length", "references": "nan huge complex text ragged rank",
+         "names": "names", "uncertainty": "text", "variance": ARRAY + " length negative", "window_eV": "window",
+         "least_deg": "at least 0"},
+    ),
+    "detectability": Door(
+        measured(tomography.detectability), {"volume": VOLUME, "alternative": HOLE, "voxel_deviation": 0.1},
+        {"volume": ARRAY + " length", "alternative": ARRAY + " length", "voxel_deviation": "at least 0"},
+    ),
+    "parameter_bound": Door(
+        measured(tomography.parameter_bound), {"directions": VOLUME[None], "prior_covariance": [1.0]},
+        {"directions": "nan huge complex text ragged", "prior_covariance": "text nan negative"},
+    ),
+    "fluence_factor": Door(
+        tomography.fluence_factor, {"d_prime": 2.0, "level": 0.05, "power": 0.9},
+        {"d_prime": "at least 0", "level": "fraction", "power": "fraction"},
+    ),
+    "disc": Door(
+        tomography.disc, {"centre": np.ones(3), "normal": np.ones(3), "diameter": 3.0, "spacing": 0.5},
+        {"centre": ARRAY + " length", "normal": ARRAY + " length", "diameter": "positive", "spacing": "positive"},
+    ),
+    "extract_surface": Door(
+        tomography.extract_surface, {"field": VOLUME[0], "level": 0.3, "smoothing": 1.0},
+        {"field": ARRAY, "level": "text", "smoothing": "at least 0"},
+    ),
+    "phase_volumes": Door(
+        tomography.phase_volumes, {"volume": VOLUME, "region": np.ones((8, 8, 8), bool)},
+        {"volume": ARRAY, "region": "mask length"},
+    ),
+    "film_about_voids": Door(metrics.film_about_voids, VOLUMES | {"channel": 0}, PAIR | {"channel": "seed"}),
+    "HeldOut": Door(
+        tomography.HeldOut, {"tolerance": 1e-3, "fraction": 0.05, "least": 20, "gain": 1e-3},
+        {"tolerance": "positive", "fraction": "fraction", "least": "count", "gain": "fraction"},
+    ),
+    "draw_chemistry": Door(
+        simulate.draw_chemistry, {"seed": 0, "half": "tune", "n": 8, "box_nm": 64.0},
+        {"seed": "seed", "half": "choice", "n": "count", "box_nm": "positive"},
+    ),
+    "SpectrumModel": Door(model, {"system": "iron_oxides", "phases": ("FeO",), "plural": True}, {"system": "choice"}),
     # data
     "TiltSeries": Door(
         data.TiltSeries,
         {"projections": MAPS, "tilt_angles_deg": TILTS, "channels": ("FeO", "Fe3O4"), "pixel_size_nm": 0.4,
          "variance": MAPS**2, "covariance": np.ones((5, 8, 8, 2, 2)), "haadf": MAPS[0]},
-        {"projections": "complex text ragged rank", "tilt_angles_deg": ARRAY + " tilts", "channels": "text length",
+        {"projections": "complex text ragged rank", "tilt_angles_deg": ARRAY + " tilts", "channels": "names",
          "pixel_size_nm": "positive", "variance": "complex text length", "covariance": "complex text length",
-         "haadf": "complex text length"},
+         "haadf": "complex text rank"},
     ),
     "is_cached": Door(data.is_cached, {"name": "lsmo_dual_eels"}, {"name": "choice"}),
 }  # fmt: skip
@@ -555,3 +642,165 @@ def test_bad_arguments_are_named(name, argument):
         refuses(lambda: door.function(**{**door.valid, argument: value}), argument, value)
 
     check()
+
+
+# ---------------------------------------------------------------- files
+
+
+def write_mrc(path, stack):
+    header = bytearray(1024)
+    struct.pack_into("<4i", header, 0, *stack.shape[::-1], 2)
+    struct.pack_into("<3i", header, 28, *stack.shape[::-1])
+    struct.pack_into("<3f", header, 40, *(4.0 * size for size in stack.shape[::-1]))
+    struct.pack_into("<3i", header, 64, 1, 2, 3)
+    header[208:216] = b"MAP DA\x00\x00"
+    path.write_bytes(bytes(header) + stack.astype("<f4").tobytes())
+
+
+@pytest.fixture(scope="module")
+def good(tmp_path_factory):
+    """A good file of each kind: maps over tilt, and spectra."""
+    folder = tmp_path_factory.mktemp("good")
+    series = data.TiltSeries(MAPS, TILTS, ("FeO", "Fe3O4"), pixel_size_nm=0.4)
+    for suffix in (".hspy", ".zspy", ".npz"):
+        series.save(folder / f"maps{suffix}")
+    tifffile.imwrite(folder / "maps.tif", MAPS[0], photometric="minisblack")
+    write_mrc(folder / "maps.mrc", MAPS[0])
+    stack = hs.signals.Signal2D(MAPS[0])
+    stack.axes_manager[0].name, stack.axes_manager[0].units = "tilt", "degrees"
+    stack.axes_manager[0].offset, stack.axes_manager[0].scale = -60, 30
+    stack.save(folder / "maps.emd")
+    for name in ("maps.tif", "maps.mrc"):
+        np.savetxt((folder / name).with_suffix(".rawtlt"), TILTS)
+    hs.signals.Signal1D(COUNTS[0, 0].astype(float)).save(folder / "spectrum.msa")
+    return folder
+
+
+@st.composite
+def bad_file(draw, folder, good):
+    """Nothing, a folder, a pipe, a device, nothing in it, another kind, garbage, part of it; or no path at all."""
+    path, content = folder / good.name, good.read_bytes()
+    for old in folder.iterdir():
+        old.rmdir() if old.is_dir() and not old.is_symlink() else old.unlink()
+    kind = draw(st.sampled_from("nothing folder pipe device empty other garbage part none null long".split()))
+    if kind == "folder":
+        path.mkdir()
+    elif kind == "pipe":
+        os.mkfifo(path)
+    elif kind == "device":
+        path.symlink_to("/dev/zero")
+    elif kind == "other":
+        path = path.with_suffix(".txt")
+        path.write_bytes(content)
+    elif kind in ("empty", "garbage", "part"):
+        size = {"empty": 0, "part": draw(st.integers(1, int(0.9 * len(content)))), "garbage": len(content)}[kind]
+        path.write_bytes(draw(st.randoms()).randbytes(size) if kind == "garbage" else content[:size])
+    odd = {
+        "none": draw(st.sampled_from([None, 3, 1.5, b"a.npz", {}])),
+        "null": "a\0.npz",
+        "long": 300 * "a" + good.suffix,
+    }
+    return odd.get(kind, path)
+
+
+READERS = {
+    "read_signal": (data.read_signal, "maps.hspy maps.emd maps.tif maps.mrc spectrum.msa", "path"),
+    "read_tilt_series": (data.read_tilt_series, "maps.hspy maps.emd maps.tif maps.mrc maps.npz", "path"),
+    "read_spectrum_series": (
+        lambda path: data.read_spectrum_series([path, path]),
+        "maps.hspy maps.emd spectrum.msa",
+        "paths",
+    ),
+}
+FILES = [(reader, name) for reader, (_, names, _) in READERS.items() for name in names.split()]
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes here")
+@pytest.mark.parametrize(("reader", "name"), FILES)
+@pytest.mark.filterwarnings("ignore")
+def test_bad_files_are_named(reader, name, good, tmp_path):
+    read, _, argument = READERS[reader]
+
+    @settings(max_examples=22, derandomize=True, database=None, deadline=None, suppress_health_check=list(HealthCheck))
+    @given(bad_file(tmp_path, good / name))
+    def check(path):
+        refuses(lambda: read(path), argument, path)
+
+    check()
+
+
+def write_zip(path, members):
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, content in members.items():
+            archive.writestr(name, content)
+
+
+def npy_header(shape, dtype="<f4"):
+    text = f"{{'descr': '{dtype}', 'fortran_order': False, 'shape': {shape}, }}"
+    text += " " * (63 - (10 + len(text)) % 64) + "\n"
+    return b"\x93NUMPY\x01\x00" + struct.pack("<H", len(text)) + text.encode()
+
+
+@pytest.mark.parametrize(
+    "member",
+    [
+        npy_header((3000, 3000, 1000, 1000)) + bytes(100),  # claims 36 TB
+        npy_header((1, 5, 8, 8)) + bytes(100),  # claims more than there is
+        npy_header((1, 5, 8, 8)) + bytes(1280 + 4),  # or less
+        npy_header((1, 5, 8000, 8000)) + bytes(5 * 8000 * 8000 * 4 // 10),
+        npy_header((5,), "|O") + b"cos\nsystem\n(S'true'\ntR.",
+        b"\x93NUMPY\x09\x00" + bytes(50),
+        b"nothing of the kind",
+    ],
+    ids=["36 TB", "too short", "too long", "a tenth", "pickle", "version", "text"],
+)
+def test_archives_that_lie_are_refused_unread(member, tmp_path):
+    path = tmp_path / "series.npz"
+    write_zip(path, {"projections.npy": member})
+    refuses(lambda: data.read_tilt_series(path, tilt_angles_deg=TILTS), "path", path)
+
+
+def test_an_archive_that_unpacks_into_a_thousand_times_its_size_is_refused(tmp_path):
+    path = tmp_path / "bomb.npz"
+    np.savez_compressed(path, projections=np.zeros((1, 5, 2000, 2000), np.float32), tilt_angles_deg=TILTS)
+    assert path.stat().st_size < 2**17
+    refuses(lambda: data.read_tilt_series(path), "path", path)
+
+
+def test_a_hyperspy_file_that_claims_more_than_it_holds_is_refused(good, tmp_path):
+    import h5py
+
+    path = tmp_path / "huge.hspy"
+    path.write_bytes((good / "maps.hspy").read_bytes())
+    with h5py.File(path, "a") as file:
+        group = next(iter(file["Experiments"].values()))
+        del group["data"]
+        group.create_dataset("data", (2, 5, 10**6, 10**6), "f4", chunks=(1, 1, 100, 100))
+    refuses(lambda: data.read_signal(path), "path", path)
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        (".zarray", '{"filters": [{"id": "\\u0070ickle"}], "compressor": null}'),
+        (".zarray", '{"filters": null, "compressor": {"id": "PICKLE"}}'),
+        (".zmetadata", '{"metadata": {"a/.zarray": {"filters": [{"id": "pickle"}]}}}'),
+        (
+            "zarr.json",
+            '{"codecs": [{"name": "sharding_indexed", "configuration": {"codecs": [{"name": "pi\\u0063kle"}]}}]}',
+        ),
+        ("zarr.json", '{"codecs": ["numcodecs.pickle"]}'),
+        (".zarray", '{"filters": [{"id": "one_of_a_plugin"}]}'),
+        (".zarray", "not JSON"),
+    ],
+)
+@pytest.mark.parametrize("packed", [False, True])
+def test_codecs_that_may_run_code_are_found_however_they_are_spelt(name, text, packed, tmp_path):
+    path = tmp_path / "evil.zspy"
+    if packed:
+        write_zip(path, {f"Experiments/a/data/{name}": text})
+    else:
+        (path / "Experiments/a/data").mkdir(parents=True)
+        (path / "Experiments/a/data" / name).write_text(text)
+    kind, message = outcome(lambda: data.read_signal(path), "path")
+    assert kind == "clear" and ("pickles are never read" in message or "JSON" in message), message

@@ -324,7 +324,7 @@ ONE = np.ones((1, *SHAPE))
         (lambda m, s: fluence_factor(1.0, power=1.0), "power"),
         (lambda m, s: visibility(m, [1.0, 0.0], 5), "normals"),
         (lambda m, s: visibility(m, [1, 0, 0], 5, difference=[1]), "difference"),
-        (lambda m, s: visibility(m, [1, 0, 0], -5), "diameter"),
+        (lambda m, s: visibility(m, [1, 0, 0], -5), "size"),
         (lambda m, s: visibility(m, [1, 0, 0], 5, profile_reach=-1), "profile_reach"),
         (lambda m, s: visibility(m, [0, 0, 0], 5), "normal"),
         (lambda m, s: extract_surface(np.zeros((4, 4, 4))), "level"),

@@ -202,8 +202,8 @@ def test_manganese_can_be_drawn():
     ("bad", "message"),
     [
         ({"half": "both"}, "half: got 'both'"),
-        ({"seed": -1}, "seed, n: got -1"),
-        ({"n": 4}, "seed, n: got 0 and 4"),
+        ({"seed": -1}, "seed: got -1"),
+        ({"n": 4}, "n: got 4"),
         ({"kinds": ("colour",)}, r"kinds: got \['colour'\]"),
         ({"colour": 1}, r"fixed: got \['colour'\]"),
         ({"vacancies": 0.9}, "vacancies: got 0.9, wants a number within 0 to 0.3"),

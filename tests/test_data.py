@@ -85,6 +85,18 @@ def test_first_download_records_an_unknown_hash(served):
         data.fetch("toy")
 
 
+def test_a_cache_that_cannot_be_written_serves_what_it_holds(served, monkeypatch):
+    _, folder = served
+    (folder / "cache" / "toy").mkdir(parents=True)
+    (folder / "cache" / "toy" / "a.bin").write_bytes(b"one thing")
+
+    def refuse(*_, **__):
+        raise PermissionError("read-only")
+
+    monkeypatch.setattr("pathlib.Path.write_text", refuse)
+    assert data.fetch("toy")["a.bin"].read_bytes() == b"one thing"
+
+
 def test_offline_switch(served, monkeypatch):
     monkeypatch.setenv("SOFTEELS_OFFLINE", "1")
     with pytest.raises(data.DataUnavailable, match="SOFTEELS_OFFLINE"):
@@ -176,6 +188,8 @@ def test_archives_with_the_former_name_of_the_pixel_size(series, tmp_path):
 def test_a_series_is_not_saved_as_another_kind_of_file(series, tmp_path):
     with pytest.raises(ValueError, match=r"path: got a file of kind '\.txt' .* wants \.hspy, \.zspy or \.npz"):
         series.save(tmp_path / "series.txt")
+    with pytest.raises(ValueError, match=r"path: got .* wants it in a folder that exists"):
+        series.save(tmp_path / "nowhere" / "series.npz")
 
 
 def _write_mrc(path, stack):
@@ -228,13 +242,206 @@ def test_files_of_another_kind(tmp_path):
         data.read_signal(broken)
 
 
-def test_spectra_are_not_a_tilt_series_of_maps(tmp_path):
+@pytest.mark.parametrize("unit", [None, "eV"])
+def test_spectra_are_not_a_tilt_series_of_maps(tmp_path, unit):
     import hyperspy.api as hs
 
-    path = tmp_path / "spectra.hspy"
-    hs.signals.Signal1D(np.ones((3, 4, 5, 8))).save(path)
+    path, spectra = tmp_path / "spectra.hspy", np.ones((3, 4, 5, 8))
+    signal = hs.signals.Signal1D(spectra) if unit is None else hs.signals.Signal2D(spectra)
+    if unit:
+        signal.axes_manager[-1].units = unit  # an energy axis, whatever the kind of signal
+    signal.save(path)
     with pytest.raises(ValueError, match="energy axis"):
         data.read_tilt_series(path)
+
+
+# ---------------------------------------------------------------- where tilts are found
+
+ANGLES = [-60.0, 1.5, 70.0]
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("stack.rawtlt", "# tilts of stack\n-60\n1.5   // the middle\n\n70"),
+        ("stack.mrc.rawtlt", "\ufeff-60,0\r\n1,5\r\n70,0\r\n"),
+        ("stack.tlt", "  -60.00\n   1.50\n  70.00\n"),
+        (
+            "stack.mrc.mdoc",
+            "PixelSpacing = 4\n" + "".join(f"[ZValue = {k}]\nTiltAngle = {a}\n" for k, a in enumerate(ANGLES)),
+        ),
+    ],
+)
+def test_angles_in_files_beside_a_stack(series, tmp_path, name, text):
+    _write_mrc(tmp_path / "stack.mrc", series.projections[0])
+    (tmp_path / name).write_text(text, encoding="utf-8")
+    assert data.read_tilt_series(tmp_path / "stack.mrc").tilt_angles_deg.tolist() == ANGLES
+
+
+@pytest.mark.parametrize(
+    "text", ["-60\nseventy\n70", "-60 1.5 70x", "-1.05\n0\n1.2", "0\n0\n70", "-60\n500\n70", "-60\n70"]
+)
+def test_angles_that_are_none_are_refused(series, tmp_path, text):
+    _write_mrc(tmp_path / "stack.mrc", series.projections[0])
+    (tmp_path / "stack.rawtlt").write_text(text)
+    with pytest.raises(ValueError, match=r"^tilt_angles_deg: got .*wants"):
+        data.read_tilt_series(tmp_path / "stack.mrc")
+
+
+@pytest.mark.parametrize("suffix", [".st", ".ali", ".rec", ".mrcs"])
+def test_mrc_files_by_their_other_names(series, tmp_path, suffix):
+    path = tmp_path / f"stack{suffix}"
+    _write_mrc(path, series.projections[0])
+    back = data.read_tilt_series(path, tilt_angles_deg=ANGLES)
+    np.testing.assert_array_equal(back.projections[0], series.projections[0])
+    assert back.pixel_size_nm == pytest.approx(0.4)
+
+
+@pytest.mark.parametrize(("unit", "factor"), [("degrees", 1.0), ("rad", np.pi / 180), ("mrad", np.pi / 0.18)])
+@pytest.mark.parametrize("suffix", [".hspy", ".emd"])
+def test_angles_of_an_axis_are_converted_by_their_unit(series, tmp_path, unit, factor, suffix):
+    import hyperspy.api as hs
+
+    signal = hs.signals.Signal2D(series.projections[0])
+    signal.axes_manager[0].name, signal.axes_manager[0].units = "angle", unit
+    signal.axes_manager[0].offset, signal.axes_manager[0].scale = -60 * factor, 60 * factor
+    signal.save(tmp_path / f"stack{suffix}")
+    tilts = data.read_tilt_series(tmp_path / f"stack{suffix}").tilt_angles_deg
+    np.testing.assert_allclose(tilts, [-60, 0, 60], atol=1e-4)
+
+
+def test_an_axis_that_only_counts_tilts_gives_no_angles(series, tmp_path):
+    import hyperspy.api as hs
+
+    signal = hs.signals.Signal2D(np.repeat(series.projections[0], 8, axis=0))
+    signal.axes_manager[0].name = "tilt"
+    signal.save(tmp_path / "stack.hspy")
+    with pytest.raises(ValueError, match="tilt_angles_deg: got none"):
+        data.read_tilt_series(tmp_path / "stack.hspy")
+
+
+def test_uneven_angles_of_an_emd_file(series, tmp_path):
+    import h5py
+
+    path = tmp_path / "stack.emd"
+    with h5py.File(path, "w") as file:
+        file.attrs.update({"version_major": 0, "version_minor": 2})
+        group = file.create_group("data/tomography")
+        group.attrs["emd_group_type"] = 1
+        group["data"] = series.projections[0].T  # X, Y, T, as tomviz has it
+        for k, (values, name, unit) in enumerate(
+            [(np.arange(5) * 0.4, "x", "[n_m]"), (np.arange(6) * 0.4, "y", "[n_m]"), (ANGLES, "angles", "[deg]")], 1
+        ):
+            group[f"dim{k}"] = np.array(values, np.float32)
+            group[f"dim{k}"].attrs.update({"name": np.bytes_(name), "units": np.bytes_(unit)})
+    back = data.read_tilt_series(path)
+    assert back.tilt_angles_deg.tolist() == ANGLES
+    np.testing.assert_array_equal(back.projections[0], series.projections[0])
+
+
+def test_axes_and_pixel_size_of_imagej(series, tmp_path):
+    import tifffile
+
+    path, stack = tmp_path / "hyperstack.tif", series.projections
+    options = {"imagej": True, "resolution": (2500, 2500), "metadata": {"axes": "TCYX", "unit": "micron"}}
+    tifffile.imwrite(path, stack.swapaxes(0, 1), **options)
+    back = data.read_tilt_series(path, tilt_angles_deg=ANGLES)
+    np.testing.assert_array_equal(back.projections, stack)
+    assert back.pixel_size_nm == pytest.approx(0.4)
+    tifffile.imwrite(tmp_path / "colour.tif", np.zeros((3, 8, 8, 3), np.uint8), photometric="rgb")
+    with pytest.raises(ValueError, match=r"path: got axes .*YXS"):
+        data.read_tilt_series(tmp_path / "colour.tif", tilt_angles_deg=ANGLES)
+
+
+# ---------------------------------------------------------------- one file a tilt
+
+
+@pytest.fixture
+def spectrum_images(tmp_path):
+    """Writes spectrum images (3, 4, 20) with the tilt in their name, the same stage tilt in each, of any change."""
+    from exspy.signals import EELSSpectrum
+
+    def write(name, level=1.0, *, stage=0.0, shape=(3, 4, 20), scale=0.5, pixel=0.4):
+        signal = EELSSpectrum(np.full(shape, level, np.float32))
+        signal.set_microscope_parameters(beam_energy=300, convergence_angle=20, collection_angle=40)
+        signal.metadata.set_item("Acquisition_instrument.TEM.Stage.tilt_alpha", stage)
+        axes = (*signal.axes_manager.navigation_axes, *signal.axes_manager.signal_axes)
+        for axis, step, unit in zip(axes, (pixel, pixel, scale), ("nm", "nm", "eV"), strict=True):
+            axis.scale, axis.units = step, unit
+        signal.save(tmp_path / name)
+        return tmp_path / name
+
+    return write
+
+
+@pytest.mark.parametrize("lazy", [False, True])
+def test_spectra_of_one_file_a_tilt_are_sorted_and_stacked(spectrum_images, tmp_path, lazy):
+    for name, level in (("tilt_35.hspy", 3), ("tilt_-35.hspy", 1), ("tilt_0.hspy", 2)):
+        spectrum_images(name, level)
+    (tmp_path / "notes.txt").touch()
+    for paths in (tmp_path, str(tmp_path / "tilt_*.hspy"), sorted(tmp_path.glob("*.hspy"), reverse=True)):
+        signal = data.read_spectrum_series(paths, lazy=lazy)
+        assert signal.data.shape == (3, 3, 4, 20) and np.asarray(signal.data[:, 0, 0, 0]).tolist() == [1, 2, 3]
+        assert data.get_tilts(signal).tolist() == [-35, 0, 35] and isinstance(signal.data, np.ndarray) is not lazy
+        assert type(signal).__name__.endswith("EELSSpectrum")
+        energy, *pixels = (signal.axes_manager[k] for k in (-1, 0, 1))
+        assert (energy.units, energy.scale) == ("eV", 0.5) and [axis.scale for axis in pixels] == [0.4, 0.4]
+        assert signal.metadata.Acquisition_instrument.TEM.beam_energy == 300
+    signal.save(tmp_path / "series.zspy")
+    for back in (data.read_signal(tmp_path / "series.zspy", lazy=True), data.read_signal(tmp_path / "series.zspy")):
+        assert data.get_tilts(back).tolist() == [-35, 0, 35]
+
+
+def test_tilts_of_the_stage_and_as_given(spectrum_images):
+    files = [spectrum_images(f"a_{k}.hspy", k, stage=tilt) for k, tilt in enumerate((20, -20))]
+    assert data.get_tilts(data.read_spectrum_series(files)).tolist() == [-20, 20]
+    assert data.get_tilts(data.read_spectrum_series(files, [-5, 60])).tolist() == [-5, 60]
+    with pytest.raises(ValueError, match=r"tilt_angles_deg: got shape \(3,\), wants \(2,\)"):
+        data.read_spectrum_series(files, [-5, 60, 70])
+    files = [spectrum_images(f"tilt_{tilt}.hspy", stage=-tilt) for tilt in (20, -20)]
+    with pytest.raises(ValueError, match=r"tilt_angles_deg: got -20 in the metadata of tilt_20\.hspy"):
+        data.read_spectrum_series(files)
+    files = [spectrum_images(f"scan_{k:02d}.hspy") for k in (1, 30)]  # numbers that may count the files
+    with pytest.raises(ValueError, match="tilt_angles_deg: got none"):
+        data.read_spectrum_series(files)
+
+
+@pytest.mark.parametrize("other", [{"shape": (3, 4, 21)}, {"shape": (4, 3, 20)}, {"scale": 0.51}, {"pixel": 0.5}])
+def test_a_file_that_differs_is_named(spectrum_images, other):
+    files = [spectrum_images("tilt_-35.hspy"), spectrum_images("tilt_35.hspy", **other)]
+    with pytest.raises(ValueError, match=r"paths: got .* in tilt_35\.hspy, wants .* as in tilt_-35\.hspy"):
+        data.read_spectrum_series(files)
+
+
+@pytest.mark.parametrize(
+    ("names", "tilts"),
+    [
+        (["tilt_-35.a", "tilt_5.a"], [-35, 5]),
+        (["cube_+17.5deg.a", "cube_-35deg.a"], [17.5, -35]),
+        (["x1_angle=12,5_b.a", "x1_angle=-3_b.a"], [12.5, -3]),
+        (["cube_-35.a", "cube_0.a", "cube_35.a"], [-35, 0, 35]),
+        (["cube_01.a", "cube_02.a"], None),
+        (["a.a", "b.a"], None),
+    ],
+)
+def test_tilts_in_names(names, tilts):
+    from pathlib import Path
+
+    from softeels_utils.data.tilts import tilts_in_names
+
+    found = tilts_in_names([Path(name) for name in names])
+    assert (None if found is None else found.tolist()) == tilts
+
+
+def test_maps_of_one_file_a_tilt(series, tmp_path):
+    import tifffile
+
+    for tilt, image in zip((70, -60, 1.5), series.projections[0][[2, 0, 1]], strict=True):
+        tifffile.imwrite(tmp_path / f"FeO_tilt_{tilt}.tif", image)
+    for path in (tmp_path, tmp_path / "FeO_*.tif", sorted(tmp_path.iterdir())):
+        back = data.read_tilt_series(path)
+        assert back.tilt_angles_deg.tolist() == ANGLES
+        np.testing.assert_array_equal(back.projections[0], series.projections[0])
 
 
 class _Trap:
@@ -307,3 +514,15 @@ def test_eds_tilt_series():
     # Counts are Poisson: where there is no signal, the scatter of net counts is what the variance says.
     edge = (slice(None), slice(None), slice(0, 3), slice(0, 3))
     assert series.haadf.shape[0] == 16 and np.isfinite(series.projections[edge]).all()
+
+
+@needs["idp_eds_tilt_series"]
+def test_bruker_files_of_one_tilt_each():
+    """The stage says 0° in all of them: the tilt is in the name."""
+    folder = sorted(data.fetch("idp_eds_tilt_series").values())[0].parent
+    series = data.read_tilt_series(folder / "tilt_-?5.bcf")
+    assert series.tilt_angles_deg.tolist() == [-35, -25, -15] and series.channels == ("HAADF",)
+    assert series.projections.shape == (1, 3, 256, 256) and series.pixel_size_nm == pytest.approx(13.08, abs=0.01)
+    spectra = data.read_spectrum_series(folder / "tilt_-?5.bcf", lazy=True)
+    assert spectra.data.shape == (3, 256, 256, 2048) and data.get_tilts(spectra).tolist() == [-35, -25, -15]
+    assert spectra.metadata.Signal.signal_type == "EDS_TEM"

@@ -238,5 +238,5 @@ def test_bad_input_of_the_others():
         dip.find_features(volume, contrast=2)
     with pytest.raises(ValueError, match="length_px: got 0"):
         dip.VolumeErrors(length_px=0)
-    with pytest.raises(ValueError, match="region: got one that leaves nothing"):
+    with pytest.raises(ValueError, match="region: got 1008 voxels of 1008"):
         dip.fill_in(volume, np.ones(volume.shape[1:], bool))

@@ -362,7 +362,7 @@ def test_coverage_is_that_of_the_intervals():
     assert found["left"] == pytest.approx(0.9, abs=0.015) and found["right"] == 0 and np.isnan(found["none"])
     assert found["first"] == pytest.approx(0.9, abs=0.02)
     assert metrics.coverage(truth, truth, truth, {"left": left}) == {"left": 1.0}
-    with pytest.raises(ValueError, match="regions: got shape"):
+    with pytest.raises(ValueError, match=r"regions\['left'\]: got bool of shape"):
         metrics.coverage(truth, truth, truth, {"left": left[:-1]})
     with pytest.raises(ValueError, match="lower, upper, truth: got shapes"):
         metrics.coverage(truth[:1], truth, truth, {})

@@ -719,7 +719,7 @@ def test_held_out_pixels_have_more_patience_the_longer_a_run(cube):
     assert (
         fit.reason == "held-out pixels" and fit.iteration == fit.history["iteration"][fit.history["heldout"].argmin()]
     )
-    with pytest.raises(ValueError, match=r"HeldOut: got HeldOut\(.*gain.*wants"):
+    with pytest.raises(ValueError, match=r"gain: got -0\.1, wants"):
         HeldOut(gain=-0.1)
 
 
@@ -863,9 +863,9 @@ def test_noise_that_cannot_be_known_is_not_made_up():
     assert Measurement(np.ones((1, 3, 1, 2)), [0, 10, 20], covariance=[1.0]).size == 6
 
 
-@pytest.mark.parametrize("shape", [(1, 9, 1, 96), (1, 1, 3, 12), (2, 2, 1, 12), (1, 5, 2, 3)])
+@pytest.mark.parametrize("shape", [(1, 9, 1, 96), (1, 2, 3, 12), (2, 2, 1, 12), (1, 5, 2, 3)])
 def test_small_and_narrow_series_are_reconstructed(shape):
-    tilts = np.linspace(-60, 60, shape[1]) if shape[1] > 1 else [20.0]
+    tilts = np.linspace(-60, 60, shape[1])
     projections = 3 + np.random.default_rng(0).random(shape)
     for algorithm in ("fbp", "sirt", "cgls", "joint_tv"):
         options = {} if algorithm == "fbp" else {"max_iterations": 40}
@@ -914,7 +914,7 @@ def test_small_and_narrow_series_are_reconstructed(shape):
         ({"constraint": "simplex"}, "constraint: got 'simplex'"),
         ({"algorithm": "tv", "weight": None}, "weight: got None"),
         ({"callbacks": print}, "callbacks: got"),
-        ({"counts": np.ones(3)}, "counts: got ndarray"),
+        ({"counts": np.ones(3)}, "counts: got float64 of shape"),
         ({"device": "abacus"}, "device: got 'abacus'"),
         ({"covariance": "x"}, "covariance: got 'x'"),
         ({"slice_shape": 16}, "slice_shape: got 16"),

@@ -1,8 +1,7 @@
 """Data sets and files: a registry with pinned addresses and hashes, and readers that trust nothing they read.
 
 Everything a microscopist opens comes in through here, as a HyperSpy signal (`read_signal`, or `read_spectrum_series`
-where each tilt is a file) or as a `TiltSeries` of maps (`read_tilt_series`). No reader unpickles or evaluates anything
-in a file.
+where each tilt is a file) or as a `TiltSeries` of maps (`read_tilt_series`). No reader unpickles or evaluates anything.
 """
 
 from .files import TILT_SERIES_SUFFIXES, TiltSeries, read_tilt_series

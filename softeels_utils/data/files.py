@@ -17,7 +17,7 @@ from ..fitting import PhaseFit
 from ..spectra.arrays import NM_PER, data_of, step_nm
 from .archives import check_size, read_archive
 from .signals import MRC_SUFFIXES, array_axes, files_of_series, is_spectral, read_signal, read_signals, tilts_of_files
-from .tilts import AXIS_NAMES, DEGREES_PER, get_tilts, stage_tilt, tilts_beside
+from .tilts import AXIS_NAMES, degrees_per, get_tilts, stage_tilt, tilts_beside
 
 __all__ = ["TILT_SERIES_SUFFIXES", "TiltSeries", "read_tilt_series"]
 
@@ -74,7 +74,11 @@ class TiltSeries:
 
     def __post_init__(self) -> None:
         shape = real_array(self.projections, "projections", ndim=4, finite=False).shape
-        if isinstance(self.channels, str) or not all(isinstance(name, str) for name in self.channels):
+        if (
+            isinstance(self.channels, str)
+            or not isinstance(self.channels, Sequence)
+            or not all(isinstance(name, str) for name in self.channels)
+        ):
             raise ValueError(f"channels: got {self.channels!r}, wants a sequence of {shape[0]} names")
         if len(self.channels) != shape[0]:
             raise ValueError(f"channels: got {len(self.channels)} names, wants {shape[0]} (projections are {shape})")
@@ -179,7 +183,7 @@ def read_tilt_series(
         those of a series in degrees.
     """
     if _is_series(path):
-        files = files_of_series(path, STACK_SUFFIXES)
+        files = files_of_series(path, STACK_SUFFIXES, "path")
         stored, path, tilt_angles_deg = _read_single_maps(files, tilt_angles_deg), files[0], None
     else:
         path = check_file(path, TILT_SERIES_SUFFIXES, folders=(".zspy",))
@@ -301,13 +305,12 @@ def _read_tiff(path):
         if str(error).startswith("path: "):
             raise
         raise ValueError(f"path: got {path.name}, wants a TIFF that can be read ({error})") from error
-    order = [axes.index(axis) for axis in axes if axis not in "CYX"]
-    if stack.ndim not in (3, 4) or not axes.endswith("YX") or len(order) != 1 + ("C" not in axes and stack.ndim == 4):
+    if stack.ndim not in (3, 4) or not axes.endswith("YX"):
         raise ValueError(
             f"path: got axes {axes} of shape {stack.shape} in {path.name}, wants (T, Y, X) or (C, T, Y, X)"
         )
-    channel = [axes.index("C")] if "C" in axes else []
-    stack = stack.transpose(*channel, *order, stack.ndim - 2, stack.ndim - 1)
+    if stack.ndim == 4 and axes[1] == "C":
+        stack = stack.swapaxes(0, 1)
     return {"projections": stack, "pixel_size_nm": calibration or step_nm(array_axes(read_signal(path))[-1])}
 
 
@@ -328,14 +331,12 @@ def _emd_angles(path, signal):
         found = []
 
         def look(_, item):
-            name = item.attrs.get("name", b"") if isinstance(item, h5py.Dataset) and item.ndim == 1 else None
-            if name is not None and item.size == signal.data.shape[-3]:
-                words = [
-                    word.decode(errors="replace") if isinstance(word, bytes) else str(word)
-                    for word in (name, item.attrs.get("units", b""))
-                ]
-                if words[0].lower() in AXIS_NAMES or words[1].lower() in DEGREES_PER:
-                    found.append(np.asarray(item[:], float) * DEGREES_PER.get(words[1].lower(), 1.0))
+            if not isinstance(item, h5py.Dataset) or item.shape != signal.data.shape[-3:-2] or "name" not in item.attrs:
+                return
+            words = (item.attrs.get(word, "") for word in ("name", "units"))
+            name, unit = (w.decode(errors="replace") if isinstance(w, bytes) else str(w) for w in words)
+            if name.lower() in AXIS_NAMES or degrees_per(unit):
+                found.append(np.asarray(item[:], float) * (degrees_per(unit) or 1.0))
 
         file.visititems(look)
     return found[0] if found and np.ptp(found[0]) else get_tilts(signal)
@@ -356,18 +357,19 @@ def _read_single_maps(files, tilt_angles_deg):
     """What several files say of a tilt series, one map (Y, X) or (C, Y, X) in each, in the order of the tilts."""
     maps, stage = [], []
     for file in files:
-        found = [signal for signal in read_signals(file) if not is_spectral(signal)]
+        lazy = file.suffix.lower() == ".bcf"  # whose spectra are not wanted
+        found = [signal for signal in read_signals(file, lazy=lazy, name="path") if not is_spectral(signal)]
         if not found:
-            raise ValueError(f"paths: got only spectra in {file.name}, wants a map in each file")
+            raise ValueError(f"path: got only spectra in {file.name}, wants a map in each file")
         signal = max(found, key=lambda one: one.data.size)
         if signal.data.ndim not in (2, 3) or (maps and signal.data.shape != maps[0].data.shape):
             like = "(Y, X) or (C, Y, X)" if not maps else f"{maps[0].data.shape} as in {files[0].name}"
-            raise ValueError(f"paths: got shape {signal.data.shape} in {file.name}, wants {like}")
+            raise ValueError(f"path: got shape {signal.data.shape} in {file.name}, wants {like}")
         maps.append(signal)
         stage.append(stage_tilt(signal))
     tilts = tilts_of_files(files, stage, tilt_angles_deg)
     order, size = np.argsort(tilts), step_nm(array_axes(maps[0])[-1])
-    stack = np.stack([maps[k].data for k in order], axis=-3)
+    stack = np.stack([np.asarray(maps[k].data) for k in order], axis=-3)
     channels = maps[0].metadata.get_item("Tomography.channels", default=None)
     if channels is None and stack.ndim == 3 and maps[0].metadata.General.title:
         channels = [maps[0].metadata.General.title] if len({m.metadata.General.title for m in maps}) == 1 else None

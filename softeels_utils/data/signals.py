@@ -57,24 +57,27 @@ def read_signal(path: str | PathLike, *, lazy: bool = False) -> BaseSignal:
     return max(signals, key=lambda signal: signal.data.size)
 
 
-def read_signals(path: Path, *, lazy: bool = False) -> list[BaseSignal]:
-    """All signals of a file, those with data; the path has been checked."""
-    suffix = path.suffix.lower()
+def read_signals(path: Path, *, lazy: bool = False, name: str = "path") -> list[BaseSignal]:
+    """All signals of a file, those with data; the path, which error messages call ``name``, has been checked."""
+    try:
+        return _read_signals(path, path.suffix.lower(), lazy)
+    except Exception as error:
+        if str(error).startswith(f"{name}: "):
+            raise
+        raise ValueError(f"{name}: got {path.name}, wants a file that can be read ({error})") from error
+
+
+def _read_signals(path, suffix, lazy):
     if suffix == ".zspy":
         check_zarr(path)
-    options = {"reader": "MRC"} if suffix in MRC_SUFFIXES else {}
-    try:
-        if suffix in (".hspy", ".zspy"):
-            _check_entries(import_module(f"rsciio.{suffix[1:]}").file_reader(str(path), lazy=True), path)
-        import hyperspy.api as hs
+    if suffix in (".hspy", ".zspy"):
+        _check_entries(import_module(f"rsciio.{suffix[1:]}").file_reader(str(path), lazy=True), path)
+    import hyperspy.api as hs
 
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            signals = hs.load(str(path), lazy=lazy and suffix != ".msa", **options)
-    except Exception as error:
-        if str(error).startswith("path: "):
-            raise
-        raise ValueError(f"path: got {path.name}, wants a file that can be read ({error})") from error
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        options = {"reader": "MRC"} if suffix in MRC_SUFFIXES else {}
+        signals = hs.load(str(path), lazy=lazy and suffix != ".msa", **options)
     signals = [signal for signal in (signals if isinstance(signals, list) else [signals]) if signal.data.size]
     if not signals:
         raise ValueError(f"path: got {path.name} without data, wants some")
@@ -119,21 +122,23 @@ def is_spectral(signal: BaseSignal) -> bool:
 # ---------------------------------------------------------------- one file a tilt
 
 
-def files_of_series(paths: Any, suffixes: Sequence[str]) -> list[Path]:
+def files_of_series(paths: Any, suffixes: Sequence[str], name: str = "paths") -> list[Path]:
     """Checked paths of a series with one file a tilt: from a folder, a pattern (``tilt_*.dm4``) or a sequence."""
     if isinstance(paths, (str, PathLike)):
         text = str(Path(paths).expanduser())
         folder = Path(text)
         found = sorted(p for p in folder.iterdir() if p.suffix.lower() in suffixes) if folder.is_dir() else glob(text)
         if not found:
-            raise ValueError(f"paths: got {text}, where no file is one of {', '.join(suffixes)}, wants one file a tilt")
+            raise ValueError(
+                f"{name}: got {text}, where no file is one of {', '.join(suffixes)}, wants one file a tilt"
+            )
         paths = sorted(found)
     if not isinstance(paths, Sequence) or len(paths) < 2:
         got = len(paths) if isinstance(paths, Sequence) else repr(paths)
         raise ValueError(
-            f"paths: got {got}, wants at least two files, a folder of them, or a pattern such as tilt_*.dm4"
+            f"{name}: got {got}, wants at least two files, a folder of them, or a pattern such as tilt_*.dm4"
         )
-    return [check_file(path, suffixes, folders=(".zspy",), name="paths") for path in paths]
+    return [check_file(path, suffixes, folders=(".zspy",), name=name) for path in paths]
 
 
 def tilts_of_files(
@@ -220,7 +225,11 @@ def read_spectrum_series(
 
 def _spectrum_image(file, lazy):
     """The largest spectrum image of a file."""
-    found = [s for s in read_signals(file, lazy=lazy) if s.data.ndim == 3 and s.axes_manager.signal_dimension == 1]
+    found = [
+        s
+        for s in read_signals(file, lazy=lazy, name="paths")
+        if s.data.ndim == 3 and s.axes_manager.signal_dimension == 1
+    ]
     if not found:
         raise ValueError(f"paths: got no spectrum image in {file.name}, wants one of shape (Y, X, E) in each file")
     signal = max(found, key=lambda s: s.data.size)

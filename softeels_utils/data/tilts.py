@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,14 +16,17 @@ from ..spectra.arrays import data_of
 if TYPE_CHECKING:
     from hyperspy.signal import BaseSignal
 
-__all__ = ["get_tilts", "stage_tilt", "tilts_beside", "tilts_in_names"]
+__all__ = ["AXIS_NAMES", "degrees_per", "get_tilts", "stage_tilt", "tilts_beside", "tilts_in_names"]
 
-DEGREES_PER = {
-    "degrees": 1.0, "degree": 1.0, "deg": 1.0, "°": 1.0, "[deg]": 1.0, "rad": 180 / np.pi, "radians": 180 / np.pi,
-    "radian": 180 / np.pi, "[rad]": 180 / np.pi, "mrad": 0.18 / np.pi,
-}  # fmt: skip
+DEGREES_PER = dict.fromkeys(("degrees", "degree", "deg", "°"), 1.0)
+DEGREES_PER |= dict.fromkeys(("radians", "radian", "rad"), 180 / np.pi) | {"mrad": 0.18 / np.pi}
 AXIS_NAMES = ("tilt", "tilts", "tilt angle", "tilt angles", "tilt_angle", "tilt_angle_deg", "projections", "alpha")
 NUMBER = r"([+\-−]?\d+(?:[.,p]\d+)?)"
+
+
+def degrees_per(unit: Any) -> float | None:
+    """Degrees in one unit of an angle, as HyperSpy or EMD (``[r_a_d]``) write it; None for any other unit."""
+    return DEGREES_PER.get(str(unit).lower().strip("[]").replace("_", ""))
 
 
 def get_tilts(signal: BaseSignal) -> NDArray[np.float64] | None:
@@ -41,14 +44,16 @@ def get_tilts(signal: BaseSignal) -> NDArray[np.float64] | None:
     stored = signal.metadata.get_item("Tomography.tilts", default=None)
     if stored is not None:
         axes = getattr(stored, "axes_manager", None)
-        unit = str(axes.signal_axes[0].units).lower() if axes is not None and axes.signal_axes else "degrees"
-        tilts = np.ravel(data_of(stored))
-        return check_tilts(tilts, name="Tomography.tilts", series=False) * DEGREES_PER.get(unit, 1.0)
-    for axis in signal.axes_manager.navigation_axes:
-        unit, name = str(axis.units).lower(), str(axis.name).lower()
-        calibrated = (getattr(axis, "offset", 1.0), getattr(axis, "scale", 1.0)) != (0.0, 1.0)
-        if unit in DEGREES_PER or (name in AXIS_NAMES and calibrated):
-            return np.asarray(axis.axis, dtype=float) * DEGREES_PER.get(unit, 1.0)
+        factor = degrees_per(axes.signal_axes[0].units) if axes is not None and axes.signal_axes else None
+        tilts = check_tilts(np.ravel(np.asarray(data_of(stored))), name="Tomography.tilts", series=False)
+        return tilts * (factor or 1.0)
+    for axis in (*signal.axes_manager.navigation_axes, *signal.axes_manager.signal_axes[2:]):
+        factor, calibrated = (
+            degrees_per(axis.units),
+            (getattr(axis, "offset", 1.0), getattr(axis, "scale", 1.0)) != (0, 1),
+        )
+        if factor or (str(axis.name).lower() in AXIS_NAMES and calibrated):
+            return np.asarray(axis.axis, dtype=float) * (factor or 1.0)
     header = signal.original_metadata.get_item("fei_header.a_tilt", default=None)
     if header is not None and signal.axes_manager.navigation_dimension == 1:
         tilts = np.ravel(np.asarray(header, dtype=float))[: signal.axes_manager.navigation_size]
@@ -62,7 +67,7 @@ def stage_tilt(signal: BaseSignal) -> float | None:
     if found is None:
         found = signal.metadata.get_item("Acquisition_instrument.TEM.Stage.tilt_alpha", default=None)
     try:
-        tilt = float(np.ravel(data_of(found)).item())
+        tilt = float(np.asarray(data_of(found), dtype=float).item())
     except (TypeError, ValueError):
         return None
     return tilt if np.isfinite(tilt) else None

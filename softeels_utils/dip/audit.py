@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import numbers
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -11,6 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import ndimage
 
+from softeels_utils.checks import check_number, real_array
 from softeels_utils.tomography import Measurement
 
 from .features import VACUUM, FeatureTest, VolumeErrors, as_volume, claim, feature_test, fill_in
@@ -148,10 +148,8 @@ def find_features(volume: ArrayLike, contrast: float = 0.25) -> list[Feature]:
     contrast : float
         Fraction of a voxel from which a difference counts.
     """
-    volume = np.asarray(volume, float).clip(0)
-    if volume.ndim != 4 or not np.isfinite(volume).all():
-        raise ValueError(f"volume: got shape {volume.shape}, wants finite fractions (C, Y, Z, X)")
-    if not (isinstance(contrast, numbers.Real) and 0 < contrast < 1):
+    volume = np.asarray(real_array(volume, "volume", ndim=4), float).clip(0)
+    if check_number(contrast, "contrast", 0, 1) in (0, 1):
         raise ValueError(f"contrast: got {contrast!r}, wants a fraction between 0 and 1")
     total = volume.sum(0)
     solid = ndimage.binary_closing(np.pad(total > 0.5, 2))[2:-2, 2:-2, 2:-2]

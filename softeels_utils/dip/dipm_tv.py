@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 
+from softeels_utils.checks import check_choice, check_count, check_flag, check_seed, check_tilts
 from softeels_utils.tomography import (
     NONNEGATIVE,
     SIMPLEX,
@@ -22,7 +23,6 @@ from softeels_utils.tomography import (
     learn_scale,
     short_sirt,
 )
-from softeels_utils.tomography.checks import check_count
 
 from .coordinates import Coordinates
 from .formulation import WhitenedTV
@@ -169,7 +169,7 @@ def dipm_tv(
 
 def check_measurement(projections, tilt_angles_deg, *, noise="gaussian", **options) -> Measurement:
     """The `Measurement` of the keywords of `dipm_tv`."""
-    if noise not in ("gaussian", "poisson"):
+    if not isinstance(noise, str) or noise not in ("gaussian", "poisson"):
         raise ValueError(f"noise: got {noise!r}, wants 'gaussian' or 'poisson'")
     return Measurement(projections, tilt_angles_deg, counts=noise == "poisson", **options)
 
@@ -233,15 +233,16 @@ def fit(
     -------
     DIPResult
     """
-    chosen = _choose(variant, preset, iterations, settings)
+    if not isinstance(measurement, Measurement):
+        raise ValueError(f"measurement: got {type(measurement).__name__}, wants a Measurement")
+    check_tilts(measurement.projector.tilt_angles_deg)
+    chosen, calibrated = _choose(variant, preset, iterations, settings), check_flag(calibrated, "calibrated")
     if calibrated and measurement.counts:
         raise ValueError("calibrated: got True for counts, wants False (counts have no calibrated unit)")
-    if head not in HEADS:
-        raise ValueError(f"head: got {head!r}, wants one of {HEADS}")
+    check_choice(head, "head", HEADS)
     if head != "fractions" and getattr(chosen[0], "entropy_weight", 0):
         raise ValueError(f"entropy_weight: got {chosen[0].entropy_weight!r} with head={head!r}, wants 0 (no fractions)")
-    if isinstance(seed, bool) or not isinstance(seed, numbers.Integral) or seed < 0:
-        raise ValueError(f"seed: got {seed!r}, wants a non-negative integer")
+    seed = check_seed(seed)
     holdout, validation = (0.0, None) if variant == "paper" else (holdout, validation)
     fitted, held_out = _hold_out(measurement, holdout, split, validation, seed)
     fixed = iterations is not None or not held_out.size
@@ -301,10 +302,8 @@ def _join(trained):
 
 def _choose(variant, preset, iterations, settings):
     """The settings of a variant's preset, with those handed in instead; all names checked."""
-    if variant not in VARIANTS:
-        raise ValueError(f"variant: got {variant!r}, wants one of {tuple(VARIANTS)}")
-    if preset not in ("quick", "full"):
-        raise ValueError(f"preset: got {preset!r}, wants 'quick' or 'full'")
+    check_choice(variant, "variant", VARIANTS)
+    check_choice(preset, "preset", ("quick", "full"))
     if iterations is not None:
         settings = {**settings, "iterations": check_count(iterations, "iterations")}
     return build(VARIANTS[variant], PRESETS[variant, preset] | settings)
@@ -312,7 +311,7 @@ def _choose(variant, preset, iterations, settings):
 
 def _hold_out(measurement, holdout, split, validation, seed):
     """(fitted, held out) parts of a measurement."""
-    if not isinstance(holdout, numbers.Real) or not 0 <= holdout < 0.5:
+    if isinstance(holdout, bool) or not isinstance(holdout, numbers.Real) or not 0 <= holdout < 0.5:
         raise ValueError(f"holdout: got {holdout!r}, wants a fraction from 0 to below 0.5")
     if split not in ("pixels", "counts") or (split == "counts" and not measurement.counts):
         raise ValueError(

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from softeels_utils.checks import check_count, check_flag, check_seed, finite_array
 from softeels_utils.fitting import Estimate
 from softeels_utils.tomography import Measurement
-from softeels_utils.tomography.checks import check_count, finite_array
 
 from .dipm_tv import check_measurement, fit
 
@@ -215,6 +215,8 @@ def ensemble(
     """
     check_count(members, "members", least=2)
     check_count(workers, "workers")
+    check_seed(seed)
+    check_flag(resample, "resample")
     names = ("covariance", "mask", "noise", "voxel_size_nm", "slice_shape", "shifts_px", "device")
     stated = {name: options.pop(name) for name in names if name in options}
     check_measurement(projections, tilt_angles_deg, **stated | {"device": "cpu"})

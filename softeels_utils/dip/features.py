@@ -26,8 +26,8 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from scipy import ndimage, optimize, stats
 
+from softeels_utils.checks import check_count, check_mask, check_seed, finite_array, real_array
 from softeels_utils.tomography import GaussianLoss, Measurement
-from softeels_utils.tomography.checks import check_count
 
 __all__ = ["VACUUM", "FeatureTest", "VolumeErrors", "as_volume", "claim", "feature_test", "fill_in"]
 
@@ -182,6 +182,7 @@ def feature_test(
     name, contrast, change = claim(shown, without, region, feature)
     if contrast < 1e-4:
         raise ValueError(f"region: got a contrast of {contrast:.2g} to the alternative, wants a feature that is shown")
+    check_seed(seed)
     rng, trials = np.random.default_rng([seed, 4]), places * (len(shown) if feature is None else 1)
     absent = _Hypothesis(measurement, region, without, change, errors)
     present = _Hypothesis(measurement, region, without, change, errors, contrast, absent.dispersion)
@@ -217,18 +218,14 @@ def as_volume(measurement: Measurement, volume: ArrayLike | Any) -> NDArray[np.f
     """The volume of a result, or the array itself, checked against the measurement."""
     if not isinstance(measurement, Measurement):
         raise ValueError(f"measurement: got {type(measurement).__name__}, wants a Measurement")
-    array = np.asarray(getattr(volume, "volume", volume))
-    if array.shape != measurement.volume_shape or array.dtype.kind not in "fiu":
-        raise ValueError(f"volume: got {array.dtype} {array.shape}, wants numbers {measurement.volume_shape}")
-    if not np.isfinite(array).all():
-        raise ValueError("volume: got NaN or inf, wants finite fractions")
+    array = real_array(getattr(volume, "volume", volume), "volume")
+    if array.shape != measurement.volume_shape:
+        raise ValueError(f"volume: got shape {array.shape}, wants {measurement.volume_shape}")
     return array.astype(float)
 
 
 def _check_region(region, volume):
-    region = np.asarray(region)
-    if region.dtype != bool or region.shape != volume.shape[1:]:
-        raise ValueError(f"region: got {region.dtype} {region.shape}, wants bool {volume.shape[1:]}")
+    region = check_mask(region, "region", volume.shape[1:])
     if not region.any() or region.all():
         raise ValueError(f"region: got {region.sum()} voxels of {region.size}, wants some, and not all")
     return region
@@ -250,7 +247,8 @@ def fill_in(volume: ArrayLike, region: ArrayLike) -> NDArray[np.float64]:
 
     From two voxels off the region, because the next ones share its blur.
     """
-    volume, region = np.asarray(volume, float), np.asarray(region)
+    volume = np.asarray(real_array(volume, "volume", ndim=4), float)
+    region = _check_region(region, volume)
     free = ndimage.binary_dilation(region)
     if free.all():
         raise ValueError("region: got one that leaves nothing around it, wants surroundings to fill it from")
@@ -278,11 +276,9 @@ def _without(volume, region, alternative):
         if not 0 <= alternative < channels:
             raise ValueError(f"alternative: got phase {alternative}, wants 0 to {channels - 1}")
         alternative = np.eye(channels)[alternative]
-    array = np.asarray(alternative)
-    if array.shape not in ((channels,), volume.shape) or array.dtype.kind not in "fiu":
-        raise ValueError(f"alternative: got {array.dtype} {array.shape}, wants ({channels},) or {volume.shape}")
-    if not np.isfinite(array).all():
-        raise ValueError("alternative: got NaN or inf, wants finite fractions")
+    array = finite_array(alternative, "alternative")
+    if array.shape not in ((channels,), volume.shape):
+        raise ValueError(f"alternative: got shape {array.shape}, wants ({channels},) or {volume.shape}")
     return np.where(region, array if array.ndim == 4 else array[:, None, None, None], volume)
 
 

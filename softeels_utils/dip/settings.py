@@ -8,6 +8,8 @@ from dataclasses import asdict, dataclass, field, fields
 
 __all__ = ["CoordinateSettings", "TVSettings", "TrainingSettings", "build", "number", "validate"]
 
+from softeels_utils.checks import LARGEST
+
 TINY = 1e-12
 
 
@@ -23,7 +25,7 @@ def validate(settings) -> None:
             continue
         value, (least, most) = getattr(settings, entry.name), entry.metadata["range"]
         kind, word = (numbers.Integral, "whole") if isinstance(entry.default, int) else (numbers.Real, "real")
-        if isinstance(value, bool) or not isinstance(value, kind) or not least <= value <= most:
+        if isinstance(value, bool) or not isinstance(value, kind) or not least <= value <= min(most, LARGEST):
             raise ValueError(f"{entry.name}: got {value!r}, wants a {word} number from {least} to {most}")
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from ..checks import finite_array
 from ..fitting import background_shapes
 from ..scattering import as_system, check_not_negative, check_positive, check_window
 from ..simulate import SpectrumModel
@@ -59,10 +60,10 @@ class Acquisition:
     spectrum: ArrayLike | None = None
 
     def __post_init__(self):
-        if self.edge not in FIT_WINDOW_EV:
+        if not isinstance(self.edge, str) or self.edge not in FIT_WINDOW_EV:
             raise ValueError(f"edge: got {self.edge!r}, wants one of {sorted(FIT_WINDOW_EV)}")
-        thickness = np.zeros(1) if self.thickness_nm is None else np.asarray(self.thickness_nm, dtype=float)
-        if thickness.ndim != 1 or not np.isfinite(thickness).all() or (thickness < 0).any():
+        thickness = np.zeros(1) if self.thickness_nm is None else finite_array(self.thickness_nm, "thickness_nm")
+        if thickness.ndim != 1 or (thickness < 0).any():
             raise ValueError(f"thickness_nm: got {self.thickness_nm!r}, wants one number of at least 0 per phase")
         check_positive(pixel_size_nm=self.pixel_size_nm, gain=self.gain)
         check_not_negative(readout_counts=self.readout_counts)
@@ -130,7 +131,7 @@ class Acquisition:
 def phase_thickness(thickness_nm: ArrayLike | None, model: SpectrumModel) -> NDArray:
     """Thickness of each phase of a model (P,), by default 10 nm of each; `ValueError` unless there is one per phase."""
     count = len(model.phases)
-    thickness = np.full(count, 10.0) if thickness_nm is None else np.asarray(thickness_nm, dtype=float)
-    if thickness.size != count:
-        raise ValueError(f"thickness_nm: got {thickness_nm!r}, wants {count} thicknesses")
+    thickness = np.full(count, 10.0) if thickness_nm is None else finite_array(thickness_nm, "thickness_nm")
+    if thickness.shape != (count,) or (thickness < 0).any():
+        raise ValueError(f"thickness_nm: got {thickness_nm!r}, wants {count} thicknesses of at least 0")
     return thickness

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ..scattering import check_positive
+from ..checks import check_count, check_positive, check_seed, finite_array
 from ..simulate import SpectrumModel
 from .acquisition import Acquisition
 
@@ -195,8 +195,8 @@ def simulate_counts(
     ValueError
         For fewer than one draw, or a linear model that expects negative counts.
     """
-    if draws < 1:
-        raise ValueError(f"draws: got {draws!r}, wants at least 1")
+    check_count(draws, "draws")
+    check_seed(seed, generator=True)
     mean = linear.expected if exact else linear.linear
     if (mean < 0).any():
         raise ValueError("linear: got negative expected counts, wants a window in which the background fits")
@@ -218,8 +218,11 @@ def error_ellipse(covariance: ArrayLike, *, sigmas: float = 1.0, points: int = 2
     points
         Number of points.
     """
-    covariance = np.asarray(covariance, dtype=float)
+    covariance = finite_array(covariance, "covariance")
     if covariance.shape != (2, 2):
         raise ValueError(f"covariance: got shape {covariance.shape}, wants (2, 2)")
-    angle = np.linspace(0, 2 * np.pi, points)
+    if not np.allclose(covariance, covariance.T, rtol=1e-6) or np.linalg.eigvalsh(covariance)[0] <= 0:
+        raise ValueError(f"covariance: got {covariance.tolist()}, wants a symmetric, positive definite matrix")
+    check_positive(sigmas=sigmas)
+    angle = np.linspace(0, 2 * np.pi, check_count(points, "points"))
     return sigmas * np.linalg.cholesky(covariance) @ np.stack([np.cos(angle), np.sin(angle)])

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from ..checks import real_array
 from ..scattering import System
 from ..simulate import Microscope, SpectrumModel, spectrum_model
 from .bounds import linear_model
@@ -140,16 +141,17 @@ def calculator(
         For a condition without values, or with values that are negative or not finite.
     """
     microscope = microscope or Microscope()
-    axes = {
-        "beam_energy_keV": tuple(beam_energy_keV),
-        "collection_mrad": tuple(collection_mrad),
-        "energy_resolution_eV": tuple(energy_resolution_eV),
-        "thickness_nm": tuple(thickness_nm),
-        "readout_electrons": tuple(readout_electrons),
+    given = {
+        "beam_energy_keV": beam_energy_keV,
+        "collection_mrad": collection_mrad,
+        "energy_resolution_eV": energy_resolution_eV,
+        "thickness_nm": thickness_nm,
+        "readout_electrons": readout_electrons,
     }
+    axes = {name: tuple(real_array(values, name, ndim=1).tolist()) for name, values in given.items()}
     for name, values in axes.items():
-        if not values or not np.isfinite(values).all() or min(values) < 0:
-            raise ValueError(f"{name}: got {values!r}, wants finite values of at least 0")
+        if min(values) < 0:
+            raise ValueError(f"{name}: got {values!r}, wants values of at least 0")
     electrons = np.geomspace(1e3, 1e9, 13)
     phases = spectrum_model(microscope, system=system).phases
     error = np.empty((*(len(v) for v in axes.values()), len(EDGES), len(phases) + 1, electrons.size))

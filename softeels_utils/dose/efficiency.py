@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import brentq
 
-from ..scattering import System, as_system, check_window, partial_cross_section
+from ..checks import check_choice, check_not_negative, check_window, finite_array
+from ..scattering import System, as_system, partial_cross_section
 from ..simulate import Microscope, SpectrumModel
 from ..simulate import spectrum_model as make_model
 from .acquisition import Acquisition, phase_thickness
@@ -62,6 +63,7 @@ def signal_ratio(
     55
     """
     system = as_system(system)
+    edge_a, edge_b = (check_choice(e, n, system.edges) for e, n in ((edge_a, "edge_a"), (edge_b, "edge_b")))
     angles |= {"beam_energy_keV": beam_energy_keV, "collection_mrad": collection_mrad}
     sigma_a, sigma_b = (
         partial_cross_section(
@@ -102,7 +104,7 @@ def _quantity_weights(model: SpectrumModel, quantity: str | ArrayLike) -> NDArra
         if quantity in model.phases:
             return np.eye(len(model.phases))[model.phases.index(quantity)]
         raise ValueError(f"quantity: got {quantity!r}, wants 'total metal' or one of {model.phases}")
-    weights = np.asarray(quantity, dtype=float)
+    weights = finite_array(quantity, "quantity")
     if weights.shape != (len(model.phases),):
         raise ValueError(f"quantity: got {quantity!r}, wants a name or {len(model.phases)} weights")
     return weights
@@ -199,6 +201,7 @@ def shot_noise_ratio(
     """
     model = spectrum_model or make_model()
     thickness = phase_thickness(thickness_nm, model)
+    check_not_negative(background_factor=background_factor)
     snr2 = []
     for edge, window, name in ((edge_a, window_a_eV, "window_a_eV"), (edge_b, window_b_eV, "window_b_eV")):
         low, high = _signal_window(model.system, edge, window, name)

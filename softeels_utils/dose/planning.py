@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ..scattering import check_positive
+from ..checks import check_positive, finite_array
 from ..simulate import SpectrumModel
 from .acquisition import Acquisition
 from .bounds import phase_bound
@@ -94,8 +94,8 @@ def plan_tilt_series(
     TypeError
         For a setting that `Acquisition` does not have.
     """
-    counts = np.asarray(tilts)
-    if counts.ndim != 1 or counts.size == 0 or (counts < 2).any() or (counts != counts.astype(int)).any():
+    counts = finite_array(tilts, "tilts")
+    if counts.ndim != 1 or counts.size == 0 or (counts < 2).any() or (counts % 1).any():
         raise ValueError(f"tilts: got {tilts!r}, wants integers of at least 2")
     check_positive(
         total_fluence_e_per_A2=total_fluence_e_per_A2,

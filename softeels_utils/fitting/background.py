@@ -8,6 +8,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from ..checks import check_choice, finite_array
+
 __all__ = ["FIXED_POWERS", "background_shapes"]
 
 #: Exponents r of the fixed powers E**-r that make up each named background.
@@ -45,20 +47,18 @@ def background_shapes(energy_eV: ArrayLike, background: str | ArrayLike | None =
     array([[2.  , 0.5 ],
            [4.  , 0.25]])
     """
-    energy = np.asarray(energy_eV, float)
+    energy = finite_array(energy_eV, "energy_eV")
+    if energy.ndim != 1 or not energy.size:
+        raise ValueError(f"energy_eV: got shape {energy.shape}, wants (E,)")
     if background is None:
         return np.empty((0, energy.size))
     if isinstance(background, str):
-        if background not in FIXED_POWERS:
-            raise ValueError(f"background: got {background!r}, wants exponents, shapes or one of {list(FIXED_POWERS)}")
-        background = FIXED_POWERS[background]
-    background = np.asarray(background, float)
+        background = FIXED_POWERS[check_choice(background, "background", FIXED_POWERS)]
+    background = finite_array(background, "background")
     if background.ndim == 1:
         if energy[0] <= 0:
             raise ValueError(f"window_eV: got a start at {energy[0]:g} eV, wants one above 0 for powers of the energy")
         return (energy / np.sqrt(energy[0] * energy[-1])) ** -background[:, None]
-    if background.ndim != 2 or background.shape[1] != energy.size:
+    if background.ndim != 2 or background.shape[1] != energy.size or not len(background):
         raise ValueError(f"background: got shape {background.shape}, wants (P, {energy.size})")
-    if not np.isfinite(background).all():
-        raise ValueError("background: got NaN or infinity, wants finite shapes")
     return background

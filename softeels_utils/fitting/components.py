@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
+from ..checks import check_flag, finite_array
 from ..spectra import window_mask
 from .background import background_shapes
 
@@ -54,14 +55,16 @@ class Components:
         references = _checked_references(references, energy)
         window = _window(energy, window_eV)
         if background is not None and not isinstance(background, str):
-            background = np.asarray(background, float)
+            background = finite_array(background, "background")
             if background.ndim == 2 and background.shape[1] == energy.size:
                 background = background[:, window]
         shapes = background_shapes(energy[window], background)
-        if np.ndim(nonnegative) and np.shape(nonnegative) != (len(references),):
+        signs = np.asarray(nonnegative)
+        if signs.dtype != bool or signs.shape not in ((), (len(references),)):
             raise ValueError(f"nonnegative: got {nonnegative!r}, wants one bool or {len(references)} of them")
+        check_flag(nonnegative_background, "nonnegative_background")
         bounded = np.r_[
-            np.broadcast_to(np.asarray(nonnegative, bool), len(references)),
+            np.broadcast_to(signs, len(references)),
             np.full(len(shapes), bool(nonnegative_background)),
         ]
         if bounded.sum() > MOST_NONNEGATIVE:
@@ -105,11 +108,9 @@ def _independent_fraction(unit, row):
 def _checked_references(references, energy):
     if references is None:
         raise ValueError("references: got None, wants one spectrum per row")
-    references = np.atleast_2d(np.asarray(references, float))
-    if references.ndim != 2 or references.shape[1] != energy.size:
+    references = np.atleast_2d(finite_array(references, "references"))
+    if references.ndim != 2 or references.shape[1] != energy.size or not len(references):
         raise ValueError(f"references: got shape {references.shape}, wants (K, {energy.size})")
-    if not np.isfinite(references).all():
-        raise ValueError("references: got NaN or infinity, wants finite spectra")
     return references
 
 

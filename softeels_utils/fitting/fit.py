@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from ..scattering import check_not_negative, check_positive
+from ..checks import check_flag, check_not_negative, check_positive, finite_array, real_array
 from ..spectra import data_of, energy_axis, map_spectra
-from ..spectra.arrays import is_dask, is_signal
+from ..spectra.arrays import check_spectra, is_dask, is_signal
 from .components import Components, check_independent
 from .energy_errors import EnergyErrors
 from .plural import PluralScattering
@@ -153,6 +153,7 @@ def fit_phases(
     phases = tuple(phases) or _names_of(references)
     references, *drawn = drawn_references(references, reference_samples, iron_per_nm3, valence, energy[1] - energy[0])
     components = Components.checked(energy, references, background, window_eV, nonnegative, nonnegative_background)
+    check_flag(scale_covariance, "scale_covariance")
     if phases and len(phases) != len(components.references):
         raise ValueError(f"phases: got {len(phases)} names, wants {len(components.references)}, one per reference")
     poisson = PoissonWeights(gain, readout_noise, tolerance, max_iterations)
@@ -247,7 +248,7 @@ def _fitted_shapes(plural, low_loss):
 
 
 def _checked_low_loss(low_loss, lead):
-    low = data_of(low_loss)
+    low = data_of(check_spectra(low_loss, "low_loss"))
     if low.ndim > 1 and low.shape[:-1] != lead:
         raise ValueError(f"low_loss: got leading axes {low.shape[:-1]}, wants {lead}, or one spectrum")
     return low
@@ -256,6 +257,8 @@ def _checked_low_loss(low_loss, lead):
 def _checked_variance(variance, data, window):
     if variance is None:
         return None
+    if not (is_signal(variance) or is_dask(variance)):
+        real_array(variance, "variance", finite=False)
     variance = data_of(variance)
     if variance.ndim == 0:
         variance = np.full(data.shape[-1], float(variance))
@@ -269,9 +272,9 @@ def _checked_variance(variance, data, window):
 
 
 def _checked_electrons(electrons, lead):
-    electrons = np.asarray(electrons, float)
+    electrons = finite_array(electrons, "electrons")
     if electrons.shape not in ((), lead):
         raise ValueError(f"electrons: got shape {electrons.shape}, wants a number or {lead}")
-    if not (electrons > 0).all():
+    if not (electrons > 1e-15).all():
         raise ValueError(f"electrons: got {electrons.min():g}, wants positive numbers")
     return electrons

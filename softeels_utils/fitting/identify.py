@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from ..checks import check_not_negative, check_window, finite_array
 from .background import background_shapes
 
 __all__ = ["Confusion", "confusable_phases"]
@@ -89,19 +90,32 @@ def confusable_phases(
     >>> print(found[2])
     C: not distinct from -0.50 A + 1.50 B (0.00°)
     """
-    energy, references = np.asarray(energy_eV, float), np.asarray(references, float)
+    energy, references = finite_array(energy_eV, "energy_eV"), finite_array(references, "references")
+    listed = isinstance(names, Sequence) and not isinstance(names, str)
+    if not listed or not all(isinstance(name, str) for name in names):
+        raise ValueError(f"names: got {names!r}, wants one for each reference")
+    check_not_negative(least_deg=least_deg)
     if references.ndim != 2 or len(references) < 2 or references.shape[1] != energy.size:
-        raise ValueError(f"references: got shape {references.shape}, wants (K, {energy.size}), K at least 2")
+        raise ValueError(
+            f"references: got shape {references.shape}, wants (K, {energy.size}) as energy_eV, K at least 2"
+        )
     if len(names) != len(references):
         raise ValueError(f"names: got {len(names)}, wants {len(references)}, one for each reference")
-    low, high = window_eV or (energy[0], energy[-1])
+    low, high = (energy[0], energy[-1]) if window_eV is None else check_window(window_eV)
     inside = (energy >= low) & (energy <= high)
     if inside.sum() <= len(references) + 3:
         raise ValueError(f"window_eV: got {inside.sum()} channels, wants more than {len(references) + 3}")
-    root = np.ones(inside.sum()) if variance is None else 1 / np.sqrt(np.asarray(variance, float)[inside])
+    root = np.ones(inside.sum()) if variance is None else 1 / np.sqrt(_checked_variance(variance, energy)[inside])
     seen = _beside_background(references[:, inside] * root, background_shapes(energy[inside], background) * root)
     errors = _errors(uncertainty, references, inside, root)
     return [_confusion(seen, errors, names, k, least_deg) for k in range(len(names))]
+
+
+def _checked_variance(variance, energy):
+    variance = finite_array(variance, "variance")
+    if variance.shape != energy.shape or (variance <= 0).any():
+        raise ValueError(f"variance: got shape {variance.shape}, wants {energy.size} positive numbers")
+    return variance
 
 
 def _beside_background(spectra, shapes):
@@ -113,7 +127,9 @@ def _beside_background(spectra, shapes):
 
 def _errors(uncertainty, references, inside, root) -> NDArray:
     """Deviations (S, K, E') of the references, weighted: samples less their mean, or one standard deviation."""
-    uncertainty = np.asarray(uncertainty, float)
+    uncertainty, shape = finite_array(uncertainty, "uncertainty"), references.shape
+    if uncertainty.shape not in ((), shape[1:], shape) and (uncertainty.ndim != 3 or uncertainty.shape[1:] != shape):
+        raise ValueError(f"uncertainty: got shape {uncertainty.shape}, wants (), {shape[1:]}, {shape} or (S, *{shape})")
     if uncertainty.ndim == 3:
         return (uncertainty - uncertainty.mean(axis=0))[..., inside] * root
     rng = np.random.default_rng(0)

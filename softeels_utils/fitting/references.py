@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from ..checks import finite_array
+
 __all__ = ["ReferenceDraws", "drawn_references"]
 
 
@@ -69,22 +71,21 @@ def drawn_references(
         valence = np.concatenate([found.valence[None], found.valence_samples])
         references = step_eV * np.asarray(found.references, float)
     if samples is not None:
-        samples, shape = np.asarray(samples, float), np.shape(references)
+        samples, shape = finite_array(samples, "reference_samples"), np.shape(references)
         if samples.ndim != 3 or samples.shape[1:] != shape or len(samples) < 2:
             raise ValueError(f"reference_samples: got shape {samples.shape}, wants (S, *{shape}), S at least 2")
-        if not np.isfinite(samples).all():
-            raise ValueError("reference_samples: got NaN or infinity, wants finite spectra")
     rows = 1 if samples is None else 1 + len(samples)
+    phases = 0 if references is None else len(np.atleast_2d(finite_array(references, "references")))
     names = {"iron_per_nm3": iron_per_nm3, "valence": valence}
-    each = {name: _rows(name, value, rows, len(np.atleast_2d(references))) for name, value in names.items()}
+    each = {name: _rows(name, value, rows, phases) for name, value in names.items()}
     return references, samples, each["iron_per_nm3"], each["valence"]
 
 
 def _rows(name, value, rows, phases):
     if value is None:
         return None
-    value = np.atleast_2d(np.asarray(value, float))
-    if value.shape not in ((1, phases), (rows, phases)) or not (np.isfinite(value) & (value >= 0)).all():
+    value = np.atleast_2d(finite_array(value, name))
+    if value.shape not in ((1, phases), (rows, phases)) or not (value >= 0).all():
         raise ValueError(f"{name}: got shape {value.shape}, wants {phases} numbers of at least 0, one per phase")
     return np.broadcast_to(value, (rows, phases))
 

@@ -8,7 +8,7 @@ from itertools import combinations
 
 import numpy as np
 
-from ..scattering import check_not_negative, check_positive
+from ..checks import check_count, check_not_negative, check_positive
 from .energy_errors import EnergyErrors
 from .misfit import BINS, bin_matrix
 from .result import FitFlag, pack, packed_size
@@ -30,8 +30,7 @@ class PoissonWeights:
     def __post_init__(self):
         check_positive(gain=self.gain, tolerance=self.tolerance)
         check_not_negative(readout_noise=self.readout_noise)
-        if self.max_iterations < 1:
-            raise ValueError(f"max_iterations: got {self.max_iterations}, wants at least 1")
+        check_count(self.max_iterations, "max_iterations")
 
     def floor(self, counts: np.ndarray) -> np.ndarray:
         """Least counts (n, 1) of a channel in its weight.

@@ -5,18 +5,28 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-__all__ = ["check_pair", "nrmse", "phase_fraction_error", "psnr", "ssim"]
+from ..checks import check_count, check_positive, finite_array
+
+__all__ = ["check_channel", "check_pair", "nrmse", "phase_fraction_error", "psnr", "ssim"]
 
 
-def check_pair(volume: ArrayLike, truth: ArrayLike) -> tuple[NDArray, NDArray]:
+def check_pair(
+    volume: ArrayLike, truth: ArrayLike, names: tuple[str, str] = ("volume", "truth")
+) -> tuple[NDArray, NDArray]:
     """Two finite volumes of one shape, in float64."""
-    volume, truth = np.asarray(volume, float), np.asarray(truth, float)
-    if volume.shape != truth.shape or volume.ndim not in (3, 4):
-        raise ValueError(f"volume, truth: got shapes {volume.shape} and {truth.shape}, wants two equal (C, Y, Z, X)")
-    for name, array in (("volume", volume), ("truth", truth)):
-        if not np.isfinite(array).all():
-            raise ValueError(f"{name}: got NaN or inf, wants finite values")
+    volume, truth = (finite_array(array, name) for array, name in zip((volume, truth), names, strict=True))
+    if volume.shape != truth.shape or volume.ndim not in (3, 4) or not volume.size:
+        wanted = "two equal (C, Y, Z, X)"
+        raise ValueError(f"{', '.join(names)}: got shapes {volume.shape} and {truth.shape}, wants {wanted}")
     return volume, truth
+
+
+def check_channel(channel: int, volume: NDArray) -> int:
+    """The index of a channel of a volume (C, Y, Z, X)."""
+    if volume.ndim != 4 or check_count(channel, "channel", 0) >= len(volume):
+        most = len(volume) - 1 if volume.ndim == 4 else "none, as the volume has no channels"
+        raise ValueError(f"channel: got {channel!r}, wants 0 to {most}")
+    return channel
 
 
 def nrmse(volume: ArrayLike, truth: ArrayLike, *, per_channel: bool = False) -> float | NDArray[np.float64]:
@@ -55,6 +65,7 @@ def psnr(volume: ArrayLike, truth: ArrayLike, *, data_range: float = 1.0) -> flo
     from skimage.metrics import peak_signal_noise_ratio
 
     volume, truth = check_pair(volume, truth)
+    check_positive(data_range=data_range)
     return float(peak_signal_noise_ratio(truth, volume, data_range=data_range))
 
 
@@ -74,6 +85,7 @@ def ssim(volume: ArrayLike, truth: ArrayLike, *, data_range: float = 1.0) -> flo
     from skimage.metrics import structural_similarity
 
     volume, truth = check_pair(volume, truth)
+    check_positive(data_range=data_range)
     shape = volume.shape[-3:]
     if min(shape) < 7:
         raise ValueError(f"volume: got {shape} voxels, wants at least 7 per side")
@@ -97,6 +109,7 @@ def phase_fraction_error(volume: ArrayLike, truth: ArrayLike, *, channel: int = 
     (-1.0, 1.0)
     """
     volume, truth = check_pair(volume, truth)
+    check_channel(channel, truth)
 
     def fraction(array):
         total = array.sum(axis=0)

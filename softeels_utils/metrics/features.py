@@ -13,9 +13,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from .errors import check_pair
+from ..checks import check_mask, check_positive, finite_array
+from .errors import check_channel, check_pair
 from .interfaces import (
     centre_of_mass,
+    check_sampling,
     cosine,
     even_directions,
     finite_mean,
@@ -49,18 +51,6 @@ def _phases(volume, truth):
     if volume.ndim != 4:
         raise ValueError(f"volume: got shape {volume.shape}, wants (K, Y, Z, X)")
     return volume, truth
-
-
-def _channel(channel, truth):
-    if not 0 <= channel < len(truth):
-        raise ValueError(f"channel: got {channel!r}, wants 0 to {len(truth) - 1}")
-
-
-def _mask(region, shape):
-    region = np.asarray(region, bool)
-    if region.shape != shape:
-        raise ValueError(f"region: got shape {region.shape}, wants {shape}")
-    return region
 
 
 # ---------------------------------------------------------------- corners
@@ -122,6 +112,9 @@ def corner_error(
     from skimage.measure import marching_cubes
 
     volume, truth = _phases(volume, truth)
+    check_positive(voxel_size_nm=voxel_size_nm, reach=reach)
+    if reach < 0.1 or reach > 1e3:
+        raise ValueError(f"reach: got {reach!r}, wants 0.1 to 1000 voxels")
     found, true = volume.sum(axis=0), truth.sum(axis=0)
     nothing = CornerError(float("nan"), float("nan"), 0)
     if not true.min() < 0.5 < true.max():
@@ -131,7 +124,7 @@ def corner_error(
     if region is None:
         keep = map_coordinates(blurred, points.T, order=1) < ROUND
     else:
-        keep = _mask(region, true.shape)[tuple(np.rint(points).astype(int).T)]
+        keep = check_mask(region, "region", true.shape)[tuple(np.rint(points).astype(int).T)]
     if not keep.any():
         return nothing
     points = points[keep].astype(float)
@@ -229,7 +222,8 @@ def skin_error(
     from scipy.ndimage import gaussian_filter
 
     volume, truth = _phases(volume, truth)
-    _channel(channel, truth)
+    check_channel(channel, truth)
+    check_sampling(directions, step, voxel_size_nm)
     total = truth.sum(axis=0)
     if total.sum() == 0:
         raise ValueError("truth: got an empty particle, wants volume fractions above 0")
@@ -248,7 +242,8 @@ def skin_error(
     if region is None:
         skin, bare = known & (thickness > 0.25), known & (thickness < 0.05)
     else:
-        crossed = (read_along(_mask(region, total.shape)[None].astype(float), points)[0] * beyond).max(axis=1)
+        region = check_mask(region, "region", total.shape)
+        crossed = (read_along(region[None].astype(float), points)[0] * beyond).max(axis=1)
         skin, bare = known & (crossed > 0.5), known & (crossed == 0)
     excess = found[bare] - thickness[bare]
     return SkinError(
@@ -308,7 +303,7 @@ def film_about_voids(
         Phase of the film.
     """
     volume, truth = _phases(volume, truth)
-    _channel(channel, truth)
+    check_channel(channel, truth)
     total = truth.sum(axis=0)
     if voids is None:
         rim = _within(_holes(total), RIM)
@@ -335,7 +330,7 @@ def false_skin(volume: ArrayLike, truth: ArrayLike, *, channel: int = 0) -> Inve
     from scipy.ndimage import binary_fill_holes
 
     volume, truth = _phases(volume, truth)
-    _channel(channel, truth)
+    check_channel(channel, truth)
     total = truth.sum(axis=0)
     return _invented(volume, truth, _within(~binary_fill_holes(total > 0.5), RIM) & (total > 0.5), channel)
 
@@ -410,6 +405,7 @@ def void_errors(
     (8.0, 8.0, 0.0, 1.0)
     """
     volume, truth = _phases(volume, truth)
+    check_positive(voxel_size_nm=voxel_size_nm)
     found, true = volume.sum(axis=0), truth.sum(axis=0)
     voids = _found_voids(true) if voids is None else voids
     return [_void_error(found, true, void, voxel_size_nm) for void in voids]
@@ -444,7 +440,7 @@ def _void_error(found, true, void, voxel_size_nm):
 
 def _distance(shape: tuple[int, ...], void: Mapping) -> NDArray:
     """Signed distance of each voxel from a void's edge, negative inside."""
-    center = np.asarray(void["center"], float)
+    center = finite_array(void["center"], "voids")
     grid = np.indices(shape)
     return np.sqrt(sum((g - c) ** 2 for g, c in zip(grid, center, strict=True))) - float(void["radius"])
 

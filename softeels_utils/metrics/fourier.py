@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from ..checks import check_count, check_number, check_positive, finite_array
 from .errors import check_pair
 
 __all__ = [
@@ -17,6 +18,9 @@ __all__ = [
     "fourier_shell_correlation",
     "psd_resolution",
 ]
+
+
+LEAST_SIDE = 16  # voxels: 8 frequencies along an axis
 
 
 @dataclass(frozen=True)
@@ -79,9 +83,10 @@ def fourier_shell_correlation(
     ValueError
         Another axis.
     """
-    if axis not in (None, "Y", "Z", "X"):
+    if axis is not None and (not isinstance(axis, str) or axis not in ("Y", "Z", "X")):
         raise ValueError(f"axis: got {axis!r}, wants 'Y', 'Z', 'X' or None")
-    shells = _Shells(first, second, voxel_size_nm, taper)
+    shells = _Shells(first, second, voxel_size_nm, taper, ("first", "second"))
+    _check_cone(half_angle_deg, threshold)
     keep = shells.keep if axis is None else shells.cone(np.eye(3)["YZX".index(axis)], half_angle_deg)
     return shells.correlation(keep, threshold)
 
@@ -134,7 +139,8 @@ def directional_resolution(
         As in `fourier_shell_correlation`.
     """
     shells = _Shells(volume, truth, voxel_size_nm, taper)
-    height = (np.arange(directions) + 0.5) / directions
+    _check_cone(half_angle_deg, threshold)
+    height = (np.arange(check_count(directions, "directions")) + 0.5) / directions
     around = np.pi * (1 + 5**0.5) * np.arange(directions)
     ring = np.sqrt(1 - height**2)
     axes = np.stack([ring * np.cos(around), height, ring * np.sin(around)], axis=1)
@@ -144,11 +150,18 @@ def directional_resolution(
     return DirectionalResolution(axes, found, float(found[worst]), tuple(float(value) for value in axes[worst]))
 
 
+def _check_cone(half_angle_deg, threshold):
+    check_positive(half_angle_deg=half_angle_deg)
+    check_number(half_angle_deg, "half_angle_deg", 0, 180)
+    check_number(threshold, "threshold", 0, 1)
+
+
 class _Shells:
     """Products of two volumes' Fourier coefficients, and the shell and direction of each."""
 
-    def __init__(self, first: ArrayLike, second: ArrayLike, voxel_size_nm: float, taper: bool):
-        first, second = check_pair(first, second)
+    def __init__(self, first, second, voxel_size_nm, taper, names=("volume", "truth")):
+        first, second = check_pair(first, second, names)
+        check_positive(voxel_size_nm=voxel_size_nm)
         shape = first.shape[-3:]
         if taper:
             window = _hann_edges(shape)
@@ -246,10 +259,17 @@ def psd_resolution(
     by a regulariser. Read it together with errors against a truth and the Fourier shell correlation of split data.
     Needs about 40 voxels per side.
     """
-    volume = np.asarray(volume, float)
+    volume = finite_array(volume, "volume")
     volume = volume.sum(axis=0) if volume.ndim == 4 else volume
-    if volume.ndim != 3 or not np.isfinite(volume).all():
-        raise ValueError(f"volume: got shape {np.shape(volume)}, wants finite (C, Y, Z, X) or (Y, Z, X)")
+    if volume.ndim != 3 or min(volume.shape) < LEAST_SIDE:
+        wanted = f"(C, Y, Z, X) or (Y, Z, X) of at least {LEAST_SIDE} voxels per side"
+        raise ValueError(f"volume: got shape {np.shape(volume)}, wants {wanted}")
+    if not np.ptp(volume):
+        raise ValueError("volume: got the same value everywhere, wants one whose power spectrum falls somewhere")
+    check_positive(voxel_size_nm=voxel_size_nm, band_per_nm=band_per_nm)
+    check_count(median, "median")
+    if check_number(tail, "tail", 0, 1) in (0, 1):
+        raise ValueError(f"tail: got {tail!r}, wants a fraction between 0 and 1")
     power = np.abs(np.fft.fftn(volume)) ** 2
     result = {name: {} for name in ("frequency", "power", "model", "floor", "resolution_nm")}
     for axis, name in enumerate("YZX"):

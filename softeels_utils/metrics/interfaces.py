@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
+from ..checks import check_count, check_positive
 from .errors import check_pair
 
 __all__ = ["InterfaceError", "interface_error"]
@@ -83,6 +84,7 @@ def interface_error(
     volume, truth = check_pair(volume, truth)
     if volume.ndim != 4 or len(volume) < 2:
         raise ValueError(f"volume: got shape {volume.shape}, wants (K, Y, Z, X): FeO, Fe3O4 and any others")
+    check_sampling(directions, step, voxel_size_nm)
     total = truth.sum(axis=0)
     if total.sum() == 0:
         raise ValueError("truth: got an empty particle, wants volume fractions above 0")
@@ -115,6 +117,16 @@ def interface_error(
         void_offset_nm=float(offset * voxel_size_nm),
         missed=float(np.mean(~np.isfinite(measured))) if measured.size else 1.0,
     )
+
+
+def check_sampling(directions, step, voxel_size_nm):
+    """Number of rays and distance of samples on them, in voxels: within what fits into memory."""
+    check_count(directions, "directions")
+    check_positive(step=step, voxel_size_nm=voxel_size_nm)
+    if not 1e-3 <= step <= 10:
+        raise ValueError(f"step: got {step!r}, wants 0.001 to 10 voxels")
+    if directions > 10**6:
+        raise ValueError(f"directions: got {directions!r}, wants at most a million")
 
 
 def finite_mean(values):

@@ -7,6 +7,8 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import ArrayLike
 
+from ..checks import check_mask, describe, finite_array, real_array
+
 __all__ = ["coverage"]
 
 
@@ -33,7 +35,10 @@ def coverage(
     >>> coverage(truth - 0.1, truth.clip(None, 0.6), truth, {"all": truth > -1, "bulk": truth == 1})
     {'all': 0.6666666666666666, 'bulk': 0.0}
     """
-    lower, upper, truth = (np.asarray(array, float) for array in (lower, upper, truth))
+    lower, upper = (np.asarray(real_array(a, n, finite=False), float) for a, n in ((lower, "lower"), (upper, "upper")))
+    truth = finite_array(truth, "truth")
+    if not isinstance(regions, Mapping):
+        raise ValueError(f"regions: got {describe(regions)}, wants a dict of masks")
     if not lower.shape == upper.shape == truth.shape or truth.ndim not in (3, 4):
         shapes = f"{lower.shape}, {upper.shape} and {truth.shape}"
         raise ValueError(f"lower, upper, truth: got shapes {shapes}, wants three equal (C, Y, Z, X)")
@@ -42,9 +47,7 @@ def coverage(
     inside = (lower <= truth) & (truth <= upper)
     found = {}
     for name, mask in regions.items():
-        mask = np.asarray(mask, bool)
-        if mask.shape not in (truth.shape, truth.shape[-3:]):
-            raise ValueError(f"regions: got shape {mask.shape} of {name!r}, wants {truth.shape[-3:]}")
+        mask = check_mask(mask, f"regions[{name!r}]", truth.shape, truth.shape[-3:])
         values = inside[..., mask] if mask.ndim == 3 else inside[mask]
         found[name] = float(values.mean()) if values.size else float("nan")
     return found

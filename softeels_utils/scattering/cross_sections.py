@@ -10,7 +10,7 @@ import warnings
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ..checks import check_window
+from ..checks import check_positive, check_window
 from .edges import onset
 from .kinematics import angular_factor, effective_energy_eV
 from .oscillator_strengths import edge_oscillator_strength
@@ -137,6 +137,8 @@ def hydrogenic_cross_section(
         from exspy.components import EELSCLEdge
 
     low, high = check_window(window_eV)
+    check_positive(beam_energy_keV=beam_energy_keV, collection_mrad=collection_mrad)
+    onset(element, "L2,3")
     edge = EELSCLEdge(f"{element}_L3", GOS="hydrogenic")  # its Fe_L3 is the whole L shell
     edge.set_microscope_parameters(E0=beam_energy_keV, alpha=1e-3, beta=collection_mrad, energy_scale=1.0)
     start = edge.onset_energy.value

@@ -6,6 +6,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.ndimage import gaussian_filter1d
 
+from ..checks import check_positive, finite_array
+
 __all__ = ["ONSET_EV", "arctangent_step", "broaden_shape", "onset"]
 
 FWHM_PER_SIGMA = 2 * np.sqrt(2 * np.log(2))
@@ -35,6 +37,9 @@ def onset(element: str, edge: str) -> float:
     >>> onset("Fe", "M2,3")
     53.5
     """
+    for name, value in (("element", element), ("edge", edge)):
+        if not isinstance(value, str):
+            raise ValueError(f"{name}: got {value!r}, wants its name")
     if (element, edge) in ONSET_EV:
         return ONSET_EV[element, edge]
     from exspy.material import elements
@@ -63,7 +68,9 @@ def arctangent_step(energy_eV: ArrayLike, centre_eV: ArrayLike, width_eV: float)
     >>> arctangent_step([707.5, 708.0, 708.5], 708.0, 1.0)
     array([0.25, 0.5 , 0.75])
     """
-    return 0.5 + np.arctan((np.asarray(energy_eV, dtype=float) - centre_eV) / (width_eV / 2)) / np.pi
+    energy, centre = finite_array(energy_eV, "energy_eV"), finite_array(centre_eV, "centre_eV")
+    check_positive(width_eV=width_eV)
+    return 0.5 + np.arctan((energy - centre) / (width_eV / 2)) / np.pi
 
 
 def broaden_shape(energy_eV: NDArray, shape: NDArray, fwhm_eV: float) -> NDArray:

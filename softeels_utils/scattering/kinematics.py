@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ..checks import check_not_negative, check_positive
+from ..checks import check_not_negative, check_positive, finite_array
 
 __all__ = ["ELECTRON_REST_EV", "angular_factor", "characteristic_angle", "effective_energy_eV", "lorentz_factor"]
 
@@ -25,7 +25,9 @@ def effective_energy_eV(beam_energy_keV: float) -> float:
 
 def characteristic_angle(energy_eV: ArrayLike, beam_energy_keV: float) -> NDArray:
     """Characteristic angle of an energy loss, theta_E = E / (gamma m₀ v²), in rad; the shape of ``energy_eV``."""
-    return np.asarray(energy_eV) / (2 * lorentz_factor(beam_energy_keV) * effective_energy_eV(beam_energy_keV))
+    return finite_array(energy_eV, "energy_eV") / (
+        2 * lorentz_factor(beam_energy_keV) * effective_energy_eV(beam_energy_keV)
+    )
 
 
 def angular_factor(
@@ -60,7 +62,7 @@ def angular_factor(
     """
     check_positive(collection_mrad=collection_mrad)
     check_not_negative(convergence_mrad=convergence_mrad)
-    energy = np.asarray(energy_eV, dtype=float)
+    energy = finite_array(energy_eV, "energy_eV")
     theta2 = characteristic_angle(energy, beam_energy_keV) ** 2
     beta2 = (collection_mrad * 1e-3) ** 2
     if convergence_mrad == 0:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..checks import check_positive
+from ..checks import check_not_negative, check_positive
 from .kinematics import ELECTRON_REST_EV, characteristic_angle
 
 __all__ = ["delocalisation_nm", "inelastic_mean_free_path"]
@@ -20,7 +20,8 @@ def inelastic_mean_free_path(
     Iakoubovskii, Mitsuishi, Nakayama and Furuya 2008, Microsc. Res. Tech. 71, 626 (scales with density; about
     10 % uncertain, as any such formula).
     """
-    check_positive(density_g_cm3=density_g_cm3, beam_energy_keV=beam_energy_keV)
+    check_positive(density_g_cm3=density_g_cm3, beam_energy_keV=beam_energy_keV, collection_mrad=collection_mrad)
+    check_not_negative(convergence_mrad=convergence_mrad)
     f = (1 + beam_energy_keV / 1022.12) / (1 + beam_energy_keV / 511.06) ** 2
     theta_e2 = (5.5 * density_g_cm3**0.3 / (f * beam_energy_keV)) ** 2
     theta_c2 = 20.0**2

@@ -11,6 +11,7 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from ..checks import finite_array
 from .edges import ONSET_EV, onset
 
 __all__ = ["edge_oscillator_strength", "oscillator_strength"]
@@ -47,7 +48,9 @@ def oscillator_strength(element: str, energy_eV: ArrayLike) -> NDArray:
     ValueError
         If the element is not in the tables, or an energy is outside them (10 eV to 30 keV).
     """
-    energy = np.asarray(energy_eV, dtype=float)
+    energy = finite_array(energy_eV, "energy_eV")
+    if not isinstance(element, str):
+        raise ValueError(f"element: got {element!r}, wants the symbol of an element")
     log_energy, log_f2 = _henke(element)
     first, last = np.exp(log_energy[0]), np.exp(log_energy[-1])
     if energy.size and (energy.min() < first - 1e-6 or energy.max() > last):
@@ -84,7 +87,7 @@ def edge_oscillator_strength(element: str, edge: str, energy_eV: ArrayLike) -> N
     ValueError
         If the element or edge is not known, or an energy is above the Henke tables.
     """
-    energy = np.asarray(energy_eV, dtype=float)
+    energy = finite_array(energy_eV, "energy_eV")
     start = onset(element, edge)
     above = energy >= start
     safe = np.where(above, energy, start)

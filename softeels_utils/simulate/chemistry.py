@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from skimage.measure import block_reduce
 
+from ..checks import check_choice, check_count, check_positive, check_seed
 from ..scattering import Phase, System, as_system
 from .detector import Detector
 from .draw import HALVES
@@ -210,10 +211,10 @@ def draw_chemistry(
     >>> skin.phases, round(float(np.nanmax(skin.mean_valence)), 2)
     (('FeO', 'Fe3O4', 'gamma-Fe2O3'), 3.0)
     """
-    if half not in HALVES:
-        raise ValueError(f"half: got {half!r}, wants one of {HALVES}")
-    if int(seed) != seed or seed < 0 or int(n) != n or n < 8:
-        raise ValueError(f"seed, n: got {seed!r} and {n!r}, wants integers of at least 0 and 8")
+    check_choice(half, "half", HALVES)
+    check_seed(seed)
+    check_count(n, "n", 8)
+    check_positive(box_nm=box_nm)
     assumed, microscope = as_system(system), microscope or Microscope()
     rng = np.random.default_rng(np.random.SeedSequence([STREAM + HALVES.index(half), int(seed)]))
     on, recipe, drawn = _recipe(rng, kinds, assumed)

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter1d
 
-from ..scattering import check_not_negative, check_positive
+from ..checks import check_not_negative, check_number, check_positive
 
 __all__ = ["Detector"]
 
@@ -38,6 +38,7 @@ class Detector:
     def __post_init__(self):
         check_not_negative(**self.__dict__)
         check_positive(gain=self.gain)
+        check_number(self.spike_rate, "spike_rate", 0, 1)
 
     @classmethod
     def scintillator(cls) -> Detector:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 from skimage.measure import block_reduce
 
+from ..checks import check_choice, check_count, check_positive, check_seed
 from .projections import project_fine
 from .specimen import PARTS, Ball, Particle, Shape, volume_fractions
 
@@ -152,10 +153,10 @@ def draw_specimen(
     >>> draw.projections.shape[1:], draw.label["half"], draw.label["noise"]["level"]
     ((9, 16, 16), 'report', 0.05)
     """
-    if half not in HALVES:
-        raise ValueError(f"half: got {half!r}, wants one of {HALVES}")
-    if int(n) != n or n < 8 or int(seed) != seed or seed < 0:
-        raise ValueError(f"seed, n: got {seed!r} and {n!r}, wants integers of at least 0 and 8")
+    check_choice(half, "half", HALVES)
+    check_seed(seed)
+    check_count(n, "n", 8)
+    check_positive(box_nm=box_nm)
     streams = np.random.SeedSequence([1 + HALVES.index(half), int(seed)]).spawn(5)
     body, places, elsewhere, series, noise = (np.random.default_rng(stream) for stream in streams)
     noises = NOISES if fit_covariance else tuple(kind for kind in NOISES if kind != "fit")

@@ -7,6 +7,8 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.ndimage import affine_transform
 from skimage.measure import block_reduce
 
+from ..checks import check_number, check_positive, finite_array, real_array
+
 __all__ = ["project_fine"]
 
 
@@ -38,7 +40,10 @@ def project_fine(
     """
     from ..tomography import ParallelBeam  # here, so that what needs no projections does not load PyTorch
 
-    shifts = None if shifts_px is None else 2 * np.asarray(shifts_px)
+    fine = real_array(fine, "fine", ndim=4)
+    check_positive(voxel_size_nm=voxel_size_nm)
+    check_number(axis_angle_deg, "axis_angle_deg", -180, 180)
+    shifts = None if shifts_px is None else 2 * finite_array(shifts_px, "shifts_px")
     on_detector = None if axis_angle_deg else shifts
     A = ParallelBeam(np.shape(fine)[2:], tilt_angles_deg, voxel_size_nm / 2, shifts_px=on_detector)
     projections = A(fine)

@@ -12,8 +12,9 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 from scipy.ndimage import gaussian_filter
 
+from ..checks import check_count, check_not_negative, check_positive, check_seed, check_tilts, finite_array
 from ..progress import progress_bar
-from ..scattering import System, check_not_negative, check_positive, delocalisation_nm
+from ..scattering import System, delocalisation_nm
 from ..spectra import FWHM_PER_SIGMA
 from .detector import Detector
 from .spectrum import AXES, COMPONENTS, Microscope, SpectrumModel
@@ -106,13 +107,14 @@ def dual_eels(
     has_tilts = maps.ndim == 4
     maps = maps if has_tilts else maps[:, None]
     tilts = _checked_tilts(tilt_angles_deg, maps.shape[1])
-    fluence = np.broadcast_to(np.asarray(fluence_e_per_A2, dtype=float), (2,))
-    if not np.isfinite(fluence).all() or (fluence <= 0).any():
-        raise ValueError(f"fluence_e_per_A2: got {fluence_e_per_A2!r}, wants positive numbers")
+    fluence = finite_array(fluence_e_per_A2, "fluence_e_per_A2")
+    if fluence.shape not in ((), (1,), (2,)) or (fluence < 1e-15).any():
+        raise ValueError(f"fluence_e_per_A2: got {fluence_e_per_A2!r}, wants a positive number, or two")
+    fluence = np.broadcast_to(fluence, (2,))
     check_not_negative(carbon_nm=carbon_nm, drift_eV=drift_eV)
     check_positive(pixel_size_nm=pixel_size_nm)
-    if chunk_pixels < 1:
-        raise ValueError(f"chunk_pixels: got {chunk_pixels!r}, wants at least 1")
+    check_count(chunk_pixels, "chunk_pixels")
+    check_seed(seed, generator=True)
     if carbon_nm:
         maps, model = _with_support(maps, carbon_nm, tilts), replace(model, phases=(*model.phases, "carbon"))
     n_tilts, height, width = maps.shape[1:]
@@ -143,25 +145,23 @@ def dual_eels(
 
 
 def _checked_projections(projections_nm: ArrayLike, phases: tuple[str, ...]) -> NDArray:
-    maps = np.asarray(projections_nm, dtype=float)
+    maps = finite_array(projections_nm, "projections_nm")
     if maps.ndim not in (3, 4) or maps.shape[0] != len(phases):
         count = len(phases)
         raise ValueError(
             f"projections_nm: got shape {maps.shape}, wants ({count}, T, Y, X) or ({count}, Y, X) with the channels "
             f"{phases}"
         )
-    if not np.isfinite(maps).all() or maps.min(initial=0) < 0:
-        raise ValueError("projections_nm: got NaN, infinity or a negative value, wants finite values of at least 0")
+    if maps.min(initial=0) < 0:
+        raise ValueError("projections_nm: got a negative value, wants values of at least 0")
     return maps
 
 
 def _checked_tilts(tilt_angles_deg: ArrayLike | None, n_tilts: int) -> NDArray:
     if tilt_angles_deg is None:
         return np.zeros(n_tilts)
-    tilts = np.atleast_1d(np.asarray(tilt_angles_deg, dtype=float))
-    if tilts.shape != (n_tilts,) or not np.isfinite(tilts).all():
-        raise ValueError(f"tilt_angles_deg: got {tilt_angles_deg!r}, wants {n_tilts} finite angles")
-    return tilts
+    tilts = [tilt_angles_deg] if np.isscalar(tilt_angles_deg) else tilt_angles_deg
+    return check_tilts(tilts, n_tilts, series=False)
 
 
 def _with_support(maps: NDArray, carbon_nm: float, tilts: NDArray) -> NDArray:

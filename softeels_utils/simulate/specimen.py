@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.spatial.transform import Rotation
 
-from ..scattering import check_positive
+from ..checks import check_choice, check_count, check_not_negative, check_positive, finite_array
 
 __all__ = ["PARTS", "Ball", "Particle", "Shape", "core_shell_nanocube", "volume_fractions"]
 
@@ -163,20 +163,15 @@ def core_shell_nanocube(
     >>> volume.shape, bool(volume.sum(axis=0).max() <= 1)
     ((2, 32, 32, 32), True)
     """
-    if int(n) != n or n < 2:
-        raise ValueError(f"n: got {n!r}, wants an integer of at least 2 voxels")
+    check_count(n, "n", 2)
     check_positive(voxel_size_nm=voxel_size_nm)
-    if shape not in ("cube", "octahedron", "sphere"):
-        raise ValueError(f"shape: got {shape!r}, wants one of ['cube', 'octahedron', 'sphere']")
-    if int(oversample) != oversample or oversample < 1:
-        raise ValueError(f"oversample: got {oversample!r}, wants a positive integer")
+    check_choice(shape, "shape", ("cube", "octahedron", "sphere"))
+    check_count(oversample, "oversample")
     phases = {"core_phase": core_phase, "shell_phase": shell_phase, "skin_phase": skin_phase}
     for name, value in phases.items():
-        if int(value) != value or value < 0:
-            raise ValueError(f"{name}: got {value!r}, wants the index of a channel")
+        check_count(value, name, 0)
     voxels_per_unit = {"box": float(n), "voxel": 1.0, "nm": 1.0 / voxel_size_nm}
-    if unit not in voxels_per_unit:
-        raise ValueError(f"unit: got {unit!r}, wants one of {sorted(voxels_per_unit)}")
+    check_choice(unit, "unit", voxels_per_unit)
     scale = voxels_per_unit[unit]
     sizes = {"core": _size("core", core, scale), "shell": _size("shell", shell, scale)}
     sizes["skin"] = _size("skin", skin, scale)
@@ -203,16 +198,15 @@ def core_shell_nanocube(
 def _size(name: str, value: float | None, scale: float) -> float:
     """Length in voxels."""
     value = 0.0 if value is None else value
-    if not (np.isfinite(value) and value >= 0):
-        raise ValueError(f"{name}: got {value!r}, wants a number of at least 0")
+    check_not_negative(**{name: value})
     return float(value) * scale
 
 
 def _position(name: str, value: ArrayLike, scale: float) -> NDArray:
     """Position (y, z, x) in voxels."""
-    position = np.asarray(value, dtype=float)
-    if position.shape != (3,) or not np.isfinite(position).all():
-        raise ValueError(f"{name}: got {value!r}, wants three finite numbers (y, z, x)")
+    position = finite_array(value, name)
+    if position.shape != (3,):
+        raise ValueError(f"{name}: got {value!r}, wants three numbers")
     return position * scale
 
 
@@ -220,7 +214,8 @@ def _rotation(rotation_deg: tuple[float, float, float] | None) -> NDArray:
     """Rotation matrix for points ``(y, z, x)``."""
     if rotation_deg is None:
         return np.eye(3)
-    xyz = Rotation.from_euler("xyz", np.asarray(rotation_deg, dtype=float), degrees=True).as_matrix()
+    angles = _position("rotation_deg", rotation_deg, 1.0)
+    xyz = Rotation.from_euler("xyz", angles, degrees=True).as_matrix()
     return xyz[np.ix_([1, 2, 0], [1, 2, 0])]  # an even permutation of (x, y, z): the frame stays right-handed
 
 

@@ -13,7 +13,8 @@ from scipy.fft import irfft, next_fast_len, rfft
 from scipy.special import ndtr, voigt_profile
 
 from .. import scattering
-from ..scattering import Phase, System, as_system, check_not_negative, check_positive
+from ..checks import check_choice, check_count, check_not_negative, check_number, check_positive, real_array
+from ..scattering import Phase, System, as_system
 from ..spectra import FWHM_PER_SIGMA
 
 __all__ = ["AXES", "COMPONENTS", "Microscope", "SpectrumModel", "spectrum_model"]
@@ -63,12 +64,11 @@ class Microscope:
             collection_mrad=self.collection_mrad,
             energy_resolution_eV=self.energy_resolution_eV,
             dispersion_eV=self.dispersion_eV,
-            channels=self.channels,
             core_start_eV=self.core_start_eV,
         )
+        check_count(self.channels, "channels")
         check_not_negative(convergence_mrad=self.convergence_mrad, zero_loss_tail_eV=self.zero_loss_tail_eV)
-        if not -100 <= self.low_start_eV <= 0:
-            raise ValueError(f"low_start_eV: got {self.low_start_eV!r}, wants an energy within -100 to 0 eV")
+        check_number(self.low_start_eV, "low_start_eV", -100, 0)
 
     @classmethod
     def from_metadata(cls, signal: Any, default: Microscope | None = None) -> Microscope:
@@ -247,11 +247,9 @@ class SpectrumModel:
     # ------------------------------------------------------------------ spectra
 
     def _thickness(self, thickness_nm: ArrayLike) -> NDArray:
-        t = np.asarray(thickness_nm, dtype=float)
+        t = np.asarray(real_array(thickness_nm, "thickness_nm"), dtype=float)
         if t.ndim == 0 or t.shape[-1] != len(self.phases):
             raise ValueError(f"thickness_nm: got shape {t.shape}, wants a last axis of {len(self.phases)} phases")
-        if not np.isfinite(t).all():
-            raise ValueError("thickness_nm: got NaN or infinity, wants finite values")
         return t
 
     def _log_spectrum(self, thickness: NDArray) -> NDArray:
@@ -303,7 +301,8 @@ class SpectrumModel:
         ValueError
             For thicknesses that are not finite or do not match the phases, or an unknown axis.
         """
-        return self.spectra(self._thickness(thickness_nm), shift_eV, (self.axis_of(axis),))[0]
+        axis = self.axis_of(check_choice(axis, "axis", (*AXES, *COMPONENTS)))
+        return self.spectra(self._thickness(thickness_nm), shift_eV, (axis,))[0]
 
     def derivative(self, thickness_nm: ArrayLike, edge: str, axis: str | None = None) -> NDArray:
         """Change of `expected` with the amount of one edge of each phase, ``(..., P, E)`` per nm and electron.

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy import fft, ndimage
 
+from ..checks import check_choice, check_not_negative, finite_array
 from .arrays import data_of, energy_axis, is_dask, with_data
 from .blocks import map_spectra
 
@@ -31,7 +32,8 @@ def zero_loss_position(low_loss: Any, energy_eV: ArrayLike | None = None, *, smo
     -------
     ndarray or Dask array (...), eV
     """
-    energy = energy_axis(low_loss, energy_eV)
+    energy = energy_axis(low_loss, energy_eV, of="low_loss")
+    check_not_negative(smoothing_eV=smoothing_eV)
     step = energy[1] - energy[0]
     width = max(smoothing_eV / step, 0.5)
 
@@ -72,10 +74,10 @@ def shift_spectra(spectra: Any, shift_eV: Any, energy_eV: ArrayLike | None = Non
         Naming ``method`` or ``shift_eV``.
     """
     energy = energy_axis(spectra, energy_eV)
-    if method not in ("linear", "nearest", "fourier"):
-        raise ValueError(f"method: got {method!r}, wants 'linear', 'nearest' or 'fourier'")
+    check_choice(method, "method", ("linear", "nearest", "fourier"))
     lead = data_of(spectra).shape[:-1]
-    shift = shift_eV if is_dask(shift_eV) else np.broadcast_to(np.asarray(shift_eV, float), lead)
+    shift = shift_eV if is_dask(shift_eV) else finite_array(shift_eV, "shift_eV")
+    shift = np.broadcast_to(shift, lead) if not shift.ndim else shift
     if shift.shape != lead:
         raise ValueError(f"shift_eV: got shape {shift.shape}, wants {lead}")
     channels = shift[..., None] / (energy[1] - energy[0])
@@ -138,9 +140,10 @@ def align_zero_loss(
     HyperSpy's ``align_zero_loss_peak`` does the same pixel by pixel; this function works on blocks of pixels, and
     agrees with it within a small fraction of a channel (tests).
     """
-    energy = energy_axis(low_loss, energy_eV)
+    energy = energy_axis(low_loss, energy_eV, of="low_loss")
+    check_choice(method, "method", ("linear", "nearest", "fourier"))
     shift = -zero_loss_position(low_loss, energy, smoothing_eV=smoothing_eV)
     aligned = shift_spectra(low_loss, shift, energy, method=method)
-    axes = [energy_axis(other, others_energy_eV, name="others_energy_eV") for other in others]
+    axes = [energy_axis(other, others_energy_eV, name="others_energy_eV", of="others") for other in others]
     moved = [shift_spectra(other, shift, axis, method=method) for other, axis in zip(others, axes, strict=True)]
     return (aligned, *moved) if others else aligned

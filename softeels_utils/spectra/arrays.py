@@ -7,9 +7,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from ..checks import describe, finite_array, real_array
+
 __all__ = [
     "FWHM_PER_SIGMA",
     "NM_PER",
+    "check_spectra",
     "data_of",
     "energy_axis",
     "in_window",
@@ -47,7 +50,27 @@ def with_data(container: Any, data: Any) -> Any:
     return container._deepcopy_with_new_data(data) if is_signal(container) else data
 
 
-def energy_axis(spectra: Any, energy_eV: ArrayLike | None = None, name: str = "energy_eV") -> NDArray[np.float64]:
+def check_spectra(spectra: Any, name: str = "spectra") -> Any:
+    """The spectra as they came; ValueError unless they are real numbers (single pixels may be NaN).
+
+    Parameters
+    ----------
+    spectra : (..., E) array, Dask array or HyperSpy signal
+    name : str
+        What error messages call them.
+    """
+    if is_signal(spectra) or is_dask(spectra):
+        dtype = data_of(spectra).dtype
+        if dtype.kind not in "fiu":
+            raise ValueError(f"{name}: got {dtype}, wants real numbers")
+    elif not real_array(spectra, name, finite=False).ndim:
+        raise ValueError(f"{name}: got {describe(spectra)}, wants spectra (..., E)")
+    return spectra
+
+
+def energy_axis(
+    spectra: Any, energy_eV: ArrayLike | None = None, name: str = "energy_eV", of: str = "spectra"
+) -> NDArray[np.float64]:
     """Energy of each channel in eV: from the signal itself, or ``energy_eV`` checked against the data.
 
     Parameters
@@ -55,8 +78,8 @@ def energy_axis(spectra: Any, energy_eV: ArrayLike | None = None, name: str = "e
     spectra : (..., E) array, Dask array or HyperSpy signal
     energy_eV : (E,), optional
         May be None for a signal.
-    name : str
-        What error messages call the energies.
+    name, of : str
+        What error messages call the energies, and the spectra.
 
     Returns
     -------
@@ -65,8 +88,8 @@ def energy_axis(spectra: Any, energy_eV: ArrayLike | None = None, name: str = "e
     Raises
     ------
     ValueError
-        If an array comes without energies, or the energies are not 1-D, finite, increasing and even, or
-        their number is not the length of the last axis (a sign of a wrong axis order).
+        If the spectra are no real numbers, an array comes without energies, or the energies are not 1-D, finite,
+        increasing and even, or their number is not the length of the last axis (a sign of a wrong axis order).
 
     Examples
     --------
@@ -76,24 +99,25 @@ def energy_axis(spectra: Any, energy_eV: ArrayLike | None = None, name: str = "e
     Traceback (most recent call last):
     ValueError: energy_eV: got 4 energies for spectra of shape (4, 2), wants energy as their last axis
     """
+    check_spectra(spectra, of)
     if is_signal(spectra):
         axes = spectra.axes_manager.signal_axes
         if len(axes) != 1:
-            raise ValueError(f"spectra: got {len(axes)} signal axes, wants one (energy)")
+            raise ValueError(f"{of}: got {len(axes)} signal axes, wants one (energy)")
         energy_eV = axes[0].axis if energy_eV is None else energy_eV
         spectra = spectra.data
     if energy_eV is None:
-        raise ValueError(f"{name}: got None, wants energies where the spectra are a plain array")
-    energy = np.asarray(energy_eV, dtype=float)
-    if energy.ndim != 1 or energy.size < 3 or not np.isfinite(energy).all():
-        raise ValueError(f"{name}: got shape {energy.shape}, wants at least 3 finite energies in one dimension")
+        raise ValueError(f"{name}: got None, wants energies where {of} is a plain array")
+    energy = finite_array(energy_eV, name)
+    if energy.ndim != 1 or energy.size < 3:
+        raise ValueError(f"{name}: got shape {energy.shape}, wants at least 3 energies in one dimension")
     step = np.diff(energy)
     if step.min() <= 0 or np.ptp(step) > 1e-3 * step.mean():
         raise ValueError(f"{name}: got steps of {step.min():.4g} to {step.max():.4g}, wants to increase in even steps")
     shape = np.shape(spectra)
     if len(shape) == 0 or shape[-1] != energy.size:
         raise ValueError(
-            f"{name}: got {energy.size} energies for spectra of shape {shape}, wants energy as their last axis"
+            f"{name}: got {energy.size} energies for {of} of shape {shape}, wants energy as their last axis"
         )
     return energy
 
@@ -123,10 +147,10 @@ def window_mask(energy: NDArray, window_eV: tuple[float, float], name: str = "wi
     ValueError
         If the window is no increasing pair, or reaches more than one channel past the energies.
     """
-    try:
-        low, high = (float(v) for v in window_eV)
-    except (TypeError, ValueError):
-        raise ValueError(f"{name}: got {window_eV!r}, wants a pair (low, high) in eV") from None
+    window = finite_array(window_eV, name)
+    if window.shape != (2,):
+        raise ValueError(f"{name}: got {describe(window_eV)}, wants a pair (low, high) in eV")
+    low, high = (float(v) for v in window)
     step = energy[1] - energy[0]
     if not low < high:
         raise ValueError(f"{name}: got ({low:g}, {high:g}), wants them to increase")

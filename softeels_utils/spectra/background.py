@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy import ndimage
 
+from ..checks import check_choice, check_count
 from .arrays import data_of, energy_axis, window_mask, with_data
 from .blocks import map_spectra
 
@@ -62,8 +63,8 @@ def fit_background(
         Naming ``model``, or a window that is not on the energy axis or has too few channels.
     """
     energy = energy_axis(spectra, energy_eV)
-    if model not in REGRESSION_MODELS:
-        raise ValueError(f"model: got {model!r}, wants one of {sorted(REGRESSION_MODELS)}")
+    check_choice(model, "model", REGRESSION_MODELS)
+    check_count(iterations, "iterations")
     inside = window_mask(energy, window_eV)
     scaled = np.maximum(energy, energy[inside][0] * 1e-3) / np.sqrt(energy[inside][0] * energy[inside][-1])
     terms = REGRESSION_MODELS[model](scaled)

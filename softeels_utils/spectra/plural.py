@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy import fft
 
+from ..checks import check_choice, check_positive, finite_array
 from .arrays import data_of, energy_axis, is_signal, with_data
 from .blocks import map_spectra
 
@@ -43,7 +44,9 @@ def zero_loss(low_loss: Any, energy_eV: ArrayLike | None = None, *, split_eV: fl
     ValueError
         If the energies do not hold the peak, ``split_eV`` is not on their axis, or the peak is not at 0 eV.
     """
-    energy = energy_axis(low_loss, energy_eV)
+    energy = energy_axis(low_loss, energy_eV, of="low_loss")
+    if split_eV is not None:
+        check_positive(split_eV=split_eV)
     if energy[0] > -1 or energy[-1] < 5:
         raise ValueError(f"energy_eV: got {energy[0]:g} to {energy[-1]:g} eV, wants at least -1 to 5 eV")
     split = default_split_eV(low_loss, energy) if split_eV is None else float(split_eV)
@@ -96,7 +99,7 @@ def relative_thickness(low_loss: Any, energy_eV: ArrayLike | None = None, *, spl
     -------
     ndarray or Dask array (...)
     """
-    energy = energy_axis(low_loss, energy_eV)
+    energy = energy_axis(low_loss, energy_eV, of="low_loss")
     peak = data_of(zero_loss(low_loss, energy, split_eV=split_eV))
     return np.log(data_of(low_loss).sum(-1) / peak.sum(-1))
 
@@ -119,7 +122,7 @@ def fourier_log(low_loss: Any, energy_eV: ArrayLike | None = None, *, split_eV: 
     Spectra of the same kind, in counts; their sum over that of the zero-loss peak is t/λ. M edges inside the
     low loss come out as single scattering, too.
     """
-    energy = energy_axis(low_loss, energy_eV)
+    energy = energy_axis(low_loss, energy_eV, of="low_loss")
     peak = zero_loss(low_loss, energy, split_eV=split_eV)
     n = fft.next_fast_len(2 * energy.size, real=True)
 
@@ -157,8 +160,9 @@ def repeated_losses(
     ValueError
         If ``below_eV`` is not on the energy axis.
     """
-    energy = energy_axis(low_loss, energy_eV)
-    if not 0 < below_eV <= energy[-1]:
+    energy = energy_axis(low_loss, energy_eV, of="low_loss")
+    check_positive(below_eV=below_eV)
+    if below_eV > energy[-1]:
         raise ValueError(f"below_eV: got {below_eV:g}, wants a value between 0 and {energy[-1]:g}")
     peak = zero_loss(low_loss, energy, split_eV=split_eV)
     single = fourier_log(low_loss, energy, split_eV=split_eV)
@@ -202,7 +206,7 @@ def fourier_ratio(
     Spectra of the same kind as ``core_loss``: what the zero-loss electrons alone would have given, so divide by the
     zero-loss intensity (not by the total) to get probabilities per electron.
     """
-    energy = energy_axis(core_loss, energy_eV)
+    energy = energy_axis(core_loss, energy_eV, of="core_loss")
     low_energy = low_loss_axis(low_loss, low_loss_energy_eV, energy)
     peak = zero_loss(low_loss, low_energy, split_eV=split_eV)
     n = fft.next_fast_len(energy.size + 2 * low_energy.size, real=True)
@@ -253,10 +257,9 @@ def convolve_low_loss(
     ValueError
         Naming ``zero_loss_peak``, or energies that do not match.
     """
-    if zero_loss_peak not in ("delta", "keep"):
-        raise ValueError(f"zero_loss_peak: got {zero_loss_peak!r}, wants 'delta' or 'keep'")
-    references = np.atleast_2d(np.asarray(references, float))
-    energy = energy_axis(references, energy_eV)
+    check_choice(zero_loss_peak, "zero_loss_peak", ("delta", "keep"))
+    references = np.atleast_2d(finite_array(references, "references"))
+    energy = energy_axis(references, energy_eV, of="references")
     low_energy = low_loss_axis(low_loss, low_loss_energy_eV, energy)
     n = fft.next_fast_len(energy.size + low_energy.size, real=True)
     zero = -low_energy[0] / (low_energy[1] - low_energy[0])  # the channel of 0 eV, a fraction
@@ -290,7 +293,7 @@ def low_loss_axis(low_loss: Any, low_loss_energy_eV: ArrayLike | None, energy: n
     """
     if low_loss_energy_eV is None and not is_signal(low_loss) and energy[0] < 0 < energy[-1]:
         low_loss_energy_eV = energy
-    low_energy = energy_axis(low_loss, low_loss_energy_eV, name="low_loss_energy_eV")
+    low_energy = energy_axis(low_loss, low_loss_energy_eV, name="low_loss_energy_eV", of="low_loss")
     step, low_step = energy[1] - energy[0], low_energy[1] - low_energy[0]
     if abs(step - low_step) > 1e-3 * step:
         raise ValueError(

@@ -8,7 +8,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy import ndimage
 
-from .arrays import data_of, energy_axis, window_mask, with_data
+from ..checks import check_count, check_mask, check_not_negative, check_positive
+from .arrays import check_spectra, data_of, energy_axis, is_dask, window_mask, with_data
 from .blocks import map_spectra
 
 __all__ = ["find_rare_spikes", "find_spikes", "noise_gain", "remove_spikes"]
@@ -43,11 +44,10 @@ def find_spikes(
     ValueError
         Naming ``threshold`` or ``width``, or spectra with too few channels for it.
     """
-    if not threshold > 0:
-        raise ValueError(f"threshold: got {threshold}, wants a positive number")
-    if not (isinstance(width, int | np.integer) and width >= 1):
-        raise ValueError(f"width: got {width!r}, wants an integer of at least 1")
-    data = data_of(spectra)
+    check_positive(threshold=threshold, gain=gain)
+    check_not_negative(readout_noise=readout_noise)
+    check_count(width, "width")
+    data = data_of(check_spectra(spectra))
     size = data.shape[-1]
     if size < 6 * width + 8:
         raise ValueError(f"spectra: got {size} channels, wants at least {6 * width + 8} for width={width}")
@@ -74,7 +74,8 @@ def find_rare_spikes(spectra: Any, *, threshold: float = 10.0, **options: Any) -
         Without the channels near which more than three spectra in a block of five, and 0.2 % of all, have one of half
         the threshold.
     """
-    counts = data_of(spectra)
+    check_positive(threshold=threshold)
+    counts = data_of(check_spectra(spectra))
     spikes, weaker = (find_spikes(counts, threshold=level, **options) for level in (threshold, threshold / 2))
     often = ndimage.uniform_filter1d(weaker.reshape(-1, weaker.shape[-1]).sum(0).astype(float), 5) * 5
     return spikes & (often <= max(3, 2e-3 * spikes.size / spikes.shape[-1]))
@@ -155,11 +156,11 @@ def remove_spikes(
     ValueError
         If ``mask`` has not the shape of the spectra.
     """
-    data = data_of(spectra)
+    data = data_of(check_spectra(spectra))
     if mask is None:
         mask = find_spikes(data, threshold=threshold, width=width, readout_noise=readout_noise, gain=gain)
-    elif np.shape(mask) != data.shape:
-        raise ValueError(f"mask: got shape {np.shape(mask)}, wants that of spectra {data.shape}")
+    elif not is_dask(mask):
+        mask = check_mask(mask, "mask", data.shape)
 
     def mend(y, hit):
         wide = ndimage.maximum_filter(hit.astype(np.uint8), size=(1, 3)).astype(bool)  # and their neighbours
@@ -200,7 +201,7 @@ def noise_gain(
     """
     energy = energy_axis(spectra, energy_eV)
     inside = window_mask(energy, window_eV)
-    blocks = inside.sum() // block if block >= 1 else 0
+    blocks = inside.sum() // check_count(block, "block")
     if blocks < 4:
         raise ValueError(f"window_eV: got {inside.sum()} channels, wants four blocks of block={block}")
     y = np.asarray(data_of(spectra)[..., inside][..., : blocks * block], float)

@@ -8,7 +8,8 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from .checks import finite_array
+from ..checks import check_count, check_flag, check_mask, check_tilts, finite_array, real_array
+from .checks import check_device
 from .covariance import estimate_covariance
 from .measurement import Measurement
 from .projector import ParallelBeam
@@ -82,6 +83,8 @@ def align(
     Alignment
     """
     images, tilts = _images(projections, tilt_angles_deg, weights, mask)
+    refine, rounds = check_flag(refine, "refine"), check_count(rounds, "rounds")
+    isolated = None if isolated is None else check_flag(isolated, "isolated")
     binned, factor = _binned(images)
     isolated = _isolated(binned) if isolated is None else isolated
     shifts = _chain(binned, tilts)
@@ -124,7 +127,11 @@ def refine_alignment(
     images, tilts = _images(projections, tilt_angles_deg, weights, mask)
     start = np.zeros((tilts.size, 2)) if shifts_px is None else finite_array(shifts_px, "shifts_px")
     if start.ndim == 1:
-        start = np.stack([np.zeros(tilts.size), start], axis=1)
+        start = np.stack([np.zeros(start.size), start], axis=1)
+    if start.shape != (tilts.size, 2):
+        raise ValueError(f"shifts_px: got shape {start.shape}, wants ({tilts.size},) or ({tilts.size}, 2)")
+    check_count(rounds, "rounds")
+    device = None if device is None else check_device(device)
     binned, factor = _binned(images)
     shifts, _ = _match(binned, tilts, start / factor, rounds, _isolated(binned), device)
     return shifts * factor
@@ -140,7 +147,8 @@ def shift_projections(projections: ArrayLike, shifts_px: ArrayLike) -> NDArray[n
     """
     from scipy.ndimage import shift
 
-    stack, shifts = np.asarray(projections, np.float32), finite_array(shifts_px, "shifts_px")
+    stack = real_array(projections, "projections").astype(np.float32)
+    shifts = finite_array(shifts_px, "shifts_px")
     if stack.ndim < 3 or shifts.shape != (stack.shape[-3], 2):
         raise ValueError(f"shifts_px: got shape {shifts.shape} for projections {stack.shape}, wants (T, 2)")
     result = np.empty_like(stack)
@@ -155,8 +163,13 @@ def alignment_error(found_px: ArrayLike, true_px: ArrayLike, tilt_angles_deg: Ar
     A translation of the specimen moves projections by :math:`(y,\; a\cos\theta + b\sin\theta)`; the
     best-fitting one is taken off first.
     """
-    angle = np.deg2rad(np.asarray(tilt_angles_deg, float))
-    difference = np.asarray(found_px, float) - np.asarray(true_px, float)
+    angle = np.deg2rad(check_tilts(tilt_angles_deg, series=False))
+    found, true = finite_array(found_px, "found_px"), finite_array(true_px, "true_px")
+    for name, shifts in (("found_px", found), ("true_px", true)):
+        if shifts.shape != (angle.size, 2):
+            wanted = f"({angle.size}, 2), a pair for each of the tilt_angles_deg"
+            raise ValueError(f"{name}: got shape {shifts.shape}, wants {wanted}")
+    difference = found - true
     return float(np.sqrt(np.mean(_without_translation(difference, angle) ** 2)))
 
 
@@ -175,21 +188,22 @@ def _images(projections, tilt_angles_deg, weights, mask):
     """One image per tilt, (T, Y, X), of order one and free of a constant background."""
     from scipy.ndimage import gaussian_filter
 
-    stack = np.asarray(projections, float)
+    stack = np.asarray(real_array(projections, "projections", finite=False), float)
     stack = stack[None] if stack.ndim == 3 else stack
-    tilts = finite_array(tilt_angles_deg, "tilt_angles_deg")
-    if stack.ndim != 4 or tilts.shape != stack.shape[1:2]:
-        raise ValueError(
-            f"projections: got shape {np.shape(projections)}, wants (T, Y, X) or (C, T, Y, X) with T = {tilts.size}"
-        )
-    used = np.ones(stack.shape, bool) if mask is None else np.broadcast_to(np.asarray(mask, bool), stack.shape)
-    if not np.isfinite(stack[used]).all():
-        raise ValueError("projections: got NaN or inf where the mask says measured, wants finite values there")
+    if stack.ndim != 4 or 0 in stack.shape:
+        raise ValueError(f"projections: got shape {np.shape(projections)}, wants (T, Y, X) or (C, T, Y, X)")
+    tilts = check_tilts(tilt_angles_deg, stack.shape[1])
+    used = np.ones(stack.shape, bool)
+    if mask is not None:
+        used &= check_mask(mask, "mask", stack.shape, stack.shape[1:])
+    real_array(stack[used], "projections", where=" where the mask says measured")
+    if not used.any():
+        raise ValueError("mask: got nothing measured, wants True where a value was measured")
     stack = np.where(used, stack, 0.0)
     if weights is None:
         noise = estimate_covariance(stack, used).diagonal()
         weights = np.maximum(stack.mean(axis=(1, 2, 3)), 0) / noise
-    weights = np.asarray(weights, float)
+    weights = finite_array(weights, "weights")
     if weights.shape != stack.shape[:1] or not weights.sum() > 0:
         raise ValueError(f"weights: got {weights}, wants {len(stack)} numbers with a positive sum")
     images = np.tensordot(weights, stack, axes=1)
@@ -282,8 +296,15 @@ def _match(images, tilts, shifts, rounds, isolated, device=None):
         A = ParallelBeam(images.shape[2], tilts, device=device, shifts_px=shifts)
         step = np.zeros_like(shifts)
         for left_out in folds:
-            others = {"covariance": np.eye(1), "model_error": 0.0, "shifts_px": shifts[~left_out], "device": device}
-            volume = short_sirt(Measurement(stack[:, ~left_out], tilts[~left_out], **others), iterations=15)
+            others = np.broadcast_to(~left_out[:, None, None], stack.shape[1:])
+            options = {
+                "mask": others,
+                "covariance": np.eye(1),
+                "model_error": 0.0,
+                "shifts_px": shifts,
+                "device": device,
+            }
+            volume = short_sirt(Measurement(stack, tilts, **options), iterations=15)
             models = A.subset(left_out)(volume)[0].cpu().numpy()
             for t, model in zip(np.flatnonzero(left_out), models, strict=True):
                 step[t] = _register(model, images[t])

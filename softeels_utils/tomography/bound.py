@@ -10,6 +10,7 @@ import scipy.sparse
 import torch
 from numpy.typing import ArrayLike, NDArray
 
+from ..checks import check_not_negative, check_number, check_positive
 from .checks import as_tensor, finite_array
 from .interfaces import disc, displacements
 from .measurement import Measurement
@@ -237,10 +238,9 @@ def fluence_factor(d_prime: float, *, level: float = 0.05, power: float = 0.9) -
     from scipy.stats import norm
 
     for name, value in (("level", level), ("power", power)):
-        if not 0 < value < 1:
+        if check_number(value, name, 0, 1) in (0, 1):
             raise ValueError(f"{name}: got {value!r}, wants a probability between 0 and 1")
-    if not d_prime >= 0:
-        raise ValueError(f"d_prime: got {d_prime!r}, wants a number of at least 0")
+    check_not_negative(d_prime=d_prime)
     wanted = max(norm.isf(level) + norm.ppf(power), 0.0)
     return float((wanted / d_prime) ** 2) if d_prime else np.inf
 
@@ -289,8 +289,8 @@ def visibility(
     difference = np.eye(shape[0])[0] if difference is None else finite_array(difference, "difference")
     if difference.shape != shape[:1]:
         raise ValueError(f"difference: got shape {difference.shape}, wants {shape[:1]}")
-    if not (np.isfinite(profile_reach) and profile_reach >= 0):
-        raise ValueError(f"profile_reach: got {profile_reach!r}, wants voxels of at least 0")
+    check_not_negative(profile_reach=profile_reach)
+    check_positive(size=size)
     centre = (np.array(shape[1:]) - 1) / 2 if centre is None else finite_array(centre, "centre")
     offsets = profile_reach * np.array([-1, -0.5, 0.5, 1]) if profile_reach else ()
     errors = []
@@ -310,16 +310,19 @@ class _Model:
     """Forward model in units of the errors, about a volume, with voxels that differ from what is assumed."""
 
     def __init__(self, measurement, volumes, least_counts, voxel_deviation):
+        if not isinstance(measurement, Measurement):
+            raise ValueError(f"measurement: got {type(measurement).__name__}, wants a Measurement")
         self.measurement, self.shape = measurement, measurement.volume_shape
+        check_not_negative(least_counts=least_counts)
         self.scale = _count_scale(measurement, volumes, least_counts) if measurement.counts else 1.0
-        deviation = np.asarray(voxel_deviation, float)
+        deviation = finite_array(voxel_deviation, "voxel_deviation")
         try:
             deviation = np.broadcast_to(deviation, self.shape)
         except ValueError:
             wanted = f"one that broadcasts to {self.shape}"
             raise ValueError(f"voxel_deviation: got shape {deviation.shape}, wants {wanted}") from None
-        if not (np.isfinite(deviation) & (deviation >= 0)).all():
-            raise ValueError("voxel_deviation: got negative or not finite values, wants standard deviations")
+        if (deviation < 0).any():
+            raise ValueError("voxel_deviation: got negative values, wants standard deviations")
         self.deviation = as_tensor(deviation.astype(np.float32), measurement.device)
 
     def forward(self, volume):
@@ -396,8 +399,6 @@ def _count_scale(measurement, volumes, least_counts):
     """One over the standard error of the counts that volumes make one expect (the mean of theirs), (C, T, Y, X)."""
     if not volumes:
         raise ValueError("at: got None for counts, wants the volume about which they are expected")
-    if not (np.isfinite(least_counts) and least_counts >= 0):
-        raise ValueError(f"least_counts: got {least_counts!r}, wants a number of at least 0")
     roots = []
     for volume in volumes:
         volume = _as_volume(volume, measurement.volume_shape, "at").astype(np.float32)
@@ -407,9 +408,7 @@ def _count_scale(measurement, volumes, least_counts):
 
 
 def _as_volume(volume, shape, name):
-    volume = np.asarray(volume, float)
-    if not np.isfinite(volume).all():
-        raise ValueError(f"{name}: got NaN or inf, wants finite numbers")
+    volume = finite_array(volume, name)
     if volume.shape != tuple(shape):
         raise ValueError(f"{name}: got shape {volume.shape}, wants {tuple(shape)}")
     return volume
@@ -418,12 +417,12 @@ def _as_volume(volume, shape, name):
 def _as_rows(directions, shape, name):
     """Directions as an array or sparse array (P, C Y Z X)."""
     size, sparse = int(np.prod(shape)), scipy.sparse.issparse(directions)
-    directions = directions.tocsr() if sparse else np.asarray(directions, float)
+    directions = directions.tocsr() if sparse else finite_array(directions, name)
     wanted = (size,) if sparse else tuple(shape)
     if directions.shape[1:] != wanted or not directions.shape[0]:
         raise ValueError(f"{name}: got shape {directions.shape}, wants (P, {', '.join(map(str, wanted))})")
-    if not np.isfinite(directions.data if sparse else directions).all():
-        raise ValueError(f"{name}: got NaN or inf, wants finite numbers")
+    if sparse:
+        finite_array(directions.data, name)
     return directions if sparse else directions.reshape(-1, size)
 
 

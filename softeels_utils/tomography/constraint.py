@@ -6,9 +6,10 @@ import hashlib
 import numbers
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 from numpy.typing import ArrayLike
+
+from ..checks import LARGEST
 
 __all__ = ["FREE", "NONNEGATIVE", "SIMPLEX", "Constraint", "ConstraintAbout", "check_constraint"]
 
@@ -26,9 +27,9 @@ class Constraint:
 
     def __post_init__(self):
         bounds = [bound for bound in (self.lower, self.upper) if bound is not None]
-        if not all(isinstance(bound, numbers.Real) for bound in bounds):
-            raise ValueError(f"bounds: got {(self.lower, self.upper)}, wants numbers or None")
-        if not np.isfinite(bounds).all() or (len(bounds) == 2 and not bounds[0] < bounds[1]):
+        if not all(isinstance(bound, numbers.Real) and abs(bound) <= LARGEST for bound in bounds):
+            raise ValueError(f"bounds: got {(self.lower, self.upper)}, wants numbers up to {LARGEST:g} or None")
+        if len(bounds) == 2 and not bounds[0] < bounds[1]:
             raise ValueError(f"bounds: got {(self.lower, self.upper)}, wants (low, high), low < high, finite or None")
 
     def __call__(self, volume: torch.Tensor) -> torch.Tensor:

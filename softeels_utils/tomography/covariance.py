@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from ..checks import LARGEST, real_array
+
 __all__ = ["check_covariance", "estimate_covariance", "independent_combinations"]
 
 
@@ -35,9 +37,11 @@ def estimate_covariance(projections: ArrayLike, mask: ArrayLike | None = None) -
     >>> round(float(estimate_covariance(noise[:, :, :1])[0, 0]) ** 0.5, 1)
     0.2
     """
-    stack = np.asarray(projections, float)
+    stack = np.asarray(real_array(projections, "projections", ndim=4, finite=False), float)
     stack = np.where(np.isfinite(stack) if mask is None else mask, stack, np.nan)
     largest = np.nan_to_num(np.abs(stack)).max(axis=(1, 2, 3))
+    if largest.max() > LARGEST:
+        raise ValueError(f"projections: got values up to {largest.max():.3g}, wants at most {LARGEST:g}")
     largest = np.where(largest > 0, largest, largest.max() or 1.0)  # an empty channel is as noisy as the others
     sigma = []
     for c, channel in enumerate(stack):
@@ -74,11 +78,8 @@ def check_covariance(covariance: ArrayLike, used: NDArray[np.bool_]) -> NDArray:
     used : bool array (C, T, Y, X)
     """
     channels, *pixels = used.shape
-    shape = np.shape(covariance)
-    try:
-        covariance = np.asarray(covariance, float)
-    except (TypeError, ValueError):
-        raise ValueError(f"covariance: got {covariance!r}, wants an array of numbers") from None
+    covariance = np.asarray(real_array(covariance, "covariance", finite=False), float)
+    shape = covariance.shape
     forms = {(channels,), (channels, channels), (channels, *pixels), (*pixels, channels, channels)}
     if shape not in forms:
         raise ValueError(f"covariance: got shape {shape}, wants one of {sorted(forms, key=len)}")
@@ -92,6 +93,8 @@ def check_covariance(covariance: ArrayLike, used: NDArray[np.bool_]) -> NDArray:
     if not np.isfinite(covariance).all():
         raise ValueError("covariance: got NaN or inf where the mask says measured, wants finite values there")
     largest = np.abs(covariance).max()
+    if largest > LARGEST**2:
+        raise ValueError(f"covariance: got values up to {largest:.3g}, wants at most {LARGEST**2:g}")
     if np.abs(covariance - covariance.swapaxes(-1, -2)).max() > 1e-6 * largest:
         raise ValueError("covariance: got a matrix that is not symmetric, wants symmetric ones")
     least = np.linalg.eigvalsh(covariance).min()

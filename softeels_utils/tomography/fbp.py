@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from .iterate import Reconstruction
+from ..checks import check_choice
+from .iterate import Reconstruction, start_from
 from .measurement import Measurement
 
 __all__ = ["fbp"]
@@ -29,6 +30,7 @@ def fbp(measurement: Measurement, *, window: str = "ram-lak") -> Reconstruction:
     window : {"ram-lak", "hann"}
         That the ramp filter is multiplied by.
     """
+    start_from(measurement, None)  # checks it
     measurement, window = measurement.as_gaussian(), check_window(window)
     A, stack = measurement.projector, _interpolated(measurement)
     length = 1 << int(np.ceil(np.log2(2 * A.n_x)))
@@ -45,9 +47,7 @@ def fbp(measurement: Measurement, *, window: str = "ram-lak") -> Reconstruction:
 
 def check_window(window: str) -> str:
     """The window; ValueError for one that does not exist."""
-    if window not in tuple(WINDOWS):
-        raise ValueError(f"window: got {window!r}, wants one of {sorted(WINDOWS)}")
-    return window
+    return check_choice(window, "window", WINDOWS)
 
 
 def _tilt_weights(tilt_angles_deg):

@@ -8,6 +8,7 @@ import numpy as np
 import scipy.sparse
 from numpy.typing import ArrayLike, NDArray
 
+from ..checks import check_mask, check_not_negative, check_number, check_positive, real_array
 from .checks import finite_array
 
 __all__ = ["Surface", "disc", "displacements", "extract_surface", "phase_volumes"]
@@ -92,9 +93,9 @@ def extract_surface(field: ArrayLike, level: float = 0.5, *, smoothing: float = 
     from scipy.ndimage import gaussian_filter, map_coordinates
     from skimage.measure import marching_cubes
 
-    field = np.asarray(field, float)
-    if not np.isfinite(field).all():
-        raise ValueError("field: got NaN or inf, wants finite numbers")
+    field = finite_array(field, "field")
+    check_not_negative(smoothing=smoothing)
+    check_number(level, "level")
     if field.ndim != 3 or min(field.shape) < 2:
         raise ValueError(f"field: got shape {field.shape}, wants (Y, Z, X) of at least 2 voxels a side")
     if not field.min() < level < field.max():
@@ -126,8 +127,11 @@ def disc(centre: ArrayLike, normal: ArrayLike, diameter: float, *, spacing: floa
     centre, normal = finite_array(centre, "centre"), finite_array(normal, "normal")
     if normal.shape != (3,) or not normal.any():
         raise ValueError(f"normal: got {normal}, wants a vector (y, z, x) other than 0")
-    if not (np.isfinite(diameter) and diameter > 0):
-        raise ValueError(f"diameter: got {diameter!r}, wants voxels above 0")
+    if centre.shape != (3,):
+        raise ValueError(f"centre: got shape {centre.shape}, wants (3,)")
+    check_positive(diameter=diameter, spacing=spacing)
+    if diameter > 1e4 * spacing:
+        raise ValueError(f"diameter: got {diameter!r} with spacing={spacing!r}, wants at most 10,000 elements across")
     normal = normal / np.linalg.norm(normal)
     first = np.cross(normal, np.eye(3)[np.abs(normal).argmin()])
     first /= np.linalg.norm(first)
@@ -221,10 +225,10 @@ def phase_volumes(volume: ArrayLike, region: ArrayLike | None = None) -> scipy.s
     sparse array (C, C Y Z X)
         Each adds up to one voxel, so that the parameter is the phase's volume in voxels.
     """
-    volume = np.asarray(volume, float)
+    volume = np.asarray(real_array(volume, "volume", ndim=4), float)
     if volume.ndim != 4 or not np.isfinite(volume).all():
         raise ValueError(f"volume: got shape {volume.shape}, wants finite numbers (C, Y, Z, X)")
-    region = np.ones(volume.shape[1:], bool) if region is None else np.asarray(region)
+    region = np.ones(volume.shape[1:], bool) if region is None else check_mask(region, "region", volume.shape[1:])
     if region.dtype != bool or region.shape != volume.shape[1:]:
         raise ValueError(f"region: got {region.dtype} {region.shape}, wants bool {volume.shape[1:]}")
     amounts = (volume * region).sum(axis=(1, 2, 3))

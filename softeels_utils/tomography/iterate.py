@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from ..checks import check_tilts, real_array
 from ..progress import progress_bar
 from .checkpoint import Checkpoint
 from .checks import as_tensor, check_count
@@ -214,8 +215,13 @@ def iterate(
 
 def start_from(measurement: Measurement, initial) -> torch.Tensor | None:
     """A start volume as a tensor beside the measurement's, checked; None where none is wanted."""
+    if not isinstance(measurement, Measurement):
+        raise ValueError(f"measurement: got {type(measurement).__name__}, wants a Measurement")
+    check_tilts(measurement.projector.tilt_angles_deg)
     if initial is None:
         return None
+    if not isinstance(initial, torch.Tensor):
+        initial = real_array(initial, "initial")
     if tuple(np.shape(initial)) != measurement.volume_shape:
         raise ValueError(
             f"initial: got shape {tuple(np.shape(initial))}, wants (C, Y, Z, X) = {measurement.volume_shape}"

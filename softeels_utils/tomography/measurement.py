@@ -11,7 +11,20 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike
 
-from .checks import as_tensor, check_count, check_device, finite_array
+from ..checks import (
+    LARGEST,
+    check_choice,
+    check_count,
+    check_flag,
+    check_mask,
+    check_not_negative,
+    check_number,
+    check_seed,
+    check_tilts,
+    finite_array,
+    real_array,
+)
+from .checks import as_tensor, check_device
 from .covariance import check_covariance, estimate_covariance, independent_combinations
 from .losses import GaussianLoss, PoissonLoss
 from .projector import ParallelBeam
@@ -27,6 +40,7 @@ class Measurement:
     projections : array (C, T, Y, X)
         Line integrals in the unit of ``voxel_size_nm``, so that volumes are fractions; or counts.
     tilt_angles_deg : array (T,)
+        Distinct, within ±180 and spanning at least 10 degrees, in any order. What reconstructs takes two at least.
     covariance : array, optional
         Of the channels' noise in a detector pixel: variances (C,) or (C, T, Y, X), covariances (C, C) or
         (T, Y, X, C, C) as `fitting.fit_phases` reports them. By default independent, one variance per channel,
@@ -97,8 +111,7 @@ class Measurement:
             used &= weights > 0
             covariance = 1 / np.where(weights > 0, weights, 1)
         _check_values(stack, used)
-        if not isinstance(counts, bool):
-            raise ValueError(f"counts: got {type(counts).__name__}, wants True or False")
+        counts = check_flag(counts, "counts")
         device = check_device(device)
         self.projector = _projector(stack, tilt_angles_deg, voxel_size_nm, slice_shape, shifts_px, device)
         self.noise_is_known, self.padding = counts or covariance is not None, 0
@@ -113,8 +126,7 @@ class Measurement:
             gain = tensor.new_ones((len(stack), 1, 1, 1))
             self.loss = PoissonLoss(tensor, torch.as_tensor(used, device=tensor.device), gain)
             return
-        if not (np.isfinite(model_error) and model_error >= 0):
-            raise ValueError(f"model_error: got {model_error!r}, wants a fraction of at least 0")
+        check_not_negative(model_error=model_error)
         covariance = estimate_covariance(stack, used) if covariance is None else check_covariance(covariance, used)
         self.covariance = covariance + np.diag((model_error * np.abs(stack).max(axis=(1, 2, 3))) ** 2)
         self.loss = _gaussian_loss(as_tensor(stack, device), used, self.covariance)
@@ -253,8 +265,10 @@ class Measurement:
             Detector pixels, all channels of one together; or the counts of every pixel, drawn binomially, which
             leaves two independent measurements of it.
         """
-        if not 0 <= fraction < 1:
+        if check_number(fraction, "fraction", 0, 1) == 1:
             raise ValueError(f"fraction: got {fraction!r}, wants a fraction from 0 to below 1")
+        check_seed(seed)
+        check_choice(by, "by", ("pixels", "counts"))
         if by == "pixels":
             generator = torch.Generator().manual_seed(seed)
             out = (torch.rand(self.projections.shape[1:], generator=generator) < fraction).to(self.device)
@@ -273,12 +287,11 @@ class Measurement:
 
     def repeated(self, projections: ArrayLike) -> Measurement:
         """A second measurement of the same pixels with the same covariance; counts may be of another exposure."""
-        stack = np.asarray(projections)
-        if stack.shape != tuple(self.projections.shape) or stack.dtype.kind not in "fiu":
-            raise ValueError(f"validation: got {stack.dtype} {stack.shape}, wants numbers {tuple(self.used.shape)}")
+        stack = real_array(projections, "validation", finite=False)
+        if stack.shape != tuple(self.projections.shape):
+            raise ValueError(f"validation: got shape {stack.shape}, wants {tuple(self.used.shape)}")
         used = self.used.cpu().numpy()
-        if not np.isfinite(stack[used]).all():
-            raise ValueError("validation: got NaN or inf, wants finite numbers wherever the projections have them")
+        real_array(stack[used], "validation", where=" wherever the projections have them")
         tensor = as_tensor(np.where(used, stack, 0).astype(np.float32), self.device)
         if not self.counts:
             return self._with(replace(self.loss, projections=tensor))
@@ -290,7 +303,7 @@ class Measurement:
 
     def resample(self, seed: int) -> Measurement:
         """The same with noise of its covariance added, and twice that covariance; or counts drawn from the counts."""
-        rng = np.random.default_rng([seed, 2])
+        rng = np.random.default_rng([check_seed(seed), 2])
         if self.counts:
             counts = rng.poisson(self.projections.cpu().numpy().astype(float))
             return self._with(replace(self.loss, projections=as_tensor(counts, self.device)))
@@ -362,44 +375,38 @@ class Measurement:
 
 def _check_projections(projections, mask):
     """Projections as an array, and which values are used."""
-    stack = np.asarray(projections)
-    if stack.ndim != 4 or 0 in stack.shape or stack.dtype.kind not in "fiu":
-        raise ValueError(f"projections: got {stack.dtype} of shape {stack.shape}, wants real numbers (C, T, Y, X)")
+    stack = real_array(projections, "projections", finite=False)
+    if stack.ndim != 4 or 0 in stack.shape:
+        raise ValueError(f"projections: got shape {stack.shape}, wants (C, T, Y, X)")
     used = np.ones(stack.shape, bool)
     if mask is not None:
-        mask = np.asarray(mask)
-        if mask.dtype != bool or mask.shape not in (stack.shape, stack.shape[1:]):
-            wanted = f"bool {stack.shape[1:]} or {stack.shape}"
-            raise ValueError(f"mask: got {mask.dtype} of shape {mask.shape}, wants {wanted}")
-        used &= mask
+        used &= check_mask(mask, "mask", stack.shape[1:], stack.shape)
     return stack, used
 
 
 def _check_weights(weights, shape):
+    weights = real_array(weights, "weights", finite=False)
     try:
-        weights = np.broadcast_to(np.asarray(weights, float), shape)
+        weights = np.broadcast_to(weights, shape).astype(float)
     except ValueError:
         raise ValueError(f"weights: got shape {np.shape(weights)}, wants one that broadcasts to {shape}") from None
-    if not (np.isfinite(weights).all() and (weights >= 0).all()):
-        raise ValueError("weights: got negative or not finite values, wants inverse variances (0: leave out)")
+    known = weights[weights != 0]
+    if not (known >= LARGEST**-2).all() or not (known <= LARGEST**2).all():  # NaN is neither
+        raise ValueError("weights: got negative, not finite or absurd values, wants inverse variances (0: leave out)")
     return weights
 
 
 def _check_values(stack, used):
-    if not np.isfinite(stack[used]).all():
-        raise ValueError("projections: got NaN or inf where the mask says measured, wants finite values there")
+    real_array(stack[used], "projections", where=" where the mask says measured")
     for c in np.flatnonzero(~used.any(axis=(1, 2, 3))):
         raise ValueError(f"mask: got nothing measured in channel {c}, wants True where a value was measured")
 
 
 def _projector(stack, tilt_angles_deg, voxel_size_nm, slice_shape, shifts_px, device):
-    tilts = finite_array(tilt_angles_deg, "tilt_angles_deg")
-    if tilts.shape != stack.shape[1:2]:
-        wanted = f"({stack.shape[1]},), one for each projection"
-        raise ValueError(f"tilt_angles_deg: got shape {tilts.shape}, wants {wanted}")
+    tilts = check_tilts(tilt_angles_deg, stack.shape[1], least=1)
     columns = stack.shape[-1]
-    size = (columns, columns) if slice_shape is None else tuple(np.atleast_1d(slice_shape))
-    if len(size) != 2 or size[1] != columns or any(int(n) != n or n < 1 for n in size):
+    size = np.array([columns, columns]) if slice_shape is None else real_array(slice_shape, "slice_shape")
+    if size.shape != (2,) or size[1] != columns or (size % 1).any() or not 1 <= size[0] < 2**31:
         raise ValueError(f"slice_shape: got {slice_shape}, wants whole (Z, X) with X = {columns} as in projections")
     return ParallelBeam((int(size[0]), columns), tilts, voxel_size_nm, device, shifts_px=shifts_px)
 

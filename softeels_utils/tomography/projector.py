@@ -9,7 +9,8 @@ import scipy.sparse
 import torch
 from numpy.typing import ArrayLike, NDArray
 
-from .checks import as_tensor, check_device, finite_array
+from ..checks import check_positive, check_tilts, describe, finite_array, real_array
+from .checks import as_tensor, check_device
 
 __all__ = ["ParallelBeam"]
 
@@ -72,15 +73,12 @@ class ParallelBeam:
         *,
         shifts_px: ArrayLike | None = None,
     ):
-        size = np.atleast_1d(n)
-        if size.size not in (1, 2) or not np.issubdtype(size.dtype, np.integer) or size.min() < 1:
-            raise ValueError(f"n: got {n!r}, wants a positive integer or a pair (Z, X)")
+        size = np.atleast_1d(real_array(n, "n"))
+        if size.shape not in ((1,), (2,)) or size.dtype.kind not in "iu" or not 1 <= size.min() <= size.max() < 2**31:
+            raise ValueError(f"n: got {describe(n)}, wants a positive integer or a pair (Z, X)")
         self.n_z, self.n_x = int(size[0]), int(size[-1])
-        self.tilt_angles_deg = finite_array(tilt_angles_deg, "tilt_angles_deg")
-        if self.tilt_angles_deg.ndim != 1 or self.tilt_angles_deg.size == 0:
-            raise ValueError(f"tilt_angles_deg: got shape {self.tilt_angles_deg.shape}, wants (T,)")
-        if not (np.isfinite(voxel_size_nm) and voxel_size_nm > 0):
-            raise ValueError(f"voxel_size_nm: got {voxel_size_nm!r}, wants a positive number")
+        self.tilt_angles_deg = check_tilts(tilt_angles_deg, series=False)
+        check_positive(voxel_size_nm=voxel_size_nm)
         self.voxel_size_nm = float(voxel_size_nm)
         self.device = None if device is None else check_device(device)
         tilts = self.tilt_angles_deg.size

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from ..checks import check_flag, check_tilts
 from .backends import BACKENDS, reconstruct_with
 from .cgls import cgls
 from .checks import check_count
@@ -90,6 +91,7 @@ def reconstruct(
     >>> reconstruct(projections, tilts, "joint_tv", weight=1.0, simplex=True).shape
     (1, 4, 16, 16)
     """
+    calibrated = check_flag(calibrated, "calibrated")
     stated = {"covariance": covariance, "weights": weights, "slice_shape": slice_shape}
     if ":" in str(algorithm):
         stated |= {"counts": counts or None, "calibrated": None if calibrated else False, "device": device}
@@ -97,7 +99,7 @@ def reconstruct(
         stated |= {"shifts_px": None if not np.any(shifts_px) else shifts_px}
         stated |= {"model_error": None if model_error == 0.01 else model_error}
         return _with_backend(algorithm, projections, tilt_angles_deg, voxel_size_nm, stated, options)
-    if algorithm not in ALGORITHMS:
+    if not isinstance(algorithm, str) or algorithm not in ALGORITHMS:
         others = " or ".join(f"'{name}:...'" for name in BACKENDS)
         raise ValueError(f"algorithm: got {algorithm!r}, wants one of {tuple(ALGORITHMS)}, {others}")
     options = _checked_options(algorithm, options)
@@ -176,5 +178,5 @@ def _with_backend(algorithm, projections, tilt_angles_deg, voxel_size_nm, stated
             raise ValueError(f"{name}: got {got} with {algorithm!r}, wants only iterations and voxel_size_nm")
     measurement = Measurement(projections, tilt_angles_deg, device="cpu")  # checks them
     iterations = check_count(options.get("iterations", 100), "iterations")
-    stack, tilts = measurement.projections.numpy(), measurement.projector.tilt_angles_deg
+    stack, tilts = measurement.projections.numpy(), check_tilts(measurement.projector.tilt_angles_deg)
     return reconstruct_with(algorithm, stack, tilts, voxel_size_nm=voxel_size_nm, iterations=iterations)

@@ -46,6 +46,7 @@ def sirt(
 
 def default_stop(measurement: Measurement, tolerance: float = 1e-3) -> StopRule:
     """`Discrepancy` where the noise is known, else `Change`."""
+    start_from(measurement, None)  # checks it
     return Discrepancy(tolerance) if measurement.noise_is_known else Change(tolerance)
 
 

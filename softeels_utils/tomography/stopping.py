@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ..checks import check_count, check_number, check_positive
+
 __all__ = ["Change", "Discrepancy", "Gap", "HeldOut", "IterationInfo", "StopRule"]
 
 
@@ -67,8 +69,7 @@ class StopRule(ABC):
 
 
 def _check_tolerance(tolerance):
-    if not (np.isfinite(tolerance) and tolerance > 0):
-        raise ValueError(f"tolerance: got {tolerance!r}, wants a number above 0")
+    check_positive(tolerance=tolerance)
 
 
 @dataclass(frozen=True)
@@ -145,7 +146,10 @@ class HeldOut(StopRule):
 
     def __post_init__(self):
         _check_tolerance(self.tolerance)
-        if not 0 < self.fraction < 1 or not 0 <= self.gain < 1 or self.least < 1:
+        check_number(self.fraction, "fraction", 0, 1)
+        check_number(self.gain, "gain", 0, 1)
+        check_count(self.least, "least")
+        if not 0 < self.fraction < 1 or self.gain == 1:
             wanted = "fraction and gain between 0 and 1, and at least one iteration"
             raise ValueError(f"HeldOut: got {self}, wants {wanted}")
 

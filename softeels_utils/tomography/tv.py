@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike
 
+from ..checks import LARGEST, check_positive, check_seed
 from .checkpoint import Checkpoint
 from .constraint import NONNEGATIVE, Constraint, check_constraint
 from .generalized_variation import TotalGeneralizedVariation
@@ -134,21 +135,20 @@ def tgv(
 
 def check_coupling(coupling: str) -> str:
     """The coupling; ValueError for one that does not exist."""
-    if coupling not in COUPLINGS[:2]:
+    if not isinstance(coupling, str) or coupling not in COUPLINGS[:2]:
         raise ValueError(f"coupling: got {coupling!r}, wants one of {COUPLINGS[:2]}")
     return coupling
 
 
 def check_ratio(ratio: float) -> float:
     """The ratio; ValueError for one that is no number above 0."""
-    if isinstance(ratio, bool) or not isinstance(ratio, numbers.Real) or not (np.isfinite(ratio) and ratio > 0):
-        raise ValueError(f"ratio: got {ratio!r}, wants a number above 0")
+    check_positive(ratio=ratio)
     return float(ratio)
 
 
 def check_weight(weight: float | str) -> float | str:
     """The weight; ValueError for one that is neither a rule nor a number of at least 0."""
-    number = isinstance(weight, numbers.Real) and np.isfinite(weight) and weight >= 0
+    number = isinstance(weight, numbers.Real) and not isinstance(weight, bool) and 0 <= weight <= LARGEST
     if not number and not (isinstance(weight, str) and weight in WEIGHT_RULES):
         raise ValueError(f"weight: got {weight!r}, wants a number of at least 0, or one of {WEIGHT_RULES}")
     return weight
@@ -158,8 +158,8 @@ def _solve(measurement, weight, constraint, prior, stop, initial, seed, loop) ->
     weight, constraint, stop = check_weight(weight), check_constraint(constraint), Gap() if stop is None else stop
     if not isinstance(stop, StopRule) or isinstance(stop, HeldOut):
         raise ValueError(f"stop: got {stop!r}, wants a rule such as Gap() (held-out pixels choose the weight)")
+    start, seed = start_from(measurement, initial), check_seed(seed)
     measurement = measurement.as_gaussian()
-    start = start_from(measurement, initial)
     settings = ("tv", weight, constraint, prior.name, stop, seed)
     checkpoint = loop.open_checkpoint(measurement, *settings, initial=start)
     with torch.no_grad():
