@@ -105,8 +105,8 @@ low_loss, core_loss = simulate.dual_eels(
 
 # %% [markdown] tags=["twin"]
 # Chapter 2 finds the references in all tilts together, through O-K and L<sub>2,3</sub>; chapter 3 fits
-# M<sub>2,3</sub> in every pixel. The thickness scale of the references, which rests on a cross-section, is replaced: inside the
-# specimen the fractions add up to one, so that the value of a pure voxel can be learned from the maps themselves.
+# M<sub>2,3</sub> in every pixel. The thickness scale of the references, which rests on a cross-section, is replaced:
+# inside the specimen the fractions add up to one, so that the value of a pure voxel can be learned from the maps themselves.
 
 # %% tags=["twin"]
 bins = max(1, voxels // 48)  # the references need no fine pixels
@@ -274,8 +274,8 @@ best_iterate = next(info.volume for info in seen if info.iteration == result.sto
 void, alone = (metrics.interface_error(v, truth, voxel_size_nm, directions=500) for v in (result.volume, best_iterate))
 percent, percent_alone = (100 * v.void_nm3 / max(void.true_void_nm3, 1e-9) for v in (void, alone))
 say(
-    f"The void is {(6 * void.true_void_nm3 / np.pi) ** (1 / 3) / voxel_size_nm:.1f} voxels across. The best iterate "
-    f"of the network alone finds {percent_alone:.0f} % of its volume: its prior prefers closed bodies. The volume "
+    f"The void is {(6 * void.true_void_nm3 / np.pi) ** (1 / 3) / voxel_size_nm:.1f} voxels across. The prior of "
+    f"a network prefers closed bodies; its best iterate alone finds {percent_alone:.0f} % of the void. The volume "
     f"returned, {'with the correction' if result.corrected else 'the held-out pixels being against the correction'}, "
     f"finds {percent:.0f} %. "
     "Look at the table before you believe a rendering."
