@@ -106,7 +106,8 @@ low_loss, core_loss = simulate.dual_eels(
 # %% [markdown] tags=["twin"]
 # Chapter 2 finds the references in all tilts together, through O-K and L<sub>2,3</sub>; chapter 3 fits
 # M<sub>2,3</sub> in every pixel. The thickness scale of the references, which rests on a cross-section, is replaced:
-# inside the specimen the fractions add up to one, so that the value of a pure voxel can be learned from the maps themselves.
+# inside the specimen the fractions add up to one, so that the value of a pure voxel can be learned from the maps
+# themselves.
 
 # %% tags=["twin"]
 bins = max(1, voxels // 48)  # the references need no fine pixels
