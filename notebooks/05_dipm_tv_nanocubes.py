@@ -52,7 +52,7 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import numpy as np
 
-from softeels_utils import data, dip, fitting, tomography
+from softeels_utils import data, dip, fitting, pipeline, tomography
 from softeels_utils.plotting import browse_slices, notice, say, show_3d, show_maps, show_slices, table, use_style
 
 use_style()
@@ -74,9 +74,9 @@ output_path = ""  # where to write the volume of your data (.hspy, .zspy)
 mask_path = ""  # .npy, bool (T, Y, X): True where your maps are to be used
 checkpoint_path = ""  # folder that a killed reconstruction of your data goes on from
 head = "fractions"  # of your data; "nonnegative" if the channels are no phases that share the volume
-calibrated = "auto"  # "yes": your maps are nm of each phase; "no": scales are found; "auto": as the file says
+calibrated = False  # True: your maps are nm of each phase, exactly; else the value of a pure voxel is learned
 iterations = 0  # for your data; 0: those of the preset
-reference_draws = 3  # of the error of the standards, where the fit of chapter 3 knows it
+reference_draws = 2  # of the error of the standards, where the fit of chapter 3 knows it; two for each direction
 seed = 0
 voxels = 32  # per side; the twin's projections are made from a grid twice as fine
 views = 9
@@ -453,11 +453,8 @@ say(
 
 # %% tags=["hide-input", "own-data", "output-hspy", "output-zspy"]
 if data_path:
-    if calibrated not in ("auto", "yes", "no"):
-        raise ValueError(f"calibrated: got {calibrated!r}, wants 'auto', 'yes' or 'no'")
     yours = data.read_tilt_series(data_path)
     names, angles, pixel_nm = yours.channels, yours.tilt_angles_deg, yours.pixel_size_nm
-    in_nm = calibrated == "yes" or (calibrated == "auto" and yours.unit == "nm" and pixel_nm is not None)
     errors = yours.covariance if yours.covariance is not None else yours.variance
     used = np.isfinite(yours.projections).all(axis=0)
     if mask_path:
@@ -474,7 +471,8 @@ if data_path:
         fit = fitting.PhaseFit.from_signal(stored)
         for warning in fit.warnings:
             notice(warning, "danger", title="The fit of these maps comes with a warning")
-    transforms = fit.draw_references(reference_draws, seed) if fit and fit.drawn and len(fit.systematic) else None
+    learned = head == "fractions" and not calibrated
+    transforms = fit and pipeline.Maps.of_fit(fit).reference_draws(reference_draws, scale_is_learned=learned)
     measurement = tomography.Measurement(yours.projections, angles, **stated)
     variance = np.diagonal(measurement.covariance, axis1=-2, axis2=-1)  # that of the voxel grid included
     if errors is None:
@@ -491,9 +489,9 @@ if data_path:
         + (f" of {pixel_nm:.3g} nm" if pixel_nm else " of unknown size")
         + f", {used.mean():.1%} of them used. "
         + (
-            "The maps are nm of each phase."
-            if in_nm
-            else "The maps are in an unknown unit: scales are found from them."
+            "The maps are taken as nm of each phase."
+            if calibrated
+            else "The value of a pure voxel is learned: an error of scale in the standards changes nothing."
         )
     )
 
@@ -505,19 +503,16 @@ if data_path:
 
 # %% tags=["hide-input", "own-data"]
 if data_path:
-    runs, network = [], {"head": head, "calibrated": in_nm, "preset": preset}
+    runs, network = [], {"head": head, "calibrated": calibrated, "preset": preset}
     network |= {"iterations": iterations} if iterations else {}
     spread = dip.ensemble(
         yours.projections, angles, members=member_count, seed=seed, transforms=transforms,
-        fractions=head == "fractions", checkpoint=checkpoint_path or None,
+        fractions=learned, checkpoint=checkpoint_path or None,
         callbacks=[lambda info: runs.append((info.iteration, info.heldout, info.chi2)) and None], **network, **stated,
     )  # fmt: skip
-    scale = spread.scale.mean(axis=0)[:, None, None, None] if head == "fractions" else 1.0
-    classical = {"SIRT": {"algorithm": "sirt", "stop": "heldout"}, "joint TV": {"algorithm": "joint_tv"}}
-    your_volumes = {
-        name: tomography.reconstruct(yours.projections, angles, calibrated=in_nm, **rule, **stated) / scale
-        for name, rule in classical.items()
-    } | {"DIPm-TV": spread.best}
+    constraint = {"head": head, "calibrated": calibrated}
+    your_volumes, _ = pipeline.classical_volumes(measurement, **constraint)
+    your_volumes["DIPm-TV"] = spread.best
     top = 1.0 if head == "fractions" else float(np.quantile(spread.best, 0.999))
     per = "nm" if pixel_nm else "voxel"
     unit = "volume fraction" if head == "fractions" else f"{yours.unit or 'unit of the maps'} per {per}"
@@ -562,9 +557,9 @@ if data_path:
         rest["covariance"] = errors[~left_out] if yours.covariance is not None else errors[:, ~left_out]
     if left_out.any():
         few = (yours.projections[:, ~left_out], angles[~left_out])
-        predicted = {
-            name: tomography.reconstruct(*few, calibrated=in_nm, **rule, **rest) for name, rule in classical.items()
-        } | {"DIPm-TV": dip.dipm_tv(*few, seed=seed, **network, **rest).volume}
+        predicted, scale = pipeline.classical_volumes(tomography.Measurement(*few, **rest), **constraint)
+        predicted = {name: volume * scale for name, volume in predicted.items()}
+        predicted["DIPm-TV"] = dip.dipm_tv(*few, seed=seed, **network, **rest).volume
         project = tomography.ParallelBeam(used.shape[-1], angles[left_out], stated["voxel_size_nm"])
         noise = np.moveaxis(np.broadcast_to(variance, (*used.shape, len(names))), -1, 0)[:, left_out]
         rows = []
@@ -581,18 +576,8 @@ if data_path:
 if data_path:
     assert np.isfinite(spread.best).all() and np.isfinite(spread.std).all()
     if output_path:
-        import hyperspy.api as hs
-
-        step = {"scale": pixel_nm, "units": "nm"} if pixel_nm else {}
-        sizes = zip(("channel", "y", "z", "x"), spread.best.shape, strict=True)
-        axes = [{"name": axis, "size": size, **(step if axis != "channel" else {})} for axis, size in sizes]
-        result = hs.signals.Signal2D(spread.best.astype(np.float32), axes=axes)
-        squared = (spread.std**2 + spread.systematic**2).astype(np.float32)
-        result.metadata.set_item("Signal.Noise_properties.variance", hs.signals.Signal2D(squared, axes=axes))
-        result.metadata.set_item("General.title", Path(data_path).stem)
-        result.metadata.set_item("Signal.quantity", unit)
-        result.metadata.set_item("Tomography.channels", list(names))
-        result.metadata.set_item("Tomography.tilts", [float(angle) for angle in angles])
+        arrays = {"best": spread.best, "std": spread.std, "systematic": spread.systematic}
+        result = pipeline.volume_signal(arrays, names, pixel_nm, angles, unit, title=Path(data_path).stem)
         result.save(output_path, overwrite=True)
 
 # %% [markdown]
@@ -602,11 +587,11 @@ if data_path:
 # python -m softeels_utils run 05 --data fit.hspy -p output_path volume.hspy -p member_count 8
 # ```
 #
-# The fit of chapter 3 brings its covariance, the names of its phases, its tilts and the size of its pixels; maps in nm
-# are reconstructed as volume fractions. Any other tilt series of maps does as well: `.npz` with `projections`
-# (C, T, Y, X) and `tilt_angles_deg`, or a stack in any format of `data.read_tilt_series`. Maps in another unit get one
-# scale per channel. Align the series first (chapter 4). With `-p checkpoint_path FOLDER` a run that was killed goes on
-# where it was. Eight members of full length are the recommended use.
+# The fit of chapter 3 brings its covariance, the names of its phases, its tilts and the size of its pixels. Any other
+# tilt series of maps does as well: `.npz` with `projections` (C, T, Y, X) and `tilt_angles_deg`, or a stack in any
+# format of `data.read_tilt_series`. One scale per channel is learned, so that the volume is one of volume fractions;
+# maps that are nm of each phase, exactly, can be taken as they are with `-p calibrated true`. Align the series first
+# (chapter 4). With `-p checkpoint_path FOLDER` a run that was killed goes on where it was. Eight members of full length are the recommended use.
 #
 # The volume is written as a HyperSpy signal (channel, Y, Z, X) with voxel size and names; its variance is where
 # HyperSpy looks for it.

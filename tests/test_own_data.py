@@ -166,7 +166,7 @@ def test_chapter_3_writes_the_unbounded_fit_of_the_file(user, own_fit):
 
 def test_chapter_5_writes_the_volume_of_the_fit(user, own_fit):
     folder, thickness_nm = user
-    few = ("-p", "iterations", "30", "-p", "member_count", "2", "-p", "reference_draws", "1")
+    few = ("-p", "iterations", "30", "-p", "member_count", "2", "-p", "reference_draws", "2")
     _, notebook = _run(folder, "05", "--data", "fit.hspy", "-p", "output_path", "volume.hspy", *few)
     text = _check_own(notebook)
     assert "The maps are nm of each phase" in text and "of the standards" in text and "joint TV" in text

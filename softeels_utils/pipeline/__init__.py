@@ -6,12 +6,12 @@ comparison on withheld tilts, halves of the dose, files for other programs, a re
 what it was made of has changed, and goes on where it was killed.
 """
 
-from .chain import reconstruct
+from .chain import classical_volumes, reconstruct
 from .folder import Folder, FolderBusy, Step
 from .inspection import Inspection, inspect, inspection_page, inspection_table, write_settings
 from .series import Maps
 from .settings import Settings, expand
-from .volume_files import write_maps, write_volume
+from .volume_files import volume_signal, write_maps, write_volume
 
 __all__ = [
     "Folder",
@@ -20,11 +20,13 @@ __all__ = [
     "Maps",
     "Settings",
     "Step",
+    "classical_volumes",
     "expand",
     "inspect",
     "inspection_page",
     "inspection_table",
     "reconstruct",
+    "volume_signal",
     "write_maps",
     "write_settings",
     "write_volume",

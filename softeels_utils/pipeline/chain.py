@@ -15,13 +15,14 @@ from numpy.typing import NDArray
 from .. import data, dip, fitting, metrics, spectra, standards, tomography
 from ..progress import headless
 from ..scattering import load_system, microscope_from_metadata
+from ..tomography import Measurement
 from . import report as report_page
 from .folder import Folder
 from .series import Maps, clean_low_loss, noise_gain_of, on_axis, read_maps, read_spectra
 from .settings import Settings
 from .volume_files import FORMATS, write_maps, write_volume
 
-__all__ = ["find_shifts", "reconstruct"]
+__all__ = ["classical_volumes", "find_shifts", "reconstruct"]
 
 STANDARDS_PIXELS = 30_000  # spectra are binned to at most so many before standards are extracted
 AUDITED_VOXELS = 64**3  # above, an audit takes longer than the reconstruction
@@ -295,7 +296,7 @@ class _Chain:
         def work(place):
             maps, shifts, padding = self._aligned()
             whole = maps.measurement(shifts, padding)
-            volumes, scale = self._classical(whole)
+            volumes, scale = classical_volumes(whole, **self._constraint())
             if self.settings.head != "fractions":
                 volumes = {name: volume * scale for name, volume in volumes.items()}
             facts = {"warnings": [], "withheld": {}}
@@ -312,22 +313,6 @@ class _Chain:
             outputs=("comparison.npz",),
         )
 
-    def _classical(self, measurement):
-        """Volumes of the other methods in the unit of the maps; joint TV with the same constraint as the network."""
-        fractions = self.settings.head == "fractions"
-        scale = np.ones(len(measurement.projections))
-        if fractions and not self.settings.calibrated:
-            scale = tomography.learn_scale(measurement)
-        one = measurement.rescaled(scale)
-        constraint = tomography.SIMPLEX if fractions else tomography.NONNEGATIVE
-        volumes = {
-            "SIRT": tomography.sirt(one, stop=tomography.HeldOut(), progress=False).volume,
-            "joint TV": tomography.joint_tv(
-                one, constraint=constraint, stop=tomography.Gap(5e-3), progress=False
-            ).volume,
-        }
-        return volumes, scale[:, None, None, None]
-
     def _withhold(self, maps, shifts, padding):
         """Mean squared error over variance of the tilts that no method has seen, two of them between others."""
         order = np.argsort(maps.tilt_angles_deg)
@@ -336,7 +321,7 @@ class _Chain:
         part, rest = maps.tilts(~out), maps.tilts(out)
         seen = part.measurement(shifts[~out], padding)
         network = dip.fit(seen, seed=self.settings.seed, progress=False, **self._network())
-        volumes, scale = self._classical(seen)
+        volumes, scale = classical_volumes(seen, **self._constraint())
         volumes = {name: volume * scale for name, volume in volumes.items()} | {"DIPm-TV": network.volume}
         unseen = rest.measurement(shifts[out], padding)
         chi2 = {
@@ -465,10 +450,35 @@ class _Chain:
     def _stated(self, maps, shifts, padding):
         return maps.stated(padding) | {"shifts_px": shifts}
 
+    def _constraint(self):
+        return {"head": self.settings.head, "calibrated": self.settings.calibrated}
+
     def _network(self):
-        settings = self.settings
-        given = {} if settings.iterations is None else {"iterations": settings.iterations}
-        return {"head": settings.head, "calibrated": settings.calibrated, **given}
+        iterations = self.settings.iterations
+        return self._constraint() | ({} if iterations is None else {"iterations": iterations})
+
+
+def classical_volumes(
+    measurement: Measurement, *, head: str = "fractions", calibrated: bool = False
+) -> tuple[dict[str, NDArray], NDArray]:
+    """SIRT and joint TV of the same measurement, to compare with; joint TV under the same constraint as the network.
+
+    Returns
+    -------
+    dict of array (C, Y, Z, X), array (C, 1, 1, 1)
+        Volumes, and the value of a pure voxel, by which they are to be multiplied to have the unit of the maps.
+    """
+    fractions = head == "fractions"
+    learned = fractions and not calibrated
+    scale = tomography.learn_scale(measurement) if learned else np.ones(len(measurement.projections))
+    one = measurement.rescaled(scale)
+    constraint = tomography.SIMPLEX if fractions else tomography.NONNEGATIVE
+    still = {"progress": False}
+    volumes = {
+        "SIRT": tomography.sirt(one, stop=tomography.HeldOut(), **still).volume,
+        "joint TV": tomography.joint_tv(one, constraint=constraint, stop=tomography.Gap(5e-3), **still).volume,
+    }
+    return volumes, scale[:, None, None, None]
 
 
 _MICROSCOPE = ("beam_energy_keV", "convergence_mrad", "collection_mrad")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,7 +13,10 @@ from numpy.typing import NDArray
 from .. import data
 from ..fitting import PhaseFit
 
-__all__ = ["FORMATS", "file_name", "write_maps", "write_volume"]
+if TYPE_CHECKING:
+    from hyperspy.signal import BaseSignal
+
+__all__ = ["FORMATS", "file_name", "volume_signal", "write_maps", "write_volume"]
 
 #: What `write_volume` writes: files, and folders with one file for each channel.
 FORMATS = ("volume.hspy", "volume.tif", "volume.ome.zarr", "mrc", "emd")
@@ -62,9 +66,8 @@ def write_volume(
     errors = [np.asarray(arrays[name], np.float32) for name in ("std", "systematic")]
     names = [*channels, *(f"{c} {kind} error" for kind in ("statistical", "systematic") for c in channels)]
     whole = np.concatenate([best, *errors])
-    _write_hyperspy(
-        folder / "volume.hspy", best, errors, arrays["members"], channels, voxel_size_nm, tilt_angles_deg, unit
-    )
+    signal = volume_signal(arrays, channels, voxel_size_nm, tilt_angles_deg, unit)
+    signal.save(str(folder / "volume.hspy"), overwrite=True)
     _write_imagej(folder / "volume.tif", whole.swapaxes(0, 1), names, voxel_size_nm)
     _write_ome_zarr(folder / "volume.ome.zarr", whole, names, voxel_size_nm)
     for part in ("mrc", "emd"):
@@ -81,6 +84,38 @@ def write_volume(
         for path in sorted(folder.rglob("*"))
         if path.is_file() and ".zarr" not in str(path)
     ]
+
+
+def volume_signal(
+    arrays: Mapping[str, NDArray],
+    channels: Sequence[str],
+    voxel_size_nm: float | None,
+    tilt_angles_deg: NDArray,
+    unit: str,
+    title: str = "Reconstruction",
+) -> BaseSignal:
+    """A volume as a HyperSpy signal (channel, Y, Z, X), as `write_volume` writes it.
+
+    Parameters
+    ----------
+    arrays : dict of array
+        ``best``, ``std``, ``systematic`` (C, Y, Z, X); ``members`` (M, C, Y, Z, X), where they are to be kept.
+    channels, voxel_size_nm, tilt_angles_deg, unit
+        As for `write_volume`.
+    title : str
+    """
+    axes = ("channel", *AXES)
+    best, *errors = (np.asarray(arrays[name], np.float32) for name in ("best", "std", "systematic"))
+    signal = _signal(best, axes, voxel_size_nm, title, unit)
+    variance = _signal(errors[0] ** 2 + errors[1] ** 2, axes, voxel_size_nm, "Variance", unit)
+    signal.metadata.set_item("Signal.Noise_properties.variance", variance)
+    signal.metadata.set_item("Tomography.tilts", np.asarray(tilt_angles_deg, float))
+    signal.metadata.set_item("Tomography.channels", list(channels))
+    for name, error in zip(("statistical_error", "systematic_error"), errors, strict=True):
+        signal.metadata.set_item(f"SoftEELS.{name}", error)
+    if "members" in arrays:
+        signal.metadata.set_item("SoftEELS.members", np.asarray(arrays["members"], np.float32))
+    return signal
 
 
 def write_maps(folder: Path, fit: PhaseFit) -> None:
@@ -119,18 +154,6 @@ def _signal(values, axes, voxel_size_nm, title, unit):
     signal.metadata.General.title = title
     signal.metadata.Signal.quantity = unit
     return signal
-
-
-def _write_hyperspy(path, mean, errors, members, channels, voxel_size_nm, tilts, unit):
-    signal = _signal(mean, ("channel", *AXES), voxel_size_nm, "Reconstruction", unit)
-    variance = _signal(errors[0] ** 2 + errors[1] ** 2, ("channel", *AXES), voxel_size_nm, "Variance", unit)
-    signal.metadata.set_item("Signal.Noise_properties.variance", variance)
-    signal.metadata.set_item("Tomography.tilts", np.asarray(tilts, float))
-    signal.metadata.set_item("Tomography.channels", list(channels))
-    for name, error in zip(("statistical_error", "systematic_error"), errors, strict=True):
-        signal.metadata.set_item(f"SoftEELS.{name}", error)
-    signal.metadata.set_item("SoftEELS.members", np.asarray(members, np.float32))
-    signal.save(str(path), overwrite=True)
 
 
 def _write_imagej(path, stack, labels, voxel_size_nm):
