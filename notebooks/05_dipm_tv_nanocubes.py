@@ -591,7 +591,8 @@ if data_path:
 # tilt series of maps does as well: `.npz` with `projections` (C, T, Y, X) and `tilt_angles_deg`, or a stack in any
 # format of `data.read_tilt_series`. One scale per channel is learned, so that the volume is one of volume fractions;
 # maps that are nm of each phase, exactly, can be taken as they are with `-p calibrated true`. Align the series first
-# (chapter 4). With `-p checkpoint_path FOLDER` a run that was killed goes on where it was. Eight members of full length are the recommended use.
+# (chapter 4). With `-p checkpoint_path FOLDER` a run that was killed goes on where it was. Eight members of full length
+# are the recommended use.
 #
 # The volume is written as a HyperSpy signal (channel, Y, Z, X) with voxel size and names; its variance is where
 # HyperSpy looks for it.

@@ -37,6 +37,8 @@ def _names(tree, *, bound=False):
             yield (node.asname or node.name).split(".")[0]
         elif isinstance(node, ast.arg):
             yield node.arg
+        elif isinstance(node, ast.FunctionDef):
+            yield node.name
         elif isinstance(node, ast.Attribute) and not bound:
             yield node.attr
 
