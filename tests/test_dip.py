@@ -536,6 +536,19 @@ def test_fractions_are_divided_by_the_scale_that_was_learned(projections):
         dip.ensemble(projections, TILTS, fractions=True, head="nonnegative", **options)
 
 
+def test_series_are_fitted_each_on_its_own(projections, tmp_path):
+    stated = {"covariance": np.array([0.1, 0.2])}
+    series = [(projections, TILTS, stated), (projections[:, ::2], TILTS[::2], {})]
+    volumes = dip.fit_each(series, seed=2, iterations=3, checkpoint=tmp_path)
+    assert np.array_equal(volumes[0], dip.dipm_tv(projections, TILTS, iterations=3, seed=2, **stated).volume)
+    assert np.array_equal(volumes[1], dip.dipm_tv(projections[:, ::2], TILTS[::2], iterations=3, seed=2).volume)
+    failing = [lambda look: pytest.fail("it iterates again")]
+    again = dip.fit_each(series, seed=2, iterations=3, checkpoint=tmp_path, callbacks=failing)
+    assert all(map(np.array_equal, volumes, again))
+    with pytest.raises(ValueError, match="tilt_angles_deg"):
+        dip.fit_each([(projections, TILTS[1:], {})])
+
+
 def test_settings_reach_the_training(projections):
     covariance = np.array([[1.0, -0.9], [-0.9, 1.0]])
     base = short(projections, covariance=covariance, iterations=6, correction_tv_weight=0)

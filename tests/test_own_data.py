@@ -171,7 +171,7 @@ def test_chapter_5_writes_the_volume_of_the_fit(user, own_fit):
     few = ("-p", "iterations", "30", "-p", "member_count", "2", "-p", "reference_draws", "2")
     _, notebook = _run(folder, "05", "--data", "fit.hspy", "-p", "output_path", "volume.hspy", *few)
     text = _check_own(notebook)
-    assert "The maps are nm of each phase" in text and "of the standards" in text and "joint TV" in text
+    assert "The value of a pure voxel is learned" in text and "of the standards" in text and "joint TV" in text
     volume = hs.load(folder / "volume.hspy")
     assert volume.data.shape == (2, 16, 16, 16) and volume.metadata.Tomography.channels == ["FeO", "Fe3O4"]
     assert [axis.scale for axis in volume.axes_manager[("z", "x", "y")]] == [PIXEL_NM] * 3

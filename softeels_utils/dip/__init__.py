@@ -7,7 +7,7 @@ network on coordinates (`coordinates`), free voxels (`voxels`), the paper's netw
 
 from .audit import Audit, Feature, audit, find_features
 from .dipm_tv import DIPResult, dipm_tv, fit
-from .ensemble import EnsembleResult, ensemble, resample
+from .ensemble import EnsembleResult, ensemble, fit_each, resample
 from .features import FeatureTest, VolumeErrors, feature_test, fill_in
 from .paper import PaperSettings
 from .settings import CoordinateSettings, TrainingSettings, TVSettings
@@ -32,5 +32,6 @@ __all__ = [
     "fill_in",
     "find_features",
     "fit",
+    "fit_each",
     "resample",
 ]

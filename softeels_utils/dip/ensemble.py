@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zipfile
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from softeels_utils.tomography import Measurement
 
 from .dipm_tv import check_measurement, fit
 
-__all__ = ["EnsembleResult", "ensemble", "resample"]
+__all__ = ["EnsembleResult", "ensemble", "fit_each", "resample"]
 
 # The members' spread falls short of the error: all of them share the prior and the missing wedge. With this factor the
 # 90 % intervals of ensembles of six hold 85 to 96 % of the voxels in each region but the bulk (all), on average over
@@ -224,16 +225,14 @@ def ensemble(
     if fractions and options.get("head", "fractions") != "fractions":
         raise ValueError(f"fractions: got True with head={options['head']!r}, wants False (no fractions)")
     transforms = _check_transforms(transforms, len(projections))
-    folder = None if checkpoint is None else Path(checkpoint)
-    if folder is not None:
-        folder.mkdir(parents=True, exist_ok=True)
+    folder = _folder(checkpoint)
     draws = [(f"member{k}", seed + k, resample and k > 0, None) for k in range(members)]
     draws += [(f"references{k}", seed, False, transform) for k, transform in enumerate(transforms)]
     tasks = [
         _Task(projections, tilt_angles_deg, stated, own, drawn, transform, fractions, folder, name, options)
         for name, own, drawn, transform in draws
     ]
-    results = _distribute(tasks, client, workers) if client is not None or workers > 1 else [t.run() for t in tasks]
+    results = _perform(tasks, client, workers)
     volumes = np.stack([found["volume"] for found in results])
     volumes, transformed = volumes[:members], volumes[members:]
     std = SPREAD_FACTOR * np.hypot(volumes.std(axis=0, ddof=1), SPREAD_FLOOR * max(volumes.max(), 0))
@@ -251,6 +250,43 @@ def ensemble(
     )
 
 
+def fit_each(
+    series: Sequence[tuple[ArrayLike, ArrayLike, Mapping[str, Any]]],
+    *,
+    seed: int = 0,
+    fractions: bool = False,
+    client: Any = None,
+    workers: int = 1,
+    checkpoint: str | Path | None = None,
+    **options: Any,
+) -> list[NDArray]:
+    """Reconstruct several series side by side, such as two halves of the counts; volumes (C, Y, Z, X).
+
+    Parameters
+    ----------
+    series : sequence of (projections, tilt_angles_deg, stated)
+        ``stated``: covariance, mask, voxel size, shifts, ..., as for `dipm_tv`.
+    seed, fractions, client, workers, checkpoint, **options
+        As for `ensemble`.
+    """
+    check_count(workers, "workers")
+    folder = _folder(checkpoint)
+    tasks = []
+    for k, (projections, tilt_angles_deg, stated) in enumerate(series):
+        check_measurement(projections, tilt_angles_deg, **dict(stated) | {"device": "cpu"})
+        arrays = np.asarray(projections), np.asarray(tilt_angles_deg), dict(stated)
+        tasks.append(_Task(*arrays, seed, False, None, fractions, folder, f"series{k}", options))
+    return [found["volume"] for found in _perform(tasks, client, workers)]
+
+
+def _folder(checkpoint):
+    """The folder of a checkpoint, made; None without."""
+    folder = None if checkpoint is None else Path(checkpoint)
+    if folder is not None:
+        folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
 def _check_transforms(transforms, channels):
     if transforms is None:
         return np.zeros((0, channels, channels))
@@ -258,6 +294,13 @@ def _check_transforms(transforms, channels):
     if transforms.ndim != 3 or transforms.shape[1:] != (channels, channels):
         raise ValueError(f"transforms: got shape {transforms.shape}, wants (S, {channels}, {channels})")
     return transforms
+
+
+def _perform(tasks, client, workers):
+    """Results of the tasks, here or on workers."""
+    if client is None and min(workers, len(tasks)) == 1:
+        return [task.run() for task in tasks]
+    return _distribute(tasks, client, min(workers, len(tasks)))
 
 
 def _run(task):

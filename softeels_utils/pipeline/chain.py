@@ -255,19 +255,15 @@ class _Chain:
 
         def work(place):
             maps, shifts, padding = self._aligned()
-            learned = settings.head == "fractions" and not settings.calibrated
-            draws = maps.reference_draws(settings["reference_members"], scale_is_learned=learned)
+            draws = maps.reference_draws(settings["reference_members"], scale_is_learned=self._learned())
             result = dip.ensemble(
                 maps.projections(padding),
                 maps.tilt_angles_deg,
                 members=settings["members"],
                 seed=settings.seed,
                 transforms=draws,
-                fractions=learned,
-                client=self.client,
-                workers=1 if self.client else settings.workers or min(os.cpu_count() or 1, 8),
+                fractions=self._learned(),
                 checkpoint=place / "members",
-                progress=not headless() and self.client is None,
                 **self._stated(maps, shifts, padding),
                 **self._network(),
             )
@@ -301,7 +297,7 @@ class _Chain:
                 volumes = {name: volume * scale for name, volume in volumes.items()}
             facts = {"warnings": [], "withheld": {}}
             if len(maps.tilt_angles_deg) >= 5:
-                facts |= self._withhold(maps, shifts, padding)
+                facts |= self._withhold(maps, shifts, padding, place / "network")
             np.savez(place / "comparison.npz", **{name: whole.crop(volume) for name, volume in volumes.items()})
             return facts
 
@@ -313,16 +309,17 @@ class _Chain:
             outputs=("comparison.npz",),
         )
 
-    def _withhold(self, maps, shifts, padding):
+    def _withhold(self, maps, shifts, padding, checkpoint):
         """Mean squared error over variance of the tilts that no method has seen, two of them between others."""
         order = np.argsort(maps.tilt_angles_deg)
         out = np.zeros(len(order), bool)
         out[order[[len(order) // 3, len(order) - 1 - len(order) // 3]]] = True
         part, rest = maps.tilts(~out), maps.tilts(out)
         seen = part.measurement(shifts[~out], padding)
-        network = dip.fit(seen, seed=self.settings.seed, progress=False, **self._network())
+        series = [(part.projections(padding), part.tilt_angles_deg, self._stated(part, shifts[~out], padding))]
+        (network,) = dip.fit_each(series, seed=self.settings.seed, checkpoint=checkpoint, **self._network())
         volumes, scale = classical_volumes(seen, **self._constraint())
-        volumes = {name: volume * scale for name, volume in volumes.items()} | {"DIPm-TV": network.volume}
+        volumes = {name: volume * scale for name, volume in volumes.items()} | {"DIPm-TV": network}
         unseen = rest.measurement(shifts[out], padding)
         chi2 = {
             name: unseen.chi2(torch.as_tensor(volume, dtype=torch.float32, device=unseen.device))
@@ -352,16 +349,21 @@ class _Chain:
             found = standards.Standards.load(self.folder["standards.npz"])
             moves = np.load(self.folder["images.npz"])["zero_loss_eV"]
             first = np.random.default_rng([self.settings.seed, 3]).binomial(counts.astype(np.int64), 0.5)
-            volumes = []
+            series = []
             for half in (first, counts - first):
                 signal = clean_low_loss(spectra.with_data(raw, half.astype(np.float32)), gain, moves)[0]
                 fit = self._fit(signal, found)
                 seen = replace(maps, values=np.moveaxis(fit.coefficients, -1, 0), covariance=fit.covariance)
-                result = dip.fit(
-                    seen.measurement(shifts, padding), seed=self.settings.seed, progress=False, **self._network()
-                )
-                kept = slice(padding, result.volume.shape[-1] - padding)
-                volumes.append((result.volume / result.scale[:, None, None, None])[..., kept])
+                stated = self._stated(seen, shifts, padding)
+                series.append((seen.projections(padding), seen.tilt_angles_deg, stated))
+            volumes = dip.fit_each(
+                series,
+                seed=self.settings.seed,
+                fractions=self._learned(),
+                checkpoint=place / "halves",
+                **self._network(),
+            )
+            volumes = [volume[..., padding : volume.shape[-1] - padding] for volume in volumes]
             curves = {}
             for name, axis in (("all", None), ("X", "X"), ("Y", "Y"), ("Z", "Z")):
                 curve = metrics.fourier_shell_correlation(*volumes, maps.pixel_size_nm or 1.0, axis=axis)
@@ -453,9 +455,17 @@ class _Chain:
     def _constraint(self):
         return {"head": self.settings.head, "calibrated": self.settings.calibrated}
 
+    def _learned(self):
+        """Whether the value of a pure voxel is learned."""
+        return self.settings.head == "fractions" and not self.settings.calibrated
+
     def _network(self):
-        iterations = self.settings.iterations
-        return self._constraint() | ({} if iterations is None else {"iterations": iterations})
+        """How the networks are trained, and where."""
+        settings = self.settings
+        given = {} if settings.iterations is None else {"iterations": settings.iterations}
+        workers = 1 if self.client else settings.workers or min(os.cpu_count() or 1, 8)
+        where = {"client": self.client, "workers": workers, "progress": not headless() and self.client is None}
+        return self._constraint() | given | where
 
 
 def classical_volumes(
