@@ -110,7 +110,7 @@ for ax, edge, window in zip(axes, ("M2,3", "L2,3"), ((35, 90), (640, 750)), stri
     inside = (energy > window[0]) & (energy < window[1])
     pure = {p: model.expected(np.eye(2)[k] * thickness_nm, edge)[inside] for k, p in enumerate(model.phases)}
     show_spectra(energy[inside], pure, ylabel="counts per electron and channel", ax=ax, title=f"Fe-{edge}")
-    ax.axvspan(*scattering.WINDOW_EV[edge], color="0.92", zorder=0)
+    ax.axvspan(*model.system.edge(edge).window_eV, color="0.92", zorder=0)
 
 # %% [markdown] tags=["twin"]
 # Grey: the windows in which the signal is counted below. Left, a hump on a slope; right, tall white lines on almost no
@@ -132,7 +132,7 @@ rows = []
 for kV in (80.0, 200.0, 300.0):
     for beta in (10.0, 20.0, 40.0):
         at = {"beam_energy_keV": kV, "collection_mrad": beta}
-        windows = {e: scattering.WINDOW_EV[e] for e in ("M2,3", "L2,3")}
+        windows = {e: model.system.edge(e).window_eV for e in ("M2,3", "L2,3")}
         sigma = {e: dose.partial_cross_section("Fe", e, window_eV=w, **at) for e, w in windows.items()}
         hydrogenic = [
             scattering.hydrogenic_cross_section(window_eV=windows["L2,3"], near_edge_reduction=r, **at)

@@ -104,7 +104,7 @@ thickness_nm = block_reduce(volume.sum(axis=2), (1, 2, 2), np.mean) * pixel_size
 low_loss, core_loss = simulate.dual_eels(
     thickness_nm, fluence_e_per_A2, pixel_size_nm=pixel_size_nm, microscope=microscope, seed=seed
 )
-iron = thickness_nm * np.array(list(standards.IRON_PER_NM3.values()))[:, None, None]
+iron = thickness_nm * standards.PhasePair.of(system).metal_per_nm3[:, None, None]
 feo_fraction = np.where(iron.sum(axis=0) > 20, iron[0] / np.maximum(iron.sum(axis=0), 1e-9), np.nan)
 show_maps({"FeO": thickness_nm[0], "Fe3O4": thickness_nm[1]}, unit="nm", pixel_size_nm=pixel_size_nm)
 show_maps({"fraction of the iron in FeO": feo_fraction}, vmin=0, vmax=1, cmap="viridis")
@@ -195,8 +195,8 @@ import plotly.graph_objects as go
 show_window = (found.energy_eV > 45) & (found.energy_eV < 90)
 figure, amounts = go.Figure(), np.linspace(-0.3, 0.3, 13)
 for amount in amounts:
-    turned, _ = standards.rotated_references(found.references, feo=-amount)
-    for name, y in zip(standards.PHASES, turned, strict=True):
+    turned, _ = standards.rotated_references(found.references, reduced=-amount)
+    for name, y in zip(found.phases, turned, strict=True):
         figure.add_scatter(
             x=found.energy_eV[show_window],
             y=y[show_window],
@@ -237,8 +237,8 @@ show(figure, height=430)
 # %% tags=["hide-input", "twin"]
 table(
     [
-        {"constraint": name, "statement": c.description, "uncertainty": c.stated, "source": c.source}
-        for name, c in standards.CONSTRAINTS.items()
+        {"constraint": c.name, "statement": c.description, "uncertainty": c.stated, "source": c.source}
+        for c in standards.select_constraints()
     ]
 )
 
@@ -302,8 +302,12 @@ if diagnostics.left_out:
 counted, step_eV = (found.energy_eV > 53) & (found.energy_eV < 73), found.energy_eV[1] - found.energy_eV[0]
 table(
     [
-        {"phase": name, "iron per nm³": round(density, 1), "53 to 73 eV (1/nm)": f"{y[counted].sum() * step_eV:.2e}"}
-        for (name, density), y in zip(standards.IRON_PER_NM3.items(), found.references, strict=True)
+        {
+            "phase": name,
+            "iron per nm³": round(float(density), 1),
+            "53 to 73 eV (1/nm)": f"{y[counted].sum() * step_eV:.2e}",
+        }
+        for name, density, y in zip(found.phases, found.metal_per_nm3, found.references, strict=True)
     ]
 )
 
@@ -318,14 +322,14 @@ table(
 # (the smooth part of the difference on the right) and the cross-section that sets the scale.
 
 # %% tags=["hide-input", "twin"]
-shown = dict(zip(standards.PHASES, found.references[:, show_window], strict=True))
-bands = dict(zip(standards.PHASES, found.uncertainty[:, show_window], strict=True))
+shown = dict(zip(found.phases, found.references[:, show_window], strict=True))
+bands = dict(zip(found.phases, found.uncertainty[:, show_window], strict=True))
 model = simulate.SpectrumModel(microscope=microscope)
 truth = model.references("M2,3") / microscope.dispersion_eV
-shown |= {f"truth, {name}": y for name, y in zip(standards.PHASES, truth[:, show_window], strict=True)}
+shown |= {f"truth, {name}": y for name, y in zip(found.phases, truth[:, show_window], strict=True)}
 fig, (left, right) = plt.subplots(1, 2, figsize=(8.6, 3.3))
 show_spectra(found.energy_eV[show_window], shown, bands=bands, ylabel="probability (1/(eV nm))", ax=left)
-for k, name in enumerate(standards.PHASES):
+for k, name in enumerate(found.phases):
     y, expected = found.references[k], truth[k]
     off, half = 100 * (y - expected)[show_window] / expected.max(), 100 * bands[name] / expected.max()
     right.plot(found.energy_eV[show_window], off, color=COLORS[name], label=name)
@@ -366,7 +370,7 @@ maps = [
 ]
 bias = np.moveaxis(maps[0] - maps[1], -1, 0) / thickness_nm.max(axis=(1, 2))[:, None, None]
 show_maps(
-    {f"{name}: bias": 100 * b for name, b in zip(standards.PHASES, bias, strict=True)},
+    {f"{name}: bias": 100 * b for name, b in zip(found.phases, bias, strict=True)},
     unit="% of maximum",
     vmin=-10,
     vmax=10,
@@ -558,7 +562,7 @@ limit = 3.0 if skin and rotation_deg == [5.0, 7.0, 13.0] else 5.0
 assert (angles_deg < limit).all(), angles_deg
 assert np.isfinite(found.references).all() and found.references.shape == (2, found.energy_eV.size)
 assert diagnostics.signal[1] > 2 > diagnostics.signal[2]
-turned, transform = standards.rotated_references(found.references, feo=0.2, fe3o4=-0.1)
+turned, transform = standards.rotated_references(found.references, reduced=0.2, oxidised=-0.1)
 np.testing.assert_allclose(turned.T @ transform @ nm[:, mask], found.references.T @ nm[:, mask], atol=1e-9)
 
 # %% [markdown] tags=["twin"]

@@ -120,7 +120,7 @@ def model():
 def test_edge_strength_is_the_partial_cross_section(model):
     settings = {"beam_energy_keV": 300.0, "collection_mrad": 40.0, "convergence_mrad": 20.0}
     for edge, element in (("M2,3", "Fe"), ("L2,3", "Fe")):
-        lo, hi = scattering.WINDOW_EV[edge]
+        lo, hi = scattering.load_system("iron_oxides").edge(edge).window_eV
         fine = np.linspace(lo, hi, 4001)
         sigma = np.trapezoid(
             scattering.differential_cross_section(

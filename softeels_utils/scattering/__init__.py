@@ -18,14 +18,11 @@ from .microscope import microscope_from_metadata
 from .near_edge import m1_oscillator_strength, near_edge_oscillator_strength
 from .oscillator_strengths import edge_oscillator_strength, oscillator_strength
 from .system import Edge, EdgeChange, Ion, Phase, System
-from .system_file import IRON_PER_NM3, PHASES, WINDOW_EV, as_system, load_system, system_names
+from .system_file import as_system, load_system, system_names
 
 __all__ = [
     "ELECTRON_REST_EV",
-    "IRON_PER_NM3",
     "ONSET_EV",
-    "PHASES",
-    "WINDOW_EV",
     "Edge",
     "EdgeChange",
     "Ion",

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from .edges import broaden_shape
 from .system import METAL_EDGES, Edge, EdgeChange, Ion, Phase, System
 
-__all__ = ["IRON_PER_NM3", "PHASES", "WINDOW_EV", "as_system", "load_system", "system_names"]
+__all__ = ["as_system", "load_system", "system_names"]
 
 SURROUNDINGS = "surroundings"
 NEAR_EDGE = {
@@ -349,12 +349,3 @@ def _atoms(node: _Node) -> dict[str, float]:
     if cell.content.get("hexagonal"):
         volume *= np.sqrt(3) / 2
     return {element: n / volume for element, n in cell.weights("atoms").items()}
-
-
-_IRON = load_system("iron_oxides")
-#: Channels of the default system, the iron oxides.
-PHASES = _IRON.channels
-#: Iron atoms per nm³ of each of them.
-IRON_PER_NM3 = dict(zip(PHASES, _IRON.metal_per_nm3().tolist(), strict=True))
-#: Energy window (eV) over which the signal of an edge of the iron oxides is counted.
-WINDOW_EV = {edge: _IRON.edges[edge].window_eV for edge in ("M2,3", "L2,3", "K")}

@@ -4,7 +4,6 @@
 core loss, and the constraints that determine the rotation of a two-component unmixing.
 """
 
-from ..scattering import IRON_PER_NM3, PHASES  # of the default system: chapter 2 still uses these names
 from .constraints import (
     CONSTRAINTS,
     Chemistry,
@@ -33,8 +32,6 @@ from .whitelines import Match, WhiteLines, broaden, match_spectrum, spectral_ang
 
 __all__ = [
     "CONSTRAINTS",
-    "IRON_PER_NM3",
-    "PHASES",
     "Chemistry",
     "Constraint",
     "CoreLossEstimators",

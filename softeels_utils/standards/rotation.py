@@ -321,8 +321,6 @@ def rotated_references(
     oxidised: float = 0.0,
     *,
     system: System | str | None = None,
-    feo: float = 0.0,
-    fe3o4: float = 0.0,
 ) -> tuple[NDArray, NDArray]:
     """Other references that fit the same data equally well: the rotation ambiguity of two components.
 
@@ -338,15 +336,13 @@ def rotated_references(
         that one does.
     system : System or str, optional
         Of the two phases; by default the iron oxides.
-    feo, fe3o4 : float
-        Former names of ``reduced`` and ``oxidised``, which chapter 2 still uses.
 
     Returns
     -------
     references, transform : (2, E), (2, 2)
         ``transform @ abundances`` are the maps that go with the new references.
     """
-    density, reduced, oxidised = PhasePair.of(system).metal_per_nm3, reduced + feo, oxidised + fe3o4
+    density = PhasePair.of(system).metal_per_nm3
     mix = np.array([[1 + reduced, -reduced], [oxidised, 1 - oxidised]])
     mix = density[:, None] * mix / density[None, :]
     return mix @ np.asarray(references), np.linalg.inv(mix).T
