@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import json
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -77,12 +78,14 @@ def inspect(path: str | Path, system: str = "iron_oxides") -> Inspection:
     try:
         if path.suffix == ".npz":
             return _inspect_archive(path)
+        if path.is_dir() and not path.suffix:
+            return _inspect_maps(path)
         signal = data.read_signal(path, lazy=path.suffix in (".hspy", ".zspy"))
+        if signal.metadata.get_item("SoftEELS.fit", default=None) is not None or not _is_spectra(signal, path):
+            return _inspect_maps(path)
+        return _inspect_spectra(path, signal, known)
     except ValueError as error:
         return Inspection(path, "unknown", {}, problems=(str(error),), enters="nowhere")
-    if signal.metadata.get_item("SoftEELS.fit", default=None) is not None or not _is_spectra(signal, path):
-        return _inspect_maps(path)
-    return _inspect_spectra(path, signal, known)
 
 
 def _is_spectra(signal, path):
@@ -122,7 +125,7 @@ def _inspect_maps(path):
         "pixel size": f"{series.pixel_size_nm:g} nm" if series.pixel_size_nm else "not stated",
         "unit": series.unit or "not stated",
         "errors": errors,
-        "values": f"{np.nanmin(values):.3g} to {np.nanmax(values):.3g}",
+        "values": f"{np.nanmin(values):.3g} to {np.nanmax(values):.3g}" if np.isfinite(values).any() else "none finite",
     }
     missing = [] if series.pixel_size_nm else ["pixel size"]
     missing += (
@@ -264,7 +267,7 @@ def _thumbnails(images: dict[str, NDArray]) -> Any:
     return figure
 
 
-def write_settings(found: Iterable[Inspection], path: str | Path) -> None:
+def write_settings(found: Iterable[Inspection], path: str | Path, system: str = "iron_oxides") -> None:
     """Write a YAML file for `Settings.from_file`, with what the files say filled in and the rest to be filled in.
 
     Raises
@@ -300,11 +303,11 @@ def write_settings(found: Iterable[Inspection], path: str | Path) -> None:
             lines.append(f"# {setting}:   # not in the file")
         else:
             lines.append(f"# {setting}:   # the file says {known}")
-    lines += ["system: iron_oxides", "preset: quick   # or full", "seed: 0", "output: softeels_output", ""]
+    lines += [f"system: {json.dumps(system)}", "preset: quick   # or full", "seed: 0", "output: softeels_output", ""]
     path.write_text("\n".join(lines), encoding="utf-8")
 
 
 def _from(settings: Path, file: Path) -> str:
-    """A path as the settings file writes it."""
+    """A path as the settings file writes it: in quotes, as names may hold what YAML takes for its own."""
     whole, folder = file.absolute(), settings.absolute().parent
-    return str(whole.relative_to(folder)) if whole.is_relative_to(folder) else str(whole)
+    return json.dumps(str(whole.relative_to(folder) if whole.is_relative_to(folder) else whole), ensure_ascii=False)
