@@ -487,6 +487,18 @@ def test_output_that_cannot_be_written_is_refused(files, tmp_path):
         reconstruct(settings(files, tmp_path / "file" / "out"), report=lambda line: None)
 
 
+def test_a_home_that_cannot_be_written_is_said_before_the_work(tmp_path):
+    np.savez(tmp_path / "maps.npz", projections=np.ones((1, 5, 8, 8)), tilt_angles_deg=TILTS)
+    (tmp_path / "home").write_text("no folder")
+    command = [sys.executable, "-m", "softeels_utils", "reconstruct", "maps.npz", "-o", "out"]
+    home = {"HOME": str(tmp_path / "home"), "USERPROFILE": str(tmp_path / "home"), "MPLCONFIGDIR": str(tmp_path)}
+    root = {"PYTHONPATH": str(Path(pipeline.__file__).parents[2])}
+    run = subprocess.run(
+        command, cwd=tmp_path, env=os.environ | home | root, capture_output=True, text=True, timeout=120
+    )
+    assert run.returncode == 1 and "set HOME" in run.stderr and "Traceback" not in run.stderr, run.stderr
+
+
 def test_paths_in_a_settings_file_start_from_its_folder(files, tmp_path, monkeypatch):
     shutil.copytree(files, tmp_path / "series")
     text = "low_loss: series/low_*.hspy\ncore_loss: [series/core_+0.hspy]\nmembers: 2\noutput: here\n"

@@ -8,6 +8,7 @@ from glob import glob
 from importlib import import_module
 from os import PathLike
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -57,17 +58,26 @@ def read_signal(path: str | PathLike, *, lazy: bool = False) -> BaseSignal:
     return max(signals, key=lambda signal: signal.data.size)
 
 
+def load_hyperspy() -> ModuleType:
+    """``hyperspy.api``; `OSError` that says what to do where it cannot write its settings."""
+    try:
+        import hyperspy.api
+    except OSError as error:
+        raise OSError(
+            f"HyperSpy keeps its settings in the home folder: set HOME to one that can be written ({error})"
+        ) from None
+    return hyperspy.api
+
+
 def read_signals(path: Path, *, lazy: bool = False) -> list[BaseSignal]:
     """All signals of a file, those with data; the path has been checked."""
     suffix = path.suffix.lower()
     if suffix == ".zspy":
         check_zarr(path)
-    options = {"reader": "MRC"} if suffix in MRC_SUFFIXES else {}
+    options, hs = {"reader": "MRC"} if suffix in MRC_SUFFIXES else {}, load_hyperspy()
     try:
         if suffix in (".hspy", ".zspy"):
             _check_entries(import_module(f"rsciio.{suffix[1:]}").file_reader(str(path), lazy=True), path)
-        import hyperspy.api as hs
-
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             signals = hs.load(str(path), lazy=lazy and suffix != ".msa", **options)

@@ -15,6 +15,7 @@ import torch
 from numpy.typing import NDArray
 
 from .. import data, dip, fitting, metrics, spectra, standards, tomography
+from ..data.signals import load_hyperspy
 from ..progress import headless
 from ..scattering import load_system, microscope_from_metadata
 from . import report as report_page
@@ -72,6 +73,7 @@ class _Chain:
     def check(self) -> None:
         """Open every input, so that what does not fit is said before the work."""
         settings = self.settings
+        load_hyperspy()  # files are written with it at the end
         if not self.from_spectra:
             maps = read_maps(settings)
             self.from_fit = isinstance(maps, fitting.PhaseFit)

@@ -243,7 +243,7 @@ class Standards:
             If the file is not one of `save`.
         """
         try:
-            with np.load(path, allow_pickle=False) as file:
+            with Path(path).open("rb") as stream, np.load(stream, allow_pickle=False) as file:
                 found = str(file["format"]) if "format" in file else "another kind of file"
                 if found not in (FORMAT, FORMER):
                     raise ValueError(f"format: got {found}, wants {FORMAT}")
