@@ -24,7 +24,7 @@ import zarr
 from softeels_utils import __main__ as command_line
 from softeels_utils import data, pipeline, scattering, simulate, standards
 from softeels_utils.pipeline import Settings, reconstruct
-from softeels_utils.pipeline.chain import _Chain, find_shifts
+from softeels_utils.pipeline.chain import Chain, find_shifts
 from softeels_utils.pipeline.series import Maps, clean_low_loss, noise_gain_of, read_spectra
 from softeels_utils.tomography import ParallelBeam, alignment_error
 
@@ -238,7 +238,7 @@ def test_what_is_not_of_an_earlier_run_is_left_alone(tmp_path):
     assert maps.read_bytes() == before and not (tmp_path / "steps").exists()
     with pipeline.Folder(tmp_path / "out", report=lambda line: None) as folder:
         folder.step("maps", lambda place: None, inputs=[maps], outputs=[])
-    with pytest.raises(ValueError, match=r"^output: got .* results of maps.npz"):
+    with pytest.raises(ValueError, match=r"^output: got .* results of maps\.npz"):
         reconstruct(Settings.build({"maps": other, "output": tmp_path / "out"}), report=lambda line: None)
 
 
@@ -250,7 +250,7 @@ def test_tilts_beside_a_stack_gain_and_system_count_as_inputs(files, tmp_path):
     tifffile.imwrite(stack, np.ones((5, 8, 8), np.float32))
 
     def known():
-        chain = _Chain(Settings.build({"maps": stack, "system": system, "output": tmp_path / "out"}), print, None)
+        chain = Chain(Settings.build({"maps": stack, "system": system, "output": tmp_path / "out"}), print, None)
         chain.check()
         return json.dumps(chain.known)
 
@@ -305,6 +305,12 @@ def test_a_gain_that_is_not_told_is_estimated_and_said(files):
     low.data = 6 * low.data
     gain, (warning,) = noise_gain_of(low, None, window)
     assert gain == pytest.approx(6, rel=0.3) and "counts per electron" in warning
+    low.data = low.data.astype(np.float32)
+    low.data[2, 8, 8] = np.nan
+    assert noise_gain_of(low, None, window)[0] == pytest.approx(gain, rel=0.1)
+    low.data[:] = 0
+    with pytest.raises(ValueError, match="^gain"):
+        noise_gain_of(low, None, window)
 
 
 def test_zero_losses_are_aligned_to_whole_channels_and_spikes_removed(files):
@@ -372,7 +378,7 @@ def test_what_was_not_measured_stays_so(tmp_path):
 def test_maps_of_nothing_are_refused(tmp_path, value):
     np.savez(tmp_path / "maps.npz", projections=np.full((2, 5, 8, 8), value), tilt_angles_deg=TILTS)
     assert pipeline.inspect(tmp_path / "maps.npz").kind == "maps"
-    with pytest.raises(ValueError, match=r"^maps: got no positive sum in maps.npz"):
+    with pytest.raises(ValueError, match=r"^maps: got no positive sum in maps\.npz"):
         reconstruct(Settings.build({"maps": tmp_path / "maps.npz", "output": tmp_path / "out"}), report=print)
 
 
@@ -391,7 +397,7 @@ def test_core_loss_of_one_tilt_is_enough(files, tmp_path):
     given = settings(files, tmp_path / "out", core_loss=files / "core_+30.hspy")
     core = read_spectra(given.core_loss, given, "core_loss", lazy=True)
     assert core.data.shape == (1, N, N, 1024) and data.get_tilts(core) == [30]
-    _Chain(given, print, None).check()
+    Chain(given, print, None).check()
 
 
 def test_standards_enter_on_another_axis_and_those_of_another_system_do_not(files, done, tmp_path):

@@ -24,7 +24,7 @@ from .series import Maps, clean_low_loss, noise_gain_of, on_axis, read_maps, rea
 from .settings import Settings
 from .volume_files import FORMATS, write_maps, write_volume
 
-__all__ = ["find_shifts", "reconstruct"]
+__all__ = ["Chain", "find_shifts", "reconstruct"]
 
 STANDARDS_PIXELS = 30_000  # spectra are binned to at most so many before standards are extracted
 AUDITED_VOXELS = 64**3  # above, an audit takes longer than the reconstruction
@@ -51,13 +51,13 @@ def reconstruct(settings: Settings, *, report: Callable[[str], None] = print, cl
     ValueError
         Before any long work, naming the setting or the file.
     """
-    chain = _Chain(settings, report, client)
+    chain = Chain(settings, report, client)
     chain.check()
     with chain.folder:
         return chain.run()
 
 
-class _Chain:
+class Chain:
     """The steps, each with what it reads, what it depends on and what it writes."""
 
     def __init__(self, settings: Settings, report: Callable[[str], None], client: Any):
@@ -91,7 +91,8 @@ class _Chain:
             try:
                 found = standards.Standards.load(settings.standards)
             except ValueError as error:
-                raise ValueError(f"standards: {str(error).removeprefix('path: ')}") from None
+                name = settings.standards.name
+                raise ValueError(f"standards: got {name}, wants reference spectra ({error})") from None
             if found.system != self.system.name:
                 raise ValueError(f"standards: got those of {found.system}, wants {self.system.name} (or set system)")
             found.on(axis[(axis >= window[0]) & (axis <= window[1])])

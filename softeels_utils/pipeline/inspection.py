@@ -205,9 +205,10 @@ def _count_facts(counts: Any, energy: NDArray, has_zero: bool) -> tuple[dict[str
         at = spectra.zero_loss_position(part, energy)
         facts["zero loss at"] = f"{np.median(at):.2f} eV ({at.min():.2f} to {at.max():.2f})"
         thickness = spectra.relative_thickness(spectra.shift_spectra(part, -at, energy, method="nearest"), energy)
-        facts["thickness t/λ"] = f"up to {np.nanmax(thickness):.2f}"
-        if np.nanmax(thickness) > 1.5:
-            problems.append(f"t/λ reaches {np.nanmax(thickness):.1f}: plural scattering is strong")
+        most = thickness[np.isfinite(thickness)].max(initial=0.0)
+        facts["thickness t/λ"] = f"up to {most:.2f}"
+        if most > 1.5:
+            problems.append(f"t/λ reaches {most:.1f}: plural scattering is strong")
     return facts, problems
 
 

@@ -88,10 +88,13 @@ def noise_gain_of(low: BaseSignal, gain: float | None, window_eV: tuple[float, f
     if gain is not None:
         return float(gain), []
     energy, part = spectra.energy_axis(low), np.asarray(low.data[len(low.data) // 2])
+    part = part[np.isfinite(part).all(axis=-1)]
     beyond = window_eV[1] - 0.6 * (window_eV[1] - window_eV[0]), window_eV[1]  # the edge, where it is smooth
     counts = part[..., spectra.window_mask(energy, beyond)].sum(axis=-1)
-    bright = part[counts > 0.5 * np.percentile(counts, 98)]  # noise of vacuum tells nothing
-    found = spectra.noise_gain(bright, energy, window_eV=beyond, block=4)
+    bright = part[counts > 0.5 * np.percentile(counts, 98)] if counts.any() else part[:0]  # vacuum tells nothing
+    found = spectra.noise_gain(bright, energy, window_eV=beyond, block=4) if len(bright) else 0.0
+    if not 0 < found < np.inf:
+        raise ValueError("gain: got None, and the low loss has no counts or no noise to estimate it, wants a number")
     if not (part % 1).any() and found < 1.5:
         return 1.0, []
     return found, [
