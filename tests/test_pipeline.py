@@ -309,7 +309,7 @@ def test_a_gain_that_is_not_told_is_estimated_and_said(files):
     low.data[2, 8, 8] = np.nan
     assert noise_gain_of(low, None, window)[0] == pytest.approx(gain, rel=0.1)
     low.data[:] = 0
-    with pytest.raises(ValueError, match="^gain"):
+    with pytest.raises(ValueError, match=r"^gain"):
         noise_gain_of(low, None, window)
 
 
