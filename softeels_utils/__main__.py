@@ -85,13 +85,15 @@ def _run(options):
 def _inspect(options):
     from . import pipeline
 
+    if options.html and options.html.suffix.lower() not in (".html", ".htm"):
+        raise ValueError(f"--html: got {options.html}, wants the name of a page to write (.html)")
     found = [pipeline.inspect(path, options.system) for path in pipeline.expand(options.files, name="FILE")]
     print(pipeline.inspection_table(found))
     if options.html:
         options.html.write_text(pipeline.inspection_page(found), encoding="utf-8")
         print(options.html)
     if options.write:
-        pipeline.write_settings(found, options.write)
+        pipeline.write_settings(found, options.write, options.system)
         print(options.write)
 
 
@@ -114,7 +116,13 @@ def _settings_of(options):
     if len(options.files) == 1 and Path(options.files[0]).suffix in (".yml", ".yaml"):
         return pipeline.Settings.from_file(options.files[0], given)
     files = pipeline.expand(options.files, name="LOW")
-    is_maps = len(files) == 1 and pipeline.inspect(files[0], options.system or "iron_oxides").kind == "maps"
+    first = pipeline.inspect(files[0], given.get("system", "iron_oxides"))
+    if first.kind == "unknown":
+        hint = "; of maps with a file for each tilt, the folder" if len(files) > 1 else ""
+        raise ValueError(f"LOW: got {files[0].name}, wants a file that can be read{hint} ({'; '.join(first.problems)})")
+    is_maps = first.kind == "maps"
+    if is_maps and len(files) > 1:
+        raise ValueError(f"LOW: got maps in {files[0].name} and more files, wants one stack, or the folder of the maps")
     return pipeline.Settings.build(given | ({"maps": files[0]} if is_maps else {"low_loss": files}))
 
 

@@ -542,8 +542,10 @@ def test_series_are_fitted_each_on_its_own(projections, tmp_path):
     volumes = dip.fit_each(series, seed=2, iterations=3, checkpoint=tmp_path)
     assert np.array_equal(volumes[0], dip.dipm_tv(projections, TILTS, iterations=3, seed=2, **stated).volume)
     assert np.array_equal(volumes[1], dip.dipm_tv(projections[:, ::2], TILTS[::2], iterations=3, seed=2).volume)
-    failing = [lambda look: pytest.fail("it iterates again")]
-    again = dip.fit_each(series, seed=2, iterations=3, checkpoint=tmp_path, callbacks=failing)
+    failing, told = [lambda look: pytest.fail("it iterates again")], []
+    options = {"callbacks": failing, "finished": lambda *counts: told.append(counts)}
+    again = dip.fit_each(series, seed=2, iterations=3, checkpoint=tmp_path, **options)
+    assert told == [(1, 2), (2, 2)]
     assert all(map(np.array_equal, volumes, again))
     with pytest.raises(ValueError, match="tilt_angles_deg"):
         dip.fit_each([(projections, TILTS[1:], {})])

@@ -1,6 +1,7 @@
 """From files to a volume: formats, resuming, what is refused. The spectra are the twin's, of which the chain knows
 nothing."""
 
+import json
 import os
 import re
 import shutil
@@ -17,13 +18,14 @@ import mrcfile
 import numpy as np
 import pytest
 import tifffile
+import yaml
 import zarr
 
 from softeels_utils import __main__ as command_line
-from softeels_utils import data, pipeline, simulate, standards
+from softeels_utils import data, pipeline, scattering, simulate, standards
 from softeels_utils.pipeline import Settings, reconstruct
-from softeels_utils.pipeline.chain import find_shifts
-from softeels_utils.pipeline.series import clean_low_loss, noise_gain_of
+from softeels_utils.pipeline.chain import Chain, find_shifts
+from softeels_utils.pipeline.series import Maps, clean_low_loss, noise_gain_of, read_spectra
 from softeels_utils.tomography import ParallelBeam, alignment_error
 
 N, PIXEL_NM, TILTS = 16, 4.0, (-60.0, -30.0, 0.0, 30.0, 60.0)
@@ -158,12 +160,13 @@ def test_a_second_run_repeats_nothing_and_a_lost_file_its_step(files, done, tmp_
     shutil.copytree(done[0], output)
     before = np.load(output / "volume.npz")["best"]
     lines = []
-    reconstruct(settings(files, output), report=lines.append)
+    reconstruct(settings(files, output, audit=True), report=lines.append)
     assert not [line for line in lines if line.endswith("...") or "took" in line], lines
+    assert any("network 1 of 4, about" in line for line in done[1])
     (output / "comparison.npz").unlink()
     (output / "volume.tif").write_bytes(b"changed")
     lines.clear()
-    reconstruct(settings(files, output), report=lines.append)
+    reconstruct(settings(files, output, audit=True), report=lines.append)
     assert {re.search(r"\] (\w+) \.\.\.", line)[1] for line in lines if line.endswith("...")} >= {"comparison", "files"}
     assert len(lines) < 20 and sum(line.endswith("...") for line in lines) <= 3  # and the report of them
     np.testing.assert_array_equal(np.load(output / "volume.npz")["best"], before)
@@ -178,6 +181,8 @@ def test_another_setting_repeats_what_depends_on_it(files, done, tmp_path):
     again = {re.search(r"\] (\w+) \.\.\.", line)[1] for line in lines if line.endswith("...")}
     assert "volume" in again and not again & {"spectra", "standards", "fit", "alignment", "comparison", "half_dose"}
     assert np.load(output / "volume.npz")["members"].shape[0] == 3
+    assert "audit.npz" in {path.name for path in output.iterdir()}  # of the run before, of another volume
+    assert "Not tested against the data" in (output / "report.html").read_text(encoding="utf-8")
 
 
 def test_a_step_goes_on_where_it_was_interrupted(tmp_path):
@@ -204,6 +209,59 @@ def test_a_step_goes_on_where_it_was_interrupted(tmp_path):
     given.write_text("2")  # another input: what was left is not of it
     run()
     assert left == [False, True, False]
+
+
+def test_a_step_is_done_again_when_names_or_order_of_its_inputs_change(tmp_path):
+    paths, did = [tmp_path / "a.txt", tmp_path / "b.txt"], []
+    for path in paths:
+        path.write_text(path.name)
+
+    def run(inputs):
+        with pipeline.Folder(tmp_path / "out", report=lambda line: None) as folder:
+            folder.step("work", lambda place: did.append(inputs), inputs=inputs, outputs=[])
+
+    run(paths)
+    run(paths)
+    run(paths[::-1])  # given tilts belong to files in their order
+    run([paths[1], paths[0].rename(tmp_path / "tilt_-30.txt")])  # names tell tilts
+    assert len(did) == 3
+
+
+def test_what_is_not_of_an_earlier_run_is_left_alone(tmp_path):
+    (tmp_path / "maps").mkdir()
+    (tmp_path / "maps" / "mine.txt").write_text("x")
+    maps, other = (tmp_path / f"{name}.npz" for name in ("maps", "other"))
+    for k, path in enumerate((maps, other)):
+        np.savez(path, projections=np.ones((5, 8, 8)) + k, tilt_angles_deg=TILTS)
+    before = maps.read_bytes()
+    with pytest.raises(ValueError, match=r"^output: got .* holds maps"):
+        reconstruct(Settings.build({"maps": maps, "output": tmp_path}), report=lambda line: None)
+    assert maps.read_bytes() == before and not (tmp_path / "steps").exists()
+    with pipeline.Folder(tmp_path / "out", report=lambda line: None) as folder:
+        folder.step("maps", lambda place: None, inputs=[maps], outputs=[])
+    with pytest.raises(ValueError, match=r"^output: got .* results of maps\.npz"):
+        reconstruct(Settings.build({"maps": other, "output": tmp_path / "out"}), report=lambda line: None)
+
+
+def test_tilts_beside_a_stack_gain_and_system_count_as_inputs(files, tmp_path):
+    """What a step depends on and its files' hashes do not tell."""
+    system = tmp_path / "mine.yml"
+    shutil.copy(Path(scattering.__file__).parent / "systems" / "iron_oxides.yml", system)
+    stack, sidecar = tmp_path / "maps.tif", tmp_path / "maps.rawtlt"
+    tifffile.imwrite(stack, np.ones((5, 8, 8), np.float32))
+
+    def known():
+        chain = Chain(Settings.build({"maps": stack, "system": system, "output": tmp_path / "out"}), print, None)
+        chain.check()
+        return json.dumps(chain.known)
+
+    told = set()
+    for angles in ("-60 -30 0 30 60", "-40 -20 0 20 40"):
+        sidecar.write_text(angles)
+        told.add(known())
+    system.write_text(system.read_text().replace("title:", "title: my"))
+    told.add(known())
+    assert len(told) == 3
 
 
 def test_one_run_at_a_time(tmp_path):
@@ -248,6 +306,12 @@ def test_a_gain_that_is_not_told_is_estimated_and_said(files):
     low.data = 6 * low.data
     gain, (warning,) = noise_gain_of(low, None, window)
     assert gain == pytest.approx(6, rel=0.3) and "counts per electron" in warning
+    low.data = low.data.astype(np.float32)
+    low.data[2, 8, 8] = np.nan
+    assert noise_gain_of(low, None, window)[0] == pytest.approx(gain, rel=0.1)
+    low.data[:] = 0
+    with pytest.raises(ValueError, match=r"^gain"):
+        noise_gain_of(low, None, window)
 
 
 def test_zero_losses_are_aligned_to_whole_channels_and_spikes_removed(files):
@@ -303,6 +367,40 @@ def test_maps_enter_as_tiff_mrc_and_fit(done, tmp_path):
         assert ("systematic errors are not known" in report) == (name != "fit.hspy")
 
 
+def test_what_was_not_measured_stays_so(tmp_path):
+    values = np.random.default_rng(0).random((2, 5, 8, 8)).astype(np.float32)
+    values[0, 2, 5, 5] = np.nan
+    Maps(values, np.array(TILTS), ("a", "b"), pixel_size_nm=1.0).save(tmp_path / "maps.npz")
+    kept = Maps.load(tmp_path / "maps.npz")
+    assert not kept.mask[2, 5, 5] and kept.mask.sum() == kept.mask.size - 1 and "mask" in kept.stated()
+
+
+@pytest.mark.parametrize("value", [0.0, -1.0, np.nan])
+def test_maps_of_nothing_are_refused(tmp_path, value):
+    np.savez(tmp_path / "maps.npz", projections=np.full((2, 5, 8, 8), value), tilt_angles_deg=TILTS)
+    assert pipeline.inspect(tmp_path / "maps.npz").kind == "maps"
+    with pytest.raises(ValueError, match=r"^maps: got no positive sum in maps\.npz"):
+        reconstruct(Settings.build({"maps": tmp_path / "maps.npz", "output": tmp_path / "out"}), report=print)
+
+
+def test_the_command_line_says_how_maps_enter(tmp_path, capsys):
+    for tilt in TILTS:
+        tifffile.imwrite(tmp_path / f"map_{tilt:+.0f}deg.tif", np.ones((8, 8), np.float32))
+    assert pipeline.inspect(tmp_path).facts["tilts"] == "5, -60° to 60°"
+    broken = tmp_path / "broken.npz"
+    broken.write_bytes(b"PK\x03\x04 and no more")
+    for given, wanted in (([str(tmp_path / "map_*.tif")], "the folder"), ([str(broken)], "LOW: got broken.npz")):
+        assert command_line.main(["reconstruct", *given]) == 2
+        assert wanted in capsys.readouterr().err
+
+
+def test_core_loss_of_one_tilt_is_enough(files, tmp_path):
+    given = settings(files, tmp_path / "out", core_loss=files / "core_+30.hspy")
+    core = read_spectra(given.core_loss, given, "core_loss", lazy=True)
+    assert core.data.shape == (1, N, N, 1024) and data.get_tilts(core) == [30]
+    Chain(given, print, None).check()
+
+
 def test_standards_enter_on_another_axis_and_those_of_another_system_do_not(files, done, tmp_path):
     found = standards.Standards.load(done[0] / "standards.npz")
     found.on(np.arange(-10.0, 120.0, 0.5)).save(tmp_path / "coarse.npz")
@@ -341,6 +439,13 @@ def test_inspection_tells_kinds_and_what_is_missing(files, done, tmp_path, capsy
     again = Settings.from_file(written)
     assert len(again.low_loss) == len(again.core_loss) == 3 and again.output == tmp_path / "softeels_output"
     assert command_line.main(arguments) == 2  # the settings are there already
+    assert command_line.main(["inspect", str(page), "--html", str(written)]) == 2  # no page: a file of the user's
+    odd = tmp_path / "no. #3: x"
+    odd.mkdir()
+    shutil.copy(files / "low_+0.hspy", odd)
+    pipeline.write_settings([pipeline.inspect(odd / "low_+0.hspy")], tmp_path / "odd.yml", "manganese_oxides")
+    assert "manganese_oxides" in (tmp_path / "odd.yml").read_text()
+    assert yaml.safe_load((tmp_path / "odd.yml").read_text())["low_loss"] == ["no. #3: x/low_+0.hspy"]
 
 
 BAD = {
@@ -362,7 +467,14 @@ BAD = {
     "calibrated values": ({"calibrated": True, "head": "nonnegative"}, "calibrated"),
     "core loss as low loss": ({"low_loss": "core_*.hspy"}, "low_loss"),
     "low loss as core loss": ({"core_loss": "low_*.hspy"}, "core_loss"),
-    "standards that are none": ({"standards": "truth.npy"}, "path"),
+    "standards that are none": ({"standards": "truth.npy"}, "standards"),
+    "standards from a core loss": (
+        {"standards_low_loss": "core_+0.hspy", "standards_core_loss": "low_+0.hspy"},
+        "standards_low_loss",
+    ),
+    "tilts in a file that is no text": ({"tilt_angles_deg": "low_+0.hspy"}, "tilt_angles_deg"),
+    "tilts as long text": ({"tilt_angles_deg": "-60.000 " * 61}, "tilt_angles_deg"),
+    "tiny gain": ({"gain": 1e-300}, "gain"),
 }
 
 
@@ -380,6 +492,18 @@ def test_output_that_cannot_be_written_is_refused(files, tmp_path):
     (tmp_path / "file").write_text("x")
     with pytest.raises(ValueError, match="output"):
         reconstruct(settings(files, tmp_path / "file" / "out"), report=lambda line: None)
+
+
+def test_a_home_that_cannot_be_written_is_said_before_the_work(tmp_path):
+    np.savez(tmp_path / "maps.npz", projections=np.ones((1, 5, 8, 8)), tilt_angles_deg=TILTS)
+    (tmp_path / "home").write_text("no folder")
+    command = [sys.executable, "-m", "softeels_utils", "reconstruct", "maps.npz", "-o", "out"]
+    home = {"HOME": str(tmp_path / "home"), "USERPROFILE": str(tmp_path / "home"), "MPLCONFIGDIR": str(tmp_path)}
+    root = {"PYTHONPATH": str(Path(pipeline.__file__).parents[2])}
+    run = subprocess.run(
+        command, cwd=tmp_path, env=os.environ | home | root, capture_output=True, text=True, timeout=120
+    )
+    assert run.returncode == 1 and "set HOME" in run.stderr and "Traceback" not in run.stderr, run.stderr
 
 
 def test_paths_in_a_settings_file_start_from_its_folder(files, tmp_path, monkeypatch):

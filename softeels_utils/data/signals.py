@@ -8,6 +8,7 @@ from glob import glob
 from importlib import import_module
 from os import PathLike
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -57,8 +58,20 @@ def read_signal(path: str | PathLike, *, lazy: bool = False) -> BaseSignal:
     return max(signals, key=lambda signal: signal.data.size)
 
 
+def load_hyperspy() -> ModuleType:
+    """``hyperspy.api``; `OSError` that says what to do where it cannot write its settings."""
+    try:
+        import hyperspy.api
+    except OSError as error:
+        raise OSError(
+            f"HyperSpy keeps its settings in the home folder: set HOME to one that can be written ({error})"
+        ) from None
+    return hyperspy.api
+
+
 def read_signals(path: Path, *, lazy: bool = False, name: str = "path") -> list[BaseSignal]:
     """All signals of a file, those with data; the path, which error messages call ``name``, has been checked."""
+    load_hyperspy()
     try:
         return _read_signals(path, path.suffix.lower(), lazy)
     except Exception as error:
@@ -72,12 +85,10 @@ def _read_signals(path, suffix, lazy):
         check_zarr(path)
     if suffix in (".hspy", ".zspy"):
         _check_entries(import_module(f"rsciio.{suffix[1:]}").file_reader(str(path), lazy=True), path)
-    import hyperspy.api as hs
-
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         options = {"reader": "MRC"} if suffix in MRC_SUFFIXES else {}
-        signals = hs.load(str(path), lazy=lazy and suffix != ".msa", **options)
+        signals = load_hyperspy().load(str(path), lazy=lazy and suffix != ".msa", **options)
     signals = [signal for signal in (signals if isinstance(signals, list) else [signals]) if signal.data.size]
     if not signals:
         raise ValueError(f"path: got {path.name} without data, wants some")

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -181,6 +182,7 @@ def ensemble(
     client: Any = None,
     workers: int = 1,
     checkpoint: str | Path | None = None,
+    finished: Callable[[int, int], None] | None = None,
     **options: Any,
 ) -> EnsembleResult:
     """Reconstruct several times, from other seeds and other draws of the noise, and say how far the results differ.
@@ -207,6 +209,8 @@ def ensemble(
     checkpoint : path, optional
         Folder for one checkpoint per member, and for members that are finished; an ensemble that was killed goes on
         from there.
+    finished : callable, optional
+        Called with the number of members that are done, and of all, when another one is.
     **options
         As for `dipm_tv`.
 
@@ -232,7 +236,7 @@ def ensemble(
         _Task(projections, tilt_angles_deg, stated, own, drawn, transform, fractions, folder, name, options)
         for name, own, drawn, transform in draws
     ]
-    results = _perform(tasks, client, workers)
+    results = _perform(tasks, client, workers, finished)
     volumes = np.stack([found["volume"] for found in results])
     volumes, transformed = volumes[:members], volumes[members:]
     std = SPREAD_FACTOR * np.hypot(volumes.std(axis=0, ddof=1), SPREAD_FLOOR * max(volumes.max(), 0))
@@ -258,6 +262,7 @@ def fit_each(
     client: Any = None,
     workers: int = 1,
     checkpoint: str | Path | None = None,
+    finished: Callable[[int, int], None] | None = None,
     **options: Any,
 ) -> list[NDArray]:
     """Reconstruct several series side by side, such as two halves of the counts; volumes (C, Y, Z, X).
@@ -266,7 +271,7 @@ def fit_each(
     ----------
     series : sequence of (projections, tilt_angles_deg, stated)
         ``stated``: covariance, mask, voxel size, shifts, ..., as for `dipm_tv`.
-    seed, fractions, client, workers, checkpoint, **options
+    seed, fractions, client, workers, checkpoint, finished, **options
         As for `ensemble`.
     """
     check_count(workers, "workers")
@@ -276,7 +281,7 @@ def fit_each(
         check_measurement(projections, tilt_angles_deg, **dict(stated) | {"device": "cpu"})
         arrays = np.asarray(projections), np.asarray(tilt_angles_deg), dict(stated)
         tasks.append(_Task(*arrays, seed, False, None, fractions, folder, f"series{k}", options))
-    return [found["volume"] for found in _perform(tasks, client, workers)]
+    return [found["volume"] for found in _perform(tasks, client, workers, finished)]
 
 
 def _folder(checkpoint):
@@ -296,11 +301,16 @@ def _check_transforms(transforms, channels):
     return transforms
 
 
-def _perform(tasks, client, workers):
+def _perform(tasks, client, workers, finished):
     """Results of the tasks, here or on workers."""
-    if client is None and min(workers, len(tasks)) == 1:
-        return [task.run() for task in tasks]
-    return _distribute(tasks, client, min(workers, len(tasks)))
+    tell = finished or (lambda done, total: None)
+    if client is not None or min(workers, len(tasks)) > 1:
+        return _distribute(tasks, client, min(workers, len(tasks)), tell)
+    results = []
+    for task in tasks:
+        results.append(task.run())
+        tell(len(results), len(tasks))
+    return results
 
 
 def _run(task):
@@ -308,14 +318,15 @@ def _run(task):
     return task.run()
 
 
-def _distribute(tasks, client, workers):
-    from dask.distributed import Client, LocalCluster
+def _distribute(tasks, client, workers, tell):
+    from dask.distributed import Client, LocalCluster, as_completed
 
     tasks = [replace(task, options={"progress": False} | task.options) for task in tasks]
-    if client is not None:
-        return client.gather([client.submit(_run, task, pure=False) for task in tasks])
-    with (
-        LocalCluster(n_workers=workers, threads_per_worker=1, dashboard_address=None) as cluster,
-        Client(cluster) as own,
-    ):
-        return own.gather([own.submit(_run, task, pure=False) for task in tasks])
+    with contextlib.ExitStack() as stack:
+        if client is None:
+            cluster = LocalCluster(n_workers=workers, threads_per_worker=1, dashboard_address=None)
+            client = stack.enter_context(Client(stack.enter_context(cluster)))
+        futures = [client.submit(_run, task, pure=False) for task in tasks]
+        for done, _ in enumerate(as_completed(futures), 1):
+            tell(done, len(tasks))
+        return client.gather(futures)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
+import time
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,16 +16,17 @@ import torch
 from numpy.typing import NDArray
 
 from .. import data, dip, fitting, metrics, spectra, standards, tomography
+from ..data.signals import load_hyperspy
 from ..progress import headless
 from ..scattering import load_system, microscope_from_metadata
 from ..tomography import Measurement
 from . import report as report_page
-from .folder import Folder
+from .folder import Folder, hash_of
 from .series import Maps, clean_low_loss, noise_gain_of, on_axis, read_maps, read_spectra
 from .settings import Settings
 from .volume_files import FORMATS, write_maps, write_volume
 
-__all__ = ["classical_volumes", "find_shifts", "reconstruct"]
+__all__ = ["Chain", "classical_volumes", "find_shifts", "reconstruct"]
 
 STANDARDS_PIXELS = 30_000  # spectra are binned to at most so many before standards are extracted
 AUDITED_VOXELS = 64**3  # above, an audit takes longer than the reconstruction
@@ -49,19 +53,21 @@ def reconstruct(settings: Settings, *, report: Callable[[str], None] = print, cl
     ValueError
         Before any long work, naming the setting or the file.
     """
-    chain = _Chain(settings, report, client)
+    chain = Chain(settings, report, client)
     chain.check()
     with chain.folder:
         return chain.run()
 
 
-class _Chain:
+class Chain:
     """The steps, each with what it reads, what it depends on and what it writes."""
 
     def __init__(self, settings: Settings, report: Callable[[str], None], client: Any):
         self.settings, self.client = settings, client
         self.report = report
         self.system = load_system(settings.system)
+        content = json.dumps(asdict(self.system), default=np.ndarray.tolist, sort_keys=True)
+        self.known: dict[str, Any] = {"system": hashlib.sha256(content.encode()).hexdigest()}  # not in files' hashes
         self.from_spectra, self.from_fit = bool(settings.low_loss), False
         total = 5 + (3 if self.from_spectra else 1) + settings.audit + (settings.half_dose and self.from_spectra)
         self.folder = Folder(settings.output, report, total)
@@ -69,33 +75,50 @@ class _Chain:
     def check(self) -> None:
         """Open every input, so that what does not fit is said before the work."""
         settings = self.settings
+        load_hyperspy()  # files are written with it at the end
         if not self.from_spectra:
-            self.from_fit = isinstance(read_maps(settings), fitting.PhaseFit)
+            maps = read_maps(settings)
+            self.from_fit = isinstance(maps, fitting.PhaseFit)
+            values = np.asarray(maps.coefficients) if self.from_fit else np.moveaxis(maps.values, 0, -1)
+            if not (np.nansum(values, axis=(0, 1, 2)) > 0).any():
+                raise ValueError(f"maps: got no positive sum in {settings.maps.name}, wants maps of amounts")
+            self.known["tilts"] = maps.tilt_angles_deg.tolist()
             return
         low = read_spectra(settings.low_loss, settings, "low_loss", lazy=True)
+        self.known["low_loss tilts"] = data.get_tilts(low).tolist()
+        _check_low(low, self.system, "low_loss")
         axis, window = spectra.energy_axis(low), self.system.edge("M2,3").fit_window_eV
-        if axis[0] > -2 or axis[-1] < window[1]:
-            raise ValueError(
-                f"low_loss: got energies {axis[0]:g} to {axis[-1]:g} eV, wants the zero loss and "
-                f"{self.system.metal}-M2,3: -2 to {window[1]:g} eV"
-            )
+        pair = settings.standards_low_loss, settings.standards_core_loss
         if settings.standards:
-            found = standards.Standards.load(settings.standards)
+            try:
+                found = standards.Standards.load(settings.standards)
+            except ValueError as error:
+                name = settings.standards.name
+                raise ValueError(f"standards: got {name}, wants reference spectra ({error})") from None
             if found.system != self.system.name:
                 raise ValueError(f"standards: got those of {found.system}, wants {self.system.name} (or set system)")
             found.on(axis[(axis >= window[0]) & (axis <= window[1])])
         else:
-            core = read_spectra(settings.core_loss, settings, "core_loss", lazy=True) if settings.core_loss else None
-            if core is not None:
-                _check_core(core, self.system)
+            if all(pair):
+                image, core = (data.read_signal(path, lazy=True) for path in pair)
+                _check_low(image, self.system, "standards_low_loss")
+                _check_core(core, self.system, "standards_core_loss")
+                if image.data.shape[:-1] != core.data.shape[:-1]:
+                    got, wanted = core.data.shape[:-1], image.data.shape[:-1]
+                    raise ValueError(f"standards_core_loss: got pixels {got}, wants {wanted} of standards_low_loss")
+            else:
+                core = read_spectra(settings.core_loss, settings, "core_loss", lazy=True)
+                self.known["core_loss tilts"] = data.get_tilts(core).tolist()
+                _check_core(core, self.system, "core_loss")
                 _matching(low, core)
-            known = microscope_from_metadata(low if core is None else core)
+            known = microscope_from_metadata(core)
             for name in ("beam_energy_keV", "collection_mrad"):
-                if name not in known and settings[name] is None and not settings.standards_core_loss:
+                if name not in known and settings[name] is None:
                     raise ValueError(f"{name}: got None, and the files do not say it; wants a number")
 
     def run(self) -> Path:
         """All steps, in order; the path of the report."""
+        self._check_specimen()
         if self.from_spectra:
             self.spectra()
             self.standards()
@@ -112,10 +135,21 @@ class _Chain:
         self.files()
         return self.page()
 
+    def _check_specimen(self):
+        """Refuse a folder in which all results are those of other files."""
+        settings = self.settings
+        steps = [step for name in report_page.STEPS if (step := self.folder.record(name))]
+        former = {
+            p: known for step in steps for p, known in step.inputs.items() if self.folder.path not in Path(p).parents
+        }
+        given = [settings.maps] if settings.maps else [*settings.low_loss, *settings.core_loss]
+        if former and not any(str(path) in former or hash_of(path) in former.values() for path in given):
+            names = ", ".join(sorted({Path(path).name for path in former})[:3])
+            raise ValueError(f"output: got {self.folder.path}, which holds results of {names}; wants another folder")
+
     def _of(self, *names: str) -> dict[str, Any]:
-        """Some settings as plain JSON, for the stamp of a step."""
-        values = {name: self.settings[name] for name in names}
-        return {name: str(value) if isinstance(value, Path) else value for name, value in values.items()}
+        """Some settings as plain JSON, for the stamp of a step, with what the files say of tilts, and the system."""
+        return self.known | {name: self.settings[name] for name in names}
 
     # ---------------------------------------------------------------- spectra
 
@@ -134,7 +168,7 @@ class _Chain:
             "spectra",
             work,
             inputs=self.settings.low_loss,
-            parameters=self._of("tilt_angles_deg", "pixel_size_nm", "gain", "system", *_MICROSCOPE),
+            parameters=self._of("tilt_angles_deg", "pixel_size_nm", "gain", *_MICROSCOPE),
             outputs=("low_loss.hspy", "images.npz"),
         )
 
@@ -164,7 +198,8 @@ class _Chain:
             "standards",
             work,
             inputs=inputs,
-            parameters=self._of("system", "exposure_ratio", "seed", "tilt_angles_deg", "pixel_size_nm", *_MICROSCOPE),
+            parameters=self._of("exposure_ratio", "seed", "tilt_angles_deg", "pixel_size_nm", *_MICROSCOPE)
+            | {"gain": self.folder.record("spectra").facts["gain"]},
             outputs=("standards.npz",),
         )
 
@@ -183,7 +218,7 @@ class _Chain:
             "fit",
             work,
             inputs=(self.folder["low_loss.hspy"], self.folder["standards.npz"]),
-            parameters=self._of("system") | {"gain": self.folder.record("spectra").facts["gain"]},
+            parameters=self._of() | {"gain": self.folder.record("spectra").facts["gain"]},
             outputs=("fit.hspy", "maps"),
         )
 
@@ -374,7 +409,11 @@ class _Chain:
         self.folder.step(
             "half_dose",
             work,
-            inputs=(*self.settings.low_loss, self.folder["standards.npz"], self.folder["alignment.npz"]),
+            inputs=(
+                *self.settings.low_loss,
+                *(self.folder[name] for name in ("standards.npz", "alignment.npz", "images.npz")),
+                *self._maps_files(),
+            ),
             parameters=self._of("head", "calibrated", "iterations", "seed"),
             outputs=("half_dose.npz",),
         )
@@ -424,15 +463,17 @@ class _Chain:
 
     def page(self) -> Path:
         """The report."""
-        done = [self.folder.record(name) for name in report_page.STEPS if self.folder.record(name)]
+        done = list(self.folder.steps.values())
         files = [path for step in done for path in map(self.folder.__getitem__, step.outputs)]
+
+        stamps = {step.name: step.stamp for step in done}
 
         def work(place):
             page = report_page.write_report(self.folder, self.settings, self._loaded())
             (place / "report.html").write_text(page, encoding="utf-8")
             return {"warnings": []}
 
-        self.folder.step("report", work, inputs=files, parameters={}, outputs=("report.html",))
+        self.folder.step("report", work, inputs=files, parameters=stamps, outputs=("report.html",))
         return self.folder["report.html"]
 
     # ---------------------------------------------------------------- what the steps share
@@ -465,7 +506,19 @@ class _Chain:
         given = {} if settings.iterations is None else {"iterations": settings.iterations}
         workers = 1 if self.client else settings.workers or min(os.cpu_count() or 1, 8)
         where = {"client": self.client, "workers": workers, "progress": not headless() and self.client is None}
-        return self._constraint() | given | where
+        return self._constraint() | given | where | {"finished": self._time_left()}
+
+    def _time_left(self):
+        """What tells, after each network, how long the others of the step will take."""
+        began = time.monotonic()
+
+        def tell(done, total):
+            left = (time.monotonic() - began) / done * (total - done)
+            self.report(
+                f"    network {done} of {total}" + (f", about {left / 60:.1f} min left" if total > done else "")
+            )
+
+        return tell
 
 
 def classical_volumes(
@@ -494,12 +547,22 @@ def classical_volumes(
 _MICROSCOPE = ("beam_energy_keV", "convergence_mrad", "collection_mrad")
 
 
-def _check_core(core, system):
+def _check_low(low, system, name):
+    """Refuse a low loss without its zero loss or the metal's M2,3."""
+    axis, end = spectra.energy_axis(low), system.edge("M2,3").fit_window_eV[1]
+    if axis[0] > -2 or axis[-1] < end:
+        raise ValueError(
+            f"{name}: got energies {axis[0]:g} to {axis[-1]:g} eV, wants the zero loss and {system.metal}-M2,3: -2 to "
+            f"{end:g} eV"
+        )
+
+
+def _check_core(core, system, name):
     """Refuse a core loss without the metal's L2,3."""
     axis, onset = spectra.energy_axis(core), system.edge("L2,3").onset_eV
     if axis[0] > onset - 15 or axis[-1] < onset + 40:
         raise ValueError(
-            f"core_loss: got energies {axis[0]:g} to {axis[-1]:g} eV, wants {system.metal}-L2,3: {onset - 15:g} to "
+            f"{name}: got energies {axis[0]:g} to {axis[-1]:g} eV, wants {system.metal}-L2,3: {onset - 15:g} to "
             f"{onset + 40:g} eV at least"
         )
 

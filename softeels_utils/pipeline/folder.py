@@ -79,23 +79,28 @@ class Folder:
     report : callable
         Called with one line for every step.
     total : int
-        Number of steps, for the time left.
+        Number of steps, for the report.
 
     Raises
     ------
     ValueError
-        Naming ``output``, where nothing can be written.
+        Naming ``output``, where nothing can be written, or where there are files of something else.
     """
 
     def __init__(self, path: str | os.PathLike, report: Callable[[str], None] = print, total: int = 0):
-        self.path, self.report, self.total, self.done = Path(path), report, total, 0
-        self.started = time.monotonic()
+        self.path, self.report, self.total = Path(path), report, total
+        self.steps: dict[str, Step] = {}  # of this run
         try:
+            others = [] if (self.path / ".work").exists() else _visible(self.path)
+            if others:
+                raise ValueError(
+                    f"output: got {self.path}, which holds {others[0]}, wants a new folder, or that of an earlier run"
+                )
             (self.path / "steps").mkdir(parents=True, exist_ok=True)
             (self.path / ".work").mkdir(exist_ok=True)
             probe = self.path / ".work" / "probe"
             probe.write_bytes(b"x")
-            probe.unlink()
+            probe.unlink(missing_ok=True)
         except OSError as error:
             raise ValueError(f"output: got {self.path}, wants a folder that can be written ({error})") from error
         self.lock = filelock.FileLock(self.path / ".lock", timeout=0)
@@ -145,12 +150,13 @@ class Folder:
         """
         inputs = {str(path): hash_of(Path(path)) for path in inputs}
         parameters = json.loads(json.dumps(dict(parameters or {})))
-        told = json.dumps([name, sorted(inputs.values()), parameters, self.code], sort_keys=True)
+        read = [[Path(path).name, known] for path, known in inputs.items()]  # names and order may tell the tilts
+        told = json.dumps([name, read, parameters, self.code], sort_keys=True)
         stamp = hashlib.sha256(told.encode()).hexdigest()
-        self.done += 1
         earlier = self.record(name)
         if earlier and earlier.stamp == stamp and set(earlier.outputs) == set(outputs) and self._holds(earlier):
             self.report(f"{self._place()} {name}: unchanged since {earlier.finished}")
+            self.steps[name] = earlier
             return earlier
         self.report(f"{self._place()} {name} ...")
         (self.path / "steps" / f"{name}.json").unlink(missing_ok=True)
@@ -172,10 +178,12 @@ class Folder:
         for warning in facts.get("warnings", ()):
             self.report(f"    warning: {warning}")
         self.report(f"    {name} took {seconds:.0f} s")
+        self.steps[name] = done
         return done
 
     def _place(self):
-        return f"[{self.done}/{self.total}]" if self.total else f"[{self.done}]"
+        number = len(self.steps) + 1
+        return f"[{number}/{self.total}]" if self.total else f"[{number}]"
 
     def _holds(self, step):
         """Whether the outputs are there, as they were written."""
@@ -190,6 +198,11 @@ class Folder:
         place.mkdir(exist_ok=True)
         _write(told, stamp)
         return place
+
+
+def _visible(folder):
+    """Names of what lies in a folder, hidden files left out; none where there is no folder."""
+    return sorted(path.name for path in folder.glob("[!.]*")) if folder.is_dir() else []
 
 
 def _write(path, text):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import json
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -77,12 +78,14 @@ def inspect(path: str | Path, system: str = "iron_oxides") -> Inspection:
     try:
         if path.suffix == ".npz":
             return _inspect_archive(path)
+        if path.is_dir() and not path.suffix:
+            return _inspect_maps(path)
         signal = data.read_signal(path, lazy=path.suffix in (".hspy", ".zspy"))
+        if signal.metadata.get_item("SoftEELS.fit", default=None) is not None or not _is_spectra(signal, path):
+            return _inspect_maps(path)
+        return _inspect_spectra(path, signal, known)
     except ValueError as error:
         return Inspection(path, "unknown", {}, problems=(str(error),), enters="nowhere")
-    if signal.metadata.get_item("SoftEELS.fit", default=None) is not None or not _is_spectra(signal, path):
-        return _inspect_maps(path)
-    return _inspect_spectra(path, signal, known)
 
 
 def _is_spectra(signal, path):
@@ -122,7 +125,7 @@ def _inspect_maps(path):
         "pixel size": f"{series.pixel_size_nm:g} nm" if series.pixel_size_nm else "not stated",
         "unit": series.unit or "not stated",
         "errors": errors,
-        "values": f"{np.nanmin(values):.3g} to {np.nanmax(values):.3g}",
+        "values": f"{np.nanmin(values):.3g} to {np.nanmax(values):.3g}" if np.isfinite(values).any() else "none finite",
     }
     missing = [] if series.pixel_size_nm else ["pixel size"]
     missing += (
@@ -202,9 +205,10 @@ def _count_facts(counts: Any, energy: NDArray, has_zero: bool) -> tuple[dict[str
         at = spectra.zero_loss_position(part, energy)
         facts["zero loss at"] = f"{np.median(at):.2f} eV ({at.min():.2f} to {at.max():.2f})"
         thickness = spectra.relative_thickness(spectra.shift_spectra(part, -at, energy, method="nearest"), energy)
-        facts["thickness t/λ"] = f"up to {np.nanmax(thickness):.2f}"
-        if np.nanmax(thickness) > 1.5:
-            problems.append(f"t/λ reaches {np.nanmax(thickness):.1f}: plural scattering is strong")
+        most = thickness[np.isfinite(thickness)].max(initial=0.0)
+        facts["thickness t/λ"] = f"up to {most:.2f}"
+        if most > 1.5:
+            problems.append(f"t/λ reaches {most:.1f}: plural scattering is strong")
     return facts, problems
 
 
@@ -264,7 +268,7 @@ def _thumbnails(images: dict[str, NDArray]) -> Any:
     return figure
 
 
-def write_settings(found: Iterable[Inspection], path: str | Path) -> None:
+def write_settings(found: Iterable[Inspection], path: str | Path, system: str = "iron_oxides") -> None:
     """Write a YAML file for `Settings.from_file`, with what the files say filled in and the rest to be filled in.
 
     Raises
@@ -300,11 +304,11 @@ def write_settings(found: Iterable[Inspection], path: str | Path) -> None:
             lines.append(f"# {setting}:   # not in the file")
         else:
             lines.append(f"# {setting}:   # the file says {known}")
-    lines += ["system: iron_oxides", "preset: quick   # or full", "seed: 0", "output: softeels_output", ""]
+    lines += [f"system: {json.dumps(system)}", "preset: quick   # or full", "seed: 0", "output: softeels_output", ""]
     path.write_text("\n".join(lines), encoding="utf-8")
 
 
 def _from(settings: Path, file: Path) -> str:
-    """A path as the settings file writes it."""
+    """A path as the settings file writes it: in quotes, as names may hold what YAML takes for its own."""
     whole, folder = file.absolute(), settings.absolute().parent
-    return str(whole.relative_to(folder)) if whole.is_relative_to(folder) else str(whole)
+    return json.dumps(str(whole.relative_to(folder) if whole.is_relative_to(folder) else whole), ensure_ascii=False)

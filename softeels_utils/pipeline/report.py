@@ -29,14 +29,15 @@ INSPECTED = 1  # files of each kind are shown; the others are as it
 
 def write_report(folder: Folder, settings: Settings, maps: Maps) -> str:
     """The page, which needs nothing from elsewhere; every number and figure is of the files in the folder."""
-    done = {name: step for name in STEPS if (step := folder.record(name)) is not None}
+    done = {name: folder.steps[name] for name in STEPS if name in folder.steps}  # none that an earlier run left
     warnings = [f"{name}: {told}" for name, step in done.items() for told in step.facts.get("warnings", ())]
     parts = [_summary(done, maps, settings), warnings_box(warnings)]
     if not warnings:
         parts.append("<p>No check raised a warning.</p>")
     parts.append(_input(settings))
     if "spectra" in done:
-        parts += [_spectra(folder, settings), _standards(folder, settings)]
+        gain = done["spectra"].facts["gain"]
+        parts += [_spectra(folder, settings, gain), _standards(folder, settings)]
     parts += [_maps(folder, maps, done), _alignment(folder, maps, done)]
     parts += [_volume(folder, settings, maps, done), _comparison(folder, settings, maps, done)]
     parts += [section(folder, maps, done) for section in (_half_dose, _audit)]
@@ -97,7 +98,7 @@ def _input(settings):
 # ---------------------------------------------------------------- spectra
 
 
-def _spectra(folder, settings):
+def _spectra(folder, settings, gain):
     """Fits of single pixels: the brightest, a middling one, and one at the rim."""
     low = data.read_signal(folder["low_loss.hspy"])
     found = on_axis(standards.Standards.load(folder["standards.npz"]), spectra.energy_axis(low))
@@ -114,13 +115,14 @@ def _spectra(folder, settings):
     for (label, index), (top, bottom) in zip(chosen.items(), axes.T, strict=True):
         at = np.unravel_index(index, total.shape)
         counts = np.asarray(low.data[at], float)
-        one = fitting.fit_phases(counts, energy, found, low_loss=counts, window_eV=window, nonnegative=False)
+        options = {"window_eV": window, "nonnegative": False, "gain": gain}
+        one = fitting.fit_phases(counts, energy, found, low_loss=counts, **options)
         curve, background = one.curves()
         top.plot(energy[shown], counts[shown], color="0.6", lw=0.8, label="counts")
         top.plot(energy[shown], curve, color="black", lw=1.2, label="fit")
         top.plot(energy[shown], background, color="black", lw=1, ls="--", label="background")
         top.set_title(f"{label}, tilt {at[0]}, y {at[1]}, x {at[2]}", fontsize=9)
-        bottom.plot(energy[shown], (counts[shown] - curve) / np.sqrt(np.maximum(curve, 1)), color="0.4", lw=0.8)
+        bottom.plot(energy[shown], (counts[shown] - curve) / np.sqrt(gain * np.maximum(curve, 1)), color="0.4", lw=0.8)
         bottom.axhline(0, color="black", lw=0.6)
         bottom.set(xlabel="energy loss (eV)", ylim=(-5, 5))
     axes[0, 0].set_ylabel("counts per channel")

@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from .. import data, spectra
-from ..data.tilts import tilts_beside
+from ..data.signals import array_axes
+from ..data.tilts import stage_tilt, tilts_beside, tilts_in_names
 from ..fitting import PhaseFit, ReferenceDraws
 from ..tomography import Measurement
 
@@ -42,6 +43,9 @@ def read_spectra(paths: tuple[Path, ...], settings: Settings, name: str, *, lazy
     tilts = settings.tilt_angles_deg
     if len(paths) == 1:
         signal = data.read_signal(paths[0], lazy=lazy)
+        if name == "core_loss" and signal.data.ndim == 3:
+            signal = _as_series(signal, paths[0])
+            tilts = None
         if signal.data.ndim != 4 or signal.axes_manager.signal_dimension != 1:
             raise ValueError(
                 f"{name}: got shape {signal.data.shape} in {paths[0].name}, wants spectra of a tilt series "
@@ -55,7 +59,8 @@ def read_spectra(paths: tuple[Path, ...], settings: Settings, name: str, *, lazy
             raise ValueError(f"tilt_angles_deg: got {found.size}, wants {len(signal.data)}, one for each image")
         signal.metadata.set_item("Tomography.tilts", found.tolist())
     else:
-        signal = data.read_spectrum_series(paths, tilt_angles_deg=tilts if name == "low_loss" else None, lazy=lazy)
+        given = tilts if name == "low_loss" or (tilts and len(tilts) == len(paths)) else None
+        signal = data.read_spectrum_series(paths, tilt_angles_deg=given, lazy=lazy)
     for key, place in METADATA.items():
         if settings[key] is not None:
             signal.metadata.set_item(place, settings[key])
@@ -65,15 +70,31 @@ def read_spectra(paths: tuple[Path, ...], settings: Settings, name: str, *, lazy
     return signal
 
 
+def _as_series(signal, path):
+    """The image of one tilt as a series (1, Y, X, E)."""
+    tilt, named = stage_tilt(signal), tilts_in_names([path])
+    axes = [{"name": "tilt", "size": 1, "navigate": True}]
+    axes += [axis.get_axis_dictionary() for axis in array_axes(signal)]
+    for index, axis in enumerate(axes):
+        axis["index_in_array"] = index
+    series = type(signal)(signal.data[None], axes=axes, metadata=signal.metadata.as_dictionary())
+    if tilt is not None or named is not None:
+        series.metadata.set_item("Tomography.tilts", [float(named[0] if tilt is None else tilt)])
+    return series
+
+
 def noise_gain_of(low: BaseSignal, gain: float | None, window_eV: tuple[float, float]) -> tuple[float, list[str]]:
     """Counts per electron, and warnings: as given, 1 of whole numbers, else estimated from the noise."""
     if gain is not None:
         return float(gain), []
     energy, part = spectra.energy_axis(low), np.asarray(low.data[len(low.data) // 2])
+    part = part[np.isfinite(part).all(axis=-1)]
     beyond = window_eV[1] - 0.6 * (window_eV[1] - window_eV[0]), window_eV[1]  # the edge, where it is smooth
     counts = part[..., spectra.window_mask(energy, beyond)].sum(axis=-1)
-    bright = part[counts > 0.5 * np.percentile(counts, 98)]  # noise of vacuum tells nothing
-    found = spectra.noise_gain(bright, energy, window_eV=beyond, block=4)
+    bright = part[counts > 0.5 * np.percentile(counts, 98)] if counts.any() else part[:0]  # vacuum tells nothing
+    found = spectra.noise_gain(bright, energy, window_eV=beyond, block=4) if len(bright) else 0.0
+    if not 0 < found < np.inf:
+        raise ValueError("gain: got None, and the low loss has no counts or no noise to estimate it, wants a number")
     if not (part % 1).any() and found < 1.5:
         return 1.0, []
     return found, [
@@ -176,9 +197,8 @@ class Maps:
 
     def save(self, path: Path) -> None:
         """Write what `load` reads."""
-        whole = np.nan_to_num(self.values)
         series = data.TiltSeries(
-            whole.astype(np.float32), self.tilt_angles_deg, self.channels, self.pixel_size_nm,
+            self.values.astype(np.float32), self.tilt_angles_deg, self.channels, self.pixel_size_nm,
             covariance=self.covariance, unit=self.unit,
         )  # fmt: skip
         series.save(path)

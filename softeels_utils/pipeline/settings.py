@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import glob
-import numbers
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import yaml
 
-from ..checks import check_tilts
+from ..checks import check_not_negative, check_positive, check_tilts
 from ..dip.head import HEADS
 from ..scattering import load_system
 
@@ -46,7 +44,7 @@ def expand(patterns: str | Path | Iterable[str | Path], folder: Path | None = No
     found: list[Path] = []
     for pattern in [patterns] if isinstance(patterns, (str, Path)) else patterns:
         whole = (folder or Path.cwd()) / Path(pattern).expanduser()
-        paths = [whole] if whole.exists() else [Path(path) for path in sorted(glob.glob(str(whole)))]
+        paths = [whole] if _exists(whole) else [Path(path) for path in sorted(glob.glob(str(whole)))]
         if not paths:
             raise ValueError(f"{name}: got {str(pattern)!r}, which does not exist, wants files")
         found += [path.absolute() for path in paths]
@@ -54,6 +52,14 @@ def expand(patterns: str | Path | Iterable[str | Path], folder: Path | None = No
         twice = next(path for path in found if found.count(path) > 1)
         raise ValueError(f"{name}: got {twice.name} twice, wants each file once")
     return tuple(found)
+
+
+def _exists(path):
+    """Whether there is such a file; not, where the text is too long to be a path (a list of tilts)."""
+    try:
+        return path.exists()
+    except (OSError, ValueError):
+        return False
 
 
 @dataclass(frozen=True)
@@ -65,7 +71,7 @@ class Settings:
     low_loss, core_loss : tuple of Path
         Dual-EELS spectra, one file per tilt or one stack. The core loss may hold some of the tilts only.
     maps : Path or None
-        In place of spectra: maps over tilt, or a fit of chapter 3.
+        In place of spectra: maps over tilt, or a fit of chapter 3; or a folder with one file of maps for each tilt.
     standards : Path or None
         Reference spectra (``.npz``, `Standards.save`); without, they are extracted from low loss and core loss.
     standards_low_loss, standards_core_loss : Path or None
@@ -132,12 +138,9 @@ class Settings:
 
     def __post_init__(self) -> None:
         """Check each setting by itself; `ValueError` names it, what it got and what it wants."""
-        for name in POSITIVE:
-            value = getattr(self, name)
-            if value is not None and not (_is_number(value) and value > 0):
-                raise ValueError(f"{name}: got {value!r}, wants a positive number")
-        if self.convergence_mrad is not None and not (_is_number(self.convergence_mrad) and self.convergence_mrad >= 0):
-            raise ValueError(f"convergence_mrad: got {self.convergence_mrad!r}, wants a number of at least 0")
+        check_positive(**{name: value for name in POSITIVE if (value := getattr(self, name)) is not None})
+        if self.convergence_mrad is not None:
+            check_not_negative(convergence_mrad=self.convergence_mrad)
         for name, least in (("members", 2), ("reference_members", 0), ("iterations", 1), ("workers", 1), ("seed", 0)):
             value = getattr(self, name)
             if value is not None and (type(value) is not int or value < least):
@@ -221,6 +224,8 @@ def _resolved(values, folder):
         else:
             files = expand(chosen[name], folder, name)
             chosen[name] = files if name in SERIES else files[0]
+    if Path(str(chosen.get("system", ""))).suffix in (".yml", ".yaml"):
+        chosen["system"] = str(folder / Path(chosen["system"]).expanduser())
     if "tilt_angles_deg" in chosen:
         chosen["tilt_angles_deg"] = _tilts(chosen["tilt_angles_deg"], folder)
     return chosen
@@ -232,15 +237,15 @@ def _are_paths(value, many):
     return many and isinstance(value, (list, tuple)) and bool(value) and all(_are_paths(one, False) for one in value)
 
 
-def _is_number(value):
-    return isinstance(value, numbers.Real) and not isinstance(value, bool) and bool(np.isfinite(value))
-
-
 def _tilts(values, folder):
     """Tilts as numbers; of text (``-70 -35 0``, or a file of angles) what stands between commas and spaces."""
     if isinstance(values, (str, Path)):
-        path = folder / Path(values).expanduser()
-        text = path.read_text(encoding="utf-8-sig") if path.is_file() else str(values)
+        path, text = folder / Path(values).expanduser(), str(values)
+        if _exists(path):
+            try:
+                text = path.read_text(encoding="utf-8-sig")
+            except (OSError, UnicodeDecodeError) as error:
+                raise ValueError(f"tilt_angles_deg: got {path.name}, wants a text file of angles ({error})") from None
         values = text.replace(",", " ").split()
     try:
         numbers_found = tuple(float(value) for value in values)

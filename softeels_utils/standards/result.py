@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import zipfile
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from functools import partial
@@ -242,7 +243,7 @@ class Standards:
             If the file is not one of `save`.
         """
         try:
-            with np.load(path, allow_pickle=False) as file:
+            with Path(path).open("rb") as stream, np.load(stream, allow_pickle=False) as file:
                 found = str(file["format"]) if "format" in file else "another kind of file"
                 if found not in (FORMAT, FORMER):
                     raise ValueError(f"format: got {found}, wants {FORMAT}")
@@ -259,7 +260,7 @@ class Standards:
             )
         except FileNotFoundError:
             raise
-        except (ValueError, KeyError, TypeError, OSError, EOFError) as error:
+        except (ValueError, KeyError, TypeError, OSError, EOFError, zipfile.BadZipFile) as error:
             raise ValueError(f"path: got {Path(path).name}, wants a file of Standards.save ({error})") from None
 
 
