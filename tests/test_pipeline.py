@@ -23,8 +23,9 @@ import zarr
 
 from softeels_utils import __main__ as command_line
 from softeels_utils import data, pipeline, scattering, simulate, standards
+from softeels_utils.fitting import Estimate
 from softeels_utils.pipeline import Settings, reconstruct
-from softeels_utils.pipeline.chain import Chain, find_shifts
+from softeels_utils.pipeline.chain import Chain, find_shifts, large_systematic
 from softeels_utils.pipeline.series import Maps, clean_low_loss, noise_gain_of, read_spectra
 from softeels_utils.tomography import ParallelBeam, alignment_error
 
@@ -339,6 +340,12 @@ def test_shifts_between_tilts_are_found_and_useless_ones_left():
         found, facts = find_shifts(images, tilts)
         assert facts["kept"] == bool(true.any())
         assert alignment_error(found, true, tilts) < 0.3
+
+
+def test_references_that_leave_an_amount_open_are_said():
+    amounts = Estimate(np.array([100.0, 200.0]), np.ones(2), np.array([50.0, 10.0]))
+    (warning,) = large_systematic(("FeO", "Fe3O4"), amounts)
+    assert "FeO uncertain by 50%" in warning
 
 
 # ---------------------------------------------------------------- maps in other formats

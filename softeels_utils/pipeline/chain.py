@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -26,9 +26,10 @@ from .series import Maps, clean_low_loss, noise_gain_of, on_axis, read_maps, rea
 from .settings import Settings
 from .volume_files import FORMATS, write_maps, write_volume
 
-__all__ = ["Chain", "classical_volumes", "find_shifts", "reconstruct"]
+__all__ = ["Chain", "classical_volumes", "find_shifts", "large_systematic", "reconstruct"]
 
 STANDARDS_PIXELS = 30_000  # spectra are binned to at most so many before standards are extracted
+LARGE_SYSTEMATIC = 0.2  # of an amount: above, the report says so
 AUDITED_VOXELS = 64**3  # above, an audit takes longer than the reconstruction
 
 
@@ -646,6 +647,17 @@ def find_shifts(images: NDArray, tilts_deg: NDArray) -> tuple[NDArray, dict[str,
     return shifts, facts
 
 
+def large_systematic(channels: Sequence[str], amounts: fitting.Estimate) -> list[str]:
+    """A warning for each channel whose amount the references leave open by more than `LARGE_SYSTEMATIC`."""
+    fractions = amounts.systematic / np.maximum(amounts.value, 1e-12)
+    return [
+        f"The references leave the amount of {channel} uncertain by {fraction:.0%} (one standard deviation): more "
+        "electrons for the standards, or reference spectra from elsewhere, would help."
+        for channel, fraction in zip(channels, fractions, strict=True)
+        if fraction > LARGE_SYSTEMATIC
+    ]
+
+
 def _volume_facts(result, maps, settings):
     """Scale, stopping, and the volume of each phase with its two errors."""
     cell = (maps.pixel_size_nm or 1.0) ** 3
@@ -657,6 +669,7 @@ def _volume_facts(result, maps, settings):
         "reasons": list(result.reasons),
         "amounts": {name: (cell * getattr(amounts, name)).tolist() for name in ("value", "statistical", "systematic")},
     }
+    facts["warnings"] += large_systematic(maps.channels, amounts)
     if maps.draws is None and settings.head == "fractions":
         facts["warnings"].append("The maps come without samples of their references: systematic errors are not known.")
     off = np.abs(result.scale.mean(axis=0) - 1)
