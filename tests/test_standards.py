@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy import ndimage
 
 from softeels_utils import fitting, scattering, simulate, source, standards
 from softeels_utils.standards import CONSTRAINTS, Evidence, PhasePair, estimate_rotation, select_constraints
@@ -1070,3 +1071,15 @@ def test_bad_input_is_named(pair):
     for name, pairs, options in cases:
         with pytest.raises(ValueError, match=name):
             standards.extract_standards(*pairs, **options)
+
+
+def test_the_rim_of_a_series_is_that_of_its_images():
+    masks = np.zeros((3, 20, 20), bool)
+    for image, half in zip(masks, (4, 7, 5), strict=True):
+        image[10 - half : 10 + half, 10 - half : 10 + half] = True
+    rims = masks & ~ndimage.binary_erosion(masks, standards.neighbours(3), border_value=1)
+    for image, rim in zip(masks, rims, strict=True):
+        np.testing.assert_array_equal(rim, image & ~ndimage.binary_erosion(image, border_value=1))
+    # inside all one phase, the rim the other: which one is seen, although neighbours in tilt have another outline
+    x = np.where(rims, 1.0, 0.0)[masks]
+    assert standards.outermost_phase(masks, x, np.ones(x.size), (0.0, 1.0), ("FeO", "Fe3O4")) == "FeO"

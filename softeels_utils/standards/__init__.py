@@ -19,7 +19,7 @@ from .constraints import (
 )
 from .coreloss import CoreLossEstimators, core_loss_estimators, edge_cross_section
 from .extract import extract_standards
-from .line import MetalLine, estimate_range, outermost_phase
+from .line import MetalLine, estimate_range, neighbours, outermost_phase
 from .measured import EdgePair, L23Comparison, compare_l23, pair_edges
 from .outside import standards_from_roi, standards_from_spectra
 from .pair import PhasePair
@@ -66,6 +66,7 @@ __all__ = [
     "find_plane",
     "find_specimen",
     "match_spectrum",
+    "neighbours",
     "outermost_phase",
     "pair_edges",
     "prepare_dual_eels",

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import ndimage
 
-__all__ = ["MetalLine", "estimate_range", "outermost_phase"]
+__all__ = ["MetalLine", "estimate_range", "neighbours", "outermost_phase"]
 
 
 @dataclass(frozen=True)
@@ -59,6 +59,12 @@ class MetalLine:
         return np.asarray(counted_per_nm3)[:, None] * places
 
 
+def neighbours(ndim: int) -> NDArray[np.bool_]:
+    """Structure of the nearest neighbours in an image; images of a series (axes before the last two) are none."""
+    plane = ndimage.generate_binary_structure(min(ndim, 2), 1)
+    return plane.reshape((1,) * (ndim - plane.ndim) + plane.shape)
+
+
 def outermost_phase(mask: NDArray, x: NDArray, metal: NDArray, ends: ArrayLike, names: tuple[str, str]) -> str | None:
     """The phase at the rim, or None where the rim is not within a quarter of the way from an end of the pixels.
 
@@ -75,7 +81,7 @@ def outermost_phase(mask: NDArray, x: NDArray, metal: NDArray, ends: ArrayLike, 
     names : (str, str)
         Of the phases, the reduced one first.
     """
-    rim = (mask & ~ndimage.binary_erosion(mask, border_value=1))[mask]
+    rim = (mask & ~ndimage.binary_erosion(mask, neighbours(mask.ndim), border_value=1))[mask]
     if metal[rim].sum() <= 0 or rim.sum() < 8:
         return None
     reduced = ((metal[rim] @ x[rim]) / metal[rim].sum() - ends[0]) / (ends[1] - ends[0])

@@ -20,6 +20,7 @@ from ..spectra import (
     zero_loss,
 )
 from ..spectra.arrays import step_nm
+from .line import neighbours
 
 __all__ = ["DualEELS", "Specimen", "find_specimen", "prepare_dual_eels"]
 
@@ -247,7 +248,7 @@ def find_specimen(dual: DualEELS, mask: ArrayLike | None = None) -> Specimen:
         mask, outside = _find_particle(dual.low_loss, dual.energy_eV)
     else:
         mask = np.asarray(mask, bool)
-        outside = ~ndimage.binary_dilation(mask, iterations=2)
+        outside = ~ndimage.binary_dilation(mask, neighbours(mask.ndim), iterations=2)
     if mask.sum() < 50:
         raise ValueError(f"mask: got {mask.sum()} pixels of specimen, wants at least 50")
     if outside.sum() >= 20:  # support film and detector offset
@@ -264,5 +265,5 @@ def _find_particle(low, energy):
     vacuum = np.median(image[image < threshold_otsu(image)])
     top = np.percentile(image, 98)
     level = (image - vacuum) / (top - vacuum)
-    near = ndimage.binary_dilation(level > 0.05, iterations=2)
+    near = ndimage.binary_dilation(level > 0.05, neighbours(level.ndim), iterations=2)
     return level > 0.08, ~near
