@@ -22,14 +22,13 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from . import data
-from .source import PACKAGE, files_below, files_used, fingerprint
+from .source import PACKAGE, files_below, files_used, fingerprint, installed
 
 __all__ = [
     "PRESETS",
@@ -273,13 +272,7 @@ def hardware() -> str:
 
 def versions() -> dict[str, str]:
     """Return the installed version of each package in `VERSIONS`."""
-    found = {}
-    for name in VERSIONS:
-        try:
-            found[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            found[name] = "not installed"
-    return found
+    return installed(VERSIONS)
 
 
 def last_run(chapter: str, folder: Path | None = None) -> Run | None:

@@ -6,10 +6,20 @@ import ast
 import hashlib
 import json
 from collections.abc import Iterable, Iterator
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-__all__ = ["PACKAGE", "files_below", "files_used", "fingerprint", "import_graph", "imported_modules", "parts"]
+__all__ = [
+    "PACKAGE",
+    "files_below",
+    "files_used",
+    "fingerprint",
+    "import_graph",
+    "imported_modules",
+    "installed",
+    "parts",
+]
 
 PACKAGE = Path(__file__).resolve().parent
 
@@ -86,3 +96,14 @@ def files_used(path: Path) -> list[Path]:
         found |= waiting
         waiting = set().union(*(graph[name] for name in waiting)) - found
     return sorted([PACKAGE / "__init__.py", *(file for name in found for file in files[name])])
+
+
+def installed(names: Iterable[str]) -> dict[str, str]:
+    """Return the installed version of each package."""
+    found = {}
+    for name in names:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            found[name] = "not installed"
+    return found

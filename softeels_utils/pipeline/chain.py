@@ -19,6 +19,7 @@ from .. import data, dip, fitting, metrics, spectra, standards, tomography
 from ..data.signals import load_hyperspy
 from ..progress import headless
 from ..scattering import load_system, microscope_from_metadata
+from ..scattering.microscope import MICROSCOPE_KEYS
 from ..tomography import Measurement
 from . import report as report_page
 from .folder import Folder, hash_of
@@ -169,7 +170,7 @@ class Chain:
             "spectra",
             work,
             inputs=self.settings.low_loss,
-            parameters=self._of("tilt_angles_deg", "pixel_size_nm", "gain", *_MICROSCOPE),
+            parameters=self._of("tilt_angles_deg", "pixel_size_nm", "gain", *MICROSCOPE_KEYS),
             outputs=("low_loss.hspy", "images.npz"),
         )
 
@@ -199,7 +200,7 @@ class Chain:
             "standards",
             work,
             inputs=inputs,
-            parameters=self._of("exposure_ratio", "seed", "tilt_angles_deg", "pixel_size_nm", *_MICROSCOPE)
+            parameters=self._of("exposure_ratio", "seed", "tilt_angles_deg", "pixel_size_nm", *MICROSCOPE_KEYS)
             | {"gain": self.folder.record("spectra").facts["gain"]},
             outputs=("standards.npz",),
         )
@@ -223,7 +224,7 @@ class Chain:
             outputs=("fit.hspy", "maps"),
         )
 
-    def _fit(self, low, found, **options):
+    def _fit(self, low, found):
         step = low.axes_manager.signal_axes[0].scale
         return fitting.fit_phases(
             low,
@@ -235,7 +236,6 @@ class Chain:
             gain=self.folder.record("spectra").facts["gain"],
             shift_error_eV=float(step) / 12**0.5,  # spectra were aligned to whole channels
             scale_covariance=True,
-            **options,
         )
 
     def maps(self) -> None:
@@ -545,9 +545,6 @@ def classical_volumes(
     return volumes, scale[:, None, None, None]
 
 
-_MICROSCOPE = ("beam_energy_keV", "convergence_mrad", "collection_mrad")
-
-
 def _check_low(low, system, name):
     """Refuse a low loss without its zero loss or the metal's M2,3."""
     axis, end = spectra.energy_axis(low), system.edge("M2,3").fit_window_eV[1]
@@ -592,7 +589,7 @@ def _extract(low, core, settings, gain):
         factor += 1
     if factor > 1:
         low, core = (_binned(signal, factor) for signal in (low, core))
-    microscope = {name: settings[name] for name in _MICROSCOPE if settings[name] is not None}
+    microscope = {name: settings[name] for name in MICROSCOPE_KEYS if settings[name] is not None}
     options = {"system": settings.system, "seed": settings.seed, "exposure_ratio": settings.exposure_ratio}
     return standards.extract_standards(low, core, gain=gain, **options, **microscope)
 

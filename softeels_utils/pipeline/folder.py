@@ -11,7 +11,6 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -216,10 +215,5 @@ def _write(path, text):
 
 
 def _versions():
-    found = {"softeels_utils": __version__, "python": platform.python_version()}
-    for name in VERSIONS:
-        try:
-            found[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            found[name] = "not installed"
-    return found
+    own = {"softeels_utils": __version__, "python": platform.python_version()}
+    return own | source.installed(VERSIONS)

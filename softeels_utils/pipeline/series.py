@@ -13,6 +13,7 @@ from .. import data, spectra
 from ..data.signals import array_axes
 from ..data.tilts import stage_tilt, tilts_beside, tilts_in_names
 from ..fitting import PhaseFit, ReferenceDraws
+from ..scattering.microscope import MICROSCOPE_KEYS
 from ..tomography import Measurement
 
 if TYPE_CHECKING:
@@ -23,11 +24,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Maps", "clean_low_loss", "noise_gain_of", "on_axis", "read_maps", "read_spectra"]
 
-METADATA = {
-    "beam_energy_keV": "Acquisition_instrument.TEM.beam_energy",
-    "collection_mrad": "Acquisition_instrument.TEM.Detector.EELS.collection_angle",
-    "convergence_mrad": "Acquisition_instrument.TEM.convergence_angle",
-}
 LEAST_MODE = 0.1  # of the largest: below, a mode of the references' errors is left out
 SPIKES_ABOVE_EV = 10.0  # the zero-loss peak itself is as sharp as a spike
 
@@ -61,7 +57,7 @@ def read_spectra(paths: tuple[Path, ...], settings: Settings, name: str, *, lazy
     else:
         given = tilts if name == "low_loss" or (tilts and len(tilts) == len(paths)) else None
         signal = data.read_spectrum_series(paths, tilt_angles_deg=given, lazy=lazy)
-    for key, place in METADATA.items():
+    for key, place in MICROSCOPE_KEYS.items():
         if settings[key] is not None:
             signal.metadata.set_item(place, settings[key])
     if settings.pixel_size_nm:

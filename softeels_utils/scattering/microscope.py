@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-__all__ = ["microscope_from_metadata"]
+__all__ = ["MICROSCOPE_KEYS", "microscope_from_metadata"]
 
-_KEYS = {
+#: Where HyperSpy keeps beam energy and half angles.
+MICROSCOPE_KEYS = {
     "beam_energy_keV": "Acquisition_instrument.TEM.beam_energy",
     "collection_mrad": "Acquisition_instrument.TEM.Detector.EELS.collection_angle",
     "convergence_mrad": "Acquisition_instrument.TEM.convergence_angle",
@@ -22,5 +23,9 @@ def microscope_from_metadata(signal: Any) -> dict[str, float]:
         Some of ``beam_energy_keV``, ``collection_mrad``, ``convergence_mrad``; empty for a plain array.
     """
     metadata = getattr(signal, "metadata", None)
-    stated = {} if metadata is None else {name: metadata.get_item(key, default=None) for name, key in _KEYS.items()}
+    stated = (
+        {}
+        if metadata is None
+        else {name: metadata.get_item(key, default=None) for name, key in MICROSCOPE_KEYS.items()}
+    )
     return {name: float(value) for name, value in stated.items() if value}
