@@ -1,0 +1,29 @@
+"""Figures of the book: maps, slices, spectra, interactive plotly figures, 3-D views, and prose with numbers in it."""
+
+from .interactive import browse_slices, figure_html, plotly_file, show, slices_figure
+from .panels import maps_figure, show_maps, show_slices, show_spectra, show_visibility, slices_panels
+from .prose import markdown_table, notice, say, table
+from .style import COLORS, CYCLE, use_style
+from .surfaces import show_3d, surfaces_figure
+
+__all__ = [
+    "COLORS",
+    "browse_slices",
+    "figure_html",
+    "maps_figure",
+    "markdown_table",
+    "notice",
+    "plotly_file",
+    "say",
+    "show",
+    "show_3d",
+    "show_maps",
+    "show_slices",
+    "show_spectra",
+    "show_visibility",
+    "slices_figure",
+    "slices_panels",
+    "surfaces_figure",
+    "table",
+    "use_style",
+]

@@ -1,0 +1,235 @@
+"""Interactive figures (plotly): they work in the page, without a kernel."""
+
+from __future__ import annotations
+
+import base64
+import html
+import io
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib.figure import Figure
+from numpy.typing import ArrayLike
+
+from ..progress import headless
+from .panels import checked_volume, show_slices
+
+if TYPE_CHECKING:
+    import plotly.graph_objects as go
+
+__all__ = ["browse_slices", "figure_html", "plotly_file", "show", "slices_figure"]
+
+
+FIGURE_VOXELS = 1_200_000  # in one `slices_figure`
+
+
+def plotly_file() -> Path:
+    """Return the path of the plotly.js that comes with plotly's Python package."""
+    import plotly
+
+    return Path(plotly.__file__).parent / "package_data" / "plotly.min.js"
+
+
+def figure_html(figure: go.Figure, **options: Any) -> str:
+    """Return a plotly figure as HTML that works without a kernel.
+
+    It loads plotly.js from the address in ``SOFTEELS_PLOTLYJS``, or carries the whole script where that is not set.
+    Animations wait for the reader.
+
+    Parameters
+    ----------
+    figure : plotly.graph_objects.Figure
+    **options
+        Of `plotly.graph_objects.Figure.to_html`, such as ``full_html`` or ``post_script``.
+    """
+    script = os.environ.get("SOFTEELS_PLOTLYJS") or True
+    config = {"displaylogo": False, "responsive": True, "showSendToCloud": False}  # no button that uploads the data
+    return figure.to_html(include_plotlyjs=script, config=config, auto_play=False, **options)
+
+
+def show(
+    figure: Figure | go.Figure,
+    *,
+    caption: str | None = None,
+    name: str | None = None,
+    alt: str | None = None,
+    height: int | None = None,
+) -> None:
+    """Put a figure into the page, with its caption and an alternative text.
+
+    A plotly figure keeps its own sliders and buttons, which work there without a kernel. The book numbers figures that
+    have a name; ``<a href="#fig-NAME"></a>`` in a page becomes a link with that number.
+
+    Parameters
+    ----------
+    figure : matplotlib.figure.Figure or plotly.graph_objects.Figure
+    caption : str, optional
+        Markdown: what is shown, and what to see in it.
+    name : str, optional
+        For links to the figure: lower case, with hyphens.
+    alt : str, optional
+        What a reader who cannot see the figure should know; by default the caption.
+    height : int, optional
+        Of a plotly figure, in pixels.
+    """
+    from IPython.display import display
+    from markdown_it import MarkdownIt
+
+    bundle = {}
+    label = html.escape(alt or caption or "figure", quote=True)
+    if isinstance(figure, Figure):
+        image = io.BytesIO()
+        figure.savefig(image, format="png")
+        plt.close(figure)  # else Jupyter shows it a second time
+        bundle["image/png"] = base64.b64encode(image.getvalue()).decode()
+        body = f'<img src="data:image/png;base64,{bundle["image/png"]}" alt="{label}">'
+    else:
+        figure.update_layout(
+            width=None, height=height or figure.layout.height or 480, autosize=True, template="plotly_white"
+        )
+        # As text/html: the page then loads one script by address; plotly's own bundle would need a front-end extension.
+        body = f'<div role="group" aria-label="{label}">{figure_html(figure, full_html=False)}</div>'
+    text = MarkdownIt("commonmark", {"html": True}).renderInline(caption) if caption else ""
+    identity = f' id="fig-{name}"' if name else ""
+    bundle["text/html"] = f'<figure class="softeels"{identity}>{body}<figcaption>{text}</figcaption></figure>'
+    display(bundle, raw=True)
+
+
+def slices_figure(
+    volumes: Mapping[str, ArrayLike],
+    *,
+    voxel_size_nm: float | None = None,
+    channels: Sequence[str] = ("FeO", "Fe3O4"),
+    vmin: float = 0.0,
+    vmax: float = 1.0,
+    unit: str = "volume fraction",
+) -> go.Figure:
+    """Return a plotly figure of slices across the tilt axis: a slider for the slice, a button for each volume.
+
+    The channels stand side by side. The figure opens at the middle slice of the first volume. It stores one byte per
+    voxel, and leaves out every second (third, ...) voxel and slice of volumes that together have more than
+    `FIGURE_VOXELS`, so that a page stays below 2 MB.
+
+    Parameters
+    ----------
+    volumes : dict of str to array, shape (C, Y, Z, X)
+        All of one shape.
+    voxel_size_nm : float, optional
+        Axes in nm; otherwise in voxels.
+    channels : sequence of str
+        Names of the C channels.
+    vmin, vmax : float
+        Colour limits; values are shown as whole per cents of this range.
+
+    Raises
+    ------
+    ValueError
+        No volume, or volumes of different or wrong shapes.
+    """
+    from plotly import graph_objects as go
+    from plotly.subplots import make_subplots
+
+    arrays = [checked_volume(f"volumes[{label!r}]", volume, channels) for label, volume in volumes.items()]
+    if len({array.shape for array in arrays}) != 1:
+        raise ValueError(f"volumes: got shapes {[array.shape for array in arrays]}, wants one shape")
+    step = max(1, int(np.ceil((len(arrays) * arrays[0].size / FIGURE_VOXELS) ** (1 / 3))))
+    slices = _per_cent(np.concatenate(arrays)[:, ::step, ::step, ::step], vmin, vmax).swapaxes(0, 1)
+    indices = list(range(0, arrays[0].shape[1], step))
+    middle = len(indices) // 2
+
+    figure = make_subplots(1, len(channels), horizontal_spacing=0.04)
+    scale, length = (1, "voxels") if voxel_size_nm is None else (voxel_size_nm, "nm")
+    hover = f"X %{{x:.3~g}} {length}, Z %{{y:.3~g}} {length}: %{{z}} %<extra></extra>"
+    for number, image in enumerate(slices[middle]):  # volume by volume, its channels side by side
+        figure.add_heatmap(
+            z=image, dx=step * scale, dy=step * scale, coloraxis="coloraxis", hovertemplate=hover,
+            visible=number < len(channels), row=1, col=1 + number % len(channels),
+        )  # fmt: skip
+    figure.frames = [
+        go.Frame(name=str(index), data=[go.Heatmap(z=image) for image in images], traces=list(range(len(images))))
+        for index, images in zip(indices, slices, strict=True)
+    ]
+    axis = {"constrain": "domain", "showgrid": False, "zeroline": False, "ticks": "outside"}
+    figure.update_xaxes(**axis, title=f"X ({length})")
+    figure.update_yaxes(**axis, autorange="reversed", constraintoward="top", showticklabels=False)
+    figure.update_yaxes(title=f"Z, beam ({length})", showticklabels=True, col=1)
+    towards = ["right", *["center"] * (len(channels) - 2), "left"] if len(channels) > 1 else ["center"]
+    for number, (channel, side) in enumerate(zip(channels, towards, strict=True), start=1):
+        figure.update_xaxes(constraintoward=side, col=number)
+        figure.update_yaxes(scaleanchor=f"x{number}", col=number)
+        figure.add_annotation(
+            text=channel, x=0.5, xref="x domain", y=1, yref="y domain", yanchor="bottom", showarrow=False,
+            row=1, col=number,
+        )  # fmt: skip
+    figure.update_layout(
+        coloraxis=_per_cent_colours(vmin, vmax, unit),
+        sliders=[_slice_slider(indices, middle)],
+        updatemenus=[_volume_buttons(list(volumes), len(channels))] if len(volumes) > 1 else [],
+        modebar={"remove": ["zoom", "pan", "zoomIn", "zoomOut", "autoScale"]},  # leaves room for the buttons
+    )
+    return figure
+
+
+def _per_cent(values, vmin, vmax):
+    """Position of values between two limits in whole per cents, as bytes."""
+    return np.rint(100 * np.clip((np.nan_to_num(values) - vmin) / (vmax - vmin), 0, 1)).astype(np.uint8)
+
+
+def _per_cent_colours(vmin, vmax, unit):
+    ticks = {"tickvals": [0, 50, 100], "ticktext": [f"{value:.3g}" for value in (vmin, (vmin + vmax) / 2, vmax)]}
+    colorbar = {"title": {"text": unit, "side": "right"}, "thickness": 12, **ticks}
+    return {"colorscale": "Magma", "cmin": 0, "cmax": 100, "colorbar": colorbar}
+
+
+def _slice_slider(indices, active):
+    at_once = {"mode": "immediate", "frame": {"duration": 0, "redraw": True}, "transition": {"duration": 0}}
+    steps = [{"label": str(i), "method": "animate", "args": [[str(i)], at_once]} for i in indices]
+    return {"active": active, "steps": steps, "currentvalue": {"prefix": "slice along Y: "}, "pad": {"t": 45}}
+
+
+def _volume_buttons(labels, channel_count):
+    """Buttons that show the panels of one volume; a menu where the buttons would not fit on a narrow page."""
+    shown = np.repeat(np.eye(len(labels), dtype=bool), channel_count, axis=1).tolist()
+    buttons = [
+        {"label": label, "method": "restyle", "args": [{"visible": visible}]}
+        for label, visible in zip(labels, shown, strict=True)
+    ]
+    kind = "buttons" if sum(map(len, labels)) <= 30 else "dropdown"
+    place = {"x": 0, "xanchor": "left", "y": 1.12, "yanchor": "bottom"}
+    return {"type": kind, "direction": "right" if kind == "buttons" else "down", "buttons": buttons, **place}
+
+
+def browse_slices(volumes: Mapping[str, ArrayLike], *, height: int = 480, **options: Any) -> None:
+    """Let the reader choose the volume and the slice across the tilt axis.
+
+    In the page this is `slices_figure`, which needs no kernel. Where a person runs the notebook, widgets redraw
+    `show_slices` from the arrays themselves, at full resolution.
+
+    Parameters
+    ----------
+    volumes : dict of str to array, shape (C, Y, Z, X)
+        All of one shape.
+    height : int
+        Of the figure in the page, in pixels.
+    **options
+        ``voxel_size_nm``, ``channels``, ``vmin``, ``vmax`` and ``unit``, as for `slices_figure`.
+
+    Raises
+    ------
+    ValueError
+        As `slices_figure`.
+    """
+    if headless():
+        show(slices_figure(volumes, **options), height=height)
+        return
+    from ipywidgets import IntSlider, interact
+
+    def draw(volume, index):
+        show_slices({volume: volumes[volume]}, index=index, **options)
+
+    size = np.shape(next(iter(volumes.values())))[1]
+    interact(draw, volume=list(volumes), index=IntSlider(size // 2, 0, size - 1, description="slice"))

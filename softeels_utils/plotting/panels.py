@@ -1,0 +1,299 @@
+"""Static figures: maps, slices, spectra, visibility of interfaces."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib import patheffects
+from numpy.typing import ArrayLike
+
+from .style import COLORS, CYCLE
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+__all__ = ["maps_figure", "show_maps", "show_slices", "show_spectra", "show_visibility", "slices_panels"]
+
+
+def _limits(images, vmin, vmax, percentile):
+    values = np.concatenate([np.ravel(image) for image in images])
+    values = values[np.isfinite(values)]
+    if values.size == 0:
+        return 0.0, 1.0
+    low = float(np.percentile(values, 100 - percentile)) if vmin is None else vmin
+    high = float(np.percentile(values, percentile)) if vmax is None else vmax
+    return (low, high) if high > low else (low, low + 1.0)
+
+
+def _scale_bar(ax, shape, pixel_size_nm):
+    """Draw a scale bar of a round length, about a quarter of the width."""
+    width = shape[1] * pixel_size_nm
+    power = 10 ** np.floor(np.log10(width / 4))
+    length = max(step * power for step in (1, 2, 5) if step * power <= width / 4 + 1e-9)
+    x0, y0 = 0.05 * shape[1], 0.93 * shape[0]
+    outline = [patheffects.withStroke(linewidth=3, foreground="black")]
+    style = {"color": "white", "path_effects": outline}
+    ax.plot([x0, x0 + length / pixel_size_nm], [y0, y0], lw=3, solid_capstyle="butt", **style)
+    ax.text(x0, y0 - 0.03 * shape[0], f"{length:g} nm", va="bottom", fontsize=9, **style)
+
+
+def maps_figure(
+    maps: Mapping[str, ArrayLike],
+    *,
+    unit: str = "",
+    pixel_size_nm: float | None = None,
+    columns: int = 4,
+    vmin: float | None = None,
+    vmax: float | None = None,
+    share: bool = True,
+    cmap: str = "magma",
+    percentile: float = 100.0,
+    title: str | None = None,
+) -> Figure:
+    """Return a figure of ``{label: map}`` side by side, each an image ``(rows, columns)``.
+
+    Parameters
+    ----------
+    maps : dict of str to array, shape (rows, columns)
+    unit : str
+        Unit of the values, written beside the colour bar.
+    pixel_size_nm : float, optional
+        Size of a pixel; draws a scale bar.
+    columns : int
+        Maps per row of the figure.
+    vmin, vmax : float, optional
+        Colour limits; by default the extremes (or ``percentile``) of the data.
+    share : bool
+        All maps share one pair of limits and one colour bar; otherwise each has its own.
+    percentile : float
+        100 shows the full range; 99.5 leaves out hot pixels.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+
+    Raises
+    ------
+    ValueError
+        An array that is not an image.
+    """
+    maps = {label: np.asarray(image) for label, image in maps.items()}
+    for label, image in maps.items():
+        if image.ndim != 2:
+            raise ValueError(f"maps[{label!r}]: got shape {image.shape}, wants (rows, columns)")
+    columns = min(columns, len(maps))
+    rows = -(-len(maps) // columns)
+    fig, axes = plt.subplots(rows, columns, figsize=(2.5 * columns + 0.6, 2.55 * rows + 0.3), squeeze=False)
+    common = _limits(maps.values(), vmin, vmax, percentile)
+    for ax in axes.flat:
+        ax.axis("off")
+    for ax, (label, image) in zip(axes.flat, maps.items(), strict=False):
+        low, high = common if share else _limits([image], vmin, vmax, percentile)
+        shown = ax.imshow(image, vmin=low, vmax=high, cmap=cmap)
+        ax.set_title(label)
+        if pixel_size_nm:
+            _scale_bar(ax, image.shape, pixel_size_nm)
+        if not share:
+            fig.colorbar(shown, ax=ax, shrink=0.75, label=unit)
+    if share:
+        fig.colorbar(shown, ax=axes, shrink=0.8, label=unit)
+    if title:
+        fig.suptitle(title)
+    return fig
+
+
+def show_maps(maps: Mapping[str, ArrayLike], **options: Any) -> Figure:
+    """Show `maps_figure`, with its options, and return it."""
+    figure = maps_figure(maps, **options)
+    plt.show()
+    return figure
+
+
+def checked_volume(name, volume, channels):
+    volume = np.asarray(volume)
+    if volume.ndim != 4 or len(volume) != len(channels):
+        raise ValueError(f"{name}: got shape {volume.shape}, wants (C, Y, Z, X) with C = {len(channels)}")
+    return volume
+
+
+def slices_panels(
+    volumes: Mapping[str, ArrayLike],
+    *,
+    voxel_size_nm: float | None = None,
+    channels: Sequence[str] = ("FeO", "Fe3O4"),
+    index: int | None = None,
+    vmin: float = 0.0,
+    vmax: float = 1.0,
+    unit: str = "volume fraction",
+    cmap: str = "magma",
+    title: str | None = None,
+) -> Figure:
+    """Return a figure of the slice across the tilt axis of ``{label: volume}``: a column per volume, a row per channel.
+
+    Parameters
+    ----------
+    volumes : dict of str to array, shape (C, Y, Z, X)
+    voxel_size_nm : float, optional
+        Draws a scale bar.
+    channels : sequence of str
+        Names of the C channels.
+    index : int, optional
+        Which slice along Y; by default the middle one.
+    vmin, vmax : float
+        Colour limits.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+
+    Raises
+    ------
+    ValueError
+        A volume of another shape.
+    """
+    volumes = {label: checked_volume(f"volumes[{label!r}]", v, channels) for label, v in volumes.items()}
+    rows, columns = len(channels), len(volumes)
+    fig, axes = plt.subplots(rows, columns, figsize=(2.3 * columns + 0.8, 2.4 * rows + 0.2), squeeze=False)
+    for column, (label, volume) in enumerate(volumes.items()):
+        middle = volume.shape[1] // 2 if index is None else index
+        for row, name in enumerate(channels):
+            ax = axes[row, column]
+            shown = ax.imshow(volume[row, middle], vmin=vmin, vmax=vmax, cmap=cmap)
+            ax.set(xticks=[], yticks=[])
+            ax.spines[:].set_visible(False)
+            if row == 0:
+                ax.set_title(label)
+            if column == 0:
+                ax.set_ylabel(f"{name}\nZ (beam)")
+            if row == rows - 1:
+                ax.set_xlabel("X")
+            if voxel_size_nm and column == 0:
+                _scale_bar(ax, volume.shape[2:], voxel_size_nm)
+    fig.colorbar(shown, ax=axes, shrink=0.8, label=unit)
+    if title:
+        fig.suptitle(title)
+    return fig
+
+
+def show_slices(volumes: Mapping[str, ArrayLike], **options: Any) -> Figure:
+    """Show `slices_panels`, with its options, and return it."""
+    figure = slices_panels(volumes, **options)
+    plt.show()
+    return figure
+
+
+def show_spectra(
+    energy_eV: ArrayLike,
+    spectra: Mapping[str, ArrayLike],
+    *,
+    bands: Mapping[str, ArrayLike] | None = None,
+    ylabel: str = "intensity",
+    logy: bool = False,
+    marks: Mapping[str, float] | None = None,
+    ax: Axes | None = None,
+    title: str | None = None,
+    figsize: tuple[float, float] = (7.0, 3.4),
+) -> Figure:
+    """Draw ``{label: spectrum}`` over energy loss; labels of `COLORS` keep their colour.
+
+    Parameters
+    ----------
+    energy_eV : array, shape (E,)
+    spectra : dict of str to array, shape (E,)
+    bands : dict of str to array, shape (E,), optional
+        Half width of an uncertainty band, for some of the labels.
+    marks : dict of str to float, optional
+        Energies to mark with a dotted line, such as ``{"Fe-M2,3": 54}``.
+    ax : matplotlib.axes.Axes, optional
+        Draw here instead of in a new figure.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+    """
+    new_figure = ax is None
+    if new_figure:
+        _, ax = plt.subplots(figsize=figsize)
+    free = [color for color in CYCLE if color not in {COLORS.get(label) for label in spectra}]
+    for label, spectrum in spectra.items():
+        color = COLORS.get(label) or (free.pop(0) if free else None)
+        (line,) = ax.plot(energy_eV, spectrum, label=label, color=color, lw=1.4)
+        if bands and label in bands:
+            half = np.asarray(bands[label])
+            ax.fill_between(energy_eV, spectrum - half, spectrum + half, color=line.get_color(), alpha=0.25, lw=0)
+    for name, energy in (marks or {}).items():
+        ax.axvline(energy, color="0.5", lw=1, ls=":")
+        ax.text(energy, 0.98, f" {name}", transform=ax.get_xaxis_transform(), va="top", fontsize=9, color="0.35")
+    if logy:
+        ax.set_yscale("log")
+    ax.set(xlabel="energy loss (eV)", ylabel=ylabel, xlim=(energy_eV[0], energy_eV[-1]), title=title or "")
+    if len(spectra) > 1 or next(iter(spectra)):
+        ax.legend()
+    if new_figure:
+        plt.show()
+    return ax.figure
+
+
+def show_visibility(
+    normals: ArrayLike,
+    standard_errors: ArrayLike,
+    *,
+    max_tilt_deg: float | None = None,
+    unit: str = "voxels",
+    title: str | None = None,
+) -> Figure:
+    """Show how well interfaces are known over the direction of their normal: all directions, seen along the tilt axis.
+
+    Y is in the middle, X to the sides, Z (the beam at 0°) at the top and bottom; opposite normals are the same
+    interface. Equal areas of the figure are equal solid angles (J. H. Lambert, 1772).
+
+    Parameters
+    ----------
+    normals : array (N, 3)
+        (y, z, x), of any length: of discs (`tomography.visibility`) or of a volume's own patches.
+    standard_errors : array (N,)
+        Infinite ones are left out.
+    max_tilt_deg : float, optional
+        Dashed lines to the largest tilt: interfaces with normals above and below them are never seen edge-on.
+    unit : str
+        Of the standard errors.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+
+    Raises
+    ------
+    ValueError
+        Normals and standard errors that disagree in number.
+    """
+    normals, values = np.asarray(normals, float), np.asarray(standard_errors, float)
+    if normals.ndim != 2 or normals.shape[1] != 3 or values.shape != normals.shape[:1]:
+        raise ValueError(f"normals: got {normals.shape} with {values.shape} standard errors, wants (N, 3) with (N,)")
+    normals = normals / np.linalg.norm(normals, axis=1, keepdims=True)
+    normals = np.where(normals[:, :1] < 0, -normals, normals)
+    y, z, x = normals.T
+    across, up = x / np.sqrt(1 + y), z / np.sqrt(1 + y)  # the rim, y = 0, is the unit circle
+    figure, ax = plt.subplots(figsize=(4.6, 3.8))
+    known = np.isfinite(values)
+    size = np.clip(30000 / max(known.sum(), 1), 15, 400)
+    shown = ax.scatter(across[known], up[known], c=values[known], s=size, cmap="viridis", linewidths=0)
+    ax.add_patch(plt.Circle((0, 0), 1, fill=False, color="0.4"))
+    if max_tilt_deg is not None:
+        for angle in np.deg2rad([max_tilt_deg, -max_tilt_deg]):
+            ends = np.array([-1, 1])
+            ax.plot(ends * np.cos(angle), ends * np.sin(angle), "--", color="0.3", linewidth=1, zorder=3)
+    for label, place in (("X", (1.1, 0)), ("Z", (0, 1.1))):
+        ax.text(*place, label, ha="center", va="center")
+    ax.annotate(
+        "Y", (0, 0), ha="center", va="center", path_effects=[patheffects.withStroke(linewidth=3, foreground="w")]
+    )
+    ax.set(xlim=(-1.2, 1.2), ylim=(-1.2, 1.2), aspect="equal", title=title)
+    ax.axis("off")
+    figure.colorbar(shown, ax=ax, shrink=0.8, label=f"standard error of the position ({unit})")
+    plt.show()
+    return figure

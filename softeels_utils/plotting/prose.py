@@ -1,0 +1,93 @@
+"""Prose, notices and tables whose numbers come from the run."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    pass
+
+__all__ = ["markdown_table", "notice", "say", "table"]
+
+
+def say(markdown: str) -> None:
+    """Put Markdown text into the page, so that numbers in prose come from variables: ``say(f"... {x:.1f} nm")``."""
+    from IPython.display import Markdown, display
+
+    display(Markdown(markdown))
+
+
+def notice(markdown: str, kind: str = "note", title: str | None = None) -> None:
+    """Put a visible box into the page (an HTML admonition, the same in Jupyter and in the book).
+
+    Parameters
+    ----------
+    markdown : str
+        Text; ``**bold**``, ``*emphasis*`` and `` `code` `` are understood.
+    kind : {"note", "warning", "danger", "tip"}
+    title : str, optional
+        Headline; by default the kind.
+
+    Raises
+    ------
+    ValueError
+        Another kind.
+    """
+    from IPython.display import HTML, display
+    from markdown_it import MarkdownIt
+
+    if kind not in ("note", "warning", "danger", "tip"):
+        raise ValueError(f"kind: got {kind!r}, wants 'note', 'warning', 'danger' or 'tip'")
+    color = "#C00000" if kind == "danger" else "#0072B2"
+    body = MarkdownIt("commonmark", {"html": False}).render(markdown)
+    display(
+        HTML(
+            f'<div class="admonition {kind}" style="border-left: 0.25rem solid {color}; padding: 0.4rem 0.8rem">'
+            f'<p class="admonition-title">{html.escape(title or kind.capitalize())}</p>{body}</div>'
+        )
+    )
+
+
+def markdown_table(rows: Iterable[Mapping[str, Any]], *, digits: int = 3) -> str:
+    r"""Return dictionaries as a Markdown table, one row each; the columns are their keys, in order of appearance.
+
+    Parameters
+    ----------
+    rows : iterable of dict
+        A key that a row does not have leaves its cell empty.
+    digits : int
+        Significant digits of floats; pass strings for another format.
+
+    Raises
+    ------
+    ValueError
+        No rows.
+
+    Examples
+    --------
+    >>> print(markdown_table([{"method": "SIRT", "NRMSE": 0.43212}, {"method": "TV", "NRMSE": "-"}]))
+    | method | NRMSE |
+    |---|---|
+    | SIRT | 0.432 |
+    | TV | - |
+    """
+    rows = [dict(row) for row in rows]
+    if not rows:
+        raise ValueError("rows: got none, wants at least one dictionary")
+    columns = list(dict.fromkeys(column for row in rows for column in row))
+
+    def line(values):
+        texts = [f"{v:.{digits}g}" if isinstance(v, (float, np.floating)) else str(v) for v in values]
+        return "| " + " | ".join(text.replace("|", "\\|") for text in texts) + " |"
+
+    rule = "|" + "---|" * len(columns)
+    return "\n".join([line(columns), rule, *(line(row.get(column, "") for column in columns) for row in rows)])
+
+
+def table(rows: Iterable[Mapping[str, Any]], *, caption: str | None = None) -> None:
+    """Put a `markdown_table` of dictionaries into the page, under a bold caption."""
+    say((f"**{caption}**\n\n" if caption else "") + markdown_table(rows))
