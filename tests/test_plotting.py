@@ -90,7 +90,7 @@ def test_markdown_tables_have_a_column_for_every_key():
 def test_interactive_figure_loads_the_local_script(page, monkeypatch):
     monkeypatch.setenv("SOFTEELS_PLOTLYJS", "../assets/plotly.min.js")
     plotting.show(go.Figure(go.Scatter(y=[1, 2])))
-    assert re.findall(r'src="([^"]*)"', page[0].data) == ["../assets/plotly.min.js"]
+    assert re.findall(r'src="([^"]*)"', page[0]["text/html"]) == ["../assets/plotly.min.js"]
     assert plotting.plotly_file().stat().st_size > 1e6
 
 
