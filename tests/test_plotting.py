@@ -105,7 +105,7 @@ def test_view_in_three_dimensions(page, cube, monkeypatch):
 
 def test_interactive_figures_have_no_button_that_uploads_data(page):
     plotting.show(go.Figure(go.Scatter(y=[1, 2])))
-    assert '"showSendToCloud": false' in page[0].data
+    assert '"showSendToCloud": false' in page[0]["text/html"]
 
 
 def test_slices_have_one_frame_each_and_open_at_the_middle(cube):
@@ -142,10 +142,10 @@ def test_browser_of_slices_is_one_page_without_widgets(page, monkeypatch):
     volumes = {name: np.random.default_rng(0).random((2, 48, 48, 48)) for name in ("a", "b", "c")}
     plotting.browse_slices(volumes)
     (shown,) = page
-    assert len(shown.data) < 2e6 and "Plotly.animate" not in shown.data  # waits for the reader
+    assert len(shown["text/html"]) < 2e6 and "Plotly.animate" not in shown["text/html"]  # waits for the reader
     volumes = {name: np.zeros((2, 112, 112, 112)) for name in ("a", "b", "c")}
     plotting.browse_slices(volumes)
-    assert len(page[1].data) < 2e6
+    assert len(page[1]["text/html"]) < 2e6
     assert [frame.name for frame in plotting.slices_figure(volumes).frames][:3] == ["0", "2", "4"]
 
 
