@@ -1,10 +1,12 @@
-"""The source of the package, read and not imported: its files, who imports whom, and fingerprints of files."""
+"""The source of the package, read and not imported: its files, who imports whom, fingerprints; and what it runs on."""
 
 from __future__ import annotations
 
 import ast
 import hashlib
 import json
+import os
+import platform
 from collections.abc import Iterable, Iterator
 from importlib import metadata
 from pathlib import Path
@@ -15,6 +17,7 @@ __all__ = [
     "files_below",
     "files_used",
     "fingerprint",
+    "hardware",
     "import_graph",
     "imported_modules",
     "installed",
@@ -107,3 +110,13 @@ def installed(names: Iterable[str]) -> dict[str, str]:
         except metadata.PackageNotFoundError:
             found[name] = "not installed"
     return found
+
+
+def hardware() -> str:
+    """Return processor, cores, system and Python version of this machine."""
+    model = platform.processor() or platform.machine()
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.exists():
+        models = [line.split(":")[1].strip() for line in cpuinfo.read_text().splitlines() if "model name" in line]
+        model = models[0] if models else model
+    return f"{model}, {os.cpu_count()} cores, {platform.system()}, Python {platform.python_version()}"
