@@ -8,6 +8,7 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from functools import partial
 from multiprocessing import get_context
 from typing import Any
 
@@ -115,16 +116,17 @@ def _perform(name, cells, workers, client, minutes) -> Iterator:
     limit = None if minutes is None else time.monotonic() + 60 * minutes
     with contextlib.ExitStack() as stack:
         if client is None:
-            client = stack.enter_context(ProcessPoolExecutor(workers, mp_context=get_context("spawn")))
-            width, ended = workers, as_completed
+            pool = stack.enter_context(ProcessPoolExecutor(workers, mp_context=get_context("spawn")))
+            submit, width, ended = pool.submit, workers, as_completed
         else:
             from dask.distributed import as_completed as ended
 
-            width = max(1, sum(client.nthreads().values()))
+            submit, width = partial(client.submit, pure=False), max(1, sum(client.nthreads().values()))
         waiting, running = list(cells), {}
         while waiting or running:
             while waiting and len(running) < width and (limit is None or time.monotonic() < limit):
-                running[client.submit(_measure, name, waiting[0])] = waiting.pop(0)
+                cell = waiting.pop(0)
+                running[submit(_measure, name, cell)] = cell
             if not running:
                 return
             future = next(iter(ended(list(running))))
