@@ -203,8 +203,7 @@ def _nanocube(n, fluence, edge, seed, method):
 def _nanocube_cells():
     table = itertools.product((0, 1, 2), (4000, 1000, 16000, 64000), ("M2,3", "L2,3"), ("SIRT", "joint TV", "DIPm-TV"))
     cells = [{"n": 112, "fluence": f, "edge": e, "seed": s, "method": m} for s, f, e, m in table]
-    small = [cell | {"n": 48} for cell in cells]
-    return small + cells
+    return cells[:3] + [cell | {"n": 48} for cell in cells] + cells[3:]
 
 
 SPARSE = ("specimen", "n", "views", "max_tilt", "fluence", "edge", "seed", "method")
