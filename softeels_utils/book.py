@@ -320,7 +320,7 @@ def _benchmark_row(name, content):
         for key, value in content.items()
         if key not in ABOUT_A_RUN and isinstance(value, (int, float, str))
     ]
-    remarks = [content[key] for key in ("what", "note") if key in content]
+    remarks = [content[key].rstrip(". ") for key in ("what", "note") if key in content]
     return {
         "record": f"{{download}}`{name} <records/{name}.json>`",
         "date": content.get("date", "")[:10],
