@@ -5,9 +5,11 @@ from __future__ import annotations
 import base64
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
+import unicodedata
 from collections.abc import Callable
 from importlib import metadata
 from pathlib import Path
@@ -18,9 +20,25 @@ from . import chapters, data, reference
 from .chapters import BookError
 from .source import fingerprint
 
-__all__ = ["build", "record", "render", "render_one", "status"]
+__all__ = [
+    "build",
+    "landing_figure",
+    "landing_view",
+    "number_figures",
+    "record",
+    "render",
+    "render_one",
+    "search_without_accents",
+    "staged",
+    "status",
+    "status_page",
+]
 
-MATHJAX_LEFT_OUT = shutil.ignore_patterns("*svg*", "*full*", "mml-*", "sre", "a11y", "node-main.js")
+# The one file that pages load has all of it but fonts and rare extensions of TeX.
+MATHJAX_LEFT_OUT = shutil.ignore_patterns(
+    "*svg*", "*full*", "mml*", "asciimath*", "sre", "a11y", "ui", "adaptors", "latest.js", "loader.js", "startup.js",
+    "core.js", "tex-mml-*", "node-main.js",
+)  # fmt: skip
 
 
 def _put(path, content):
@@ -57,35 +75,61 @@ def _jupyter_book(stage, output, *options):
         raise BookError("Jupyter Book failed:\n" + "\n".join(lines[-30:] or done.stderr.splitlines()[-30:]))
 
 
-def _page(path):
-    """An executed notebook as it goes into the book: the cell that papermill put in is folded."""
+def staged(path: Path) -> str:
+    """Return an executed notebook as it goes into the book: papermill's cell folded, and each image once."""
     notebook = json.loads(path.read_text(encoding="utf-8"))
     for cell in notebook["cells"]:
         if "injected-parameters" in cell["metadata"].get("tags", []):
             cell["metadata"]["tags"].append("hide-input")
+        for output in cell.get("outputs", []):
+            if "text/html" in output.get("data", {}):  # of `plotting.show`, with the image in it
+                output["data"].pop("image/png", None)
     return json.dumps(notebook)
 
 
-def _landing_figure():
-    """The picture from the cell tagged ``landing`` of an executed chapter, for the first page."""
+def _output(tag, kind):
+    """The first output of a kind from cells with a tag, of all executed chapters; None where there is none."""
     for chapter in chapters.names():
         notebook = json.loads((chapters.BUILD / "executed" / f"{chapter}.ipynb").read_text(encoding="utf-8"))
         for cell in notebook["cells"]:
-            if "landing" in cell["metadata"].get("tags", []):
+            if tag in cell["metadata"].get("tags", []):
                 for output in cell["outputs"]:
-                    if "image/png" in output.get("data", {}):
-                        return base64.b64decode("".join(output["data"]["image/png"]))
-    raise BookError("no chapter has a figure in a cell tagged 'landing'")
+                    if kind in output.get("data", {}):
+                        return "".join(output["data"][kind])
+    return None
+
+
+def landing_figure() -> bytes:
+    """Return the picture from the cell tagged ``landing`` of an executed chapter, for the first page."""
+    image = _output("landing", "image/png")
+    if image is None:
+        raise BookError("no chapter has a figure in a cell tagged 'landing'")
+    return base64.b64decode(image)
+
+
+def landing_view() -> str:
+    """Return the 3-D view from the cell tagged ``landing-view``, if a chapter has one, for the first page."""
+    view = _output("landing-view", "text/html") or ""
+    frame = re.search(r"<iframe .*?</iframe>", view, re.DOTALL)
+    return f"```{{raw}} html\n{frame[0]}\n```" if frame else ""
+
+
+def _stage_static(stage):
+    """The book's style sheet and script, which Jupyter Book puts on every page."""
+    for path in sorted((chapters.ROOT / "book" / "_static").iterdir()):
+        _put(stage / "_static" / path.name, path.read_bytes())
 
 
 def _stage_pages(stage):
     """Put all that Jupyter Book reads into one folder: settings, pages, the landing figure and executed chapters."""
     for name in ("_config.yml", "_toc.yml"):
         _put(stage / name, (chapters.ROOT / name).read_bytes())
-    generated = {"<!-- generated: registry -->": _registry_markdown(), "<!-- generated: status -->": _status_markdown()}
-    generated |= reference.placeholders()
+    generated = {"<!-- generated: registry -->": _registry_markdown(), "<!-- generated: status -->": status_page()}
+    generated |= reference.placeholders() | {"<!-- generated: landing view -->": landing_view()}
     for name, text in reference.pages().items():
         _put(stage / "book" / name, text)
+    for path in sorted(RECORDS.glob("*.json")):
+        _put(stage / "book" / "records" / path.name, path.read_bytes())
     for path in sorted((chapters.ROOT / "book").iterdir()):
         if path.suffix == ".md":
             text = path.read_text(encoding="utf-8")
@@ -94,9 +138,93 @@ def _stage_pages(stage):
             _put(stage / "book" / path.name, text)
         elif path.is_file():
             _put(stage / "book" / path.name, path.read_bytes())
-    _put(stage / "book" / "landing.png", _landing_figure())
+    _stage_static(stage)
+    _put(stage / "book" / "landing.png", landing_figure())
     for chapter in chapters.names():
-        _put(stage / "notebooks" / f"{chapter}.ipynb", _page(chapters.BUILD / "executed" / f"{chapter}.ipynb"))
+        _put(stage / "notebooks" / f"{chapter}.ipynb", staged(chapters.BUILD / "executed" / f"{chapter}.ipynb"))
+
+
+# ---------------------------------------------------------------- numbers of figures
+
+
+FIGURE = re.compile(r'<figure class="softeels" id="(fig-[\w-]+)">')
+CAPTION = re.compile(r"(<figcaption[^>]*>)(?:<span class=\"caption-number\">[^<]*</span> ?)?")
+LINK = re.compile(r'<a (?:class="figure-number" )?href="([^"#]*)#(fig-[\w-]+)">(?:(?:Figure|chapter) [\d.]+)?</a>')
+
+
+def number_figures(folder: Path, *, whole: bool = True) -> None:
+    """Number the figures that `plotting.show` put into pages, and write the numbers into empty links to them.
+
+    The third figure with a name in ``04_*.html`` becomes "Figure 4.3", in front of its caption and in
+    ``<a href="#fig-NAME"></a>`` on its page or ``<a href="PAGE.html#fig-NAME"></a>`` on another. Pages that were
+    numbered before are numbered anew.
+
+    Parameters
+    ----------
+    folder : pathlib.Path
+        All its pages, at any depth.
+    whole : bool
+        The whole book is there. Otherwise a link to a figure that is not there becomes "chapter 4".
+
+    Raises
+    ------
+    BookError
+        A page has two figures of one name, or a link leads to a figure that is not there.
+    """
+    pages = [path for path in sorted(folder.rglob("*.html")) if not {"_static", "assets"} & set(path.parts)]
+    texts = {path.resolve(): path.read_text(encoding="utf-8") for path in pages}
+    numbers = {path: _figure_numbers(path, text) for path, text in texts.items()}
+    faults = []
+
+    def link(path, match):
+        place, name = match.groups()
+        target = (path.parent / place).resolve() if place else path
+        number = numbers.get(target, {}).get(name)
+        if number is None:
+            chapter = re.match(r"\d+", target.stem)
+            if whole or not chapter:
+                faults.append(f"{path.name}: a link to {place}#{name}, which is not there")
+            number = f"chapter {int(chapter[0])}" if chapter else ""
+        return f'<a class="figure-number" href="{place}#{name}">{number}</a>'
+
+    for path, text in texts.items():
+        if not FIGURE.search(text) and not LINK.search(text):
+            continue
+        for name, number in numbers[path].items():
+            start = text.index(f'<figure class="softeels" id="{name}">')
+            found = CAPTION.search(text, start)
+            label = f'{found[1]}<span class="caption-number">{number}.</span> '
+            text = text[: found.start()] + label + text[found.end() :]
+        _put(path, LINK.sub(lambda match, path=path: link(path, match), text))
+    if faults:
+        raise BookError("\n".join(["figures:", *faults]))
+
+
+def _figure_numbers(path, text):
+    """``{name: "Figure 4.3"}`` of a page; of one that is no chapter, "Figure 3"."""
+    names = FIGURE.findall(text)
+    if len(set(names)) < len(names):
+        raise BookError(f"{path.name}: figures with one name, {max(names, key=names.count)}")
+    chapter = re.match(r"\d+", path.stem)
+    prefix = f"{int(chapter[0])}." if chapter else ""
+    return {name: f"Figure {prefix}{count}" for count, name in enumerate(names, start=1)}
+
+
+# ---------------------------------------------------------------- rendering
+
+
+def search_without_accents(path: Path) -> None:
+    """Let a search for "Cramer" find "Cramér": words of Sphinx's index are found without their accents, too."""
+    start, end = "Search.setIndex(", ")"
+    text = path.read_text(encoding="utf-8")
+    index = json.loads(text.removeprefix(start).removesuffix(end))
+    for table in (index["terms"], index["titleterms"]):
+        for word, pages in list(table.items()):
+            plain = "".join(c for c in unicodedata.normalize("NFKD", word) if not unicodedata.combining(c))
+            if plain != word:
+                found = {page for p in (pages, table.get(plain, [])) for page in (p if isinstance(p, list) else [p])}
+                table[plain] = sorted(found)
+    _put(path, f"{start}{json.dumps(index, separators=(',', ':'))}{end}")
 
 
 def render() -> Path:
@@ -112,6 +240,8 @@ def render() -> Path:
     stamp.unlink(missing_ok=True)
     _jupyter_book(stage, chapters.ROOT / "book", "-W", "-n", "--keep-going", *fresh)
     _assets(chapters.BUILD / "html")
+    number_figures(chapters.BUILD / "html")
+    search_without_accents(chapters.BUILD / "html" / "searchindex.js")
     stamp.write_text(digest)
     return index
 
@@ -126,11 +256,13 @@ def render_one(notebook: str | os.PathLike) -> Path:
     _put(stage / "_config.yml", yaml.safe_dump(config))
     _put(stage / "_toc.yml", yaml.safe_dump({"format": "jb-book", "root": notebook.stem}))
     _put(stage / "references.bib", (chapters.ROOT / "book" / "references.bib").read_bytes())
-    page = json.loads(_page(notebook))
+    _stage_static(stage)
+    page = json.loads(staged(notebook))
     cited = "## References\n\n```{bibliography}\n:style: plain\n:filter: docname in docnames\n```"
     page["cells"].append({"cell_type": "markdown", "id": "cited", "metadata": {}, "source": cited})
     _put(stage / notebook.name, json.dumps(page))
     _jupyter_book(stage, stage)
+    number_figures(stage / "_build" / "html", whole=False)
     shutil.copytree(stage / "_build" / "html", notebook.parent, dirs_exist_ok=True)
     shutil.rmtree(stage)
     _assets(notebook.parent)
@@ -190,13 +322,23 @@ def _benchmarks():
     return {path.stem: record(path.stem) for path in sorted(RECORDS.glob("*.json"))}
 
 
-def _flat(value, prefix=""):
-    """Rows (name, value) of nested dictionaries; long lists are left to the file."""
-    if isinstance(value, dict):
-        for key, inner in value.items():
-            yield from _flat(inner, f"{prefix}{key}: " if isinstance(inner, dict) else f"{prefix}{key}")
-    elif not isinstance(value, list) or (len(value) <= 8 and not any(isinstance(item, dict) for item in value)):
-        yield prefix, value
+ABOUT_A_RUN = ("date", "hardware", "machine", "threads", "cores", "torch", "python", "versions", "seed", "note", "what")
+
+
+def _benchmark_row(name, content):
+    """One record in a table: when and where it was made, what is said of it, and its first numbers."""
+    results = [
+        f"{key.replace('_', ' ')} {value:.3g}" if isinstance(value, float) else f"{key.replace('_', ' ')} {value}"
+        for key, value in content.items()
+        if key not in ABOUT_A_RUN and isinstance(value, (int, float, str))
+    ]
+    remarks = [content[key].rstrip(". ") for key in ("what", "note") if key in content]
+    return {
+        "record": f"{{download}}`{name} <records/{name}.json>`",
+        "date": content.get("date", "")[:10],
+        "hardware": content.get("hardware") or content.get("machine", ""),
+        "holds": ". ".join([*remarks, "; ".join(results[:4])]).strip(". "),
+    }
 
 
 def _registry_markdown():
@@ -208,7 +350,8 @@ def _registry_markdown():
     )
 
 
-def _status_markdown():
+def status_page() -> str:
+    """Return the page of run times, versions, data and records, as MyST text."""
     from .plotting import markdown_table
 
     parts = ["## Chapters"]
@@ -228,15 +371,9 @@ def _status_markdown():
     parts += ["## Data", markdown_table(rows)]
     benchmarks = _benchmarks()
     if benchmarks:
-        parts += ["## Benchmarks", "Recorded by the scripts in `benchmarks/`, each with its date and hardware."]
-    for name, content in benchmarks.items():
-        rows = [{"quantity": quantity, "value": value} for quantity, value in _flat(content)]
-        parts += [f"### {name}", *([markdown_table(rows, digits=4)] if rows else [])]
-        for rows in content.values():
-            if isinstance(rows, list) and 0 < len(rows) <= 24 and all(isinstance(row, dict) for row in rows):
-                table = [dict(_flat(row)) for row in rows]
-                if len(table[0]) <= 20:  # more is for the file
-                    parts.append(markdown_table(table, digits=4))
+        text = "Recorded by the scripts in `benchmarks/`. Each name is a link to the whole record, a JSON file."
+        rows = [_benchmark_row(name, content) for name, content in benchmarks.items()]
+        parts += ["## Benchmarks", text, markdown_table(rows)]
     return "\n\n".join(parts)
 
 
