@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from softeels_utils import simulate
-from softeels_utils.fitting import background_shapes, sweep_windows, thickness_map
+from softeels_utils.fitting import background_shapes, fit_phases, sweep_windows, thickness_map
 from softeels_utils.scattering import load_system
 from softeels_utils.standards import metal_per_oxygen
 
@@ -95,3 +95,22 @@ def test_iron_per_oxygen_wants_oxygen(halves):
         metal_per_oxygen(low, core.isig[600.0:])
     with pytest.raises(ValueError, match="mask"):
         metal_per_oxygen(low, core, mask=np.zeros((12, 20), bool))
+
+
+def test_curves_of_pixels_with_a_low_loss_of_their_own():
+    model = simulate.spectrum_model()
+    mean = 4e5 * model.expected(np.array([[20.0, 5.0], [0.0, 30.0], [10.0, 10.0]]), "low")
+    counts = np.random.default_rng(2).poisson(mean).astype(float)
+    arguments = model.low_energy_eV, model.references("M2,3")
+    options = {"window_eV": (42, 88), "nonnegative": False}
+    fit = fit_phases(counts, *arguments, low_loss=counts, **options)
+    curves, backgrounds = fit.curves(counts)
+    for k, spectrum in enumerate(counts):
+        curve, background = fit_phases(spectrum, *arguments, low_loss=spectrum, **options).curves()
+        np.testing.assert_allclose(curves[k], curve, rtol=1e-3)
+        np.testing.assert_allclose(backgrounds[k], background, rtol=1e-2, atol=0.01 * curve.max())
+    for wrong in (None, counts[:2]):
+        with pytest.raises(ValueError, match="low_loss"):
+            fit.curves(wrong)
+    with pytest.raises(ValueError, match="low_loss"):
+        fit.summed().curves(counts)

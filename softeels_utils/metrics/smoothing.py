@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.ndimage import gaussian_filter
+from scipy.ndimage import gaussian_filter, gaussian_filter1d
 
 from ..checks import finite_array
 
@@ -16,8 +16,8 @@ def best_smoothing(
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Least error of a map over Gaussian smoothing, and the width that gives it: an oracle, for comparisons.
 
-    Smoothing with standard deviation w leaves ``1 / (4 π w²)`` of the variance of white noise (all of it below
-    w = 0.28 pixels) and blurs the map.
+    Smoothing leaves the sum of the squares of its kernel of the variance of white noise, ``1 / (4 π w²)`` for a
+    standard deviation w of more than a pixel, and blurs the map.
 
     Parameters
     ----------
@@ -53,6 +53,13 @@ def best_smoothing(
         raise ValueError(f"variance: got shape {variance.shape}, wants (..., {maps.shape[-1]})")
     smooth = [gaussian_filter(maps, (w, w, 0)) for w in widths]
     blur = np.stack([((s - truth) ** 2).mean(axis=(0, 1)) for s in smooth], axis=-1)  # (K, W)
-    left = 1 / np.maximum(4 * np.pi * widths**2, 1)
+    left = np.array([(_kernel(w) ** 2).sum() ** 2 for w in widths])
     error = np.sqrt(blur + variance[..., None] * left)
     return error.min(axis=-1), widths[error.argmin(axis=-1)]
+
+
+def _kernel(width):
+    """Weights of a Gaussian along one axis."""
+    point = np.zeros(2 * int(np.ceil(5 * width)) + 1)
+    point[point.size // 2] = 1
+    return gaussian_filter1d(point, width) if width > 0 else point

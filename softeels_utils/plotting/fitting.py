@@ -111,7 +111,7 @@ def pixel(fit: Any, counts: ArrayLike, phases: Sequence[str] = (), *, variance: 
         middle.plot(energy, part, color=COLORS.get(name), label=name)
     bottom.step(energy, (np.asarray(counts) - curve) / noise, where="mid", color=DATA, lw=0.8)
     bottom.axhline(0, color="black", lw=0.8)
-    for ax, label in ((top, "counts"), (middle, "counts"), (bottom, "residual / noise")):
+    for ax, label in ((top, "counts per channel"), (middle, "counts per channel"), (bottom, "residual / noise")):
         ax.set(ylabel=label)
     top.legend(ncol=3)
     middle.legend(ncol=3)
@@ -193,7 +193,7 @@ def maps_and_errors(
     """
     from matplotlib.colors import Normalize
 
-    size = (7.2, 2.3 * len(rows) + 0.5)
+    size = (7.4, 2.05 * len(rows) + 0.4)
     figure, axes = plt.subplots(len(rows), len(columns), figsize=size, squeeze=False)
     groups = [np.concatenate([np.ravel(m) for maps in rows.values() for m in maps[part]]) for part in (
         slice(None, -1), slice(-1, None)
@@ -206,7 +206,7 @@ def maps_and_errors(
             ax.set(xticks=[], yticks=[], title=columns[column] if ax in axes[0] else None)
             ax.spines[:].set_visible(False)
             if column >= len(columns) - 2:
-                figure.colorbar(shown, ax=ax, shrink=0.85, label="nm" if last else None)
+                figure.colorbar(shown, ax=ax, shrink=0.85, label="nm")
         line[0].set_ylabel(name)
     if pixel_size_nm:
         _scale_bar(axes[0, 0], np.shape(next(iter(rows.values()))[0]), pixel_size_nm)
@@ -303,7 +303,8 @@ def plural_scattering(paths: ArrayLike, biases: Mapping[str, ArrayLike], phases:
     for (name, bias), style in zip(biases.items(), METHODS, strict=False):
         for k, phase in enumerate(phases):
             ax.plot(paths, np.asarray(bias)[:, k], style, color=COLORS.get(phase), label=f"{phase}, {name}")
-    ax.set(xlabel="thickness (inelastic mean free paths)", ylabel="bias (% of the thickness)", ylim=(-60, 60))
+    ax.set(xlabel="thickness (inelastic mean free paths)", ylabel="bias (% of the thickness)")
+    ax.margins(y=0.15)
     ax.legend(ncol=3, fontsize=9, loc="upper center", bbox_to_anchor=(0.5, 1.25), columnspacing=1)
     return figure
 
@@ -329,7 +330,7 @@ def background_choices(
     ax.axvline(0, color="0.6", lw=0.8, zorder=0)
     ax.set(xlabel="bias, with the error bar of one pixel (nm)", yticks=range(len(names)), yticklabels=names)
     ax.set_ylim(len(names) - 0.5, -0.5)
-    ax.legend(loc="lower left", fontsize=9)
+    ax.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncol=len(phases), fontsize=9)
     return figure
 
 
