@@ -119,22 +119,18 @@ microscope = simulate.Microscope(
 )
 model = simulate.spectrum_model(microscope)
 pixel_nm, angles_deg = box_nm / pixels, np.linspace(-70, 70, tilts)
-recording = {"pixel_size_nm": pixel_nm, "microscope": microscope}
+scan = {"pixel_size_nm": pixel_nm, "microscope": microscope}
 
 cube = simulate.core_shell_nanocube(2 * pixels, pixel_nm / 2, oversample=2)
 fine_nm = ParallelBeam(2 * pixels, angles_deg, pixel_nm / 2)(cube)
 truth_nm = block_reduce(fine_nm, (1, 1, 2, 2), np.mean)
 low_loss, core_loss = simulate.dual_eels(
-    truth_nm,
-    fluence_e_per_A2,
-    tilt_angles_deg=angles_deg,
-    seed=seed,
-    **recording,
+    truth_nm, fluence_e_per_A2, tilt_angles_deg=angles_deg, seed=seed, **scan
 )
 
 middle = tilts // 2
 image = simulate.dual_eels(
-    truth_nm[:, middle], standards_fluence_e_per_A2, seed=seed + 1, **recording
+    truth_nm[:, middle], standards_fluence_e_per_A2, seed=seed + 1, **scan
 )
 found = standards.extract_standards(*image, bootstrap=20, seed=seed)
 
@@ -172,7 +168,7 @@ show(
 )
 say(
     f"{tilts} × {pixels} × {pixels} pixels of {pixel_nm:g} nm at "
-    f"{fluence_e_per_A2:.0f} e/Å² per tilt: {electrons:.1e} electrons per "
+    f"{fluence_e_per_A2:.0f} e/Å² per tilt: {electrons:,.0f} electrons per "
     f"pixel. Of these, {soft:.0f} fall on each channel around "
     f"Fe-M<sub>2,3</sub> and {hard:.2f} on each channel around "
     "Fe-L<sub>2,3</sub> (for 20 nm of oxide). The shapes of the standards "
@@ -265,7 +261,8 @@ show(
 off = (one.coefficients - truth[thickest]) / one.standard_error
 beyond = (np.abs(pull) > 2).mean(axis=0)
 say(
-    f"<a href='#fig-pixel'></a>: FeO {one.coefficients[0]:.1f} ± "
+    'In <a href="#fig-pixel"></a> the fit finds '
+    f"FeO {one.coefficients[0]:.1f} ± "
     f"{one.standard_error[0]:.1f} nm (truth {truth[thickest][0]:.1f}), "
     f"Fe<sub>3</sub>O<sub>4</sub> {one.coefficients[1]:.1f} ± "
     f"{one.standard_error[1]:.1f} nm (truth {truth[thickest][1]:.1f}), "
@@ -608,7 +605,7 @@ bars_nm = np.array([fit.standard_error for fit in backgrounds.values()])
 show(
     figures.background_choices(list(backgrounds), off_nm, bars_nm, phases),
     name="backgrounds",
-    caption=f"{slab_nm[at]:.0f} nm of oxide and {electrons:.0e} electrons: "
+    caption=f"{slab_nm[at]:.0f} nm of oxide and {electrons:,.0f} electrons: "
     "bias of each phase for several backgrounds, with the error bar that "
     "the fit reports for one pixel. “Extrapolated”: a power law fitted from "
     "42 to 51 eV and subtracted, as if it were known.",
@@ -651,8 +648,8 @@ small_nm, fluences = 0.5, np.geomspace(1e2, 1e9, 36)
 body = simulate.core_shell_nanocube(int(box_nm / small_nm), small_nm)
 corner = slice(body.shape[1] // 2 - 40, body.shape[1] // 2 + 20)
 patch = small_nm * body.sum(axis=2)[:, corner, corner]
-recording |= {"pixel_size_nm": small_nm, "noise": False, "dtype": "float64"}
-signals = simulate.dual_eels(patch, 1.0, **recording)
+scan |= {"pixel_size_nm": small_nm, "noise": False, "dtype": "float64"}
+signals = simulate.dual_eels(patch, 1.0, **scan)
 clean = dict(zip(("M2,3", "L2,3"), signals, strict=True))
 rms, blur = {}, {}
 for edge, tail in (("M2,3", "plasmon_tail"), ("L2,3", "power_law")):
@@ -735,11 +732,12 @@ say(
     "error bars are as large as the thickness, the bound at zero biases the "
     "means, the weaker phase upwards and the other, anti-correlated with it, "
     "downwards: for sums and reconstructions fit with "
-    f"`nonnegative=False`.\n\nThe delocalisation at {beam_energy_keV:.0f} kV "
-    f"is {d50['M2,3']:.1f} nm for M<sub>2,3</sub> and {d50['L2,3']:.1f} nm "
-    f"for L<sub>2,3</sub>. Below {cross[0]:.0e} e/Å² (FeO) and {cross[1]:.0e} "
-    "e/Å² (Fe<sub>3</sub>O<sub>4</sub>) M<sub>2,3</sub> gives the better "
-    "map; above, L<sub>2,3</sub> does. M<sub>2,3</sub> also loses in thick "
+    "`nonnegative=False`.\n\n"
+    f"The delocalisation at {beam_energy_keV:.0f} kV is {d50['M2,3']:.1f} nm "
+    f"for M<sub>2,3</sub> and {d50['L2,3']:.1f} nm for L<sub>2,3</sub>. Below "
+    f"{cross[0] / 1e6:.1f} million e/Å² (FeO) and {cross[1]:.0e} e/Å² "
+    "(Fe<sub>3</sub>O<sub>4</sub>) M<sub>2,3</sub> gives the better map; "
+    "above, L<sub>2,3</sub> does. M<sub>2,3</sub> also loses in thick "
     "specimens, where the tail of the plasmons outgrows the edge, and "
     "wherever another edge or a strong plasmon lies near 54 eV."
 )
@@ -1227,8 +1225,8 @@ say(
     f"the low loss: {worst['convolved references']:.1f} %.\n"
     f"- L<sub>2,3</sub> needs {gained.min():.0f} to {gained.max():.0f} times "
     "the fluence for equal error bars. It wins only above about "
-    f"{min(cross):.0e} e/Å², where the delocalisation of M<sub>2,3</sub> "
-    f"({d50['M2,3']:.1f} nm) is the limit.\n"
+    f"{min(cross) / 1e6:.1f} million e/Å², where the delocalisation of "
+    f"M<sub>2,3</sub> ({d50['M2,3']:.1f} nm) is the limit.\n"
     "- A series larger than the memory is fitted chunk by chunk: the fit of "
     "a lazy signal is lazy, too, and gives the same numbers.\n\n"
     f"This page took **{time.perf_counter() - began:.0f} s** to run."

@@ -34,6 +34,7 @@ __all__ = [
 ]
 
 DATA, FIT, BACKGROUND = "#999999", "black", "#E69F00"  # none of them the colour of a phase
+WIDTH = 6.4  # inches: as wide as a page, with text that a phone still shows at 8 pixels
 METHODS = ("-", "--", ":")
 ENERGY = "energy loss (eV)"
 
@@ -66,9 +67,9 @@ def references(
         Of the references.
     """
     if spectrum is None:
-        figure, ax = plt.subplots(figsize=(7.2, 3.6))
+        figure, ax = plt.subplots(figsize=(WIDTH, 3.5))
     else:
-        figure, (above, ax) = plt.subplots(2, 1, figsize=(7.2, 5.6))
+        figure, (above, ax) = plt.subplots(2, 1, figsize=(WIDTH, 5.4))
         above.semilogy(*spectrum, color=DATA)
         above.set(xlim=(-5, 120), xlabel=ENERGY, ylabel="mean counts")
         if onset_eV is not None:
@@ -102,7 +103,7 @@ def pixel(fit: Any, counts: ArrayLike, phases: Sequence[str] = (), *, variance: 
     curve, background = fit.curves()
     energy, phases = fit.energy_eV, tuple(phases) or fit.phases
     noise = np.sqrt(np.maximum(curve if variance is None else variance, 1e-9))
-    figure, (top, middle, bottom) = plt.subplots(3, 1, figsize=(7.2, 6.4), sharex=True, height_ratios=(3, 3, 2))
+    figure, (top, middle, bottom) = plt.subplots(3, 1, figsize=(WIDTH, 6.2), sharex=True, height_ratios=(3, 3, 2))
     top.step(energy, counts, where="mid", color=DATA, lw=1, label="counts")
     top.plot(energy, curve, color=FIT, label="fit")
     top.plot(energy, background, "--", color=BACKGROUND, label="background")
@@ -193,7 +194,7 @@ def maps_and_errors(
     """
     from matplotlib.colors import Normalize
 
-    size = (7.4, 2.05 * len(rows) + 0.4)
+    size = (WIDTH, 1.8 * len(rows) + 0.4)
     figure, axes = plt.subplots(len(rows), len(columns), figsize=size, squeeze=False)
     groups = [np.concatenate([np.ravel(m) for maps in rows.values() for m in maps[part]]) for part in (
         slice(None, -1), slice(-1, None)
@@ -224,17 +225,17 @@ def pulls(pull: ArrayLike, errors_nm: ArrayLike, ellipse_nm: ArrayLike, phases: 
         Outline of two mean reported standard errors, with their correlation.
     phases : two str
     """
-    figure, (left, right) = plt.subplots(1, 2, figsize=(7.4, 3.5))
+    figure, (left, right) = plt.subplots(1, 2, figsize=(WIDTH, 3.1))
     bins = np.linspace(-5, 5, 41)
     for k, name in enumerate(phases):
         left.hist(pull[:, k], bins, density=True, histtype="step", color=COLORS.get(name), label=name)
     left.plot(bins, np.exp(-(bins**2) / 2) / np.sqrt(2 * np.pi), "k:", label="normal")
     left.set(xlabel="error / error bar", ylabel="density", ylim=(0, 0.55))
-    left.legend(loc="upper left", fontsize=9, handlelength=1.2)
+    left.legend(loc="upper left", handlelength=1, borderpad=0)
     right.plot(*np.transpose(errors_nm), ".", ms=2, color=DATA)
     right.plot(*ellipse_nm, color="black", label="2 error bars")
     right.set(xlabel=f"error of {phases[0]} (nm)", ylabel=f"error of {phases[1]} (nm)", aspect="equal")
-    right.legend(fontsize=9, loc="upper right")
+    right.legend(loc="upper right")
     return figure
 
 
@@ -250,7 +251,7 @@ def cases(results: Mapping[str, Mapping[str, tuple[float, float]]], *, split: st
         The quantity that has a panel of its own, in its own unit.
     """
     names, quantities = list(results), list(next(iter(results.values())))
-    figure, axes = plt.subplots(1, 2, figsize=(7.4, 0.75 * len(names) + 1.4), sharey=True, width_ratios=(3, 2))
+    figure, axes = plt.subplots(1, 2, figsize=(WIDTH, 0.75 * len(names) + 1.4), sharey=True, width_ratios=(3, 2))
     ratios = [quantity for quantity in quantities if quantity != split]
     for ax, shown in zip(axes, (ratios, [split]), strict=True):
         for k, quantity in enumerate(shown):
@@ -262,7 +263,7 @@ def cases(results: Mapping[str, Mapping[str, tuple[float, float]]], *, split: st
         ax.axvline(0, color="0.6", lw=0.8, zorder=0)
     axes[0].set(xlabel="fit less truth (%)", yticks=range(len(names)), yticklabels=names, ylim=(len(names) - 0.5, -0.5))
     axes[1].set(xlabel=f"{split}, fit less truth")
-    axes[0].legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncol=3, fontsize=9, handletextpad=0.2)
+    axes[0].legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncol=3, handletextpad=0.2)
     return figure
 
 
@@ -277,7 +278,7 @@ def weights(counts: ArrayLike, biases_nm: Mapping[str, ArrayLike], scatter_nm: A
     scatter_nm : (F,)
         Standard deviation of one pixel.
     """
-    figure, ax = plt.subplots(figsize=(7.2, 3.6))
+    figure, ax = plt.subplots(figsize=(WIDTH, 3.5))
     ax.fill_between(counts, -np.asarray(scatter_nm), scatter_nm, color="0.9", label="± scatter of one pixel")
     for (name, bias), style in zip(biases_nm.items(), ("o-k", "s--", "^:"), strict=False):
         ax.semilogx(counts, bias, style, label=name, **({} if "k" in style else {"color": BACKGROUND}))
@@ -299,13 +300,13 @@ def plural_scattering(paths: ArrayLike, biases: Mapping[str, ArrayLike], phases:
         In per cent of the thickness; at most three.
     phases : sequence of K str
     """
-    figure, ax = plt.subplots(figsize=(7.2, 3.9))
+    figure, ax = plt.subplots(figsize=(WIDTH, 3.9))
     for (name, bias), style in zip(biases.items(), METHODS, strict=False):
         for k, phase in enumerate(phases):
             ax.plot(paths, np.asarray(bias)[:, k], style, color=COLORS.get(phase), label=f"{phase}, {name}")
     ax.set(xlabel="thickness (inelastic mean free paths)", ylabel="bias (% of the thickness)")
     ax.margins(y=0.15)
-    ax.legend(ncol=3, fontsize=9, loc="upper center", bbox_to_anchor=(0.5, 1.25), columnspacing=1)
+    figure.legend(*ax.get_legend_handles_labels(), ncol=2, loc="outside upper center", columnspacing=1)
     return figure
 
 
@@ -320,7 +321,7 @@ def background_choices(
     biases_nm, errors_nm : (N, K)
     phases : sequence of K str
     """
-    figure, ax = plt.subplots(figsize=(7.2, 0.5 * len(names) + 1.2))
+    figure, ax = plt.subplots(figsize=(WIDTH, 0.5 * len(names) + 1.2))
     for k, phase in enumerate(phases):
         at = np.arange(len(names)) + 0.2 * (k - (len(phases) - 1) / 2)
         ax.errorbar(
@@ -330,7 +331,7 @@ def background_choices(
     ax.axvline(0, color="0.6", lw=0.8, zorder=0)
     ax.set(xlabel="bias, with the error bar of one pixel (nm)", yticks=range(len(names)), yticklabels=names)
     ax.set_ylim(len(names) - 0.5, -0.5)
-    ax.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncol=len(phases), fontsize=9)
+    ax.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncol=len(phases))
     return figure
 
 
@@ -363,7 +364,7 @@ def crossover(
         Delocalisation of each edge, dotted.
     phases : sequence of K str
     """
-    figure, (left, right) = plt.subplots(1, 2, figsize=(7.4, 4.1))
+    figure, (left, right) = plt.subplots(1, 2, figsize=(WIDTH, 3.9))
     for edge, error in errors_nm.items():
         color = COLORS.get(edge)
         for k, style in zip(range(len(phases)), METHODS, strict=False):
@@ -372,7 +373,7 @@ def crossover(
         right.axhline(limits_nm[edge], color=color, lw=1, ls=":")
     left.set(xlabel="fluence (e/Å²)", ylabel="rms error of the map (nm)")
     right.set(xlabel="fluence (e/Å²)", ylabel="resolution of the map (nm)")
-    figure.legend(*left.get_legend_handles_labels(), loc="outside upper center", ncol=4, fontsize=9, columnspacing=1)
+    figure.legend(*left.get_legend_handles_labels(), loc="outside upper center", ncol=2, columnspacing=1)
     return figure
 
 
@@ -389,12 +390,12 @@ def measured_edge(fit: Any, counts: ArrayLike, other: ArrayLike, amounts: ArrayL
         Amplitude of the other edge (mean 1), and amount by this one, with its error, along the line.
     """
     curve, background = fit.curves()
-    figure, (left, right) = plt.subplots(1, 2, figsize=(7.4, 3.8))
+    figure, (left, right) = plt.subplots(1, 2, figsize=(WIDTH, 3.5))
     left.plot(fit.energy_eV, counts, color=DATA, label="mean of all positions")
     left.plot(fit.energy_eV, curve, color=FIT, lw=1, label="fit")
     left.plot(fit.energy_eV, background, "--", color=BACKGROUND, label="background")
     left.set(xlabel=ENERGY, ylabel="counts per channel")
-    left.legend(fontsize=9)
+    left.legend()
     groups = np.array_split(np.arange(len(amounts)), 8)
     means = np.array([[np.mean(x[g]) for g in groups] for x in (other, amounts)])
     error = [np.sqrt(np.sum(errors[g] ** 2)) / g.size for g in groups]
@@ -404,7 +405,7 @@ def measured_edge(fit: Any, counts: ArrayLike, other: ArrayLike, amounts: ArrayL
     ends = np.array([np.min(other), np.max(other)])
     right.plot(ends, slope * ends, "k:", label="proportional")
     right.set(xlabel="L2,3 amplitude (mean = 1)", ylabel="M2,3: atoms per nm²")
-    right.legend(fontsize=9)
+    right.legend()
     return figure
 
 
@@ -426,7 +427,7 @@ def window_sweep(
         An independent number for the sum, as a band.
     """
     names = tuple(names) or sweep.phases or [f"reference {k + 1}" for k in range(sweep.amounts.shape[-1])]
-    figure, ax = plt.subplots(figsize=(7.2, 3.7))
+    figure, ax = plt.subplots(figsize=(WIDTH, 4.0))
     if expected:
         value, error = expected
         ax.axhspan(value - error, value + error, color="0.9", label="thickness by the low loss")
@@ -438,7 +439,7 @@ def window_sweep(
                 scale * sweep.standard_error[:, j, k], marker, COLORS.get(name, "black"), f"{name}, to {end:g} eV",
             )  # fmt: skip
     ax.set(xlabel="start of the window (eV)", ylabel=f"mean amount ({unit})", xticks=sweep.starts_eV)
-    ax.legend(fontsize=9, loc="center left", bbox_to_anchor=(1.0, 0.5))
+    figure.legend(*ax.get_legend_handles_labels(), loc="outside upper center", ncol=2)
     return figure
 
 
