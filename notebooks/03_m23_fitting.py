@@ -38,7 +38,7 @@
 # |---|---|
 # | Helpful | chapters [1](01_dose_analysis) and [2](02_standards); weighted least squares |
 # | Not needed | any data: a simulated specimen, the *twin*, stands in; its truth only scores results |
-# | Time | READMIN minutes to read; the time that this page took to run is in its summary. Memory below 1 GB |
+# | Time | 23 minutes to read; the time that this page took to run is in its summary. Memory below 1 GB |
 #
 # In the reference: {py:func}`~softeels_utils.fitting.fit_phases`,
 # {py:class}`~softeels_utils.fitting.PhaseFit`, {py:func}`~softeels_utils.fitting.sweep_windows` and
@@ -280,7 +280,8 @@ say(
     )
     + f"The *sum* of the two, {one.coefficients.sum():.1f} nm against "
     f"{truth[thickest].sum():.1f} nm, is much better: what one phase has too "
-    "much, the other has too little."
+    "much, the other has too little. "
+    '<a href="#fig-fluences"></a> shows the same pixel at other fluences.'
 )
 show(
     figures.fluences(fits, drawn[:, window], levels, active=3),
@@ -749,7 +750,7 @@ say(
 # 40 positions over a film of the manganite (La,Sr)MnO<sub>3</sub>, with Mn-M<sub>2,3</sub> (48 eV) on its
 # plasmon tail and Mn-L<sub>2,3</sub> of the same pixels. The reference is the calculated cross-section of
 # Mn-M<sub>2,3</sub> (Henke's table {cite}`henke1993`), per atom and nm²: no shape is taken from the data, and the
-# result is the number of Mn atoms per nm².
+# result is the number of Mn atoms per nm² (<a href="#fig-measured"></a>).
 #
 # Two checks need no truth (<a href="#fig-windows"></a>). `fitting.sweep_windows` moves the ends of the fit window:
 # if background and reference were exact, the result would not move. `fitting.thickness_map` takes the
