@@ -262,7 +262,7 @@ def cases(results: Mapping[str, Mapping[str, tuple[float, float]]], *, split: st
             ax.errorbar(factor * values, at, xerr=factor * errors, fmt="o", ms=5, color=color, label=quantity)
         ax.axvline(0, color="0.6", lw=0.8, zorder=0)
     axes[0].set(xlabel="fit less truth (%)", yticks=range(len(names)), yticklabels=names, ylim=(len(names) - 0.5, -0.5))
-    axes[1].set(xlabel=f"{split}, fit less truth")
+    axes[1].set(xlabel=f"{split},\nfit less truth")
     axes[0].legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncol=3, handletextpad=0.2)
     return figure
 
