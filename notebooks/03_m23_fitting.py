@@ -936,11 +936,10 @@ if data_path:
     show(
         figures.references(
             axis[inside],
-            dict(zip(names, mine.references[:, inside], strict=True)),
-            mine.uncertainty[:, inside],
+            dict(zip(names, 1e6 * mine.references[:, inside], strict=True)),
+            1e6 * mine.uncertainty[:, inside],
             spectrum=(axis, mean),
             onset_eV=fitted_edge.onset_eV,
-            unit="probability (1/(eV nm))",
         ),
         name="yours",
         caption=f"Mean spectrum of {Path(data_path).name}, with the onset of "
@@ -959,7 +958,7 @@ if data_path:
 # %% tags=["hide-input", "own-data"]
 if data_path:
     aligned = spectra.align_zero_loss(yours)
-    spikes = spectra.find_spikes(
+    spikes = spectra.find_rare_spikes(
         aligned.data, gain=gain, readout_noise=readout_noise
     ) & (axis > 10)
     aligned.data = spectra.remove_spikes(aligned.data, mask=spikes)
