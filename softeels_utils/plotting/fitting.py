@@ -165,9 +165,9 @@ def fluences(
         title={"text": titles[active], "font": {"size": 14}},
         xaxis_title=ENERGY,
         yaxis_title="counts per channel",
-        legend={"orientation": "h", "y": 1.02, "yanchor": "bottom"},
+        legend={"x": 1, "y": 1, "xanchor": "right", "yanchor": "top", "bgcolor": "rgba(255, 255, 255, 0.7)"},
         sliders=[{"active": active, "steps": steps, "currentvalue": current, "pad": {"t": 45}}],
-        margin={"t": 90},
+        margin={"t": 70},
     )
     return figure
 
