@@ -25,6 +25,7 @@ from .outside import standards_from_roi, standards_from_spectra
 from .pair import PhasePair
 from .plane import Plane, errors_in_variables_regression, find_plane, reference_from_abundances
 from .prepare import DualEELS, Specimen, find_specimen, prepare_dual_eels
+from .ratio import metal_per_oxygen
 from .result import Diagnostics, Standards
 from .rotation import Rotation, counted_metal, estimate_rotation, rotated_references
 from .subshells import subshell_oscillator_strength
@@ -66,6 +67,7 @@ __all__ = [
     "find_plane",
     "find_specimen",
     "match_spectrum",
+    "metal_per_oxygen",
     "neighbours",
     "outermost_phase",
     "pair_edges",
