@@ -38,21 +38,24 @@
 # |---|---|
 # | Helpful | core-loss EELS (edges, {term}`background`, {term}`plural scattering`); least squares |
 # | Not needed | any data: a *digital twin*, a simulated specimen in a simulated microscope, stands in |
-# | Time | <!-- generated: time --> |
+# | Time | READMIN minutes to read; the time that this page took to run is in its summary |
 # | Memory | below 1 GB |
 #
 # In the reference: {py:func}`~softeels_utils.dose.signal_ratio`, {py:func}`~softeels_utils.dose.phase_bound`,
 # {py:func}`~softeels_utils.dose.compare_edges` and {py:func}`~softeels_utils.dose.plan_tilt_series`.
 
 # %% tags=["hide-input"]
+import time
 from pathlib import Path
 
 import numpy as np
+
 from softeels_utils import data, dose, fitting, scattering, spectra, standards
 from softeels_utils.plotting import dose as figures
 from softeels_utils.plotting import notice, say, show, table, use_style
 
 use_style()
+began = time.perf_counter()
 
 # %% tags=["parameters"]
 data_path = ""  # your low loss: zero loss to beyond M2,3
@@ -688,7 +691,8 @@ say(
     "- The fit of the next chapters reaches the bound: variance over bound "
     f"{scatter['M2,3'][0, 0]:.2f} and {scatter['L2,3'][0, 0]:.2f} for FeO.\n"
     f"- {total} in all, divided among nine tilts, leave an error of "
-    f"{nine:.1f} nm per pixel in each phase at M<sub>2,3</sub>."
+    f"{nine:.1f} nm per pixel in each phase at M<sub>2,3</sub>.\n\n"
+    f"This page took **{time.perf_counter() - began:.0f} s** to run."
 )
 
 # %% [markdown] tags=["own-data"]

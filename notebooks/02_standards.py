@@ -39,16 +39,18 @@
 # |---|---|
 # | Helpful | [chapter 1](01_dose_analysis); core-loss EELS; {term}`plural scattering`; singular values |
 # | Not needed | any data: a digital twin stands in, whose truth scores the result and never helps to find it |
-# | Time | <!-- generated: time --> |
+# | Time | READMIN minutes to read; the time that this page took to run is in its summary |
 # | Memory | below 1 GB |
 #
 # In the reference: {py:func}`~softeels_utils.standards.prepare_dual_eels`,
 # {py:func}`~softeels_utils.standards.extract_standards` and {py:class}`~softeels_utils.standards.Standards`.
 
 # %% tags=["hide-input"]
+import time
 from pathlib import Path
 
 import numpy as np
+
 from softeels_utils import book, data, fitting, scattering, spectra, standards
 from softeels_utils.plotting import (
     maps_figure,
@@ -61,6 +63,7 @@ from softeels_utils.plotting import (
 from softeels_utils.plotting import standards as figures
 
 use_style()
+began = time.perf_counter()
 
 # %% tags=["parameters"]
 data_path = ""  # your core loss (O-K and L2,3), a spectrum image
@@ -91,6 +94,7 @@ bootstrap = 40  # draws of the pixels
 
 # %% tags=["hide-input", "twin"]
 from skimage.measure import block_reduce
+
 from softeels_utils import simulate
 
 microscope = simulate.Microscope(
@@ -595,8 +599,8 @@ if record:
 # ## Real data
 #
 # **L<sub>2,3</sub> of a nanocube.** A measured spectrum image of an iron-oxide cube (19 × 17 pixels, no low loss,
-# energy axis not calibrated) beside Fe<sub>2</sub>O<sub>3</sub> of the EELS Data Base {cite}`ewels2016`, broadened to the
-# resolution of the cube's data (<a href="#fig-measured"></a>).
+# energy axis not calibrated) beside Fe<sub>2</sub>O<sub>3</sub> of the EELS Data Base {cite}`ewels2016`, broadened to
+# the resolution of the cube's data (<a href="#fig-measured"></a>).
 #
 # **M and L edges of the same pixels.** Dual EELS of La<sub>0.7</sub>Sr<sub>0.3</sub>MnO<sub>3</sub> (LSMO):
 # Mn-M<sub>2,3</sub> on a plasmon tail and Mn-L<sub>2,3</sub>, from the same positions. One phase, so there is no
@@ -674,7 +678,8 @@ say(
     f"({hidden.angle_deg:.1f}° from a sum of the other two); only statements "
     "that contradict each other give it away, and then a warning is raised.\n"
     "- The errors of the references are the same in every pixel. Chapters 3 "
-    "to 5 carry them on as systematic errors, apart from the noise."
+    "to 5 carry them on as systematic errors, apart from the noise.\n\n"
+    f"This page took **{time.perf_counter() - began:.0f} s** to run."
 )
 
 # %% [markdown] tags=["own-data"]
@@ -866,7 +871,8 @@ for fwhm_eV in (0.0, 1.5, 3.5):
     blurred = standards.broaden(pure, axis, fwhm_eV)
     ratios = standards.white_lines(blurred, axis, continuum_eV=(24, 34)).ratio
     rows.append(
-        {"broadened by (eV)": fwhm_eV} | dict(zip(model.phases, ratios))
+        {"broadened by (eV)": fwhm_eV}
+        | dict(zip(model.phases, ratios, strict=True))
     )
 table(rows, caption="Solution 2: L3/L2 of the twin")
 say("No: the ratio hardly depends on it. The multiplets are the reason.")

@@ -56,15 +56,12 @@ class Calculator:
 
     def html(self) -> str:
         """The figure and its controls as HTML; plotly draws it, no kernel is needed."""
-        from ..plotting import figure_html
+        from ..plotting.interactive import captioned, figure_html
 
         script = files(__package__).joinpath("calculator.js").read_text(encoding="utf-8")
-        body = figure_html(self.figure(), full_html=False, post_script=script.replace("__GRID__", self.json()))
+        drawn = figure_html(self.figure(), full_html=False, post_script=script.replace("__GRID__", self.json()))
         label = "Standard errors against the fluence, with controls for the conditions"
-        return (
-            f'<figure class="softeels" id="fig-calculator"><div role="group" aria-label="{label}">{body}</div>'
-            f"<figcaption>{CAPTION}</figcaption></figure>"
-        )
+        return captioned(f'<div role="group" aria-label="{label}">{drawn}</div>', CAPTION, "calculator")
 
     _repr_html_ = html
 
