@@ -38,7 +38,7 @@
 # |---|---|
 # | Helpful | core-loss EELS (edges, {term}`background`, {term}`plural scattering`); least squares |
 # | Not needed | any data: a *digital twin*, a simulated specimen in a simulated microscope, stands in |
-# | Time | READMIN minutes to read; the time that this page took to run is in its summary |
+# | Time | About 15 minutes to read; the time that this page took to run is in its summary |
 # | Memory | below 1 GB |
 #
 # In the reference: {py:func}`~softeels_utils.dose.signal_ratio`, {py:func}`~softeels_utils.dose.phase_bound`,

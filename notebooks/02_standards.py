@@ -39,7 +39,7 @@
 # |---|---|
 # | Helpful | [chapter 1](01_dose_analysis); core-loss EELS; {term}`plural scattering`; singular values |
 # | Not needed | any data: a digital twin stands in, whose truth scores the result and never helps to find it |
-# | Time | READMIN minutes to read; the time that this page took to run is in its summary |
+# | Time | About 19 minutes to read; the time that this page took to run is in its summary |
 # | Memory | below 1 GB |
 #
 # In the reference: {py:func}`~softeels_utils.standards.prepare_dual_eels`,
@@ -531,9 +531,10 @@ say(
     "vacancies, within error bars that allow for them. With the oxidised skin "
     "the statements contradict each other; the method does not know which one "
     f"to drop, and the error of FeO grows to {flagged['volume_error'][0]:.0%} "
-    "of its volume: useless, but not wrong. With ligands one statement is "
-    f"simply false, and the phases are {off.max():.1f} standard errors off: "
-    "the warnings below are all that protects you."
+    "of its volume: useless, but not wrong. With ligands the statements on "
+    "oxygen are simply false, and one of the phases is "
+    f"{off.max():.1f} standard errors off: the warnings below are all that "
+    "protects you."
 )
 for name, warnings in raised.items():
     for warning in warnings:
@@ -645,7 +646,11 @@ if not {"nanocube_si", "eelsdb_fe2o3"} & set(missing):
             if report.no_contrast
             else ""
         )
-        + "Both spectra have an L3/L2 about twice that of the twin."
+        + "Their L3/L2 are "
+        + " and ".join(
+            f"{float(r['L3/L2']) / feo.ratio:.1f}" for r in report.rows
+        )
+        + " times that of the twin."
     )
 if "lsmo_dual_eels" not in missing:
     pair = standards.pair_edges(*data.load("lsmo_dual_eels"), seed=seed)
@@ -900,8 +905,8 @@ say(
     f"apart by the regression of this chapter, and {angles[1]:.2f}° by the "
     f"shortcut: {1 - angles[1] / angles[0]:.0%} of the contrast is lost, "
     "because noise in the maps pulls both references towards the mean. At "
-    "lower fluence the maps are noisier and more is lost: run the chapter "
-    "with `-p fluence_e_per_A2 2e4`."
+    "lower fluence the maps are noisier and more is lost (about a sixth at "
+    "2e4 e/Å²: run the chapter with `-p fluence_e_per_A2 2e4`)."
 )
 
 # %% [markdown]
