@@ -133,13 +133,13 @@ show(
 #
 # $$
 # \frac{d\sigma}{dE} = \frac{4\pi a_0^2 R^2}{E\,T}\,\frac{df}{dE}\,
-# \ln\!\left(1+\frac{\beta^2}{\theta_E^2}\right),
-# \qquad T=\tfrac12 m_0v^2,\quad \theta_E = \frac{E}{\gamma m_0 v^2}.
+# \ln\!\left(1+\frac{\beta^2}{\theta_E^2}\right).
 # $$ (eq-cross-section)
 #
-# Here $a_0$ is the Bohr radius, $R$ the Rydberg energy, $m_0$ and $v$ the electron's rest mass and speed, $\gamma$
-# its Lorentz factor, $\beta$ the {term}`collection angle` and $\theta_E$ the characteristic angle of inelastic
-# scattering. The absorption of less tightly bound electrons, a power law below the edge, is subtracted from $f_2$.
+# Here $a_0$ is the Bohr radius, $R$ the Rydberg energy, $T=\tfrac12 m_0v^2$ with the electron's rest mass $m_0$ and
+# speed $v$, $\beta$ the {term}`collection angle`, and $\theta_E = E/(\gamma m_0 v^2)$ the characteristic angle of
+# inelastic scattering, with the Lorentz factor $\gamma$. The absorption of less tightly bound electrons, a power law
+# below the edge, is subtracted from $f_2$.
 #
 # **Definition 1** is the ratio of the partial cross-sections, {eq}`eq-cross-section` integrated over the window of
 # each edge, $\sigma_\mathrm{M}/\sigma_\mathrm{L}$. It says how many counts arrive, and nothing of what lies under
@@ -251,21 +251,26 @@ assert abs(dose.signal_ratio(collection_mrad=20.0) / 61 - 1) < 0.1
 # What we want is not "signal" but the thickness of each phase. The counts expected in a channel at energy $E$ are
 #
 # $$
-# \mu(E) = N\Big[\sum_p t_p\,R_p(E) + \sum_b a_b\,B_b(E)\Big],
+# \mu = N\sum_p t_p R_p + N\sum_b a_b B_b,
 # $$ (eq-counts)
 #
-# with the reference $R_p$ of phase $p$ per nm, as seen through plural scattering, and background shapes $B_b$. The
-# thicknesses $t_p$ and the amplitudes $a_b$ are all unknown; call them together $x_i$. The *Fisher information* says
-# how sharply the counts depend on them,
+# with the reference $R_p(E)$ of phase $p$ per nm, as seen through plural scattering, and background shapes $B_b(E)$.
+# The thicknesses $t_p$ and the amplitudes $a_b$ are all unknown; call them together $x_i$. The *Fisher information*
+# says how sharply the counts depend on them,
 #
 # $$
-# F_{ij}=\sum_E \frac{1}{\mu(E)}\,
-# \frac{\partial\mu(E)}{\partial x_i}\,\frac{\partial\mu(E)}{\partial x_j},
-# \qquad \mathrm{cov}(\hat x) \ge F^{-1}.
+# F_{ij}=\sum_E \frac{1}{\mu}\,
+# \frac{\partial\mu}{\partial x_i}\,\frac{\partial\mu}{\partial x_j},
 # $$ (eq-fisher)
 #
-# This is the {term}`Cramér-Rao bound`: no unbiased estimate $\hat x$ has a smaller {term}`covariance` than the inverse
-# of the Fisher information. Its $2\times2$ block for $(t_\mathrm{FeO}, t_{\mathrm{Fe}_3\mathrm{O}_4})$ is what
+# and its inverse bounds the covariance of every unbiased estimate $\hat x$,
+#
+# $$
+# \mathrm{cov}(\hat x) \ge F^{-1}.
+# $$ (eq-bound)
+#
+# This is the {term}`Cramér-Rao bound`: nothing that is right on average has a smaller {term}`covariance`. Its
+# $2\times2$ block for $(t_\mathrm{FeO}, t_{\mathrm{Fe}_3\mathrm{O}_4})$ is what
 # `dose.phase_bound` returns, in nm².
 
 # %% tags=["twin"]
@@ -290,7 +295,7 @@ table(
         for e, error in errors.items()
     ],
     caption=f"Smallest possible standard errors in one {pixel_size_nm} nm "
-    f"pixel at {fluence_e_per_A2:.0e} e/Å²",
+    f"pixel at {fluence_e_per_A2:,.0f} e/Å²",
 )
 show(
     figures.ellipses_figure(
@@ -355,10 +360,10 @@ say(
     f"**{free.signal:.0f}**, and by **{free.shot_noise:.0f}** against shot "
     f"noise. To know each phase equally well, it needs "
     f"**{min(phase_ratios):.0f} to {max(phase_ratios):.0f}** times fewer "
-    "electrons, whatever is known of the background. For total iron the "
-    f"background decides: {free.total_metal:.0f} if it is free, "
+    "electrons, by the phase and by how free the background is. For total "
+    f"iron the background decides: {free.total_metal:.0f} if it is free, "
     f"{fixed.total_metal:.0f} if it is fixed. Readout noise punishes the weak "
-    f"edge: at {fluence_e_per_A2:.0e} e/Å² the factor for FeO rises from "
+    f"edge: at {fluence_e_per_A2:,.0f} e/Å² the factor for FeO rises from "
     f"{free.phases['FeO']:.0f} to {noisy.phases['FeO']:.0f}."
 )
 n = sweep_points
@@ -416,7 +421,7 @@ show(
     figures.thickness_figure(thick, by_edge),
     name="thickness",
     caption="Smallest possible standard errors in one "
-    f"{pixel_size_nm} nm pixel at {fluence_e_per_A2:.0e} e/Å², half of the "
+    f"{pixel_size_nm} nm pixel at {fluence_e_per_A2:,.0f} e/Å², half of the "
     "thickness in each oxide.",
     alt="Errors grow with thickness for both edges, faster beyond 50 nm; "
     "those of L2,3 are about three times those of M2,3.",
@@ -546,7 +551,7 @@ for edge in bounds:
 
 # %% tags=["hide-input", "twin"]
 plan, other = plans["M2,3"], plans["L2,3"]
-total = f"{total_fluence_e_per_A2:.0e} e/Å²"
+total = f"{total_fluence_e_per_A2:,.0f} e/Å²"
 show(
     figures.tilts_figure(plans, target_error_nm),
     name="tilts",
@@ -648,8 +653,8 @@ show(
 )
 table(
     rows,
-    caption=f"Bound per pixel at {fluence_e_per_A2:.0e} e/Å², with counts of "
-    "the twin, and with measured ones",
+    caption=f"Bound per pixel at {fluence_e_per_A2:,.0f} e/Å², with counts "
+    "of the twin, and with measured ones",
 )
 if "LSMO" in measured:
     low = spectra.align_zero_loss(measured["LSMO"])
@@ -757,10 +762,10 @@ if data_path:
             {
                 "": name,
                 "mean thickness (nm)": forecast.thickness_nm[name],
-                f"error at {fluence_e_per_A2:.0e} e/Å² (nm)": at_one
+                f"error at {fluence_e_per_A2:,.0f} e/Å² (nm)": at_one
                 / np.sqrt(fluence_e_per_A2),
                 f"e/Å² for {target_error_nm:g} nm": f"{needed[name]:.1e}",
-                f"tilts from {total_fluence_e_per_A2:.0e} e/Å²": int(
+                f"tilts from {total_fluence_e_per_A2:,.0f} e/Å²": int(
                     total_fluence_e_per_A2 / needed[name]
                 ),
             }

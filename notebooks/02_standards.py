@@ -157,7 +157,7 @@ show(
     ),
     name="recordings",
     caption="The brightest pixels of both recordings, simulated at "
-    f"{fluence_e_per_A2:.0e} e/Å². The low loss is on a logarithmic scale.",
+    f"{fluence_e_per_A2:,.0f} e/Å². The low loss is on a logarithmic scale.",
     alt="Left, the zero-loss peak, plasmons and a small M2,3 hump; right, "
     "the noisy core loss with the O-K and Fe-L2,3 edges.",
 )
@@ -307,7 +307,7 @@ show(
 #   \frac{L(x_0)}{L(x_1)} = \frac{1}{s_{\mathrm{Fe}_3\mathrm{O}_4}}\Big(\frac13 + \frac23\,\ell\Big),
 #   $$ (eq-leading)
 #
-#   where the leakage $\ell$ is what Fe<sup>3+</sup> still contributes there, read off the leading edge of
+#   where the remainder $\ell$ is what Fe<sup>3+</sup> still contributes there, read off the leading edge of
 #   Fe<sup>2+</sup> 1.7 eV further down.
 # - **pure rim**: the pixels at the rim show the outermost phase alone, $x_\mathrm{rim} = x_1$ for a skin of FeO. That
 #   needs a layer thicker than a pixel and the {term}`delocalisation`; where the rim is not mostly one phase, the
@@ -321,8 +321,9 @@ show(
 # P(x_0,x_1) \propto \prod_k \mathcal L_k + \sum_j w_j \prod_{k\neq j}\mathcal L_k,
 # $$ (eq-mixture)
 #
-# in which $w_j$ is small (prior odds of 5 to 95 that statement $j$ does not hold). Where the statements agree the first
-# term dominates; where they contradict each other, what remains is the spread of leaving one out.
+# in which $w_j$ is small (prior odds of 5 to 95 that statement $j$ does not hold; one further term drops both
+# statements on the pixels, for a phase that is not in the list). Where the statements agree the first term dominates;
+# where they contradict each other, what remains is the spread of leaving one out.
 
 # %% tags=["hide-input", "twin"]
 table(
@@ -346,11 +347,12 @@ show(
 )
 checks = found.diagnostics
 say(
-    f"In the pixels, {checks.purity[0]:.0%} to {checks.purity[1]:.0%} of the "
-    "iron is in FeO. What the statements leave open: the FeO reference may "
-    f"contain {checks.leakage[0]:.1%} Fe<sub>3</sub>O<sub>4</sub>, and that "
-    f"of Fe<sub>3</sub>O<sub>4</sub> {checks.leakage[1]:.1%} FeO (one "
-    "standard deviation each)."
+    f"In the pixels, {100 * checks.purity[0]:.0f} to "
+    f"{100 * checks.purity[1]:.0f} % of the iron is in FeO. What the "
+    "statements leave open: the FeO reference may "
+    f"contain {100 * checks.leakage[0]:.1f} % Fe<sub>3</sub>O<sub>4</sub>, "
+    f"and that of Fe<sub>3</sub>O<sub>4</sub> {100 * checks.leakage[1]:.1f} % "
+    "FeO (one standard deviation each)."
 )
 if checks.left_out:
     reasons = (f"`{k}` ({reason})" for k, reason in checks.left_out.items())
@@ -417,7 +419,6 @@ show(
     maps_figure(
         dict(zip(found.phases, bias, strict=True)),
         unit="% of the largest thickness",
-        pixel_size_nm=pixel_size_nm,
         vmin=-10,
         vmax=10,
         cmap="RdBu_r",
@@ -530,9 +531,10 @@ say(
     "The specimen as described comes out right, and so does the one with "
     "vacancies, within error bars that allow for them. With the oxidised skin "
     "the statements contradict each other; the method does not know which one "
-    f"to drop, and the error of FeO grows to {flagged['volume_error'][0]:.0%} "
-    "of its volume: useless, but not wrong. With ligands the statements on "
-    "oxygen are simply false, and one of the phases is "
+    "to drop, and the error of FeO grows to "
+    f"{100 * flagged['volume_error'][0]:.0f} % of its volume: useless, but "
+    "not wrong. With ligands the statements on oxygen are simply false, and "
+    "one of the phases is "
     f"{off.max():.1f} standard errors off: the warnings below are all that "
     "protects you."
 )
@@ -549,9 +551,9 @@ assert not raised["as described"] and raised["oxidised skin"]
 # of FeO and Fe<sub>3</sub>O<sub>4</sub>, with a *negative* amount of FeO. A fit with the two phases therefore fits it
 # perfectly. What gave it away above were the core loss and the statements on it, which then contradict each other.
 #
-# So chi² says nothing of chemistry, and neither does the number of components. What M<sub>2,3</sub> determines is the
-# amount of iron and, given the references, its mean valence; "FeO" and "Fe<sub>3</sub>O<sub>4</sub>" are names of two
-# spectra, and as good as the list of phases that was assumed.
+# So a good fit says nothing of chemistry, and neither does the number of components. What M<sub>2,3</sub> determines is
+# the amount of iron and, given the references, its mean valence; "FeO" and "Fe<sub>3</sub>O<sub>4</sub>" are names of
+# two spectra, and as good as the list of phases that was assumed.
 
 # %% tags=["hide-input", "twin"]
 names = ("FeO", "Fe3O4", "gamma-Fe2O3")
@@ -588,11 +590,12 @@ if record:
         f"{rows} specimens whose chemistry departs from the description in "
         "several ways at once, none of them used to build the method. "
         f"{summary['flagged']} were flagged. Of all, "
-        f"{summary['silent_errors']:.1%} were *silent errors*: some quantity "
-        "more than three standard errors from the truth and no warning. Mean "
+        f"{100 * summary['silent_errors']:.1f} % were *silent errors*: some "
+        "quantity more than three standard errors from the truth and no warning. Mean "
         f"valence came within 0.05 of the truth in "
-        f"{summary['mean_valence_within_0.05']:.0%} of the draws, and total "
-        f"iron within 5 % in {summary['total_metal_within_5_percent']:.0%}: "
+        f"{100 * summary['mean_valence_within_0.05']:.0f} % of the draws, and "
+        "total iron within 5 % in "
+        f"{100 * summary['total_metal_within_5_percent']:.0f} %: "
         "the error bars are honest, but not small."
     )
 
@@ -671,14 +674,15 @@ if "lsmo_dual_eels" not in missing:
 # %% tags=["hide-input", "twin"]
 known = cases["as described"]
 say(
-    "- Unmixing into two components is never unique "
-    "({eq}`eq-rotation`): the choice is physics, and has to be stated. Five "
-    "statements, each with an uncertainty, make it here.\n"
+    "- Unmixing into two components is never unique, by {eq}`eq-rotation`: "
+    "the choice is physics, and has to be stated. Five statements, each with "
+    "an uncertainty, make it here.\n"
     "- References come from a regression that accounts for the noise of its "
     f"coordinates. They are found within {angles_deg.max():.1f}° of the "
     "truth, and carry what the statements leave open: on a specimen as "
-    f"described, {known['volume_error'][0]:.0%} of the volume of FeO and "
-    f"{known['volume_error'][1]:.0%} of that of Fe<sub>3</sub>O<sub>4</sub>.\n"
+    f"described, {100 * known['volume_error'][0]:.0f} % of the volume of FeO "
+    f"and {100 * known['volume_error'][1]:.0f} % of that of "
+    "Fe<sub>3</sub>O<sub>4</sub>.\n"
     "- Two components are not two phases. Maghemite hides in M<sub>2,3</sub> "
     f"({hidden.angle_deg:.1f}° from a sum of the other two); only statements "
     "that contradict each other give it away, and then a warning is raised.\n"
@@ -810,10 +814,10 @@ if data_path:
             f"Statements that could not be used: {'; '.join(reasons)}.",
             "warning",
         )
-    purity = " to ".join(f"{p:.0%}" for p in checks.purity)
+    purity = " to ".join(f"{100 * p:.0f}" for p in checks.purity)
     say(
         f"{checks.mask.sum()} pixels of specimen, "
-        f"{checks.electrons_per_pixel:.1e} electrons per pixel. From {purity} "
+        f"{checks.electrons_per_pixel:.1e} electrons per pixel. From {purity} % "
         f"of the {about.metal_name} in a pixel is in {yours.phases[0]}."
     )
     assert np.isfinite(yours.references).all()
@@ -903,8 +907,8 @@ angles = [
 say(
     f"**Solution 3.** The low losses of the two phases are {angles[0]:.2f}° "
     f"apart by the regression of this chapter, and {angles[1]:.2f}° by the "
-    f"shortcut: {1 - angles[1] / angles[0]:.0%} of the contrast is lost, "
-    "because noise in the maps pulls both references towards the mean. At "
+    f"shortcut: {100 - 100 * angles[1] / angles[0]:.0f} % of the contrast is "
+    "lost, because noise in the maps pulls both references towards the mean. At "
     "lower fluence the maps are noisier and more is lost (about a sixth at "
     "2e4 e/Å²: run the chapter with `-p fluence_e_per_A2 2e4`)."
 )
@@ -913,7 +917,8 @@ say(
 # ## With your own data
 #
 # ```bash
-# python -m softeels_utils run 02 --data core_loss.dm4 -p low_loss_path low_loss.dm4 -p output_path standards.npz
+# python -m softeels_utils run 02 --data core_loss.dm4 \
+#     -p low_loss_path low_loss.dm4 -p output_path standards.npz
 # ```
 #
 # Record both ranges in the same scan, O-K included (start the core loss at 500 eV or below), and some vacuum beside

@@ -49,7 +49,7 @@ def edges_figure(
     metal : str
         Whose edges they are.
     """
-    figure, axes = plt.subplots(1, len(edges), figsize=(7.2, 3.3), squeeze=False)
+    figure, axes = plt.subplots(1, len(edges), figsize=(6.6, 3.3), squeeze=False)
     for ax, (edge, (energy, spectra)) in zip(axes.flat, edges.items(), strict=True):
         label = "counts per electron\nand channel"
         show_spectra(np.asarray(energy), spectra, ylabel=label, ax=ax, title=f"{metal}-{edge}")
@@ -76,7 +76,7 @@ def signal_figure(
     by_window : dict of str to array (M,)
         A ratio for each L2,3 window.
     """
-    figure, axes = plt.subplots(1, 2, figsize=(7.2, 3.3), sharey=True)
+    figure, axes = plt.subplots(1, 2, figsize=(6.6, 3.3), sharey=True)
     panels = (
         (angles_mrad, by_energy, "collection angle (mrad)", "beam energy"),
         (widths_eV, by_window, "width of the M2,3 window (eV)", "L2,3 window"),
@@ -123,7 +123,7 @@ def sweep_figure(sweeps: Mapping[str, tuple[ArrayLike, Sequence[Any]]], *, metal
         What the total is of.
     """
     rows = -(-len(sweeps) // 2)
-    figure, axes = plt.subplots(rows, 2, figsize=(7.2, 2.5 * rows + 0.7), sharey=True, squeeze=False)
+    figure, axes = plt.subplots(rows, 2, figsize=(6.6, 2.5 * rows + 0.7), sharey=True, squeeze=False)
     for ax, (label, (values, found)) in zip(axes.flat, sweeps.items(), strict=False):
         ax.plot(values, [c.signal for c in found], color="0.6", ls=":", lw=2, label="signal")
         ax.plot(values, [c.shot_noise for c in found], color="0.3", ls="--", label="shot noise")
@@ -151,7 +151,7 @@ def thickness_figure(thickness_nm: ArrayLike, errors_nm: Mapping[str, Mapping[st
     errors_nm : dict of str to dict of str to array (N,)
         By edge, then by quantity: the first quantity is drawn solid, the second dashed.
     """
-    figure, ax = plt.subplots(figsize=(6.4, 3.6))
+    figure, ax = plt.subplots(figsize=(5.8, 3.6))
     for edge, quantities in errors_nm.items():
         for (quantity, error), dash in zip(quantities.items(), ("-", "--", ":"), strict=False):
             ax.loglog(thickness_nm, error, color=COLORS.get(edge), ls=dash, lw=1.8, label=f"{quantity}, {edge}")
@@ -179,7 +179,7 @@ def scatter_figure(
         The truth.
     phases : (str, str)
     """
-    figure, axes = plt.subplots(1, len(fits_nm), figsize=(7.2, 3.7), squeeze=False)
+    figure, axes = plt.subplots(1, len(fits_nm), figsize=(6.6, 3.7), squeeze=False)
     for ax, (edge, points) in zip(axes.flat, fits_nm.items(), strict=True):
         ax.plot(*np.asarray(points).T, ".", ms=2, alpha=0.4, color="0.5", rasterized=True)
         for x, y in ellipses[edge]:
@@ -197,7 +197,7 @@ def tilts_figure(plans: Mapping[str, Any], target_error_nm: float) -> Figure:
         By edge.
     target_error_nm : float
     """
-    figure, ax = plt.subplots(figsize=(6.4, 3.6))
+    figure, ax = plt.subplots(figsize=(5.8, 3.6))
     for edge, plan in plans.items():
         ax.plot(plan.tilts, plan.error_nm.max(axis=1), marker="o", color=COLORS.get(edge), label=edge)
     ax.axhline(target_error_nm, color="0.4", ls=":")
@@ -216,7 +216,7 @@ def counts_figure(spectra: Sequence[Mapping[str, Any]]) -> Figure:
         Each with ``title``, ``kind`` ("measured" or "simulated"), ``energy_eV`` (E,), ``counts`` (E,) and ``twin``
         (E,).
     """
-    figure, axes = plt.subplots(1, len(spectra), figsize=(7.2 if len(spectra) > 1 else 4.8, 3.3), squeeze=False)
+    figure, axes = plt.subplots(1, len(spectra), figsize=(6.6 if len(spectra) > 1 else 4.8, 3.3), squeeze=False)
     for ax, given in zip(axes.flat, spectra, strict=True):
         ax.plot(given["energy_eV"], given["counts"], color="0.1", lw=1.4, label=given["kind"])
         ax.plot(given["energy_eV"], given["twin"], color="0.55", lw=1.8, ls="--", label="twin")
@@ -234,7 +234,7 @@ def fit_figure(forecast: Any) -> Figure:
     forecast : ErrorForecast
         From `dose.forecast_errors`.
     """
-    figure, ax = plt.subplots(figsize=(6.4, 3.6))
+    figure, ax = plt.subplots(figsize=(5.8, 3.6))
     ax.plot(forecast.energy_eV, forecast.electrons, color="0.5", lw=2.5, label="your spectrum")
     ax.plot(forecast.energy_eV, forecast.fitted, color="0.1", lw=1.2, label="fit")
     ax.plot(forecast.energy_eV, forecast.background, color="0.1", lw=1.2, ls="--", label="background")
@@ -254,7 +254,7 @@ def fluence_figure(forecast: Any, target_error_nm: float, *, pixel_size_nm: floa
     pixel_size_nm : float
         Side of the pixel that the errors are for.
     """
-    figure, ax = plt.subplots(figsize=(6.4, 3.6))
+    figure, ax = plt.subplots(figsize=(5.8, 3.6))
     fluence = np.geomspace(1e2, 1e7, 60)
     for name, at_one in forecast.error_nm.items():
         color = COLORS.get(name) or COLORS.get(f"{forecast.metal} total", "0.1")

@@ -50,7 +50,7 @@ def specimen_figure(
     """
     images = {name: np.asarray(image) for name, image in thickness_nm.items()}
     top = max(float(image.max()) for image in images.values())
-    figure, axes = plt.subplots(1, len(images) + 1, figsize=(7.4, 2.9))
+    figure, axes = plt.subplots(1, len(images) + 1, figsize=(6.6, 2.8))
     for ax, (name, image) in zip(axes, images.items(), strict=False):
         shown = ax.imshow(image, vmin=0, vmax=top, cmap="magma")
         ax.set_title(name)
@@ -82,7 +82,7 @@ def recordings_figure(
         Edges to mark in the one and in the other.
     ylabel : str
     """
-    figure, axes = plt.subplots(1, 2, figsize=(7.2, 3.3))
+    figure, axes = plt.subplots(1, 2, figsize=(6.6, 3.3))
     for ax, (energy, spectra), named in zip(axes, (low_loss, core_loss), marks, strict=True):
         for (label, spectrum), color in zip(spectra.items(), ("0.65", "0.1")[-len(spectra) :], strict=True):
             ax.plot(energy, spectrum, color=color, lw=1, label=label)
@@ -115,7 +115,7 @@ def valence_figure(
         Energies to mark, the lowest first.
     title : str
     """
-    figure, ax = plt.subplots(figsize=(6.6, 3.4))
+    figure, ax = plt.subplots(figsize=(6.0, 3.4))
     for phase, spectrum in spectra.items():
         ax.plot(energy_eV, spectrum, color=COLORS.get(phase), lw=1.8, label=f"pixels rich in {phase}")
     for number, (name, energy) in enumerate(marks.items()):
@@ -183,7 +183,7 @@ def constraints_figure(rotation: Any, phases: Sequence[str]) -> Figure:
     across, up = ((grid - rotation.x0) / rotation.width for grid in (rotation.grid0, rotation.grid1))
     panels = {**rotation.parts, "all together": np.log(np.maximum(rotation.probability, 1e-300))}
     rows = -(-len(panels) // 3)
-    figure, axes = plt.subplots(rows, 3, figsize=(7.4, 2.5 * rows + 0.6), sharex=True, sharey=True, squeeze=False)
+    figure, axes = plt.subplots(rows, 3, figsize=(6.8, 2.4 * rows + 0.6), sharex=True, sharey=True, squeeze=False)
     for ax in axes.flat:
         ax.axis("off")
     for ax, (name, part) in zip(axes.flat, panels.items(), strict=False):
@@ -219,14 +219,15 @@ def references_figure(
     truth : array (K, E)
         In the order of ``references``.
     """
-    figure, (upper, lower) = plt.subplots(2, 1, figsize=(6.6, 5.2), sharex=True, height_ratios=(3, 2))
+    figure, (upper, lower) = plt.subplots(2, 1, figsize=(6.0, 5.2), sharex=True, height_ratios=(3, 2))
     for (name, y), true in zip(references.items(), np.asarray(truth), strict=True):
         color, half = COLORS.get(name), uncertainty[name]
         _band(upper, energy_eV, y, half, color, name)
         upper.plot(energy_eV, true, color=COLORS["truth"], lw=1, ls="--", label="truth")
         off, width = 100 * (y - true) / true.max(), 100 * half / true.max()
         _band(lower, energy_eV, off, width, color, name)
-    handles = dict(zip(*upper.get_legend_handles_labels()[::-1], strict=True))  # one entry for the truth
+    handles = dict(zip(*upper.get_legend_handles_labels()[::-1], strict=True))  # one entry for the truth, the last
+    handles["truth"] = handles.pop("truth")
     upper.legend(handles.values(), handles)
     upper.set(ylabel="probability (1/(eV nm))")
     lower.axhline(0, color="0.4", lw=0.8)
@@ -247,7 +248,7 @@ def diagnostics_figure(diagnostics: Any) -> Figure:
     diagnostics : Diagnostics
         Of `standards.extract_standards`.
     """
-    figure, (left, right) = plt.subplots(1, 2, figsize=(7.2, 3.1))
+    figure, (left, right) = plt.subplots(1, 2, figsize=(6.6, 3.1))
     shown = diagnostics.signal[:8]
     left.semilogy(np.arange(1, len(shown) + 1), shown, "o-", color="0.1")
     left.axhline(1, color="0.5", ls=":")
@@ -272,7 +273,7 @@ def cases_figure(cases: Mapping[str, Mapping[str, Any]], phases: Sequence[str]) 
         less true; ``flags``, the number of warnings.
     phases : K names
     """
-    figure, (left, right) = plt.subplots(1, 2, figsize=(7.4, 0.62 * len(cases) + 1.4), sharey=True)
+    figure, (left, right) = plt.subplots(1, 2, figsize=(6.8, 0.62 * len(cases) + 1.4), sharey=True)
     rows = np.arange(len(cases))[::-1]
     for k, phase in enumerate(phases):
         value, error = (np.array([case[name][k] for case in cases.values()]) for name in ("volume", "volume_error"))
@@ -303,7 +304,7 @@ def hidden_figure(
     others : dict of str to array (E,)
         What the sum is made of.
     """
-    figure, ax = plt.subplots(figsize=(6.6, 3.5))
+    figure, ax = plt.subplots(figsize=(6.0, 3.5))
     for name, y in others.items():
         ax.plot(energy_eV, y, color=COLORS.get(name), lw=1.4, label=name)
     ax.plot(energy_eV, phase[1], color=COLORS.get(phase[0], "0.1"), lw=4, alpha=0.6, label=phase[0])
@@ -324,7 +325,7 @@ def comparison_figure(report: Any, window_eV: tuple[float, float], *, reference:
     reference : str
         What the reference is.
     """
-    figure, axes = plt.subplot_mosaic([["spectrum", "spectrum"], ["ratio", "position"]], figsize=(6.8, 5.6))
+    figure, axes = plt.subplot_mosaic([["spectrum", "spectrum"], ["ratio", "position"]], figsize=(6.2, 5.4))
     near = (report.energy_eV > window_eV[0]) & (report.energy_eV < window_eV[1])
     ax = axes["spectrum"]
     ax.plot(report.energy_eV[near], report.spectrum[near], color="0.1", lw=1.6, label="measured")
@@ -353,7 +354,7 @@ def pair_figure(pair: Any, window_eV: tuple[float, float], *, metal: str = "Mn")
     window_eV : (float, float)
     metal : str
     """
-    figure, (left, right) = plt.subplots(1, 2, figsize=(7.2, 3.3))
+    figure, (left, right) = plt.subplots(1, 2, figsize=(6.6, 3.3))
     style = {"fmt": "o", "ms": 3, "lw": 0.7, "color": "0.2"}
     left.errorbar(pair.core_signal, pair.low_signal, pair.low_error, pair.core_error, **style)
     left.set(xlabel=f"{metal}-L2,3 / its mean", ylabel=f"{metal}-M2,3 / its mean")
@@ -375,7 +376,7 @@ def found_figure(standards: Any, window_eV: tuple[float, float], *, title: str) 
     window_eV : (float, float)
     title : str
     """
-    figure, axes = plt.subplots(1, 2, figsize=(7.2, 3.3))
+    figure, axes = plt.subplots(1, 2, figsize=(6.6, 3.3))
     inside: NDArray = (standards.energy_eV > window_eV[0]) & (standards.energy_eV < window_eV[1])
     show_spectra(
         standards.energy_eV[inside],
