@@ -591,8 +591,8 @@ if record:
         "several ways at once, none of them used to build the method. "
         f"{summary['flagged']} were flagged. Of all, "
         f"{100 * summary['silent_errors']:.1f} % were *silent errors*: some "
-        "quantity more than three standard errors from the truth and no warning. Mean "
-        f"valence came within 0.05 of the truth in "
+        "quantity more than three standard errors from the truth and no "
+        "warning. Mean valence came within 0.05 of the truth in "
         f"{100 * summary['mean_valence_within_0.05']:.0f} % of the draws, and "
         "total iron within 5 % in "
         f"{100 * summary['total_metal_within_5_percent']:.0f} %: "
@@ -817,8 +817,8 @@ if data_path:
     purity = " to ".join(f"{100 * p:.0f}" for p in checks.purity)
     say(
         f"{checks.mask.sum()} pixels of specimen, "
-        f"{checks.electrons_per_pixel:.1e} electrons per pixel. From {purity} % "
-        f"of the {about.metal_name} in a pixel is in {yours.phases[0]}."
+        f"{checks.electrons_per_pixel:,.0f} electrons per pixel. From "
+        f"{purity} % of the {about.metal_name} in a pixel is in {yours.phases[0]}."
     )
     assert np.isfinite(yours.references).all()
     if output_path:
@@ -908,8 +908,8 @@ say(
     f"**Solution 3.** The low losses of the two phases are {angles[0]:.2f}° "
     f"apart by the regression of this chapter, and {angles[1]:.2f}° by the "
     f"shortcut: {100 - 100 * angles[1] / angles[0]:.0f} % of the contrast is "
-    "lost, because noise in the maps pulls both references towards the mean. At "
-    "lower fluence the maps are noisier and more is lost (about a sixth at "
+    "lost, because noise in the maps pulls both references towards the mean. "
+    "At lower fluence the maps are noisier and more is lost (about a sixth at "
     "2e4 e/Å²: run the chapter with `-p fluence_e_per_A2 2e4`)."
 )
 

@@ -1,13 +1,14 @@
 """Figures of chapters 1 and 2, and what their pages compute by the package: forecasts, checks, groups of pixels."""
 
 import inspect
+import re
 from types import SimpleNamespace
 
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 
-from softeels_utils import dose, scattering, simulate, spectra, standards
+from softeels_utils import chapters, dose, scattering, simulate, spectra, standards
 from softeels_utils.plotting import COLORS, use_style
 from softeels_utils.plotting import dose as dose_figures
 from softeels_utils.plotting import standards as standards_figures
@@ -297,3 +298,28 @@ def test_checklist_names_each_quantity_and_its_limit():
     assert [row["value"] for row in rows] == [9.4, 1.01, 0.98, 0.3, 0.05, 0.07]
     assert rows[1]["doubt if"].startswith("above 1.6") and rows[3]["doubt if"].startswith("below 0.02")
     assert rows[-1]["quantity"] == "leakage of Fe3O4"
+
+
+# ---------------------------------------------------------------- the pages
+
+
+@pytest.mark.parametrize("chapter", ["01_dose_analysis", "02_standards"])
+def test_pages_show_little_code_that_fits(chapter):
+    """At most 30 cells, 150 lines of code that a reader sees, 80 columns; every figure is named in the text."""
+    cells = {own: chapters.as_run(chapter, own).cells for own in (False, True)}
+    code = [cell for cell in cells[False] + cells[True] if cell.cell_type == "code"]
+    folded = {"hide-input", "hide-cell"}
+    seen = [cell for cell in cells[False] if cell in code and not folded & set(cell.metadata.get("tags", []))]
+    assert len(cells[False]) <= 30
+    assert (
+        20 <= sum(len(cell.source.split()) > 0 and len(re.findall(r"(?m)\S.*$", cell.source)) for cell in seen) <= 150
+    )
+    assert max(len(line) for cell in code for line in cell.source.splitlines()) <= 80
+    text = "\n".join(cell.source for cell in cells[False])
+    names = re.findall(r'(?m)^ +name="([\w-]+)"', text) + ["calculator"] * ("dose.calculator" in text)
+    linked = re.findall(r'href="#fig-([\w-]+)"', text)
+    assert len(names) >= 9 and set(names) == set(linked)
+    assert text.count("caption=") >= text.count("    show(") and "plt.show" not in text
+    solutions = [cell for cell in code if "solution" in cell.metadata.get("tags", [])]
+    assert len(solutions) == 3 and all("hide-cell" in cell.metadata["tags"] for cell in solutions)
+    assert not re.search(r"(?s)class: dropdown.*?```python", text)

@@ -164,8 +164,8 @@ def rotation_figure(
         sliders=[{"active": middle, "steps": steps, "currentvalue": {"prefix": prefix}, "pad": {"t": 45}}],
         xaxis_title="energy loss (eV)",
         yaxis={"title": {"text": "probability (1/(eV nm))"}, "range": [pairs.min(), 1.05 * pairs.max()]},
-        margin={"l": 70, "r": 20, "t": 20},
-        legend={"orientation": "h", "y": 1.08},
+        margin={"l": 70, "r": 20, "t": 30},
+        legend={"x": 0.98, "xanchor": "right", "y": 0.95},
     )
     return figure
 
