@@ -818,7 +818,8 @@ if data_path:
     say(
         f"{checks.mask.sum()} pixels of specimen, "
         f"{checks.electrons_per_pixel:,.0f} electrons per pixel. From "
-        f"{purity} % of the {about.metal_name} in a pixel is in {yours.phases[0]}."
+        f"{purity} % of the {about.metal_name} in a pixel is in "
+        f"{yours.phases[0]}."
     )
     assert np.isfinite(yours.references).all()
     if output_path:
