@@ -19,8 +19,10 @@ from .efficiency import (
     metal_weights,
     shot_noise_ratio,
     signal_ratio,
+    standard_errors,
     sweep,
 )
+from .forecast import ErrorForecast, forecast_errors
 from .measured import measured_spectrum
 from .planning import TiltPlan, plan_tilt_series
 
@@ -29,12 +31,14 @@ __all__ = [
     "Acquisition",
     "Calculator",
     "DoseComparison",
+    "ErrorForecast",
     "LinearModel",
     "TiltPlan",
     "calculator",
     "compare_edges",
     "dose_efficiency",
     "error_ellipse",
+    "forecast_errors",
     "linear_model",
     "measured_spectrum",
     "metal_weights",
@@ -44,5 +48,6 @@ __all__ = [
     "shot_noise_ratio",
     "signal_ratio",
     "simulate_counts",
+    "standard_errors",
     "sweep",
 ]
