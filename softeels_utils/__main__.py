@@ -1,4 +1,4 @@
-"""Command line: ``python -m softeels_utils inspect | reconstruct | book | run CHAPTER | fetch NAME | status``."""
+"""Command line: ``python -m softeels_utils inspect | reconstruct | book | run | slides | fetch | status``."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pathlib import Path
 
 import yaml
 
-from . import __version__, book, chapters, data
+from . import __version__, book, chapters, data, slides
 
 
 def _parser():
@@ -56,6 +56,10 @@ def _parser():
     )
     run.add_argument("--output", type=Path, help="folder for the notebook and the page (book/_build/runs/CHAPTER)")
     run.add_argument("--force", action="store_true", help="run even if nothing has changed")
+
+    show = commands.add_parser("slides", help="slides of a chapter that was run: its figures, one a slide, in one file")
+    show.add_argument("chapter", help="name or number of the chapter")
+    show.add_argument("-o", "--output", type=Path, metavar="PAGE", help="file (book/_build/slides/CHAPTER.html)")
 
     fetch = commands.add_parser("fetch", help="download a registered data set into the cache")
     fetch.add_argument("name", help="name of the data set, or all")
@@ -166,6 +170,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 _reconstruct(options)
             case "run":
                 _run(options)
+            case "slides":
+                print(slides.make_slides(options.chapter, options.output))
             case "fetch":
                 _fetch(options)
             case "status":

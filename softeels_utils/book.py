@@ -15,7 +15,7 @@ from pathlib import Path
 
 import yaml
 
-from . import chapters, data, reference
+from . import chapters, data, pages, reference
 from .chapters import BookError
 from .source import fingerprint
 
@@ -58,9 +58,13 @@ def _jupyter_book(stage, output, *options):
         raise BookError("Jupyter Book failed:\n" + "\n".join(lines[-30:] or done.stderr.splitlines()[-30:]))
 
 
-def _page(path):
-    """An executed notebook as it goes into the book: the cell that papermill put in is folded."""
+def _page(path, below_title=""):
+    """An executed notebook as it goes into the book: the cell that papermill put in is folded; HTML below the title."""
     notebook = json.loads(path.read_text(encoding="utf-8"))
+    first = notebook["cells"][0]
+    if below_title:
+        title, rest = "".join(first["source"]).split("\n", 1)
+        first["source"] = f"{title}\n\n{below_title}\n{rest}"
     for cell in notebook["cells"]:
         if "injected-parameters" in cell["metadata"].get("tags", []):
             cell["metadata"]["tags"].append("hide-input")
@@ -81,10 +85,10 @@ def _landing_figure():
 
 def _stage_pages(stage):
     """Put all that Jupyter Book reads into one folder: settings, pages, the landing figure and executed chapters."""
-    for name in ("_config.yml", "_toc.yml"):
-        _put(stage / name, (chapters.ROOT / name).read_bytes())
+    _put(stage / "_config.yml", pages.configuration())
+    _put(stage / "_toc.yml", (chapters.ROOT / "_toc.yml").read_bytes())
     generated = {"<!-- generated: registry -->": _registry_markdown(), "<!-- generated: status -->": _status_markdown()}
-    generated |= reference.placeholders()
+    generated |= reference.placeholders() | pages.placeholders()
     for name, text in reference.pages().items():
         _put(stage / "book" / name, text)
     for path in sorted((chapters.ROOT / "book").iterdir()):
@@ -97,7 +101,10 @@ def _stage_pages(stage):
             _put(stage / "book" / path.name, path.read_bytes())
     _put(stage / "book" / "landing.png", _landing_figure())
     for chapter in chapters.names():
-        _put(stage / "notebooks" / f"{chapter}.ipynb", _page(chapters.BUILD / "executed" / f"{chapter}.ipynb"))
+        executed = chapters.BUILD / "executed" / f"{chapter}.ipynb"
+        _put(stage / "notebooks" / f"{chapter}.ipynb", _page(executed, pages.downloads(chapter)))
+        for name in (f"{chapter}.py", f"{chapter}.ipynb"):
+            _put(stage / "extra" / "notebooks" / name, (chapters.NOTEBOOKS / name).read_bytes())
 
 
 # ---------------------------------------------------------------- numbers of figures
@@ -192,7 +199,7 @@ def render_one(notebook: str | os.PathLike) -> Path:
     notebook = Path(notebook)
     stage = notebook.parent / ".stage"
     shutil.rmtree(stage, ignore_errors=True)
-    config = yaml.safe_load((chapters.ROOT / "_config.yml").read_text(encoding="utf-8"))
+    config = yaml.safe_load(pages.configuration(whole=False))
     config["bibtex_bibfiles"] = ["references.bib"]
     _put(stage / "_config.yml", yaml.safe_dump(config))
     _put(stage / "_toc.yml", yaml.safe_dump({"format": "jb-book", "root": notebook.stem}))
