@@ -212,9 +212,9 @@ def _edges_table() -> str:
                 "onset (eV)": f"{edge.onset_eV:g}",
                 "excited shell": {"M2,3": "3p", "L2,3": "2p"}[name],
                 "window of the signal (eV)": f"{edge.window_eV[0]:g} to {edge.window_eV[1]:g}",
-                "cross-section (barn)": barn,
-                r"$\theta_E$ (mrad)": float(1e3 * theta),
-                "diameter with half of the signal (nm)": scattering.delocalisation_nm(edge.signal_eV, **at),
+                "cross-section (barn)": f"{barn:,.0f}",
+                r"$\theta_E$ (mrad)": f"{1e3 * theta:.2f}",
+                "diameter with half of the signal (nm)": f"{scattering.delocalisation_nm(edge.signal_eV, **at):.2f}",
             }
         )
     return markdown_table(rows) + f"\n\nAt {at['beam_energy_keV']:g} kV and {at['collection_mrad']:g} mrad."
@@ -314,7 +314,7 @@ def _wedge() -> str:
         seen = tomography.Measurement(tomography.ParallelBeam(64, tilts)(image), tilts)
         images[label] = tomography.sirt(seen, iterations=150).volume[0, 0]
     caption = (
-        "Left above: the lines of the Fourier plane that nine tilts over ±70° measure, and the missing wedge that no "
+        "Top left: the lines of the Fourier plane that nine tilts over ±70° measure, and the missing wedge that no "
         "tilt reaches. The slices are SIRT reconstructions of the **simulated** nanocube from projections without "
         "noise: what is wrong with them is due to the directions alone."
     )
@@ -356,7 +356,7 @@ def _priors() -> str:
             model = Coordinates(shape, settings, head="fractions", mean=torch.full((2,), 0.2), support=support, size=32)
             images[f"{word}: {factor * usual:.2g}"] = model(torch.tensor([0]))[0, 0].numpy()
     caption = (
-        "What the network makes **before** it has seen any data, from three spreads of its random frequencies (cycles "
+        "What the network makes **before** it has seen any data, for three spreads of its random frequencies (cycles "
         "per size of the specimen), each image to its own scale. The spread sets how fine the structure is that the "
         "network makes easily."
     )
@@ -406,10 +406,10 @@ def _times_table() -> str:
     from .plotting import markdown_table
 
     rows, runs = [], []
-    for path in sorted((chapters.ROOT / "book").glob("primer*.md")):
-        text = path.read_text(encoding="utf-8")
+    for name in re.findall(r"book/(primer\w*)", (chapters.ROOT / "_toc.yml").read_text(encoding="utf-8")):
+        text = (chapters.ROOT / "book" / f"{name}.md").read_text(encoding="utf-8")
         minutes = reading_minutes(words_of(text), text.count("<!-- generated: primer"))
-        rows.append({"page": f"[{_title(text)}]({path.name})", "reading (min)": minutes, "run (s)": "–"})
+        rows.append({"page": f"[{_title(text)}]({name}.md)", "reading (min)": minutes, "run (s)": "–"})
     for chapter in chapters.names():
         run = chapters.last_run(chapter)
         runs += [run] if run and not run.error else []

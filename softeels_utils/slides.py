@@ -1,4 +1,4 @@
-"""Slides of a chapter that was run: its figures, one a slide, with captions and speaker's notes, in one file.
+"""Slides of a chapter that was run: its figures, one per slide, with captions and speaker's notes, in one file.
 
 The notes are the chapter's own text about a figure. The file needs no network and no other file beside it.
 """
