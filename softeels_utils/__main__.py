@@ -57,7 +57,9 @@ def _parser():
     run.add_argument("--output", type=Path, help="folder for the notebook and the page (book/_build/runs/CHAPTER)")
     run.add_argument("--force", action="store_true", help="run even if nothing has changed")
 
-    show = commands.add_parser("slides", help="slides of a chapter that was run: its figures, one per slide, in one file")
+    show = commands.add_parser(
+        "slides", help="slides of a chapter that was run: its figures, one per slide, in one file"
+    )
     show.add_argument("chapter", help="name or number of the chapter")
     show.add_argument("-o", "--output", type=Path, metavar="PAGE", help="file (book/_build/slides/CHAPTER.html)")
 
