@@ -201,23 +201,23 @@ def _edges_table() -> str:
 
     model = _model()
     at = {"beam_energy_keV": model.microscope.beam_energy_keV, "collection_mrad": model.microscope.collection_mrad}
-    rows = []
-    for name in EDGES:
+    columns = {}
+    for name, shell in zip(EDGES, ("3p", "2p"), strict=True):
         edge = model.system.edge(name)
         barn = scattering.partial_cross_section("Fe", name, window_eV=edge.window_eV, **at)
         theta = scattering.characteristic_angle(edge.signal_eV, at["beam_energy_keV"])
-        rows.append(
-            {
-                "edge": f"Fe-{name}",
-                "onset (eV)": f"{edge.onset_eV:g}",
-                "excited shell": {"M2,3": "3p", "L2,3": "2p"}[name],
-                "window of the signal (eV)": f"{edge.window_eV[0]:g} to {edge.window_eV[1]:g}",
-                "cross-section (barn)": f"{barn:,.0f}",
-                r"$\theta_E$ (mrad)": f"{1e3 * theta:.2f}",
-                "diameter with half of the signal (nm)": f"{scattering.delocalisation_nm(edge.signal_eV, **at):.2f}",
-            }
-        )
-    return markdown_table(rows) + f"\n\nAt {at['beam_energy_keV']:g} kV and {at['collection_mrad']:g} mrad."
+        columns[f"Fe-{name}"] = {
+            "shell that loses the electron": shell,
+            "onset (eV)": f"{edge.onset_eV:g}",
+            "window in which the signal is counted (eV)": "{:g} to {:g}".format(*edge.window_eV),
+            "cross-section over the window (barn)": f"{float(f'{barn:.3g}'):,.0f}",
+            r"characteristic angle $\theta_E$ (mrad)": f"{1e3 * theta:.2f}",
+            "diameter with half of the signal (nm)": f"{scattering.delocalisation_nm(edge.signal_eV, **at):.2f}",
+        }
+    quantities = next(iter(columns.values()))
+    caption = f"At {at['beam_energy_keV']:g} kV and a collection angle of {at['collection_mrad']:g} mrad."
+    table = markdown_table({"": q} | {edge: values[q] for edge, values in columns.items()} for q in quantities)
+    return f"{table}\n\n{caption}"
 
 
 def _damage_table() -> str:

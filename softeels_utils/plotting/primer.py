@@ -28,7 +28,7 @@ __all__ = [
     "wedge_figure",
 ]
 
-WIDTH = 5.8  # inches: 640 pixels, of which a phone shows two thirds
+WIDTH = 5.0  # inches: 550 pixels, of which a phone shows nearly three quarters
 GREYS = ("0.65", "0.4", "0.0")
 LINE = "#E69F00"  # no phase, no edge
 
@@ -169,7 +169,7 @@ def slice_theorem_figure(
         Two sizes that the theorem calls equal: of the slice along the line, and of the projection.
     """
     plane, direction = np.asarray(plane), np.array([np.cos(np.deg2rad(tilt_deg)), np.sin(np.deg2rad(tilt_deg))])
-    figure = Figure(figsize=(WIDTH, 5.6), layout="constrained")
+    figure = Figure(figsize=(WIDTH, 5.2), layout="constrained")
     (slice_ax, plane_ax), (shadow_ax, line_ax) = figure.subplots(2, 2)
     whole = {"cmap": "gray", "extent": (-0.5, 0.5, 0.5, -0.5)}
     slice_ax.imshow(image, **whole)
@@ -201,7 +201,7 @@ def wedge_figure(images: Mapping[str, ArrayLike], tilts_deg: ArrayLike) -> Figur
     tilts_deg : array (T,)
         Of the series whose lines are drawn.
     """
-    figure = Figure(figsize=(WIDTH, 5.9), layout="constrained")
+    figure = Figure(figsize=(WIDTH, 5.3), layout="constrained")
     plane, *others = figure.subplots(2, 2).flat
     most = float(np.abs(tilts_deg).max())
     for start in (most, 180 + most):
@@ -224,7 +224,7 @@ def priors_figure(images: Mapping[str, ArrayLike]) -> Figure:
     ----------
     images : dict of str to array (Z, X)
     """
-    figure = Figure(figsize=(WIDTH, 2.3), layout="constrained")
+    figure = Figure(figsize=(WIDTH, 2.1), layout="constrained")
     for ax, (label, image) in zip(figure.subplots(1, len(images)), images.items(), strict=True):
         ax.imshow(image, cmap="gray")
         ax.set(title=label, xticks=[], yticks=[])
