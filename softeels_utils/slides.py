@@ -163,7 +163,7 @@ def _plain_markdown(text: str) -> str:
     """Markdown without what only Sphinx understands: roles become their text, the frames of boxes go."""
     text = re.sub(r"(?ms)^:::+\{admonition\} Solution.*?^:::+$", "", text)  # answers stay in the book
     text = re.sub(r"(?m)^:::+.*$|^:class:.*$", "", text)
-    text = re.sub(r"\s*\{cite\}`[^`]*`", "", text)
+    text = re.sub(r"\s*\{cite\}`[^`]*`|,?\s*\(?\{eq\}`[^`]*`\)?", "", text)
     text = re.sub(r"\{py:\w+\}`~?([^`]*)`", lambda found: f"`{found[1].split('.')[-1]}`", text)
     text = re.sub(r"\{[\w:]+\}`([^`<]*?)\s*(?:<[^`]*>)?`", r"\1", text)
     return re.sub(r"\[([^\]]*)\]\((?!http)[^)]*\)", r"\1", text)  # links to other pages
@@ -174,13 +174,15 @@ def _plain_markdown(text: str) -> str:
 STYLE = """
 * { box-sizing: border-box }
 body { margin: 0; font: 1.1rem/1.45 system-ui, sans-serif; color: #111; background: #fff }
-section { display: none; min-height: 100vh; padding: 2rem 4vw; flex-direction: column; gap: 1rem }
+section { display: none; min-height: 100vh; padding: 2rem 4vw 3.5rem; flex-direction: column; gap: 1rem }
 section.on { display: flex }
 h1, h2 { margin: 0; font-size: 1.7rem; line-height: 1.2 }
 section.text { justify-content: center; max-width: 60rem; margin: auto; font-size: 1.4rem }
 figure { margin: 0; flex: 1 }
-figure img { display: block; max-width: 100%; height: auto; max-height: 68vh; margin: auto }
+figure img { display: block; width: 100%; height: 62vh; object-fit: contain }
 figure iframe { width: 100% }
+figure [role=group] > div { height: auto !important }
+.plotly-graph-div { height: 60vh !important }
 figcaption { margin-top: .8rem }
 aside { border-top: 1px solid #888; padding-top: .6rem; font-size: 1rem }
 body:not(.notes) aside { display: none }
