@@ -63,7 +63,7 @@ def _page(path, below_title=""):
     notebook = json.loads(path.read_text(encoding="utf-8"))
     first = notebook["cells"][0]
     if below_title:
-        title, rest = "".join(first["source"]).split("\n", 1)
+        title, _, rest = "".join(first["source"]).partition("\n")
         first["source"] = f"{title}\n\n{below_title}\n{rest}"
     for cell in notebook["cells"]:
         if "injected-parameters" in cell["metadata"].get("tags", []):
