@@ -1,4 +1,4 @@
-"""Command line: ``python -m softeels_utils inspect | reconstruct | run | book | record | fetch | status``."""
+"""Command line: ``python -m softeels_utils inspect | reconstruct | run | book | slides | record | fetch | status``."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pathlib import Path
 
 import yaml
 
-from . import __version__, book, chapters, data
+from . import __version__, book, chapters, data, slides
 
 
 def _parser():
@@ -63,6 +63,12 @@ def _parser():
     keep.add_argument("--scheduler", metavar="ADDRESS", help="Dask scheduler (or SOFTEELS_SCHEDULER)")
     keep.add_argument("--minutes", type=float, help="start no cell later than that")
     keep.add_argument("--again", action="store_true", help="also repeat cells that older code made")
+
+    show = commands.add_parser(
+        "slides", help="slides of a chapter that was run: its figures, one per slide, in one file"
+    )
+    show.add_argument("chapter", help="name or number of the chapter")
+    show.add_argument("-o", "--output", type=Path, metavar="PAGE", help="file (book/_build/slides/CHAPTER.html)")
 
     fetch = commands.add_parser("fetch", help="download a registered data set into the cache")
     fetch.add_argument("name", help="name of the data set, or all")
@@ -204,6 +210,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 _reconstruct(options)
             case "run":
                 _run(options)
+            case "slides":
+                print(slides.make_slides(options.chapter, options.output))
             case "fetch":
                 _fetch(options)
             case "status":
