@@ -22,7 +22,7 @@ from .efficiency import (
     sweep,
 )
 from .measured import measured_spectrum
-from .planning import TiltPlan, plan_tilt_series
+from .planning import TiltPlan, plan_tilt_series, smallest_void_nm, thinnest_skin_nm
 
 __all__ = [
     "FIT_WINDOW_EV",
@@ -44,5 +44,7 @@ __all__ = [
     "shot_noise_ratio",
     "signal_ratio",
     "simulate_counts",
+    "smallest_void_nm",
     "sweep",
+    "thinnest_skin_nm",
 ]

@@ -46,9 +46,9 @@ def figure_html(figure: go.Figure, **options: Any) -> str:
     **options
         Of `plotly.graph_objects.Figure.to_html`, such as ``full_html`` or ``post_script``.
     """
-    script = os.environ.get("SOFTEELS_PLOTLYJS") or True
+    options.setdefault("include_plotlyjs", os.environ.get("SOFTEELS_PLOTLYJS") or True)
     config = {"displaylogo": False, "responsive": True, "showSendToCloud": False}  # no button that uploads the data
-    return figure.to_html(include_plotlyjs=script, config=config, auto_play=False, **options)
+    return figure.to_html(config=config, auto_play=False, **options)
 
 
 def show(
