@@ -12,6 +12,7 @@
   }
   function recorded(name) { return grid.quantities[name].values.some(function (x) { return x !== null; }); }
   function short(x) {
+    if (Number.isInteger(x)) return x.toLocaleString('en');
     return x >= 1000 ? Math.round(x).toLocaleString('en') : x >= 100 ? x.toFixed(0) : x >= 10 ? x.toFixed(1) :
       x.toPrecision(2);
   }
@@ -21,10 +22,10 @@
     if (x === null) return recorded(name) ? 'outside the record' : 'no record';
     if (name === 'cpu_seconds') return time(x);
     if (name === 'nrmse') {
-      return x.toFixed(2) + ' (' + value('nrmse_least', state).toFixed(2) + ' to ' +
-        value('nrmse_most', state).toFixed(2) + ')';
+      const ends = ['nrmse_least', 'nrmse_most'].map(function (end) { return value(end, state).toFixed(2); });
+      return x.toFixed(2) + (ends[0] === ends[1] ? '' : ' (' + ends.join(' to ') + ')');
     }
-    return short(x) + ' ' + unit;
+    return short(x) + '\u00a0' + unit;
   }
   function curve(name) {
     return grid.axes.fluence_e_per_A2.map(function (_, i) {
@@ -54,7 +55,8 @@
       line: {color: 'grey', dash: 'dot', width: 1}}]});
   }
   names.forEach(function (name, a) {
-    box.querySelector('[name="' + name + '"]').addEventListener('input', function () {
+    const control = box.querySelector('[name="' + name + '"]');
+    control.addEventListener(control.type === 'range' ? 'input' : 'change', function () {
       state[a] = +this.value;
       draw();
     });

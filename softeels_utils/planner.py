@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import html
 import json
+import re
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -333,6 +334,10 @@ AXES = (
     ("edge", "edge", ""), ("particle_nm", "particle", "nm"), ("voxel_size_nm", "voxel", "nm"), ("views", "tilts", ""),
     ("fluence_e_per_A2", "fluence per tilt", "e/Å²"),
 )  # fmt: skip
+CAPTION = (
+    "What can be expected, against the fluence per tilt. Above: error of the volume, where the record reaches; below: "
+    "the smallest void and the thinnest skin that can be claimed, at best. The dotted line is the plan."
+)
 SLIDERS = ("fluence_e_per_A2", "views", "particle_nm")  # the others are menus
 
 
@@ -393,7 +398,7 @@ class PlanGrid:
         script = files(__package__).joinpath("planner.js").read_text(encoding="utf-8")
         script = script.replace("__GRID__", self.json())
         plot = figure_html(self.figure(), full_html=False, post_script=script, **options)
-        label = "Predicted error of the volume, smallest void and thinnest skin against the fluence per tilt"
+        label = "Predicted error of the volume, smallest void and thinnest skin, against the fluence per tilt"
         lines = [
             '<div class="softeels-planner">',
             *(self._control(name, title) for name, title, _ in AXES),
@@ -407,7 +412,8 @@ class PlanGrid:
                 for key, title, unit, source in self.rows
             ),
             "</tbody></table></div>",
-            f'<div role="group" aria-label="{label}">{plot}</div>',
+            f'<figure class="softeels" id="fig-planner"><div role="group" aria-label="{label}">{plot}</div>',
+            f"<figcaption>{CAPTION}</figcaption></figure>",
             "</div>",
         ]
         return "\n".join(line for line in "\n".join(lines).splitlines() if line.strip())
@@ -456,13 +462,14 @@ class PlanGrid:
             mode, shown = ("lines+markers", True) if name == "nrmse" else ("lines", name != "nrmse_least")
             figure.add_scatter(x=fluence, y=y, mode=mode, name=title, line=line, fill=fill, showlegend=shown,
                                hovertemplate="%{x:,.0f} e/Å²: %{y:.3g}", row=row, col=1)  # fmt: skip
-        figure.update_xaxes(type="log", exponentformat="power")
+        figure.update_xaxes(type="log", exponentformat="power", dtick=1)
         figure.update_xaxes(title="fluence per tilt (e/Å²)", row=2)
         figure.update_yaxes(title="NRMSE of the volume", rangemode="tozero", row=1)
-        figure.update_yaxes(title="nm", type="log", dtick=1, row=2)
+        sizes = [m * 10.0**k for k in range(-2, 3) for m in (1, 2, 5)]
+        figure.update_yaxes(title="nm", type="log", tickvals=sizes, ticktext=[f"{v:g}" for v in sizes], row=2)
         figure.update_layout(
             template="plotly_white",
-            legend={"orientation": "h", "y": -0.18},
+            legend={"orientation": "h", "y": -0.18, "traceorder": "normal"},
             margin={"l": 60, "r": 20, "t": 20, "b": 60},
             height=520,
             autosize=True,
@@ -539,6 +546,7 @@ def _numbers(found: Expectation) -> dict[str, float | None]:
 
 
 def _rows(phases: Sequence[str], system: System) -> tuple[tuple[str, str, str, str], ...]:
+    phases = [re.sub(r"(?<=[A-Za-z])(\d+)", r"<sub>\1</sub>", name) for name in phases]
     metal = f"standard error of total {system.metal_name} per pixel, in nm of {phases[0]}"
     return (
         ("total", "fluence of the series", "e/Å²", "arithmetic"),

@@ -264,9 +264,15 @@ def test_page_can_stand_in_markdown_and_names_its_controls(grid):
     assert cells == {key for key, *_ in grid.rows} <= set(grid.values)
 
 
-def test_placeholder_stands_on_its_page():
-    page = records.store.PACKAGE.parent / "book" / "planning.md"
-    assert page.read_text(encoding="utf-8").count(f"\n{planner.MARK}\n") == 1
+def test_planning_page_has_the_placeholder_and_the_numbers_of_the_code():
+    page = (records.store.PACKAGE.parent / "book" / "planning.md").read_text(encoding="utf-8")
+    assert page.count(f"\n{planner.MARK}\n") == 1
+    stated = (
+        f"at {simulate.Microscope().beam_energy_keV:g} keV", f"over ±{planner.MAX_TILT_DEG:g}°",
+        f"particles of {planner.RECORDED_NM:g} nm on voxels of {planner.RECORDED_VOXEL_NM:g} nm",
+        f"about {planner.ELEMENTS:.0f} elements", f"$d' = {dose.planning.ROSE:g}$",
+    )  # fmt: skip
+    assert [text for text in stated if text not in page] == []
 
 
 @pytest.mark.parametrize(
