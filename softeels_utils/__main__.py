@@ -1,4 +1,4 @@
-"""Command line: ``python -m softeels_utils inspect | reconstruct | run CHAPTER | book | record | fetch NAME | status``."""
+"""Command line: ``python -m softeels_utils inspect | reconstruct | run | book | record | fetch | status``."""
 
 from __future__ import annotations
 
@@ -188,7 +188,7 @@ def _fetch(options):
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line; return the exit code: 0 done, 1 failed, 2 asked for something that does not exist."""
+    """Run the command line; return the exit code: 0 done, 1 failed, 2 asked for what does not exist, 130 stopped."""
     options = _parser().parse_args(arguments)
     try:
         match options.command:
@@ -214,6 +214,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except ValueError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print("stopped; the same command goes on from here", file=sys.stderr)
+        return 130
     return 0
 
 

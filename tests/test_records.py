@@ -68,7 +68,7 @@ def test_a_study_goes_on_where_it_ended(toy, client):
     toy.forbidden.clear()
     kept = records.record("toy", client=client, report=lines.append)
     assert toy.measured == [(0, "a"), (0, "b"), (1, "a"), (1, "b")] and len(kept.rows) == 4
-    assert kept.rows[3]["code"] == store.code_stamp(("metrics",)) and kept.rows[3]["hardware"]
+    assert kept.rows[3]["code"] == source.code_stamp(("metrics",)) and kept.rows[3]["hardware"]
     assert "2 of 4 cells to do" in lines[-3] and "0 min left" in lines[-1]
     records.record("toy", client=client, report=lines.append)
     assert len(toy.measured) == 4
@@ -88,17 +88,17 @@ def test_cells_of_older_code_are_known_and_repeated(toy, client, monkeypatch):
 
 def test_the_stamp_sees_code_and_not_its_words(tmp_path, monkeypatch):
     module = tmp_path / "module.py"
-    monkeypatch.setattr(store, "parts", lambda: {"module": [module]})
+    monkeypatch.setattr(source, "parts", lambda: {"module": [module]})
 
     def stamp(text):
         module.write_text(text)
-        store.code_stamp.cache_clear()
-        return store.code_stamp(("module",))
+        source.code_stamp.cache_clear()
+        return source.code_stamp(("module",))
 
     first = stamp('def f(x):\n    """Words."""\n    return x + 1  # one\n')
     assert first == stamp('def f(x):\n    """Other words."""\n\n    return (x + 1)\n')
     assert first != stamp("def f(x):\n    return x + 2\n")
-    store.code_stamp.cache_clear()
+    source.code_stamp.cache_clear()
 
 
 @pytest.mark.parametrize("name", list(records.STUDIES))

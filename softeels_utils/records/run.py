@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 
 from ..checks import check_choice, check_count
-from ..source import PACKAGE, hardware, installed
-from .store import Record, cell_name, code_stamp, load
+from ..source import PACKAGE, code_stamp, hardware, installed
+from .store import Record, cell_name, load
 from .studies import STUDIES, Study
 
 __all__ = ["record", "reproduce"]

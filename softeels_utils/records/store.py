@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-import ast
 import csv
-import hashlib
 import io
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ..source import PACKAGE, parts
+from ..source import PACKAGE, code_stamp
 
-__all__ = ["FOLDER", "Record", "code_stamp", "load"]
+__all__ = ["FOLDER", "Record", "as_bytes", "cell_name", "load"]
 
 FOLDER = PACKAGE.parent / "data" / "records"  # in a checkout; an installed package has none
 
@@ -128,29 +125,3 @@ def load(name: str, folder: Path | None = None) -> Record:
         with np.load(archive, allow_pickle=False) as content:
             record.pictures = {key: content[key] for key in content.files}
     return record
-
-
-@lru_cache
-def code_stamp(modules: tuple[str, ...]) -> str:
-    """Eight digits that change with the code of some modules, but not with its comments, docstrings or layout."""
-    digest, files = hashlib.sha256(), parts()
-    for module in modules:
-        for path in files[module]:
-            content = path.read_bytes()
-            digest.update(_bare(content) if path.suffix == ".py" else content)
-    return digest.hexdigest()[:8]
-
-
-def _bare(source: bytes) -> bytes:
-    """The syntax of a source without its docstrings."""
-    tree = ast.parse(source)
-    for node in ast.walk(tree):
-        body = getattr(node, "body", None)
-        if (
-            isinstance(body, list)
-            and body
-            and isinstance(body[0], ast.Expr)
-            and isinstance(body[0].value, ast.Constant)
-        ):
-            node.body = body[1:]
-    return ast.dump(tree).encode()

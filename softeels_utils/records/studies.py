@@ -127,11 +127,9 @@ def _sparse_cells():
     other = [CENTRE | {"edge": "L2,3", "fluence": f} for f in FLUENCES]
     first = [{"specimen": p, "n": 32, **c, "seed": s} for p, s in _specimens() for c in wide]
     then = [{"specimen": p, "n": 32, **c, "seed": s} for p, s in _specimens() for c in narrow + other]
-    cheap, dear = ("SIRT", "TV", "joint TV"), ("DIPm-TV", "DIP")
-    separate = [
-        c for c in first + then if c["fluence"] in (4000, 16000) and c["max_tilt"] == 70 and c["edge"] == "M2,3"
-    ]
-    groups = [(first, ("DIPm-TV",)), (first + then, cheap), (then, ("DIPm-TV",)), (separate, dear[1:])]
+    cheap = ("SIRT", "TV", "joint TV")
+    low, high = ([c for c in first if c["fluence"] == fluence] for fluence in (4000, 16000))
+    groups = [(first, ("DIPm-TV",)), (first, cheap), (low, ("DIP",)), (then, (*cheap, "DIPm-TV")), (high, ("DIP",))]
     return [cell | {"method": method} for cells, names in groups for cell in cells for method in names]
 
 
