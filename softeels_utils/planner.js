@@ -19,6 +19,7 @@
   function time(s) { return s < 90 ? short(s) + ' s' : s < 5400 ? short(s / 60) + ' min' : short(s / 3600) + ' h'; }
   function shown(name, unit) {
     const x = value(name, state);
+    if (x === null && /^(void|skin)_nm$/.test(name)) return 'none in this particle';
     if (x === null) return recorded(name) ? 'outside the record' : 'no record';
     if (name === 'cpu_seconds') return time(x);
     if (name === 'nrmse') {

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import dose, records
-from .checks import check_count, check_positive, real_array
+from .checks import check_count, check_number, check_positive, real_array
 from .scattering import System, as_system
 from .simulate import Microscope, spectrum_model
 
@@ -32,6 +32,8 @@ METHOD = "DIPm-TV"
 MAX_TILT_DEG = 70.0  # of the record, and of what is planned
 RECORDED_NM, RECORDED_VOXEL_NM, RECORDED_FIELD_NM = 34.4, 2.0, 64.0  # particle, voxel and field of view of the record
 ELEMENTS = RECORDED_NM / RECORDED_VOXEL_NM  # across the particle
+PATCH_NM = 5.0
+SIZES_NM = 1.0, 1000.0  # of particles that can be planned: beyond, hardly an electron has been scattered only once
 EDGES = ("M2,3", "L2,3")
 MARK = "<!-- generated: planner -->"  # in book/planning.md
 
@@ -48,10 +50,12 @@ class Expectation:
         The same of the metal of all phases (total iron), in nm of the first phase.
     total_fluence_e_per_A2 : float
         Of the whole series.
-    void_nm : float
-        Diameter of the smallest void in the second phase that can be claimed, at best (`dose.smallest_void_nm`).
-    skin_nm : float
-        Thinnest skin of the first phase on the second that can be claimed, at best (`dose.thinnest_skin_nm`).
+    void_nm : float or None
+        Diameter of the smallest void in the second phase that can be claimed, at best (`dose.smallest_void_nm`). None
+        where it would be larger than the particle.
+    skin_nm : float or None
+        Thinnest skin of the first phase on the second that can be claimed, at best (`dose.thinnest_skin_nm`). None
+        where it would be thicker than the particle.
     nyquist_nm : float
         Two voxels.
     crowther_nm : float
@@ -72,8 +76,8 @@ class Expectation:
     error_nm: dict[str, float]
     total_metal_error_nm: float
     total_fluence_e_per_A2: float
-    void_nm: float
-    skin_nm: float
+    void_nm: float | None
+    skin_nm: float | None
     nyquist_nm: float
     crowther_nm: float
     equivalent_fluence_e_per_A2: float
@@ -210,7 +214,7 @@ def expect(
     particle_nm: float = RECORDED_NM,
     voxel_size_nm: float = 0.5,
     edge: str = "M2,3",
-    patch_nm: float = 5.0,
+    patch_nm: float = PATCH_NM,
     system: System | str | None = None,
     microscope: Microscope | None = None,
     record: records.Record | None = None,
@@ -260,8 +264,8 @@ def expect(
     Raises
     ------
     ValueError
-        For values that are not positive, fewer than two views, voxels that are not smaller than the particle, or an
-        edge that does not exist.
+        For values that are not positive, a particle below 1 nm or above 1 µm, fewer than two views, voxels or a patch
+        that are not smaller than the particle, or an edge that does not exist.
 
     References
     ----------
@@ -277,11 +281,12 @@ def expect(
     >>> many.total_fluence_e_per_A2
     36000.0
     """
-    check_positive(fluence_e_per_A2=fluence_e_per_A2, particle_nm=particle_nm, voxel_size_nm=voxel_size_nm)
-    check_positive(patch_nm=patch_nm)
+    check_positive(fluence_e_per_A2=fluence_e_per_A2, voxel_size_nm=voxel_size_nm, patch_nm=patch_nm)
+    check_number(particle_nm, "particle_nm", *SIZES_NM)
     check_count(views, "views", 2)
-    if voxel_size_nm >= particle_nm:
-        raise ValueError(f"voxel_size_nm: got {voxel_size_nm:g}, wants less than the particle's {particle_nm:g} nm")
+    for name, length in (("voxel_size_nm", voxel_size_nm), ("patch_nm", patch_nm)):
+        if length >= particle_nm:
+            raise ValueError(f"{name}: got {length:g}, wants less than the particle's {particle_nm:g} nm")
     edge = dose.Acquisition(edge=edge).edge
     particle = _Particle.of(particle_nm, edge, as_system(system), microscope)
     return _expect(particle, _recorded(edge, record), fluence_e_per_A2, views, voxel_size_nm, patch_nm)
@@ -298,7 +303,11 @@ def _expect(
     covariance = particle.covariance / (fluence_e_per_A2 * (10 * voxel_size_nm) ** 2)
     tilts = np.linspace(-MAX_TILT_DEG, MAX_TILT_DEG, views)
     equivalent = fluence_e_per_A2 * particle.equivalence
-    nrmse, remarks = None, []
+    features = {
+        "void": dose.smallest_void_nm(covariance, views, voxel_size_nm),
+        "skin": dose.thinnest_skin_nm(covariance, tilts, voxel_size_nm, patch_nm=patch_nm),
+    }
+    nrmse, remarks = None, [f"{k}: none in this particle" for k, size in features.items() if size >= particle.size_nm]
     if not particle.recorded:
         remarks.append("NRMSE: outside the record, which is of the iron oxides")
     elif voxel_size_nm > particle.size_nm / ELEMENTS * (1 + 1e-9):
@@ -315,8 +324,7 @@ def _expect(
         error_nm=dict(zip(particle.phases, np.sqrt(covariance.diagonal()).tolist(), strict=True)),
         total_metal_error_nm=float(np.sqrt(particle.metal @ covariance @ particle.metal)),
         total_fluence_e_per_A2=float(fluence_e_per_A2 * views),
-        void_nm=dose.smallest_void_nm(covariance, views, voxel_size_nm),
-        skin_nm=dose.thinnest_skin_nm(covariance, tilts, voxel_size_nm, patch_nm=patch_nm),
+        **{f"{k}_nm": size if size < particle.size_nm else None for k, size in features.items()},
         nyquist_nm=2.0 * voxel_size_nm,
         crowther_nm=float(particle.size_nm * np.deg2rad(2 * MAX_TILT_DEG / (views - 1))),
         equivalent_fluence_e_per_A2=float(equivalent),
@@ -507,6 +515,8 @@ def plan_grid(
     sizes = {name: tuple(real_array(values, name, ndim=1).tolist()) for name, values in sizes.items()}
     for name, values in sizes.items():
         check_positive(**{name: min(values)})
+    for size in sizes["particle_nm"]:
+        check_number(size, "particle_nm", PATCH_NM + 1e-9, SIZES_NM[1])
     tilts = tuple(check_count(count, "views", 2) for count in views)
     if max(sizes["voxel_size_nm"]) >= min(sizes["particle_nm"]):
         raise ValueError(f"voxel_size_nm: got {voxel_size_nm!r}, wants less than the particles' {particle_nm!r}")
@@ -518,7 +528,7 @@ def plan_grid(
         for size in axes["particle_nm"]:
             particle = _Particle.of(size, one, as_system(system), microscope)
             for voxel, count, fluence in product(axes["voxel_size_nm"], axes["views"], axes["fluence_e_per_A2"]):
-                for name, value in _numbers(_expect(particle, recorded, fluence, count, voxel, 5.0)).items():
+                for name, value in _numbers(_expect(particle, recorded, fluence, count, voxel, PATCH_NM)).items():
                     values[name].append(np.nan if value is None else value)
     start = tuple(_nearest(axes[name], wanted) for name, wanted in START.items())
     grids = {name: np.reshape(found, shape) for name, found in values.items()}
@@ -548,12 +558,18 @@ def _numbers(found: Expectation) -> dict[str, float | None]:
 def _rows(phases: Sequence[str], system: System) -> tuple[tuple[str, str, str, str], ...]:
     phases = [re.sub(r"(?<=[A-Za-z])(\d+)", r"<sub>\1</sub>", name) for name in phases]
     metal = f"standard error of total {system.metal_name} per pixel, in nm of {phases[0]}"
+    patch = f"{PATCH_NM:g} nm × {PATCH_NM:g} nm"
     return (
         ("total", "fluence of the series", "e/Å²", "arithmetic"),
         *((f"error_{i}", f"standard error of {name} per pixel", "nm", "bound") for i, name in enumerate(phases)),
         ("error_metal", metal, "nm", "bound"),
         ("void_nm", f"smallest void in {phases[1]}, diameter, at best", "nm", "bound"),
-        ("skin_nm", f"thinnest skin of {phases[0]} on a patch of 5 nm × 5 nm, at best", "nm", "bound"),
+        (
+            "skin_nm",
+            f"thinnest skin of {phases[0]} on a patch of {patch}, at best",
+            "nm",
+            "bound",
+        ),
         ("nyquist_nm", "finest detail of the voxels", "nm", "two voxels"),
         ("crowther_nm", "finest detail of the tilts without a prior", "nm", "Crowther"),
         ("nrmse", f"error of the volume of {METHOD}, NRMSE (least to most)", "", "record"),

@@ -171,6 +171,14 @@ def test_without_a_record_the_bounds_stay(monkeypatch, tmp_path):
     assert found.skin_nm > 0
 
 
+def test_features_larger_than_the_particle_are_none(record):
+    found = planner.expect(0.01, particle_nm=8.0, record=record)
+    assert found.void_nm is None and found.skin_nm is None
+    assert [remark for remark in found.remarks if "none in this particle" in remark] == [
+        "void: none in this particle", "skin: none in this particle",
+    ]  # fmt: skip
+
+
 def test_other_rows_of_the_record_do_not_enter(record):
     row = record.rows[0] | {"nrmse": 9.0, "seconds": None}
     others = [row | {"max_tilt": 50}, row | {"n": 64}, row | {"method": "SIRT"}, row | {"edge": "L2,3"}]
@@ -208,6 +216,8 @@ def test_equivalent_fluence_makes_relative_errors_equal(particle_nm):
         ({"views": 1}, "views"),
         ({"views": 9.0}, "views"),
         ({"particle_nm": -1.0}, "particle_nm"),
+        ({"particle_nm": 1e6}, "particle_nm"),
+        ({"patch_nm": 35.0}, "patch_nm"),
         ({"voxel_size_nm": 0.0}, "voxel_size_nm"),
         ({"voxel_size_nm": 40.0}, "voxel_size_nm"),
         ({"edge": "K"}, "edge"),
@@ -281,6 +291,7 @@ def test_planning_page_has_the_placeholder_and_the_numbers_of_the_code():
         ({"edge": ("K",)}, "edge"),
         ({"views": (1, 9)}, "views"),
         ({"particle_nm": ()}, "particle_nm"),
+        ({"particle_nm": (5.0, 20.0)}, "particle_nm"),
         ({"fluence_e_per_A2": (0.0, 1.0)}, "fluence_e_per_A2"),
         ({"voxel_size_nm": (0.5, 20.0)}, "voxel_size_nm"),
     ],
