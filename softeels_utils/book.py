@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -18,7 +19,7 @@ from . import chapters, data, reference
 from .chapters import BookError
 from .source import fingerprint
 
-__all__ = ["build", "record", "render", "render_one", "status"]
+__all__ = ["build", "number_figures", "record", "render", "render_one", "status"]
 
 MATHJAX_LEFT_OUT = shutil.ignore_patterns("*svg*", "*full*", "mml-*", "sre", "a11y", "node-main.js")
 
@@ -99,6 +100,75 @@ def _stage_pages(stage):
         _put(stage / "notebooks" / f"{chapter}.ipynb", _page(chapters.BUILD / "executed" / f"{chapter}.ipynb"))
 
 
+# ---------------------------------------------------------------- numbers of figures
+
+
+FIGURE = re.compile(r'<figure class="softeels" id="(fig-[\w-]+)">')
+CAPTION = re.compile(r"(<figcaption[^>]*>)(?:<span class=\"caption-number\">[^<]*</span> ?)?")
+LINK = re.compile(r'<a (?:class="figure-number" )?href="([^"#]*)#(fig-[\w-]+)">(?:(?:Figure|chapter) [\d.]+)?</a>')
+
+
+def number_figures(folder: Path, *, whole: bool = True) -> None:
+    """Number the figures that `plotting.show` put into pages, and write the numbers into empty links to them.
+
+    The third figure with a name in ``04_*.html`` becomes "Figure 4.3", in front of its caption and in
+    ``<a href="#fig-NAME"></a>`` on its page or ``<a href="PAGE.html#fig-NAME"></a>`` on another. Pages that were
+    numbered before are numbered anew.
+
+    Parameters
+    ----------
+    folder : pathlib.Path
+        All its pages, at any depth.
+    whole : bool
+        The whole book is there. Otherwise a link to a figure that is not there becomes "chapter 4".
+
+    Raises
+    ------
+    BookError
+        A page has two figures of one name, or a link leads to a figure that is not there.
+    """
+    pages = [path for path in sorted(folder.rglob("*.html")) if not {"_static", "assets"} & set(path.parts)]
+    texts = {path.resolve(): path.read_text(encoding="utf-8") for path in pages}
+    numbers = {path: _figure_numbers(path, text) for path, text in texts.items()}
+    faults = []
+
+    def link(path, match):
+        place, name = match.groups()
+        target = (path.parent / place).resolve() if place else path
+        number = numbers.get(target, {}).get(name)
+        if number is None:
+            chapter = re.match(r"\d+", target.stem)
+            if whole or not chapter:
+                faults.append(f"{path.name}: a link to {place}#{name}, which is not there")
+            number = f"chapter {int(chapter[0])}" if chapter else ""
+        return f'<a class="figure-number" href="{place}#{name}">{number}</a>'
+
+    for path, text in texts.items():
+        if not FIGURE.search(text) and not LINK.search(text):
+            continue
+        for name, number in numbers[path].items():
+            start = text.index(f'<figure class="softeels" id="{name}">')
+            found = CAPTION.search(text, start)
+            label = f'{found[1]}<span class="caption-number">{number}.</span> '
+            text = text[: found.start()] + label + text[found.end() :]
+        _put(path, LINK.sub(lambda match, path=path: link(path, match), text))
+    if faults:
+        raise BookError("\n".join(["figures:", *faults]))
+
+
+def _figure_numbers(path, text):
+    """``{name: "Figure 4.3"}`` of a page; of one that is no chapter, "Figure 3"."""
+    names = FIGURE.findall(text)
+    if len(set(names)) < len(names):
+        raise BookError(f"{path.name}: figures with one name, {max(names, key=names.count)}")
+    chapter = re.match(r"\d+", path.stem)
+    prefix = f"{int(chapter[0])}." if chapter else ""
+    return {name: f"Figure {prefix}{count}" for count, name in enumerate(names, start=1)}
+
+
+# ---------------------------------------------------------------- rendering
+
+
 def render() -> Path:
     """Render pages and executed chapters into ``book/_build/html``; a warning is an error. Returns the index page."""
     stage = chapters.BUILD / "stage"
@@ -112,6 +182,7 @@ def render() -> Path:
     stamp.unlink(missing_ok=True)
     _jupyter_book(stage, chapters.ROOT / "book", "-W", "-n", "--keep-going", *fresh)
     _assets(chapters.BUILD / "html")
+    number_figures(chapters.BUILD / "html")
     stamp.write_text(digest)
     return index
 
@@ -131,6 +202,7 @@ def render_one(notebook: str | os.PathLike) -> Path:
     page["cells"].append({"cell_type": "markdown", "id": "cited", "metadata": {}, "source": cited})
     _put(stage / notebook.name, json.dumps(page))
     _jupyter_book(stage, stage)
+    number_figures(stage / "_build" / "html", whole=False)
     shutil.copytree(stage / "_build" / "html", notebook.parent, dirs_exist_ok=True)
     shutil.rmtree(stage)
     _assets(notebook.parent)

@@ -216,6 +216,50 @@ def test_status_tells_of_devices_data_and_chapters(project, capsys):
     assert "torch" in text and "devices: cpu" in text and "nanocube_si" in text and "01_a" in text
 
 
+def _pages_of_figures(folder, **texts):
+    for name, text in texts.items():
+        (folder / f"{name}.html").write_text(text)
+
+
+def _figure(name, caption="x"):
+    return f'<figure class="softeels" id="fig-{name}"><img><figcaption>{caption}</figcaption></figure>'
+
+
+def test_figures_are_numbered_by_chapter_and_linked(tmp_path):
+    first = {
+        "a04_x": 'see <a href="04_y.html#fig-b"></a>' + _figure("alone"),
+        "b04_z": _figure("none"),
+    }
+    links = '<a href="#fig-b"></a><a href="04_y.html#fig-a"></a><a href="#section"></a>'
+    _pages_of_figures(tmp_path, **first)
+    (tmp_path / "04_y.html").write_text(_figure("a") + '<figure class="softeels"></figure>' + _figure("b") + links)
+    for _ in range(2):  # a page that Sphinx did not write again is numbered already
+        book.number_figures(tmp_path)
+        text = (tmp_path / "04_y.html").read_text()
+        assert re.findall("<figcaption>(.*?)</figcaption>", text) == [
+            f'<span class="caption-number">Figure 4.{number}.</span> x' for number in (1, 2)
+        ]
+        assert re.findall(r'href="(.*?)">(.*?)</a>', text) == [
+            ("#fig-b", "Figure 4.2"), ("04_y.html#fig-a", "Figure 4.1"), ("#section", "")
+        ]  # fmt: skip
+        text = (tmp_path / "a04_x.html").read_text()
+        assert ">Figure 4.2</a>" in text and ">Figure 1.</span>" in text
+    (tmp_path / "04_y.html").write_text(_figure("b") + links.replace("fig-a", "fig-b"))
+    book.number_figures(tmp_path)
+    assert ">Figure 4.1</a>" in (tmp_path / "a04_x.html").read_text()
+
+
+def test_a_link_to_a_figure_that_is_not_there_is_an_error(tmp_path):
+    (tmp_path / "01_x.html").write_text('<a href="02_y.html#fig-a"></a>' + _figure("a"))
+    with pytest.raises(chapters.BookError, match=r"01_x.html: a link to 02_y.html#fig-a, which is not there"):
+        book.number_figures(tmp_path)
+    book.number_figures(tmp_path, whole=False)  # one chapter alone
+    assert ">chapter 2</a>" in (tmp_path / "01_x.html").read_text()
+    (tmp_path / "01_x.html").write_text(2 * _figure("a"))
+    with pytest.raises(chapters.BookError, match=r"01_x.html: figures with one name, fig-a"):
+        book.number_figures(tmp_path)
+
+
 # ---------------------------------------------------------------- the rendered book
 
 

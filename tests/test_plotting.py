@@ -159,3 +159,12 @@ def test_browser_of_slices_draws_at_full_resolution_with_a_live_kernel(page, cub
     assert (controls["index"].min, controls["index"].value, controls["index"].max) == (0, 6, 11)
     draw("truth", 5)
     np.testing.assert_array_equal(plt.gcf().axes[0].images[0].get_array(), cube[0, 5])
+
+
+def test_captions_hold_symbols_and_the_alternative_text_is_plain(page):
+    figure, _ = plt.subplots()
+    plotting.show(figure, caption="Fe<sub>2</sub> and $\\sigma_1 < 2$ **grow**", name="growth")
+    markup = page[0]["text/html"]
+    assert markup.startswith('<figure class="softeels" id="fig-growth"><img') and 'alt="Fe2 and ' in markup
+    assert r'<span class="math inline">\(\sigma_1 &lt; 2\)</span> <strong>grow</strong></figcaption>' in markup
+    assert re.search('alt="([^"]*)"', markup)[1] == "Fe2 and \\sigma_1 &lt; 2 grow"

@@ -8,6 +8,7 @@ from .surfaces import show_3d, surfaces_figure
 
 __all__ = [
     "COLORS",
+    "CYCLE",
     "browse_slices",
     "figure_html",
     "maps_figure",

@@ -6,6 +6,7 @@ import base64
 import html
 import io
 import os
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +18,7 @@ from numpy.typing import ArrayLike
 
 from ..progress import headless
 from .panels import checked_volume, show_slices
+from .prose import inline_html
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -62,25 +64,25 @@ def show(
     """Put a figure into the page, with its caption and an alternative text.
 
     A plotly figure keeps its own sliders and buttons, which work there without a kernel. The book numbers figures that
-    have a name; ``<a href="#fig-NAME"></a>`` in a page becomes a link with that number.
+    have a name; ``<a href="#fig-NAME"></a>`` in a page becomes a link with that number, such as "Figure 4.3".
 
     Parameters
     ----------
     figure : matplotlib.figure.Figure or plotly.graph_objects.Figure
     caption : str, optional
-        Markdown: what is shown, and what to see in it.
+        Markdown, with ``$...$`` for symbols: what is shown, and what to see in it.
     name : str, optional
         For links to the figure: lower case, with hyphens.
     alt : str, optional
-        What a reader who cannot see the figure should know; by default the caption.
+        What a reader who cannot see the figure should know, as plain text; by default the caption.
     height : int, optional
         Of a plotly figure, in pixels.
     """
     from IPython.display import display
-    from markdown_it import MarkdownIt
 
     bundle = {}
-    label = html.escape(alt or caption or "figure", quote=True)
+    text = inline_html(caption) if caption else ""
+    label = html.escape(alt or _plain(text) or "figure", quote=True)
     if isinstance(figure, Figure):
         image = io.BytesIO()
         figure.savefig(image, format="png")
@@ -93,10 +95,14 @@ def show(
         )
         # As text/html: the page then loads one script by address; plotly's own bundle would need a front-end extension.
         body = f'<div role="group" aria-label="{label}">{figure_html(figure, full_html=False)}</div>'
-    text = MarkdownIt("commonmark", {"html": True}).renderInline(caption) if caption else ""
     identity = f' id="fig-{name}"' if name else ""
     bundle["text/html"] = f'<figure class="softeels"{identity}>{body}<figcaption>{text}</figcaption></figure>'
     display(bundle, raw=True)
+
+
+def _plain(markup):
+    """The text of some HTML, without its tags and the signs around equations."""
+    return html.unescape(re.sub(r"<[^>]*>|\\[()]", "", markup))
 
 
 def slices_figure(

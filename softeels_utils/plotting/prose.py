@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import html
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
-
-if TYPE_CHECKING:
-    pass
 
 __all__ = ["markdown_table", "notice", "say", "table"]
 
@@ -19,6 +16,17 @@ def say(markdown: str) -> None:
     from IPython.display import Markdown, display
 
     display(Markdown(markdown))
+
+
+def inline_html(markdown: str) -> str:
+    """Return one line of Markdown (HTML and ``$...$`` are understood) as HTML that MathJax and Jupyter typeset."""
+    from markdown_it import MarkdownIt
+    from mdit_py_plugins.dollarmath import dollarmath_plugin
+
+    def equation(tex, _):
+        return rf"\({html.escape(tex)}\)"
+
+    return MarkdownIt("commonmark", {"html": True}).use(dollarmath_plugin, renderer=equation).renderInline(markdown)
 
 
 def notice(markdown: str, kind: str = "note", title: str | None = None) -> None:

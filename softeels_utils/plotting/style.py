@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import matplotlib.pyplot as plt
 
-if TYPE_CHECKING:
-    pass
-
-__all__ = ["COLORS", "use_style"]
+__all__ = ["COLORS", "CYCLE", "use_style"]
 
 
 # Okabe and Ito's palette, and Tol's muted one for phases of which few are shown together: told apart in colour-blind
