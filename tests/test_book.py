@@ -376,53 +376,118 @@ def test_dose_calculator_reacts(html, browser):
     assert not _errors(browser)
 
 
-def _move_slider(browser, fraction):
-    """Click on the first plotly slider of the page, at a fraction of its length."""
+def _press(browser, element, *keys):
+    """Press keys on an element, reached as a keyboard reaches it."""
     from selenium.webdriver.common.action_chains import ActionChains
 
-    x, y, width, height = browser.execute_script("""
-        const rail = document.querySelector('.slider-rail-touch-rect');
-        rail.scrollIntoView({block: 'center', behavior: 'instant'});
-        const box = rail.getBoundingClientRect();
-        return [box.x, box.y, box.width, box.height];
-    """)
-    pointer = ActionChains(browser)
-    pointer.w3c_actions.pointer_action.move_to_location(int(x + fraction * width), int(y + height / 2))
-    pointer.w3c_actions.pointer_action.click()
-    pointer.perform()
+    browser.execute_script("arguments[0].scrollIntoView({block: 'center', behavior: 'instant'})", element)
+    browser.execute_script("arguments[0].focus()", element)
+    ActionChains(browser).send_keys(*keys).perform()
 
 
-def test_slider_reacts(html, browser):
-    """Chapter 2: the slider of the rotation ambiguity shows other curves."""
-    wait = _open(browser, html / "notebooks" / "02_standards.html")
-    wait.until(lambda page: page.find_elements("css selector", ".cell_output .slider-rail-touch-rect"))
-    state = """
-        const figure = document.querySelector('.slider-rail-touch-rect').closest('.js-plotly-plot');
-        return JSON.stringify(figure.data.map(curve => curve.visible));
-    """
-    before = browser.execute_script(state)
-    _move_slider(browser, 0.93)
-    wait.until(lambda page: page.execute_script(state) != before)
-    assert not _errors(browser)
+def test_every_slider_of_every_chapter_changes_its_figure(html, browser):
+    """By the keyboard; each has a name."""
+    from selenium.webdriver.common.keys import Keys
+
+    state = "const f = arguments[0].closest('.cell_output').querySelector('.js-plotly-plot');"
+    state += "return f.calcdata ? JSON.stringify([f.data, f.calcdata.map(c => c[0].z || c.map(p => p.y))]) : ''"
+    seen = 0
+    for chapter in chapters.names():
+        wait = _open(browser, html / "notebooks" / f"{chapter}.html")
+        for slider in browser.find_elements("css selector", ".cell_output input[type=range]"):
+            name = browser.execute_script("return arguments[0].labels[0].textContent", slider)
+            assert name.strip(), chapter
+            before = wait.until(lambda page, slider=slider: page.execute_script(state, slider))
+            _press(browser, slider, Keys.ARROW_LEFT)
+            wait.until(lambda page, b=before, slider=slider: page.execute_script(state, slider) != b)
+            seen += 1
+        assert not _errors(browser), chapter
+    assert seen >= 3
 
 
 def test_slices_are_browsed_without_a_kernel(browser, tmp_path):
     """The figure opens at the middle slice of the first volume; slider and buttons show the others."""
-    volume = np.zeros((1, 10, 6, 6))
-    volume[0] = np.linspace(0, 0.9, 10)[:, None, None]
-    figure = plotting.slices_figure({"rising": volume, "full": np.ones_like(volume)}, channels=["Fe"])
+    from selenium.webdriver.common.keys import Keys
+
+    volume = np.zeros((2, 10, 6, 6))
+    volume[:] = np.linspace(0, 0.9, 10)[:, None, None]
+    figure = plotting.slices_figure({"rising": volume, "full": np.ones_like(volume)})
     (tmp_path / "page.html").write_text(plotting.figure_html(figure))
     wait = _open(browser, tmp_path / "page.html")
     shown = """
         const drawn = document.querySelector('.js-plotly-plot').calcdata.filter(trace => trace[0].trace.visible);
         return drawn.map(trace => trace[0].z[3][3]);
     """
-    wait.until(lambda page: page.find_elements("css selector", ".slider-rail-touch-rect"))
-    assert browser.execute_script(shown) == [50]
-    _move_slider(browser, 0.97)
-    wait.until(lambda page: page.execute_script(shown) == [90])
-    browser.find_elements("css selector", ".updatemenu-button")[1].click()
-    wait.until(lambda page: page.execute_script(shown) == [100])
+    (slider,) = wait.until(lambda page: page.find_elements("css selector", "input[type=range]"))
+    assert browser.execute_script(shown) == [50, 50]
+    assert "slice along Y" in browser.execute_script("return arguments[0].labels[0].textContent", slider)
+    _press(browser, slider, Keys.END)
+    wait.until(lambda page: page.execute_script(shown) == [90, 90])
+    full = browser.find_elements("css selector", "button[aria-pressed=false]")
+    full[0].click()
+    wait.until(lambda page: page.execute_script(shown) == [100, 100])
+    assert full[0].get_attribute("aria-pressed") == "true"
+    assert not _errors(browser)
+
+
+def _at_width(browser, width):
+    size = {"width": width, "height": 1600, "deviceScaleFactor": 1, "mobile": False}
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+
+
+@pytest.fixture
+def phone(browser):
+    """The browser, 420 pixels wide while a test runs."""
+    _at_width(browser, 420)
+    yield browser
+    browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+
+
+def test_panels_of_slices_stand_one_below_the_other_on_a_phone(phone, tmp_path):
+    figure = plotting.slices_figure({"a": np.zeros((2, 4, 6, 6))})
+    (tmp_path / "page.html").write_text(plotting.figure_html(figure))
+    wait = _open(phone, tmp_path / "page.html")
+    left = "return [...document.querySelectorAll('.heatmaplayer image')]"
+    left += ".map(panel => [panel.getBoundingClientRect().x, panel.getBoundingClientRect().width])"
+    wait.until(lambda page: len({round(x) for x, _ in page.execute_script(left)}) == 1)
+    assert all(width > 150 for _, width in phone.execute_script(left))
+    _at_width(phone, 900)
+    wait.until(lambda page: len({round(x) for x, _ in page.execute_script(left)}) == 2)
+
+
+def test_a_pixel_shows_its_spectrum_without_a_kernel(browser, tmp_path):
+    """A click and the arrow keys; what the page shows is what the arrays hold."""
+    from selenium.webdriver.common.action_chains import ActionChains
+    from selenium.webdriver.common.keys import Keys
+
+    energy, rng = np.linspace(40.0, 80.0, 30), np.random.default_rng(0)
+    fits = np.linspace(90, 40, 30) * (1 + np.arange(12).reshape(3, 4, 1))
+    spectra = rng.poisson(fits).astype(float)
+    spectra[1, 1] = np.nan
+    image = fits[..., 0]
+    figure = plotting.pixel_explorer(image, energy, spectra, fits, bands=fits**0.5, values={"FeO": (image, image / 7)})
+    (tmp_path / "page.html").write_text(plotting.figure_html(figure))
+    wait = _open(browser, tmp_path / "page.html")
+    said = "return document.querySelector('p[aria-live]').textContent"
+    (plot,) = wait.until(lambda page: page.find_elements("css selector", ".js-plotly-plot[tabindex='0']"))
+    assert browser.execute_script(said) == "Row 2, column 3: FeO 1080 ± 150 nm"
+    _press(browser, plot, Keys.ARROW_UP, Keys.ARROW_LEFT)
+    wait.until(lambda page: page.execute_script(said).startswith("Row 1, column 2"))
+    curves = browser.execute_script("return arguments[0].data.map(trace => [...(trace.y || [])])", plot)
+    np.testing.assert_allclose(curves[4], fits[1, 2], atol=0.001 * fits[1, 2].max())
+    np.testing.assert_allclose(curves[3], spectra[1, 2], atol=0.01 * np.abs(spectra - fits)[1, 2].max() + 0.7)
+    np.testing.assert_allclose(curves[5][:30], fits[1, 2] ** 0.5, atol=0.02 * fits[1, 2].max() ** 0.5 + 0.3)
+    _press(browser, plot, Keys.ARROW_LEFT)
+    wait.until(lambda page: page.execute_script(said) == "Row 1, column 1: not measured")
+    x, y = browser.execute_script("""
+        const box = document.querySelector('.hm image, .heatmaplayer image').getBoundingClientRect();
+        return [box.x + box.width / 8, box.y + box.height / 6];
+    """)
+    pointer = ActionChains(browser)
+    pointer.w3c_actions.pointer_action.move_to_location(int(x), int(y))
+    pointer.w3c_actions.pointer_action.click()
+    pointer.perform()
+    wait.until(lambda page: page.execute_script(said).startswith("Row 0, column 0: FeO 90 ± 13 nm"))
     assert not _errors(browser)
 
 

@@ -1,4 +1,7 @@
+import base64
+import json
 import re
+import zlib
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -96,11 +99,85 @@ def test_interactive_figure_loads_the_local_script(page, monkeypatch):
 
 def test_view_in_three_dimensions(page, cube, monkeypatch):
     monkeypatch.setenv("SOFTEELS_PLOTLYJS", "../assets/plotly.min.js")
-    plotting.show_3d(cube, voxel_size_nm=0.4)
+    plotting.show_3d(cube, voxel_size_nm=0.4, turning=True, caption="A *view*.", name="view", alt="a cube")
     (frame,) = page
-    assert frame["text/html"].count("mesh3d") >= 2 and frame["text/html"].startswith("<iframe")
+    markup = frame["text/html"]
+    assert markup.count("mesh3d") >= 2 and markup.startswith('<figure class="softeels" id="fig-view"><iframe')
+    assert 'title="a cube"' in markup and "A <em>view</em>." in markup and "prefers-reduced-motion" in markup
     with pytest.raises(ValueError, match="volume: got shape"):
         plotting.show_3d(cube[0])
+
+
+def _inside(mesh):
+    """Volume and faces' plane extent of a closed mesh, given as its traces."""
+    volume, x = 0.0, []
+    for trace in mesh:
+        points = np.stack([trace.x, trace.y, trace.z], axis=1).astype(float)
+        a, b, c = (points[index] for index in (trace.i, trace.j, trace.k))
+        volume += np.sum(np.cross(a, b) * c) / 6
+        x.append(points[:, 0])
+    return abs(volume), x
+
+
+def test_bodies_are_closed_and_meet_at_the_cut(cube):
+    figure = plotting.surfaces_figure(cube, voxel_size_nm=2.0, level=0.5)
+    core, shell = ([trace for trace in figure.data if trace.name == name] for name in ("FeO", "Fe3O4"))
+    assert [len(core), len(shell)] == [2, 2]  # outside and section
+    cut = (14 // 2 + 0.5) * 2.0
+    for body, voxels in ((core, cube[0, ..., :8]), (shell, cube[1, ..., :8])):
+        volume, (outside, section) = _inside(body)
+        assert np.all(section == cut) and outside.max() == cut
+        # half a voxel is missing at the cut, and corners are rounded off
+        assert 0.75 * voxels[..., :7].sum() < volume / 8 < voxels.sum()
+    whole = plotting.surfaces_figure(cube, voxel_size_nm=2.0, cutaway=False)
+    assert _inside([t for t in whole.data if t.name == "FeO"])[0] / 8 == pytest.approx(cube[0].sum(), rel=0.25)
+
+
+def test_a_skin_is_shown_where_its_own_fraction_is_below_one_half(cube):
+    cube[0, 9], cube[1, 9] = 0.4 * cube[1, 9], 0.0
+    names = {trace.name: trace.y.max() for trace in plotting.surfaces_figure(cube).data}
+    assert names["FeO"] > 9.5 and names["Fe3O4"] < 9.5
+
+
+def test_view_in_three_dimensions_of_several_volumes_with_errors(cube):
+    volumes = {"truth": cube, "DIPm-TV": 0.9 * cube}
+    figure = plotting.surfaces_figure(volumes, errors={name: 0.1 * v for name, v in volumes.items()})
+    choose, colour = figure.layout.updatemenus
+    assert [button.label for button in choose.buttons] == ["truth", "DIPm-TV"]
+    shown = np.array([button.args[0]["visible"] for button in choose.buttons])
+    assert np.all(shown.sum(0) == 1) and shown[0].tolist() == [trace.visible for trace in figure.data]
+    assert colour.buttons[1].args[0]["cmax"] == pytest.approx(0.1, rel=0.05)
+    assert np.concatenate([trace.intensity for trace in figure.data]).max() == pytest.approx(0.1, rel=0.05)
+    with pytest.raises(ValueError, match=r"errors: got .*wants one for each volume"):
+        plotting.surfaces_figure(volumes, errors={"truth": cube})
+    with pytest.raises(ValueError, match="volume: got shapes"):
+        plotting.surfaces_figure({"a": cube, "b": cube[:, 1:]})
+
+
+def test_views_in_three_dimensions_stay_small():
+    y, z, x = np.mgrid[:112, :112, :112] - 55.5
+    ball = (y**2 + z**2 + x**2 < 50**2).astype(np.float32)
+    volume = np.stack([ball * (abs(x) < 20), ball * (abs(x) >= 20)])
+    figure = plotting.surfaces_figure({"a": volume, "b": volume, "c": volume})
+    assert len(plotting.figure_html(figure, include_plotlyjs=False)) < 1.5e6
+
+
+def test_nothing_to_show_in_three_dimensions_is_an_empty_view():
+    assert not plotting.surfaces_figure(np.zeros((2, 4, 4, 4))).data
+
+
+def test_sliders_and_menus_become_controls_with_names(cube):
+    figure = plotting.slices_figure({"a": cube, "b": cube})
+    markup = plotting.figure_html(figure, include_plotlyjs=False, full_html=False)
+    settings = json.loads(re.search(r"controls = (\{.*\});", markup)[1])
+    (slider,), (menu,) = settings["sliders"], settings["menus"]
+    assert slider["prefix"] == "slice along Y: " and slider["active"] == 6 and len(slider["steps"]) == 12
+    assert [step["label"] for step in menu["steps"]] == ["a", "b"] and menu["name"] == "volume"
+    assert settings["wide"]["height"] == 400 and settings["narrow"]["xaxis2.domain"] == [0, 1]
+    drawn = markup[markup.index("Plotly.newPlot") :]
+    assert (
+        "slice along Y" not in drawn[: drawn.index("controls =")] and figure.layout.sliders
+    )  # the figure keeps its own
 
 
 def test_interactive_figures_have_no_button_that_uploads_data(page):
@@ -168,3 +245,69 @@ def test_captions_hold_symbols_and_the_alternative_text_is_plain(page):
     assert markup.startswith('<figure class="softeels" id="fig-growth"><img') and 'alt="Fe2 and ' in markup
     assert r'<span class="math inline">\(\sigma_1 &lt; 2\)</span> <strong>grow</strong></figcaption>' in markup
     assert re.search('alt="([^"]*)"', markup)[1] == "Fe2 and \\sigma_1 &lt; 2 grow"
+
+
+@pytest.fixture
+def fitted():
+    """A map, energies, spectra and fits of 3 x 4 pixels, one not measured."""
+    energy, rng = np.linspace(40, 80, 50), np.random.default_rng(0)
+    fits = 200 * np.exp(-(energy - 40) / 20) * (1 + np.arange(12).reshape(3, 4, 1))
+    spectra = rng.poisson(fits).astype(float)
+    spectra[0, 1, 7] = np.nan
+    return fits[..., 0], energy, spectra, fits
+
+
+def _unpacked(packed):
+    """What the script in the page does."""
+    rows, columns, channels = packed["shape"]
+    size = rows * columns * channels
+    data = zlib.decompress(base64.b64decode(packed["data"]))
+    planes = np.frombuffer(data, np.uint8).reshape(3, 2, size).astype(int)
+    folded = planes[:, 0] | planes[:, 1] << 8
+    fit, left, band = ((folded >> 1) ^ -(folded & 1)).reshape(3, rows, columns, channels)
+    scales = np.reshape(packed["scales"], (2, rows, columns, 1))
+    return scales[0] * fit.cumsum(-1), scales[1] * left, scales[1] * band.cumsum(-1)
+
+
+def test_pixel_explorer_keeps_spectra_fits_and_bands(fitted):
+    image, _, spectra, fits = fitted
+    figure = plotting.pixel_explorer(*fitted, bands=fits**0.5, values={"FeO": (image, 0.1 * image), "total": image})
+    packed = figure.layout.meta["pixels"]
+    assert packed["start"] == [2, 3] and packed["measured"] == [1, 0] + 10 * [1]
+    assert packed["values"][0][2][2][3] == pytest.approx(0.1 * image[2, 3]) and packed["values"][1][2] is None
+    fit, left, band = _unpacked(packed)
+    measured = np.isfinite(spectra).all(-1)
+    for got, wanted, steps in ((fit, fits, 4000), (left, spectra - fits, 500), (band, fits**0.5, 500)):
+        error = np.abs(got - wanted)[measured].max(-1)
+        top = np.abs(fits if steps == 4000 else np.maximum(abs(spectra - fits), fits**0.5))[measured].max(-1)
+        assert np.all(error <= 0.51 * top / steps)
+    np.testing.assert_allclose(figure.data[3].y, spectra[2, 3])
+    np.testing.assert_allclose(figure.data[6].y, (spectra - fits)[2, 3])
+
+
+def test_pixel_explorer_is_small_and_refuses_what_does_not_fit(fitted):
+    rng = np.random.default_rng(0)
+    fits = 300 * np.exp(-np.linspace(0, 2, 150)) * rng.random((32, 32, 1))
+    figure = plotting.pixel_explorer(fits[..., 0], np.arange(150), rng.poisson(fits), fits, bands=fits**0.5)
+    assert len(plotting.figure_html(figure, include_plotlyjs=False)) < 0.6e6
+    image, energy, spectra, fits = fitted
+    with pytest.raises(ValueError, match=r"fits: got shape \(3, 4, 49\), wants \(Y, X, E\) = \(3, 4, 50\)"):
+        plotting.pixel_explorer(image, energy, spectra, fits[..., 1:])
+    with pytest.raises(ValueError, match=r"start: got \(3, 0\), wants a row and a column"):
+        plotting.pixel_explorer(*fitted, start=(3, 0))
+    with pytest.raises(ValueError, match=r"values\['FeO'\]: got shape \(4,\)"):
+        plotting.pixel_explorer(*fitted, values={"FeO": image[0]})
+
+
+def test_pixels_are_browsed_with_widgets_where_a_kernel_lives(page, fitted, monkeypatch):
+    plotting.browse_pixels(*fitted, name="pixels", values={"FeO": fitted[0]})
+    assert 'id="fig-pixels"' in page[0]["text/html"] and "DecompressionStream" in page[0]["text/html"]
+    calls = []
+    monkeypatch.setenv("SOFTEELS_HEADLESS", "0")
+    monkeypatch.setattr("ipywidgets.interact", lambda function, **controls: calls.append((function, controls)))
+    plotting.browse_pixels(*fitted, values={"FeO": (fitted[0], fitted[0])}, start=(1, 2))
+    ((draw, controls),) = calls
+    assert (controls["row"].value, controls["column"].value, controls["column"].max) == (1, 2, 3)
+    draw(2, 0)
+    image, curve, *_ = plt.gcf().axes
+    assert image.lines[0].get_xydata().tolist() == [[0, 2]] and "FeO 1.8e+03 ± 1.8e+03 nm" in curve.get_title()

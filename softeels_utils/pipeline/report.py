@@ -12,7 +12,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from .. import __version__, data, fitting, spectra, standards
-from ..plotting import CYCLE, maps_figure, plotly_file, slices_figure, slices_panels, surfaces_figure
+from ..plotting import CYCLE, figure_html, maps_figure, plotly_file, slices_figure, slices_panels, surfaces_figure
 from ..scattering import load_system
 from .folder import Folder
 from .inspection import inspect, inspection_section
@@ -238,7 +238,7 @@ def _volume(folder, settings, maps, done):
     browser = slices_figure({"DIPm-TV": volume, "standard error": total}, **options)
     browser.update_layout(height=520, template="plotly_white")
     parts += [script, _plot(browser)]
-    surfaces = surfaces_figure(volume, voxel_size_nm=size or 1.0, channels=maps.channels, level=0.5 * top)
+    surfaces = surfaces_figure(volume, voxel_size_nm=size or 1.0, channels=maps.channels, level=0.3 * top)
     parts.append(_plot(surfaces))
     facts = done["volume"].facts
     rows = [
@@ -259,8 +259,7 @@ def _volume(folder, settings, maps, done):
 
 def _plot(figure):
     """A plotly figure that uses the script in the page."""
-    options = {"include_plotlyjs": False, "full_html": False, "auto_play": False}
-    return f'<div class="plot">{figure.to_html(config={"displaylogo": False, "responsive": True}, **options)}</div>'
+    return f'<div class="plot">{figure_html(figure, include_plotlyjs=False, full_html=False)}</div>'
 
 
 def _comparison(folder, settings, maps, done):

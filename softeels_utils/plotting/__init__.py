@@ -2,6 +2,7 @@
 
 from .interactive import browse_slices, figure_html, plotly_file, show, slices_figure
 from .panels import maps_figure, show_maps, show_slices, show_spectra, show_visibility, slices_panels
+from .pixels import browse_pixels, pixel_explorer, pixel_panels
 from .prose import markdown_table, notice, say, table
 from .style import COLORS, CYCLE, use_style
 from .surfaces import show_3d, surfaces_figure
@@ -9,11 +10,14 @@ from .surfaces import show_3d, surfaces_figure
 __all__ = [
     "COLORS",
     "CYCLE",
+    "browse_pixels",
     "browse_slices",
     "figure_html",
     "maps_figure",
     "markdown_table",
     "notice",
+    "pixel_explorer",
+    "pixel_panels",
     "plotly_file",
     "say",
     "show",

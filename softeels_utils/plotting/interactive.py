@@ -5,9 +5,11 @@ from __future__ import annotations
 import base64
 import html
 import io
+import json
 import os
 import re
 from collections.abc import Mapping, Sequence
+from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -39,6 +41,10 @@ def plotly_file() -> Path:
 def figure_html(figure: go.Figure, **options: Any) -> str:
     """Return a plotly figure as HTML that works without a kernel.
 
+    Sliders and menus of the figure become HTML controls beside it, which can be reached by the keyboard and have names.
+    A figure may have a second layout for narrow pages, in ``layout.meta["narrow"]``, and what of it to take back when
+    the page is wide, in ``layout.meta["wide"]``, each as for ``Plotly.relayout``.
+
     It loads plotly.js from the address in ``SOFTEELS_PLOTLYJS``, or carries the whole script where that is not set.
     Animations wait for the reader.
 
@@ -48,9 +54,48 @@ def figure_html(figure: go.Figure, **options: Any) -> str:
     **options
         Of `plotly.graph_objects.Figure.to_html`, such as ``full_html`` or ``post_script``.
     """
-    script = os.environ.get("SOFTEELS_PLOTLYJS") or True
+    from plotly.io import to_html
+
+    options.setdefault("include_plotlyjs", os.environ.get("SOFTEELS_PLOTLYJS") or True)
     config = {"displaylogo": False, "responsive": True, "showSendToCloud": False}  # no button that uploads the data
-    return figure.to_html(include_plotlyjs=script, config=config, auto_play=False, **options)
+    shown = figure.to_dict()
+    layout = {key: value for key, value in shown["layout"].items() if key not in ("sliders", "updatemenus", "meta")}
+    controls = {
+        "sliders": [_slider_settings(slider.to_plotly_json()) for slider in figure.layout.sliders],
+        "menus": [_menu_settings(menu.to_plotly_json()) for menu in figure.layout.updatemenus],
+        **(figure.layout.meta or {}),
+    }
+    if "wide" in controls:
+        controls["wide"] = controls["wide"] | {"height": layout.get("height")}
+    pixels = controls.pop("pixels", None)
+    scripts = [_script("controls.js", controls)] if any(controls.values()) else []
+    scripts += [_script("pixels.js", pixels)] if pixels else []
+    scripts += [options.pop("post_script")] if "post_script" in options else []
+    return to_html(
+        {**shown, "layout": layout}, config=config, auto_play=False, validate=False, post_script=scripts, **options
+    )
+
+
+def _script(name, settings):
+    """A script of this package with its settings, which can stand in a page."""
+    from plotly.utils import PlotlyJSONEncoder
+
+    text = json.dumps(settings, separators=(",", ":"), cls=PlotlyJSONEncoder).replace("</", "<\\/")
+    return files(__package__).joinpath(name).read_text(encoding="utf-8").replace("__SETTINGS__", text)
+
+
+def _steps(steps):
+    return [{"label": step["label"], "method": step["method"], "args": step["args"]} for step in steps]
+
+
+def _slider_settings(slider):
+    value = slider.get("currentvalue", {})
+    texts = {"prefix": value.get("prefix", ""), "suffix": value.get("suffix", "")}
+    return {"steps": _steps(slider["steps"]), "active": slider.get("active", 0), **texts}
+
+
+def _menu_settings(menu):
+    return {"steps": _steps(menu["buttons"]), "active": menu.get("active", 0), "name": menu.get("name", "shown")}
 
 
 def show(
@@ -81,8 +126,7 @@ def show(
     from IPython.display import display
 
     bundle = {}
-    text = inline_html(caption) if caption else ""
-    label = html.escape(alt or _plain(text) or "figure", quote=True)
+    label = html.escape(alt or _plain(inline_html(caption or "")) or "figure", quote=True)
     if isinstance(figure, Figure):
         image = io.BytesIO()
         figure.savefig(image, format="png")
@@ -95,9 +139,14 @@ def show(
         )
         # As text/html: the page then loads one script by address; plotly's own bundle would need a front-end extension.
         body = f'<div role="group" aria-label="{label}">{figure_html(figure, full_html=False)}</div>'
-    identity = f' id="fig-{name}"' if name else ""
-    bundle["text/html"] = f'<figure class="softeels"{identity}>{body}<figcaption>{text}</figcaption></figure>'
+    bundle["text/html"] = captioned(body, caption, name)
     display(bundle, raw=True)
+
+
+def captioned(body: str, caption: str | None, name: str | None) -> str:
+    """Return HTML as a figure with a caption (Markdown) and a name, which the book numbers; see `show`."""
+    identity = f' id="fig-{name}"' if name else ""
+    return f'<figure class="softeels"{identity}>{body}<figcaption>{inline_html(caption or "")}</figcaption></figure>'
 
 
 def _plain(markup):
@@ -116,9 +165,9 @@ def slices_figure(
 ) -> go.Figure:
     """Return a plotly figure of slices across the tilt axis: a slider for the slice, a button for each volume.
 
-    The channels stand side by side. The figure opens at the middle slice of the first volume. It stores one byte per
-    voxel, and leaves out every second (third, ...) voxel and slice of volumes that together have more than
-    `FIGURE_VOXELS`, so that a page stays below 2 MB.
+    The channels stand side by side, on a narrow page one below the other. The figure opens at the middle slice of the
+    first volume. It stores one byte per voxel, and leaves out every second (third, ...) voxel and slice of volumes that
+    together have more than `FIGURE_VOXELS`, so that a page stays below 2 MB.
 
     Parameters
     ----------
@@ -175,9 +224,25 @@ def slices_figure(
         coloraxis=_per_cent_colours(vmin, vmax, unit),
         sliders=[_slice_slider(indices, middle)],
         updatemenus=[_volume_buttons(list(volumes), len(channels))] if len(volumes) > 1 else [],
-        modebar={"remove": ["zoom", "pan", "zoomIn", "zoomOut", "autoScale"]},  # leaves room for the buttons
+        modebar={"remove": ["zoom", "pan", "zoomIn", "zoomOut", "autoScale"]},
+        margin={"t": 30, "b": 50, "l": 60, "r": 20},
+        height=400,
+        meta=_stacked(figure, len(channels)),
     )
     return figure
+
+
+def _stacked(figure, count):
+    """Layouts of ``count`` panels one below the other, 280 pixels each, and back side by side (see `figure_html`)."""
+    narrow, wide = {"height": 60 + 290 * count}, {}
+    panel = 0.84 / count  # of the height; titles take the rest
+    for number in range(count):
+        x, y = (f"{axis}axis{number + 1 if number else ''}" for axis in "xy")
+        wide |= {f"{name}.domain": list(figure.layout[name].domain) for name in (x, y)}
+        wide[f"{x}.constraintoward"] = figure.layout[x].constraintoward
+        top = 1 - number * (panel + 0.16 / max(count - 1, 1))
+        narrow |= {f"{x}.domain": [0, 1], f"{y}.domain": [max(0, top - panel), top], f"{x}.constraintoward": "center"}
+    return {"narrow": narrow, "wide": wide}
 
 
 def _per_cent(values, vmin, vmax):
@@ -198,18 +263,17 @@ def _slice_slider(indices, active):
 
 
 def _volume_buttons(labels, channel_count):
-    """Buttons that show the panels of one volume; a menu where the buttons would not fit on a narrow page."""
+    """Buttons that show the panels of one volume."""
     shown = np.repeat(np.eye(len(labels), dtype=bool), channel_count, axis=1).tolist()
     buttons = [
         {"label": label, "method": "restyle", "args": [{"visible": visible}]}
         for label, visible in zip(labels, shown, strict=True)
     ]
-    kind = "buttons" if sum(map(len, labels)) <= 30 else "dropdown"
     place = {"x": 0, "xanchor": "left", "y": 1.12, "yanchor": "bottom"}
-    return {"type": kind, "direction": "right" if kind == "buttons" else "down", "buttons": buttons, **place}
+    return {"type": "buttons", "direction": "right", "buttons": buttons, "name": "volume", **place}
 
 
-def browse_slices(volumes: Mapping[str, ArrayLike], *, height: int = 480, **options: Any) -> None:
+def browse_slices(volumes: Mapping[str, ArrayLike], *, height: int = 400, **options: Any) -> None:
     """Let the reader choose the volume and the slice across the tilt axis.
 
     In the page this is `slices_figure`, which needs no kernel. Where a person runs the notebook, widgets redraw

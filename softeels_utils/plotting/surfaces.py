@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import html
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,77 +20,237 @@ if TYPE_CHECKING:
 
 __all__ = ["show_3d", "surfaces_figure"]
 
+VERTICES = 36_000  # in one `surfaces_figure`: about 1.2 MB
+FAR_BELOW = -1e4  # outside a body: puts its surface on the last voxels before a cut, within 1e-4 of a voxel
+LIGHT = {"ambient": 0.55, "diffuse": 0.6, "specular": 0.1, "roughness": 0.8}
+SECTION_LIGHT = {"ambient": 1.0, "diffuse": 0.0, "specular": 0.0}  # the colour itself
+CAMERA = {"eye": {"x": 1.85, "y": 1.1, "z": 0.85}}  # looks at the cut, a little from above
+
 
 def surfaces_figure(
-    volume: ArrayLike,
+    volume: ArrayLike | Mapping[str, ArrayLike],
     *,
     voxel_size_nm: float = 1.0,
     channels: Sequence[str] = ("FeO", "Fe3O4"),
-    level: float = 0.5,
+    level: float = 0.3,
     cutaway: bool = True,
+    errors: ArrayLike | Mapping[str, ArrayLike] | None = None,
+    error_unit: str = "volume fraction",
     height: int = 480,
     title: str | None = None,
 ) -> go.Figure:
-    """Return a 3-D view of the surfaces of each channel of a volume, which can be turned.
+    """Return a 3-D view of the phases of a volume as solid bodies, cut open, which can be turned.
+
+    The specimen is where the sum of the channels is at least ``level``; each part of it belongs to the channel that is
+    largest there, so that a thin skin shows though its own fraction stays below one half, and the section shows core,
+    shell and skin. A click on a phase in the legend hides it: what it encloses is seen then. Several volumes have a
+    button each. With ``errors``, a second row of buttons colours the bodies by their standard error.
 
     Parameters
     ----------
-    volume : array, shape (C, Y, Z, X)
+    volume : array, shape (C, Y, Z, X), or dict of str to such arrays
+        The first of several is shown first.
     level : float
-        Value at the surface (0.5: the interface of a volume fraction).
+        Sum of the channels at the surface of the specimen. Volume fractions: 0.3 keeps a skin of one voxel together.
     cutaway : bool
-        Leave out the half with X beyond the centre, so that the inside can be seen.
+        Leave out the half with X beyond the centre; otherwise the specimen is whole.
+    errors : as ``volume``, optional
+        Standard error of each voxel and channel.
+    error_unit : str
+        Written at the colour bar of ``errors``.
     height : int
         In pixels.
 
     Raises
     ------
     ValueError
-        A volume of another shape.
+        A volume of another shape, or errors that do not go with the volumes.
     """
     import plotly.graph_objects as go
-    from skimage.measure import marching_cubes
 
-    volume = checked_volume("volume", volume, channels).astype(np.float32)
-    figure = go.Figure()
-    for name, channel, color in zip(channels, volume, CYCLE, strict=False):
-        body = channel[..., : channel.shape[-1] // 2] if cutaway else channel
-        body = np.pad(body, 1)  # closes surfaces at the cut and at the border
-        if not body.min() < level < body.max():
-            continue
-        vertices, faces, _, _ = marching_cubes(body, level, step_size=max(1, round(max(volume.shape) / 64)))
-        y, z, x = ((vertices - 1) * voxel_size_nm).T
-        figure.add_trace(
-            go.Mesh3d(
-                x=np.round(x, 2), y=np.round(y, 2), z=np.round(z, 2),
-                i=faces[:, 0], j=faces[:, 1], k=faces[:, 2],
-                color=COLORS.get(name, color), opacity=0.55, name=name, showlegend=True, flatshading=False,
-            )
-        )  # fmt: skip
-    axes = {f"{axis}axis": {"title": {"text": f"{axis.upper()} (nm)"}} for axis in "xyz"}
+    volumes = _checked(volume, channels)
+    spreads = {} if errors is None else _checked(errors, channels, name="errors")
+    if errors is not None and {k: v.shape for k, v in spreads.items()} != {k: v.shape for k, v in volumes.items()}:
+        raise ValueError(
+            f"errors: got {[f'{k} {v.shape}' for k, v in spreads.items()]}, wants one for each volume, of its shape: "
+            f"{[f'{k} {v.shape}' for k, v in volumes.items()]}"
+        )
+    colors = [COLORS.get(name, color) for name, color in zip(channels, CYCLE, strict=False)]
+    traces, owners = [], []
+    for label, bodies in _within_budget(volumes, spreads, level, cutaway).items():
+        for name, color, parts in zip(channels, colors, bodies, strict=True):
+            for number, (vertices, faces, values) in enumerate(parts):
+                y, z, x = np.round(voxel_size_nm * vertices.T, 2).astype(np.float32)
+                i, j, k = faces.T.astype(np.uint16 if len(vertices) < 2**16 else np.uint32)
+                flat = [[0.0, color], [1.0, color]]
+                coloured = {"color": color} if values is None else {"intensity": values, "colorscale": flat}
+                traces.append(
+                    go.Mesh3d(
+                        x=x, y=y, z=z, i=i, j=j, k=k, **coloured, showscale=False, name=name, legendgroup=name,
+                        showlegend=number == 0, lighting=SECTION_LIGHT if number else LIGHT, hoverinfo="name",
+                        visible=label == next(iter(volumes)),
+                    )
+                )  # fmt: skip
+                owners.append(label)
+    figure = go.Figure(traces)
+    axes = {
+        f"{axis}axis": {"title": {"text": f"{axis.upper()} (nm)"}, "nticks": 5, **_range(traces, axis)}
+        for axis in "xyz"
+    }
+    menus = [_volume_menu(list(volumes), owners)] if len(volumes) > 1 else []
+    if spreads and traces:
+        menus.append(_colour_menu(traces, error_unit))
     figure.update_layout(
-        scene={**axes, "aspectmode": "data"},
-        legend={"itemsizing": "constant"},
-        margin={"l": 0, "r": 0, "t": 40, "b": 0},
+        scene={**axes, "aspectmode": "data", "camera": CAMERA},
+        legend={"itemsizing": "constant", "x": 0.01, "y": 0.99},
+        margin={"l": 0, "r": 0, "t": 40 if title else 0, "b": 0},
         title=title,
         template="plotly_white",
-        height=height - 16,
+        updatemenus=menus,
+        height=height,
     )
     return figure
 
 
-def show_3d(volume: ArrayLike, *, height: int = 480, title: str | None = None, **options: Any) -> None:
-    """Show `surfaces_figure`, with its options, in a frame of its own."""
+def _checked(volume, channels, name="volume"):
+    """``{label: array}``, all of one shape."""
+    if not isinstance(volume, Mapping):
+        volume = {"": volume}
+    arrays = {
+        label: checked_volume(f"{name}[{label!r}]" if label else name, array, channels).astype(np.float32)
+        for label, array in volume.items()
+    }
+    if len({array.shape for array in arrays.values()}) != 1:
+        raise ValueError(f"{name}: got shapes {[array.shape for array in arrays.values()]}, wants one shape")
+    return arrays
+
+
+def _within_budget(volumes, spreads, level, cutaway):
+    """Bodies of all volumes, from voxels averaged over 1, 2, 3 ... along each axis until they are small enough."""
+    for factor in range(1, max(next(iter(volumes.values())).shape)):
+        bodies = {
+            label: _bodies(_coarse(v, factor), _coarse(spreads.get(label), factor), level, cutaway, factor)
+            for label, v in volumes.items()
+        }
+        if sum(len(part[0]) for body in bodies.values() for parts in body for part in parts) <= VERTICES:
+            break
+    return bodies
+
+
+def _coarse(volume, factor):
+    """Means over cubes of voxels; a rest at the border is left out."""
+    from skimage.measure import block_reduce
+
+    if volume is None or factor == 1:
+        return volume
+    whole = tuple(slice(0, length - length % factor) for length in volume.shape[1:])
+    return block_reduce(volume[:, *whole], (1, factor, factor, factor), np.mean)
+
+
+def _bodies(volume, spread, level, cutaway, factor):
+    """For each channel the outside of its body and its section: vertices (voxels), triangles, and errors or None."""
+    from scipy.ndimage import map_coordinates
+    from skimage.measure import marching_cubes
+
+    volume = np.nan_to_num(volume)
+    cut = volume.shape[-1] // 2 if cutaway else volume.shape[-1] - 1
+    inside = volume.sum(0) - level
+    bodies = []
+    for number, channel in enumerate(volume):
+        others = np.delete(volume, number, axis=0)
+        body = np.minimum(inside, channel - others.max(0)) if len(others) else inside
+        body = np.pad(body[..., : cut + 1], 1, constant_values=FAR_BELOW)
+        parts = []
+        if body.max() > 0:
+            vertices, faces, _, _ = marching_cubes(body, 0.0)
+            vertices = vertices - 1
+            values = None
+            if spread is not None:
+                values = map_coordinates(spread[number], vertices.T, order=1, mode="nearest").astype(np.float32)
+            in_section = np.all(vertices[faces][..., 2] > cut - 0.01, axis=1)
+            parts = [
+                _part((vertices + 0.5) * factor, faces[chosen], values)
+                for chosen in (~in_section, in_section)
+                if chosen.any()
+            ]
+        bodies.append(parts)
+    return bodies
+
+
+def _part(vertices, faces, values):
+    """Some of the triangles, with the vertices that they use."""
+    used, faces = np.unique(faces, return_inverse=True)
+    return vertices[used], faces.reshape(-1, 3), None if values is None else values[used]
+
+
+def _range(traces, axis):
+    """Of an axis: that of all bodies, shown or not, and a little more."""
+    if not traces:
+        return {}
+    values = [trace[axis] for trace in traces]
+    low, high = float(min(v.min() for v in values)), float(max(v.max() for v in values))
+    rim = 0.05 * (high - low)
+    return {"range": [low - rim, high + rim], "autorange": False}
+
+
+def _volume_menu(labels, owners):
+    buttons = [
+        {"label": label, "method": "restyle", "args": [{"visible": [owner == label for owner in owners]}]}
+        for label in labels
+    ]
+    return {"type": "buttons", "direction": "right", "name": "volume", "buttons": buttons, "y": 1.1}
+
+
+def _colour_menu(traces, unit):
+    """Colours of the phases, or one scale for the errors of all bodies."""
+    top = float(np.percentile(np.concatenate([trace.intensity for trace in traces]), 99))
+    bar = {"title": {"text": f"standard error ({unit})", "side": "right"}, "thickness": 12, "len": 0.7}
+    phase = {"colorscale": [trace.colorscale for trace in traces], "showscale": False}
+    error = {"colorscale": "Viridis", "cmin": 0.0, "cmax": top, "colorbar": bar}
+    error["showscale"] = [number == 0 for number in range(len(traces))]
+    buttons = [
+        {"label": label, "method": "restyle", "args": [changes]}
+        for label, changes in (("phases", phase), ("standard error", error))
+    ]
+    return {"type": "buttons", "direction": "right", "name": "colour", "buttons": buttons, "y": 1.2}
+
+
+def show_3d(
+    volume: ArrayLike | Mapping[str, ArrayLike],
+    *,
+    height: int = 480,
+    title: str | None = None,
+    turning: bool = False,
+    caption: str | None = None,
+    name: str | None = None,
+    alt: str | None = None,
+    **options: Any,
+) -> None:
+    """Show `surfaces_figure`, with its options, in a frame of its own.
+
+    Parameters
+    ----------
+    volume : array, shape (C, Y, Z, X), or dict of str to such arrays
+    turning : bool
+        Turn slowly while it can be seen, until the reader takes hold of it or presses the button; not where the reader
+        has asked for less motion.
+    caption, name, alt : str, optional
+        As for `show`.
+    """
     from IPython.display import display
+
+    from .interactive import captioned
 
     figure = surfaces_figure(volume, height=height, title=title, **options)
     if not headless():
         figure.show()
         return
-    page = html.escape(figure_html(figure, full_html=True), quote=True)
-    label = html.escape(title or "3-D view", quote=True)
+    script = {"post_script": files(__package__).joinpath("turning.js").read_text("utf-8")} if turning else {}
+    controls = 40 * (len(figure.layout.updatemenus) + turning)
+    page = html.escape(figure_html(figure, full_html=True, **script), quote=True)
+    label = html.escape(alt or title or "3-D view", quote=True)
     frame = (
         f'<iframe title="{label}" srcdoc="{page}" loading="lazy" scrolling="no" '
-        f'style="width: 100%; height: {height}px; border: 0"></iframe>'
+        f'style="width: 100%; height: {height + controls + 16}px; border: 0"></iframe>'
     )
-    display({"text/html": frame}, raw=True)
+    display({"text/html": captioned(frame, caption, name)}, raw=True)
