@@ -12,14 +12,14 @@ from matplotlib.patches import Patch
 from numpy.typing import ArrayLike, NDArray
 
 from .panels import checked_volume
-from .style import COLORS, CYCLE
+from .style import COLORS
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 __all__ = ["correlations", "draws_rows", "methods_over_views", "sections", "shifts", "stopping", "weights"]
 
-NEUTRAL = [color for color in CYCLE if color not in (COLORS["FeO"], COLORS["Fe3O4"], COLORS["truth"])]
+NEUTRAL = ["#6A3D9A", "#B8860B", "#1B7837", "#C51B7D", "#4D4D4D"]  # of methods and runs: no phase's colour
 MARKERS = "osD^vP"
 
 
@@ -133,7 +133,7 @@ def correlations(curves: Mapping[str, Mapping[str, Any]], *, threshold: float = 
         ax.set(title=title, xlabel="spatial frequency (1/nm)", ylim=(-0.2, 1.05))
     for ax in axes[:, 0]:
         ax.set_ylabel("Fourier shell correlation")
-    axes[0, 0].legend(fontsize=9, loc="upper right")
+    figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=2, fontsize=9)
     return figure
 
 
