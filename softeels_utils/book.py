@@ -79,6 +79,12 @@ def _landing_figure():
     raise BookError("no chapter has a figure in a cell tagged 'landing'")
 
 
+def _stage_static(stage):
+    """The book's style sheet and script, which Jupyter Book puts on every page."""
+    for path in sorted((chapters.ROOT / "book" / "_static").iterdir()):
+        _put(stage / "_static" / path.name, path.read_bytes())
+
+
 def _stage_pages(stage):
     """Put all that Jupyter Book reads into one folder: settings, pages, the landing figure and executed chapters."""
     for name in ("_config.yml", "_toc.yml"):
@@ -95,6 +101,7 @@ def _stage_pages(stage):
             _put(stage / "book" / path.name, text)
         elif path.is_file():
             _put(stage / "book" / path.name, path.read_bytes())
+    _stage_static(stage)
     _put(stage / "book" / "landing.png", _landing_figure())
     for chapter in chapters.names():
         _put(stage / "notebooks" / f"{chapter}.ipynb", _page(chapters.BUILD / "executed" / f"{chapter}.ipynb"))
@@ -197,6 +204,7 @@ def render_one(notebook: str | os.PathLike) -> Path:
     _put(stage / "_config.yml", yaml.safe_dump(config))
     _put(stage / "_toc.yml", yaml.safe_dump({"format": "jb-book", "root": notebook.stem}))
     _put(stage / "references.bib", (chapters.ROOT / "book" / "references.bib").read_bytes())
+    _stage_static(stage)
     page = json.loads(_page(notebook))
     cited = "## References\n\n```{bibliography}\n:style: plain\n:filter: docname in docnames\n```"
     page["cells"].append({"cell_type": "markdown", "id": "cited", "metadata": {}, "source": cited})

@@ -50,11 +50,11 @@ def notice(markdown: str, kind: str = "note", title: str | None = None) -> None:
 
     if kind not in ("note", "warning", "danger", "tip"):
         raise ValueError(f"kind: got {kind!r}, wants 'note', 'warning', 'danger' or 'tip'")
-    color = "#C00000" if kind == "danger" else "#0072B2"
+    style = "border-left-width: 0.25rem; border-left-style: solid; padding: 0.4rem 0.8rem"  # where no style sheet is
     body = MarkdownIt("commonmark", {"html": False}).render(markdown)
     display(
         HTML(
-            f'<div class="admonition {kind}" style="border-left: 0.25rem solid {color}; padding: 0.4rem 0.8rem">'
+            f'<div class="admonition {kind}" style="{style}">'
             f'<p class="admonition-title">{html.escape(title or kind.capitalize())}</p>{body}</div>'
         )
     )
