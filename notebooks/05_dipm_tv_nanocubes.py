@@ -406,6 +406,16 @@ show(
     name="nanocube-uncertainty",
     alt="Uncertainty is largest along the interfaces, as is the error.",
 )
+show_3d(
+    spread.best,
+    errors=np.hypot(spread.std, spread.systematic),
+    voxel_size_nm=voxel_size_nm,
+    caption="The first member of the ensemble; its standard uncertainty can "
+    "be shown as colour.",
+    name="nanocube-3d-uncertainty",
+    alt="Three-dimensional view of the cube, cut open, with buttons for phases "
+    "and for the standard error.",
+)
 edges = np.any(
     [ndimage.gaussian_gradient_magnitude(p, 1) > 0.1 for p in truth], axis=0
 )
@@ -421,9 +431,10 @@ say(
 # ## The nanocube's anatomy
 #
 # A rendering convinces too easily. Distances do not: the core's edge, the outer surface, the thickness of the skin and
-# the volume of the void, each against the truth (<a href="#fig-nanocube-anatomy"></a>). Small dots are other members
-# of the ensemble. A mean thickness of the skin says little: a failed volume can have the right one. *Skin found* is the
-# part of the surface under which at least half of the true thickness is there.
+# the volume of the void, each against the truth (<a href="#fig-nanocube-anatomy"></a>). Small dots are the other
+# members of the ensemble: of shorter runs and, with a second draw of the noise, of twice its variance. A mean thickness
+# of the skin says little: a failed volume can have the right one. *Skin found* is the part of the surface under which
+# at least half of the true thickness is there.
 
 
 # %% tags=["twin"]
@@ -620,12 +631,15 @@ if data.available("idp_eds_tilt_series"):
     chosen = [
         k for k, n in enumerate(real.channels) if n.startswith(("O", "Fe"))
     ]
+    top = np.quantile(seen["joint TV"][chosen], 0.999, axis=(1, 2, 3))
     show(
         slices_panels(
-            {name: volume[chosen] for name, volume in seen.items()},
+            {
+                name: volume[chosen] / top[:, None, None, None]
+                for name, volume in seen.items()
+            },
             channels=[real.channels[k] for k in chosen],
-            vmax=float(np.quantile(seen["joint TV"][chosen], 0.999)),
-            unit="counts per voxel",
+            unit="of each element's largest",
         ),
         caption="**Measured**: oxygen and iron in the middle slice of the "
         "dust particle.",
@@ -766,8 +780,8 @@ if data_path:
         f"`{Path(data_path).name}`: {len(names)} channels "
         f"({', '.join(names)}), "
         f"{len(angles)} tilts from {angles.min():.1f}° to {angles.max():.1f}°, "
-        f"{used.shape[1]} × {used.shape[2]} pixels {size}, {used.mean():.1%} of "
-        "them used. "
+        f"{used.shape[1]} × {used.shape[2]} pixels {size}, "
+        f"{used.mean():.1%} of them used. "
         + (
             "The maps are taken as nm of each phase."
             if calibrated
@@ -822,11 +836,13 @@ if data_path:
         **shown,
     )
     show_3d(
-        {"DIPm-TV": spread.best, "joint TV": your_volumes["joint TV"]},
+        spread.best,
+        errors=np.hypot(spread.std, spread.systematic),
+        error_unit=unit,
         voxel_size_nm=pixel_nm or 1.0,
         channels=names,
         level=0.3 * top,
-        caption="Your specimen, cut open.",
+        caption="Your specimen by DIPm-TV, cut open, with its uncertainty.",
         name="nanocube-your-3d",
     )
 
@@ -1061,7 +1077,8 @@ say(
 # ## With your own data
 #
 # ```bash
-# python -m softeels_utils run 05 --data fit.hspy -p output_path volume.hspy -p member_count 8
+# python -m softeels_utils run 05 --data fit.hspy \\
+#     -p output_path volume.hspy -p member_count 8
 # ```
 #
 # The fit of chapter 3 brings its covariance, the names of its phases, its tilts and the size of its pixels. Any other

@@ -183,7 +183,8 @@ def sections(
     """
     columns = min(columns, len(volumes))
     rows = -(-len(volumes) // columns)
-    figure, axes = plt.subplots(rows, columns, figsize=(2.4 * columns, 2.5 * rows + 0.5), squeeze=False)
+    size = (2.4 * columns, 2.6 * rows + 0.8)
+    figure, axes = plt.subplots(rows, columns, figsize=size, squeeze=False, layout="compressed")
     colors = [COLORS.get(name) or NEUTRAL[k % len(NEUTRAL)] for k, name in enumerate(channels)]
     for ax in axes.flat[len(volumes) :]:
         ax.remove()
