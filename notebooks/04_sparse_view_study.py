@@ -90,7 +90,7 @@ seeds = [0]
 compared_views = [9]  # every method; else SIRT and joint TV alone
 oracle_weights = [0.71]  # times the automatic one, tried on the truth
 network = {"preset": "quick"}  # settings of dip.dipm_tv
-single = {"initial_tv_weight": 1.0}  # further ones for one phase alone
+single = {"initial_tv_weight": 1.0, "mix": False}  # for one phase alone
 run_to_end = False  # networks once more, without their stop
 results_path = ""  # JSON file of finished runs, to go on from
 

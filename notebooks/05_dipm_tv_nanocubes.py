@@ -194,8 +194,8 @@ say(
 # The unknowns are not the voxels but the weights $w$ of a network that makes a volume $f_w$
 # (<a href="#fig-nanocube-network"></a>). They start at random and are changed until the volume explains the maps $b$:
 #
-# $$ \min_w\; \tfrac12 \sum_{t,y,x} \bigl\| \Sigma_{tyx}^{-1/2} (A f_w - b)_{tyx} \bigr\|^2
-#    + \lambda \sum_v \Bigl( \sum_{c,d} (\partial_d f_{w,c})^2 \Bigr)^{1/2} . $$ (dip-objective)
+# $$ \begin{aligned} \min_w\; &\tfrac12 \sum_{t,y,x} \bigl\| \Sigma_{tyx}^{-1/2} (A f_w - b)_{tyx} \bigr\|^2 \\
+#    &+ \lambda \sum_v \Bigl( \sum_{c,d} (\partial_d f_{w,c})^2 \Bigr)^{1/2} . \end{aligned} $$ (dip-objective)
 #
 # The first term is the misfit in the pixel $(y, x)$ of tilt $t$, whitened by its covariance $\Sigma$ ($A$: the
 # projector); the second is {term}`joint TV`, summed over voxels $v$, phases $c$ and directions $d$, with its weight

@@ -30,7 +30,7 @@ BOXES = {
     "projector": (9.5, 3.0, 2.0, 1.3, "projector\n$A f_w$"),
     "misfit": (6.1, 3.0, 3.6, 1.3, "whitened misfit\n$\\frac{1}{2}\\|\\Sigma^{-1/2}(A f_w - b)\\|^2$"),
     "variation": (6.1, 1.0, 3.6, 1.3, "joint TV\n$\\lambda\\,\\mathrm{TV}(f_w)$"),
-    "maps": (2.2, 4.1, 2.7, 0.9, "maps $b$, covariance $\\Sigma$"),
+    "maps": (2.4, 4.1, 3.1, 0.9, "maps $b$, covariance $\\Sigma$"),
     "sum": (2.2, 2.0, 2.0, 1.3, "loss\n$E(w)$"),
 }
 FRACTIONS = (("", "volume $f_w$", 0.63), ("FeO", "FeO", 0.21), ("Fe3O4", "Fe$_3$O$_4$", -0.21), ("", "vacuum", -0.63))
@@ -42,7 +42,7 @@ ARROWS = (
     ((11.0, 4.65), (11.0, 3.0), (10.5, 3.0)),  # the volume to the projector
     ((11.5, 4.65), (11.5, 1.0), (7.9, 1.0)),  # and to the variation
     ((8.5, 3.0), (7.9, 3.0)),
-    ((3.55, 4.1), (6.1, 4.1), (6.1, 3.65)),
+    ((3.95, 4.1), (6.1, 4.1), (6.1, 3.65)),
     ((4.3, 3.0), (3.75, 3.0), (3.75, 2.3), (3.2, 2.3)),
     ((4.3, 1.0), (3.75, 1.0), (3.75, 1.7), (3.2, 1.7)),
 )
@@ -57,14 +57,14 @@ def network_diagram() -> Figure:
         corner = (x - width / 2, y - height / 2)
         style = {"boxstyle": "round,pad=0,rounding_size=0.15", "fc": face, "ec": "0.3"}
         ax.add_patch(FancyBboxPatch(corner, width, height, **style))
-        ax.text(x, y, text, ha="center", va="center", fontsize=10)
+        ax.text(x, y, text, ha="center", va="center", fontsize=11)
     x, y, *_ = BOXES["fractions"]
     for name, label, offset in FRACTIONS:
-        ax.text(x, y + offset, label, ha="center", va="center", fontsize=10, color=COLORS.get(name, "0.25"))
+        ax.text(x, y + offset, label, ha="center", va="center", fontsize=11, color=COLORS.get(name, "0.25"))
     for points in ARROWS:
         _arrow(ax, points, color="0.3")
     _arrow(ax, GRADIENT, color=NEUTRAL[1], ls="--")
-    ax.text(0.3, 6.9, "gradient: each step changes the weights $w$, and nothing else", color="0.25", fontsize=10)
+    ax.text(0.3, 6.9, "gradient: each step changes the weights $w$, and nothing else", color="0.25", fontsize=11)
     ax.set(xlim=(0, 12), ylim=(0.2, 7.3))
     ax.axis("off")
     return figure
@@ -154,7 +154,7 @@ def anatomy(
             ax.axvline(true, color=COLORS["truth"], lw=1, ls="--", label="truth")
         ax.set(xlabel=label, xlim=(0, None), ylim=(len(names) - 0.5, -0.6))
         ax.set_yticks(places, names)
-        ax.legend(fontsize=9)
+        ax.legend(fontsize=10)
     return figure
 
 
@@ -187,7 +187,7 @@ def _draw_interfaces(ax: Axes, truth, volumes, voxel_size_nm):
             ax.contour(x, z, field, [level], colors="k", linestyles=style, linewidths=1.3)
         ax.plot([], [], color="k", ls=style, label=name)
     ax.set(xlabel="X (nm)", ylabel="Z, beam (nm)")
-    ax.legend(fontsize=9, loc="upper left")
+    ax.legend(fontsize=10, loc="upper left")
 
 
 def anatomy_rows(measures: Mapping[str, tuple[Any, Any]]) -> list[dict[str, Any]]:

@@ -133,7 +133,7 @@ def correlations(curves: Mapping[str, Mapping[str, Any]], *, threshold: float = 
         ax.set(title=title, xlabel="spatial frequency (1/nm)", ylim=(-0.2, 1.05))
     for ax in axes[:, 0]:
         ax.set_ylabel("Fourier shell correlation")
-    figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=2, fontsize=9)
+    figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=2)
     return figure
 
 
@@ -193,18 +193,19 @@ def sections(
         image = phase_image(volume[:, volume.shape[1] // 2 if index is None else index], colors)
         size = 1 if voxel_size_nm is None else voxel_size_nm
         ax.imshow(image, extent=(0, size * image.shape[1], size * image.shape[0], 0))
-        ax.set_title(label)
-        ax.tick_params(labelsize=9)
+        ax.set_title(label, fontsize=13)
+        ax.tick_params(labelsize=11)
         ax.label_outer()
     unit = "voxels" if voxel_size_nm is None else "nm"
     for ax in axes[:, 0]:
-        ax.set_ylabel(f"Z, beam ({unit})")
+        ax.set_ylabel(f"Z, beam ({unit})", fontsize=12)
     for column in range(columns):
         last = max(row for row in range(rows) if row * columns + column < len(volumes))
         axes[last, column].tick_params(labelbottom=True)
-        axes[last, column].set_xlabel(f"X ({unit})")
+        axes[last, column].set_xlabel(f"X ({unit})", fontsize=12)
     entries = [Patch(color=color, label=name) for name, color in zip(channels, colors, strict=True)]
-    figure.legend(handles=[*entries, Patch(fc="white", ec="0.6", label="vacuum")], loc="outside lower center", ncols=9)
+    entries.append(Patch(fc="white", ec="0.6", label="vacuum"))
+    figure.legend(handles=entries, loc="outside lower center", ncols=len(entries), fontsize=12)
     return figure
 
 
