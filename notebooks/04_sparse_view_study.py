@@ -34,7 +34,7 @@
 # | | |
 # |---|---|
 # | Helpful | tomography by projections; least squares; chapter 3 (where the maps and their covariance come from) |
-# | Not needed | data: everything here is **simulated**, but for two figures that say so |
+# | Not needed | data: everything here is **simulated**, but for one figure that says so |
 # | Time | 15 minutes to read; the time that this page took to run is below |
 # | Memory | below 1 GB |
 #
@@ -431,9 +431,9 @@ say(
 # %% [markdown] tags=["twin"]
 # Without a truth, two measures are in use. The {term}`Fourier shell correlation` {cite}`harauz1986,rosenthal2003`
 # (FSC) compares reconstructions of two independent halves of the data: it measures what repeats, here in cones along X
-# and along Z, the direction of the missing wedge. (The *power-spectrum resolution* of {cite}`pelaez2026`, where the
-# spectrum of one volume meets its own tail, needs about 40 voxels per side and is left out here: on 32 it gave the
-# truth a worse resolution than joint TV. `metrics.psd_resolution` computes it.)
+# and along Z, the direction of the missing wedge. The *power-spectrum resolution* of {cite}`pelaez2026`, where the
+# spectrum of one volume meets its own tail, needs about 40 voxels per side; on fewer it says nothing, and it is left out
+# here (`metrics.psd_resolution` computes it).
 #
 # If the errors of two halves were independent, their correlation would be the square of that of a half with the
 # truth,
