@@ -432,8 +432,8 @@ say(
 # Without a truth, two measures are in use. The {term}`Fourier shell correlation` {cite}`harauz1986,rosenthal2003`
 # (FSC) compares reconstructions of two independent halves of the data: it measures what repeats, here in cones along X
 # and along Z, the direction of the missing wedge. The *power-spectrum resolution* of {cite}`pelaez2026`, where the
-# spectrum of one volume meets its own tail, needs about 40 voxels per side; on fewer it says nothing, and it is left out
-# here (`metrics.psd_resolution` computes it).
+# spectrum of one volume meets its own tail, needs about 40 voxels per side; on fewer it says nothing, and it is left
+# out here (`metrics.psd_resolution` computes it).
 #
 # If the errors of two halves were independent, their correlation would be the square of that of a half with the
 # truth,
