@@ -9,6 +9,7 @@ import re
 import shutil
 import subprocess
 import sys
+import unicodedata
 from collections.abc import Callable
 from importlib import metadata
 from pathlib import Path
@@ -21,7 +22,11 @@ from .source import fingerprint
 
 __all__ = ["build", "number_figures", "record", "render", "render_one", "status"]
 
-MATHJAX_LEFT_OUT = shutil.ignore_patterns("*svg*", "*full*", "mml-*", "sre", "a11y", "node-main.js")
+# The one file that pages load has all of it but fonts and rare extensions of TeX.
+MATHJAX_LEFT_OUT = shutil.ignore_patterns(
+    "*svg*", "*full*", "mml*", "asciimath*", "sre", "a11y", "ui", "adaptors", "latest.js", "loader.js", "startup.js",
+    "core.js", "tex-mml-*", "node-main.js",
+)  # fmt: skip
 
 
 def _put(path, content):
@@ -59,24 +64,42 @@ def _jupyter_book(stage, output, *options):
 
 
 def _page(path):
-    """An executed notebook as it goes into the book: the cell that papermill put in is folded."""
+    """An executed notebook as it goes into the book: the cell that papermill put in is folded, images are kept once."""
     notebook = json.loads(path.read_text(encoding="utf-8"))
     for cell in notebook["cells"]:
         if "injected-parameters" in cell["metadata"].get("tags", []):
             cell["metadata"]["tags"].append("hide-input")
+        for output in cell.get("outputs", []):
+            if "text/html" in output.get("data", {}):  # of `plotting.show`, with the image in it
+                output["data"].pop("image/png", None)
     return json.dumps(notebook)
+
+
+def _output(tag, kind):
+    """The first output of a kind from cells with a tag, of all executed chapters; None where there is none."""
+    for chapter in chapters.names():
+        notebook = json.loads((chapters.BUILD / "executed" / f"{chapter}.ipynb").read_text(encoding="utf-8"))
+        for cell in notebook["cells"]:
+            if tag in cell["metadata"].get("tags", []):
+                for output in cell["outputs"]:
+                    if kind in output.get("data", {}):
+                        return "".join(output["data"][kind])
+    return None
 
 
 def _landing_figure():
     """The picture from the cell tagged ``landing`` of an executed chapter, for the first page."""
-    for chapter in chapters.names():
-        notebook = json.loads((chapters.BUILD / "executed" / f"{chapter}.ipynb").read_text(encoding="utf-8"))
-        for cell in notebook["cells"]:
-            if "landing" in cell["metadata"].get("tags", []):
-                for output in cell["outputs"]:
-                    if "image/png" in output.get("data", {}):
-                        return base64.b64decode("".join(output["data"]["image/png"]))
-    raise BookError("no chapter has a figure in a cell tagged 'landing'")
+    image = _output("landing", "image/png")
+    if image is None:
+        raise BookError("no chapter has a figure in a cell tagged 'landing'")
+    return base64.b64decode(image)
+
+
+def _landing_view():
+    """The 3-D view from the cell tagged ``landing-view``, if a chapter has one, for the first page."""
+    view = _output("landing-view", "text/html") or ""
+    frame = re.search(r"<iframe .*?</iframe>", view, re.DOTALL)
+    return f"```{{raw}} html\n{frame[0]}\n```" if frame else ""
 
 
 def _stage_static(stage):
@@ -90,9 +113,11 @@ def _stage_pages(stage):
     for name in ("_config.yml", "_toc.yml"):
         _put(stage / name, (chapters.ROOT / name).read_bytes())
     generated = {"<!-- generated: registry -->": _registry_markdown(), "<!-- generated: status -->": _status_markdown()}
-    generated |= reference.placeholders()
+    generated |= reference.placeholders() | {"<!-- generated: landing view -->": _landing_view()}
     for name, text in reference.pages().items():
         _put(stage / "book" / name, text)
+    for path in sorted(RECORDS.glob("*.json")):
+        _put(stage / "book" / "records" / path.name, path.read_bytes())
     for path in sorted((chapters.ROOT / "book").iterdir()):
         if path.suffix == ".md":
             text = path.read_text(encoding="utf-8")
@@ -176,6 +201,20 @@ def _figure_numbers(path, text):
 # ---------------------------------------------------------------- rendering
 
 
+def _search_without_accents(path):
+    """Let a search for "Cramer" find "Cramér": words of Sphinx's index are found without their accents, too."""
+    start, end = "Search.setIndex(", ")"
+    text = path.read_text(encoding="utf-8")
+    index = json.loads(text.removeprefix(start).removesuffix(end))
+    for table in (index["terms"], index["titleterms"]):
+        for word, pages in list(table.items()):
+            plain = "".join(c for c in unicodedata.normalize("NFKD", word) if not unicodedata.combining(c))
+            if plain != word:
+                found = {page for p in (pages, table.get(plain, [])) for page in (p if isinstance(p, list) else [p])}
+                table[plain] = sorted(found)
+    _put(path, f"{start}{json.dumps(index, separators=(',', ':'))}{end}")
+
+
 def render() -> Path:
     """Render pages and executed chapters into ``book/_build/html``; a warning is an error. Returns the index page."""
     stage = chapters.BUILD / "stage"
@@ -190,6 +229,7 @@ def render() -> Path:
     _jupyter_book(stage, chapters.ROOT / "book", "-W", "-n", "--keep-going", *fresh)
     _assets(chapters.BUILD / "html")
     number_figures(chapters.BUILD / "html")
+    _search_without_accents(chapters.BUILD / "html" / "searchindex.js")
     stamp.write_text(digest)
     return index
 
@@ -270,13 +310,23 @@ def _benchmarks():
     return {path.stem: record(path.stem) for path in sorted(RECORDS.glob("*.json"))}
 
 
-def _flat(value, prefix=""):
-    """Rows (name, value) of nested dictionaries; long lists are left to the file."""
-    if isinstance(value, dict):
-        for key, inner in value.items():
-            yield from _flat(inner, f"{prefix}{key}: " if isinstance(inner, dict) else f"{prefix}{key}")
-    elif not isinstance(value, list) or (len(value) <= 8 and not any(isinstance(item, dict) for item in value)):
-        yield prefix, value
+ABOUT_A_RUN = ("date", "hardware", "machine", "threads", "cores", "torch", "python", "versions", "seed", "note", "what")
+
+
+def _benchmark_row(name, content):
+    """One record in a table: when and where it was made, what is said of it, and its first numbers."""
+    results = [
+        f"{key.replace('_', ' ')} {value:.3g}" if isinstance(value, float) else f"{key.replace('_', ' ')} {value}"
+        for key, value in content.items()
+        if key not in ABOUT_A_RUN and isinstance(value, (int, float, str))
+    ]
+    remarks = [content[key].rstrip(". ") for key in ("what", "note") if key in content]
+    return {
+        "record": f"{{download}}`{name} <records/{name}.json>`",
+        "date": content.get("date", "")[:10],
+        "hardware": content.get("hardware") or content.get("machine", ""),
+        "holds": ". ".join([*remarks, "; ".join(results[:4])]).strip(". "),
+    }
 
 
 def _registry_markdown():
@@ -308,15 +358,9 @@ def _status_markdown():
     parts += ["## Data", markdown_table(rows)]
     benchmarks = _benchmarks()
     if benchmarks:
-        parts += ["## Benchmarks", "Recorded by the scripts in `benchmarks/`, each with its date and hardware."]
-    for name, content in benchmarks.items():
-        rows = [{"quantity": quantity, "value": value} for quantity, value in _flat(content)]
-        parts += [f"### {name}", *([markdown_table(rows, digits=4)] if rows else [])]
-        for rows in content.values():
-            if isinstance(rows, list) and 0 < len(rows) <= 24 and all(isinstance(row, dict) for row in rows):
-                table = [dict(_flat(row)) for row in rows]
-                if len(table[0]) <= 20:  # more is for the file
-                    parts.append(markdown_table(table, digits=4))
+        text = "Recorded by the scripts in `benchmarks/`. Each name is a link to the whole record, a JSON file."
+        rows = [_benchmark_row(name, content) for name, content in benchmarks.items()]
+        parts += ["## Benchmarks", text, markdown_table(rows)]
     return "\n\n".join(parts)
 
 

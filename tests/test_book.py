@@ -5,6 +5,7 @@ import os
 import re
 import shutil
 import textwrap
+from importlib import metadata
 from pathlib import Path
 
 import numpy as np
@@ -260,6 +261,62 @@ def test_a_link_to_a_figure_that_is_not_there_is_an_error(tmp_path):
         book.number_figures(tmp_path)
 
 
+def _executed(folder, *cells):
+    """An executed chapter with code cells of (tags, data of their output)."""
+    folder.mkdir(parents=True)
+    cells = [
+        {"cell_type": "code", "metadata": {"tags": tags}, "outputs": [{"output_type": "display_data", "data": shown}]}
+        for tags, shown in cells
+    ]
+    (folder / "01_a.ipynb").write_text(json.dumps({"cells": cells}))
+    return folder / "01_a.ipynb"
+
+
+def test_first_page_takes_its_picture_and_its_view_from_chapters(project):
+    frame = "<iframe srcdoc='x\n\ny'></iframe>"
+    figure = f"<figure>{frame}<figcaption>not here</figcaption></figure>"
+    cells = [(["landing"], {"image/png": "AAAA"}), (["landing-view"], {"text/html": figure})]
+    notebook = _executed(project / "_build" / "executed", *cells)
+    (project / "notebooks" / "02_b.py").unlink()
+    assert book._landing_figure() == b"\x00\x00\x00"
+    assert book._landing_view() == f"```{{raw}} html\n{frame}\n```"
+    notebook.write_text('{"cells": []}')
+    assert book._landing_view() == ""
+    with pytest.raises(chapters.BookError, match="tagged 'landing'"):
+        book._landing_figure()
+
+
+def test_an_image_that_is_in_the_html_goes_into_the_page_once(tmp_path):
+    both = {"image/png": "AAAA", "text/html": "<img src='data:AAAA'>"}
+    cells = [(["injected-parameters"], {"image/png": "AAAA"}), ([], both)]
+    first, second = json.loads(book._page(_executed(tmp_path / "executed", *cells)))["cells"]
+    assert first["outputs"][0]["data"] == {"image/png": "AAAA"} and "hide-input" in first["metadata"]["tags"]
+    assert list(second["outputs"][0]["data"]) == ["text/html"]
+
+
+def test_words_are_found_without_their_accents(tmp_path):
+    path = tmp_path / "searchindex.js"
+    index = {"terms": {"cram\u00e9r": [0, 3], "cramer": 2, "rao": 0}, "titleterms": {"\u00e5ngstr\u00f6m": 1}}
+    path.write_text(f"Search.setIndex({json.dumps(index)})")
+    for _ in range(2):
+        book._search_without_accents(path)
+        found = json.loads(path.read_text().removeprefix("Search.setIndex(").removesuffix(")"))
+        assert found["terms"] == index["terms"] | {"cramer": [0, 2, 3]}
+        assert found["titleterms"] == {"\u00e5ngstr\u00f6m": 1, "angstrom": [1]}
+
+
+def test_status_has_a_row_and_a_link_for_each_record():
+    text = book._status_markdown()
+    records = re.findall(r"\| \{download\}`(\w+) <records/(\w+)\.json>`", text)
+    assert {name for name, _ in records} == {path.stem for path in book.RECORDS.glob("*.json")}
+    assert all(name == file for name, file in records) and len(text.splitlines()) < 120
+    row = book._benchmark_row(
+        "x", {"note": "Old.", "date": "2026-11-22T18:28", "seed": 3, "times_faster": 4.123, "rows": [1]}
+    )
+    assert row["holds"] == "Old. times faster 4.12"
+    assert row["date"] == "2026-11-22"
+
+
 # ---------------------------------------------------------------- the rendered book
 
 
@@ -290,6 +347,22 @@ def test_chapters_have_figures_and_no_errors(html):
         assert text.count("<img") >= 2 and "Traceback (most recent call last)" not in text
 
 
+# In MB; scripts, styles and fonts that pages share count for the book only.
+LANDING, PAGE, BOOK = 1.5, 6.0, 30.0
+
+
+def test_pages_and_book_are_light(html):
+    def weight(page):
+        images = re.findall(r'<img[^>]*src="(?!data:)([^"]+)"', page.read_text(encoding="utf-8"))
+        files = {page, *((page.parent / image).resolve() for image in images)}
+        return sum(path.stat().st_size for path in files) / 1e6
+
+    weights = {page.relative_to(html).as_posix(): weight(page) for page in _pages(html)}
+    assert weights["book/intro.html"] <= LANDING
+    assert {name: size for name, size in weights.items() if size > PAGE} == {}
+    assert sum(path.stat().st_size for path in html.rglob("*") if path.is_file()) / 1e6 <= BOOK
+
+
 @pytest.fixture(scope="session")
 def browser():
     from selenium import webdriver
@@ -317,6 +390,7 @@ def browser():
     options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
     opened = webdriver.Chrome(options=options, service=webdriver.ChromeService(driver))
     opened.set_page_load_timeout(120)
+    opened.set_script_timeout(120)
     yield opened
     opened.quit()
 
@@ -336,24 +410,121 @@ def _errors(browser):
     return [message for message in messages if "_static/vendor/fontawesome/" not in message]
 
 
-def test_pages_open_without_console_errors(html, browser):
-    for page in _pages(html):
+@pytest.fixture(scope="session")
+def axe():
+    """The script of axe-core, from the package that carries it."""
+    place = metadata.distribution("axe-playwright-python").locate_file("axe_playwright_python/axe.min.js")
+    return Path(place).read_text(encoding="utf-8")
+
+
+def _axe(browser, rules=None, without=()):
+    """Serious and critical faults that axe-core finds, of some rules or of all but some.
+
+    It does not look at the colours of each word of code, symbol of an equation and label of a plotly figure: they are
+    thousands, and of a few styles.
+    """
+    options = {
+        "resultTypes": ["violations"],
+        "iframes": False,
+        "preload": False,
+        "rules": {rule: {"enabled": False} for rule in without},
+    }
+    if rules:
+        options["runOnly"] = rules
+    script = """
+        const [options, done] = arguments;
+        const context = {exclude: [['.highlight pre'], ['mjx-container'], ['.js-plotly-plot svg']]};
+        axe.run(context, options).then(found => done(found.violations
+            .filter(fault => ['serious', 'critical'].includes(fault.impact))
+            .map(fault => `${fault.id}: ${fault.nodes.map(node => node.target.join(' ')).slice(0, 3).join(' | ')}`)));
+    """
+    return browser.execute_async_script(script, options)
+
+
+# Run in a page; each returns a list of faults.
+LOOKS = {
+    "loaded from the network": """
+        return performance.getEntriesByType('resource').map(e => e.name).filter(name => name.startsWith('http'));
+    """,
+    "equations not typeset": """
+        const math = [...document.querySelectorAll('.bd-article .math')];
+        return [...math.filter(e => !e.querySelector('mjx-container')), ...document.querySelectorAll('mjx-merror')]
+            .map(e => e.textContent.slice(0, 40));
+    """,
+    "images missing or without a text": """
+        return [...document.querySelectorAll('.bd-article img')]
+            .filter(i => !i.complete || i.naturalWidth < 50 || i.clientWidth < 50 || !i.alt.trim())
+            .map(i => i.alt + ' ' + i.src.slice(-40));
+    """,
+    "code wider than its box": """
+        return [...document.querySelectorAll('.bd-article div.cell_input pre')]
+            .filter(box => box.scrollWidth > box.clientWidth).map(box => box.textContent.slice(0, 60));
+    """,
+    "headings out of order": """
+        const levels = [...document.querySelectorAll('.bd-article :is(h1, h2, h3, h4, h5, h6)')]
+            .map(e => [+e.tagName[1], e.textContent]);
+        return levels.filter(([level], i) => i ? level > levels[i - 1][0] + 1 || level == 1 : level != 1)
+            .map(([level, text]) => text);
+    """,
+    "does not fit sideways": """
+        const root = document.documentElement;
+        return root.scrollWidth > root.clientWidth + 1 ? [`${root.scrollWidth} > ${root.clientWidth}`] : [];
+    """,
+}
+READY = """
+    const math = document.querySelectorAll('.bd-article .math').length;
+    return (!math || document.querySelectorAll('mjx-container').length > 0) &&
+        [...document.querySelectorAll('.bd-article img')].every(image => image.complete);
+"""
+
+
+def _faults(browser, axe, page):
+    """Everything that is wrong with a page at 1300 pixels, in the dark, and at 420 pixels."""
+    _at_width(browser, 1300)
+    wait = _open(browser, page)
+    wait.until(lambda page: page.execute_script(READY))
+    browser.execute_script("""
+        document.head.append(Object.assign(document.createElement('style'),
+            {textContent: '* {transition: none !important; animation: none !important}'}));
+        document.querySelectorAll('details').forEach(part => { part.open = true; });
+    """)
+    browser.execute_script(axe)
+    found = {what: browser.execute_script(script) for what, script in LOOKS.items()}
+    found["axe"] = _axe(browser)
+    browser.execute_script("document.documentElement.dataset.theme = document.documentElement.dataset.mode = 'dark'")
+    found["axe, dark"] = _axe(browser, rules=["color-contrast"])
+    _at_width(browser, 420)
+    browser.execute_script("return new Promise(done => setTimeout(done, 200))")
+    what = "does not fit sideways"
+    found[f"{what}, phone"] = browser.execute_script(LOOKS[what])
+    found["axe, phone"] = _axe(browser, without=["color-contrast"])
+    browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+    found["console"] = _errors(browser)
+    return {what: faults for what, faults in found.items() if faults}
+
+
+@pytest.mark.parametrize("chapter", chapters.names())
+def test_chapters_have_no_fault_in_the_browser(html, browser, axe, chapter):
+    assert _faults(browser, axe, html / "notebooks" / f"{chapter}.html") == {}
+
+
+def test_pages_have_no_fault_in_the_browser(html, browser, axe):
+    """All but the chapters; one page of the reference stands for the others, which the same code makes."""
+    pages = [page for page in _pages(html) if page.parent.name != "notebooks" and page.name != "index.html"]
+    reference = [page for page in pages if page.name.startswith("api_") and page.name != "api_fitting.html"]
+    pages = [page for page in pages if page not in reference and page.name != "search.html"]
+    assert {page.name: faults for page in pages if (faults := _faults(browser, axe, page))} == {}
+    for page in reference:
         _open(browser, page)
         assert not _errors(browser), page.name
 
 
-@pytest.mark.parametrize("chapter", chapters.names())
-def test_chapter_in_the_browser(html, browser, chapter):
-    wait = _open(browser, html / "notebooks" / f"{chapter}.html")
-    written, rendered = "document.querySelectorAll('.math').length", "document.querySelectorAll('mjx-container').length"
-    wait.until(lambda page: page.execute_script(f"return {written} == 0 || {rendered} > 0"))
-    shown = browser.execute_script(
-        "return [...document.querySelectorAll('.cell_output img')]"
-        ".map(image => [image.complete, image.naturalWidth, image.clientWidth])"
-    )
-    assert len(shown) >= 2 and all(complete and width > 100 and client > 50 for complete, width, client in shown)
-    assert not browser.execute_script("return document.querySelectorAll('mjx-merror').length")
-    assert browser.execute_script(f"return {rendered}") > 0 or chapter == "02_standards"  # which has no equation
+def test_search_finds_words_without_their_accents(html, browser):
+    browser.get((html / "search.html").as_uri() + "?q=Cramer-Rao")
+    found = "return [...document.querySelectorAll('#search-results li a')].map(link => link.textContent)"
+    from selenium.webdriver.support.ui import WebDriverWait
+
+    WebDriverWait(browser, 30).until(lambda page: "Glossary" in page.execute_script(found))
     assert not _errors(browser)
 
 
@@ -385,21 +556,26 @@ def _press(browser, element, *keys):
     ActionChains(browser).send_keys(*keys).perform()
 
 
-def test_every_slider_of_every_chapter_changes_its_figure(html, browser):
-    """By the keyboard; each has a name."""
+def test_every_control_of_every_chapter_changes_its_figure(html, browser):
+    """Sliders by the keyboard, and buttons; each has a name."""
     from selenium.webdriver.common.keys import Keys
 
-    state = "const f = arguments[0].closest('.cell_output').querySelector('.js-plotly-plot');"
-    state += "return f.calcdata ? JSON.stringify([f.data, f.calcdata.map(c => c[0].z || c.map(p => p.y))]) : ''"
+    state = """
+        const box = arguments[0].closest('.cell_output'), figure = box.querySelector('.js-plotly-plot');
+        return figure.calcdata ? JSON.stringify([figure.data.map(c => c.visible), figure.layout,
+            figure.calcdata.map(c => c[0].z || c.map(p => p.y))]) : '';
+    """
     seen = 0
     for chapter in chapters.names():
         wait = _open(browser, html / "notebooks" / f"{chapter}.html")
-        for slider in browser.find_elements("css selector", ".cell_output input[type=range]"):
-            name = browser.execute_script("return arguments[0].labels[0].textContent", slider)
-            assert name.strip(), chapter
-            before = wait.until(lambda page, slider=slider: page.execute_script(state, slider))
-            _press(browser, slider, Keys.ARROW_LEFT)
-            wait.until(lambda page, b=before, slider=slider: page.execute_script(state, slider) != b)
+        controls = ".cell_output input[type=range], .cell_output button[aria-pressed=false]"
+        for control in browser.find_elements("css selector", controls):
+            named = "return arguments[0].labels[0]?.textContent || arguments[0].textContent"
+            assert browser.execute_script(named, control).strip(), chapter
+            before = wait.until(lambda page, control=control: page.execute_script(state, control))
+            slider = control.get_attribute("type") == "range"
+            _press(browser, control, Keys.ARROW_LEFT if slider else Keys.ENTER)
+            wait.until(lambda page, b=before, control=control: page.execute_script(state, control) != b)
             seen += 1
         assert not _errors(browser), chapter
     assert seen >= 3
@@ -492,9 +668,65 @@ def test_a_pixel_shows_its_spectrum_without_a_kernel(browser, tmp_path):
 
 
 def test_views_in_three_dimensions_are_drawn(html, browser):
+    """Each can be turned; where it has several volumes, a button shows another."""
     wait = _open(browser, html / "notebooks" / "05_dipm_tv_nanocubes.html")
-    frame = browser.find_element("css selector", "iframe[srcdoc]")
-    browser.execute_script("arguments[0].scrollIntoView()", frame)
-    browser.switch_to.frame(frame)
-    wait.until(lambda page: page.execute_script("return document.querySelectorAll('canvas').length > 0"))
-    browser.switch_to.default_content()
+    frames = browser.find_elements("css selector", "iframe[srcdoc]")
+    assert frames
+    for frame in frames:
+        browser.execute_script("arguments[0].scrollIntoView()", frame)
+        browser.switch_to.frame(frame)
+        wait.until(lambda page: page.execute_script("return document.querySelectorAll('canvas').length > 0"))
+        state = "return JSON.stringify(document.querySelector('.js-plotly-plot').data.map(body => body.visible))"
+        before = browser.execute_script(state)
+        buttons = browser.find_elements("css selector", "button[aria-pressed=false]")
+        if buttons:
+            buttons[0].click()
+            wait.until(lambda page, b=before, state=state: page.execute_script(state) != b)
+        browser.switch_to.default_content()
+
+
+def test_a_turning_view_stops_when_asked(browser, cube_view):
+    """It turns while it is on the screen, and not for readers who want less motion."""
+    eye = "return document.querySelector('.js-plotly-plot')._fullLayout.scene._scene?.getCamera().eye.x"
+    wait = _open(browser, cube_view)
+    before = wait.until(lambda page: page.execute_script(eye))
+    wait.until(lambda page: abs(page.execute_script(eye) - before) > 0.01)
+    browser.find_element("css selector", "button").click()
+    stopped = browser.execute_script(eye)
+    browser.execute_script("return new Promise(done => setTimeout(done, 500))")
+    assert browser.execute_script(eye) == pytest.approx(stopped, abs=1e-9)
+    reduced = {"features": [{"name": "prefers-reduced-motion", "value": "reduce"}]}
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", reduced)
+    _open(browser, cube_view)
+    before = wait.until(lambda page: page.execute_script(eye))
+    browser.execute_script("return new Promise(done => setTimeout(done, 500))")
+    assert browser.execute_script(eye) == pytest.approx(before, abs=1e-9)
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": []})
+
+
+@pytest.fixture
+def cube_view(tmp_path):
+    volume = np.zeros((2, 12, 12, 12))
+    volume[:, 3:9, 3:9, 3:9] = 0.5
+    volume[0, 5:7, 5:7, 5:7] = 1
+    script = Path(plotting.__file__).with_name("turning.js").read_text(encoding="utf-8")
+    page = tmp_path / "page.html"
+    figure = plotting.surfaces_figure(volume, height=150).update_layout(width=150)
+    page.write_text(plotting.figure_html(figure, post_script=script))
+    return page
+
+
+def test_a_chapter_prints_without_the_site_around_it(html, browser):
+    """What is folded is opened; menus and side bars are left out."""
+    _open(browser, html / "notebooks" / f"{chapters.names()[1]}.html")
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "print"})
+    browser.execute_script("dispatchEvent(new Event('beforeprint'))")
+    seen = browser.execute_script("""
+        const shown = selector => [...document.querySelectorAll(selector)].filter(e => e.clientWidth > 0).length;
+        return {around: shown('.bd-sidebar-primary, .bd-sidebar-secondary, .bd-header-article, .prev-next-footer'),
+            text: shown('.bd-article h1'), folded: shown('.bd-article details:not([open])')};
+    """)
+    browser.execute_script("dispatchEvent(new Event('afterprint'))")
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": ""})
+    assert seen == {"around": 0, "text": 1, "folded": 0}
+    assert browser.execute_script("return document.querySelectorAll('.bd-article details[open]').length") == 0
