@@ -368,7 +368,11 @@ show(
 )
 shown = ("truth", "SIRT", "joint TV", "DIPm-TV")
 browse_slices(
-    {name: volumes[name] for name in shown}, voxel_size_nm=case.voxel_size_nm
+    {name: volumes[name] for name in shown},
+    voxel_size_nm=case.voxel_size_nm,
+    caption="Every slice of four of the volumes: the slider chooses it.",
+    name="sparse-slices",
+    alt="Slices of both phases, with a slider and a button for each volume.",
 )
 
 # %% [markdown] tags=["twin"]
@@ -654,7 +658,10 @@ if data_path:
         name="sparse-your-slices",
     )
     browse_slices(
-        {name: by_method[name] for name in ("joint TV", "DIPm-TV")}, **options
+        {name: by_method[name] for name in ("joint TV", "DIPm-TV")},
+        caption="Every slice of two of the volumes.",
+        name="sparse-your-volumes",
+        **options,
     )
 
 # %% [markdown] tags=["twin"]

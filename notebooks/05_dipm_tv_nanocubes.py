@@ -354,7 +354,13 @@ show(
 )
 shown = {"DIPm-TV": result.volume, "joint TV": volumes["joint TV"]}
 shown |= {"truth": truth}
-browse_slices(shown, voxel_size_nm=voxel_size_nm)
+browse_slices(
+    shown,
+    voxel_size_nm=voxel_size_nm,
+    caption="Every slice of the volumes: the slider chooses it.",
+    name="nanocube-slices",
+    alt="Slices of both phases, with a slider and a button for each volume.",
+)
 show_3d(
     shown,
     voxel_size_nm=voxel_size_nm,
@@ -833,6 +839,8 @@ if data_path:
         {name: your_volumes[name] for name in ("DIPm-TV", "joint TV")},
         vmax=top,
         unit=unit,
+        caption="Every slice of two of the volumes.",
+        name="nanocube-your-volumes",
         **shown,
     )
     show_3d(
