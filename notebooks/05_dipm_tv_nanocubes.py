@@ -361,9 +361,12 @@ browse_slices(
     name="nanocube-slices",
     alt="Slices of both phases, with a slider and a button for each volume.",
 )
+
+# %% tags=["hide-input", "landing-view", "twin"]
 show_3d(
     shown,
     voxel_size_nm=voxel_size_nm,
+    turning=True,
     caption="The nanocube cut open. Choose the volume; drag to turn it; a "
     "click on a phase in the legend hides it.",
     name="nanocube-3d",
