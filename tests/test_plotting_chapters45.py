@@ -9,7 +9,7 @@ import pytest
 from matplotlib.colors import to_hex, to_rgb
 
 from softeels_utils import chapters
-from softeels_utils.plotting import COLORS, nanocube, sparse, use_style
+from softeels_utils.plotting import COLORS, browse_slices, nanocube, sparse, use_style
 
 CHAPTERS = ["04_sparse_view_study", "05_dipm_tv_nanocubes"]
 
@@ -110,6 +110,18 @@ def test_sections_show_phases_in_their_colours_and_vacuum_white(cube):
     np.testing.assert_allclose(half, (1 + truth) / 2)
     with pytest.raises(ValueError, match=r"volumes\['a'\]: got shape"):
         sparse.sections({"a": cube[0]})
+
+
+def test_the_slice_browser_has_a_caption_and_a_name(cube, monkeypatch):
+    shown = []
+    monkeypatch.setenv("SOFTEELS_HEADLESS", "1")
+    monkeypatch.setattr("IPython.display.display", lambda *objects, **_: shown.extend(objects))
+    browse_slices({"truth": cube}, caption="Every *slice*.", name="a-name", alt="Slices")
+    (page,) = shown
+    assert (
+        '<figure class="softeels" id="fig-a-name">' in page["text/html"]
+        and "Every <em>slice</em>." in page["text/html"]
+    )
 
 
 def test_rows_of_the_record_count_the_voids_that_are_filled():
