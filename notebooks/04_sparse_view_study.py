@@ -307,8 +307,8 @@ say(
     f"with it are {', '.join(better)}; not better: "
     f"{', '.join(worse) or 'none'}. "
     "The covariance says that the sum of both phases is well known, so it "
-    "improves what hangs on the sum, such as the surface. What hangs on the "
-    "difference of the phases gains little or nothing at one weight."
+    "improves what hangs on the sum, such as the surface; what hangs on the "
+    "difference of the phases need not gain."
 )
 
 # %% [markdown] tags=["twin"]
