@@ -16,7 +16,7 @@ from pathlib import Path
 
 import yaml
 
-from . import chapters, data, pages, reference
+from . import chapters, claims, data, pages, planner, records, reference
 from .chapters import BookError
 from .source import fingerprint
 
@@ -132,11 +132,11 @@ def _stage_pages(stage):
     _put(stage / "_config.yml", pages.configuration())
     _put(stage / "_toc.yml", (chapters.ROOT / "_toc.yml").read_bytes())
     generated = {"<!-- generated: registry -->": _registry_markdown(), "<!-- generated: status -->": status_page()}
-    generated |= reference.placeholders() | pages.placeholders()
+    generated |= reference.placeholders() | pages.placeholders() | claims.placeholders() | planner.placeholders()
     generated["<!-- generated: landing view -->"] = landing_view()
     for name, text in reference.pages().items():
         _put(stage / "book" / name, text)
-    for path in sorted(RECORDS.glob("*.json")):
+    for path in sorted([*RECORDS.glob("*.json"), *records.FOLDER.glob("*.csv")]):
         _put(stage / "book" / "records" / path.name, path.read_bytes())
     for path in sorted((chapters.ROOT / "book").iterdir()):
         if path.suffix == ".md":
@@ -336,6 +336,21 @@ def _benchmarks():
 ABOUT_A_RUN = ("date", "hardware", "machine", "threads", "cores", "torch", "python", "versions", "seed", "note", "what")
 
 
+def _study_row(name):
+    """A line about a recorded study; nothing where it has no cells."""
+    study, kept = records.STUDIES[name], records.load(name)
+    if not kept.rows:
+        return None
+    dates = sorted(row["date"] for row in kept.rows)
+    return {
+        "study": f"{{download}}`{name} <records/{name}.csv>`",
+        "about": study.title,
+        "cells": f"{len(kept.rows)} of {len(study.cells())}",
+        "from older code": len(kept.stale(study.modules)),
+        "recorded": dates[0] if dates[0] == dates[-1] else f"{dates[0]} to {dates[-1]}",
+    }
+
+
 def _benchmark_row(name, content):
     """One record in a table: when and where it was made, what is said of it, and its first numbers."""
     results = [
@@ -380,6 +395,10 @@ def status_page() -> str:
         for name in data.registry()
     ]
     parts += ["## Data", markdown_table(rows)]
+    kept = [row for name in records.STUDIES if (row := _study_row(name))]
+    if kept:
+        text = "Made by `python -m softeels_utils record NAME`. Each name is a link to the whole table."
+        parts += ["## Recorded studies", text, markdown_table(kept)]
     benchmarks = _benchmarks()
     if benchmarks:
         text = "Recorded by the scripts in `benchmarks/`. Each name is a link to the whole record, a JSON file."

@@ -15,10 +15,11 @@ from numpy.typing import NDArray
 from . import dose, records, scattering
 from .source import PACKAGE
 
-__all__ = ["CLAIMS", "VERDICTS", "Claim", "Finding", "findings", "markdown"]
+__all__ = ["CLAIMS", "LANDING", "VERDICTS", "Claim", "Finding", "findings", "markdown", "placeholders"]
 
 VERDICTS = ("holds", "holds in part", "does not hold", "cannot be tested here")
 BENCHMARKS = PACKAGE.parent / "benchmarks" / "results"
+LANDING = ("dose", "nine views", "resolution")  # the three that the first page shows
 MIDDLE = {"views": 9, "max_tilt": 70, "fluence": 4000, "edge": "M2,3"}  # of the study of chapter 4
 FINEST = {"n": 112, "fluence": 4000, "edge": "M2,3"}  # of the nanocube of chapter 5
 
@@ -371,3 +372,9 @@ def markdown(names: tuple[str, ...] | None = None) -> str:
             page = f"[{claim.test}]({claim.page})"
             rows.append(f"| {claim.text} | {page} | {found.number} | **{found.verdict}** |")
     return "\n".join(rows)
+
+
+def placeholders() -> dict[str, str]:
+    """Return ``{mark: MyST text}``: all claims, and the three of the first page."""
+    first = f"{markdown(LANDING)}\n\n{{doc}}`All claims, one by one <claims>`."
+    return {"<!-- generated: claims -->": markdown(), "<!-- generated: three claims -->": first}

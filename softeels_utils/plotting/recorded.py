@@ -13,7 +13,17 @@ from numpy.typing import ArrayLike, NDArray
 
 from .style import COLORS
 
-__all__ = ["change_figure", "curve_figure", "phase_image", "picture_figure", "time_figure"]
+__all__ = [
+    "change_figure",
+    "curve_figure",
+    "phase_image",
+    "picture_figure",
+    "study_figures",
+    "study_words",
+    "time_figure",
+]
+
+VIEWS, FLUENCES = (5, 7, 9, 15, 29), (1000, 4000, 16000, 64000)
 
 # Methods are told apart by line and marker, as phases are by colour.
 STYLES = {
@@ -134,3 +144,97 @@ def time_figure(rows: Sequence[Mapping[str, Any]], *, y: str = "nrmse", ylabel: 
     ax.set(xscale="log", xlabel="processor time (s), one core", ylabel=ylabel, ylim=(0, None))
     ax.legend(fontsize=9)
     return figure
+
+
+def study_figures(
+    rows: Sequence[Mapping[str, Any]], pictures: Mapping[str, ArrayLike]
+) -> dict[str, tuple[Figure, str, str]]:
+    """Return the figures of the record ``sparse_views`` as ``{name: (figure, caption, alternative text)}``.
+
+    Parameters
+    ----------
+    rows : list of dict
+        Rows of the record; without any there is no figure.
+    pictures : dict of str to array (2, Z, X) of uint8
+        Of the record.
+    """
+    wide = [row for row in rows if row["max_tilt"] == 70]
+    soft = [row for row in wide if row["edge"] == "M2,3"]
+    found = {}
+    over_views = {f"{f:,} e/Å² per tilt": [row for row in soft if row["fluence"] == f] for f in (4000, 16000)}
+    if all(over_views.values()):
+        found["views"] = (
+            curve_figure(over_views, "views", xlabel="tilts over ±70°"),
+            f"Error over the number of tilts, {len(rows)} recorded cells: medians over the specimens, bars from the best "
+            "to the worst of them.",
+            "Error over the number of tilts for each method, at two fluences.",
+        )
+    nine = [row for row in wide if row["views"] == 9]
+    edges = {
+        name: [row for row in nine if row["edge"] == edge]
+        for name, edge in (("Fe-M$_{2,3}$", "M2,3"), ("Fe-L$_{2,3}$, same electrons", "L2,3"))
+    }
+    edges = {name: kept for name, kept in edges.items() if kept}
+    if edges:
+        found["fluence"] = (
+            curve_figure(edges, "fluence", xlabel="fluence per tilt (e/Å²)"),
+            "Error over the fluence, nine tilts, with the noise of a fit of either edge.",
+            "Error over the fluence for each method and edge.",
+        )
+    shown = _pictures_over_views(pictures)
+    if shown:
+        found["pictures"] = (
+            picture_figure(shown),
+            "The middle slice of the phantom over the number of tilts, 4,000 e/Å² each: FeO blue, Fe<sub>3</sub>O<sub>4"
+            "</sub> orange, vacuum white. The beam at 0° runs down.",
+            "Slices of the phantom for each method and number of tilts.",
+        )
+    if len({row["method"] for row in soft}) > 1:
+        middle = [row for row in soft if row["views"] == 9 and row["fluence"] == 4000]
+        found["time"] = (
+            time_figure(middle),
+            "Time against error, nine tilts, 4,000 e/Å² each. Points: specimens; rings: medians.",
+            "Processor time and error of each method.",
+        )
+    return found
+
+
+def _pictures_over_views(pictures):
+    """``{method: {views: slice}}`` of the phantom's first seed."""
+    names = {(m, v): f"phantom 32 {v} 70 4000 M2,3 0 {m}" for m in STYLES for v in VIEWS}
+    methods = [m for m in STYLES if any(names[m, v] in pictures for v in VIEWS)]
+    return {
+        m: {f"{v} tilts": np.asarray(pictures[names[m, v]]) / 255 if names[m, v] in pictures else None for v in VIEWS}
+        for m in methods
+    }
+
+
+def study_words(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Return what the record ``sparse_views`` says, in Markdown: its size, and what fails first as tilts go down."""
+    if not rows:
+        return "This copy of the book has no record of the study."
+    soft = [row for row in rows if row["max_tilt"] == 70 and row["edge"] == "M2,3" and row["fluence"] == 4000]
+    dates = sorted(row["date"] for row in rows)
+    text = [
+        f"Recorded {dates[0]} to {dates[-1]}: {len(rows)} cells, "
+        f"{len({(row['specimen'], row['seed']) for row in rows})} specimens and draws of the noise."
+    ]
+    measures = {"nrmse": "the error", "core_nm": "the core's edge", "surface_nm": "the surface"}
+    for method in ("SIRT", "joint TV", "DIPm-TV"):
+        mine = [row for row in soft if row["method"] == method]
+        at, best = {}, {}
+        for key in measures:
+            views, (middle, _, _) = _medians(mine, "views", key)
+            at[key] = dict(zip(views, middle, strict=True))
+            best[key] = at[key].get(29)
+        if all(best.values()) and 9 in at["nrmse"] and 5 in at["nrmse"]:
+            ratios = [
+                f"{name} {at[key][9] / best[key]:.2f} and {at[key][5] / best[key]:.2f}"
+                for key, name in measures.items()
+            ]
+            text.append(
+                f"From 29 tilts to nine, and to five, at the same fluence per tilt, {method}'s errors grow by these factors: "
+                + "; ".join(ratios)
+                + "."
+            )
+    return " ".join(text)

@@ -1,7 +1,7 @@
 """Long studies: run cell by cell, kept as small tables beside the book, drawn from and checked there."""
 
 from .run import record, reproduce
-from .store import Record, load
+from .store import FOLDER, Record, load
 from .studies import STUDIES, Study
 
-__all__ = ["STUDIES", "Record", "Study", "load", "record", "reproduce"]
+__all__ = ["FOLDER", "STUDIES", "Record", "Study", "load", "record", "reproduce"]
