@@ -165,8 +165,8 @@ def study_figures(
     if all(over_views.values()):
         found["views"] = (
             curve_figure(over_views, "views", xlabel="tilts over ±70°"),
-            f"Error over the number of tilts, {len(rows)} recorded cells: medians over the specimens, bars from the best "
-            "to the worst of them.",
+            f"Error over the number of tilts, {len(rows)} recorded cells: medians over the specimens; bars reach from "
+            "the best to the worst.",
             "Error over the number of tilts for each method, at two fluences.",
         )
     nine = [row for row in wide if row["views"] == 9]
@@ -233,7 +233,7 @@ def study_words(rows: Sequence[Mapping[str, Any]]) -> str:
                 for key, name in measures.items()
             ]
             text.append(
-                f"From 29 tilts to nine, and to five, at the same fluence per tilt, {method}'s errors grow by these factors: "
+                f"From 29 tilts to nine, and to five, of the same fluence each, {method}'s errors grow by factors: "
                 + "; ".join(ratios)
                 + "."
             )
