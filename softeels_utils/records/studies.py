@@ -129,7 +129,7 @@ def _sparse_cells():
     then = [{"specimen": p, "n": 32, **c, "seed": s} for p, s in _specimens() for c in narrow + other]
     cheap = ("SIRT", "TV", "joint TV")
     low, high = ([c for c in first if c["fluence"] == fluence] for fluence in (4000, 16000))
-    groups = [(first, ("DIPm-TV",)), (first, cheap), (low, ("DIP",)), (then, (*cheap, "DIPm-TV")), (high, ("DIP",))]
+    groups = [(first, cheap), (first, ("DIPm-TV",)), (low, ("DIP",)), (then, (*cheap, "DIPm-TV")), (high, ("DIP",))]
     return [cell | {"method": method} for cells, names in groups for cell in cells for method in names]
 
 
