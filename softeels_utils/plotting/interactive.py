@@ -68,9 +68,10 @@ def figure_html(figure: go.Figure, **options: Any) -> str:
     if "wide" in controls:
         controls["wide"] = controls["wide"] | {"height": layout.get("height")}
     pixels = controls.pop("pixels", None)
-    scripts = [_script("controls.js", controls)] if any(controls.values()) else []
-    scripts += [_script("pixels.js", pixels)] if pixels else []
+    scripts = [_script("pixels.js", pixels)] if pixels else []
     scripts += [options.pop("post_script")] if "post_script" in options else []
+    if scripts or any(controls.values()):
+        scripts.insert(0, _script("controls.js", controls))
     return to_html(
         {**shown, "layout": layout}, config=config, auto_play=False, validate=False, post_script=scripts, **options
     )
@@ -146,7 +147,8 @@ def show(
 def captioned(body: str, caption: str | None, name: str | None) -> str:
     """Return HTML as a figure with a caption (Markdown) and a name, which the book numbers; see `show`."""
     identity = f' id="fig-{name}"' if name else ""
-    return f'<figure class="softeels"{identity}>{body}<figcaption>{inline_html(caption or "")}</figcaption></figure>'
+    text = f"<figcaption>{inline_html(caption or '')}</figcaption>" if caption or name else ""
+    return f'<figure class="softeels"{identity}>{body}{text}</figure>'
 
 
 def _plain(markup):
@@ -304,7 +306,7 @@ def browse_slices(
         As `slices_figure`.
     """
     if headless():
-        show(slices_figure(volumes, **options), height=height, caption=caption, name=name, alt=alt)
+        show(slices_figure(volumes, **options), caption=caption, name=name, alt=alt, height=height)
         return
     from ipywidgets import IntSlider, interact
 
