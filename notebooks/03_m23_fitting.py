@@ -1329,7 +1329,8 @@ for at_nm in (50, 100):
     row = {"thickness (nm)": f"{slab_nm[n]:.0f}"}
     for k, phase in enumerate(phases):
         row[f"{phase}, bias (nm)"] = f"{bias_nm[n, k]:.2f}"
-        row[f"{phase}, fluence (e/Å²)"] = f"{fluence[n, k]:,.0f}"
+        rounded = float(f"{fluence[n, k]:.2g}")
+        row[f"{phase}, fluence (e/Å²)"] = f"{rounded:,.0f}"
     rows.append(row)
 table(rows, caption="Fluence at which bias and error bar of a pixel are equal")
 say(
