@@ -20,7 +20,19 @@ from . import chapters, data, pages, reference
 from .chapters import BookError
 from .source import fingerprint
 
-__all__ = ["build", "number_figures", "record", "render", "render_one", "status"]
+__all__ = [
+    "build",
+    "landing_figure",
+    "landing_view",
+    "number_figures",
+    "record",
+    "render",
+    "render_one",
+    "search_without_accents",
+    "staged",
+    "status",
+    "status_page",
+]
 
 # The one file that pages load has all of it but fonts and rare extensions of TeX.
 MATHJAX_LEFT_OUT = shutil.ignore_patterns(
@@ -63,8 +75,8 @@ def _jupyter_book(stage, output, *options):
         raise BookError("Jupyter Book failed:\n" + "\n".join(lines[-30:] or done.stderr.splitlines()[-30:]))
 
 
-def _page(path, below_title=""):
-    """An executed notebook as it goes into the book: the cell that papermill put in is folded, images are kept once.
+def staged(path: Path, below_title: str = "") -> str:
+    """Return an executed notebook as it goes into the book: papermill's cell folded, and each image once.
 
     ``below_title`` is HTML for a line of its own there.
     """
@@ -94,16 +106,16 @@ def _output(tag, kind):
     return None
 
 
-def _landing_figure():
-    """The picture from the cell tagged ``landing`` of an executed chapter, for the first page."""
+def landing_figure() -> bytes:
+    """Return the picture from the cell tagged ``landing`` of an executed chapter, for the first page."""
     image = _output("landing", "image/png")
     if image is None:
         raise BookError("no chapter has a figure in a cell tagged 'landing'")
     return base64.b64decode(image)
 
 
-def _landing_view():
-    """The 3-D view from the cell tagged ``landing-view``, if a chapter has one, for the first page."""
+def landing_view() -> str:
+    """Return the 3-D view from the cell tagged ``landing-view``, if a chapter has one, for the first page."""
     view = _output("landing-view", "text/html") or ""
     frame = re.search(r"<iframe .*?</iframe>", view, re.DOTALL)
     return f"```{{raw}} html\n{frame[0]}\n```" if frame else ""
@@ -119,9 +131,9 @@ def _stage_pages(stage):
     """Put all that Jupyter Book reads into one folder: settings, pages, the landing figure and executed chapters."""
     _put(stage / "_config.yml", pages.configuration())
     _put(stage / "_toc.yml", (chapters.ROOT / "_toc.yml").read_bytes())
-    generated = {"<!-- generated: registry -->": _registry_markdown(), "<!-- generated: status -->": _status_markdown()}
+    generated = {"<!-- generated: registry -->": _registry_markdown(), "<!-- generated: status -->": status_page()}
     generated |= reference.placeholders() | pages.placeholders()
-    generated["<!-- generated: landing view -->"] = _landing_view()
+    generated["<!-- generated: landing view -->"] = landing_view()
     for name, text in reference.pages().items():
         _put(stage / "book" / name, text)
     for path in sorted(RECORDS.glob("*.json")):
@@ -135,10 +147,10 @@ def _stage_pages(stage):
         elif path.is_file():
             _put(stage / "book" / path.name, path.read_bytes())
     _stage_static(stage)
-    _put(stage / "book" / "landing.png", _landing_figure())
+    _put(stage / "book" / "landing.png", landing_figure())
     for chapter in chapters.names():
         executed = chapters.BUILD / "executed" / f"{chapter}.ipynb"
-        _put(stage / "notebooks" / f"{chapter}.ipynb", _page(executed, pages.downloads(chapter)))
+        _put(stage / "notebooks" / f"{chapter}.ipynb", staged(executed, pages.downloads(chapter)))
         for name in (f"{chapter}.py", f"{chapter}.ipynb"):
             _put(stage / "extra" / "notebooks" / name, (chapters.NOTEBOOKS / name).read_bytes())
 
@@ -212,7 +224,7 @@ def _figure_numbers(path, text):
 # ---------------------------------------------------------------- rendering
 
 
-def _search_without_accents(path):
+def search_without_accents(path: Path) -> None:
     """Let a search for "Cramer" find "Cramér": words of Sphinx's index are found without their accents, too."""
     start, end = "Search.setIndex(", ")"
     text = path.read_text(encoding="utf-8")
@@ -240,7 +252,7 @@ def render() -> Path:
     _jupyter_book(stage, chapters.ROOT / "book", "-W", "-n", "--keep-going", *fresh)
     _assets(chapters.BUILD / "html")
     number_figures(chapters.BUILD / "html")
-    _search_without_accents(chapters.BUILD / "html" / "searchindex.js")
+    search_without_accents(chapters.BUILD / "html" / "searchindex.js")
     stamp.write_text(digest)
     return index
 
@@ -256,7 +268,7 @@ def render_one(notebook: str | os.PathLike) -> Path:
     _put(stage / "_toc.yml", yaml.safe_dump({"format": "jb-book", "root": notebook.stem}))
     _put(stage / "references.bib", (chapters.ROOT / "book" / "references.bib").read_bytes())
     _stage_static(stage)
-    page = json.loads(_page(notebook))
+    page = json.loads(staged(notebook))
     cited = "## References\n\n```{bibliography}\n:style: plain\n:filter: docname in docnames\n```"
     page["cells"].append({"cell_type": "markdown", "id": "cited", "metadata": {}, "source": cited})
     _put(stage / notebook.name, json.dumps(page))
@@ -331,7 +343,7 @@ def _benchmark_row(name, content):
         for key, value in content.items()
         if key not in ABOUT_A_RUN and isinstance(value, (int, float, str))
     ]
-    remarks = [content[key] for key in ("what", "note") if key in content]
+    remarks = [content[key].rstrip(". ") for key in ("what", "note") if key in content]
     return {
         "record": f"{{download}}`{name} <records/{name}.json>`",
         "date": content.get("date", "")[:10],
@@ -349,7 +361,8 @@ def _registry_markdown():
     )
 
 
-def _status_markdown():
+def status_page() -> str:
+    """Return the page of run times, versions, data and records, as MyST text."""
     from .plotting import markdown_table
 
     parts = ["## Chapters"]

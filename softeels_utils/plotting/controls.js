@@ -3,6 +3,7 @@
 // interactive.py puts in the settings, plotly the id of its div.
 (function () {
   const figure = document.getElementById('{plot_id}'), controls = __SETTINGS__;
+  figure.style.height = figure.parentElement.style.height = 'auto';  // room for controls, and for another layout
   function run(step) { return Plotly[step.method](figure, ...(step.args || [])); }
   function element(name, properties, ...children) {
     const made = Object.assign(document.createElement(name), properties);
@@ -57,7 +58,8 @@
     let shown = 'wide';
     new ResizeObserver(function () {
       const fits = figure.clientWidth < 560 ? 'narrow' : 'wide';
-      if (figure.clientWidth && fits !== shown) Plotly.relayout(figure, controls[shown = fits]);
+      if (!figure.clientWidth || fits === shown) return;
+      Plotly.relayout(figure, controls[shown = fits]);
     }).observe(figure);
   }
 })();

@@ -68,9 +68,10 @@ def figure_html(figure: go.Figure, **options: Any) -> str:
     if "wide" in controls:
         controls["wide"] = controls["wide"] | {"height": layout.get("height")}
     pixels = controls.pop("pixels", None)
-    scripts = [_script("controls.js", controls)] if any(controls.values()) else []
-    scripts += [_script("pixels.js", pixels)] if pixels else []
+    scripts = [_script("pixels.js", pixels)] if pixels else []
     scripts += [options.pop("post_script")] if "post_script" in options else []
+    if scripts or any(controls.values()):
+        scripts.insert(0, _script("controls.js", controls))
     return to_html(
         {**shown, "layout": layout}, config=config, auto_play=False, validate=False, post_script=scripts, **options
     )
@@ -146,7 +147,8 @@ def show(
 def captioned(body: str, caption: str | None, name: str | None) -> str:
     """Return HTML as a figure with a caption (Markdown) and a name, which the book numbers; see `show`."""
     identity = f' id="fig-{name}"' if name else ""
-    return f'<figure class="softeels"{identity}>{body}<figcaption>{inline_html(caption or "")}</figcaption></figure>'
+    text = f"<figcaption>{inline_html(caption or '')}</figcaption>" if caption or name else ""
+    return f'<figure class="softeels"{identity}>{body}{text}</figure>'
 
 
 def _plain(markup):
@@ -273,7 +275,15 @@ def _volume_buttons(labels, channel_count):
     return {"type": "buttons", "direction": "right", "buttons": buttons, "name": "volume", **place}
 
 
-def browse_slices(volumes: Mapping[str, ArrayLike], *, height: int = 400, **options: Any) -> None:
+def browse_slices(
+    volumes: Mapping[str, ArrayLike],
+    *,
+    height: int = 400,
+    caption: str | None = None,
+    name: str | None = None,
+    alt: str | None = None,
+    **options: Any,
+) -> None:
     """Let the reader choose the volume and the slice across the tilt axis.
 
     In the page this is `slices_figure`, which needs no kernel. Where a person runs the notebook, widgets redraw
@@ -285,6 +295,8 @@ def browse_slices(volumes: Mapping[str, ArrayLike], *, height: int = 400, **opti
         All of one shape.
     height : int
         Of the figure in the page, in pixels.
+    caption, name, alt : str, optional
+        As for `show`.
     **options
         ``voxel_size_nm``, ``channels``, ``vmin``, ``vmax`` and ``unit``, as for `slices_figure`.
 
@@ -294,7 +306,7 @@ def browse_slices(volumes: Mapping[str, ArrayLike], *, height: int = 400, **opti
         As `slices_figure`.
     """
     if headless():
-        show(slices_figure(volumes, **options), height=height)
+        show(slices_figure(volumes, **options), caption=caption, name=name, alt=alt, height=height)
         return
     from ipywidgets import IntSlider, interact
 

@@ -247,10 +247,10 @@ def show_3d(
         return
     script = {"post_script": files(__package__).joinpath("turning.js").read_text("utf-8")} if turning else {}
     controls = 40 * (len(figure.layout.updatemenus) + turning)
-    page = html.escape(figure_html(figure, full_html=True, **script), quote=True)
+    page = figure_html(figure, full_html=True, **script).replace("<body>", '<body style="font: 14px sans-serif">', 1)
     label = html.escape(alt or title or "3-D view", quote=True)
     frame = (
-        f'<iframe title="{label}" srcdoc="{page}" loading="lazy" scrolling="no" '
+        f'<iframe title="{label}" srcdoc="{html.escape(page, quote=True)}" loading="lazy" scrolling="no" '
         f'style="width: 100%; height: {height + controls + 16}px; border: 0"></iframe>'
     )
     display({"text/html": captioned(frame, caption, name)}, raw=True)
