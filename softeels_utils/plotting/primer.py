@@ -242,7 +242,7 @@ def network_figure(frequencies: int, width: int, layers: int, phases: Sequence[s
     """
     figure = Figure(figsize=(WIDTH, 6.3), layout="constrained")
     ax = figure.subplots()
-    ax.set(xlim=(0, 10), ylim=(0, 11.2))
+    ax.set(xlim=(0, 10.6), ylim=(0, 11.2))
     ax.axis("off")
     names = ", ".join([*phases, "vacuum"])
     rows = [
@@ -263,7 +263,7 @@ def network_figure(frequencies: int, width: int, layers: int, phases: Sequence[s
         )
     back = {"connectionstyle": "bar,fraction=0.075", "arrowstyle": "-|>", "mutation_scale": 12, "color": LINE}
     ax.add_patch(FancyArrowPatch((9.15, tops[-1]), (9.15, tops[2]), lw=1.8, **back))
-    ax.text(9.98, (tops[-1] + tops[2]) / 2, "gradient", rotation=90, ha="right", va="center", color="#8A5A00")
+    ax.text(9.9, (tops[-1] + tops[2]) / 2, "gradient", rotation=90, ha="left", va="center", color="#8A5A00")
     return figure
 
 
