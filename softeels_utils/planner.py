@@ -233,8 +233,8 @@ def expect(
         F_\mathrm{eq} = F\,\frac{\Sigma_1(34.4)/34.4^4}{\Sigma_1(D)/D^4} ,
 
     with :math:`\Sigma_1(D)` the variance for one electron per pixel. Between recorded views and fluences it is
-    interpolated, beyond them there is no number. Finer voxels than D/17.2 are taken to be no worse on these elements;
-    for coarser ones there is no number.
+    interpolated, beyond them there is no number. Finer voxels than D/17.2 are taken to be no worse on these elements
+    (on the finer voxels themselves the error is larger); for coarser ones there is no number.
 
     Parameters
     ----------

@@ -543,6 +543,34 @@ def test_dose_calculator_reacts(html, browser):
     assert not _errors(browser)
 
 
+def test_planner_reacts(html, browser):
+    """Every control of the planner, by the keyboard, changes its table, its sentence and its figure."""
+    from selenium.webdriver.common.keys import Keys
+
+    wait = _open(browser, html / "book" / "planning.html")
+    state = """
+        const box = document.querySelector('.softeels-planner'), plot = box.querySelector('.js-plotly-plot');
+        const cells = [...box.querySelectorAll('td[data-planner]')].map(cell => cell.textContent);
+        const sentence = box.querySelector('[role=status]').textContent;
+        const drawn = JSON.stringify([plot.data.map(trace => [...trace.y]), plot.layout.shapes]);
+        return sentence && [cells.join(), sentence, drawn];
+    """
+    wait.until(lambda page: page.execute_script("return document.querySelector('.softeels-planner .main-svg') != null"))
+    before = wait.until(lambda page: page.execute_script(state))
+    assert all(before[0].split(","))  # no cell is empty
+    for control in browser.find_elements("css selector", ".softeels-planner input, .softeels-planner select"):
+        slider = control.tag_name == "input"
+        control.send_keys(Keys.ARROW_RIGHT if slider else Keys.ARROW_DOWN)
+        after = browser.execute_script(state)
+        changed = [new != old for new, old in zip(after, before, strict=True)]
+        name = control.get_attribute("name")
+        assert changed[0] and (changed[2] or name == "voxel_size_nm"), name  # at the start no voxel limits a feature
+        if slider:
+            assert control.get_attribute("aria-valuetext")
+        before = after
+    assert not _errors(browser)
+
+
 def _press(browser, element, *keys):
     """Press keys on an element, reached as a keyboard reaches it."""
     from selenium.webdriver.common.action_chains import ActionChains
