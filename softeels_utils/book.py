@@ -16,7 +16,7 @@ from pathlib import Path
 
 import yaml
 
-from . import chapters, data, reference
+from . import chapters, claims, data, pages, planner, records, reference
 from .chapters import BookError
 from .source import fingerprint
 
@@ -75,9 +75,16 @@ def _jupyter_book(stage, output, *options):
         raise BookError("Jupyter Book failed:\n" + "\n".join(lines[-30:] or done.stderr.splitlines()[-30:]))
 
 
-def staged(path: Path) -> str:
-    """Return an executed notebook as it goes into the book: papermill's cell folded, and each image once."""
+def staged(path: Path, below_title: str = "") -> str:
+    """Return an executed notebook as it goes into the book: papermill's cell folded, and each image once.
+
+    ``below_title`` is HTML for a line of its own there.
+    """
     notebook = json.loads(path.read_text(encoding="utf-8"))
+    first = notebook["cells"][0]
+    if below_title:
+        title, _, rest = "".join(first["source"]).partition("\n")
+        first["source"] = f"{title}\n\n{below_title}\n{rest}"
     for cell in notebook["cells"]:
         if "injected-parameters" in cell["metadata"].get("tags", []):
             cell["metadata"]["tags"].append("hide-input")
@@ -122,13 +129,14 @@ def _stage_static(stage):
 
 def _stage_pages(stage):
     """Put all that Jupyter Book reads into one folder: settings, pages, the landing figure and executed chapters."""
-    for name in ("_config.yml", "_toc.yml"):
-        _put(stage / name, (chapters.ROOT / name).read_bytes())
+    _put(stage / "_config.yml", pages.configuration())
+    _put(stage / "_toc.yml", (chapters.ROOT / "_toc.yml").read_bytes())
     generated = {"<!-- generated: registry -->": _registry_markdown(), "<!-- generated: status -->": status_page()}
-    generated |= reference.placeholders() | {"<!-- generated: landing view -->": landing_view()}
+    generated |= reference.placeholders() | pages.placeholders() | claims.placeholders() | planner.placeholders()
+    generated["<!-- generated: landing view -->"] = landing_view()
     for name, text in reference.pages().items():
         _put(stage / "book" / name, text)
-    for path in sorted(RECORDS.glob("*.json")):
+    for path in sorted([*RECORDS.glob("*.json"), *records.FOLDER.glob("*.csv")]):
         _put(stage / "book" / "records" / path.name, path.read_bytes())
     for path in sorted((chapters.ROOT / "book").iterdir()):
         if path.suffix == ".md":
@@ -141,7 +149,10 @@ def _stage_pages(stage):
     _stage_static(stage)
     _put(stage / "book" / "landing.png", landing_figure())
     for chapter in chapters.names():
-        _put(stage / "notebooks" / f"{chapter}.ipynb", staged(chapters.BUILD / "executed" / f"{chapter}.ipynb"))
+        executed = chapters.BUILD / "executed" / f"{chapter}.ipynb"
+        _put(stage / "notebooks" / f"{chapter}.ipynb", staged(executed, pages.downloads(chapter)))
+        for name in (f"{chapter}.py", f"{chapter}.ipynb"):
+            _put(stage / "extra" / "notebooks" / name, (chapters.NOTEBOOKS / name).read_bytes())
 
 
 # ---------------------------------------------------------------- numbers of figures
@@ -219,10 +230,10 @@ def search_without_accents(path: Path) -> None:
     text = path.read_text(encoding="utf-8")
     index = json.loads(text.removeprefix(start).removesuffix(end))
     for table in (index["terms"], index["titleterms"]):
-        for word, pages in list(table.items()):
+        for word, places in list(table.items()):
             plain = "".join(c for c in unicodedata.normalize("NFKD", word) if not unicodedata.combining(c))
             if plain != word:
-                found = {page for p in (pages, table.get(plain, [])) for page in (p if isinstance(p, list) else [p])}
+                found = {page for p in (places, table.get(plain, [])) for page in (p if isinstance(p, list) else [p])}
                 table[plain] = sorted(found)
     _put(path, f"{start}{json.dumps(index, separators=(',', ':'))}{end}")
 
@@ -251,7 +262,7 @@ def render_one(notebook: str | os.PathLike) -> Path:
     notebook = Path(notebook)
     stage = notebook.parent / ".stage"
     shutil.rmtree(stage, ignore_errors=True)
-    config = yaml.safe_load((chapters.ROOT / "_config.yml").read_text(encoding="utf-8"))
+    config = yaml.safe_load(pages.configuration(whole=False))
     config["bibtex_bibfiles"] = ["references.bib"]
     _put(stage / "_config.yml", yaml.safe_dump(config))
     _put(stage / "_toc.yml", yaml.safe_dump({"format": "jb-book", "root": notebook.stem}))
@@ -325,6 +336,21 @@ def _benchmarks():
 ABOUT_A_RUN = ("date", "hardware", "machine", "threads", "cores", "torch", "python", "versions", "seed", "note", "what")
 
 
+def _study_row(name):
+    """A line about a recorded study; nothing where it has no cells."""
+    study, kept = records.STUDIES[name], records.load(name)
+    if not kept.rows:
+        return None
+    dates = sorted(row["date"] for row in kept.rows)
+    return {
+        "study": f"{{download}}`{name} <records/{name}.csv>`",
+        "about": study.title,
+        "cells": f"{len(kept.rows)} of {len(study.cells())}",
+        "from older code": len(kept.stale(study.modules)),
+        "recorded": dates[0] if dates[0] == dates[-1] else f"{dates[0]} to {dates[-1]}",
+    }
+
+
 def _benchmark_row(name, content):
     """One record in a table: when and where it was made, what is said of it, and its first numbers."""
     results = [
@@ -369,6 +395,10 @@ def status_page() -> str:
         for name in data.registry()
     ]
     parts += ["## Data", markdown_table(rows)]
+    kept = [row for name in records.STUDIES if (row := _study_row(name))]
+    if kept:
+        text = "Made by `python -m softeels_utils record NAME`. Each name is a link to the whole table."
+        parts += ["## Recorded studies", text, markdown_table(kept)]
     benchmarks = _benchmarks()
     if benchmarks:
         text = "Recorded by the scripts in `benchmarks/`. Each name is a link to the whole record, a JSON file."

@@ -24,7 +24,7 @@ from .efficiency import (
 )
 from .forecast import ErrorForecast, forecast_errors
 from .measured import measured_spectrum
-from .planning import TiltPlan, plan_tilt_series
+from .planning import TiltPlan, plan_tilt_series, smallest_void_nm, thinnest_skin_nm
 
 __all__ = [
     "FIT_WINDOW_EV",
@@ -48,6 +48,8 @@ __all__ = [
     "shot_noise_ratio",
     "signal_ratio",
     "simulate_counts",
+    "smallest_void_nm",
     "standard_errors",
     "sweep",
+    "thinnest_skin_nm",
 ]

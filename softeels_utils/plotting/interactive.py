@@ -273,7 +273,15 @@ def _volume_buttons(labels, channel_count):
     return {"type": "buttons", "direction": "right", "buttons": buttons, "name": "volume", **place}
 
 
-def browse_slices(volumes: Mapping[str, ArrayLike], *, height: int = 400, **options: Any) -> None:
+def browse_slices(
+    volumes: Mapping[str, ArrayLike],
+    *,
+    height: int = 400,
+    caption: str | None = None,
+    name: str | None = None,
+    alt: str | None = None,
+    **options: Any,
+) -> None:
     """Let the reader choose the volume and the slice across the tilt axis.
 
     In the page this is `slices_figure`, which needs no kernel. Where a person runs the notebook, widgets redraw
@@ -285,6 +293,8 @@ def browse_slices(volumes: Mapping[str, ArrayLike], *, height: int = 400, **opti
         All of one shape.
     height : int
         Of the figure in the page, in pixels.
+    caption, name, alt : str, optional
+        As for `show`.
     **options
         ``voxel_size_nm``, ``channels``, ``vmin``, ``vmax`` and ``unit``, as for `slices_figure`.
 
@@ -294,7 +304,7 @@ def browse_slices(volumes: Mapping[str, ArrayLike], *, height: int = 400, **opti
         As `slices_figure`.
     """
     if headless():
-        show(slices_figure(volumes, **options), height=height)
+        show(slices_figure(volumes, **options), height=height, caption=caption, name=name, alt=alt)
         return
     from ipywidgets import IntSlider, interact
 

@@ -25,6 +25,7 @@ from .outside import standards_from_roi, standards_from_spectra
 from .pair import PhasePair
 from .plane import Plane, errors_in_variables_regression, find_plane, reference_from_abundances
 from .prepare import DualEELS, Specimen, find_specimen, prepare_dual_eels
+from .ratio import metal_per_oxygen
 from .recordings import ValenceGroups, check_dual_eels, group_by_valence
 from .result import Diagnostics, Standards
 from .rotation import Rotation, counted_metal, estimate_rotation, rotated_references
@@ -70,6 +71,7 @@ __all__ = [
     "find_specimen",
     "group_by_valence",
     "match_spectrum",
+    "metal_per_oxygen",
     "neighbours",
     "outermost_phase",
     "pair_edges",
