@@ -21,8 +21,9 @@
 # from the Fe-L<sub>2,3</sub> edge (708 eV). How many electrons does each need, and what can a given fluence tell?
 #
 # Per incident electron, the soft edge gives about fifty times more signal {cite}`pelaez2026`. But it stands on the
-# steep tail of the plasmons, and the two oxides look alike there. "Fifty times more signal" is therefore not "fifty
-# times fewer electrons", and only the second decides whether a radiation-sensitive cube survives.
+# steep tail of the {term}`plasmons <plasmon>`, and the two oxides look alike there. "Fifty times more signal" is
+# therefore not "fifty times fewer electrons", and only the second decides whether a radiation-sensitive cube
+# survives.
 
 # %% [markdown] tags=["twin"]
 # ## What you will learn
@@ -37,7 +38,7 @@
 # | | |
 # |---|---|
 # | Helpful | core-loss EELS (edges, {term}`background`, {term}`plural scattering`); least squares |
-# | Not needed | any data: a *digital twin*, a simulated specimen in a simulated microscope, stands in |
+# | Not needed | any data: a {term}`digital twin`, a simulated specimen in a simulated microscope, stands in |
 # | Time | About 15 minutes to read; the time that this page took to run is in its summary |
 # | Memory | below 1 GB |
 #
@@ -80,9 +81,9 @@ calculator_angles_mrad = [10.0, 20.0, 40.0]
 # ## One pixel, two edges
 #
 # The twin is a slab of the two oxides. The shapes of its Fe-M<sub>2,3</sub> and Fe-L<sub>2,3</sub> edges come from
-# atomic multiplets, their strength from Henke's tables of X-ray absorption {cite}`henke1993`, the valence losses from
-# the inelastic mean free path {cite}`iakoubovskii2008`, and plural scattering from the Fourier-log relation
-# {cite}`egerton2011`. The shapes are *motivated* by multiplets; they are not measurements.
+# atomic {term}`multiplets <multiplet>`, their strength from Henke's tables of X-ray absorption {cite}`henke1993`,
+# the valence losses from the inelastic mean free path {cite}`iakoubovskii2008`, and plural scattering from the
+# Fourier-log relation {cite}`egerton2011`. The shapes are *motivated* by multiplets; they are not measurements.
 #
 # <a href="#fig-edges"></a> shows what is to be told apart. At M<sub>2,3</sub>, a hump on a slope that both oxides
 # share; at L<sub>2,3</sub>, sharp *white lines* (transitions into the empty 3d states) on a low background, on a
@@ -128,8 +129,9 @@ show(
 # %% [markdown] tags=["twin"]
 # ## Definitions 1 and 2: signal, and signal against shot noise
 #
-# In the dipole approximation the cross-section per energy loss $E$ follows from the optical oscillator strength
-# $df/dE = 2 f_2/(\pi E)$, where $f_2$ is the imaginary part of the atomic scattering factor for X-rays:
+# In the {term}`dipole approximation` the {term}`cross-section` per energy loss $E$ follows from the optical
+# {term}`oscillator strength` $df/dE = 2 f_2/(\pi E)$, where $f_2$ is the imaginary part of the atomic scattering
+# factor for X-rays:
 #
 # $$
 # \frac{d\sigma}{dE} = \frac{4\pi a_0^2 R^2}{E\,T}\,\frac{df}{dE}\,
@@ -137,9 +139,9 @@ show(
 # $$ (eq-cross-section)
 #
 # Here $a_0$ is the Bohr radius, $R$ the Rydberg energy, $T=\tfrac12 m_0v^2$ with the electron's rest mass $m_0$ and
-# speed $v$, $\beta$ the {term}`collection angle`, and $\theta_E = E/(\gamma m_0 v^2)$ the characteristic angle of
-# inelastic scattering, with the Lorentz factor $\gamma$. The absorption of less tightly bound electrons, a power law
-# below the edge, is subtracted from $f_2$.
+# speed $v$, $\beta$ the {term}`collection angle`, and $\theta_E = E/(\gamma m_0 v^2)$ the
+# {term}`characteristic angle` of inelastic scattering, with the Lorentz factor $\gamma$. The absorption of less
+# tightly bound electrons, a power law below the edge, is subtracted from $f_2$.
 #
 # **Definition 1** is the ratio of the partial cross-sections, {eq}`eq-cross-section` integrated over the window of
 # each edge, $\sigma_\mathrm{M}/\sigma_\mathrm{L}$. It says how many counts arrive, and nothing of what lies under
@@ -255,8 +257,8 @@ assert abs(dose.signal_ratio(collection_mrad=20.0) / 61 - 1) < 0.1
 # $$ (eq-counts)
 #
 # with the reference $R_p(E)$ of phase $p$ per nm, as seen through plural scattering, and background shapes $B_b(E)$.
-# The thicknesses $t_p$ and the amplitudes $a_b$ are all unknown; call them together $x_i$. The *Fisher information*
-# says how sharply the counts depend on them,
+# The thicknesses $t_p$ and the amplitudes $a_b$ are all unknown; call them together $x_i$. The
+# {term}`Fisher information` says how sharply the counts depend on them,
 #
 # $$
 # F_{ij}=\sum_E \frac{1}{\mu}\,
@@ -526,10 +528,10 @@ for ratio in scatter.values():
 # %% [markdown] tags=["twin"]
 # ## Planning: tilts, a measured background, a calculator
 #
-# The specimen tolerates a certain total {term}`fluence`. Without readout noise the error of the volume does not depend
-# on how it is divided among the tilts (dose fractionation, {cite}`hegerl1976`). But each projection is fitted on its
-# own, and fits that may not become negative are biased where the noise is large. So take as many tilts as still leave
-# an error per pixel that the fit can tolerate (<a href="#fig-tilts"></a>).
+# The specimen tolerates a certain total {term}`fluence`. Without readout noise the error of the volume does not
+# depend on how it is divided among the tilts ({term}`dose fractionation`, {cite}`hegerl1976`). But each projection
+# is fitted on its own, and fits that may not become negative are biased where the noise is large. So take as many
+# tilts as still leave an error per pixel that the fit can tolerate (<a href="#fig-tilts"></a>).
 #
 # The noise under an edge is that of your specimen and camera, not of the twin. `dose.phase_bound(..., spectrum=...)`
 # takes measured counts: below, {term}`dual EELS` of La<sub>0.7</sub>Sr<sub>0.3</sub>MnO<sub>3</sub> (LSMO), whose

@@ -17,13 +17,14 @@
 # %% [markdown]
 # # Standards from the specimen itself
 #
-# **Key question.** To map FeO and Fe<sub>3</sub>O<sub>4</sub> with the Fe-M<sub>2,3</sub> edge, one reference spectrum
-# of each is needed. In a core-shell cube hardly any pixel shows one of them alone. Can both be found in the cube
-# itself, with no spectrum from elsewhere?
+# **Key question.** To map FeO and Fe<sub>3</sub>O<sub>4</sub> with the Fe-M<sub>2,3</sub> edge, one reference
+# spectrum of each is needed, a {term}`standard`. In a core-shell cube hardly any pixel shows one of them alone. Can
+# both be found in the cube itself, with no spectrum from elsewhere?
 #
-# The {term}`core loss` around 500 to 750 eV is recorded beside the low loss. It is poor in electrons, but its edges are
-# far from the plasmons and count atoms: O-K counts oxygen, Fe-L<sub>2,3</sub> counts iron and shows its valence. So the
-# core loss is used once, to say *what is what*, and the M<sub>2,3</sub> edge says *how much* {cite}`pelaez2026`.
+# The {term}`core loss` around 500 to 750 eV is recorded beside the low loss. It is poor in electrons, but its edges
+# are far from the plasmons and count atoms: O-K counts oxygen, Fe-L<sub>2,3</sub> counts iron and shows its
+# {term}`valence`. So the core loss is used once, to say *what is what*, and the M<sub>2,3</sub> edge says *how
+# much* {cite}`pelaez2026`.
 
 # %% [markdown] tags=["twin"]
 # ## What you will learn
@@ -375,7 +376,7 @@ if checks.left_out:
 # edge is removed with three powers of the energy, the same that chapter 3 leaves free in its fit, so that a remainder
 # of them in a reference changes the maps little. The bands of <a href="#fig-references"></a> are one standard
 # deviation, over draws of the pixels, over what the statements leave open, and over the scale. They do not include the
-# shape assumed for the background, which is common to both phases.
+# shape assumed for the background, which is common to both phases. All of this is a {term}`systematic error`.
 
 # %% tags=["hide-input", "twin"]
 model = simulate.SpectrumModel(microscope=microscope)

@@ -115,7 +115,7 @@ def standard_errors(model: SpectrumModel, covariance: ArrayLike) -> dict[str, fl
     Examples
     --------
     >>> standard_errors(make_model(), [[4.0, 0.0], [0.0, 1.0]])
-    {'FeO': 2.0, 'Fe3O4': 1.0, 'total iron': 2.1625...}
+    {'FeO': 2.0, 'Fe3O4': 1.0, 'total iron': 2.157...}
     """
     covariance, count = finite_array(covariance, "covariance"), len(model.phases)
     if covariance.shape != (count, count):
