@@ -1,4 +1,4 @@
-"""Command line: ``python -m softeels_utils inspect | reconstruct | book | run CHAPTER | fetch NAME | status``."""
+"""Command line: ``python -m softeels_utils inspect | reconstruct | run | book | slides | record | fetch | status``."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pathlib import Path
 
 import yaml
 
-from . import __version__, book, chapters, data
+from . import __version__, book, chapters, data, slides
 
 
 def _parser():
@@ -56,6 +56,19 @@ def _parser():
     )
     run.add_argument("--output", type=Path, help="folder for the notebook and the page (book/_build/runs/CHAPTER)")
     run.add_argument("--force", action="store_true", help="run even if nothing has changed")
+
+    keep = commands.add_parser("record", help="go on with the long studies that the book shows (hours)")
+    keep.add_argument("name", nargs="?", help="name of the study; without, all are listed")
+    keep.add_argument("--workers", type=int, default=1, help="local processes (1)")
+    keep.add_argument("--scheduler", metavar="ADDRESS", help="Dask scheduler (or SOFTEELS_SCHEDULER)")
+    keep.add_argument("--minutes", type=float, help="start no cell later than that")
+    keep.add_argument("--again", action="store_true", help="also repeat cells that older code made")
+
+    show = commands.add_parser(
+        "slides", help="slides of a chapter that was run: its figures, one per slide, in one file"
+    )
+    show.add_argument("chapter", help="name or number of the chapter")
+    show.add_argument("-o", "--output", type=Path, metavar="PAGE", help="file (book/_build/slides/CHAPTER.html)")
 
     fetch = commands.add_parser("fetch", help="download a registered data set into the cache")
     fetch.add_argument("name", help="name of the data set, or all")
@@ -132,17 +145,46 @@ def _reconstruct(options):
     settings, say = _settings_of(options), partial(print, flush=True)
     inputs = [*settings.low_loss, *settings.core_loss, *([settings.maps] if settings.maps else [])]
     say(pipeline.inspection_table(pipeline.inspect(path, settings.system) for path in inputs))
-    address = options.scheduler or os.environ.get("SOFTEELS_SCHEDULER")
-    with contextlib.ExitStack() as stack:
-        client = None
-        if address:
-            from dask.distributed import Client
-
-            try:
-                client = stack.enter_context(Client(address, timeout=20))
-            except (OSError, ValueError) as error:
-                raise ValueError(f"--scheduler: got {address}, wants a Dask scheduler that answers ({error})") from None
+    with _client(options.scheduler) as client:
         say(pipeline.reconstruct(settings, report=say, client=client))
+
+
+@contextlib.contextmanager
+def _client(address):
+    """A client of the Dask scheduler that was named, or None."""
+    address = address or os.environ.get("SOFTEELS_SCHEDULER")
+    if not address:
+        yield None
+        return
+    from dask.distributed import Client
+
+    try:
+        client = Client(address, timeout=20)
+    except (OSError, ValueError) as error:
+        raise ValueError(f"--scheduler: got {address}, wants a Dask scheduler that answers ({error})") from None
+    with client:
+        yield client
+
+
+def _record(options):
+    from . import records
+
+    say = partial(print, flush=True)
+    if options.name is None:
+        for name, study in records.STUDIES.items():
+            kept = records.load(name)
+            rows, cells, old = len(kept.rows), len(study.cells()), len(kept.stale(study.modules))
+            say(f"{name:14} {rows} of {cells} cells, {old} of them from older code: {study.title}")
+        return
+    with _client(options.scheduler) as client:
+        records.record(
+            options.name,
+            workers=options.workers,
+            client=client,
+            minutes=options.minutes,
+            again=options.again,
+            report=say,
+        )
 
 
 def _fetch(options):
@@ -152,7 +194,7 @@ def _fetch(options):
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line; return the exit code: 0 done, 1 failed, 2 asked for something that does not exist."""
+    """Run the command line; return the exit code: 0 done, 1 failed, 2 asked for what does not exist, 130 stopped."""
     options = _parser().parse_args(arguments)
     try:
         match options.command:
@@ -162,10 +204,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 book.build(options.preset, report=lambda line: print(line, flush=True))
             case "inspect":
                 _inspect(options)
+            case "record":
+                _record(options)
             case "reconstruct":
                 _reconstruct(options)
             case "run":
                 _run(options)
+            case "slides":
+                print(slides.make_slides(options.chapter, options.output))
             case "fetch":
                 _fetch(options)
             case "status":
@@ -176,6 +222,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except ValueError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print("stopped; the same command goes on from here", file=sys.stderr)
+        return 130
     return 0
 
 

@@ -16,11 +16,23 @@ from pathlib import Path
 
 import yaml
 
-from . import chapters, data, reference
+from . import chapters, claims, data, pages, planner, records, reference
 from .chapters import BookError
 from .source import fingerprint
 
-__all__ = ["build", "number_figures", "record", "render", "render_one", "status"]
+__all__ = [
+    "build",
+    "landing_figure",
+    "landing_view",
+    "number_figures",
+    "record",
+    "render",
+    "render_one",
+    "search_without_accents",
+    "staged",
+    "status",
+    "status_page",
+]
 
 # The one file that pages load has all of it but fonts and rare extensions of TeX.
 MATHJAX_LEFT_OUT = shutil.ignore_patterns(
@@ -63,9 +75,16 @@ def _jupyter_book(stage, output, *options):
         raise BookError("Jupyter Book failed:\n" + "\n".join(lines[-30:] or done.stderr.splitlines()[-30:]))
 
 
-def _page(path):
-    """An executed notebook as it goes into the book: the cell that papermill put in is folded, images are kept once."""
+def staged(path: Path, below_title: str = "") -> str:
+    """Return an executed notebook as it goes into the book: papermill's cell folded, and each image once.
+
+    ``below_title`` is HTML for a line of its own there.
+    """
     notebook = json.loads(path.read_text(encoding="utf-8"))
+    first = notebook["cells"][0]
+    if below_title:
+        title, _, rest = "".join(first["source"]).partition("\n")
+        first["source"] = f"{title}\n\n{below_title}\n{rest}"
     for cell in notebook["cells"]:
         if "injected-parameters" in cell["metadata"].get("tags", []):
             cell["metadata"]["tags"].append("hide-input")
@@ -87,16 +106,16 @@ def _output(tag, kind):
     return None
 
 
-def _landing_figure():
-    """The picture from the cell tagged ``landing`` of an executed chapter, for the first page."""
+def landing_figure() -> bytes:
+    """Return the picture from the cell tagged ``landing`` of an executed chapter, for the first page."""
     image = _output("landing", "image/png")
     if image is None:
         raise BookError("no chapter has a figure in a cell tagged 'landing'")
     return base64.b64decode(image)
 
 
-def _landing_view():
-    """The 3-D view from the cell tagged ``landing-view``, if a chapter has one, for the first page."""
+def landing_view() -> str:
+    """Return the 3-D view from the cell tagged ``landing-view``, if a chapter has one, for the first page."""
     view = _output("landing-view", "text/html") or ""
     frame = re.search(r"<iframe .*?</iframe>", view, re.DOTALL)
     return f"```{{raw}} html\n{frame[0]}\n```" if frame else ""
@@ -110,13 +129,14 @@ def _stage_static(stage):
 
 def _stage_pages(stage):
     """Put all that Jupyter Book reads into one folder: settings, pages, the landing figure and executed chapters."""
-    for name in ("_config.yml", "_toc.yml"):
-        _put(stage / name, (chapters.ROOT / name).read_bytes())
-    generated = {"<!-- generated: registry -->": _registry_markdown(), "<!-- generated: status -->": _status_markdown()}
-    generated |= reference.placeholders() | {"<!-- generated: landing view -->": _landing_view()}
+    _put(stage / "_config.yml", pages.configuration())
+    _put(stage / "_toc.yml", (chapters.ROOT / "_toc.yml").read_bytes())
+    generated = {"<!-- generated: registry -->": _registry_markdown(), "<!-- generated: status -->": status_page()}
+    generated |= reference.placeholders() | pages.placeholders() | claims.placeholders() | planner.placeholders()
+    generated["<!-- generated: landing view -->"] = landing_view()
     for name, text in reference.pages().items():
         _put(stage / "book" / name, text)
-    for path in sorted(RECORDS.glob("*.json")):
+    for path in sorted([*RECORDS.glob("*.json"), *records.FOLDER.glob("*.csv")]):
         _put(stage / "book" / "records" / path.name, path.read_bytes())
     for path in sorted((chapters.ROOT / "book").iterdir()):
         if path.suffix == ".md":
@@ -127,9 +147,12 @@ def _stage_pages(stage):
         elif path.is_file():
             _put(stage / "book" / path.name, path.read_bytes())
     _stage_static(stage)
-    _put(stage / "book" / "landing.png", _landing_figure())
+    _put(stage / "book" / "landing.png", landing_figure())
     for chapter in chapters.names():
-        _put(stage / "notebooks" / f"{chapter}.ipynb", _page(chapters.BUILD / "executed" / f"{chapter}.ipynb"))
+        executed = chapters.BUILD / "executed" / f"{chapter}.ipynb"
+        _put(stage / "notebooks" / f"{chapter}.ipynb", staged(executed, pages.downloads(chapter)))
+        for name in (f"{chapter}.py", f"{chapter}.ipynb"):
+            _put(stage / "extra" / "notebooks" / name, (chapters.NOTEBOOKS / name).read_bytes())
 
 
 # ---------------------------------------------------------------- numbers of figures
@@ -201,16 +224,16 @@ def _figure_numbers(path, text):
 # ---------------------------------------------------------------- rendering
 
 
-def _search_without_accents(path):
+def search_without_accents(path: Path) -> None:
     """Let a search for "Cramer" find "Cramér": words of Sphinx's index are found without their accents, too."""
     start, end = "Search.setIndex(", ")"
     text = path.read_text(encoding="utf-8")
     index = json.loads(text.removeprefix(start).removesuffix(end))
     for table in (index["terms"], index["titleterms"]):
-        for word, pages in list(table.items()):
+        for word, places in list(table.items()):
             plain = "".join(c for c in unicodedata.normalize("NFKD", word) if not unicodedata.combining(c))
             if plain != word:
-                found = {page for p in (pages, table.get(plain, [])) for page in (p if isinstance(p, list) else [p])}
+                found = {page for p in (places, table.get(plain, [])) for page in (p if isinstance(p, list) else [p])}
                 table[plain] = sorted(found)
     _put(path, f"{start}{json.dumps(index, separators=(',', ':'))}{end}")
 
@@ -229,7 +252,7 @@ def render() -> Path:
     _jupyter_book(stage, chapters.ROOT / "book", "-W", "-n", "--keep-going", *fresh)
     _assets(chapters.BUILD / "html")
     number_figures(chapters.BUILD / "html")
-    _search_without_accents(chapters.BUILD / "html" / "searchindex.js")
+    search_without_accents(chapters.BUILD / "html" / "searchindex.js")
     stamp.write_text(digest)
     return index
 
@@ -239,13 +262,13 @@ def render_one(notebook: str | os.PathLike) -> Path:
     notebook = Path(notebook)
     stage = notebook.parent / ".stage"
     shutil.rmtree(stage, ignore_errors=True)
-    config = yaml.safe_load((chapters.ROOT / "_config.yml").read_text(encoding="utf-8"))
+    config = yaml.safe_load(pages.configuration(whole=False))
     config["bibtex_bibfiles"] = ["references.bib"]
     _put(stage / "_config.yml", yaml.safe_dump(config))
     _put(stage / "_toc.yml", yaml.safe_dump({"format": "jb-book", "root": notebook.stem}))
     _put(stage / "references.bib", (chapters.ROOT / "book" / "references.bib").read_bytes())
     _stage_static(stage)
-    page = json.loads(_page(notebook))
+    page = json.loads(staged(notebook))
     cited = "## References\n\n```{bibliography}\n:style: plain\n:filter: docname in docnames\n```"
     page["cells"].append({"cell_type": "markdown", "id": "cited", "metadata": {}, "source": cited})
     _put(stage / notebook.name, json.dumps(page))
@@ -313,6 +336,21 @@ def _benchmarks():
 ABOUT_A_RUN = ("date", "hardware", "machine", "threads", "cores", "torch", "python", "versions", "seed", "note", "what")
 
 
+def _study_row(name):
+    """A line about a recorded study; nothing where it has no cells."""
+    study, kept = records.STUDIES[name], records.load(name)
+    if not kept.rows:
+        return None
+    dates = sorted(row["date"] for row in kept.rows)
+    return {
+        "study": f"{{download}}`{name} <records/{name}.csv>`",
+        "about": study.title,
+        "cells": f"{len(kept.rows)} of {len(study.cells())}",
+        "from older code": len(kept.stale(study.modules)),
+        "recorded": dates[0] if dates[0] == dates[-1] else f"{dates[0]} to {dates[-1]}",
+    }
+
+
 def _benchmark_row(name, content):
     """One record in a table: when and where it was made, what is said of it, and its first numbers."""
     results = [
@@ -338,7 +376,8 @@ def _registry_markdown():
     )
 
 
-def _status_markdown():
+def status_page() -> str:
+    """Return the page of run times, versions, data and records, as MyST text."""
     from .plotting import markdown_table
 
     parts = ["## Chapters"]
@@ -356,6 +395,10 @@ def _status_markdown():
         for name in data.registry()
     ]
     parts += ["## Data", markdown_table(rows)]
+    kept = [row for name in records.STUDIES if (row := _study_row(name))]
+    if kept:
+        text = "Made by `python -m softeels_utils record NAME`. Each name is a link to the whole table."
+        parts += ["## Recorded studies", text, markdown_table(kept)]
     benchmarks = _benchmarks()
     if benchmarks:
         text = "Recorded by the scripts in `benchmarks/`. Each name is a link to the whole record, a JSON file."

@@ -14,7 +14,6 @@ from __future__ import annotations
 import ast
 import json
 import os
-import platform
 import shutil
 import tempfile
 import time
@@ -28,7 +27,7 @@ from typing import Any
 import yaml
 
 from . import data
-from .source import PACKAGE, files_below, files_used, fingerprint, installed
+from .source import PACKAGE, files_below, files_used, fingerprint, hardware, installed
 
 __all__ = [
     "PRESETS",
@@ -38,7 +37,6 @@ __all__ = [
     "as_run",
     "chapter_hash",
     "execute",
-    "hardware",
     "last_run",
     "name_of",
     "names",
@@ -258,16 +256,6 @@ def _outputs(parameters):
 
 
 # ---------------------------------------------------------------- execution
-
-
-def hardware() -> str:
-    """Return processor, cores, system and Python version of this machine."""
-    model = platform.processor() or platform.machine()
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.exists():
-        models = [line.split(":")[1].strip() for line in cpuinfo.read_text().splitlines() if "model name" in line]
-        model = models[0] if models else model
-    return f"{model}, {os.cpu_count()} cores, {platform.system()}, Python {platform.python_version()}"
 
 
 def versions() -> dict[str, str]:

@@ -1,20 +1,26 @@
-"""The source of the package, read and not imported: its files, who imports whom, and fingerprints of files."""
+"""The source of the package, read and not imported: its files, who imports whom, fingerprints; and what it runs on."""
 
 from __future__ import annotations
 
 import ast
 import hashlib
 import json
+import os
+import platform
 from collections.abc import Iterable, Iterator
+from functools import lru_cache
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 __all__ = [
     "PACKAGE",
+    "below",
+    "code_stamp",
     "files_below",
     "files_used",
     "fingerprint",
+    "hardware",
     "import_graph",
     "imported_modules",
     "installed",
@@ -90,12 +96,44 @@ def import_graph() -> dict[str, set[str]]:
 
 def files_used(path: Path) -> list[Path]:
     """Return the files of all packages that a source file imports, directly or through others, tables included."""
-    files, graph = parts(), import_graph()
-    found, waiting = set(), _imported([path]) & set(files)
+    files = parts()
+    found = set().union(*(below(name) for name in _imported([path]) & set(files)))
+    return sorted([PACKAGE / "__init__.py", *(file for name in found for file in files[name])])
+
+
+def below(name: str) -> tuple[str, ...]:
+    """Return one of the `parts` and all that it imports, directly or through others, in order of their names."""
+    graph, found, waiting = import_graph(), set(), {name}
     while waiting:
         found |= waiting
-        waiting = set().union(*(graph[name] for name in waiting)) - found
-    return sorted([PACKAGE / "__init__.py", *(file for name in found for file in files[name])])
+        waiting = set().union(*(graph[one] for one in waiting)) - found
+    return tuple(sorted(found))
+
+
+@lru_cache
+def code_stamp(names: tuple[str, ...]) -> str:
+    """Return eight digits that change with the code of some `parts`, not with its comments, docstrings or layout."""
+    digest, files = hashlib.sha256(), parts()
+    for name in names:
+        for path in files[name]:
+            content = path.read_bytes()
+            digest.update(_bare(content) if path.suffix == ".py" else content)
+    return digest.hexdigest()[:8]
+
+
+def _bare(source: bytes) -> bytes:
+    """The syntax of a source without its docstrings."""
+    tree = ast.parse(source)
+    for node in ast.walk(tree):
+        body = getattr(node, "body", None)
+        if (
+            isinstance(body, list)
+            and body
+            and isinstance(body[0], ast.Expr)
+            and isinstance(body[0].value, ast.Constant)
+        ):
+            node.body = body[1:]
+    return ast.dump(tree).encode()
 
 
 def installed(names: Iterable[str]) -> dict[str, str]:
@@ -107,3 +145,13 @@ def installed(names: Iterable[str]) -> dict[str, str]:
         except metadata.PackageNotFoundError:
             found[name] = "not installed"
     return found
+
+
+def hardware() -> str:
+    """Return processor, cores, system and Python version of this machine."""
+    model = platform.processor() or platform.machine()
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.exists():
+        models = [line.split(":")[1].strip() for line in cpuinfo.read_text().splitlines() if "model name" in line]
+        model = models[0] if models else model
+    return f"{model}, {os.cpu_count()} cores, {platform.system()}, Python {platform.python_version()}"

@@ -278,18 +278,18 @@ def test_first_page_takes_its_picture_and_its_view_from_chapters(project):
     cells = [(["landing"], {"image/png": "AAAA"}), (["landing-view"], {"text/html": figure})]
     notebook = _executed(project / "_build" / "executed", *cells)
     (project / "notebooks" / "02_b.py").unlink()
-    assert book._landing_figure() == b"\x00\x00\x00"
-    assert book._landing_view() == f"```{{raw}} html\n{frame}\n```"
+    assert book.landing_figure() == b"\x00\x00\x00"
+    assert book.landing_view() == f"```{{raw}} html\n{frame}\n```"
     notebook.write_text('{"cells": []}')
-    assert book._landing_view() == ""
+    assert book.landing_view() == ""
     with pytest.raises(chapters.BookError, match="tagged 'landing'"):
-        book._landing_figure()
+        book.landing_figure()
 
 
 def test_an_image_that_is_in_the_html_goes_into_the_page_once(tmp_path):
     both = {"image/png": "AAAA", "text/html": "<img src='data:AAAA'>"}
     cells = [(["injected-parameters"], {"image/png": "AAAA"}), ([], both)]
-    first, second = json.loads(book._page(_executed(tmp_path / "executed", *cells)))["cells"]
+    first, second = json.loads(book.staged(_executed(tmp_path / "executed", *cells)))["cells"]
     assert first["outputs"][0]["data"] == {"image/png": "AAAA"} and "hide-input" in first["metadata"]["tags"]
     assert list(second["outputs"][0]["data"]) == ["text/html"]
 
@@ -299,22 +299,18 @@ def test_words_are_found_without_their_accents(tmp_path):
     index = {"terms": {"cram\u00e9r": [0, 3], "cramer": 2, "rao": 0}, "titleterms": {"\u00e5ngstr\u00f6m": 1}}
     path.write_text(f"Search.setIndex({json.dumps(index)})")
     for _ in range(2):
-        book._search_without_accents(path)
+        book.search_without_accents(path)
         found = json.loads(path.read_text().removeprefix("Search.setIndex(").removesuffix(")"))
         assert found["terms"] == index["terms"] | {"cramer": [0, 2, 3]}
         assert found["titleterms"] == {"\u00e5ngstr\u00f6m": 1, "angstrom": [1]}
 
 
 def test_status_has_a_row_and_a_link_for_each_record():
-    text = book._status_markdown()
+    text = book.status_page()
     records = re.findall(r"\| \{download\}`(\w+) <records/(\w+)\.json>`", text)
     assert {name for name, _ in records} == {path.stem for path in book.RECORDS.glob("*.json")}
     assert all(name == file for name, file in records) and len(text.splitlines()) < 120
-    row = book._benchmark_row(
-        "x", {"note": "Old.", "date": "2026-11-22T18:28", "seed": 3, "times_faster": 4.123, "rows": [1]}
-    )
-    assert row["holds"] == "Old. times faster 4.12"
-    assert row["date"] == "2026-11-22"
+    assert f"median ratio {book.record('dip_quality')['median_ratio']:.3g}" in text
 
 
 # ---------------------------------------------------------------- the rendered book

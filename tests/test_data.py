@@ -526,3 +526,36 @@ def test_bruker_files_of_one_tilt_each():
     spectra = data.read_spectrum_series(folder / "tilt_-?5.bcf", lazy=True)
     assert spectra.data.shape == (3, 256, 256, 2048) and data.get_tilts(spectra).tolist() == [-35, -25, -15]
     assert spectra.metadata.Signal.signal_type == "EDS_TEM"
+
+
+# ---------------------------------------------------------------- units of energy
+
+
+@pytest.mark.parametrize("unit, factor", [("eV", 1.0), ("keV", 1e3), ("meV", 1e-3)])
+def test_energies_are_read_in_ev(tmp_path, unit, factor):
+    from exspy.signals import EELSSpectrum
+
+    from softeels_utils.spectra import energy_axis
+
+    signal, expected = EELSSpectrum(np.ones((2, 3, 50))), 40 + 0.5 * np.arange(50)
+    axis = signal.axes_manager[-1]
+    axis.offset, axis.scale, axis.units = 40 / factor, 0.5 / factor, unit
+    np.testing.assert_allclose(energy_axis(signal), expected)
+    signal.save(tmp_path / "spectra.hspy")
+    back = data.read_signal(tmp_path / "spectra.hspy")
+    assert back.axes_manager[-1].units == "eV"
+    np.testing.assert_allclose(back.axes_manager[-1].axis, expected)
+
+
+@pytest.mark.parametrize("unit", [None, "nm", "channels"])
+def test_energies_without_their_unit_are_refused(unit):
+    from exspy.signals import EELSSpectrum
+
+    from softeels_utils.spectra import energy_axis
+
+    signal = EELSSpectrum(np.ones((2, 3, 50)))
+    if unit:
+        signal.axes_manager[-1].units = unit
+    with pytest.raises(ValueError, match=r"spectra: got an energy axis in .*, wants eV, keV or meV"):
+        energy_axis(signal)
+    assert energy_axis(signal, 0.1 * np.arange(50))[-1] == pytest.approx(4.9)

@@ -25,7 +25,7 @@ PACKAGE = ROOT / "softeels_utils"
 # From the ground floor up: a module imports only what stands before it.
 ORDER = (
     "progress source checks scattering spectra fitting standards tomography metrics dip data plotting pipeline "
-    "simulate dose study reference chapters book"
+    "simulate dose study records claims planner reference chapters pages slides book"
 ).split()
 # These never import the simulator.
 MEASURED = {"spectra", "fitting", "standards", "tomography", "dip", "metrics", "data", "pipeline"}

@@ -315,6 +315,27 @@ def test_a_gain_that_is_not_told_is_estimated_and_said(files):
         noise_gain_of(low, None, window)
 
 
+def test_pixels_without_counts_are_refused_by_the_first_step(files, tmp_path):
+    for path in files.glob("low_*.hspy"):
+        shutil.copy(path, tmp_path)
+    spoilt = hs.load(tmp_path / "low_+30.hspy")
+    spoilt.change_dtype("float32")
+    spoilt.data[2, 3, 5:9] = np.nan
+    spoilt.save(tmp_path / "low_+30.hspy", overwrite=True)
+    wanted = Settings.build({"low_loss": tmp_path / "low_*.hspy", "core_loss": files / "core_*.hspy"} | FAST)
+    with pytest.raises(ValueError, match="low_loss: got 1 pixels with values that are not finite"):
+        read_spectra(wanted.low_loss, wanted, "low_loss")
+
+
+def test_a_run_that_is_stopped_by_hand_says_how_to_go_on(monkeypatch, capsys):
+    def stop(options):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(command_line, "_reconstruct", stop)
+    assert command_line.main(["reconstruct", "x.hspy"]) == 130
+    assert capsys.readouterr().err == "stopped; the same command goes on from here\n"
+
+
 def test_zero_losses_are_aligned_to_whole_channels_and_spikes_removed(files):
     low = data.read_signal(files / "low_+0.hspy")
     stack = hs.stack([low, low])

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ..checks import check_file, check_tilts, real_array
+from ..spectra.arrays import EV_PER
 from .archives import check_size, check_zarr
 from .tilts import stage_tilt, tilts_in_names
 
@@ -38,6 +39,8 @@ STAGE_TOLERANCE_DEG = 1.0  # between the stage and the names of the files
 
 def read_signal(path: str | PathLike, *, lazy: bool = False) -> BaseSignal:
     """Read one spectrum, spectrum image or stack as a HyperSpy signal.
+
+    Energies in keV or meV become eV; those of EDS stay in keV.
 
     Parameters
     ----------
@@ -98,7 +101,19 @@ def _read_signals(path, suffix, lazy):
     if suffix == ".msa":
         _check_msa(signals[0], path)
         signals = [signal.as_lazy() for signal in signals] if lazy else signals
+    for signal in signals:
+        _energies_in_ev(signal)
     return signals
+
+
+def _energies_in_ev(signal):
+    """Convert the energy axis by its unit, of all but EDS."""
+    if str(signal.metadata.get_item("Signal.signal_type", default="")).startswith("EDS"):
+        return
+    for axis in array_axes(signal):
+        factor = EV_PER.get(str(axis.units), 1.0)
+        if factor != 1.0:
+            axis.scale, axis.offset, axis.units = axis.scale * factor, axis.offset * factor, "eV"
 
 
 def _check_entries(entries, path):
@@ -126,7 +141,7 @@ def array_axes(signal: BaseSignal) -> tuple[Any, ...]:
 def is_spectral(signal: BaseSignal) -> bool:
     """Whether a signal holds spectra: it has an axis of energies, or its signals have one dimension."""
     axes = array_axes(signal)
-    energies = [a for a in axes if str(a.units) in ("eV", "keV", "meV") or "energy" in str(a.name).lower()]
+    energies = [a for a in axes if str(a.units) in EV_PER or "energy" in str(a.name).lower()]
     return bool(energies) or signal.axes_manager.signal_dimension == 1
 
 

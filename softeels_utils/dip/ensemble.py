@@ -27,6 +27,9 @@ __all__ = ["EnsembleResult", "ensemble", "fit_each", "resample"]
 SPREAD_FACTOR = 1.15
 # Standard deviation below which the members' agreement is not believed, in parts of the largest value.
 SPREAD_FLOOR = 0.02
+# Of local worker processes. Dask's own default also makes them give memory back at once (MALLOC_TRIM_THRESHOLD_), which
+# costs as much time as the network itself: its arrays come and go at every step.
+WORKERS = {"distributed.nanny.pre-spawn-environ": {"OMP_NUM_THREADS": 1}}
 
 
 @dataclass(frozen=True)
@@ -319,11 +322,13 @@ def _run(task):
 
 
 def _distribute(tasks, client, workers, tell):
+    import dask
     from dask.distributed import Client, LocalCluster, as_completed
 
     tasks = [replace(task, options={"progress": False} | task.options) for task in tasks]
     with contextlib.ExitStack() as stack:
         if client is None:
+            stack.enter_context(dask.config.set(WORKERS))
             cluster = LocalCluster(n_workers=workers, threads_per_worker=1, dashboard_address=None)
             client = stack.enter_context(Client(stack.enter_context(cluster)))
         futures = [client.submit(_run, task, pure=False) for task in tasks]

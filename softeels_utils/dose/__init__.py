@@ -19,22 +19,26 @@ from .efficiency import (
     metal_weights,
     shot_noise_ratio,
     signal_ratio,
+    standard_errors,
     sweep,
 )
+from .forecast import ErrorForecast, forecast_errors
 from .measured import measured_spectrum
-from .planning import TiltPlan, plan_tilt_series
+from .planning import TiltPlan, plan_tilt_series, smallest_void_nm, thinnest_skin_nm
 
 __all__ = [
     "FIT_WINDOW_EV",
     "Acquisition",
     "Calculator",
     "DoseComparison",
+    "ErrorForecast",
     "LinearModel",
     "TiltPlan",
     "calculator",
     "compare_edges",
     "dose_efficiency",
     "error_ellipse",
+    "forecast_errors",
     "linear_model",
     "measured_spectrum",
     "metal_weights",
@@ -44,5 +48,8 @@ __all__ = [
     "shot_noise_ratio",
     "signal_ratio",
     "simulate_counts",
+    "smallest_void_nm",
+    "standard_errors",
     "sweep",
+    "thinnest_skin_nm",
 ]

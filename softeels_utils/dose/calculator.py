@@ -27,6 +27,10 @@ if TYPE_CHECKING:
 __all__ = ["Calculator", "calculator"]
 
 EDGES = ("M2,3", "L2,3")
+CAPTION = (
+    "Smallest possible standard errors (Cramér-Rao bound, background unknown) in one pixel against the fluence, for "
+    "both edges: solid M2,3, dashed L2,3. Precomputed on a grid of conditions; the controls need no kernel."
+)
 
 
 @dataclass(frozen=True)
@@ -52,10 +56,12 @@ class Calculator:
 
     def html(self) -> str:
         """The figure and its controls as HTML; plotly draws it, no kernel is needed."""
-        from ..plotting import figure_html
+        from ..plotting.interactive import captioned, figure_html
 
         script = files(__package__).joinpath("calculator.js").read_text(encoding="utf-8")
-        return figure_html(self.figure(), full_html=False, post_script=script.replace("__GRID__", self.json()))
+        drawn = figure_html(self.figure(), full_html=False, post_script=script.replace("__GRID__", self.json()))
+        label = "Standard errors against the fluence, with controls for the conditions"
+        return captioned(f'<div role="group" aria-label="{label}">{drawn}</div>', CAPTION, "calculator")
 
     _repr_html_ = html
 

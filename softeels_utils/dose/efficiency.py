@@ -24,6 +24,7 @@ __all__ = [
     "metal_weights",
     "shot_noise_ratio",
     "signal_ratio",
+    "standard_errors",
     "sweep",
 ]
 
@@ -94,6 +95,34 @@ def metal_weights(model: SpectrumModel) -> NDArray:
     """
     atoms = model.system.metal_per_nm3(model.phases)
     return atoms / atoms[0]
+
+
+def standard_errors(model: SpectrumModel, covariance: ArrayLike) -> dict[str, float]:
+    """Standard errors of each phase, nm, and of the metal of all of them, in nm of the first phase.
+
+    Parameters
+    ----------
+    model
+        From `simulate.spectrum_model`.
+    covariance
+        ``(P, P)`` of the thicknesses, nm², such as `phase_bound` returns.
+
+    Raises
+    ------
+    ValueError
+        For a covariance that is not one of the model's phases.
+
+    Examples
+    --------
+    >>> standard_errors(make_model(), [[4.0, 0.0], [0.0, 1.0]])
+    {'FeO': 2.0, 'Fe3O4': 1.0, 'total iron': 2.1625...}
+    """
+    covariance, count = finite_array(covariance, "covariance"), len(model.phases)
+    if covariance.shape != (count, count):
+        raise ValueError(f"covariance: got shape {covariance.shape}, wants ({count}, {count}), one row per phase")
+    weights = {phase: _quantity_weights(model, phase) for phase in model.phases}
+    weights[f"total {model.system.metal_name}"] = metal_weights(model)
+    return {name: float(np.sqrt(w @ covariance @ w)) for name, w in weights.items()}
 
 
 def _quantity_weights(model: SpectrumModel, quantity: str | ArrayLike) -> NDArray:

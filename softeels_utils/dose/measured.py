@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ..simulate import SpectrumModel
-from ..spectra import zero_loss_position
+from ..spectra import energy_axis, zero_loss_position
 from .acquisition import Acquisition
 
 __all__ = ["measured_spectrum"]
@@ -51,7 +51,7 @@ def measured_spectrum(
         If the signal's energies do not cover the edge's fit window, or no edge is found to scale by.
     """
     acquisition = Acquisition(edge=edge, thickness_nm=thickness_nm).of_model(spectrum_model)
-    energy = np.asarray(signal.axes_manager.signal_axes[0].axis, dtype=float)
+    energy = energy_axis(signal, of="signal")
     counts = np.nanmean(np.asarray(signal.data, dtype=float).reshape(-1, energy.size), axis=0)
     has_zero_loss = energy[0] < 0 < energy[-1]
     if has_zero_loss:

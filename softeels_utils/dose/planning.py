@@ -1,4 +1,4 @@
-"""How to spend a fluence on a tilt series."""
+"""How to spend a fluence on a tilt series, and the smallest features that it can show."""
 
 from __future__ import annotations
 
@@ -8,13 +8,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ..checks import check_positive, finite_array
+from ..checks import check_count, check_positive, check_tilts, finite_array
 from ..simulate import SpectrumModel
 from .acquisition import Acquisition
 from .bounds import phase_bound
 from .efficiency import metal_weights
 
-__all__ = ["TiltPlan", "plan_tilt_series"]
+__all__ = ["TiltPlan", "plan_tilt_series", "smallest_void_nm", "thinnest_skin_nm"]
+
+ROSE = 5.0  # standard errors at which a feature of unknown place can be told from noise
 
 
 @dataclass(frozen=True)
@@ -123,3 +125,122 @@ def plan_tilt_series(
         crowther_nm=diameter_nm * np.deg2rad(tilt_range_deg / (counts - 1)),
         recommended=int(counts[good].max() if good.any() else counts.min()),
     )
+
+
+def smallest_void_nm(
+    covariance_nm2: ArrayLike, views: int, pixel_size_nm: float, *, phase: int = 1, standard_errors: float = ROSE
+) -> float:
+    r"""Diameter of the smallest spherical void within one phase that a tilt series can show, at best.
+
+    The sphere of radius r takes the chord :math:`c(\rho) = 2\sqrt{r^2-\rho^2}` away from the phase, in every view.
+    A matched filter over all pixels and views sees it with the squared signal-to-noise ratio
+
+    .. math::
+
+        d'^2 = N\,\frac{e^T \Sigma^{-1} e}{h^2} \int_0^r c^2(\rho)\,2\pi\rho\,d\rho
+             = N\,\frac{2\pi r^4}{h^2}\,e^T \Sigma^{-1} e ,
+
+    with N views, pixels of side h, the covariance :math:`\Sigma` of the phases in a pixel, and e the direction of the
+    phase. What can be claimed has :math:`d' = 5`, since the void may be anywhere (Rose 1948), and is at least two
+    pixels across. It is a lower limit: shape and everything else are taken as known, and the blur of the pixels,
+    of the probe and of the prior are left out.
+
+    Parameters
+    ----------
+    covariance_nm2
+        ``(P, P)``, from `phase_bound`, at the thickness that the views look through.
+    views
+        Number of tilts.
+    pixel_size_nm
+        Side of the pixels that the covariance is of.
+    phase
+        Index of the phase around the void.
+    standard_errors
+        :math:`d'` that is asked for.
+
+    Raises
+    ------
+    ValueError
+        For a covariance that is not positive definite, a phase that it does not have, or values that are not positive.
+
+    References
+    ----------
+    A. Rose, "The sensitivity performance of the human eye on an absolute scale", J. Opt. Soc. Am. 38 (1948) 196.
+    """
+    information = _information(covariance_nm2)
+    if check_count(phase, "phase", 0) >= len(information):
+        raise ValueError(f"phase: got {phase}, wants less than {len(information)}")
+    check_count(views, "views")
+    check_positive(pixel_size_nm=pixel_size_nm, standard_errors=standard_errors)
+    per_area = views * information[phase, phase] / pixel_size_nm**2
+    radius = (standard_errors**2 / (2 * np.pi * per_area)) ** 0.25
+    return float(2 * max(radius, pixel_size_nm))
+
+
+def thinnest_skin_nm(
+    covariance_nm2: ArrayLike,
+    tilt_angles_deg: ArrayLike,
+    pixel_size_nm: float,
+    *,
+    patch_nm: float = 5.0,
+    phases: tuple[int, int] = (0, 1),
+    standard_errors: float = ROSE,
+) -> float:
+    r"""Thinnest layer of one phase in the place of another, on a square patch, that a tilt series can show, at best.
+
+    The patch, of area A, faces the beam at 0°. At the tilt :math:`\theta` it covers the area
+    :math:`A\cos\theta`, and the beam's way through a skin of thickness s is :math:`s/\cos\theta`, so that
+
+    .. math::
+
+        d'^2 = \frac{A s^2}{h^2}\,u^T \Sigma^{-1} u \sum_t \frac{1}{\cos\theta_t} ,
+
+    where u is 1 for the phase of the skin and -1 for the phase that it replaces. As in `smallest_void_nm` this is a
+    lower limit, at :math:`d' = 5`. Faces that a tilt sees edge-on can show thinner skins.
+
+    Parameters
+    ----------
+    covariance_nm2
+        ``(P, P)``, from `phase_bound`, at the thickness that the views look through.
+    tilt_angles_deg
+        Of the views, ``(T,)``, between -90 and 90.
+    pixel_size_nm
+        Side of the pixels that the covariance is of.
+    patch_nm
+        Side of the patch.
+    phases
+        Indices of the phase of the skin and of the phase that it replaces.
+    standard_errors
+        :math:`d'` that is asked for.
+
+    Raises
+    ------
+    ValueError
+        For a covariance that is not positive definite, phases that it does not have, tilts at which the patch is
+        seen edge-on, or values that are not positive.
+    """
+    information = _information(covariance_nm2)
+    tilts = check_tilts(tilt_angles_deg)
+    if np.abs(tilts).max() >= 90:
+        raise ValueError(f"tilt_angles_deg: got up to {np.abs(tilts).max():g}, wants less than 90")
+    for phase in phases:
+        if check_count(phase, "phases", 0) >= len(information):
+            raise ValueError(f"phases: got {phases!r}, wants two different indices below {len(information)}")
+    if len(set(phases)) != 2:
+        raise ValueError(f"phases: got {phases!r}, wants two different indices below {len(information)}")
+    check_positive(pixel_size_nm=pixel_size_nm, patch_nm=patch_nm, standard_errors=standard_errors)
+    exchange = np.zeros(len(information))
+    exchange[list(phases)] = 1, -1
+    ways = np.sum(1 / np.cos(np.deg2rad(tilts)))
+    per_thickness2 = (patch_nm / pixel_size_nm) ** 2 * (exchange @ information @ exchange) * ways
+    return float(standard_errors / np.sqrt(per_thickness2))
+
+
+def _information(covariance_nm2: ArrayLike) -> NDArray:
+    """Inverse of a covariance (P, P), checked."""
+    covariance = finite_array(covariance_nm2, "covariance_nm2")
+    if covariance.ndim != 2 or covariance.shape[0] != covariance.shape[1] or not covariance.size:
+        raise ValueError(f"covariance_nm2: got shape {covariance.shape}, wants (phases, phases)")
+    if not np.allclose(covariance, covariance.T, rtol=1e-6) or np.linalg.eigvalsh(covariance)[0] <= 0:
+        raise ValueError(f"covariance_nm2: got {covariance.tolist()}, wants a symmetric, positive definite matrix")
+    return np.linalg.inv(covariance)

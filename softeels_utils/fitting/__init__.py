@@ -15,6 +15,9 @@ is systematic: one draw for all pixels and tilts, kept as a few matrices (`Phase
 is the amount of iron and its mean valence (`PhaseFit.iron`, `PhaseFit.mean_valence`); `confusable_phases` says which
 phases it cannot tell apart.
 
+Two checks of a fit need no truth: how far it moves with its window (`sweep_windows`), and whether its phases add up to
+the thickness that the low loss gives by itself (`thickness_map`).
+
 The arguments become `Components` (references and background in the window) and, with a low loss, `PluralScattering`
 (the same as each pixel's low loss smears them); `Solver` fits blocks of pixels.
 """
@@ -25,6 +28,8 @@ from .identify import Confusion, confusable_phases
 from .misfit import FitMisfit
 from .references import ReferenceDraws
 from .result import Estimate, FitFlag, PhaseFit
+from .thickness import thickness_map
+from .windows import WindowSweep, sweep_windows
 
 __all__ = [
     "FIXED_POWERS",
@@ -34,7 +39,10 @@ __all__ = [
     "FitMisfit",
     "PhaseFit",
     "ReferenceDraws",
+    "WindowSweep",
     "background_shapes",
     "confusable_phases",
     "fit_phases",
+    "sweep_windows",
+    "thickness_map",
 ]

@@ -198,6 +198,7 @@ def fit_phases(
         phases=phases,
         tilt_angles_deg=_tilts_of(spectra, data.shape[:-1]),
         pixel_size_nm=pixel_size_of(spectra),
+        plural=None if shapes is not None else plural,
     )
 
 

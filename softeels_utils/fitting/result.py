@@ -6,14 +6,17 @@ import enum
 import json
 import os
 from dataclasses import asdict, dataclass, field, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ..progress import headless
-from ..spectra.arrays import is_dask, step_nm
+from ..spectra.arrays import data_of, is_dask, step_nm
 from .misfit import BINS, FitMisfit
 from .references import ReferenceDraws
+
+if TYPE_CHECKING:
+    from .plural import PluralScattering
 
 __all__ = ["Estimate", "FitFlag", "PhaseFit", "pack", "packed_size", "pixel_size_of", "unpack"]
 
@@ -91,6 +94,8 @@ class PhaseFit:
     tilt_angles_deg : (T,) or None
         Of a tilt series ``(T, Y, X)`` whose signal states them.
     pixel_size_nm : float or None
+    plural : PluralScattering or None
+        How each pixel's own ``low_loss`` smears the shapes, for `curves`; not saved.
     """
 
     coefficients: np.ndarray
@@ -110,6 +115,7 @@ class PhaseFit:
     phases: tuple[str, ...] = ()
     tilt_angles_deg: np.ndarray | None = None
     pixel_size_nm: float | None = None
+    plural: PluralScattering | None = field(repr=False, default=None)
 
     @property
     def standard_error(self) -> np.ndarray:
@@ -152,7 +158,7 @@ class PhaseFit:
         sums = ("coefficients", "covariance", "background", "edge_counts", "binned_residual")
         summed = {n: getattr(self, n)[chosen].sum(axis=0) for n in sums if getattr(self, n) is not None}
         means = {n: getattr(self, n)[chosen].mean() for n in ("reduced_chi2", "residual_rms")}
-        nothing = {"shapes": None, "fixed": None, "energy_errors": None, "tilt_angles_deg": None}
+        nothing = {"shapes": None, "fixed": None, "energy_errors": None, "tilt_angles_deg": None, "plural": None}
         return replace(self, **summed, **means, **nothing, flags=np.uint8(0), electrons=1.0)
 
     def draw_references(self, n: int, seed: int | np.random.Generator = 0) -> np.ndarray:
@@ -239,20 +245,33 @@ class PhaseFit:
         error = self.standard_error
         return self.covariance / (error[..., :, None] * error[..., None, :])
 
-    def curves(self) -> tuple[np.ndarray, np.ndarray]:
+    def curves(self, low_loss: Any = None) -> tuple[np.ndarray, np.ndarray]:
         """Fitted spectra and their background, two arrays (..., E').
+
+        Parameters
+        ----------
+        low_loss : (..., E2), optional
+            Where every pixel was fitted with the shapes of its own ``low_loss``: the same again.
 
         Raises
         ------
         ValueError
-            If every pixel was fitted with the shapes of its own ``low_loss``.
+            If ``low_loss`` is missing there, or does not have the pixels of the fit.
         """
-        if self.shapes is None:
-            raise ValueError("shapes: got those of each pixel's own low_loss, wants one set for all: fit one pixel")
         k = self.coefficients.shape[-1]
-        background = self.background @ self.shapes[k:] + self.fixed
+        shapes, fixed = self.shapes, self.fixed
+        if shapes is None:
+            if low_loss is None or self.plural is None:
+                raise ValueError("low_loss: got none, wants that of the fit, whose pixels each had shapes of their own")
+            low = np.asarray(data_of(low_loss))
+            if low.shape[:-1] != self.coefficients.shape[:-1]:
+                raise ValueError(f"low_loss: got pixels {low.shape[:-1]}, wants {self.coefficients.shape[:-1]}")
+            pixel = self.plural.pixel_shapes(low.reshape(-1, low.shape[-1]))
+            shapes = pixel.shapes.reshape(*low.shape[:-1], *pixel.shapes.shape[1:])
+            fixed = 0.0 if pixel.fixed is None else pixel.fixed.reshape(*low.shape[:-1], -1)
+        background = np.einsum("...p,...pe->...e", self.background, shapes[..., k:, :]) + fixed
         amplitudes = self.coefficients * np.asarray(self.electrons)[..., None]
-        return amplitudes @ self.shapes[:k] + background, background
+        return np.einsum("...k,...ke->...e", amplitudes, shapes[..., :k, :]) + background, background
 
     def compute(self) -> PhaseFit:
         """The same result with Dask arrays computed, in one pass over the spectra."""

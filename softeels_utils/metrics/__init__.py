@@ -27,6 +27,7 @@ from .fourier import (
 )
 from .interfaces import InterfaceError, interface_error
 from .intervals import coverage
+from .smoothing import best_smoothing
 
 __all__ = [
     "CornerError",
@@ -37,6 +38,7 @@ __all__ = [
     "PowerSpectrumResolution",
     "SkinError",
     "VoidError",
+    "best_smoothing",
     "corner_error",
     "coverage",
     "directional_resolution",

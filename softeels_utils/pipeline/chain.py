@@ -22,7 +22,7 @@ from ..scattering import load_system, microscope_from_metadata
 from ..scattering.microscope import MICROSCOPE_KEYS
 from ..tomography import Measurement
 from . import report as report_page
-from .folder import Folder, hash_of
+from .folder import Folder
 from .series import Maps, clean_low_loss, noise_gain_of, on_axis, read_maps, read_spectra
 from .settings import Settings
 from .volume_files import FORMATS, write_maps, write_volume
@@ -145,7 +145,7 @@ class Chain:
             p: known for step in steps for p, known in step.inputs.items() if self.folder.path not in Path(p).parents
         }
         given = [settings.maps] if settings.maps else [*settings.low_loss, *settings.core_loss]
-        if former and not any(str(path) in former or hash_of(path) in former.values() for path in given):
+        if former and not any(str(path) in former or self.folder.hash_of(path) in former.values() for path in given):
             names = ", ".join(sorted({Path(path).name for path in former})[:3])
             raise ValueError(f"output: got {self.folder.path}, which holds results of {names}; wants another folder")
 

@@ -103,7 +103,8 @@ class Folder:
         except OSError as error:
             raise ValueError(f"output: got {self.path}, wants a folder that can be written ({error})") from error
         self.lock = filelock.FileLock(self.path / ".lock", timeout=0)
-        self.code = source.fingerprint(source.files_below(source.PACKAGE))
+        self.code = source.code_stamp(source.below("pipeline"))
+        self._hashes: dict[tuple, str] = {}  # of files as they are: large ones are read by several steps
 
     def __enter__(self) -> Folder:
         try:
@@ -147,7 +148,7 @@ class Folder:
             All else that the result depends on; must be plain JSON.
         outputs : names of files
         """
-        inputs = {str(path): hash_of(Path(path)) for path in inputs}
+        inputs = {str(path): self.hash_of(Path(path)) for path in inputs}
         parameters = json.loads(json.dumps(dict(parameters or {})))
         read = [[Path(path).name, known] for path, known in inputs.items()]  # names and order may tell the tilts
         told = json.dumps([name, read, parameters, self.code], sort_keys=True)
@@ -179,6 +180,14 @@ class Folder:
         self.report(f"    {name} took {seconds:.0f} s")
         self.steps[name] = done
         return done
+
+    def hash_of(self, path: Path) -> str:
+        """`hash_of`, from memory where the file has not been written since."""
+        state = path.stat()
+        key = path, state.st_ino, state.st_size, state.st_mtime_ns
+        if path.is_dir() or key not in self._hashes:
+            self._hashes[key] = hash_of(path)
+        return self._hashes[key]
 
     def _place(self):
         number = len(self.steps) + 1

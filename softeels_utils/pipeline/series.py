@@ -63,6 +63,10 @@ def read_spectra(paths: tuple[Path, ...], settings: Settings, name: str, *, lazy
     if settings.pixel_size_nm:
         for axis in signal.axes_manager.navigation_axes[:2]:
             axis.scale, axis.units = settings.pixel_size_nm, "nm"
+    if not lazy:
+        bad = np.count_nonzero(~np.isfinite(signal.data).all(axis=-1))
+        if bad:
+            raise ValueError(f"{name}: got {bad} pixels with values that are not finite, wants counts (fill them in)")
     return signal
 
 

@@ -52,12 +52,19 @@
 
   if (above.childNodes.length) figure.before(above);
   if (below.childNodes.length) figure.after(below);
+  // plotly's frame is as high as the figure alone: what follows would lie over the controls
+  const frame = figure.parentElement;
+  function stand(height) { figure.style.height = height; frame.style.height = 'auto'; }
+  if (frame.style.height.endsWith('px')) stand(frame.style.height);
 
   if (controls.narrow) {
     let shown = 'wide';
     new ResizeObserver(function () {
       const fits = figure.clientWidth < 560 ? 'narrow' : 'wide';
-      if (figure.clientWidth && fits !== shown) Plotly.relayout(figure, controls[shown = fits]);
+      if (!figure.clientWidth || fits === shown) return;
+      shown = fits;
+      if (controls[fits].height && figure.style.height.endsWith('px')) stand(controls[fits].height + 'px');
+      Plotly.relayout(figure, controls[fits]);
     }).observe(figure);
   }
 })();

@@ -14,7 +14,7 @@ from .kinematics import (
     lorentz_factor,
 )
 from .mean_free_path import delocalisation_nm, inelastic_mean_free_path
-from .microscope import microscope_from_metadata
+from .microscope import complete_microscope, microscope_from_metadata
 from .near_edge import m1_oscillator_strength, near_edge_oscillator_strength
 from .oscillator_strengths import edge_oscillator_strength, oscillator_strength
 from .system import Edge, EdgeChange, Ion, Phase, System
@@ -35,6 +35,7 @@ __all__ = [
     "check_not_negative",
     "check_positive",
     "check_window",
+    "complete_microscope",
     "delocalisation_nm",
     "differential_cross_section",
     "edge_oscillator_strength",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-__all__ = ["MICROSCOPE_KEYS", "microscope_from_metadata"]
+__all__ = ["MICROSCOPE_KEYS", "complete_microscope", "microscope_from_metadata"]
 
 #: Where HyperSpy keeps beam energy and half angles.
 MICROSCOPE_KEYS = {
@@ -29,3 +29,22 @@ def microscope_from_metadata(signal: Any) -> dict[str, float]:
         else {name: metadata.get_item(key, default=None) for name, key in MICROSCOPE_KEYS.items()}
     )
     return {name: float(value) for name, value in stated.items() if value}
+
+
+def complete_microscope(signal: Any, **otherwise: float) -> tuple[dict[str, float], tuple[str, ...]]:
+    """Return the microscope that recorded a signal, and the names of what its metadata do not state.
+
+    Parameters
+    ----------
+    signal
+        HyperSpy signal.
+    **otherwise
+        ``beam_energy_keV``, ``convergence_mrad`` and ``collection_mrad``, used where the metadata state nothing.
+
+    Examples
+    --------
+    >>> complete_microscope(None, beam_energy_keV=300.0, collection_mrad=40.0)
+    ({'beam_energy_keV': 300.0, 'collection_mrad': 40.0}, ('beam_energy_keV', 'collection_mrad'))
+    """
+    stated = microscope_from_metadata(signal)
+    return otherwise | stated, tuple(name for name in otherwise if name not in stated)

@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 from ..checks import describe, finite_array, real_array
 
 __all__ = [
+    "EV_PER",
     "FWHM_PER_SIGMA",
     "NM_PER",
     "check_spectra",
@@ -28,6 +29,9 @@ FWHM_PER_SIGMA = 2 * np.sqrt(2 * np.log(2))
 
 #: Units of length, in nm.
 NM_PER = {"nm": 1.0, "µm": 1e3, "um": 1e3, "μm": 1e3, "Å": 0.1, "A": 0.1, "pm": 1e-3, "m": 1e9}
+
+#: Units of energy, in eV.
+EV_PER = {"eV": 1.0, "keV": 1e3, "meV": 1e-3}
 
 
 def is_signal(x: Any) -> bool:
@@ -71,7 +75,7 @@ def check_spectra(spectra: Any, name: str = "spectra") -> Any:
 def energy_axis(
     spectra: Any, energy_eV: ArrayLike | None = None, name: str = "energy_eV", of: str = "spectra"
 ) -> NDArray[np.float64]:
-    """Energy of each channel in eV: from the signal itself, or ``energy_eV`` checked against the data.
+    """Energy of each channel in eV: from the signal itself, by its unit, or ``energy_eV`` checked against the data.
 
     Parameters
     ----------
@@ -88,8 +92,9 @@ def energy_axis(
     Raises
     ------
     ValueError
-        If the spectra are no real numbers, an array comes without energies, or the energies are not 1-D, finite,
-        increasing and even, or their number is not the length of the last axis (a sign of a wrong axis order).
+        If the spectra are no real numbers, an array comes without energies, the unit of a signal's axis is no energy
+        or not stated, or the energies are not 1-D, finite, increasing and even, or their number is not the length of
+        the last axis (a sign of a wrong axis order).
 
     Examples
     --------
@@ -104,7 +109,7 @@ def energy_axis(
         axes = spectra.axes_manager.signal_axes
         if len(axes) != 1:
             raise ValueError(f"{of}: got {len(axes)} signal axes, wants one (energy)")
-        energy_eV = axes[0].axis if energy_eV is None else energy_eV
+        energy_eV = _energies_of(axes[0], of) if energy_eV is None else energy_eV
         spectra = spectra.data
     if energy_eV is None:
         raise ValueError(f"{name}: got None, wants energies where {of} is a plain array")
@@ -120,6 +125,14 @@ def energy_axis(
             f"{name}: got {energy.size} energies for {of} of shape {shape}, wants energy as their last axis"
         )
     return energy
+
+
+def _energies_of(axis, of):
+    """Energies of a HyperSpy axis in eV."""
+    unit = str(axis.units)
+    if unit not in EV_PER:
+        raise ValueError(f"{of}: got an energy axis in {unit}, wants eV, keV or meV: set the unit of the signal's axis")
+    return axis.axis if unit == "eV" else axis.axis * EV_PER[unit]
 
 
 def in_window(energy_eV: NDArray, window_eV: tuple[float, float]) -> NDArray[np.bool_]:

@@ -25,6 +25,8 @@ from .outside import standards_from_roi, standards_from_spectra
 from .pair import PhasePair
 from .plane import Plane, errors_in_variables_regression, find_plane, reference_from_abundances
 from .prepare import DualEELS, Specimen, find_specimen, prepare_dual_eels
+from .ratio import metal_per_oxygen
+from .recordings import ValenceGroups, check_dual_eels, group_by_valence
 from .result import Diagnostics, Standards
 from .rotation import Rotation, counted_metal, estimate_rotation, rotated_references
 from .subshells import subshell_oscillator_strength
@@ -53,8 +55,10 @@ __all__ = [
     "Rotation",
     "Specimen",
     "Standards",
+    "ValenceGroups",
     "WhiteLines",
     "broaden",
+    "check_dual_eels",
     "compare_l23",
     "core_loss_estimators",
     "counted_metal",
@@ -65,7 +69,9 @@ __all__ = [
     "extract_standards",
     "find_plane",
     "find_specimen",
+    "group_by_valence",
     "match_spectrum",
+    "metal_per_oxygen",
     "neighbours",
     "outermost_phase",
     "pair_edges",

@@ -16,7 +16,7 @@ from .plane import Plane
 from .prepare import Specimen
 from .rotation import Rotation
 
-__all__ = ["LEAST_PROBABLE", "Misfit", "ring_residuals", "thickness_ratio"]
+__all__ = ["LEAST_PROBABLE", "RESIDUAL", "THIRD", "Misfit", "ring_residuals", "thickness_ratio"]
 
 #: Constraints that contradict each other with a smaller p-value are reported.
 LEAST_PROBABLE = 0.02

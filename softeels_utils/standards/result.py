@@ -14,9 +14,12 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ..spectra import energy_axis
+from .misfit import LEAST_PROBABLE, RESIDUAL, THIRD
 from .rotation import Rotation
 
 __all__ = ["Diagnostics", "Standards"]
+
+CONDITION, LEAKAGE = 30.0, 0.1  # beyond which references are doubtful
 
 FORMAT = "softeels standards 4"
 # before systems, all standards were those of the iron oxides
@@ -108,6 +111,21 @@ class Diagnostics:
     onset_eV: float
     window_eV: tuple[float, float]
     mask: NDArray = field(repr=False)
+
+    def checklist(self) -> list[dict[str, str | float]]:
+        """Quantities to look at, each with its value and when to doubt; for a table."""
+        least, most = RESIDUAL
+        rows = [
+            ("condition number of the references", self.condition_number, f"above {CONDITION:g}: phases too similar"),
+            ("third component / noise", self.signal[2], f"above {THIRD:g}: a third phase, drift, a bad background"),
+            ("mean squared residual / noise", self.residual, f"outside {least:g} to {most:g}: wrong gain, or a misfit"),
+            ("p-value of the constraints", self.tension, f"below {LEAST_PROBABLE:g}: they contradict each other"),
+        ]
+        rows += [
+            (f"leakage of {phase}", part, f"above {LEAKAGE:g}: the constraints leave the rotation open")
+            for phase, part in zip(self.phases, self.leakage, strict=True)
+        ]
+        return [{"quantity": name, "value": float(value), "doubt if": text} for name, value, text in rows]
 
     def to_json(self) -> str:
         """All of it as JSON text; arrays become lists."""

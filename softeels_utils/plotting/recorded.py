@@ -1,0 +1,240 @@
+"""Figures of the long studies, from the rows and pictures of their records."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib.colors import to_rgb
+from matplotlib.figure import Figure
+from numpy.typing import ArrayLike, NDArray
+
+from .style import COLORS
+
+__all__ = [
+    "change_figure",
+    "curve_figure",
+    "phase_image",
+    "picture_figure",
+    "study_figures",
+    "study_words",
+    "time_figure",
+]
+
+VIEWS, FLUENCES = (5, 7, 9, 15, 29), (1000, 4000, 16000, 64000)
+
+# Methods are told apart by line and marker, as phases are by colour.
+STYLES = {
+    "SIRT": {"color": "0.6", "marker": "s", "ls": ":"},
+    "TV": {"color": "0.45", "marker": "v", "ls": "-."},
+    "joint TV": {"color": "0.25", "marker": "^", "ls": "--"},
+    "DIP": {"color": "#AA4499", "marker": "D", "ls": ":"},
+    "DIPm-TV": {"color": "#117733", "marker": "o", "ls": "-"},
+}
+
+
+def _medians(rows, x, y):
+    """Sorted values of x, and median, least and greatest of y at each."""
+    found = {}
+    for row in rows:
+        if row.get(y) is not None:
+            found.setdefault(row[x], []).append(row[y])
+    at = sorted(found)
+    return at, np.array([(np.median(found[v]), min(found[v]), max(found[v])) for v in at]).reshape(-1, 3).T
+
+
+def curve_figure(
+    panels: Mapping[str, Sequence[Mapping[str, Any]]],
+    x: str,
+    *,
+    y: str = "nrmse",
+    by: str = "method",
+    xlabel: str = "",
+    ylabel: str = "NRMSE",
+    styles: Mapping[str, Mapping[str, Any]] | None = None,
+) -> Figure:
+    """Return medians of a measure over a parameter, a line for each method; bars reach from the least to the greatest.
+
+    Parameters
+    ----------
+    panels : dict of str to list of dict
+        Rows of a record, a panel for each title.
+    x, y, by : str
+        Columns: along the axis, the measure, and what the lines are.
+    styles : dict, optional
+        Of the lines, by the value of ``by``; default: those of the methods.
+    """
+    styles = styles or STYLES
+    figure, axes = plt.subplots(1, len(panels), figsize=(7.2, 3.2), sharey=True, squeeze=False)
+    for ax, (title, rows) in zip(axes[0], panels.items(), strict=True):
+        names = [name for name in styles if any(row[by] == name for row in rows)]
+        for k, name in enumerate(names):
+            at, (middle, low, high) = _medians([row for row in rows if row[by] == name], x, y)
+            shifted = np.array(at, float) * 1.02 ** (k - len(names) / 2)  # so that bars stand side by side
+            reach = [middle - low, high - middle]
+            ax.errorbar(shifted, middle, np.maximum(reach, 0), label=name, ms=5, lw=1.3, elinewidth=0.8, **styles[name])
+        ax.set_xscale("log")
+        ticks = sorted({row[x] for row in rows})
+        ax.set_xticks(ticks, [f"{value:g}" for value in ticks])
+        ax.minorticks_off()
+        ax.set(title=title, xlabel=xlabel or x, ylim=(0, None))
+    axes[0, 0].set_ylabel(ylabel)
+    axes[0, -1].legend(fontsize=9)
+    return figure
+
+
+def phase_image(fractions: ArrayLike, phases: Sequence[str] = ("FeO", "Fe3O4")) -> NDArray:
+    """Return volume fractions (P, rows, columns) as a picture (rows, columns, 3), each phase in its colour."""
+    fractions = np.clip(np.asarray(fractions, float), 0, 1)
+    ink = np.array([1 - np.array(to_rgb(COLORS[phase])) for phase in phases])
+    return np.clip(1 - np.tensordot(fractions, ink, axes=(0, 0)), 0, 1)
+
+
+def picture_figure(pictures: Mapping[str, Mapping[str, ArrayLike | None]]) -> Figure:
+    """Return slices ``{row: {column: fractions (2, Z, X) or None}}`` as a table of `phase_image` pictures."""
+    rows, columns = list(pictures), list(next(iter(pictures.values())))
+    size = 7.2 / (len(columns) + 0.6)
+    figure, axes = plt.subplots(len(rows), len(columns), figsize=(7.2, size * len(rows) + 0.3), squeeze=False)
+    for ax in axes.flat:
+        ax.set(xticks=[], yticks=[])
+        ax.spines[:].set_visible(False)
+    for r, row in enumerate(rows):
+        axes[r, 0].set_ylabel(row)
+        for c, column in enumerate(columns):
+            if r == 0:
+                axes[r, c].set_title(column)
+            if pictures[row].get(column) is not None:
+                axes[r, c].imshow(phase_image(pictures[row][column]))
+    return figure
+
+
+def change_figure(rows: Sequence[Mapping[str, Any]], *, reference: str = "as it is", y: str = "nrmse") -> Figure:
+    """Return what each change does to the error: a point for each specimen, over that of the method as it is."""
+    base = {(row["specimen"], row["seed"]): row[y] for row in rows if row["change"] == reference}
+    ratios = {}
+    for row in rows:
+        key = row["specimen"], row["seed"]
+        if row["change"] != reference and key in base:
+            ratios.setdefault(row["change"], []).append(row[y] / base[key])
+    names = sorted(ratios, key=lambda name: np.median(ratios[name]), reverse=True)
+    figure, ax = plt.subplots(figsize=(7.2, 0.28 * len(names) + 0.9))
+    for k, name in enumerate(names):
+        ax.plot(ratios[name], [k] * len(ratios[name]), "o", color=STYLES["DIPm-TV"]["color"], ms=5, alpha=0.7)
+        ax.plot(np.median(ratios[name]), k, "|", color="k", ms=14)
+    ax.axvline(1, color="0.6", lw=1)
+    ax.set_yticks(range(len(names)), names)
+    ax.set(xscale="log", xlabel="error over that of DIPm-TV as it is")
+    ticks = [t for t in (0.5, 0.7, 1, 1.5, 2, 3, 5, 7) if t <= 1.1 * max(map(max, ratios.values()), default=1)]
+    ax.set_xticks(ticks, [f"{t:g}" for t in ticks])
+    ax.minorticks_off()
+    return figure
+
+
+def time_figure(rows: Sequence[Mapping[str, Any]], *, y: str = "nrmse", ylabel: str = "NRMSE") -> Figure:
+    """Return time against error: a point for each cell, a ring at each method's median."""
+    figure, ax = plt.subplots(figsize=(7.2, 3.2))
+    for name, style in STYLES.items():
+        found = np.array([(row["seconds"], row[y]) for row in rows if row["method"] == name]).reshape(-1, 2)
+        if len(found):
+            dot = {key: style[key] for key in ("color", "marker")}
+            ax.plot(*found.T, ls="", ms=3, alpha=0.35, **dot)
+            ax.plot(*np.median(found, axis=0), ls="", ms=10, mfc="none", mew=2, label=name, **dot)
+    ax.set(xscale="log", xlabel="processor time (s), one core", ylabel=ylabel, ylim=(0, None))
+    ax.legend(fontsize=9)
+    return figure
+
+
+def study_figures(
+    rows: Sequence[Mapping[str, Any]], pictures: Mapping[str, ArrayLike]
+) -> dict[str, tuple[Figure, str, str]]:
+    """Return the figures of the record ``sparse_views`` as ``{name: (figure, caption, alternative text)}``.
+
+    Parameters
+    ----------
+    rows : list of dict
+        Rows of the record; without any there is no figure.
+    pictures : dict of str to array (2, Z, X) of uint8
+        Of the record.
+    """
+    wide = [row for row in rows if row["max_tilt"] == 70]
+    soft = [row for row in wide if row["edge"] == "M2,3"]
+    found = {}
+    over_views = {f"{f:,} e/Å² per tilt": [row for row in soft if row["fluence"] == f] for f in (4000, 16000)}
+    if all(over_views.values()):
+        found["views"] = (
+            curve_figure(over_views, "views", xlabel="tilts over ±70°"),
+            f"Error over the number of tilts, {len(rows)} recorded cells: medians over the specimens; bars reach from "
+            "the best to the worst.",
+            "Error over the number of tilts for each method, at two fluences.",
+        )
+    nine = [row for row in wide if row["views"] == 9]
+    edges = {
+        name: [row for row in nine if row["edge"] == edge]
+        for name, edge in (("Fe-M$_{2,3}$", "M2,3"), ("Fe-L$_{2,3}$, same electrons", "L2,3"))
+    }
+    edges = {name: kept for name, kept in edges.items() if kept}
+    if edges:
+        found["fluence"] = (
+            curve_figure(edges, "fluence", xlabel="fluence per tilt (e/Å²)"),
+            "Error over the fluence, nine tilts, with the noise of a fit of either edge.",
+            "Error over the fluence for each method and edge.",
+        )
+    shown = _pictures_over_views(pictures)
+    if shown:
+        found["pictures"] = (
+            picture_figure(shown),
+            "The middle slice of the phantom over the number of tilts, 4,000 e/Å² each: FeO blue, Fe<sub>3</sub>O<sub>4"
+            "</sub> orange, vacuum white. The beam at 0° runs down.",
+            "Slices of the phantom for each method and number of tilts.",
+        )
+    if len({row["method"] for row in soft}) > 1:
+        middle = [row for row in soft if row["views"] == 9 and row["fluence"] == 4000]
+        found["time"] = (
+            time_figure(middle),
+            "Time against error, nine tilts, 4,000 e/Å² each. Points: specimens; rings: medians.",
+            "Processor time and error of each method.",
+        )
+    return found
+
+
+def _pictures_over_views(pictures):
+    """``{method: {views: slice}}`` of the phantom's first seed."""
+    names = {(m, v): f"phantom 32 {v} 70 4000 M2,3 0 {m}" for m in STYLES for v in VIEWS}
+    methods = [m for m in STYLES if any(names[m, v] in pictures for v in VIEWS)]
+    return {
+        m: {f"{v} tilts": np.asarray(pictures[names[m, v]]) / 255 if names[m, v] in pictures else None for v in VIEWS}
+        for m in methods
+    }
+
+
+def study_words(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Return what the record ``sparse_views`` says, in Markdown: its size, and what fails first as tilts go down."""
+    if not rows:
+        return "This copy of the book has no record of the study."
+    soft = [row for row in rows if row["max_tilt"] == 70 and row["edge"] == "M2,3" and row["fluence"] == 4000]
+    dates = sorted(row["date"] for row in rows)
+    text = [
+        f"Recorded {dates[0]} to {dates[-1]}: {len(rows)} cells, "
+        f"{len({(row['specimen'], row['seed']) for row in rows})} specimens and draws of the noise."
+    ]
+    measures = {"nrmse": "the error", "core_nm": "the core's edge", "surface_nm": "the surface"}
+    for method in ("SIRT", "joint TV", "DIPm-TV"):
+        mine = [row for row in soft if row["method"] == method]
+        at, best = {}, {}
+        for key in measures:
+            views, (middle, _, _) = _medians(mine, "views", key)
+            at[key] = dict(zip(views, middle, strict=True))
+            best[key] = at[key].get(29)
+        if all(best.values()) and 9 in at["nrmse"] and 5 in at["nrmse"]:
+            ratios = [
+                f"{name} {at[key][9] / best[key]:.2f} and {at[key][5] / best[key]:.2f}"
+                for key, name in measures.items()
+            ]
+            text.append(
+                f"From 29 tilts to nine, and to five, of the same fluence each, {method}'s errors grow by factors: "
+                + "; ".join(ratios)
+                + "."
+            )
+    return " ".join(text)

@@ -1,0 +1,147 @@
+"""Run the cells of a study that its record does not have, here, on local processes or on a Dask cluster."""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import subprocess
+import time
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from functools import partial
+from multiprocessing import get_context
+from typing import Any
+
+import numpy as np
+
+from ..checks import check_choice, check_count
+from ..source import PACKAGE, code_stamp, hardware, installed
+from .store import Record, cell_name, load
+from .studies import STUDIES, Study
+
+__all__ = ["record", "reproduce"]
+
+
+def record(
+    name: str,
+    *,
+    workers: int = 1,
+    client: Any = None,
+    minutes: float | None = None,
+    again: bool = False,
+    report: Callable[[str], None] = print,
+) -> Record:
+    """Go on with a study: every finished cell is written at once, so that one that is killed loses nothing else.
+
+    Parameters
+    ----------
+    name : str
+        Of `STUDIES`.
+    workers : int
+        Local processes, one thread each.
+    client : dask.distributed.Client, optional
+        Where the cells run, in place of local processes.
+    minutes : float, optional
+        Start no cell later than that.
+    again : bool
+        Also repeat the cells that are from older code than the present one.
+    report : callable
+        Is given a line for each cell: what was found, and about how long the others will take.
+
+    Returns
+    -------
+    Record
+    """
+    check_choice(name, "name", tuple(STUDIES))
+    check_count(workers, "workers")
+    study, kept = STUDIES[name], load(name)
+    if again:
+        old = kept.stale(study.modules)
+        kept.rows = [row for row in kept.rows if row not in old]
+    done = {cell_name(row, study.parameters) for row in kept.rows}
+    missing = [cell for cell in study.cells() if cell_name(cell, study.parameters) not in done]
+    report(f"{name}: {len(missing)} of {len(study.cells())} cells to do")
+    began, about = time.monotonic(), _about(study)
+    for count, (cell, (rows, pictures)) in enumerate(_perform(name, missing, workers, client, minutes), 1):
+        kept.add([cell | row | about for row in rows], {cell_name(cell, study.parameters): p for p in pictures})
+        left = (time.monotonic() - began) / count * (len(missing) - count) / 60
+        found = ", ".join(f"{row.get('method', cell.get('method'))} {row['nrmse']:.3f}" for row in rows)
+        report(f"  {count}/{len(missing)}  {cell_name(cell, study.parameters)}: NRMSE {found}; {left:.0f} min left")
+    return kept
+
+
+def reproduce(name: str, count: int = 3, seed: int = 0, **wanted: Any) -> list[dict[str, Any]]:
+    """Measure some recorded cells again.
+
+    Parameters
+    ----------
+    name : str
+        Of `STUDIES`.
+    count : int
+        How many cells, chosen at random.
+    seed : int
+        Of the choice.
+    **wanted
+        Values that the cells must have, as in `Record.where`.
+
+    Returns
+    -------
+    list of dict
+        ``cell`` (its parameters), ``method``, ``recorded`` and ``found`` (NRMSE).
+    """
+    study, kept = STUDIES[name], load(name)
+    rows = kept.where(**wanted)
+    names = sorted({cell_name(row, study.parameters) for row in rows})
+    chosen = np.random.default_rng(seed).permutation(names)[:count]
+    found = []
+    for cell in study.cells():
+        if cell_name(cell, study.parameters) in chosen:
+            for row in _measure(name, cell)[0]:
+                method = row.get("method", cell.get("method"))
+                (old,) = (r for r in kept.where(**cell) if r["method"] == method)
+                found.append({"cell": cell, "method": method, "recorded": old["nrmse"], "found": row["nrmse"]})
+    return found
+
+
+def _measure(name: str, cell: Mapping[str, Any]) -> tuple[list[dict[str, Any]], list]:
+    """Rows and pictures of a cell; a function of this module, that workers find it."""
+    import torch
+
+    torch.set_num_threads(1)
+    return STUDIES[name].measure(**cell)
+
+
+def _perform(name, cells, workers, client, minutes) -> Iterator:
+    """Yield each cell with what it gave, as they end."""
+    limit = None if minutes is None else time.monotonic() + 60 * minutes
+    with contextlib.ExitStack() as stack:
+        if client is None:
+            pool = stack.enter_context(ProcessPoolExecutor(workers, mp_context=get_context("spawn")))
+            submit, width, ended = pool.submit, workers, as_completed
+        else:
+            from dask.distributed import as_completed as ended
+
+            submit, width = partial(client.submit, pure=False), max(1, sum(client.nthreads().values()))
+        waiting, running = list(cells), {}
+        while waiting or running:
+            while waiting and len(running) < width and (limit is None or time.monotonic() < limit):
+                cell = waiting.pop(0)
+                running[submit(_measure, name, cell)] = cell
+            if not running:
+                return
+            future = next(iter(ended(list(running))))
+            yield running.pop(future), future.result()
+
+
+def _about(study: Study) -> dict[str, str]:
+    """From what code, when and on what machine."""
+    git = ["git", "-C", str(PACKAGE.parent), "rev-parse", "--short", "HEAD"]
+    commit = subprocess.run(git, capture_output=True, text=True, check=False).stdout.strip()
+    versions = " ".join(f"{name} {version}" for name, version in installed(("numpy", "torch")).items())
+    return {
+        "code": code_stamp(study.modules),
+        "commit": commit or "unknown",
+        "date": datetime.date.today().isoformat(),
+        "versions": versions,
+        "hardware": hardware(),
+    }

@@ -1,0 +1,127 @@
+"""A record: a table with a row for each result, and small pictures of some of them."""
+
+from __future__ import annotations
+
+import csv
+import io
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from ..source import PACKAGE, code_stamp
+
+__all__ = ["FOLDER", "Record", "as_bytes", "cell_name", "load"]
+
+FOLDER = PACKAGE.parent / "data" / "records"  # in a checkout; an installed package has none
+
+
+def _value(text: str) -> Any:
+    """The number or text of a field; None where it is empty."""
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            continue
+    return text or None
+
+
+def _text(value: Any) -> str:
+    """A field of the table: six digits tell all that a seed leaves."""
+    if value is None or (isinstance(value, float) and not np.isfinite(value)):
+        return ""
+    return f"{value:.6g}" if isinstance(value, (float, np.floating)) else str(value)
+
+
+def _replace(path: Path, content: bytes) -> None:
+    """Write a file in one piece."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(path.name + ".part")
+    part.write_bytes(content)
+    os.replace(part, path)
+
+
+@dataclass
+class Record:
+    """What a study has found so far.
+
+    Attributes
+    ----------
+    name : str
+    rows : list of dict
+        One a result: the parameters of its cell, the method, the measures, and from what code, when and on what
+        machine.
+    pictures : dict of str to array of uint8
+        Volumes of fractions, or slices of them, in 255ths, under the names of their rows (`picture`).
+    """
+
+    name: str
+    rows: list[dict[str, Any]] = field(default_factory=list)
+    pictures: dict[str, NDArray[np.uint8]] = field(default_factory=dict)
+
+    def where(self, **wanted: Any) -> list[dict[str, Any]]:
+        """Rows that have these values; a list, tuple or set means any of its members."""
+        sets = {key: value if isinstance(value, (list, tuple, set)) else [value] for key, value in wanted.items()}
+        return [row for row in self.rows if all(row.get(key) in value for key, value in sets.items())]
+
+    def values(self, measure: str, **wanted: Any) -> NDArray[np.float64]:
+        """One measure of the rows that `where` finds; rows without it are left out."""
+        return np.array([row[measure] for row in self.where(**wanted) if row.get(measure) is not None], float)
+
+    def picture(self, row: Mapping[str, Any], parameters: Sequence[str]) -> NDArray[np.float32] | None:
+        """The picture of a row, as fractions; None where none was kept."""
+        found = self.pictures.get(cell_name(row, parameters))
+        return None if found is None else found.astype(np.float32) / 255
+
+    def stale(self, modules: Sequence[str]) -> list[dict[str, Any]]:
+        """Rows from other code than the present one of these modules."""
+        return [row for row in self.rows if row.get("code") != code_stamp(tuple(modules))]
+
+    def add(self, rows: Iterable[Mapping[str, Any]], pictures: Mapping[str, ArrayLike]) -> None:
+        """Put rows and pictures in, and write the files anew, each in one piece."""
+        self.rows += [dict(row) for row in rows]
+        self.save(bool(pictures))
+        if pictures:
+            self.pictures |= {name: as_bytes(volume) for name, volume in pictures.items()}
+            self.save(True)
+
+    def save(self, with_pictures: bool = True, folder: Path | None = None) -> None:
+        """Write the table, and the pictures."""
+        folder = folder or FOLDER
+        columns = list(dict.fromkeys(key for row in self.rows for key in row))
+        stream = io.StringIO(newline="")
+        writer = csv.writer(stream, lineterminator="\n")
+        writer.writerow(columns)
+        writer.writerows([_text(row.get(column)) for column in columns] for row in self.rows)
+        _replace(folder / f"{self.name}.csv", stream.getvalue().encode())
+        if with_pictures and self.pictures:
+            archive = io.BytesIO()
+            np.savez_compressed(archive, **self.pictures)
+            _replace(folder / f"{self.name}.npz", archive.getvalue())
+
+
+def as_bytes(volume: ArrayLike) -> NDArray[np.uint8]:
+    """Fractions in 255ths."""
+    return np.rint(255 * np.clip(np.asarray(volume), 0, 1)).astype(np.uint8)
+
+
+def cell_name(row: Mapping[str, Any], parameters: Sequence[str]) -> str:
+    """What a cell is called: the values of its parameters."""
+    return " ".join(_text(row.get(name)) for name in parameters)
+
+
+def load(name: str, folder: Path | None = None) -> Record:
+    """Read a record; an empty one where there is none."""
+    folder = folder or FOLDER
+    table, archive, record = folder / f"{name}.csv", folder / f"{name}.npz", Record(name)
+    if table.exists():
+        with table.open(newline="", encoding="utf-8") as stream:
+            record.rows = [{key: _value(text) for key, text in row.items()} for row in csv.DictReader(stream)]
+    if archive.exists():
+        with np.load(archive, allow_pickle=False) as content:
+            record.pictures = {key: content[key] for key in content.files}
+    return record

@@ -1,0 +1,218 @@
+"""The long studies: which cells each has, and how a cell is measured."""
+
+from __future__ import annotations
+
+import itertools
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .. import dip, metrics, study
+from ..simulate import draw_specimen
+from ..tomography import SIMPLEX, HeldOut, joint_tv, sirt, tv
+
+__all__ = ["STUDIES", "Study"]
+
+ENGINE = ("tomography", "dip", "metrics", "simulate", "study")
+PHANTOM = "phantom"  # the specimen of arXiv:2606.10893; any other is a draw's number, of the report half
+VIEWS, FLUENCES, ANGLES = (5, 7, 9, 15, 29), (1000, 4000, 16000, 64000), (70, 60, 50)
+CENTRE = {"views": 9, "max_tilt": 70, "fluence": 4000, "edge": "M2,3"}
+METHODS = ("SIRT", "TV", "joint TV", "DIP", "DIPm-TV")
+
+
+@dataclass(frozen=True)
+class Study:
+    """A long study.
+
+    Attributes
+    ----------
+    title : str
+        What it tells.
+    parameters : tuple of str
+        Names of what makes a cell.
+    cells : callable
+        Returns them, as dictionaries of these parameters, the most telling first.
+    measure : callable
+        Takes a cell's parameters; returns rows (dictionaries with ``nrmse``, and ``method`` where the cell has none)
+        and at most one picture.
+    modules : tuple of str
+        Parts of the package that a result depends on.
+    """
+
+    title: str
+    parameters: tuple[str, ...]
+    cells: Callable[[], list[dict[str, Any]]]
+    measure: Callable[..., tuple[list[dict[str, Any]], list[NDArray]]]
+    modules: tuple[str, ...]
+
+
+# ---------------------------------------------------------------- sparse views
+
+
+@lru_cache(maxsize=2)
+def _case(specimen: str | int, n: int, views: int, max_tilt: int, fluence: int, edge: str, seed: int) -> study.Case:
+    """The phantom or a draw, with the noise of a fit of that edge."""
+    if specimen == PHANTOM:
+        return study.make_case(n, views, float(fluence), seed, max_tilt_deg=max_tilt, edge=edge)
+    series = {"views": views, "max_tilt_deg": max_tilt, "missing_tilt": False, "shift_px": 0.0, "axis_angle_deg": 0.0}
+    series |= {"support": False, "third_phase": None, "noise": "fit", "fluence_e_per_A2": float(fluence)}
+
+    def covariance(projections_nm, fluence_e_per_A2, pixel_size_nm):
+        return study.pixel_covariance(projections_nm, fluence_e_per_A2, pixel_size_nm, edge)
+
+    draw = draw_specimen(int(specimen), "report", n, fit_covariance=covariance, **series)
+    label = {"n": n, "views": views, "fluence": float(fluence), "seed": seed}
+    arrays = draw.truth, draw.projections, draw.covariance, draw.tilt_angles_deg
+    return study.Case(*arrays, draw.voxel_size_nm, label)
+
+
+def _reconstructed(case: study.Case, method: str, seed: int, **network: Any) -> NDArray:
+    """The volume by the method's own rule."""
+    measurement = case.measurement()
+    if method == "SIRT":
+        return sirt(measurement, stop=HeldOut(), progress=False).volume
+    if method == "TV":
+        return tv(measurement, weight="heldout", progress=False).volume
+    if method == "joint TV":
+        return joint_tv(measurement, weight="heldout", constraint=SIMPLEX, progress=False).volume
+    if method == "paper":
+        return dip.fit(measurement, variant="paper", preset="full", seed=seed, progress=False, **network).volume
+    if method == "DIP":
+        return study.run_method("DIP", case, network=network, seed=seed).volume
+    return dip.fit(measurement, seed=seed, progress=False, **network).volume
+
+
+def _scores(volume: NDArray, case: study.Case) -> dict[str, float]:
+    """What is told of a volume; lengths in nm."""
+    size = case.voxel_size_nm
+    edges = metrics.interface_error(volume, case.truth, size)
+    directions = metrics.directional_resolution(volume, case.truth, size)
+    return {
+        "nrmse": metrics.nrmse(volume, case.truth), "ssim": metrics.ssim(volume, case.truth),
+        "core_nm": edges.core_rms_nm, "surface_nm": edges.outer_rms_nm, "missed": edges.missed,
+        "skin_nm": edges.skin_nm, "true_skin_nm": edges.true_skin_nm,
+        "void_nm3": edges.void_nm3, "true_void_nm3": edges.true_void_nm3,
+        "fraction_error": metrics.phase_fraction_error(volume, case.truth)[1],
+        "resolution_nm": float(np.median(directions.resolution_nm)), "worst_resolution_nm": directions.worst_nm,
+    }  # fmt: skip
+
+
+def _sparse(specimen, n, views, max_tilt, fluence, edge, seed, method):
+    """One method on one case; a picture of the middle slice of the phantom's first seed."""
+    case = _case(specimen, n, views, max_tilt, fluence, edge, seed)
+    began = time.process_time()
+    volume = _reconstructed(case, method, seed)
+    row = {"seconds": time.process_time() - began} | _scores(volume, case)
+    return [row], [volume[:, n // 2]] if specimen == PHANTOM and seed == 0 else []
+
+
+def _specimens():
+    """(specimen, seed of the noise): the phantom three times, and five draws once each."""
+    return [(PHANTOM, 0), (0, 0), (PHANTOM, 1), (1, 1), (2, 2), (PHANTOM, 2), (3, 3), (4, 4)]
+
+
+def _sparse_cells():
+    """Views and fluences fully crossed, ranges of tilt, and the other edge, for every specimen."""
+    wide = [CENTRE | {"views": v, "fluence": f} for v, f in itertools.product(VIEWS, FLUENCES)]
+    wide.sort(key=lambda c: (c["views"] != 9) + (c["fluence"] != 4000))  # the middle of the study first
+    narrow = [
+        CENTRE | {"max_tilt": angle, "views": v, "fluence": f}
+        for angle in ANGLES[1:] for v in (9, 29) for f in (4000, 16000)
+    ]  # fmt: skip
+    other = [CENTRE | {"edge": "L2,3", "fluence": f} for f in FLUENCES]
+    first = [{"specimen": p, "n": 32, **c, "seed": s} for p, s in _specimens() for c in wide]
+    then = [{"specimen": p, "n": 32, **c, "seed": s} for p, s in _specimens() for c in narrow + other]
+    cheap = ("SIRT", "TV", "joint TV")
+    low, high = ([c for c in first if c["fluence"] == fluence] for fluence in (4000, 16000))
+    groups = [(first, ("DIPm-TV",)), (first, cheap), (low, ("DIP",)), (then, (*cheap, "DIPm-TV")), (high, ("DIP",))]
+    return [cell | {"method": method} for cells, names in groups for cell in cells for method in names]
+
+
+def _fine_cells():
+    """The phantom at 64³ over views."""
+    table = itertools.product((0, 1, 2), (9, 5, 15, 7, 29), ("SIRT", "joint TV", "DIPm-TV"))
+    return [
+        {"specimen": PHANTOM, "n": 64, **CENTRE, "views": v, "seed": s, "method": method} for s, v, method in table
+    ]  # fmt: skip
+
+
+# ---------------------------------------------------------------- what each part does
+
+TV, FREQUENCY = dip.TrainingSettings().tv_weight, dip.CoordinateSettings().frequency_deviation
+CHANGES = {
+    "as it is": {}, "three networks": {"preset": "full"}, "non-negative head": {"head": "nonnegative"},
+    "no TV": {"tv_weight": 0.0}, **{f"TV x {x:g}": {"tv_weight": x * TV} for x in (1e-3, 1e-2, 0.1, 10, 100, 1000)},
+    "no first reconstruction": {"initial_tv_weight": 0.0}, "no last stage": {"correction_tv_weight": 0.0, "mix": False},
+    "no stop": {"iterations": 1000, "return_to_best": False}, "variances only": {}, "one variance": {},
+    "frequencies halved": {"frequency_deviation": FREQUENCY / 2},
+    "frequencies doubled": {"frequency_deviation": FREQUENCY * 2},
+}  # fmt: skip
+
+
+def _ablation(specimen, seed, change):
+    """DIPm-TV with one thing changed, in the middle of the study."""
+    case = _case(specimen, 32, **CENTRE, seed=seed)
+    if change == "variances only":
+        case = replace(case, covariance=case.covariance * np.eye(2))
+    elif change == "one variance":
+        case = replace(case, covariance=case.covariance.diagonal(0, -2, -1).mean() * np.eye(2))
+    began = time.process_time()
+    volume = dip.fit(case.measurement(), seed=seed, progress=False, **CHANGES[change]).volume
+    return [{"method": "DIPm-TV", "seconds": time.process_time() - began} | _scores(volume, case)], []
+
+
+def _ablation_cells():
+    specimens = [(PHANTOM, 0), (0, 0), (1, 1)]
+    return [{"specimen": p, "seed": s, "change": change} for change in CHANGES for p, s in specimens]
+
+
+# ---------------------------------------------------------------- the nanocube, from electrons
+
+
+@lru_cache(maxsize=1)
+def _counts(n, fluence, seed):
+    return study.make_case_from_counts(n, 9, float(fluence), seed)
+
+
+def _nanocube(n, fluence, edge, seed, method):
+    """From dual-EELS counts to the volume; for L2,3 the maps are drawn with the errors of its fit."""
+    if edge == "M2,3":
+        case = _counts(n, fluence, seed)
+    else:
+        case = study.make_case(n, 9, float(fluence), seed, edge=edge)
+    began = time.process_time()
+    volume = _reconstructed(case, method, seed)
+    row = {"seconds": time.process_time() - began} | _scores(volume, case)
+    scale = case.label.get("scale")
+    row |= {"scale_feo": scale[0], "scale_fe3o4": scale[1]} if scale else {}
+    along = {
+        a: metrics.fourier_shell_correlation(volume, case.truth, case.voxel_size_nm, axis=a, threshold=0.5)
+        for a in "XYZ"
+    }
+    row |= {f"resolution_{axis.lower()}_nm": found.resolution_nm for axis, found in along.items()}
+    return [row], [volume] if seed == 0 else []
+
+
+def _nanocube_cells():
+    table = itertools.product((0, 1, 2), (4000, 1000, 16000, 64000), ("M2,3", "L2,3"), ("SIRT", "joint TV", "DIPm-TV"))
+    cells = [{"n": 112, "fluence": f, "edge": e, "seed": s, "method": m} for s, f, e, m in table]
+    return cells[:3] + [cell | {"n": 48} for cell in cells] + cells[3:]
+
+
+SPARSE = ("specimen", "n", "views", "max_tilt", "fluence", "edge", "seed", "method")
+STUDIES: dict[str, Study] = {
+    "sparse_views": Study("How many views, how many electrons, which method", SPARSE, _sparse_cells, _sparse, ENGINE),
+    "fine_grid": Study("The same on a finer grid", SPARSE, _fine_cells, _sparse, ENGINE),
+    "ablations": Study(
+        "What each part of DIPm-TV does", ("specimen", "seed", "change"), _ablation_cells, _ablation, ENGINE
+    ),
+    "nanocube": Study(
+        "The nanocube, from electrons to the volume", ("n", "fluence", "edge", "seed", "method"), _nanocube_cells,
+        _nanocube, (*ENGINE, "standards", "fitting", "spectra", "scattering"),
+    ),
+}  # fmt: skip
