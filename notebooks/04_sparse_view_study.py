@@ -578,7 +578,8 @@ if data.available("idp_eds_tilt_series"):
         caption="**Measured**: shifts found in the dark-field images of a "
         "section of an interplanetary dust particle.",
         name="sparse-drift",
-        alt="Shifts of up to some tens of pixels over the tilt angle.",
+        alt=f"Shifts of up to {4 * abs(drift.shifts_px).max():.0f} pixels "
+        "over the tilt angle.",
     )
 
 # %% [markdown] tags=["twin"]

@@ -102,7 +102,7 @@ def methods_over_views(summary: Sequence[Mapping[str, Any]]) -> Figure:
         ax.set(xlabel="views", title=f"{fluence:g} e/Å² per tilt", ylim=(0, None))
     for ax in axes[:, 0]:
         ax.set_ylabel("NRMSE")
-    axes[0, -1].legend(ncols=2)
+    figure.legend(*axes[0, -1].get_legend_handles_labels(), loc="outside lower center", ncols=5)
     return figure
 
 
