@@ -704,7 +704,7 @@ def test_views_in_three_dimensions_are_drawn(html, browser):
         before = browser.execute_script(state)
         buttons = browser.find_elements("css selector", "button[aria-pressed=false]")
         if buttons:
-            buttons[0].click()
+            browser.execute_script("arguments[0].click()", buttons[0])
             wait.until(lambda page, b=before, state=state: page.execute_script(state) != b)
         browser.switch_to.default_content()
 
