@@ -63,7 +63,13 @@ def test_pairs_are_in_step(tmp_path):
 def test_style(chapter):
     """One page skeleton; maths in the package, not in the notebook."""
     code, markdown = _sources(chapter)
-    assert max(len(chapters.as_run(chapter, own_data).cells) for own_data in (False, True)) <= 45
+    for own_data in (False, True):
+        cells = chapters.as_run(chapter, own_data).cells
+        programs = [cell for cell in cells if cell.cell_type == "code"]
+        shown = [c.source for c in programs if not {"hide-input", "hide-cell"} & set(c.metadata.get("tags", []))]
+        assert len(cells) <= 45 and len(programs) <= 30
+        assert sum(1 for line in "\n".join(shown).splitlines() if line.strip()) <= 160
+        assert max(len(line) for cell in programs for line in cell.source.splitlines()) <= 80  # the page's code box
     text = "\n".join(markdown).lower()
     for section in ("key question", "what you will learn", "what you need", "your own data", "exercises", "summary"):
         assert section in text, f"no section {section!r}"
