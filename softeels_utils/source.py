@@ -112,12 +112,20 @@ def below(name: str) -> tuple[str, ...]:
 
 @lru_cache
 def code_stamp(names: tuple[str, ...]) -> str:
-    """Return eight digits that change with the code of some `parts`, not with its comments, docstrings or layout."""
+    """Return eight digits that change with the code of some modules, not with its comments, docstrings or layout.
+
+    Parameters
+    ----------
+    names : tuple of str
+        Of `parts`, such as ``"dip"``, or of one module in them, such as ``"metrics.errors"``.
+    """
     digest, files = hashlib.sha256(), parts()
     for name in names:
-        for path in files[name]:
-            content = path.read_bytes()
-            digest.update(_bare(content) if path.suffix == ".py" else content)
+        part, _, module = name.partition(".")
+        for path in files[part]:
+            if not module or path.stem == module:
+                content = path.read_bytes()
+                digest.update(_bare(content) if path.suffix == ".py" else content)
     return digest.hexdigest()[:8]
 
 

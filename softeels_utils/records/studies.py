@@ -18,7 +18,8 @@ from ..tomography import SIMPLEX, HeldOut, joint_tv, sirt, tv
 
 __all__ = ["STUDIES", "Study"]
 
-ENGINE = ("tomography", "dip", "metrics", "simulate", "study")
+MEASURES = ("metrics.errors", "metrics.fourier", "metrics.interfaces")
+ENGINE = ("tomography", "dip", *MEASURES, "simulate", "study")
 PHANTOM = "phantom"  # the specimen of arXiv:2606.10893; any other is a draw's number, of the report half
 VIEWS, FLUENCES, ANGLES = (5, 7, 9, 15, 29), (1000, 4000, 16000, 64000), (70, 60, 50)
 CENTRE = {"views": 9, "max_tilt": 70, "fluence": 4000, "edge": "M2,3"}
@@ -41,7 +42,7 @@ class Study:
         Takes a cell's parameters; returns rows (dictionaries with ``nrmse``, and ``method`` where the cell has none)
         and at most one picture.
     modules : tuple of str
-        Parts of the package that a result depends on.
+        Modules that a result depends on, as for `source.code_stamp`.
     """
 
     title: str
