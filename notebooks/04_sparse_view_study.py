@@ -91,7 +91,6 @@ seeds = [0]
 compared_views = [9]  # every method; else SIRT and joint TV alone
 oracle_weights = [0.71]  # times the automatic one, tried on the truth
 network = {"preset": "quick"}  # settings of dip.dipm_tv
-single = {"initial_tv_weight": 1.0, "mix": False}  # for one phase alone
 run_to_end = False  # networks once more, without their stop
 results_path = ""  # JSON file of finished runs, to go on from
 
@@ -316,9 +315,9 @@ say(
 # ## The study
 #
 # Five methods on the same cases: SIRT, TV of each phase, joint TV, a DIP for each phase on its own, and
-# {term}`DIPm-TV`, one network for both {cite}`ulyanov2018,pelaez2026` (the next chapter opens it). The networks start
-# from total variation, which tells them where the specimen is; the DIP has none in what it minimises. Each has three
-# results: *oracle*, the best iteration or weight, chosen by the truth; *automatic*, by the method's own rule; and
+# {term}`DIPm-TV`, one network for both {cite}`ulyanov2018,pelaez2026` (the next chapter opens it). The DIP knows no
+# total variation, and its values are only held to be non-negative: a phase alone has no partner to add up to one with
+# (as a fraction it falls back to vacuum after a few steps). Each has three results: *oracle*, the best iteration or weight, chosen by the truth; *automatic*, by the method's own rule; and
 # *end*, run on without a stop (TV is always run to its end). Numbers are medians over the seeds.
 
 # %% tags=["twin"]
@@ -332,7 +331,6 @@ compared = [c for c in conditions if c["views"] in compared_views]
 settings = {
     "oracle_weights": oracle_weights,
     "network": network,
-    "single": single,  # where a network has one phase only
     "run_to_end": run_to_end,
     "path": results_path or None,
 }
