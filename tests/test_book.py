@@ -448,7 +448,7 @@ LOOKS = {
             .map(e => e.textContent.slice(0, 40));
     """,
     "images missing or without a text": """
-        return [...document.querySelectorAll('.bd-article img')]
+        return [...document.querySelectorAll('.bd-article img:not([src*="_static/"])')]
             .filter(i => !i.complete || i.naturalWidth < 50 || i.clientWidth < 50 || !i.alt.trim())
             .map(i => i.alt + ' ' + i.src.slice(-40));
     """,
