@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from .. import dip, metrics, study
 from ..simulate import draw_specimen
 from ..tomography import SIMPLEX, HeldOut, joint_tv, sirt, tv
+from .store import cell_name
 
 __all__ = ["STUDIES", "Study"]
 
@@ -22,6 +23,7 @@ MEASURES = ("metrics.errors", "metrics.fourier", "metrics.interfaces")
 ENGINE = ("tomography", "dip", *MEASURES, "simulate", "study")
 PHANTOM = "phantom"  # the specimen of arXiv:2606.10893; any other is a draw's number, of the report half
 VIEWS, FLUENCES, ANGLES = (5, 7, 9, 15, 29), (1000, 4000, 16000, 64000), (70, 60, 50)
+SPARSE = ("specimen", "n", "views", "max_tilt", "fluence", "edge", "seed", "method")
 CENTRE = {"views": 9, "max_tilt": 70, "fluence": 4000, "edge": "M2,3"}
 METHODS = ("SIRT", "TV", "joint TV", "DIP", "DIPm-TV")
 
@@ -130,8 +132,12 @@ def _sparse_cells():
     then = [{"specimen": p, "n": 32, **c, "seed": s} for p, s in _specimens() for c in narrow + other]
     cheap = ("SIRT", "TV", "joint TV")
     low, high = ([c for c in first if c["fluence"] == fluence] for fluence in (4000, 16000))
-    groups = [(first, cheap), (first, ("DIPm-TV",)), (low, ("DIP",)), (then, (*cheap, "DIPm-TV")), (high, ("DIP",))]
-    return [cell | {"method": method} for cells, names in groups for cell in cells for method in names]
+    middle = [c for c in low if c["views"] == 9]
+    edges = [c for c in then if c["edge"] == "L2,3"]
+    groups = [(middle, METHODS), (edges, ("DIPm-TV",)), (first, cheap), (first, ("DIPm-TV",)), (low, ("DIP",))]
+    groups += [(then, (*cheap, "DIPm-TV")), (high, ("DIP",))]
+    cells = [cell | {"method": method} for cells, names in groups for cell in cells for method in names]
+    return list({cell_name(cell, SPARSE): cell for cell in cells}.values())
 
 
 def _fine_cells():
@@ -205,7 +211,6 @@ def _nanocube_cells():
     return cells[:3] + [cell | {"n": 48} for cell in cells] + cells[3:]
 
 
-SPARSE = ("specimen", "n", "views", "max_tilt", "fluence", "edge", "seed", "method")
 STUDIES: dict[str, Study] = {
     "sparse_views": Study("How many views, how many electrons, which method", SPARSE, _sparse_cells, _sparse, ENGINE),
     "fine_grid": Study("The same on a finer grid", SPARSE, _fine_cells, _sparse, ENGINE),
