@@ -7,16 +7,15 @@ from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
-from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
+from .sparse import phase_image
 from .style import COLORS
 
 __all__ = [
     "change_figure",
     "curve_figure",
-    "phase_image",
     "picture_figure",
     "study_figures",
     "study_words",
@@ -85,15 +84,8 @@ def curve_figure(
     return figure
 
 
-def phase_image(fractions: ArrayLike, phases: Sequence[str] = ("FeO", "Fe3O4")) -> NDArray:
-    """Return volume fractions (P, rows, columns) as a picture (rows, columns, 3), each phase in its colour."""
-    fractions = np.clip(np.asarray(fractions, float), 0, 1)
-    ink = np.array([1 - np.array(to_rgb(COLORS[phase])) for phase in phases])
-    return np.clip(1 - np.tensordot(fractions, ink, axes=(0, 0)), 0, 1)
-
-
 def picture_figure(pictures: Mapping[str, Mapping[str, ArrayLike | None]]) -> Figure:
-    """Return slices ``{row: {column: fractions (2, Z, X) or None}}`` as a table of `phase_image` pictures."""
+    """Return slices ``{row: {column: fractions (2, Z, X) or None}}`` as a table of pictures, phases in their colours."""
     rows, columns = list(pictures), list(next(iter(pictures.values())))
     size = 7.2 / (len(columns) + 0.6)
     figure, axes = plt.subplots(len(rows), len(columns), figsize=(7.2, size * len(rows) + 0.3), squeeze=False)
@@ -106,7 +98,7 @@ def picture_figure(pictures: Mapping[str, Mapping[str, ArrayLike | None]]) -> Fi
             if r == 0:
                 axes[r, c].set_title(column)
             if pictures[row].get(column) is not None:
-                axes[r, c].imshow(phase_image(pictures[row][column]))
+                axes[r, c].imshow(phase_image(pictures[row][column], [COLORS[phase] for phase in ("FeO", "Fe3O4")]))
     return figure
 
 
