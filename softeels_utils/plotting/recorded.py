@@ -85,7 +85,7 @@ def curve_figure(
 
 
 def picture_figure(pictures: Mapping[str, Mapping[str, ArrayLike | None]]) -> Figure:
-    """Return slices ``{row: {column: fractions (2, Z, X) or None}}`` as a table of pictures, phases in their colours."""
+    """Return slices ``{row: {column: fractions (2, Z, X) or None}}`` as a table of pictures in the phases' colours."""
     rows, columns = list(pictures), list(next(iter(pictures.values())))
     size = 7.2 / (len(columns) + 0.6)
     figure, axes = plt.subplots(len(rows), len(columns), figsize=(7.2, size * len(rows) + 0.3), squeeze=False)
