@@ -10,7 +10,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import ArrayLike
 
-from .sparse import phase_image
+from .sparse import METHODS, phase_image
 from .style import COLORS
 
 __all__ = [
@@ -23,15 +23,6 @@ __all__ = [
 ]
 
 VIEWS, FLUENCES = (5, 7, 9, 15, 29), (1000, 4000, 16000, 64000)
-
-# Methods are told apart by line and marker, as phases are by colour.
-STYLES = {
-    "SIRT": {"color": "0.6", "marker": "s", "ls": ":"},
-    "TV": {"color": "0.45", "marker": "v", "ls": "-."},
-    "joint TV": {"color": "0.25", "marker": "^", "ls": "--"},
-    "DIP": {"color": "#AA4499", "marker": "D", "ls": ":"},
-    "DIPm-TV": {"color": "#117733", "marker": "o", "ls": "-"},
-}
 
 
 def _medians(rows, x, y):
@@ -65,7 +56,7 @@ def curve_figure(
     styles : dict, optional
         Of the lines, by the value of ``by``; default: those of the methods.
     """
-    styles = styles or STYLES
+    styles = styles or METHODS
     figure, axes = plt.subplots(1, len(panels), figsize=(7.2, 3.2), sharey=True, squeeze=False)
     for ax, (title, rows) in zip(axes[0], panels.items(), strict=True):
         names = [name for name in styles if any(row[by] == name for row in rows)]
@@ -113,7 +104,7 @@ def change_figure(rows: Sequence[Mapping[str, Any]], *, reference: str = "as it 
     names = sorted(ratios, key=lambda name: np.median(ratios[name]), reverse=True)
     figure, ax = plt.subplots(figsize=(7.2, 0.28 * len(names) + 0.9))
     for k, name in enumerate(names):
-        ax.plot(ratios[name], [k] * len(ratios[name]), "o", color=STYLES["DIPm-TV"]["color"], ms=5, alpha=0.7)
+        ax.plot(ratios[name], [k] * len(ratios[name]), "o", color=METHODS["DIPm-TV"]["color"], ms=5, alpha=0.7)
         ax.plot(np.median(ratios[name]), k, "|", color="k", ms=14)
     ax.axvline(1, color="0.6", lw=1)
     ax.set_yticks(range(len(names)), names)
@@ -127,7 +118,7 @@ def change_figure(rows: Sequence[Mapping[str, Any]], *, reference: str = "as it 
 def time_figure(rows: Sequence[Mapping[str, Any]], *, y: str = "nrmse", ylabel: str = "NRMSE") -> Figure:
     """Return time against error: a point for each cell, a ring at each method's median."""
     figure, ax = plt.subplots(figsize=(7.2, 3.2))
-    for name, style in STYLES.items():
+    for name, style in METHODS.items():
         found = np.array([(row["seconds"], row[y]) for row in rows if row["method"] == name]).reshape(-1, 2)
         if len(found):
             dot = {key: style[key] for key in ("color", "marker")}
@@ -193,8 +184,8 @@ def study_figures(
 
 def _pictures_over_views(pictures):
     """``{method: {views: slice}}`` of the phantom's first seed."""
-    names = {(m, v): f"phantom 32 {v} 70 4000 M2,3 0 {m}" for m in STYLES for v in VIEWS}
-    methods = [m for m in STYLES if any(names[m, v] in pictures for v in VIEWS)]
+    names = {(m, v): f"phantom 32 {v} 70 4000 M2,3 0 {m}" for m in METHODS for v in VIEWS}
+    methods = [m for m in METHODS if any(names[m, v] in pictures for v in VIEWS)]
     return {
         m: {f"{v} tilts": np.asarray(pictures[names[m, v]]) / 255 if names[m, v] in pictures else None for v in VIEWS}
         for m in methods

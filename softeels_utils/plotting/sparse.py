@@ -20,7 +20,14 @@ if TYPE_CHECKING:
 __all__ = ["correlations", "draws_rows", "methods_over_views", "sections", "shifts", "stopping", "weights"]
 
 NEUTRAL = ["#6A3D9A", "#B8860B", "#1B7837", "#C51B7D", "#4D4D4D"]  # of methods and runs: no phase's colour
-MARKERS = "osD^vP"
+# Of each method, in every figure: color, marker, line.
+METHODS = {
+    "SIRT": {"color": NEUTRAL[0], "marker": "o", "ls": ":"},
+    "TV": {"color": NEUTRAL[2], "marker": "D", "ls": "-."},
+    "joint TV": {"color": NEUTRAL[1], "marker": "s", "ls": "--"},
+    "DIP": {"color": NEUTRAL[3], "marker": "^", "ls": ":"},
+    "DIPm-TV": {"color": NEUTRAL[4], "marker": "v", "ls": "-"},
+}
 
 
 def stopping(iterations: Sequence[int], chi2: ArrayLike, errors: ArrayLike, stops: Mapping[str, int]) -> Figure:
@@ -95,9 +102,9 @@ def methods_over_views(summary: Sequence[Mapping[str, Any]]) -> Figure:
             found = sorted((r for r in summary if r["method"] == method and r["fluence"] == fluence), key=_views)
             place = [views.index(r["views"]) + 0.13 * (k - (len(methods) - 1) / 2) for r in found]
             low, mid, high = ([r[name] for r in found] for name in ("oracle", "automatic", "end"))
-            color = NEUTRAL[k % len(NEUTRAL)]
-            ax.vlines(place, low, np.maximum(mid, high), color=color, lw=2, alpha=0.5)
-            ax.plot(place, mid, MARKERS[k % len(MARKERS)], color=color, label=method)
+            style = METHODS[method]
+            ax.vlines(place, low, np.maximum(mid, high), color=style["color"], lw=2, alpha=0.5)
+            ax.plot(place, mid, label=method, **style | {"ls": ""})
         ax.set_xticks(range(len(views)), views)
         ax.set(xlabel="views", title=f"{fluence:g} e/Å² per tilt", ylim=(0, None))
     for ax in axes[:, 0]:
