@@ -22,7 +22,7 @@ __all__ = [
     "time_figure",
 ]
 
-VIEWS, FLUENCES = (5, 7, 9, 15, 29), (1000, 4000, 16000, 64000)
+VIEWS = (5, 7, 9, 15, 29)
 
 
 def _medians(rows, x, y):
