@@ -152,8 +152,9 @@ def _chemistry() -> Finding | None:
     found = kept["summary"]
     silent, within = found["silent_errors"], found["mean_valence_within_0.05"]
     return Finding(
-        f"{100 * silent:.0f} % of {found['rows']} specimens wrong beyond three standard errors without a flag; mean valence "
-        f"within 0.05 in {100 * within:.0f} %, total iron within 5 % in {100 * found['total_metal_within_5_percent']:.0f} %",
+        f"{100 * silent:.0f} % of {found['rows']} specimens wrong beyond three standard errors without a flag; "
+        f"mean valence within 0.05 in {100 * within:.0f} %, total iron within 5 % in "
+        f"{100 * found['total_metal_within_5_percent']:.0f} %",
         _judge(silent <= 0.02 and within >= 0.9, silent <= 0.02),
     )
 
@@ -197,8 +198,8 @@ def _all_channels() -> Finding | None:
         return None
     ratio = pairs[:, 0] / pairs[:, 1]
     return Finding(
-        f"error {_spread(ratio)} times that of the phases one at a time; smaller in {100 * np.mean(ratio < 1):.0f} % of "
-        f"{len(ratio)} cells",
+        f"error {_spread(ratio)} times that of the phases one at a time; smaller in "
+        f"{100 * np.mean(ratio < 1):.0f} % of {len(ratio)} cells",
         _judge(np.mean(ratio < 1) >= 0.9, np.median(ratio) < 1),
     )
 
@@ -292,8 +293,8 @@ def _void() -> Finding | None:
     contrasts = np.array([c for c in contrasts if c is not None])
     part, filled = np.median(found[0]) / np.median(found[1]), np.mean(contrasts < 0.2)
     return Finding(
-        f"{_spread(found[0], 0)} of {np.median(found[1]):.0f} nm³ of the phantom's void; filled in {100 * filled:.0f} % of "
-        f"{len(contrasts)} drawn specimens with voids of 1 to 6 voxels",
+        f"{_spread(found[0], 0)} of {np.median(found[1]):.0f} nm³ of the phantom's void; filled in "
+        f"{100 * filled:.0f} % of {len(contrasts)} drawn specimens with voids of 1 to 6 voxels",
         _judge(part > 0.8 and filled < 0.05, part > 0.5),
     )
 
