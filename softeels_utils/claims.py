@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from . import dose, records, scattering
 from .source import PACKAGE
 
-__all__ = ["CLAIMS", "LANDING", "VERDICTS", "Claim", "Finding", "findings", "markdown", "placeholders"]
+__all__ = ["CLAIMS", "LANDING", "VERDICTS", "Claim", "Finding", "findings", "markdown", "placeholders", "readme"]
 
 VERDICTS = ("holds", "holds in part", "does not hold", "cannot be tested here")
 BENCHMARKS = PACKAGE.parent / "benchmarks" / "results"
@@ -38,6 +38,9 @@ class Finding:
 
     number: str
     verdict: str
+
+
+NO_RECORD = Finding("its record is not there", VERDICTS[3])
 
 
 @dataclass(frozen=True)
@@ -369,10 +372,16 @@ def markdown(names: tuple[str, ...] | None = None) -> str:
     rows = ["| the claim | how it is tested | found here | verdict |", "|---|---|---|---|"]
     for claim in CLAIMS:
         if names is None or claim.name in names:
-            found = claim.find() or Finding("its record is not there", VERDICTS[3])
+            found = claim.find() or NO_RECORD
             page = f"[{claim.test}]({claim.page})"
             rows.append(f"| {claim.text} | {page} | {found.number} | **{found.verdict}** |")
     return "\n".join(rows)
+
+
+def readme() -> str:
+    """The three claims of the first page as a list for ``README.md``, which a test holds to it."""
+    shown = [(claim.text, claim.find() or NO_RECORD) for claim in CLAIMS if claim.name in LANDING]
+    return "\n".join(f"- {text} *{found.verdict.capitalize()}*: {found.number}." for text, found in shown)
 
 
 def placeholders() -> dict[str, str]:

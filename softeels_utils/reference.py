@@ -34,6 +34,9 @@ PACKAGES = (
     "data",
     "pipeline",
     "study",
+    "records",
+    "claims",
+    "planner",
     "plotting",
 )
 COMMON = {"progress", "checks"}  # which all may import: the graph leaves them out

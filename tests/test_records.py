@@ -152,6 +152,12 @@ def test_every_claim_has_a_number_and_a_verdict():
     assert all(re.search(r"\d", one.number) and one.verdict in claims.VERDICTS for one in found)
 
 
+def test_the_readme_says_what_was_found():
+    """When a record has grown: `python -c "from softeels_utils import claims; print(claims.readme())"`."""
+    shown = (source.PACKAGE.parent / "README.md").read_text().split("<!-- claims -->\n")[1].split("<!-- /claims -->")[0]
+    assert shown.strip() == claims.readme()
+
+
 def test_a_claim_without_its_record_says_so(folder):
     assert claims.findings()["nine views"] is None
     row = claims.markdown(("nine views",)).splitlines()[-1]
