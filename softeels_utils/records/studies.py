@@ -134,7 +134,7 @@ def _sparse_cells():
     low, high = ([c for c in first if c["fluence"] == fluence] for fluence in (4000, 16000))
     middle = [c for c in low if c["views"] == 9]
     edges = [c for c in then if c["edge"] == "L2,3"]
-    groups = [(middle, METHODS), (edges, ("DIPm-TV",)), (first, cheap), (first, ("DIPm-TV",)), (low, ("DIP",))]
+    groups = [(edges, ("DIPm-TV",)), (middle, METHODS), (first, cheap), (first, ("DIPm-TV",)), (low, ("DIP",))]
     groups += [(then, (*cheap, "DIPm-TV")), (high, ("DIP",))]
     cells = [cell | {"method": method} for cells, names in groups for cell in cells for method in names]
     return list({cell_name(cell, SPARSE): cell for cell in cells}.values())
