@@ -394,6 +394,12 @@ figures_kept = recorded.study_figures(kept.rows, kept.pictures)
 for name, (figure, caption, alt) in figures_kept.items():
     show(figure, caption=caption, name=f"recorded-{name}", alt=alt)
 say(recorded.study_words(kept.rows))
+if growth := recorded.growth_rows(kept.rows):
+    table(
+        growth,
+        caption="What fails first as tilts go down, at the same fluence per "
+        "tilt: medians of the record",
+    )
 changes = records.load("ablations")
 if changes.rows:
     show(

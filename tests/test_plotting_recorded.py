@@ -42,3 +42,12 @@ def test_changes_are_ratios_to_the_same_specimen():
 def test_time_and_error_of_each_method():
     (ax,) = recorded.time_figure(rows("SIRT", 5, (0.3, 0.5)) + rows("DIPm-TV", 5, (0.1,))).axes
     np.testing.assert_allclose(ax.lines[1].get_xydata(), [[4.0, 0.4]])
+
+
+def test_growth_is_over_the_most_tilts():
+    about = {"max_tilt": 70, "edge": "M2,3", "fluence": 4000, "method": "SIRT"}
+    cells = [
+        about | {"views": v, "nrmse": n, "core_nm": n, "surface_nm": n} for v, n in ((5, 0.3), (9, 0.2), (29, 0.1))
+    ]
+    (line,) = recorded.growth_rows([*cells, about | {"views": 5, "method": "TV", "nrmse": 1}])  # TV has no 29 tilts
+    assert line["NRMSE, 29 tilts"] == "0.100" and line["surface at 9 and 5"] == "× 2.00, × 3.00"
