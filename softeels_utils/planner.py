@@ -30,6 +30,7 @@ __all__ = ["Expectation", "PlanGrid", "expect", "placeholders", "plan_grid"]
 
 METHOD = "DIPm-TV"
 MAX_TILT_DEG = 70.0  # of the record, and of what is planned
+FLUENCES = tuple(125.0 * 2**k for k in range(12))  # e/Å² per tilt, of the page
 RECORDED_NM, RECORDED_VOXEL_NM, RECORDED_FIELD_NM = 34.4, 2.0, 64.0  # particle, voxel and field of view of the record
 ELEMENTS = RECORDED_NM / RECORDED_VOXEL_NM  # across the particle
 PATCH_NM = 5.0
@@ -491,7 +492,7 @@ def plan_grid(
     particle_nm: Sequence[float] = (10.0, 20.0, RECORDED_NM, 50.0, 100.0),
     voxel_size_nm: Sequence[float] = (0.25, 0.5, 1.0, 2.0),
     views: Sequence[int] = (5, 7, 9, 11, 15, 21, 29),
-    fluence_e_per_A2: Sequence[float] = tuple(125.0 * 2**k for k in range(12)),
+    fluence_e_per_A2: Sequence[float] = FLUENCES,
     system: System | str | None = None,
     microscope: Microscope | None = None,
     record: records.Record | None = None,
