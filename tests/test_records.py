@@ -148,7 +148,7 @@ def test_cells_taken_at_random_are_found_again(method, count, tolerance):
 def test_every_claim_has_a_number_and_a_verdict():
     assert len(claims.CLAIMS) >= 12 and len({claim.name for claim in claims.CLAIMS}) == len(claims.CLAIMS)
     found = [finding for finding in claims.findings().values() if finding]  # the others say that they have no record
-    assert len(found) >= 10
+    assert len(found) >= 12
     assert all(re.search(r"\d", one.number) and one.verdict in claims.VERDICTS for one in found)
 
 
