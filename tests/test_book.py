@@ -700,7 +700,8 @@ def test_views_in_three_dimensions_are_drawn(html, browser):
         browser.execute_script("arguments[0].scrollIntoView()", frame)
         browser.switch_to.frame(frame)
         wait.until(lambda page: page.execute_script("return document.querySelectorAll('canvas').length > 0"))
-        state = "return JSON.stringify(document.querySelector('.js-plotly-plot').data.map(body => body.visible))"
+        parts = "[body.visible, body.showscale, body.color, !!body.intensity, body.facecolor?.length]"
+        state = f"return JSON.stringify(document.querySelector('.js-plotly-plot').data.map(body => {parts}))"
         before = browser.execute_script(state)
         buttons = browser.find_elements("css selector", "button[aria-pressed=false]")
         if buttons:
@@ -716,9 +717,14 @@ def test_a_turning_view_stops_when_asked(browser, cube_view):
     before = wait.until(lambda page: page.execute_script(eye))
     wait.until(lambda page: abs(page.execute_script(eye) - before) > 0.01)
     browser.execute_script("const b = document.querySelector('button'); if (b.textContent != 'turn') b.click()")
-    stopped = browser.execute_script(eye)
-    browser.execute_script("return new Promise(done => setTimeout(done, 500))")
-    assert browser.execute_script(eye) == pytest.approx(stopped, abs=1e-9)
+    pause = "return new Promise(done => setTimeout(done, 500))"
+
+    def stands(page):  # once what was being drawn when it was asked has been drawn
+        seen = page.execute_script(eye)
+        page.execute_script(pause)
+        return page.execute_script(eye) == pytest.approx(seen, abs=1e-9)
+
+    wait.until(stands)
     reduced = {"features": [{"name": "prefers-reduced-motion", "value": "reduce"}]}
     browser.execute_cdp_cmd("Emulation.setEmulatedMedia", reduced)
     _open(browser, cube_view)
