@@ -251,6 +251,11 @@ def render() -> Path:
     stamp.unlink(missing_ok=True)
     _jupyter_book(stage, chapters.ROOT / "book", "-W", "-n", "--keep-going", *fresh)
     _assets(chapters.BUILD / "html")
+    for chapter in chapters.names():  # what the download button gives: a notebook without its outputs
+        _put(
+            chapters.BUILD / "html" / "_sources" / "notebooks" / f"{chapter}.ipynb",
+            (chapters.NOTEBOOKS / f"{chapter}.ipynb").read_bytes(),
+        )
     number_figures(chapters.BUILD / "html")
     search_without_accents(chapters.BUILD / "html" / "searchindex.js")
     stamp.write_text(digest)
