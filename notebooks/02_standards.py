@@ -52,7 +52,14 @@ from pathlib import Path
 
 import numpy as np
 
-from softeels_utils import book, data, fitting, scattering, spectra, standards
+from softeels_utils import (
+    data,
+    fitting,
+    records,
+    scattering,
+    spectra,
+    standards,
+)
 from softeels_utils.plotting import (
     maps_figure,
     notice,
@@ -583,7 +590,7 @@ show(
     f"is {hidden.angle_deg:.2f}°.",
     alt="The spectrum of maghemite and the dashed sum lie on each other.",
 )
-record = book.record("chemistry_report_48")
+record = records.benchmark("chemistry_report_48")
 if record:
     summary, rows = record["summary"], record["summary"]["rows"]
     say(

@@ -71,7 +71,7 @@ from dataclasses import replace
 from IPython.display import Markdown, display
 from skimage.measure import block_reduce
 
-from softeels_utils import book, metrics, records
+from softeels_utils import metrics, records
 from softeels_utils.plotting import recorded
 
 began = time.perf_counter()
@@ -390,7 +390,10 @@ browse_slices(
 
 # %% tags=["hide-input", "twin"]
 kept = records.load("sparse_views")
-figures_kept = recorded.study_figures(kept.rows, kept.pictures)
+cell = records.STUDIES["sparse_views"].parameters
+figures_kept = recorded.study_figures(
+    kept.rows, lambda row: kept.picture(row, cell)
+)
 for name, (figure, caption, alt) in figures_kept.items():
     show(figure, caption=caption, name=f"recorded-{name}", alt=alt)
 say(recorded.study_words(kept.rows))
@@ -429,7 +432,7 @@ for one in (kept, changes):
 # that the truth likes best, an oracle. Lengths are RMS errors in voxels, medians over the specimens.
 
 # %% tags=["hide-input", "twin"]
-drawn = book.record("draws_report_48")
+drawn = records.benchmark("draws_report_48")
 if drawn is not None:
     table(figures.draws_rows(drawn), caption="Recorded: unseen specimens")
     ours, rival = (drawn["medians"][n] for n in ("DIPm-TV", "joint TV"))

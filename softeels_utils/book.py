@@ -16,7 +16,7 @@ from pathlib import Path
 
 import yaml
 
-from . import chapters, claims, data, pages, planner, records, reference
+from . import chapters, data, pages, reference
 from .chapters import BookError
 from .source import fingerprint
 
@@ -25,7 +25,6 @@ __all__ = [
     "landing_figure",
     "landing_view",
     "number_figures",
-    "record",
     "render",
     "render_one",
     "search_without_accents",
@@ -129,6 +128,8 @@ def _stage_static(stage):
 
 def _stage_pages(stage):
     """Put all that Jupyter Book reads into one folder: settings, pages, the landing figure and executed chapters."""
+    from . import claims, planner, records  # they load the engine, which the other commands can do without
+
     _put(stage / "_config.yml", pages.configuration())
     _put(stage / "_toc.yml", (chapters.ROOT / "_toc.yml").read_bytes())
     generated = {"<!-- generated: registry -->": _registry_markdown(), "<!-- generated: status -->": status_page()}
@@ -136,7 +137,7 @@ def _stage_pages(stage):
     generated["<!-- generated: landing view -->"] = landing_view()
     for name, text in reference.pages().items():
         _put(stage / "book" / name, text)
-    for path in sorted([*RECORDS.glob("*.json"), *records.FOLDER.glob("*.csv")]):
+    for path in sorted([*records.BENCHMARKS.glob("*.json"), *records.FOLDER.glob("*.csv")]):
         _put(stage / "book" / "records" / path.name, path.read_bytes())
     for path in sorted((chapters.ROOT / "book").iterdir()):
         if path.suffix == ".md":
@@ -318,31 +319,13 @@ def build(preset: str = "quick", *, report: Callable[[str], None] = print) -> Pa
 # ---------------------------------------------------------------- status
 
 
-RECORDS = chapters.ROOT / "benchmarks" / "results"
-
-
-def record(name: str) -> dict | None:
-    """A recorded benchmark, as it was written; None where there is none of that name, as outside the repository.
-
-    Parameters
-    ----------
-    name : str
-        Of the file, without its ending.
-    """
-    path = RECORDS / f"{name}.json"
-    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
-
-
-def _benchmarks():
-    """``{file stem: content}`` of all recorded benchmarks."""
-    return {path.stem: record(path.stem) for path in sorted(RECORDS.glob("*.json"))}
-
-
 ABOUT_A_RUN = ("date", "hardware", "machine", "threads", "cores", "torch", "python", "versions", "seed", "note", "what")
 
 
 def _study_row(name):
     """A line about a recorded study; nothing where it has no cells."""
+    from . import records
+
     study, kept = records.STUDIES[name], records.load(name)
     if not kept.rows:
         return None
@@ -384,6 +367,7 @@ def _registry_markdown():
 def status_page() -> str:
     """Return the page of run times, versions, data and records, as MyST text."""
     from .plotting import markdown_table
+    from .records import BENCHMARKS, STUDIES, benchmark
 
     parts = ["## Chapters"]
     runs = [run for run in map(chapters.last_run, chapters.names()) if run]
@@ -400,14 +384,14 @@ def status_page() -> str:
         for name in data.registry()
     ]
     parts += ["## Data", markdown_table(rows)]
-    kept = [row for name in records.STUDIES if (row := _study_row(name))]
+    kept = [row for name in STUDIES if (row := _study_row(name))]
     if kept:
         text = "Made by `python -m softeels_utils record NAME`. Each name is a link to the whole table."
         parts += ["## Recorded studies", text, markdown_table(kept)]
-    benchmarks = _benchmarks()
-    if benchmarks:
+    scripts = sorted(path.stem for path in BENCHMARKS.glob("*.json"))
+    if scripts:
         text = "Recorded by the scripts in `benchmarks/`. Each name is a link to the whole record, a JSON file."
-        rows = [_benchmark_row(name, content) for name, content in benchmarks.items()]
+        rows = [_benchmark_row(name, benchmark(name)) for name in scripts]
         parts += ["## Benchmarks", text, markdown_table(rows)]
     return "\n\n".join(parts)
 

@@ -5,22 +5,19 @@ Every number comes from a record or from a calculation that takes a second, and 
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from . import dose, records, scattering
-from .source import PACKAGE
+from . import dose, records, scattering, simulate
+from .records import CENTRE
 
 __all__ = ["CLAIMS", "LANDING", "VERDICTS", "Claim", "Finding", "findings", "markdown", "placeholders", "readme"]
 
 VERDICTS = ("holds", "holds in part", "does not hold", "cannot be tested here")
-BENCHMARKS = PACKAGE.parent / "benchmarks" / "results"
 LANDING = ("dose", "nine views", "resolution")  # the three that the first page shows
-MIDDLE = {"views": 9, "max_tilt": 70, "fluence": 4000, "edge": "M2,3"}  # of the study of chapter 4
 FINEST = {"n": 112, "fluence": 4000, "edge": "M2,3"}  # of the nanocube of chapter 5
 
 
@@ -77,11 +74,6 @@ def _spread(values: NDArray, digits: int = 2) -> str:
     return text if len(values) == 1 else f"{text} ({min(values):.{digits}f} to {max(values):.{digits}f})"
 
 
-def _benchmark(name: str) -> dict | None:
-    path = BENCHMARKS / f"{name}.json"
-    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
-
-
 def _pairs(kept: records.Record, measure: str, first: dict, second: dict) -> NDArray:
     """One measure of two kinds of cells, (N, 2), of the same specimens and seeds."""
     one, two = (
@@ -104,20 +96,14 @@ def _dose() -> Finding:
 
 
 def _maps() -> Finding:
-    errors = {e: np.sqrt(dose.phase_bound(dose_model(), 4000.0, edge=e).diagonal()) for e in ("M2,3", "L2,3")}
+    model = simulate.spectrum_model()
+    errors = {e: np.sqrt(dose.phase_bound(model, 4000.0, edge=e).diagonal()) for e in ("M2,3", "L2,3")}
     ratio = errors["L2,3"] / errors["M2,3"]
     return Finding(
         f"errors of FeO and Fe<sub>3</sub>O<sub>4</sub> {ratio[0]:.1f} and {ratio[1]:.1f} times smaller at "
         "M<sub>2,3</sub>",
         _judge(min(ratio) > 2, min(ratio) > 1),
     )
-
-
-def dose_model():
-    """The twin's spectrum, in its default microscope."""
-    from .simulate import spectrum_model
-
-    return spectrum_model()
 
 
 def _delocalisation() -> Finding:
@@ -137,7 +123,7 @@ def _delocalisation() -> Finding:
 
 
 def _standards() -> Finding | None:
-    kept = _benchmark("standards")
+    kept = records.benchmark("standards")
     if kept is None:
         return None
     worst = {name: entry["angle_deg"] for name, entry in kept["worst"].items()}
@@ -149,7 +135,7 @@ def _standards() -> Finding | None:
 
 
 def _chemistry() -> Finding | None:
-    kept = _benchmark("chemistry_report_48")
+    kept = records.benchmark("chemistry_report_48")
     if kept is None:
         return None
     found = kept["summary"]
@@ -167,8 +153,8 @@ def _chemistry() -> Finding | None:
 
 def _nine_views() -> Finding | None:
     kept = records.load("sparse_views")
-    nine = MIDDLE | {"method": "DIPm-TV"}
-    ratio = _pairs(kept, "nrmse", nine, MIDDLE | {"method": "SIRT", "views": 29})
+    nine = CENTRE | {"method": "DIPm-TV"}
+    ratio = _pairs(kept, "nrmse", nine, CENTRE | {"method": "SIRT", "views": 29})
     all_views = _pairs(kept, "nrmse", nine, nine | {"views": 29})
     if not len(ratio) or not len(all_views):
         return None
@@ -181,7 +167,7 @@ def _nine_views() -> Finding | None:
 
 
 def _no_symmetry() -> Finding | None:
-    kept = _benchmark("draws_report_48")
+    kept = records.benchmark("draws_report_48")
     if kept is None:
         return None
     found = kept["medians"]["DIPm-TV"]
@@ -195,7 +181,7 @@ def _no_symmetry() -> Finding | None:
 def _all_channels() -> Finding | None:
     kept = records.load("sparse_views")
     cells = [{"fluence": f, "views": v} for f in (4000, 16000) for v in (5, 7, 9, 15, 29)]
-    pairs = [_pairs(kept, "nrmse", MIDDLE | c | {"method": "DIPm-TV"}, MIDDLE | c | {"method": "DIP"}) for c in cells]
+    pairs = [_pairs(kept, "nrmse", CENTRE | c | {"method": "DIPm-TV"}, CENTRE | c | {"method": "DIP"}) for c in cells]
     pairs = np.concatenate(pairs)
     if not len(pairs):
         return None
@@ -211,11 +197,11 @@ def _conventional() -> Finding | None:
     kept = records.load("sparse_views")
     ratios = {}
     for rival in ("SIRT", "joint TV"):
-        pairs = _pairs(kept, "nrmse", MIDDLE | {"method": "DIPm-TV"}, MIDDLE | {"method": rival})
+        pairs = _pairs(kept, "nrmse", CENTRE | {"method": "DIPm-TV"}, CENTRE | {"method": rival})
         if not len(pairs):
             return None
         ratios[rival] = pairs[:, 1] / pairs[:, 0]
-    core = _pairs(kept, "core_nm", MIDDLE | {"method": "DIPm-TV"}, MIDDLE | {"method": "joint TV"})
+    core = _pairs(kept, "core_nm", CENTRE | {"method": "DIPm-TV"}, CENTRE | {"method": "joint TV"})
     return Finding(
         f"SIRT has {_spread(ratios['SIRT'], 1)} times the error of DIPm-TV, joint TV {_spread(ratios['joint TV'], 1)} "
         f"times; but joint TV has the edge of the core to {np.median(core[:, 1]):.2f} nm (DIPm-TV "
@@ -247,9 +233,10 @@ def _less_dose() -> Finding | None:
 # ---------------------------------------------------------------- the nanocube
 
 
-def _nanocube(*measures: str, method: str = "DIPm-TV") -> list[NDArray] | None:
+def _nanocube(*measures: str) -> list[NDArray] | None:
+    """Measures of DIPm-TV on the finest grid; None without them."""
     kept = records.load("nanocube")
-    found = [kept.values(measure, method=method, **FINEST) for measure in measures]
+    found = [kept.values(measure, method="DIPm-TV", **FINEST) for measure in measures]
     return found if all(len(values) for values in found) else None
 
 
@@ -266,7 +253,7 @@ def _resolution() -> Finding | None:
 
 
 def _cubic() -> Finding | None:
-    kept = _benchmark("draws_report_48")
+    kept = records.benchmark("draws_report_48")
     if kept is None:
         return None
     found, rival = (kept["medians"][name] for name in ("DIPm-TV", "joint TV"))
@@ -289,7 +276,7 @@ def _skin() -> Finding | None:
 
 
 def _void() -> Finding | None:
-    found, draws = _nanocube("void_nm3", "true_void_nm3"), _benchmark("draws_report_48")
+    found, draws = _nanocube("void_nm3", "true_void_nm3"), records.benchmark("draws_report_48")
     if found is None or draws is None:
         return None
     contrasts = [row["methods"]["DIPm-TV"]["void_contrast"] for row in draws["rows"] if "DIPm-TV" in row["methods"]]
@@ -303,7 +290,7 @@ def _void() -> Finding | None:
 
 
 def _intervals() -> Finding | None:
-    kept = _benchmark("draws_intervals")
+    kept = records.benchmark("draws_intervals")
     if kept is None:
         return None
     found = {name: value for name, value in kept["mean"]["report"].items() if value is not None and name != "bulk"}
@@ -361,20 +348,19 @@ def findings() -> dict[str, Finding | None]:
     return {claim.name: claim.find() for claim in CLAIMS}
 
 
-def markdown(names: tuple[str, ...] | None = None) -> str:
-    """The claims as a table in Markdown; those without a record say so.
+def markdown(found: Mapping[str, Finding | None]) -> str:
+    """Return claims as a table in Markdown; those without a record say so.
 
     Parameters
     ----------
-    names : tuple of str, optional
-        Only these.
+    found : dict
+        Some of `findings`.
     """
     rows = ["| the claim | how it is tested | found here | verdict |", "|---|---|---|---|"]
     for claim in CLAIMS:
-        if names is None or claim.name in names:
-            found = claim.find() or NO_RECORD
-            page = f"[{claim.test}]({claim.page})"
-            rows.append(f"| {claim.text} | {page} | {found.number} | **{found.verdict}** |")
+        if claim.name in found:
+            one = found[claim.name] or NO_RECORD
+            rows.append(f"| {claim.text} | [{claim.test}]({claim.page}) | {one.number} | **{one.verdict}** |")
     return "\n".join(rows)
 
 
@@ -386,5 +372,9 @@ def readme() -> str:
 
 def placeholders() -> dict[str, str]:
     """Return ``{mark: MyST text}``: all claims, and the three of the first page."""
-    first = f"{markdown(LANDING)}\n\n{{doc}}`All claims, one by one <claims>`."
-    return {"<!-- generated: claims -->": markdown(), "<!-- generated: three claims -->": first}
+    found = findings()
+    first = markdown({name: found[name] for name in LANDING})
+    return {
+        "<!-- generated: claims -->": markdown(found),
+        "<!-- generated: three claims -->": f"{first}\n\n{{doc}}`All claims, one by one <claims>`.",
+    }

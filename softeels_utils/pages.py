@@ -105,15 +105,12 @@ def downloads(chapter: str) -> str:
 
 def _figure(figure: Figure, name: str, caption: str, alt: str) -> str:
     """As `plotting.show` puts a figure into a chapter, for a page of Markdown."""
-    from .plotting.prose import inline_html
+    from .plotting.interactive import captioned
 
     image = io.BytesIO()
     figure.savefig(image, format="png", dpi=110)
     source = f"data:image/png;base64,{base64.b64encode(image.getvalue()).decode()}"
-    return (
-        f'<figure class="softeels" id="fig-{name}"><img src="{source}" alt="{html.escape(alt, quote=True)}">'
-        f"<figcaption>{inline_html(caption)}</figcaption></figure>"
-    )
+    return captioned(f'<img src="{source}" alt="{html.escape(alt, quote=True)}">', caption, name)
 
 
 @cache

@@ -97,13 +97,13 @@ def import_graph() -> dict[str, set[str]]:
 def files_used(path: Path) -> list[Path]:
     """Return the files of all packages that a source file imports, directly or through others, tables included."""
     files = parts()
-    found = set().union(*(below(name) for name in _imported([path]) & set(files)))
+    found = below(*(_imported([path]) & set(files)))
     return sorted([PACKAGE / "__init__.py", *(file for name in found for file in files[name])])
 
 
-def below(name: str) -> tuple[str, ...]:
-    """Return one of the `parts` and all that it imports, directly or through others, in order of their names."""
-    graph, found, waiting = import_graph(), set(), {name}
+def below(*names: str) -> tuple[str, ...]:
+    """Return some of the `parts` and all that they import, directly or through others, in order of their names."""
+    graph, found, waiting = import_graph(), set(), set(names)
     while waiting:
         found |= waiting
         waiting = set().union(*(graph[one] for one in waiting)) - found

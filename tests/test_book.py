@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from softeels_utils import book, chapters, plotting, source
+from softeels_utils import book, chapters, plotting, records, source
 from softeels_utils.__main__ import main
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -307,10 +307,10 @@ def test_words_are_found_without_their_accents(tmp_path):
 
 def test_status_has_a_row_and_a_link_for_each_record():
     text = book.status_page()
-    records = re.findall(r"\| \{download\}`(\w+) <records/(\w+)\.json>`", text)
-    assert {name for name, _ in records} == {path.stem for path in book.RECORDS.glob("*.json")}
-    assert all(name == file for name, file in records) and len(text.splitlines()) < 120
-    assert f"median ratio {book.record('dip_quality')['median_ratio']:.3g}" in text
+    links = re.findall(r"\| \{download\}`(\w+) <records/(\w+)\.json>`", text)
+    assert {name for name, _ in links} == {path.stem for path in records.BENCHMARKS.glob("*.json")}
+    assert all(name == file for name, file in links) and len(text.splitlines()) < 120
+    assert f"median ratio {records.benchmark('dip_quality')['median_ratio']:.3g}" in text
 
 
 # ---------------------------------------------------------------- the rendered book

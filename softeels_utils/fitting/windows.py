@@ -93,15 +93,18 @@ def sweep_windows(
     fits = [
         fit_phases(spectra, energy_eV, references, window_eV=(low, high), **options) for low in starts for high in ends
     ]
-    summed = [fit.summed(_usable(fit, mask)) for fit in fits]
-    pixels = np.array([_usable(fit, mask).sum() for fit in fits])
+    usable = [_usable(fit, mask) for fit in fits]
+    summed = [fit.summed(chosen) for fit, chosen in zip(fits, usable, strict=True)]
+    pixels = np.array([chosen.sum() for chosen in usable])
     grid = (starts.size, ends.size)
     return WindowSweep(
         starts_eV=starts,
         ends_eV=ends,
         amounts=(np.array([s.coefficients for s in summed]) / pixels[:, None]).reshape(*grid, -1),
         standard_error=(np.array([s.standard_error for s in summed]) / pixels[:, None]).reshape(*grid, -1),
-        reduced_chi2=np.array([np.median(f.reduced_chi2[_usable(f, mask)]) for f in fits]).reshape(grid),
+        reduced_chi2=np.reshape(
+            [np.median(f.reduced_chi2[chosen]) for f, chosen in zip(fits, usable, strict=True)], grid
+        ),
         phases=fits[0].phases,
     )
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import matplotlib.pyplot as plt
@@ -22,8 +22,6 @@ __all__ = [
     "study_words",
     "time_figure",
 ]
-
-VIEWS = (5, 7, 9, 15, 29)
 
 
 def _medians(rows, x, y):
@@ -131,7 +129,7 @@ def time_figure(rows: Sequence[Mapping[str, Any]], *, y: str = "nrmse", ylabel: 
 
 
 def study_figures(
-    rows: Sequence[Mapping[str, Any]], pictures: Mapping[str, ArrayLike]
+    rows: Sequence[Mapping[str, Any]], picture: Callable[[Mapping[str, Any]], ArrayLike | None]
 ) -> dict[str, tuple[Figure, str, str]]:
     """Return the figures of the record ``sparse_views`` as ``{name: (figure, caption, alternative text)}``.
 
@@ -139,8 +137,8 @@ def study_figures(
     ----------
     rows : list of dict
         Rows of the record; without any there is no figure.
-    pictures : dict of str to array (2, Z, X) of uint8
-        Of the record.
+    picture : callable
+        Gives the slice (2, Z, X) of a row, in fractions; None where none was kept.
     """
     wide = [row for row in rows if row["max_tilt"] == 70]
     soft = [row for row in wide if row["edge"] == "M2,3"]
@@ -165,7 +163,7 @@ def study_figures(
             "Error over the fluence, nine tilts, with the noise of a fit of either edge.",
             "Error over the fluence for each method and edge.",
         )
-    shown = _pictures_over_views(pictures)
+    shown = _pictures_over_views([row for row in soft if row["fluence"] == 4000], picture)
     if shown:
         found["pictures"] = (
             picture_figure(shown),
@@ -183,14 +181,12 @@ def study_figures(
     return found
 
 
-def _pictures_over_views(pictures):
-    """``{method: {views: slice}}`` of the phantom's first seed."""
-    names = {(m, v): f"phantom 32 {v} 70 4000 M2,3 0 {m}" for m in METHODS for v in VIEWS}
-    methods = [m for m in METHODS if any(names[m, v] in pictures for v in VIEWS)]
-    return {
-        m: {f"{v} tilts": np.asarray(pictures[names[m, v]]) / 255 if names[m, v] in pictures else None for v in VIEWS}
-        for m in methods
-    }
+def _pictures_over_views(rows, picture):
+    """``{method: {tilts: slice or None}}`` of the rows that have pictures, methods in their order."""
+    found = {(row["method"], row["views"]): kept for row in rows if (kept := picture(row)) is not None}
+    views = sorted({count for _, count in found})
+    methods = [method for method in METHODS if any(method == name for name, _ in found)]
+    return {method: {f"{count} tilts": found.get((method, count)) for count in views} for method in methods}
 
 
 def study_words(rows: Sequence[Mapping[str, Any]]) -> str:

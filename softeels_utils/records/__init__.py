@@ -1,7 +1,18 @@
 """Long studies: run cell by cell, kept as small tables beside the book, drawn from and checked there."""
 
 from .run import record, reproduce
-from .store import FOLDER, Record, load
-from .studies import STUDIES, Study
+from .store import BENCHMARKS, FOLDER, Record, benchmark, load
+from .studies import CENTRE, STUDIES, Study
 
-__all__ = ["FOLDER", "STUDIES", "Record", "Study", "load", "record", "reproduce"]
+__all__ = [
+    "BENCHMARKS",
+    "CENTRE",
+    "FOLDER",
+    "STUDIES",
+    "Record",
+    "Study",
+    "benchmark",
+    "load",
+    "record",
+    "reproduce",
+]

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +17,10 @@ from numpy.typing import ArrayLike, NDArray
 
 from ..source import PACKAGE, code_stamp
 
-__all__ = ["FOLDER", "Record", "as_bytes", "cell_name", "load"]
+__all__ = ["BENCHMARKS", "FOLDER", "Record", "as_bytes", "benchmark", "cell_name", "load"]
 
 FOLDER = PACKAGE.parent / "data" / "records"  # in a checkout; an installed package has none
+BENCHMARKS = PACKAGE.parent / "benchmarks" / "results"  # likewise
 
 
 def _value(text: str) -> Any:
@@ -55,13 +58,19 @@ class Record:
     rows : list of dict
         One a result: the parameters of its cell, the method, the measures, and from what code, when and on what
         machine.
-    pictures : dict of str to array of uint8
-        Volumes of fractions, or slices of them, in 255ths, under the names of their rows (`picture`).
     """
 
     name: str
     rows: list[dict[str, Any]] = field(default_factory=list)
-    pictures: dict[str, NDArray[np.uint8]] = field(default_factory=dict)
+
+    @cached_property
+    def pictures(self) -> dict[str, NDArray[np.uint8]]:
+        """Volumes of fractions, or slices of them, in 255ths, under the names of their cells (`picture`)."""
+        archive = FOLDER / f"{self.name}.npz"
+        if not archive.exists():
+            return {}
+        with np.load(archive, allow_pickle=False) as content:
+            return {key: content[key] for key in content.files}
 
     def where(self, **wanted: Any) -> list[dict[str, Any]]:
         """Rows that have these values; a list, tuple or set means any of its members."""
@@ -82,26 +91,23 @@ class Record:
         return [row for row in self.rows if row.get("code") != code_stamp(tuple(modules))]
 
     def add(self, rows: Iterable[Mapping[str, Any]], pictures: Mapping[str, ArrayLike]) -> None:
-        """Put rows and pictures in, and write the files anew, each in one piece."""
+        """Put rows and pictures in, and write the files anew, each in one piece; the table, which tells, is last."""
         self.rows += [dict(row) for row in rows]
-        self.save(bool(pictures))
         if pictures:
-            self.pictures |= {name: as_bytes(volume) for name, volume in pictures.items()}
-            self.save(True)
+            self.pictures.update({name: as_bytes(volume) for name, volume in pictures.items()})
+            archive = io.BytesIO()
+            np.savez_compressed(archive, **self.pictures)
+            _replace(FOLDER / f"{self.name}.npz", archive.getvalue())
+        self.save()
 
-    def save(self, with_pictures: bool = True, folder: Path | None = None) -> None:
-        """Write the table, and the pictures."""
-        folder = folder or FOLDER
+    def save(self) -> None:
+        """Write the table."""
         columns = list(dict.fromkeys(key for row in self.rows for key in row))
         stream = io.StringIO(newline="")
         writer = csv.writer(stream, lineterminator="\n")
         writer.writerow(columns)
         writer.writerows([_text(row.get(column)) for column in columns] for row in self.rows)
-        _replace(folder / f"{self.name}.csv", stream.getvalue().encode())
-        if with_pictures and self.pictures:
-            archive = io.BytesIO()
-            np.savez_compressed(archive, **self.pictures)
-            _replace(folder / f"{self.name}.npz", archive.getvalue())
+        _replace(FOLDER / f"{self.name}.csv", stream.getvalue().encode())
 
 
 def as_bytes(volume: ArrayLike) -> NDArray[np.uint8]:
@@ -114,14 +120,22 @@ def cell_name(row: Mapping[str, Any], parameters: Sequence[str]) -> str:
     return " ".join(_text(row.get(name)) for name in parameters)
 
 
-def load(name: str, folder: Path | None = None) -> Record:
+def load(name: str) -> Record:
     """Read a record; an empty one where there is none."""
-    folder = folder or FOLDER
-    table, archive, record = folder / f"{name}.csv", folder / f"{name}.npz", Record(name)
+    table, record = FOLDER / f"{name}.csv", Record(name)
     if table.exists():
         with table.open(newline="", encoding="utf-8") as stream:
             record.rows = [{key: _value(text) for key, text in row.items()} for row in csv.DictReader(stream)]
-    if archive.exists():
-        with np.load(archive, allow_pickle=False) as content:
-            record.pictures = {key: content[key] for key in content.files}
     return record
+
+
+def benchmark(name: str) -> dict | None:
+    """Return the record of a script in ``benchmarks/``, as it was written; None where there is none of that name.
+
+    Parameters
+    ----------
+    name : str
+        Of the file, without its ending.
+    """
+    path = BENCHMARKS / f"{name}.json"
+    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None

@@ -74,7 +74,7 @@ def _case(specimen: str | int, n: int, views: int, max_tilt: int, fluence: int, 
     return study.Case(*arrays, draw.voxel_size_nm, label)
 
 
-def _reconstructed(case: study.Case, method: str, seed: int, **network: Any) -> NDArray:
+def _reconstructed(case: study.Case, method: str, seed: int) -> NDArray:
     """The volume by the method's own rule."""
     measurement = case.measurement()
     if method == "SIRT":
@@ -83,11 +83,9 @@ def _reconstructed(case: study.Case, method: str, seed: int, **network: Any) -> 
         return tv(measurement, weight="heldout", progress=False).volume
     if method == "joint TV":
         return joint_tv(measurement, weight="heldout", constraint=SIMPLEX, progress=False).volume
-    if method == "paper":
-        return dip.fit(measurement, variant="paper", preset="full", seed=seed, progress=False, **network).volume
     if method == "DIP":
-        return study.run_method("DIP", case, network=network, seed=seed).volume
-    return dip.fit(measurement, seed=seed, progress=False, **network).volume
+        return study.run_method("DIP", case, seed=seed).volume
+    return dip.fit(measurement, seed=seed, progress=False).volume
 
 
 def _scores(volume: NDArray, case: study.Case) -> dict[str, float]:
