@@ -275,7 +275,8 @@ say(
 # %% [markdown] tags=["twin"]
 # ### It can overfit, and the held-out pixels tell
 #
-# The same network without TV, without averaging and with frequencies several times as high. It fits the pixels that it
+# The same network without TV, without averaging and with frequencies several times as high; of several such
+# settings this one was picked because it shows the effect. It fits the pixels that it
 # was given ever more closely, below the noise level, while the misfit of those held out and the true error turn and
 # rise (<a href="#fig-nanocube-overfit"></a>). What it goes on fitting is noise. A run of DIPm-TV ends early when the
 # held-out misfit rises; returned is a mean of the iterates, each weighted by the likelihood that it gives to the
