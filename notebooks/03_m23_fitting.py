@@ -931,7 +931,10 @@ if data_path:
         uncertainty=mine.samples[..., inside],
     )
     for pair in (pair for pair in confused if not pair.distinct):
-        notice(f"{pair}. The data cannot tell these phases apart.", "danger")
+        sure = (
+            "With references as uncertain as these, a fit cannot be sure of it."
+        )
+        notice(f"{pair}. {sure}", "danger")
     mean = np.asarray(yours.data, float).reshape(-1, axis.size).mean(axis=0)
     show(
         figures.references(

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import dose, records
-from .checks import check_count, check_number, check_positive, real_array
+from .checks import check_count, check_number, check_positive, describe, real_array
 from .scattering import System, as_system
 from .simulate import Microscope, spectrum_model
 
@@ -264,6 +264,8 @@ def expect(
 
     Raises
     ------
+    TypeError
+        For a microscope or a record that is none.
     ValueError
         For values that are not positive, a particle below 1 nm or above 1 µm, fewer than two views, voxels or a patch
         that are not smaller than the particle, or an edge that does not exist.
@@ -288,6 +290,9 @@ def expect(
     for name, length in (("voxel_size_nm", voxel_size_nm), ("patch_nm", patch_nm)):
         if length >= particle_nm:
             raise ValueError(f"{name}: got {length:g}, wants less than the particle's {particle_nm:g} nm")
+    for name, value, kind in (("microscope", microscope, Microscope), ("record", record, records.Record)):
+        if value is not None and not isinstance(value, kind):
+            raise TypeError(f"{name}: got {describe(value)}, wants a {kind.__name__} or None")
     edge = dose.Acquisition(edge=edge).edge
     particle = _Particle.of(particle_nm, edge, as_system(system), microscope)
     return _expect(particle, _recorded(edge, record), fluence_e_per_A2, views, voxel_size_nm, patch_nm)

@@ -285,6 +285,12 @@ def test_planning_page_has_the_placeholder_and_the_numbers_of_the_code():
     assert [text for text in stated if text not in page] == []
 
 
+@pytest.mark.parametrize("values", [{"microscope": 300}, {"record": "sparse_views"}])
+def test_what_is_no_microscope_or_record_is_refused(values):
+    with pytest.raises(TypeError, match=f"{next(iter(values))}: got"):
+        planner.expect(4000.0, **values)
+
+
 @pytest.mark.parametrize(
     ("values", "name"),
     [

@@ -794,6 +794,29 @@ def test_uncalibrated_projections_learn_one_scale_per_channel(cube):
     np.testing.assert_allclose(through_the_door / learnt[:, None, None, None], fractions, atol=1e-5)
 
 
+@pytest.mark.parametrize("noise", [0.05, 0.3])
+def test_scale_is_learned_from_maps_that_are_mostly_noise(noise):
+    series = tilt_series(32, noise=noise)
+    learnt = learn_scale(Measurement(series.projections, TILTS, covariance=series.covariance))
+    assert learnt == pytest.approx([1, 1], rel=0.04 if noise < 0.1 else 0.15)  # the noise alone is worth a factor of 2
+
+
+def test_scale_closes_where_channels_are_alike_or_empty_or_partly_unseen(cube):
+    projections, covariance, _ = cube
+    alike = np.stack([0.3 * projections.sum(0), 0.7 * projections.sum(0)])
+    first, second = learn_scale(Measurement(alike, TILTS))
+    assert 0.3 / first + 0.7 / second == pytest.approx(1, abs=0.05)
+    used = np.ones(projections.shape[1:], bool)
+    used[2], used[:, :, :5] = False, False
+    whole, masked = (learn_scale(Measurement(projections, TILTS, covariance=covariance, mask=m)) for m in (None, used))
+    assert masked == pytest.approx(whole, rel=0.05)
+    empty = projections * np.array([1, 0])[:, None, None, None]
+    for few in (empty, 0 * empty, projections[:, :, 12:13], -projections):
+        scale = learn_scale(Measurement(few, TILTS, covariance=covariance))
+        assert np.isfinite(scale).all() and (scale > 0).all()
+    assert learn_scale(Measurement(empty, TILTS, covariance=covariance))[1] < 5
+
+
 def test_same_seed_same_result_and_slices_are_independent_in_sirt(cube):
     projections, covariance, _ = cube
     measurement = Measurement(projections, TILTS, covariance=covariance)
