@@ -1,8 +1,11 @@
 """Records: kept to the digit, gone on with after an end, told apart from older code, and found again; the claims."""
 
 import re
+import subprocess
+import sys
 
 import numpy as np
+import psutil
 import pytest
 
 from softeels_utils import claims, records, source
@@ -73,6 +76,27 @@ def test_a_study_goes_on_where_it_ended(toy, client):
     records.record("toy", client=client, report=lines.append)
     assert len(toy.measured) == 4
     assert records.record("toy", client=client, minutes=0, report=lines.append).rows == kept.rows
+
+
+ABANDONED = """
+import os, signal
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from softeels_utils.records.run import _end_with_parent
+
+if __name__ == "__main__":
+    pool = ProcessPoolExecutor(1, mp_context=get_context("spawn"), initializer=_end_with_parent)
+    print(pool.submit(os.getpid).result(), flush=True)
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_workers_of_a_killed_run_do_not_stay(tmp_path):
+    script = tmp_path / "abandoned.py"
+    script.write_text(ABANDONED)
+    pid = int(subprocess.run([sys.executable, script], capture_output=True, text=True, timeout=120).stdout)
+    _, left = psutil.wait_procs([psutil.Process(pid)] if psutil.pid_exists(pid) else [], timeout=30)
+    assert not left or left[0].status() == psutil.STATUS_ZOMBIE
 
 
 def test_cells_of_older_code_are_known_and_repeated(toy, client, monkeypatch):

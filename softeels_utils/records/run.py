@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import datetime
+import os
 import subprocess
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from functools import partial
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
 from typing import Any
 
 import numpy as np
@@ -116,7 +118,8 @@ def _perform(name, cells, workers, client, minutes) -> Iterator:
     limit = None if minutes is None else time.monotonic() + 60 * minutes
     with contextlib.ExitStack() as stack:
         if client is None:
-            pool = stack.enter_context(ProcessPoolExecutor(workers, mp_context=get_context("spawn")))
+            pool = ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_end_with_parent)
+            stack.enter_context(pool)
             submit, width, ended = pool.submit, workers, as_completed
         else:
             from dask.distributed import as_completed as ended
@@ -131,6 +134,16 @@ def _perform(name, cells, workers, client, minutes) -> Iterator:
                 return
             future = next(iter(ended(list(running))))
             yield running.pop(future), future.result()
+
+
+def _end_with_parent() -> None:
+    """In a worker: end as soon as the process that started it has gone, killed perhaps, and wait for no more work."""
+
+    def watch():
+        parent_process().join()
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def _about(study: Study) -> dict[str, str]:
