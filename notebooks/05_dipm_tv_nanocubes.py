@@ -76,13 +76,14 @@ from skimage.measure import block_reduce
 
 from softeels_utils import (
     metrics,
+    records,
     scattering,
     simulate,
     spectra,
     standards,
     study,
 )
-from softeels_utils.plotting import sparse
+from softeels_utils.plotting import recorded, sparse
 
 began = time.perf_counter()
 run_time = display(Markdown("Running ..."), display_id=True)
@@ -582,6 +583,37 @@ say(
     f"from M<sub>2,3</sub> {errors['DIPm-TV']:.3f}, errors of the references "
     "included."
 )
+
+# %% [markdown] tags=["twin"]
+# ### At the paper's scale, recorded
+#
+# At the quick preset a voxel is wider than the skin. The same way from electrons to the volume was recorded beforehand
+# on finer grids (`python -m softeels_utils record nanocube`): **simulated** counts, references found in them, a fit of
+# every pixel, the scale learned from the maps, each method by its own rule (<a href="#fig-recorded-scale"></a>). The
+# resolution is the length at which the {term}`Fourier shell correlation` with the truth falls to 0.5. On a coarser grid
+# the fluence was varied, too, and the same electrons were given to L<sub>2,3</sub> (<a href="#fig-recorded-dose"></a>).
+
+# %% tags=["hide-input", "twin"]
+recording = records.load("nanocube")
+recorded_figures = recorded.nanocube_figures(
+    recording.rows,
+    lambda row: recording.picture(row, records.STUDIES["nanocube"].parameters),
+    simulate.core_shell_nanocube,
+)
+for name, (figure, caption, alt) in recorded_figures.items():
+    show(figure, caption=caption, name=f"recorded-{name}", alt=alt)
+if recording.rows:
+    table(
+        recorded.nanocube_rows(recording.rows),
+        caption="Recorded at the paper's scale: medians over the seeds",
+    )
+if older := recording.stale(records.STUDIES["nanocube"].modules):
+    notice(
+        f"{len(older)} of {len(recording.rows)} recorded cells are from older code "
+        "than that of this page; `python -m softeels_utils record nanocube "
+        "--again` repeats them.",
+        "warning",
+    )
 
 # %% [markdown] tags=["twin"]
 # ## Real data, and what failed

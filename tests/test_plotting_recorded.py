@@ -51,3 +51,31 @@ def test_growth_is_over_the_most_tilts():
     ]
     (line,) = recorded.growth_rows([*cells, about | {"views": 5, "method": "TV", "nrmse": 1}])  # TV has no 29 tilts
     assert line["NRMSE, 29 tilts"] == "0.100" and line["surface at 9 and 5"] == "× 2.00, × 3.00"
+
+
+def nanocube_row(n, fluence, edge, method, **measures):
+    return dict.fromkeys(recorded.SCORES, 1.0) | {"n": n, "fluence": fluence, "edge": edge, "method": method} | measures
+
+
+def test_the_nanocube_is_cut_through_its_void_and_its_numbers_are_medians():
+    truth = np.zeros((2, 24, 24, 24))
+    truth[1, 4:20, 4:20, 4:20] = 1
+    truth[1, 8:10, 14:16, 6:8] = 0  # y, z, x
+    rows = [nanocube_row(24, 4000, "M2,3", "DIPm-TV", nrmse=v) for v in (0.1, 0.4, 0.2)]
+    rows += [nanocube_row(24, 1000, "M2,3", "DIPm-TV"), nanocube_row(24, 4000, "L2,3", "SIRT")]
+    (line,) = recorded.nanocube_rows(rows)
+    assert line["NRMSE"] == "0.200" and line["seeds"] == "3" and line["void (nm³)"] == "1 of 1"
+    figures = recorded.nanocube_figures(rows, lambda row: truth, lambda n: truth)
+    assert list(figures) == ["scale"] and "24³" in figures["scale"][1]
+    titled = {ax.get_title() for ax in figures["scale"][0].axes}
+    assert titled == {"DIPm-TV", "truth", ""}
+    for ax in figures["scale"][0].axes:  # 16 voxels and a margin of at most 5, and the void in both cuts
+        pixels = ax.images[0].get_array()
+        assert pixels.shape[:2] == (24, 24)
+        assert np.ptp(pixels[6:18, 6:18].reshape(-1, 3), axis=0).max() > 0.5
+    coarse = [nanocube_row(12, f, e, "DIPm-TV") for f in (1000, 4000) for e in ("M2,3", "L2,3")]
+    assert list(recorded.nanocube_figures(rows + coarse, lambda row: None, lambda n: truth)) == ["dose"]
+
+
+def test_without_a_record_there_is_no_figure():
+    assert recorded.nanocube_figures([], lambda row: None, np.zeros) == {} and recorded.nanocube_rows([]) == []

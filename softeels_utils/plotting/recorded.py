@@ -17,6 +17,8 @@ __all__ = [
     "change_figure",
     "curve_figure",
     "growth_rows",
+    "nanocube_figures",
+    "nanocube_rows",
     "picture_figure",
     "study_figures",
     "study_words",
@@ -68,8 +70,8 @@ def curve_figure(
         ticks = sorted({row[x] for row in rows})
         ax.set_xticks(ticks, [f"{value:g}" for value in ticks])
         ax.minorticks_off()
-        ax.set(title=title, xlabel=xlabel or x, ylim=(0, None))
-    axes[0, 0].set_ylabel(ylabel)
+        ax.set(title=title, xlabel=xlabel or x)
+    axes[0, 0].set(ylabel=ylabel, ylim=(0, None))  # after all panels, which share it
     axes[0, -1].legend(fontsize=9)
     return figure
 
@@ -218,3 +220,96 @@ def growth_rows(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
         if len(line) > 1:
             table.append(line)
     return table
+
+
+# ---------------------------------------------------------------- the nanocube
+
+
+def nanocube_figures(
+    rows: Sequence[Mapping[str, Any]],
+    picture: Callable[[Mapping[str, Any]], ArrayLike | None],
+    truth: Callable[[int], ArrayLike],
+) -> dict[str, tuple[Figure, str, str]]:
+    """Return the figures of the record ``nanocube`` as ``{name: (figure, caption, alternative text)}``.
+
+    Parameters
+    ----------
+    rows : list of dict
+        Rows of the record; without any there is no figure.
+    picture : callable
+        Gives the volume (2, Y, Z, X) of a row, in fractions; None where none was kept.
+    truth : callable
+        Gives the true volume (2, n, n, n) on n voxels per side.
+    """
+    found, soft = {}, _finest(rows)
+    kept = {row["method"]: volume for row in soft if (volume := picture(row)) is not None}
+    if kept:
+        kept["truth"] = np.asarray(truth(soft[0]["n"]))
+        solid = np.argwhere(kept["truth"].sum(axis=0) > 0.5)
+        near = tuple(slice(max(0, low - 5), high + 6) for low, high in zip(solid.min(0), solid.max(0), strict=True))
+        kept = {name: volume[:, *near] for name, volume in kept.items()}
+        y, z, _ = _void(kept["truth"])
+        across = {
+            "Y-X": {name: volume[:, :, z] for name, volume in kept.items()},
+            "Z-X": {name: volume[:, y] for name, volume in kept.items()},
+        }
+        found["scale"] = (
+            picture_figure(across),
+            f"The nanocube on {soft[0]['n']}³ voxels of {64 / soft[0]['n']:.2f} nm, from {soft[0]['fluence']:,} e/Å² "
+            "in each of nine tilts, cut through the void: FeO blue, Fe<sub>3</sub>O<sub>4</sub> orange, vacuum white. "
+            "Top: across the beam, tilt axis down. Bottom: across the tilt axis, the beam at 0° down.",
+            "Two cuts through the void of the nanocube, for each method and in truth.",
+        )
+    coarse = [row for row in rows if row["n"] < (soft[0]["n"] if soft else 0)]
+    edges = {
+        "Fe-M$_{2,3}$, counted and fitted": [row for row in coarse if row["edge"] == "M2,3"],
+        "Fe-L$_{2,3}$, drawn": [row for row in coarse if row["edge"] == "L2,3"],
+    }
+    if all(len({row["fluence"] for row in kept}) > 1 for kept in edges.values()):
+        found["dose"] = (
+            curve_figure(edges, "fluence", xlabel="fluence per tilt (e/Å²)"),
+            f"Error over the fluence, on {coarse[0]['n']}³ voxels. Maps from M<sub>2,3</sub> hold the error of their "
+            "own references; those from L<sub>2,3</sub> have noise alone, as if its references were exact.",
+            "Error over the fluence for each method, from M2,3 and from L2,3.",
+        )
+    return found
+
+
+def nanocube_rows(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
+    """Return what each method makes of the nanocube on the finest grid: medians over the seeds, lengths in nm."""
+    table, soft = [], _finest(rows)
+    for method in METHODS:
+        mine = [row for row in soft if row["method"] == method]
+        if not mine:
+            continue
+        middle = {key: np.median([row[key] for row in mine if row[key] is not None] or [np.nan]) for key in SCORES}
+        void, true = middle["void_nm3"], middle["true_void_nm3"]
+        table.append({
+            "method": method, "NRMSE": f"{middle['nrmse']:.3f}", "core's edge (nm)": f"{middle['core_nm']:.2f}",
+            "surface (nm)": f"{middle['surface_nm']:.2f}",
+            "skin (nm)": f"{middle['skin_nm']:.2f} of {middle['true_skin_nm']:.2f}",
+            "void (nm³)": f"{void:.0f} of {true:.0f}",
+            "resolution X, Y, Z (nm)": ", ".join(f"{middle[f'resolution_{axis}_nm']:.1f}" for axis in "xyz"),
+            "seeds": f"{len(mine)}",
+        })  # fmt: skip
+    return table
+
+
+SCORES = ("nrmse", "core_nm", "surface_nm", "skin_nm", "true_skin_nm", "void_nm3", "true_void_nm3")
+SCORES += tuple(f"resolution_{axis}_nm" for axis in "xyz")
+
+
+def _finest(rows):
+    """Rows of M2,3 on the finest grid, at the fluence that most of them have."""
+    soft = [row for row in rows if row["edge"] == "M2,3" and row["n"] == max(one["n"] for one in rows)]
+    fluences = [row["fluence"] for row in soft]
+    return [row for row in soft if row["fluence"] == max(fluences, key=fluences.count)]
+
+
+def _void(truth):
+    """Index (y, z, x) of the middle of what is empty inside a volume; of the volume, where nothing is."""
+    from scipy.ndimage import binary_fill_holes, center_of_mass
+
+    solid = truth.sum(axis=0) > 0.5
+    empty = binary_fill_holes(solid) & ~solid
+    return tuple(round(at) for at in center_of_mass(empty if empty.any() else solid))
