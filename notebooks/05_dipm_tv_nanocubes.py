@@ -609,9 +609,9 @@ if recording.rows:
     )
 if older := recording.stale(records.STUDIES["nanocube"].modules):
     notice(
-        f"{len(older)} of {len(recording.rows)} recorded cells are from older code "
-        "than that of this page; `python -m softeels_utils record nanocube "
-        "--again` repeats them.",
+        f"{len(older)} of {len(recording.rows)} recorded cells are from older "
+        "code than that of this page; `python -m softeels_utils record "
+        "nanocube --again` repeats them.",
         "warning",
     )
 
