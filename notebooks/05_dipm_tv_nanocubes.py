@@ -548,10 +548,17 @@ say(
 )
 
 # %% [markdown] tags=["twin"]
-# ### The same electrons, spent on L<sub>2,3</sub>
+# ### The same electrons at L<sub>2,3</sub>, and the paper's scale
 #
 # What would the volume be if the phases were mapped with Fe-L<sub>2,3</sub>, with as many electrons? Here the maps
 # are drawn with the covariance that a fit of L<sub>2,3</sub> has; its references are taken as exact, which favours it.
+#
+# At the quick preset a voxel is wider than the skin. The way from electrons to the volume was therefore recorded
+# beforehand on finer grids, too (`python -m softeels_utils record nanocube`): **simulated** counts, references found in
+# them, a fit of every pixel, the scale learned from the maps, each method by its own rule
+# (<a href="#fig-recorded-scale"></a>). The resolution is the length at which the {term}`Fourier shell correlation` with
+# the truth falls to 0.5. Where the fluence was varied, L<sub>2,3</sub> got the same electrons
+# (<a href="#fig-recorded-dose"></a>).
 
 # %% tags=["twin"]
 hard = study.make_case(
@@ -583,17 +590,6 @@ say(
     f"from M<sub>2,3</sub> {errors['DIPm-TV']:.3f}, errors of the references "
     "included."
 )
-
-# %% [markdown] tags=["twin"]
-# ### At the paper's scale, recorded
-#
-# At the quick preset a voxel is wider than the skin. The same way from electrons to the volume was recorded beforehand
-# on finer grids (`python -m softeels_utils record nanocube`): **simulated** counts, references found in them, a fit of
-# every pixel, the scale learned from the maps, each method by its own rule (<a href="#fig-recorded-scale"></a>). The
-# resolution is the length at which the {term}`Fourier shell correlation` with the truth falls to 0.5. On a coarser grid
-# the fluence was varied, too, and the same electrons were given to L<sub>2,3</sub> (<a href="#fig-recorded-dose"></a>).
-
-# %% tags=["hide-input", "twin"]
 recording = records.load("nanocube")
 recorded_figures = recorded.nanocube_figures(
     recording.rows,

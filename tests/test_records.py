@@ -62,6 +62,12 @@ def test_a_record_reads_as_it_was_written(folder):
     assert records.load("nothing").rows == []
 
 
+def test_a_commit_of_digits_stays_a_text(folder):
+    about = {"code": "12e45678", "commit": "6623733"}
+    records.Record("x").add([{"seed": 3, "nrmse": 0.1} | about], {})
+    assert records.load("x").rows == [{"seed": 3, "nrmse": 0.1} | about]
+
+
 def test_a_study_goes_on_where_it_ended(toy, client):
     lines = []
     toy.forbidden.add(1)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import datetime
 import os
+import signal
 import subprocess
 import threading
 import time
@@ -141,7 +142,7 @@ def _end_with_parent() -> None:
 
     def watch():
         parent_process().join()
-        os._exit(1)
+        os.kill(os.getpid(), signal.SIGKILL)
 
     threading.Thread(target=watch, daemon=True).start()
 

@@ -20,6 +20,7 @@ from ..source import PACKAGE, code_stamp
 __all__ = ["BENCHMARKS", "FOLDER", "Record", "as_bytes", "benchmark", "cell_name", "load"]
 
 FOLDER = PACKAGE.parent / "data" / "records"  # in a checkout; an installed package has none
+ABOUT = ("code", "commit", "date", "versions", "hardware")  # texts, though a commit may be all digits
 BENCHMARKS = PACKAGE.parent / "benchmarks" / "results"  # likewise
 
 
@@ -125,7 +126,10 @@ def load(name: str) -> Record:
     table, record = FOLDER / f"{name}.csv", Record(name)
     if table.exists():
         with table.open(newline="", encoding="utf-8") as stream:
-            record.rows = [{key: _value(text) for key, text in row.items()} for row in csv.DictReader(stream)]
+            record.rows = [
+                {key: text if key in ABOUT and text else _value(text) for key, text in row.items()}
+                for row in csv.DictReader(stream)
+            ]
     return record
 
 
