@@ -224,6 +224,9 @@ def growth_rows(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
 
 # ---------------------------------------------------------------- the nanocube
 
+SCORES = ("nrmse", "core_nm", "surface_nm", "skin_nm", "true_skin_nm", "void_nm3", "true_void_nm3")
+SCORES += tuple(f"resolution_{axis}_nm" for axis in "xyz")
+
 
 def nanocube_figures(
     rows: Sequence[Mapping[str, Any]],
@@ -293,10 +296,6 @@ def nanocube_rows(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
             "seeds": f"{len(mine)}",
         })  # fmt: skip
     return table
-
-
-SCORES = ("nrmse", "core_nm", "surface_nm", "skin_nm", "true_skin_nm", "void_nm3", "true_void_nm3")
-SCORES += tuple(f"resolution_{axis}_nm" for axis in "xyz")
 
 
 def _finest(rows):

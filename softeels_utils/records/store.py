@@ -20,8 +20,8 @@ from ..source import PACKAGE, code_stamp
 __all__ = ["BENCHMARKS", "FOLDER", "Record", "as_bytes", "benchmark", "cell_name", "load"]
 
 FOLDER = PACKAGE.parent / "data" / "records"  # in a checkout; an installed package has none
-ABOUT = ("code", "commit", "date", "versions", "hardware")  # texts, though a commit may be all digits
 BENCHMARKS = PACKAGE.parent / "benchmarks" / "results"  # likewise
+ABOUT = ("code", "commit", "date", "versions", "hardware")  # texts, though a commit may be all digits
 
 
 def _value(text: str) -> Any:
