@@ -389,11 +389,8 @@ browse_slices(
 # no setting was chosen on these specimens. {doc}`The claims, one by one <../book/claims>` rest on the same record.
 
 # %% tags=["hide-input", "twin"]
-kept = records.load("sparse_views")
-cell = records.STUDIES["sparse_views"].parameters
-figures_kept = recorded.study_figures(
-    kept.rows, lambda row: kept.picture(row, cell)
-)
+kept, picture, older = records.shown("sparse_views")
+figures_kept = recorded.study_figures(kept.rows, picture)
 for name, (figure, caption, alt) in figures_kept.items():
     show(figure, caption=caption, name=f"recorded-{name}", alt=alt)
 say(recorded.study_words(kept.rows))
@@ -403,7 +400,7 @@ if growth := recorded.growth_rows(kept.rows):
         caption="What fails first as tilts go down, at the same fluence per "
         "tilt: medians of the record",
     )
-changes = records.load("ablations")
+changes, _, older_changes = records.shown("ablations")
 if changes.rows:
     show(
         recorded.change_figure(changes.rows),
@@ -413,14 +410,8 @@ if changes.rows:
         name="recorded-changes",
         alt="Ratio of the error for each change of DIPm-TV.",
     )
-for one in (kept, changes):
-    if older := one.stale(records.STUDIES[one.name].modules):
-        notice(
-            f"{len(older)} of {len(one.rows)} cells of `{one.name}` are from "
-            "older code than that of this page; `python -m softeels_utils "
-            f"record {one.name} --again` repeats them.",
-            "warning",
-        )
+for warning in filter(None, (older, older_changes)):
+    notice(warning, "warning")
 
 # %% [markdown] tags=["twin"]
 # ### On specimens that nobody chose

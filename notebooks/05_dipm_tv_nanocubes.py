@@ -590,12 +590,15 @@ say(
     f"from M<sub>2,3</sub> {errors['DIPm-TV']:.3f}, errors of the references "
     "included."
 )
-recording = records.load("nanocube")
-recorded_figures = recorded.nanocube_figures(
-    recording.rows,
-    lambda row: recording.picture(row, records.STUDIES["nanocube"].parameters),
-    simulate.core_shell_nanocube,
-)
+
+
+def true_cuts(n):
+    specimen = simulate.core_shell_nanocube(n)
+    return records.cuts_through_void(specimen, specimen)
+
+
+recording, picture, older = records.shown("nanocube")
+recorded_figures = recorded.nanocube_figures(recording.rows, picture, true_cuts)
 for name, (figure, caption, alt) in recorded_figures.items():
     show(figure, caption=caption, name=f"recorded-{name}", alt=alt)
 if recording.rows:
@@ -603,13 +606,8 @@ if recording.rows:
         recorded.nanocube_rows(recording.rows),
         caption="Recorded at the paper's scale: medians over the seeds",
     )
-if older := recording.stale(records.STUDIES["nanocube"].modules):
-    notice(
-        f"{len(older)} of {len(recording.rows)} recorded cells are from older "
-        "code than that of this page; `python -m softeels_utils record "
-        "nanocube --again` repeats them.",
-        "warning",
-    )
+if older:
+    notice(older, "warning")
 
 # %% [markdown] tags=["twin"]
 # ## Real data, and what failed

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -91,7 +91,7 @@ class Outcome:
         Least error over iterations or weights (chosen by the truth); error of the result that the method's own rule
         chose; and of the last iterate, run on without a rule.
     seconds : float
-        Of the automatic run, choice of its weight or stop included.
+        Of the automatic run, choice of its weight or stop included: time of the processor.
     note : str
         Weight or iteration chosen.
     """
@@ -242,87 +242,123 @@ def make_case_from_counts(
 # ---------------------------------------------------------------- methods
 
 
+@dataclass(frozen=True)
+class _Settings:
+    """Of `run_method`."""
+
+    seed: int
+    network: dict
+    oracle_weights: Sequence[float]
+    run_to_end: bool
+
+
 @dataclass
 class _Errors:
-    """A callback that keeps the error of every iterate it sees (for the oracle and the end; it never stops a run)."""
+    """A callback that keeps the squared error of every iterate it sees (for the oracle and the end; it stops none)."""
 
     truth: np.ndarray
-    values: list
+    squares: list = field(default_factory=list)
 
     def __call__(self, info: IterationInfo) -> None:
-        self.values.append(metrics.nrmse(info.volume, self.truth))
+        self.squares.append(float(np.sum((info.volume - self.truth) ** 2)))
+
+
+# Each returns the volume by the method's own rule, a note on what that chose, and a function that returns squared
+# errors: the least over iterations or weights, and that of the run without a rule.
 
 
 def _sirt(case, settings):
     """Stops by held-out pixels; the end is 300 iterations."""
-    began = time.perf_counter()
     fit = sirt(case.measurement(), stop=HeldOut(), progress=False)
-    seconds = time.perf_counter() - began
-    errors = _Errors(case.truth, [])
-    sirt(case.measurement(), iterations=300, callbacks=[errors], progress=False)
-    return fit.volume, errors.values, errors.values[-1], seconds, f"{fit.iteration} iterations"
+
+    def further():
+        errors = _Errors(case.truth)
+        sirt(case.measurement(), iterations=300, callbacks=[errors], progress=False)
+        return min(errors.squares), errors.squares[-1]
+
+    return fit.volume, f"{fit.iteration} iterations", further
 
 
-def _variation(case, algorithm, settings):
-    """Weight by held-out pixels; the oracle tries others from a third to three times it. Always converged."""
-    options = {"constraint": SIMPLEX if settings.get("simplex", False) else NONNEGATIVE, "progress": False}
-    began, measurement = time.perf_counter(), case.measurement()
-    fit = algorithm(measurement, weight="heldout", **options)
-    seconds = time.perf_counter() - began
-    automatic = metrics.nrmse(fit.volume, case.truth)
-    tries = [
-        metrics.nrmse(algorithm(measurement, weight=fit.weight * w, **options).volume, case.truth)
-        for w in settings.get("oracle_weights", WEIGHTS)
-    ]
-    return fit.volume, [automatic, *tries], automatic, seconds, f"weight {fit.weight:.2g}"
+def _variation(algorithm, constraint):
+    """Weight by held-out pixels; the oracle tries others. Always converged, so that the end is the result."""
+
+    def run(case, settings):
+        options, measurement = {"constraint": constraint, "progress": False}, case.measurement()
+        fit = algorithm(measurement, weight="heldout", **options)
+
+        def further():
+            weights = [fit.weight * factor for factor in settings.oracle_weights]
+            volumes = [algorithm(measurement, weight=weight, **options).volume for weight in weights]
+            squares = [np.sum((volume - case.truth) ** 2) for volume in (fit.volume, *volumes)]
+            return min(squares), squares[0]
+
+        return fit.volume, f"weight {fit.weight:.2g}", further
+
+    return run
 
 
-def _network(case, joint, settings):
-    """One network for both phases (DIPm-TV), or the same network for each on its own (DIP)."""
-    seed = settings.get("seed", case.label.get("seed", 0))
-    options = {"progress": False, "seed": seed} | settings.get("network", {})
-    if not joint:  # no total variation anywhere
-        options |= {"tv_weight": 0.0, "initial_tv_weight": 0.0, "correction_tv_weight": 0.0}
-        # A phase alone has no partner to add up to one with: as a fraction of vacuum it stops after a few steps.
-        options |= {"head": "nonnegative"} | settings.get("single", {})
-    device = options.pop("device", None)
-    parts = [slice(0, 2)] if joint else [slice(0, 1), slice(1, 2)]
-    volumes, seconds, best, ends, notes = [], 0.0, 0.0, 0.0, []
-    for part in parts:
-        seen, began = [], time.perf_counter()
-        fit = dip.fit(case.measurement(part, device), callbacks=[seen.append], **options)
-        seconds += time.perf_counter() - began
-        if settings.get("run_to_end"):
-            seen, length = [], options.get("iterations", fit.settings["iterations"])
-            dip.fit(case.measurement(part, device), callbacks=[seen.append], **options | {"iterations": length})
-        squares = [np.sum((info.volume - case.truth[part]) ** 2) for info in seen]
-        best += min([*squares, np.sum((fit.volume - case.truth[part]) ** 2)])
-        ends += squares[-1]
-        volumes.append(fit.volume)
-        notes.append(str(fit.stopped_at))
-    size = np.linalg.norm(case.truth)
-    best, ends = float(np.sqrt(best) / size), float(np.sqrt(ends) / size)
-    return np.concatenate(volumes), [best], ends, seconds, f"{'+'.join(notes)} iterations"
+def _network(parts, **options):
+    """A network for each part of the channels. Without `run_to_end`, its looks stand for the run without a stop."""
+
+    def run(case, settings):
+        given = {"progress": False, "seed": settings.seed} | settings.network | options
+        device = given.pop("device", None)
+        fits, errors = [], [_Errors(case.truth[part]) for part in parts]
+        for part, seen in zip(parts, errors, strict=True):
+            callbacks = [] if settings.run_to_end else [seen]
+            fits.append(dip.fit(case.measurement(part, device), callbacks=callbacks, **given))
+
+        def further():
+            if settings.run_to_end:
+                for part, seen, fit in zip(parts, errors, fits, strict=True):
+                    on = {"iterations": fit.settings["iterations"], "return_to_best": False, "callbacks": [seen]}
+                    dip.fit(case.measurement(part, device), **given | on)
+            own = [np.sum((fit.volume - case.truth[part]) ** 2) for fit, part in zip(fits, parts, strict=True)]
+            best = sum(min(mine, *seen.squares) for mine, seen in zip(own, errors, strict=True))
+            return best, sum(seen.squares[-1] for seen in errors)
+
+        note = "+".join(str(fit.stopped_at) for fit in fits) + " iterations"
+        return np.concatenate([fit.volume for fit in fits]), note, further
+
+    return run
 
 
+# One channel at a time there is no total variation anywhere, and no vacuum: a phase alone has no partner to add up to
+# one with, and as a fraction of vacuum it would stop after a few steps.
+ALONE = {"head": "nonnegative", "tv_weight": 0.0, "initial_tv_weight": 0.0, "correction_tv_weight": 0.0}
 METHODS: dict[str, Callable] = {
     "SIRT": _sirt,
-    "TV": lambda case, settings: _variation(case, tv, settings),
-    "joint TV": lambda case, settings: _variation(case, joint_tv, settings),
-    "DIP": lambda case, settings: _network(case, False, settings),
-    "DIPm-TV": lambda case, settings: _network(case, True, settings),
+    "TV": _variation(tv, NONNEGATIVE),
+    "joint TV": _variation(joint_tv, SIMPLEX),
+    "DIP": _network([slice(0, 1), slice(1, 2)], **ALONE),
+    "DIPm-TV": _network([slice(0, 2)]),
 }
 
 
-def run_method(name: str, case: Case, **settings: Any) -> Outcome:
-    """Run one method of ``METHODS`` on a case.
+def run_method(
+    name: str,
+    case: Case,
+    *,
+    seed: int | None = None,
+    network: dict | None = None,
+    oracle: bool = True,
+    oracle_weights: Sequence[float] = WEIGHTS,
+    run_to_end: bool = False,
+) -> Outcome:
+    """Run one method of ``METHODS`` on a case, by its own rule.
 
     Parameters
     ----------
-    **settings
-        ``network``: keyword arguments of `dip.dipm_tv`; ``single``: further ones where it has one phase only;
-        ``run_to_end``: run networks a second time without their stop, for the oracle and the end; ``simplex``: hold
-        total variation to fractions that add up to at most 1; ``oracle_weights``.
+    seed : int, optional
+        Of the networks; default: that of the case.
+    network : dict, optional
+        Keyword arguments of `dip.fit`, and ``device``.
+    oracle : bool
+        Also find out what the truth would have chosen, and where the method ends without a rule. False: both are NaN.
+    oracle_weights : sequence of float
+        Of total variation, times the automatic one.
+    run_to_end : bool
+        Run networks a second time without their stop and last stage, for the oracle and the end.
 
     Returns
     -------
@@ -330,9 +366,15 @@ def run_method(name: str, case: Case, **settings: Any) -> Outcome:
     """
     if name not in METHODS:
         raise ValueError(f"name: got {name!r}, wants one of {list(METHODS)}")
-    volume, errors, end, seconds, note = METHODS[name](case, settings)
-    automatic = metrics.nrmse(volume, case.truth)
-    return Outcome(name, volume, float(min([automatic, *errors])), automatic, float(end), seconds, note)
+    seed = case.label.get("seed", 0) if seed is None else seed
+    began = time.process_time()
+    volume, note, further = METHODS[name](case, _Settings(seed, network or {}, oracle_weights, run_to_end))
+    seconds = time.process_time() - began
+    automatic, best, end = metrics.nrmse(volume, case.truth), np.nan, np.nan
+    if oracle:
+        best, end = (float(np.sqrt(square) / np.linalg.norm(case.truth)) for square in further())
+        best = min(best, automatic)
+    return Outcome(name, volume, best, automatic, end, seconds, note)
 
 
 def reconstruct_all(

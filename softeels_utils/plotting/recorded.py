@@ -240,22 +240,20 @@ def nanocube_figures(
     rows : list of dict
         Rows of the record; without any there is no figure.
     picture : callable
-        Gives the volume (2, Y, Z, X) of a row, in fractions; None where none was kept.
+        Gives the cuts (2, 2, n, n) of a row (`records.cuts_through_void`), in fractions; None where none was kept.
     truth : callable
-        Gives the true volume (2, n, n, n) on n voxels per side.
+        Gives those of the true volume on n voxels per side.
     """
     found, soft = {}, _finest(rows)
-    kept = {row["method"]: volume for row in soft if (volume := picture(row)) is not None}
+    kept = {row["method"]: cuts for row in soft if (cuts := picture(row)) is not None}
     if kept:
         kept["truth"] = np.asarray(truth(soft[0]["n"]))
-        solid = np.argwhere(kept["truth"].sum(axis=0) > 0.5)
-        near = tuple(slice(max(0, low - 5), high + 6) for low, high in zip(solid.min(0), solid.max(0), strict=True))
-        kept = {name: volume[:, *near] for name, volume in kept.items()}
-        y, z, _ = _void(kept["truth"])
-        across = {
-            "Y-X": {name: volume[:, :, z] for name, volume in kept.items()},
-            "Z-X": {name: volume[:, y] for name, volume in kept.items()},
-        }
+        across = {}
+        for k, plane in enumerate(("Y-X", "Z-X")):
+            solid = np.argwhere(kept["truth"][k].sum(axis=0) > 0.5)
+            near = (slice(max(0, low - 5), high + 6) for low, high in zip(solid.min(0), solid.max(0), strict=True))
+            near = (slice(None), *near)
+            across[plane] = {name: cuts[k][near] for name, cuts in kept.items()}
         found["scale"] = (
             picture_figure(across),
             f"The nanocube on {soft[0]['n']}³ voxels of {64 / soft[0]['n']:.2f} nm, from {soft[0]['fluence']:,} e/Å² "
@@ -303,12 +301,3 @@ def _finest(rows):
     soft = [row for row in rows if row["edge"] == "M2,3" and row["n"] == max(one["n"] for one in rows)]
     fluences = [row["fluence"] for row in soft]
     return [row for row in soft if row["fluence"] == max(fluences, key=fluences.count)]
-
-
-def _void(truth):
-    """Index (y, z, x) of the middle of what is empty inside a volume; of the volume, where nothing is."""
-    from scipy.ndimage import binary_fill_holes, center_of_mass
-
-    solid = truth.sum(axis=0) > 0.5
-    empty = binary_fill_holes(solid) & ~solid
-    return tuple(round(at) for at in center_of_mass(empty if empty.any() else solid))

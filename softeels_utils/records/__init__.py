@@ -2,7 +2,7 @@
 
 from .run import record, reproduce
 from .store import BENCHMARKS, FOLDER, Record, benchmark, load
-from .studies import CENTRE, STUDIES, Study
+from .studies import CENTRE, STUDIES, Study, cuts_through_void, shown
 
 __all__ = [
     "BENCHMARKS",
@@ -12,7 +12,9 @@ __all__ = [
     "Record",
     "Study",
     "benchmark",
+    "cuts_through_void",
     "load",
     "record",
     "reproduce",
+    "shown",
 ]

@@ -66,7 +66,7 @@ def record(
     report(f"{name}: {len(missing)} of {len(study.cells())} cells to do")
     began, about = time.monotonic(), _about(study)
     for count, (cell, (rows, pictures)) in enumerate(_perform(name, missing, workers, client, minutes), 1):
-        kept.add([cell | row | about for row in rows], {cell_name(cell, study.parameters): p for p in pictures})
+        kept.add([cell | about | row for row in rows], {cell_name(cell, study.parameters): p for p in pictures})
         left = (time.monotonic() - began) / count * (len(missing) - count) / 60
         found = ", ".join(f"{row.get('method', cell.get('method'))} {row['nrmse']:.3f}" for row in rows)
         report(f"  {count}/{len(missing)}  {cell_name(cell, study.parameters)}: NRMSE {found}; {left:.0f} min left")
@@ -111,7 +111,19 @@ def _measure(name: str, cell: Mapping[str, Any]) -> tuple[list[dict[str, Any]], 
     import torch
 
     torch.set_num_threads(1)
-    return STUDIES[name].measure(**cell)
+    rows, pictures = STUDIES[name].measure(**cell)
+    if torch.cuda.is_available():  # the time of a processor tells nothing where a graphics card does the work
+        rows = [row | {"seconds": None} for row in rows]
+    return [row | _where() for row in rows], pictures
+
+
+def _where() -> dict[str, str]:
+    """On what machine, and with what, the process that asks runs."""
+    import torch
+
+    card = f", {torch.cuda.get_device_name(0)}" if torch.cuda.is_available() else ""
+    versions = " ".join(f"{name} {version}" for name, version in installed(("numpy", "torch")).items())
+    return {"date": datetime.date.today().isoformat(), "versions": versions, "hardware": hardware() + card}
 
 
 def _perform(name, cells, workers, client, minutes) -> Iterator:
@@ -148,14 +160,7 @@ def _end_with_parent() -> None:
 
 
 def _about(study: Study) -> dict[str, str]:
-    """From what code, when and on what machine."""
+    """From what code."""
     git = ["git", "-C", str(PACKAGE.parent), "rev-parse", "--short", "HEAD"]
     commit = subprocess.run(git, capture_output=True, text=True, check=False).stdout.strip()
-    versions = " ".join(f"{name} {version}" for name, version in installed(("numpy", "torch")).items())
-    return {
-        "code": code_stamp(study.modules),
-        "commit": commit or "unknown",
-        "date": datetime.date.today().isoformat(),
-        "versions": versions,
-        "hardware": hardware(),
-    }
+    return {"code": code_stamp(study.modules), "commit": commit or "unknown"}

@@ -4,31 +4,33 @@ from __future__ import annotations
 
 import itertools
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
+from scipy.ndimage import binary_fill_holes, center_of_mass
 
 from .. import dip, metrics, study
 from ..simulate import draw_specimen
 from ..source import parts
-from ..tomography import SIMPLEX, HeldOut, joint_tv, sirt, tv
-from .store import cell_name
+from .store import Record, cell_name, load
 
-__all__ = ["STUDIES", "Study"]
+__all__ = ["STUDIES", "Study", "cuts_through_void", "shown"]
 
-MEASURES = ("metrics.errors", "metrics.fourier", "metrics.interfaces")
+MEASURES = ("metrics.errors", "metrics.fourier", "metrics.interfaces", "metrics.features")
 # Cases with drawn noise are in nm: nothing of theirs depends on how an unknown scale is learned.
 CALIBRATED = tuple(f"tomography.{path.stem}" for path in parts()["tomography"] if path.stem != "scale")
 ENGINE = (*CALIBRATED, "dip", *MEASURES, "simulate", "study")
+FROM_COUNTS = (*ENGINE, "tomography.scale", "standards", "fitting", "spectra", "scattering")
 PHANTOM = "phantom"  # the specimen of arXiv:2606.10893; any other is a draw's number, of the report half
 VIEWS, FLUENCES, ANGLES = (5, 7, 9, 15, 29), (1000, 4000, 16000, 64000), (70, 60, 50)
 SPARSE = ("specimen", "n", "views", "max_tilt", "fluence", "edge", "seed", "method")
 CENTRE = {"views": 9, "max_tilt": 70, "fluence": 4000, "edge": "M2,3"}
-METHODS = ("SIRT", "TV", "joint TV", "DIP", "DIPm-TV")
+METHODS = tuple(study.METHODS)
+PAPER = {"preset": "full"}
 
 
 @dataclass(frozen=True)
@@ -77,29 +79,17 @@ def _case(specimen: str | int, n: int, views: int, max_tilt: int, fluence: int, 
     return study.Case(*arrays, draw.voxel_size_nm, label)
 
 
-def _reconstructed(case: study.Case, method: str, seed: int) -> NDArray:
-    """The volume by the method's own rule."""
-    measurement = case.measurement()
-    if method == "SIRT":
-        return sirt(measurement, stop=HeldOut(), progress=False).volume
-    if method == "TV":
-        return tv(measurement, weight="heldout", progress=False).volume
-    if method == "joint TV":
-        return joint_tv(measurement, weight="heldout", constraint=SIMPLEX, progress=False).volume
-    if method == "DIP":
-        return study.run_method("DIP", case, seed=seed).volume
-    return dip.fit(measurement, seed=seed, progress=False).volume
-
-
 def _scores(volume: NDArray, case: study.Case) -> dict[str, float]:
     """What is told of a volume; lengths in nm."""
     size = case.voxel_size_nm
     edges = metrics.interface_error(volume, case.truth, size)
+    skin, film = metrics.skin_error(volume, case.truth, size), metrics.film_about_voids(volume, case.truth)
     directions = metrics.directional_resolution(volume, case.truth, size)
     return {
         "nrmse": metrics.nrmse(volume, case.truth), "ssim": metrics.ssim(volume, case.truth),
         "core_nm": edges.core_rms_nm, "surface_nm": edges.outer_rms_nm, "missed": edges.missed,
-        "skin_nm": edges.skin_nm, "true_skin_nm": edges.true_skin_nm,
+        "skin_nm": edges.skin_nm, "true_skin_nm": edges.true_skin_nm, "skin_rms_nm": skin.rms_nm,
+        "corner_nm": metrics.corner_error(volume, case.truth, size).rms_nm, "film": film.mean,
         "void_nm3": edges.void_nm3, "true_void_nm3": edges.true_void_nm3,
         "fraction_error": metrics.phase_fraction_error(volume, case.truth)[1],
         "resolution_nm": float(np.median(directions.resolution_nm)), "worst_resolution_nm": directions.worst_nm,
@@ -109,10 +99,9 @@ def _scores(volume: NDArray, case: study.Case) -> dict[str, float]:
 def _sparse(specimen, n, views, max_tilt, fluence, edge, seed, method):
     """One method on one case; a picture of the middle slice of the phantom's first seed."""
     case = _case(specimen, n, views, max_tilt, fluence, edge, seed)
-    began = time.process_time()
-    volume = _reconstructed(case, method, seed)
-    row = {"seconds": time.process_time() - began} | _scores(volume, case)
-    return [row], [volume[:, n // 2]] if specimen == PHANTOM and seed == 0 else []
+    found = study.run_method(method, case, seed=seed, oracle=False)
+    row = {"seconds": found.seconds} | _scores(found.volume, case)
+    return [row], [found.volume[:, n // 2]] if specimen == PHANTOM and seed == 0 else []
 
 
 def _specimens():
@@ -149,6 +138,19 @@ def _fine_cells():
     ]  # fmt: skip
 
 
+def _rule(specimen, fluence, seed, method):
+    """What a method's own rule chose, what the truth would have chosen, and the run without a rule."""
+    case = _case(specimen, 32, **CENTRE | {"fluence": fluence}, seed=seed)
+    found = study.run_method(method, case, seed=seed, run_to_end=True)
+    row = {"seconds": found.seconds, "nrmse": found.automatic, "oracle": found.oracle, "end": found.end}
+    return [row], []
+
+
+def _rule_cells():
+    table = itertools.product((4000, 1000, 16000), _specimens(), METHODS)
+    return [{"specimen": p, "fluence": f, "seed": s, "method": method} for f, (p, s), method in table]
+
+
 # ---------------------------------------------------------------- what each part does
 
 TV, FREQUENCY = dip.TrainingSettings().tv_weight, dip.CoordinateSettings().frequency_deviation
@@ -182,9 +184,43 @@ def _ablation_cells():
 # ---------------------------------------------------------------- the nanocube, from electrons
 
 
-@lru_cache(maxsize=1)
+def _inside(truth):
+    """What is empty inside a volume, (Y, Z, X)."""
+    solid = np.sum(truth, axis=0) > 0.5
+    return binary_fill_holes(solid) & ~solid
+
+
+def cuts_through_void(volume: ArrayLike, truth: ArrayLike) -> NDArray:
+    """Two slices (2, 2, n, n) of a volume (2, n, n, n) through the middle of a void.
+
+    Parameters
+    ----------
+    volume, truth : array (2, n, n, n)
+        The second says where the void is.
+
+    Returns
+    -------
+    array (2, 2, n, n)
+        The first axis: across Z, as (2, Y, X); across Y, as (2, Z, X).
+    """
+    volume = np.asarray(volume)
+    y, z, _ = (round(at) for at in center_of_mass(_inside(truth)))
+    return np.stack([volume[:, :, z], volume[:, y]])
+
+
+@lru_cache(maxsize=2)
 def _counts(n, fluence, seed):
     return study.make_case_from_counts(n, 9, float(fluence), seed)
+
+
+def _in_nm(case: study.Case, method: str, seed: int) -> study.Outcome:
+    """A method by its own rule; the paper's is none of the ladder."""
+    if method != "paper":
+        return study.run_method(method, case, seed=seed, oracle=False)
+    began = time.process_time()
+    fit = dip.fit(case.measurement(), variant="paper", seed=seed, progress=False, **PAPER)
+    seconds, error = time.process_time() - began, metrics.nrmse(fit.volume, case.truth)
+    return study.Outcome(method, fit.volume, np.nan, error, np.nan, seconds, "")
 
 
 def _nanocube(n, fluence, edge, seed, method):
@@ -193,33 +229,98 @@ def _nanocube(n, fluence, edge, seed, method):
         case = _counts(n, fluence, seed)
     else:
         case = study.make_case(n, 9, float(fluence), seed, edge=edge)
-    began = time.process_time()
-    volume = _reconstructed(case, method, seed)
-    row = {"seconds": time.process_time() - began} | _scores(volume, case)
+    found = _in_nm(case, method, seed)
+    row = {"seconds": found.seconds} | _scores(found.volume, case)
     scale = case.label.get("scale")
     row |= {"scale_feo": scale[0], "scale_fe3o4": scale[1]} if scale else {}
-    along = {
-        a: metrics.fourier_shell_correlation(volume, case.truth, case.voxel_size_nm, axis=a, threshold=0.5)
-        for a in "XYZ"
-    }
-    row |= {f"resolution_{axis.lower()}_nm": found.resolution_nm for axis, found in along.items()}
-    return [row], [volume] if seed == 0 else []
+    row |= _resolutions(found.volume, case.truth, case.voxel_size_nm, 0.5)
+    if method == "DIPm-TV":
+        row |= _void_test(case, found.volume)
+    return [row], [cuts_through_void(found.volume, case.truth)] if seed == 0 and edge == "M2,3" else []
+
+
+def _resolutions(first, second, size, threshold):
+    """Where two volumes correlate to a threshold, along each axis, in nm."""
+    options = {"voxel_size_nm": size, "threshold": threshold}
+    found = {axis: metrics.fourier_shell_correlation(first, second, axis=axis, **options) for axis in "XYZ"}
+    return {f"resolution_{axis.lower()}_nm": one.resolution_nm for axis, one in found.items()}
+
+
+def _void_test(case, volume):
+    """Whether the data alone, at the place that the truth has it, say that there is a void."""
+    region = _inside(case.truth)
+    without = dip.fill_in(volume, region)
+    test = dip.feature_test(
+        case.measurement(), np.where(region, 0, without), region, alternative=without, feature="vacuum"
+    )
+    return {"void_effect": test.effect, "void_effect_error": test.standard_error, "void_p": test.p_value}
 
 
 def _nanocube_cells():
-    table = itertools.product((0, 1, 2), (4000, 1000, 16000, 64000), ("M2,3", "L2,3"), ("SIRT", "joint TV", "DIPm-TV"))
+    """The paper's scale; a coarser grid; and the paper's voxel."""
+    methods = ("SIRT", "TV", "joint TV", "DIPm-TV", "paper")
+    table = itertools.product((0, 1, 2), (4000, 1000, 16000, 64000), ("M2,3", "L2,3"), methods)
     cells = [{"n": 112, "fluence": f, "edge": e, "seed": s, "method": m} for s, f, e, m in table]
-    return cells[:3] + [cell | {"n": 48} for cell in cells] + cells[3:]
+    largest = [cell | {"n": 160} for cell in cells[:5]]
+    return cells[:5] + [cell | {"n": 48} for cell in cells] + cells[5:] + largest
+
+
+def _halves(n, fluence, method):
+    """Two series of half the fluence, each with its own counts and references: where do the volumes agree?"""
+    first, second = (_counts(n, fluence // 2, seed) for seed in (100, 101))
+    one, two = (_in_nm(case, method, seed) for case, seed in ((first, 100), (second, 101)))
+    row = {"nrmse": (one.automatic + two.automatic) / 2, "between": metrics.nrmse(one.volume, two.volume)}
+    size = first.voxel_size_nm
+    row |= _resolutions(one.volume, two.volume, size, 0.143)
+    options = {"voxel_size_nm": size, "threshold": 0.143}
+    row["resolution_nm"] = metrics.fourier_shell_correlation(one.volume, two.volume, **options).resolution_nm
+    row["to_truth_nm"] = metrics.fourier_shell_correlation(
+        one.volume, first.truth, voxel_size_nm=size, threshold=0.143**0.5
+    ).resolution_nm
+    return [row], []
+
+
+def _halves_cells():
+    return [
+        {"n": n, "fluence": 4000, "method": method} for n in (112, 48) for method in ("SIRT", "joint TV", "DIPm-TV")
+    ]
 
 
 STUDIES: dict[str, Study] = {
     "sparse_views": Study("How many views, how many electrons, which method", SPARSE, _sparse_cells, _sparse, ENGINE),
     "fine_grid": Study("The same on a finer grid", SPARSE, _fine_cells, _sparse, ENGINE),
+    "rules": Study(
+        "What a method's own rule costs, against the truth's choice and none",
+        ("specimen", "fluence", "seed", "method"), _rule_cells, _rule, ENGINE,
+    ),
     "ablations": Study(
         "What each part of DIPm-TV does", ("specimen", "seed", "change"), _ablation_cells, _ablation, ENGINE
     ),
     "nanocube": Study(
         "The nanocube, from electrons to the volume", ("n", "fluence", "edge", "seed", "method"), _nanocube_cells,
-        _nanocube, (*ENGINE, "tomography.scale", "standards", "fitting", "spectra", "scattering"),
+        _nanocube, FROM_COUNTS,
+    ),
+    "halves": Study(
+        "The nanocube from two half doses", ("n", "fluence", "method"), _halves_cells, _halves, FROM_COUNTS
     ),
 }  # fmt: skip
+
+
+def shown(name: str) -> tuple[Record, Callable[[Mapping[str, Any]], NDArray | None], str]:
+    """Return what a page needs to show a record.
+
+    Parameters
+    ----------
+    name : str
+        Of `STUDIES`.
+
+    Returns
+    -------
+    (Record, callable, str)
+        The record; what gives a row's picture, as `Record.picture`; and a warning, where cells are from older code.
+    """
+    kept, own = load(name), STUDIES[name]
+    older = kept.stale(own.modules)
+    warning = f"{len(older)} of {len(kept.rows)} cells of `{name}` are from older code than that of this page; "
+    warning += f"`python -m softeels_utils record {name} --again` repeats them."
+    return kept, lambda row: kept.picture(row, own.parameters), warning if older else ""

@@ -8,6 +8,7 @@ import torch
 from numpy.typing import ArrayLike
 
 from .constraint import NONNEGATIVE, Constraint, check_constraint
+from .eigen import eigvalsh
 from .iterate import Loop, Reconstruction, iterate, start_from
 from .losses import apply_per_pixel
 from .measurement import Measurement
@@ -119,5 +120,5 @@ def _relative_precision(measurement):
     if len(L) == 1:
         largest = symmetric[0]
     else:
-        largest = torch.linalg.eigvalsh(symmetric.movedim((0, 1), (-2, -1)))[..., -1][None]
+        largest = eigvalsh(symmetric.movedim((0, 1), (-2, -1)))[..., -1][None]
     return M, (largest * pixels).clamp_min(0)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 
 from .constraint import Constraint
+from .eigen import eigh, eigvalsh
 from .measurement import Measurement
 
 __all__ = [
@@ -160,7 +161,7 @@ def field_norm(field: torch.Tensor, coupling: str) -> float:
     gram = _small_gram(field.flatten(2).double())
     if len(gram) == 3:
         return float(_sum_of_three(gram).sum())
-    return float(torch.linalg.eigvalsh(gram.permute(2, 0, 1)).clamp_min(0).sqrt().sum())
+    return float(eigvalsh(gram.permute(2, 0, 1)).clamp_min(0).sqrt().sum())
 
 
 def joint_variation(volume: torch.Tensor, smoothing: float = 1e-3) -> torch.Tensor:
@@ -265,7 +266,7 @@ def _project_dual_many(field, radius):
     if len(gram) == 3:
         factor = _clip_three(gram, radius)
     else:
-        values, vectors = torch.linalg.eigh(gram.permute(2, 0, 1))
+        values, vectors = eigh(gram.permute(2, 0, 1))
         factor = (radius * values.clamp_min(1e-30).rsqrt()).clamp_max(1)
         factor = torch.einsum("nik,nk,njk->ijn", vectors, factor, vectors)
     rows = part.transpose(0, 1) if part.shape[1] > part.shape[0] else part
