@@ -755,3 +755,38 @@ def test_networks_one_after_the_other_are_averaged_and_resumed(projections, tmp_
     with pytest.raises(Killed):
         short(projections, **options, checkpoint=path, checkpoint_seconds=0, callbacks=[kill])
     assert np.array_equal(short(projections, **options, checkpoint=path).volume, both.volume)
+
+
+def test_a_turn_of_the_basis_makes_no_leap():
+    """A direction that has its first gradient in the step of a turn was divided by next to nothing."""
+    generator = torch.Generator().manual_seed(0)
+    weights = torch.zeros(8, 8, requires_grad=True)
+    optimizer = soap.SOAP([weights], 1.0)
+    for step in range(3 * soap.EVERY):
+        columns = slice(0, 4) if step < soap.EVERY - 5 else slice(4, 8)  # other inputs from here on
+        weights.grad = torch.zeros(8, 8)
+        weights.grad[:, columns] = torch.randn(8, 4, generator=generator)
+        before = weights.detach().clone()
+        optimizer.step()
+        assert (weights - before).norm() < 2 * 8  # at most about the rate for each weight
+
+
+def test_a_network_that_has_lost_its_gradient_begins_again(projections, truth, monkeypatch):
+    module, started = importlib.import_module("softeels_utils.dip.dipm_tv"), []
+    original = module._formulation
+
+    def formulation(*arguments):
+        made = original(*arguments)
+        started.append(arguments[-1])
+        if len(started) in broken:
+            with torch.no_grad():
+                made.model.last.bias[-1] = 1e4  # vacuum everywhere, for good
+        return made
+
+    monkeypatch.setattr(module, "_formulation", formulation)
+    broken = {1}
+    found = short(projections, iterations=120, seed=3)
+    assert len(started) == 2 and started[0] == 3 != started[1] and "stands still" not in found.reason
+    assert nrmse(found.volume, truth) < 0.5 and found.history["iteration"][-1] == 120
+    broken, started[:] = {1, 2, 3}, []
+    assert "stands still" in short(projections, iterations=120, seed=3).reason and len(started) == 3

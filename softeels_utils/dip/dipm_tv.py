@@ -31,7 +31,7 @@ from .head import HEADS
 from .initial import add_correction, find_support, initial_reconstruction, mix, specimen_size
 from .paper import PaperFormulation, PaperSettings, channel_maxima
 from .settings import CoordinateSettings, TrainingSettings, TVSettings, build, flatten
-from .training import Training
+from .training import STANDS_STILL, Training
 from .voxels import Voxels
 
 __all__ = ["PRESETS", "VARIANTS", "DIPResult", "check_measurement", "dipm_tv", "fit"]
@@ -43,6 +43,7 @@ VARIANTS = {
 }
 TYPICAL_SIZE = 16  # voxels; the weight of TV is stated for a specimen of this size
 ONE_THREAD_VOXELS = 80**3
+RESTARTS = 2  # of a network that stands still, each from another start
 VOXELS = {
     "learning_rate": 0.3, "warmup": 0.1, "tv_weight": 2.0, "clip": 1e3, "blocks": 10**6, "ema": 0.33,
     "initial_tv_weight": 1.5,
@@ -273,7 +274,7 @@ def fit(
     fingerprint = ""
     if checkpoint is not None:
         about = (variant, chosen, head, calibrated, seed, fixed, holdout, split, held_out.fingerprint())
-        fingerprint = fitted.fingerprint("dip 5", *about)
+        fingerprint = fitted.fingerprint("dip 6", *about)
     stored = Checkpoint(checkpoint, fingerprint, checkpoint_seconds, measurement.device)
     run = stored.content["run"]
     scale_is_known = calibrated and head == "fractions"
@@ -282,8 +283,10 @@ def fit(
     fitted, held_out = (part.rescaled(prepared["scale"].cpu().numpy()) for part in (fitted, held_out))
     trained, state = prepared["trained"], run["state"] if run else None
     networks = getattr(chosen[0], "networks", 1)
-    for k in range(len(trained), networks):
-        own_seed = seed if not k else int(np.random.SeedSequence([seed, k]).generate_state(1)[0])
+    while len(trained) < networks:
+        k, restarts = len(trained), prepared["restarts"]
+        entropy = [seed, k] + [restarts] * (restarts > 0)
+        own_seed = int(np.random.SeedSequence(entropy).generate_state(1)[0]) if k or restarts else seed
         formulation = _formulation(fitted, variant, chosen, head, prepared["initial"], not calibrated, own_seed)
         training = Training(formulation, held_out, fixed=fixed, seed=own_seed)
         training.seconds = trained[-1]["history"]["seconds"][-1] if trained else prepared["seconds"]
@@ -292,6 +295,10 @@ def fit(
             state = None
         counts = sum(one["iterations"] for one in trained), (networks - 1 - k) * formulation.iterations
         training.run([_in_unit(callback, column, *counts) for callback in callbacks], stored, prepared, progress)
+        if training.reason == STANDS_STILL and restarts < RESTARTS:
+            prepared["restarts"] += 1
+            continue
+        prepared["restarts"] = 0
         trained.append(training.result())
         if training.asked_to_stop:
             break
@@ -358,7 +365,7 @@ def _prepare(fitted, variant, chosen, scale_is_known):
         if tv.initial_tv_weight:
             evened = fitted.rescaled(scale.cpu().numpy()).with_variance_floor(training.variance_floor)
             initial = initial_reconstruction(evened, tv.initial_tv_weight)
-    return {"scale": scale, "initial": initial, "seconds": time.perf_counter() - began, "trained": []}
+    return {"scale": scale, "initial": initial, "seconds": time.perf_counter() - began, "trained": [], "restarts": 0}
 
 
 def _formulation(fitted, variant, chosen, head, initial, learn, seed):

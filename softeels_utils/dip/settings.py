@@ -72,7 +72,7 @@ class TrainingSettings:
 
     networks: int = number(1, 1)
     iterations: int = number(1000, 1)
-    learning_rate: float = number(7e-3, TINY)
+    learning_rate: float = number(1e-2, TINY)
     warmup: float = number(0.02, TINY, 1.0)
     pretraining: float = number(0.03, 0, 0.5)
     clip: float = number(3.0, TINY)

@@ -11,6 +11,7 @@ __all__ = ["SOAP"]
 BETAS = (0.9, 0.99)  # of Adam, for what is no matrix
 MATRIX_BETAS = (0.9, 0.95)  # of Adam in the eigenbasis; the second is that of the covariances, too
 EVERY = 20  # steps between two turns of the basis
+NOISE = 1e-6  # of the largest gradient: what rounding leaves in directions that have none, and no reason to move
 EPSILON = 1e-12
 
 
@@ -53,12 +54,18 @@ class SOAP(torch.optim.Optimizer):
             gradient, mean = (state["rows"].T @ x @ state["columns"] for x in (gradient, mean))
         square = state["square"].lerp_(gradient.square(), 1 - second)
         mean, square = (x / (1 - beta ** state["step"]) for x, beta in ((mean, first), (square, second)))
-        direction = mean / (square.sqrt() + EPSILON)
+        root = square.sqrt()
+        direction = mean / (root + NOISE * root.max() + EPSILON)
         return state["rows"] @ direction @ state["columns"].T if matrix else direction
 
 
 def _turn_basis(gradient, state, beta):
-    """Update the covariances of rows and columns, and now and then their eigenvectors, by one power iteration."""
+    """Update the covariances of rows and columns, and now and then their eigenvectors, by one power iteration.
+
+    The largest come first, as QR keeps the first direction and bends the last. The mean squares turn with the basis, as
+    those of independent components do: left as they are, a direction that had no gradient before a turn and has one
+    after it is divided by next to nothing, and one such step may empty the whole volume.
+    """
     for name, covariance in (("rows", gradient @ gradient.T), ("columns", gradient.T @ gradient)):
         if name not in state:
             state[f"{name}_covariance"] = (1 - beta) * covariance
@@ -66,4 +73,8 @@ def _turn_basis(gradient, state, beta):
             continue
         covariance = state[f"{name}_covariance"].lerp_(covariance, 1 - beta)
         if state["step"] % EVERY == 0:
-            state[name] = torch.linalg.qr(covariance @ state[name])[0]
+            before, turned = state[name], covariance @ state[name]
+            order = (before * turned).sum(0).argsort(descending=True)
+            state[name] = torch.linalg.qr(turned[:, order])[0]
+            turn = (state[name].T @ before).square()
+            state["square"] = turn @ state["square"] if name == "rows" else state["square"] @ turn.T

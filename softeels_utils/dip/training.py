@@ -14,12 +14,13 @@ from softeels_utils.tomography import Checkpoint, IterationInfo, Measurement
 from .formulation import Formulation
 from .stopping import EarlyStopping
 
-__all__ = ["Training"]
+__all__ = ["STANDS_STILL", "Training"]
 
 HISTORY = ("iteration", "chi2", "heldout", "variance", "seconds")
 # What a checkpoint keeps of the training beside parameters and optimiser.
 STATE = ("iteration", "seconds", "history", "rate_factor", "previous", "running_mean", "running_variance", "reason")
 EARLIEST_STOP = 0.4  # of the schedule
+STANDS_STILL = "the network stands still: it has lost its gradient"
 
 
 class Training:
@@ -152,6 +153,9 @@ class Training:
             self.stopping.update(misfit, volume, scale, self.iteration, self.average if self.fixed else [])
             self._decide()
         self._update_variance(volume)
+        # Where the softmax saturates in every voxel nothing moves any more, and nothing ever will.
+        if self.iteration < f.iterations / 2 and self.previous is not None and torch.equal(volume, self.previous[0]):
+            self.reason = STANDS_STILL
         self.previous = volume, scale
         entry = (self.iteration, chi2, heldout, self.running_variance, self.seconds)
         for name, value in zip(HISTORY, entry, strict=True):
@@ -166,7 +170,7 @@ class Training:
         self.running_mean = volume if self.running_mean is None else self.running_mean
         difference = volume - self.running_mean
         self.running_mean = self.running_mean + weight * difference
-        change = float((difference.norm() / volume.norm()) ** 2)
+        change = float((difference.norm() / volume.norm().clamp_min(1e-12)) ** 2)
         self.running_variance = (1 - weight) * (self.running_variance + weight * change)
 
     def _decide(self):
@@ -201,6 +205,8 @@ class Training:
             iterations, variance = self.history["iteration"], self.history["variance"]
             calmest = iterations[1 + int(np.argmin(variance[1:]))] if len(variance) > 1 else at
             reason += f" (running variance is lowest at {calmest})"
+        if self.reason == STANDS_STILL:
+            reason = self.reason
         if self.asked_to_stop and self.reason is None and self.iteration < self.formulation.iterations:
             reason = "a callback asked for it"
         return {
