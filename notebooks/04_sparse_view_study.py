@@ -400,6 +400,22 @@ if growth := recorded.growth_rows(kept.rows):
         caption="What fails first as tilts go down, at the same fluence per "
         "tilt: medians of the record",
     )
+if ranges := recorded.range_rows(kept.rows):
+    table(
+        ranges,
+        caption="A smaller range of tilt: error over that at ±70°, medians of "
+        "the record (extremes)",
+    )
+rules, _, older_rules = records.shown("rules")
+if rules.rows:
+    table(
+        recorded.rule_rows(rules.rows),
+        caption="What a rule costs: error of each method by its own rule; over "
+        "it, that of the iteration or weight that the truth likes best, and "
+        "that of the last iteration without a rule (a converged TV has none; "
+        "networks then lack the last stage, too). Nine tilts, medians "
+        "(extremes)",
+    )
 changes, _, older_changes = records.shown("ablations")
 if changes.rows:
     show(
@@ -410,7 +426,7 @@ if changes.rows:
         name="recorded-changes",
         alt="Ratio of the error for each change of DIPm-TV.",
     )
-for warning in filter(None, (older, older_changes)):
+for warning in filter(None, (older, older_rules, older_changes)):
     notice(warning, "warning")
 
 # %% [markdown] tags=["twin"]

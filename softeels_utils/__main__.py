@@ -173,7 +173,7 @@ def _record(options):
     if options.name is None:
         for name, study in records.STUDIES.items():
             kept = records.load(name)
-            rows, cells, old = len(kept.rows), len(study.cells()), len(kept.stale(study.modules))
+            rows, cells, old = len(kept.rows), len(study.cells()), len(kept.stale(study.stamp))
             say(f"{name:14} {rows} of {cells} cells, {old} of them from older code: {study.title}")
         return
     with _client(options.scheduler) as client:

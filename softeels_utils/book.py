@@ -341,7 +341,7 @@ def _study_row(name):
         "study": f"{{download}}`{name} <records/{name}.csv>`",
         "about": study.title,
         "cells": f"{len(kept.rows)} of {len(study.cells())}",
-        "from older code": len(kept.stale(study.modules)),
+        "from older code": len(kept.stale(study.stamp)),
         "recorded": dates[0] if dates[0] == dates[-1] else f"{dates[0]} to {dates[-1]}",
     }
 

@@ -65,7 +65,8 @@ def test_the_nanocube_is_cut_through_its_void_and_its_numbers_are_medians():
     rows += [nanocube_row(24, 1000, "M2,3", "DIPm-TV"), nanocube_row(24, 4000, "L2,3", "SIRT")]
     (line,) = recorded.nanocube_rows(rows)
     assert line["NRMSE"] == "0.200" and line["seeds"] == "3" and line["void (nm³)"] == "1 of 1"
-    figures = recorded.nanocube_figures(rows, lambda row: truth, lambda n: truth)
+    cuts = np.stack([truth[:, :, 15], truth[:, 8]])
+    figures = recorded.nanocube_figures(rows, lambda row: cuts, lambda n: cuts)
     assert list(figures) == ["scale"] and "24³" in figures["scale"][1]
     titled = {ax.get_title() for ax in figures["scale"][0].axes}
     assert titled == {"DIPm-TV", "truth", ""}
@@ -74,8 +75,40 @@ def test_the_nanocube_is_cut_through_its_void_and_its_numbers_are_medians():
         assert pixels.shape[:2] == (24, 24)
         assert np.ptp(pixels[6:18, 6:18].reshape(-1, 3), axis=0).max() > 0.5
     coarse = [nanocube_row(12, f, e, "DIPm-TV") for f in (1000, 4000) for e in ("M2,3", "L2,3")]
-    assert list(recorded.nanocube_figures(rows + coarse, lambda row: None, lambda n: truth)) == ["dose"]
+    assert list(recorded.nanocube_figures(rows + coarse, lambda row: None, lambda n: cuts)) == ["dose"]
 
 
 def test_without_a_record_there_is_no_figure():
     assert recorded.nanocube_figures([], lambda row: None, np.zeros) == {} and recorded.nanocube_rows([]) == []
+
+
+def test_a_rule_is_compared_with_the_choice_of_the_truth_and_with_none():
+    cells = [{"method": "SIRT", "fluence": 4000, "nrmse": 0.2, "oracle": 0.1, "end": e} for e in (0.3, 0.5)]
+    (line,) = recorded.rule_rows(cells)
+    assert line["own rule"] == "0.200" and line["truth's choice"] == "× 0.50 (0.50 to 0.50)"
+    assert line["no rule"] == "× 2.00 (1.50 to 2.50)" and line["specimens"] == "2"
+
+
+def test_a_smaller_range_is_compared_on_the_same_specimens():
+    about = {"specimen": 1, "seed": 1, "views": 9, "fluence": 4000, "method": "TV", "edge": "M2,3"}
+    cells = [about | {"max_tilt": a, "nrmse": v} for a, v in ((70, 0.2), (60, 0.3), (50, 0.4))]
+    cells.append(about | {"specimen": 2, "max_tilt": 60, "nrmse": 9.0})  # has none to compare with
+    (line,) = recorded.range_rows(cells)
+    assert line["±60°"] == "× 1.50 (1.50 to 1.50)" and line["±50°"].startswith("× 2.00") and line["cells"] == "1"
+
+
+def test_the_void_in_the_data_stands_beside_the_void_that_is_shown():
+    tests = {"void_effect": 0.9, "void_effect_error": 0.1, "void_p": 1e-5}
+    cells = [nanocube_row(24, 4000, "M2,3", "DIPm-TV", void_nm3=10.0, true_void_nm3=40.0, **tests)]
+    cells.append(nanocube_row(24, 4000, "M2,3", "joint TV", void_nm3=30.0, true_void_nm3=40.0))
+    (line,) = recorded.void_rows(cells)
+    assert line["of the void, by the data alone"] == "0.90 ± 0.10" and line["largest p-value"] == "1e-05"
+    assert (line["DIPm-TV shows"], line["joint TV shows"]) == ("0.25", "0.75")
+
+
+def test_half_doses_are_told_beside_the_truth():
+    measures = {"resolution_nm": 1.0, "to_truth_nm": 2.0, "between": 0.1, "nrmse": 0.2}
+    row = {"method": "SIRT", "n": 24, "fluence": 4000} | measures
+    (line,) = recorded.half_rows([row | {f"resolution_{axis}_nm": 1.5 for axis in "xyz"}])
+    assert line["halves agree to (nm)"] == "1.0" and line["one half and the truth agree to (nm)"] == "2.0"
+    assert line["e/Å² per tilt"] == "2 × 2,000" and line["along X, Y, Z"] == "1.5, 1.5, 1.5"

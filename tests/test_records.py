@@ -10,7 +10,7 @@ import pytest
 
 from softeels_utils import claims, records, source
 from softeels_utils.__main__ import main
-from softeels_utils.records import run, store
+from softeels_utils.records import store, studies
 
 NUMBERS = {"nrmse": 0.123456, "skin": None, "note": "a, b"}
 
@@ -107,13 +107,12 @@ def test_workers_of_a_killed_run_do_not_stay(tmp_path):
 
 def test_cells_of_older_code_are_known_and_repeated(toy, client, monkeypatch):
     records.record("toy", client=client, report=str)
-    monkeypatch.setattr(store, "code_stamp", lambda modules: "another")
-    monkeypatch.setattr(run, "code_stamp", lambda modules: "another")
-    assert len(records.load("toy").stale(toy.modules)) == 4
+    monkeypatch.setattr(studies, "code_stamp", lambda modules: "another")
+    assert len(records.load("toy").stale(toy.stamp)) == 4
     records.record("toy", client=client, report=str)
     assert len(toy.measured) == 4
     kept = records.record("toy", client=client, again=True, report=str)
-    assert len(toy.measured) == 8 and len(kept.rows) == 4 and not kept.stale(toy.modules)
+    assert len(toy.measured) == 8 and len(kept.rows) == 4 and not kept.stale(toy.stamp)
 
 
 def test_the_stamp_sees_code_and_not_its_words(tmp_path, monkeypatch):
@@ -129,6 +128,17 @@ def test_the_stamp_sees_code_and_not_its_words(tmp_path, monkeypatch):
     assert first == stamp('def f(x):\n    """Other words."""\n\n    return (x + 1)\n')
     assert first != stamp("def f(x):\n    return x + 2\n")
     source.code_stamp.cache_clear()
+
+
+def test_other_code_of_the_networks_leaves_the_other_methods_as_they_are(monkeypatch):
+    study = records.STUDIES["sparse_views"]
+    before = {method: study.stamp({"method": method}) for method in ("SIRT", "DIPm-TV")}
+    changed = {part: files[:1] if part == "dip" else files for part, files in source.parts().items()}
+    monkeypatch.setattr(source, "parts", lambda: changed)
+    source.code_stamp.cache_clear()
+    after = {method: study.stamp({"method": method}) for method in ("SIRT", "DIPm-TV")}
+    source.code_stamp.cache_clear()
+    assert after["SIRT"] == before["SIRT"] and after["DIPm-TV"] != before["DIPm-TV"]
 
 
 @pytest.mark.parametrize("name", list(records.STUDIES))

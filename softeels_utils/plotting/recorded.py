@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -17,12 +18,16 @@ __all__ = [
     "change_figure",
     "curve_figure",
     "growth_rows",
+    "half_rows",
     "nanocube_figures",
     "nanocube_rows",
     "picture_figure",
+    "range_rows",
+    "rule_rows",
     "study_figures",
     "study_words",
     "time_figure",
+    "void_rows",
 ]
 
 
@@ -117,10 +122,11 @@ def change_figure(rows: Sequence[Mapping[str, Any]], *, reference: str = "as it 
 
 
 def time_figure(rows: Sequence[Mapping[str, Any]], *, y: str = "nrmse", ylabel: str = "NRMSE") -> Figure:
-    """Return time against error: a point for each cell, a ring at each method's median."""
+    """Return time against error: a point for each cell that has a time, a ring at each method's median."""
     figure, ax = plt.subplots(figsize=(7.2, 3.2))
     for name, style in METHODS.items():
-        found = np.array([(row["seconds"], row[y]) for row in rows if row["method"] == name]).reshape(-1, 2)
+        timed = [row for row in rows if row["method"] == name and row.get("seconds")]
+        found = np.array([(row["seconds"], row[y]) for row in timed]).reshape(-1, 2)
         if len(found):
             dot = {key: style[key] for key in ("color", "marker")}
             ax.plot(*found.T, ls="", ms=3, alpha=0.35, **dot)
@@ -222,8 +228,58 @@ def growth_rows(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
     return table
 
 
+def rule_rows(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
+    """Return what each method's own rule costs: its error, and those of the truth's choice and of no rule over it.
+
+    Parameters
+    ----------
+    rows : list of dict
+        Rows of the record ``rules``; medians over the specimens, with the extremes of the ratios.
+    """
+    table = []
+    for method in METHODS:
+        for fluence in sorted({row["fluence"] for row in rows}):
+            mine = [row for row in rows if row["method"] == method and row["fluence"] == fluence]
+            if mine:
+                own = np.array([row["nrmse"] for row in mine])
+                line = {"method": method, "e/Å² per tilt": f"{fluence:,}", "own rule": f"{np.median(own):.3f}"}
+                for name, key in {"truth's choice": "oracle", "no rule": "end"}.items():
+                    ratio = np.array([row[key] for row in mine]) / own
+                    line[name] = f"× {np.median(ratio):.2f} ({ratio.min():.2f} to {ratio.max():.2f})"
+                table.append(line | {"specimens": f"{len(mine)}"})
+    return table
+
+
+def range_rows(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
+    """Return what a smaller range of tilt costs: the error over that at ±70°, of the same specimens and electrons.
+
+    Parameters
+    ----------
+    rows : list of dict
+        Rows of the record ``sparse_views``; medians over specimens and fluences.
+    """
+    key = ("specimen", "seed", "views", "fluence", "method")
+    soft = [row for row in rows if row["edge"] == "M2,3"]
+    wide = {tuple(row[k] for k in key): row["nrmse"] for row in soft if row["max_tilt"] == 70}
+    table = []
+    for method in METHODS:
+        for views in (9, 29):
+            line = {"method": method, "tilts": f"{views}"}
+            for angle in (60, 50):
+                mine = [row for row in soft if (row["method"], row["views"], row["max_tilt"]) == (method, views, angle)]
+                pairs = [(row["nrmse"], wide.get(tuple(row[k] for k in key))) for row in mine]
+                ratios = [one / other for one, other in pairs if other]
+                if ratios:
+                    line[f"±{angle}°"] = f"× {np.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})"
+                    line["cells"] = f"{len(ratios)}"
+            if "cells" in line:
+                table.append(line)
+    return table
+
+
 # ---------------------------------------------------------------- the nanocube
 
+PAPER_VOXELS = 112  # per side
 SCORES = ("nrmse", "core_nm", "surface_nm", "skin_nm", "true_skin_nm", "void_nm3", "true_void_nm3")
 SCORES += tuple(f"resolution_{axis}_nm" for axis in "xyz")
 
@@ -261,33 +317,37 @@ def nanocube_figures(
             "Top: across the beam, tilt axis down. Bottom: across the tilt axis, the beam at 0° down.",
             "Two cuts through the void of the nanocube, for each method and in truth.",
         )
-    coarse = [row for row in rows if row["n"] < (soft[0]["n"] if soft else 0)]
-    edges = {
-        "Fe-M$_{2,3}$, counted and fitted": [row for row in coarse if row["edge"] == "M2,3"],
-        "Fe-L$_{2,3}$, drawn": [row for row in coarse if row["edge"] == "L2,3"],
-    }
-    if all(len({row["fluence"] for row in kept}) > 1 for kept in edges.values()):
+    for n in sorted({row["n"] for row in rows}, reverse=True):
+        edges = {
+            "Fe-M$_{2,3}$, counted and fitted": [row for row in rows if (row["n"], row["edge"]) == (n, "M2,3")],
+            "Fe-L$_{2,3}$, drawn": [row for row in rows if (row["n"], row["edge"]) == (n, "L2,3")],
+        }
+        if any(len({row["fluence"] for row in kept}) < 2 for kept in edges.values()):
+            continue
         found["dose"] = (
             curve_figure(edges, "fluence", xlabel="fluence per tilt (e/Å²)"),
-            f"Error over the fluence, on {coarse[0]['n']}³ voxels. Maps from M<sub>2,3</sub> hold the error of their "
+            f"Error over the fluence, on {n}³ voxels. Maps from M<sub>2,3</sub> hold the error of their "
             "own references; those from L<sub>2,3</sub> have noise alone, as if its references were exact.",
             "Error over the fluence for each method, from M2,3 and from L2,3.",
         )
+        break
     return found
 
 
 def nanocube_rows(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
-    """Return what each method makes of the nanocube on the finest grid: medians over the seeds, lengths in nm."""
+    """Return what each method makes of the nanocube at the paper's scale or finer: medians over the seeds."""
     table, soft = [], _finest(rows)
-    for method in METHODS:
-        mine = [row for row in soft if row["method"] == method]
+    same = [row for row in rows if soft and row["edge"] == "M2,3" and row["fluence"] == soft[0]["fluence"]]
+    kinds = sorted({row["n"] for row in same if row["n"] >= soft[0]["n"]})
+    for n, method in itertools.product(kinds, METHODS):
+        mine = [row for row in same if row["method"] == method and row["n"] == n]
         if not mine:
             continue
         middle = {key: np.median([row[key] for row in mine if row[key] is not None] or [np.nan]) for key in SCORES}
         void, true = middle["void_nm3"], middle["true_void_nm3"]
         table.append({
-            "method": method, "NRMSE": f"{middle['nrmse']:.3f}", "core's edge (nm)": f"{middle['core_nm']:.2f}",
-            "surface (nm)": f"{middle['surface_nm']:.2f}",
+            "voxels": f"{n}³", "method": method, "NRMSE": f"{middle['nrmse']:.3f}",
+            "core's edge (nm)": f"{middle['core_nm']:.2f}", "surface (nm)": f"{middle['surface_nm']:.2f}",
             "skin (nm)": f"{middle['skin_nm']:.2f} of {middle['true_skin_nm']:.2f}",
             "void (nm³)": f"{void:.0f} of {true:.0f}",
             "resolution X, Y, Z (nm)": ", ".join(f"{middle[f'resolution_{axis}_nm']:.1f}" for axis in "xyz"),
@@ -296,8 +356,59 @@ def nanocube_rows(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
     return table
 
 
+def void_rows(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
+    """Return what the data say of the void, and what is shown of it, over the fluence: medians over the seeds.
+
+    Parameters
+    ----------
+    rows : list of dict
+        Rows of the record ``nanocube``. The test is `dip.feature_test` at the place that the truth has the void.
+    """
+    table = []
+    for n in sorted({row["n"] for row in rows}, reverse=True):
+        for edge in ("M2,3", "L2,3"):
+            for fluence in sorted({row["fluence"] for row in rows}):
+                mine = [row for row in rows if (row["n"], row["edge"], row["fluence"]) == (n, edge, fluence)]
+                tested = [row for row in mine if row.get("void_p") is not None]
+                if not tested:
+                    continue
+                effect, error = (
+                    np.median([row[key] for row in tested]) for key in ("void_effect", "void_effect_error")
+                )
+                line = {"edge": edge, "voxels": f"{n}³", "e/Å² per tilt": f"{fluence:,}"}
+                line["of the void, by the data alone"] = f"{effect:.2f} ± {error:.2f}"
+                line["largest p-value"] = f"{max(row['void_p'] for row in tested):.1g}"
+                for method in ("DIPm-TV", "joint TV"):
+                    shown = [row["void_nm3"] / row["true_void_nm3"] for row in mine if row["method"] == method]
+                    line[f"{method} shows"] = f"{np.median(shown):.2f}" if shown else ""
+                table.append(line | {"seeds": f"{len(tested)}"})
+    return table
+
+
+def half_rows(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
+    """Return where the volumes of two half doses agree, and where one of them agrees with the truth.
+
+    Parameters
+    ----------
+    rows : list of dict
+        Rows of the record ``halves``.
+    """
+    return [
+        {
+            "method": row["method"], "voxels": f"{row['n']}³", "e/Å² per tilt": f"2 × {row['fluence'] // 2:,}",
+            "halves agree to (nm)": f"{row['resolution_nm']:.1f}",
+            "along X, Y, Z": ", ".join(f"{row[f'resolution_{axis}_nm']:.1f}" for axis in "xyz"),
+            "one half and the truth agree to (nm)": f"{row['to_truth_nm']:.1f}",
+            "difference of the halves": f"{row['between']:.3f}", "error of a half": f"{row['nrmse']:.3f}",
+        }
+        for row in rows
+    ]  # fmt: skip
+
+
 def _finest(rows):
-    """Rows of M2,3 on the finest grid, at the fluence that most of them have."""
-    soft = [row for row in rows if row["edge"] == "M2,3" and row["n"] == max(one["n"] for one in rows)]
+    """Rows of M2,3 at the paper's scale, or on the finest grid, at the fluence that most of them have."""
+    sizes = {row["n"] for row in rows}
+    n = PAPER_VOXELS if PAPER_VOXELS in sizes else max(sizes, default=0)
+    soft = [row for row in rows if row["edge"] == "M2,3" and row["n"] == n]
     fluences = [row["fluence"] for row in soft]
     return [row for row in soft if row["fluence"] == max(fluences, key=fluences.count)]

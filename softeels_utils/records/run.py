@@ -13,14 +13,15 @@ from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from functools import partial
 from multiprocessing import get_context, parent_process
+from operator import or_
 from typing import Any
 
 import numpy as np
 
 from ..checks import check_choice, check_count
-from ..source import PACKAGE, code_stamp, hardware, installed
+from ..source import PACKAGE, hardware, installed
 from .store import Record, cell_name, load
-from .studies import STUDIES, Study
+from .studies import STUDIES
 
 __all__ = ["record", "reproduce"]
 
@@ -59,16 +60,18 @@ def record(
     check_count(workers, "workers")
     study, kept = STUDIES[name], load(name)
     if again:
-        old = kept.stale(study.modules)
+        old = kept.stale(study.stamp)
         kept.rows = [row for row in kept.rows if row not in old]
     done = {cell_name(row, study.parameters) for row in kept.rows}
     missing = [cell for cell in study.cells() if cell_name(cell, study.parameters) not in done]
     report(f"{name}: {len(missing)} of {len(study.cells())} cells to do")
-    began, about = time.monotonic(), _about(study)
+    began, commit = time.monotonic(), _commit()
     for count, (cell, (rows, pictures)) in enumerate(_perform(name, missing, workers, client, minutes), 1):
-        kept.add([cell | about | row for row in rows], {cell_name(cell, study.parameters): p for p in pictures})
+        rows = [cell | row for row in rows]
+        about = ({"code": study.stamp(row), "commit": commit} for row in rows)
+        kept.add(map(or_, rows, about), {cell_name(cell, study.parameters): p for p in pictures})
         left = (time.monotonic() - began) / count * (len(missing) - count) / 60
-        found = ", ".join(f"{row.get('method', cell.get('method'))} {row['nrmse']:.3f}" for row in rows)
+        found = ", ".join(f"{row['method']} {row['nrmse']:.3f}" for row in rows)
         report(f"  {count}/{len(missing)}  {cell_name(cell, study.parameters)}: NRMSE {found}; {left:.0f} min left")
     return kept
 
@@ -159,8 +162,6 @@ def _end_with_parent() -> None:
     threading.Thread(target=watch, daemon=True).start()
 
 
-def _about(study: Study) -> dict[str, str]:
-    """From what code."""
+def _commit() -> str:
     git = ["git", "-C", str(PACKAGE.parent), "rev-parse", "--short", "HEAD"]
-    commit = subprocess.run(git, capture_output=True, text=True, check=False).stdout.strip()
-    return {"code": code_stamp(study.modules), "commit": commit or "unknown"}
+    return subprocess.run(git, capture_output=True, text=True, check=False).stdout.strip() or "unknown"

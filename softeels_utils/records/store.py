@@ -6,7 +6,7 @@ import csv
 import io
 import json
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ..source import PACKAGE, code_stamp
+from ..source import PACKAGE
 
 __all__ = ["BENCHMARKS", "FOLDER", "Record", "as_bytes", "benchmark", "cell_name", "load"]
 
@@ -87,9 +87,9 @@ class Record:
         found = self.pictures.get(cell_name(row, parameters))
         return None if found is None else found.astype(np.float32) / 255
 
-    def stale(self, modules: Sequence[str]) -> list[dict[str, Any]]:
-        """Rows from other code than the present one of these modules."""
-        return [row for row in self.rows if row.get("code") != code_stamp(tuple(modules))]
+    def stale(self, stamp: Callable[[Mapping[str, Any]], str]) -> list[dict[str, Any]]:
+        """Rows from other code than the present one, whose stamp is given for each row (`Study.stamp`)."""
+        return [row for row in self.rows if row.get("code") != stamp(row)]
 
     def add(self, rows: Iterable[Mapping[str, Any]], pictures: Mapping[str, ArrayLike]) -> None:
         """Put rows and pictures in, and write the files anew, each in one piece; the table, which tells, is last."""

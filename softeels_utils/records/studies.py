@@ -15,7 +15,7 @@ from scipy.ndimage import binary_fill_holes, center_of_mass
 
 from .. import dip, metrics, study
 from ..simulate import draw_specimen
-from ..source import parts
+from ..source import code_stamp, parts
 from .store import Record, cell_name, load
 
 __all__ = ["STUDIES", "Study", "cuts_through_void", "shown"]
@@ -30,6 +30,7 @@ VIEWS, FLUENCES, ANGLES = (5, 7, 9, 15, 29), (1000, 4000, 16000, 64000), (70, 60
 SPARSE = ("specimen", "n", "views", "max_tilt", "fluence", "edge", "seed", "method")
 CENTRE = {"views": 9, "max_tilt": 70, "fluence": 4000, "edge": "M2,3"}
 METHODS = tuple(study.METHODS)
+NETWORKS = ("DIP", "DIPm-TV", "paper")
 PAPER = {"preset": "full"}
 
 
@@ -57,6 +58,11 @@ class Study:
     cells: Callable[[], list[dict[str, Any]]]
     measure: Callable[..., tuple[list[dict[str, Any]], list[NDArray]]]
     modules: tuple[str, ...]
+
+    def stamp(self, row: Mapping[str, Any]) -> str:
+        """Stamp of the present code that a row depends on: that of the networks only where the method is one."""
+        networks = row.get("method") in NETWORKS
+        return code_stamp(tuple(name for name in self.modules if networks or name != "dip"))
 
 
 # ---------------------------------------------------------------- sparse views
@@ -320,7 +326,7 @@ def shown(name: str) -> tuple[Record, Callable[[Mapping[str, Any]], NDArray | No
         The record; what gives a row's picture, as `Record.picture`; and a warning, where cells are from older code.
     """
     kept, own = load(name), STUDIES[name]
-    older = kept.stale(own.modules)
+    older = kept.stale(own.stamp)
     warning = f"{len(older)} of {len(kept.rows)} cells of `{name}` are from older code than that of this page; "
     warning += f"`python -m softeels_utils record {name} --again` repeats them."
     return kept, lambda row: kept.picture(row, own.parameters), warning if older else ""
