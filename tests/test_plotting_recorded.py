@@ -112,3 +112,13 @@ def test_half_doses_are_told_beside_the_truth():
     (line,) = recorded.half_rows([row | {f"resolution_{axis}_nm": 1.5 for axis in "xyz"}])
     assert line["halves agree to (nm)"] == "1.0" and line["one half and the truth agree to (nm)"] == "2.0"
     assert line["e/Å² per tilt"] == "2 × 2,000" and line["along X, Y, Z"] == "1.5, 1.5, 1.5"
+
+
+def test_grids_are_compared_on_what_both_have():
+    about = {"specimen": "phantom", "seed": 0, "max_tilt": 70, "edge": "M2,3", "fluence": 4000}
+    cells = [about | {"n": n, "views": 9, "method": m, "nrmse": n / 100} for n in (32, 64) for m in ("SIRT", "TV")]
+    cells.append(about | {"n": 32, "views": 9, "method": "DIPm-TV", "nrmse": 9.0})
+    coarse, fine = recorded.grid_figure([*cells, cells[0] | {"fluence": 1000}]).axes
+    assert coarse.get_title() == "32³ voxels of 2 nm" and fine.get_title() == "64³ voxels of 1 nm"
+    for ax, error in ((coarse, 0.32), (fine, 0.64)):
+        assert [line.lines[0].get_ydata().tolist() for line in ax.containers] == [[error], [error]]

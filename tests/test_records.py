@@ -7,6 +7,7 @@ import sys
 import numpy as np
 import psutil
 import pytest
+import torch
 
 from softeels_utils import claims, records, source
 from softeels_utils.__main__ import main
@@ -113,6 +114,32 @@ def test_cells_of_older_code_are_known_and_repeated(toy, client, monkeypatch):
     assert len(toy.measured) == 4
     kept = records.record("toy", client=client, again=True, report=str)
     assert len(toy.measured) == 8 and len(kept.rows) == 4 and not kept.stale(toy.stamp)
+
+
+def test_a_page_is_told_of_cells_from_older_code(toy, client, monkeypatch):
+    assert records.shown("toy")[2] == ""
+    records.record("toy", client=client, report=str)
+    kept, picture, warning = records.shown("toy")
+    assert warning == "" and picture(kept.rows[0]).shape == (2, 3, 3) and picture({"seed": 9, "method": "a"}) is None
+    monkeypatch.setattr(studies, "code_stamp", lambda modules: "another")
+    assert records.shown("toy")[2].startswith("4 of 4 cells of `toy` are from older code")
+
+
+def test_a_graphics_card_is_named_and_its_cells_have_no_time(toy, client, monkeypatch):
+    object.__setattr__(toy, "measure", lambda seed, method: ([{"nrmse": 0.1, "seconds": 5.0}], []))
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda index: "a card")
+    kept = records.record("toy", client=client, report=str)
+    assert all(row["seconds"] is None and row["hardware"].endswith(", a card") for row in kept.rows)
+
+
+def test_cuts_go_through_the_void():
+    truth = np.ones((1, 12, 12, 12))
+    truth[:, 3:5, 6:9, 2:4] = 0
+    across_z, across_y = records.cuts_through_void(np.stack([truth[0], 2 * truth[0]]), truth)
+    assert across_z.shape == across_y.shape == (2, 12, 12)
+    assert (across_z[0] == truth[0, :, 7]).all() and (across_y[1] == 2 * truth[0, 4]).all()
+    assert across_z.min() == across_y.min() == 0
 
 
 def test_the_stamp_sees_code_and_not_its_words(tmp_path, monkeypatch):

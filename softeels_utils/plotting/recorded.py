@@ -17,6 +17,7 @@ from .style import COLORS
 __all__ = [
     "change_figure",
     "curve_figure",
+    "grid_figure",
     "growth_rows",
     "half_rows",
     "nanocube_figures",
@@ -187,6 +188,30 @@ def study_figures(
             "Processor time and error of each method.",
         )
     return found
+
+
+def grid_figure(rows: Sequence[Mapping[str, Any]], *, field_nm: float = 64.0) -> Figure:
+    """Return the error over the number of tilts, a panel for each grid, for the specimens that all grids have.
+
+    Parameters
+    ----------
+    rows : list of dict
+        Rows of the records ``sparse_views`` and ``fine_grid`` together; M2,3 over ±70° at 4,000 e/Å² are taken.
+    field_nm : float
+        Side of the field of view.
+    """
+    same = {"max_tilt": 70, "edge": "M2,3", "fluence": 4000}
+    rows = [row for row in rows if all(row[key] == value for key, value in same.items())]
+    grids = sorted({row["n"] for row in rows})
+    kinds = [{(row["specimen"], row["seed"], row["method"]) for row in rows if row["n"] == n} for n in grids]
+    common = set.intersection(*kinds)
+    panels = {
+        f"{n}³ voxels of {field_nm / n:g} nm": [
+            row for row in rows if row["n"] == n and (row["specimen"], row["seed"], row["method"]) in common
+        ]
+        for n in grids
+    }
+    return curve_figure(panels, "views", xlabel="tilts over ±70°")
 
 
 def _pictures_over_views(rows, picture):
