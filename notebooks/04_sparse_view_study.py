@@ -316,8 +316,9 @@ say(
 # ## The study
 #
 # Five methods on the same cases: SIRT, TV of each phase, joint TV, a DIP for each phase on its own, and
-# {term}`DIPm-TV`, one network for both {cite}`ulyanov2018,pelaez2026` (the next chapter opens it). The DIP knows no
-# total variation, and its values are only held to be non-negative: a phase alone has no partner to add up to one with
+# {term}`DIPm-TV`, one network for both {cite}`ulyanov2018,pelaez2026` (the next chapter opens it). Joint TV and DIPm-TV
+# hold the phases to fractions that add up to at most one, the others only to values that are not negative. The DIP
+# knows no total variation, and its values are only held to be non-negative: a phase alone has no partner to add up to one with
 # (as a fraction it falls back to vacuum after a few steps). It takes minutes: at the quick preset only the recorded
 # study below has it. Each method has three results: *oracle*, the best iteration or weight, chosen by the truth;
 # *automatic*, by the method's own rule; and *end*, run on without a stop (TV is always run to its end). Numbers are
@@ -347,7 +348,7 @@ table(
         {"method": row["method"], "views": row["views"]}
         | {"e/Å² per tilt": f"{row['fluence']:g}"}
         | {key: row[key] for key in ("oracle", "automatic", "end")}
-        | {"seconds": f"{row['seconds']:.0f}"}
+        | {"processor time (s)": f"{row['seconds']:.0f}"}
         for row in summary
     ],
     caption="Error (NRMSE) of each method, median over the seeds",
@@ -386,7 +387,9 @@ browse_slices(
 # the phantom with three draws of the noise, and five **simulated** specimens drawn at random, each from 5 to 29 tilts,
 # over three ranges of tilt and at four {term}`fluences <fluence>`, on a grid of 32³ voxels of 2 nm. The noise is that
 # of a fit of Fe-M<sub>2,3</sub>, or of L<sub>2,3</sub> for the same electrons. Every method follows its own rule, and
-# no setting was chosen on these specimens. {doc}`The claims, one by one <../book/claims>` rest on the same record.
+# no setting was chosen on these specimens. Smaller records follow: the phantom on a grid twice as fine, what each
+# method's own rule costs, and what each part of DIPm-TV does. {doc}`The claims, one by one <../book/claims>` rest on
+# the same records.
 
 # %% tags=["hide-input", "twin"]
 kept, picture, older = records.shown("sparse_views")
@@ -421,10 +424,10 @@ if rules.rows:
     table(
         recorded.rule_rows(rules.rows),
         caption="What a rule costs: error of each method by its own rule; over "
-        "it, that of the iteration or weight that the truth likes best, and "
-        "that of the last iteration without a rule (a converged TV has none; "
-        "networks then lack the last stage, too). Nine tilts, medians "
-        "(extremes)",
+        "it, that of the iteration or weight with the smallest true error, and "
+        "that without a rule (SIRT: 300 iterations; networks: the end of the "
+        "schedule). Iterates of networks lack the last stage. Nine tilts, "
+        "medians (extremes) over specimens and draws of the noise",
     )
 changes, _, older_changes = records.shown("ablations")
 if changes.rows:

@@ -605,22 +605,23 @@ for name, (figure, caption, alt) in recorded_figures.items():
 if recording.rows:
     table(
         recorded.nanocube_rows(recording.rows),
-        caption="Recorded at the paper's scale: medians over the seeds",
+        caption="Recorded on 112³ voxels and finer: medians over the seeds",
     )
     table(
         recorded.void_rows(recording.rows),
-        caption="The void, in the data and in the volume: how much of it the "
-        "maps hold at its place (1: all; a test that looks at no volume), and "
-        "what part of its volume is shown. Recorded, medians over the seeds",
+        caption="The void, in the data and in the volume: what part of it the "
+        "maps ask for at its true place, given what DIPm-TV shows about it but "
+        "not in it (1: as empty as it is), and what part of its volume is "
+        "shown. Recorded, medians over the seeds",
     )
 halves, _, older_halves = records.shown("halves")
 if halves.rows:
     table(
         recorded.half_rows(halves.rows),
-        caption="Two half doses, recorded at the paper's scale: where their "
-        "volumes correlate to 0.143, and where one of them correlates with the "
-        "truth to the root of that. Where halves agree further than with the "
-        "truth, errors repeat",
+        caption="Two half doses, recorded: where their volumes correlate to "
+        "0.143, and where one of them correlates with the truth to the square "
+        "root of that, 0.38. Where halves agree on finer detail than one of "
+        "them and the truth, errors repeat",
     )
 for warning in filter(None, (older, older_halves)):
     notice(warning, "warning")

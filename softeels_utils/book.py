@@ -215,8 +215,11 @@ def number_figures(folder: Path, *, whole: bool = True) -> None:
 
 def _may_show(chapter, name):
     """Whether a chapter has a figure of this name, which it shows only where the data are at hand."""
-    source = chapters.NOTEBOOKS / f"{chapter}.py"
-    return source.is_file() and f'name="{name.removeprefix("fig-")}"' in source.read_text(encoding="utf-8")
+    source, own = chapters.NOTEBOOKS / f"{chapter}.py", name.removeprefix("fig-")
+    if not source.is_file():
+        return False
+    text = source.read_text(encoding="utf-8")
+    return f'name="{own}"' in text or (own.startswith("recorded-") and 'name=f"recorded-{name}"' in text)
 
 
 def _figure_numbers(path, text):

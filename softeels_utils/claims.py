@@ -18,7 +18,7 @@ __all__ = ["CLAIMS", "LANDING", "VERDICTS", "Claim", "Finding", "findings", "mar
 
 VERDICTS = ("holds", "holds in part", "does not hold", "cannot be tested here")
 LANDING = ("dose", "nine views", "resolution")  # the three that the first page shows
-FINEST = {"n": 112, "fluence": 4000, "edge": "M2,3"}  # of the nanocube of chapter 5
+PAPER_SCALE = {"n": 112, "fluence": 4000, "edge": "M2,3"}  # of the nanocube of chapter 5
 
 
 @dataclass(frozen=True)
@@ -237,9 +237,9 @@ def _less_dose() -> Finding | None:
 
 
 def _nanocube(*measures: str) -> list[NDArray] | None:
-    """Measures of DIPm-TV on the finest grid; None without them."""
+    """Measures of DIPm-TV at the paper's scale; None without them."""
     kept = records.load("nanocube")
-    found = [kept.values(measure, method="DIPm-TV", **FINEST) for measure in measures]
+    found = [kept.values(measure, method="DIPm-TV", **PAPER_SCALE) for measure in measures]
     return found if all(len(values) for values in found) else None
 
 
@@ -286,7 +286,7 @@ def _void() -> Finding | None:
     contrasts = np.array([c for c in contrasts if c is not None])
     part, filled = np.median(found[0]) / np.median(found[1]), np.mean(contrasts < 0.2)
     evidence = _nanocube("void_effect", "void_effect_error")
-    alone = f"; the maps alone hold {_of(evidence)} of it" if evidence else ""
+    alone = f"; at its place the maps ask for {_of(evidence)} of it" if evidence else ""
     return Finding(
         f"{_spread(found[0], 0)} of {np.median(found[1]):.0f} nm³ of the phantom's void{alone}; filled in "
         f"{100 * filled:.0f} % of {len(contrasts)} drawn specimens with voids of 1 to 6 voxels",
@@ -374,7 +374,8 @@ def markdown(found: Mapping[str, Finding | None]) -> str:
     for claim in CLAIMS:
         if claim.name in found:
             one = found[claim.name] or NO_RECORD
-            figure = f' <a href="{claim.page}.html#fig-{claim.figure}"></a>' if claim.figure else ""
+            shown = claim.figure and found[claim.name]
+            figure = f' <a href="{claim.page}.html#fig-{claim.figure}"></a>' if shown else ""
             rows.append(f"| {claim.text} | [{claim.test}]({claim.page}){figure} | {one.number} | **{one.verdict}** |")
     return "\n".join(rows)
 

@@ -89,9 +89,12 @@ class Outcome:
         The automatic result.
     oracle, automatic, end : float
         Least error over iterations or weights (chosen by the truth); error of the result that the method's own rule
-        chose; and of the last iterate, run on without a rule.
+        chose; and of the last iterate without a rule: 300 iterations of SIRT, the last look of a network (without its
+        last stage; where `run_method` was told to run to the end, of one that did not stop), the result of total
+        variation, which is converged. NaN where they were not asked for.
     seconds : float
-        Of the automatic run, choice of its weight or stop included: time of the processor.
+        Of the automatic run, choice of its weight or stop included: time of the processor, of all its cores together;
+        it says nothing of a GPU's.
     note : str
         Weight or iteration chosen.
     """

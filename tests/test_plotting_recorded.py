@@ -57,7 +57,7 @@ def nanocube_row(n, fluence, edge, method, **measures):
     return dict.fromkeys(recorded.SCORES, 1.0) | {"n": n, "fluence": fluence, "edge": edge, "method": method} | measures
 
 
-def test_the_nanocube_is_cut_through_its_void_and_its_numbers_are_medians():
+def test_cuts_of_the_nanocube_are_shown_without_the_empty_field_and_its_numbers_are_medians():
     truth = np.zeros((2, 24, 24, 24))
     truth[1, 4:20, 4:20, 4:20] = 1
     truth[1, 8:10, 14:16, 6:8] = 0  # y, z, x
@@ -86,7 +86,8 @@ def test_a_rule_is_compared_with_the_choice_of_the_truth_and_with_none():
     cells = [{"method": "SIRT", "fluence": 4000, "nrmse": 0.2, "oracle": 0.1, "end": e} for e in (0.3, 0.5)]
     (line,) = recorded.rule_rows(cells)
     assert line["own rule"] == "0.200" and line["truth's choice"] == "× 0.50 (0.50 to 0.50)"
-    assert line["no rule"] == "× 2.00 (1.50 to 2.50)" and line["specimens"] == "2"
+    assert line["no rule"] == "× 2.00 (1.50 to 2.50)" and line["cases"] == "2"
+    assert recorded.rule_rows([cell | {"method": "TV"} for cell in cells])[0]["no rule"] == "converged"
 
 
 def test_a_smaller_range_is_compared_on_the_same_specimens():
@@ -94,7 +95,8 @@ def test_a_smaller_range_is_compared_on_the_same_specimens():
     cells = [about | {"max_tilt": a, "nrmse": v} for a, v in ((70, 0.2), (60, 0.3), (50, 0.4))]
     cells.append(about | {"specimen": 2, "max_tilt": 60, "nrmse": 9.0})  # has none to compare with
     (line,) = recorded.range_rows(cells)
-    assert line["±60°"] == "× 1.50 (1.50 to 1.50)" and line["±50°"].startswith("× 2.00") and line["cells"] == "1"
+    assert line["±60°"] == "× 1.50 (1.50 to 1.50)" and line["±50°"].startswith("× 2.00")
+    assert list(line) == ["method", "tilts", "±60°", "±50°", "cells"] and line["cells"] == "1, 1"
 
 
 def test_the_void_in_the_data_stands_beside_the_void_that_is_shown():
@@ -102,7 +104,7 @@ def test_the_void_in_the_data_stands_beside_the_void_that_is_shown():
     cells = [nanocube_row(24, 4000, "M2,3", "DIPm-TV", void_nm3=10.0, true_void_nm3=40.0, **tests)]
     cells.append(nanocube_row(24, 4000, "M2,3", "joint TV", void_nm3=30.0, true_void_nm3=40.0))
     (line,) = recorded.void_rows(cells)
-    assert line["of the void, by the data alone"] == "0.90 ± 0.10" and line["largest p-value"] == "1e-05"
+    assert line["of the void, asked for by the data"] == "0.90 ± 0.10" and line["largest p-value"] == "1e-05"
     assert (line["DIPm-TV shows"], line["joint TV shows"]) == ("0.25", "0.75")
 
 
@@ -111,6 +113,8 @@ def test_half_doses_are_told_beside_the_truth():
     row = {"method": "SIRT", "n": 24, "fluence": 4000} | measures
     (line,) = recorded.half_rows([row | {f"resolution_{axis}_nm": 1.5 for axis in "xyz"}])
     assert line["halves agree to (nm)"] == "1.0" and line["one half and the truth agree to (nm)"] == "2.0"
+    (line_without,) = recorded.half_rows([row | {f"resolution_{a}_nm": None for a in "xyz"}])
+    assert line_without["along X, Y, Z"] == "–, –, –"
     assert line["e/Å² per tilt"] == "2 × 2,000" and line["along X, Y, Z"] == "1.5, 1.5, 1.5"
 
 
@@ -118,7 +122,13 @@ def test_grids_are_compared_on_what_both_have():
     about = {"specimen": "phantom", "seed": 0, "max_tilt": 70, "edge": "M2,3", "fluence": 4000}
     cells = [about | {"n": n, "views": 9, "method": m, "nrmse": n / 100} for n in (32, 64) for m in ("SIRT", "TV")]
     cells.append(about | {"n": 32, "views": 9, "method": "DIPm-TV", "nrmse": 9.0})
+    cells.append(about | {"n": 64, "views": 5, "method": "SIRT", "nrmse": 9.0})
     coarse, fine = recorded.grid_figure([*cells, cells[0] | {"fluence": 1000}]).axes
     assert coarse.get_title() == "32³ voxels of 2 nm" and fine.get_title() == "64³ voxels of 1 nm"
     for ax, error in ((coarse, 0.32), (fine, 0.64)):
         assert [line.lines[0].get_ydata().tolist() for line in ax.containers] == [[error], [error]]
+
+
+def test_the_paper_has_its_scale_and_finer_grids_stand_below_it():
+    cells = [nanocube_row(n, 4000, "M2,3", "SIRT", nrmse=n / 1000) for n in (48, 112, 112, 160)]
+    assert [(line["voxels"], line["seeds"]) for line in recorded.nanocube_rows(cells)] == [("112³", "2"), ("160³", "1")]

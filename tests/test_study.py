@@ -34,6 +34,20 @@ def test_an_oracle_is_never_worse_than_a_rule(case):
         study.run_method("WBP", case)
 
 
+def test_without_an_oracle_nothing_but_the_rule_is_run(case, monkeypatch):
+    found = study.run_method("SIRT", case, oracle=False)
+    assert np.isnan(found.oracle) and np.isnan(found.end) and found.automatic > 0
+    calls = []
+    fit = study.dip.fit
+    monkeypatch.setattr(study.dip, "fit", lambda *a, **k: calls.append(k) or fit(*a, **k))
+    options = {"network": {"iterations": 12}, "seed": 5}
+    stopped = study.run_method("DIPm-TV", case, oracle=False, **options)
+    assert len(calls) == 1 and calls[0]["seed"] == 5
+    onwards = study.run_method("DIPm-TV", case, run_to_end=True, **options)
+    assert len(calls) == 3 and calls[2]["return_to_best"] is False and calls[2]["iterations"] == 12
+    assert np.array_equal(onwards.volume, stopped.volume) and onwards.end != onwards.automatic
+
+
 def test_a_study_goes_on_behind_the_last_row(tmp_path, monkeypatch):
     path = tmp_path / "rows.json"
     first, volumes = study.run_study([CONDITION], ("SIRT",), path=path)

@@ -29,6 +29,7 @@ from softeels_utils.tomography import (
     align,
     alignment_error,
     cgls,
+    eigen,
     estimate_covariance,
     joint_tv,
     learn_scale,
@@ -1035,3 +1036,13 @@ def test_memory_of_a_large_sirt_run():
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     kilobytes = int(result.stdout)
     assert kilobytes < 6 * 1024**2
+
+
+@pytest.mark.parametrize("shape", [(7, 2, 2), (3, 5, 3, 3), (0, 2, 2), (2, 2)])
+def test_eigenvalues_of_many_matrices_are_those_of_each(shape, monkeypatch):
+    half = torch.randn(shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    matrices = half @ half.mT
+    monkeypatch.setattr(eigen, "AT_ONCE", 3)
+    values, vectors = eigen.eigh(matrices)
+    assert torch.allclose(values, torch.linalg.eigvalsh(matrices)) and torch.allclose(values, eigen.eigvalsh(matrices))
+    assert torch.allclose(vectors @ torch.diag_embed(values) @ vectors.mT, matrices)

@@ -159,6 +159,10 @@ def dipm_tv(
     also if the misfit is no lower for ten looks. The running variance of the volume is a second opinion: reported, not
     acted on.
 
+    A network whose every voxel is saturated has no gradient left. Where the volume is the same at two looks in the
+    first half of the schedule, the network begins again from another start, at most twice; if that does not help, the
+    ``reason`` says so.
+
     References
     ----------
     D. Ulyanov, A. Vedaldi & V. Lempitsky, CVPR 2018 (deep image prior);
@@ -246,6 +250,7 @@ def fit(
         Of the network, the minibatches and the held-out pixels.
     callbacks : sequence of callables
         Each is called with an `IterationInfo` at every look at the held-out pixels; one that returns True ends the run.
+        A network that begins again counts its iterations anew.
     checkpoint : path, optional
         File to write the state to (at least every ``checkpoint_seconds``), and to go on from if it exists. On one
         machine and thread count a run that was killed and resumed gives the volume of one that was not.
@@ -289,13 +294,14 @@ def fit(
         own_seed = int(np.random.SeedSequence(entropy).generate_state(1)[0]) if k or restarts else seed
         formulation = _formulation(fitted, variant, chosen, head, prepared["initial"], not calibrated, own_seed)
         training = Training(formulation, held_out, fixed=fixed, seed=own_seed)
-        training.seconds = trained[-1]["history"]["seconds"][-1] if trained else prepared["seconds"]
+        training.seconds = prepared["seconds"]
         if state:
             training.load(state)
             state = None
         counts = sum(one["iterations"] for one in trained), (networks - 1 - k) * formulation.iterations
         training.run([_in_unit(callback, column, *counts) for callback in callbacks], stored, prepared, progress)
-        if training.reason == STANDS_STILL and restarts < RESTARTS:
+        prepared["seconds"] = training.seconds
+        if training.reason == STANDS_STILL and restarts < RESTARTS and variant != "paper":
             prepared["restarts"] += 1
             continue
         prepared["restarts"] = 0
@@ -304,6 +310,8 @@ def fit(
             break
     volume, scale = _average(trained, held_out)
     reason, corrected, mixed = trained[-1]["reason"], False, 0.0
+    still = sum(one["reason"] == STANDS_STILL for one in trained[:-1])
+    reason += f"; of those before it {still} stood still" if still else ""
     if variant != "paper":
         volume, corrected, mixed = _mend(volume, scale, fitted, held_out, chosen[-1], head, prepared["initial"])
         reason += f"; {100 * mixed:.0f} % of joint TV mixed in, as held-out values ask" if mixed else ""

@@ -11,7 +11,9 @@ __all__ = ["SOAP"]
 BETAS = (0.9, 0.99)  # of Adam, for what is no matrix
 MATRIX_BETAS = (0.9, 0.95)  # of Adam in the eigenbasis; the second is that of the covariances, too
 EVERY = 20  # steps between two turns of the basis
-NOISE = 1e-6  # of the largest gradient: what rounding leaves in directions that have none, and no reason to move
+NOISE = (
+    1e-6  # of the largest root mean square: what rounding leaves in directions that have none, and no reason to move
+)
 EPSILON = 1e-12
 
 

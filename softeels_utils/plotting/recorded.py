@@ -180,8 +180,8 @@ def study_figures(
             "</sub> orange, vacuum white. The beam at 0° runs down.",
             "Slices of the phantom for each method and number of tilts.",
         )
-    if len({row["method"] for row in soft}) > 1:
-        middle = [row for row in soft if row["views"] == 9 and row["fluence"] == 4000]
+    middle = [row for row in soft if row["views"] == 9 and row["fluence"] == 4000]
+    if len({row["method"] for row in middle if row.get("seconds")}) > 1:
         found["time"] = (
             time_figure(middle),
             "Time against error, nine tilts, 4,000 e/Å² each. Points: specimens; rings: medians.",
@@ -191,24 +191,26 @@ def study_figures(
 
 
 def grid_figure(rows: Sequence[Mapping[str, Any]], *, field_nm: float = 64.0) -> Figure:
-    """Return the error over the number of tilts, a panel for each grid, for the specimens that all grids have.
+    """Return the error over the number of tilts, a panel for each grid, for what all grids have.
 
     Parameters
     ----------
     rows : list of dict
-        Rows of the records ``sparse_views`` and ``fine_grid`` together; M2,3 over ±70° at 4,000 e/Å² are taken.
+        Rows of the records ``sparse_views`` and ``fine_grid`` together; M2,3 over ±70° at 4,000 e/Å² are taken, of
+        which there must be some.
     field_nm : float
         Side of the field of view.
     """
     same = {"max_tilt": 70, "edge": "M2,3", "fluence": 4000}
     rows = [row for row in rows if all(row[key] == value for key, value in same.items())]
     grids = sorted({row["n"] for row in rows})
-    kinds = [{(row["specimen"], row["seed"], row["method"]) for row in rows if row["n"] == n} for n in grids]
-    common = set.intersection(*kinds)
+
+    def kind(row):
+        return row["specimen"], row["seed"], row["views"], row["method"]
+
+    common = set.intersection(*({kind(row) for row in rows if row["n"] == n} for n in grids))
     panels = {
-        f"{n}³ voxels of {field_nm / n:g} nm": [
-            row for row in rows if row["n"] == n and (row["specimen"], row["seed"], row["method"]) in common
-        ]
+        f"{n}³ voxels of {field_nm / n:g} nm": [row for row in rows if row["n"] == n and kind(row) in common]
         for n in grids
     }
     return curve_figure(panels, "views", xlabel="tilts over ±70°")
@@ -253,13 +255,16 @@ def growth_rows(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
     return table
 
 
+CONVERGED = ("TV", "joint TV")  # they have no iteration to stop at
+
+
 def rule_rows(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
     """Return what each method's own rule costs: its error, and those of the truth's choice and of no rule over it.
 
     Parameters
     ----------
     rows : list of dict
-        Rows of the record ``rules``; medians over the specimens, with the extremes of the ratios.
+        Rows of the record ``rules``; medians over specimens and draws of the noise, with the extremes of the ratios.
     """
     table = []
     for method in METHODS:
@@ -271,7 +276,9 @@ def rule_rows(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
                 for name, key in {"truth's choice": "oracle", "no rule": "end"}.items():
                     ratio = np.array([row[key] for row in mine]) / own
                     line[name] = f"× {np.median(ratio):.2f} ({ratio.min():.2f} to {ratio.max():.2f})"
-                table.append(line | {"specimens": f"{len(mine)}"})
+                if method in CONVERGED:
+                    line["no rule"] = "converged"
+                table.append(line | {"cases": f"{len(mine)}"})
     return table
 
 
@@ -289,16 +296,16 @@ def range_rows(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
     table = []
     for method in METHODS:
         for views in (9, 29):
-            line = {"method": method, "tilts": f"{views}"}
+            line, counts = {"method": method, "tilts": f"{views}"}, []
             for angle in (60, 50):
                 mine = [row for row in soft if (row["method"], row["views"], row["max_tilt"]) == (method, views, angle)]
                 pairs = [(row["nrmse"], wide.get(tuple(row[k] for k in key))) for row in mine]
                 ratios = [one / other for one, other in pairs if other]
                 if ratios:
                     line[f"±{angle}°"] = f"× {np.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})"
-                    line["cells"] = f"{len(ratios)}"
-            if "cells" in line:
-                table.append(line)
+                    counts.append(f"{len(ratios)}")
+            if counts:
+                table.append(line | {"cells": ", ".join(counts)})
     return table
 
 
@@ -325,7 +332,7 @@ def nanocube_figures(
     truth : callable
         Gives those of the true volume on n voxels per side.
     """
-    found, soft = {}, _finest(rows)
+    found, soft = {}, _at_paper_scale(rows)
     kept = {row["method"]: cuts for row in soft if (cuts := picture(row)) is not None}
     if kept:
         kept["truth"] = np.asarray(truth(soft[0]["n"]))
@@ -361,7 +368,7 @@ def nanocube_figures(
 
 def nanocube_rows(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
     """Return what each method makes of the nanocube at the paper's scale or finer: medians over the seeds."""
-    table, soft = [], _finest(rows)
+    table, soft = [], _at_paper_scale(rows)
     same = [row for row in rows if soft and row["edge"] == "M2,3" and row["fluence"] == soft[0]["fluence"]]
     kinds = sorted({row["n"] for row in same if row["n"] >= soft[0]["n"]})
     for n, method in itertools.product(kinds, METHODS):
@@ -387,7 +394,8 @@ def void_rows(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
     Parameters
     ----------
     rows : list of dict
-        Rows of the record ``nanocube``. The test is `dip.feature_test` at the place that the truth has the void.
+        Rows of the record ``nanocube``. The test is `dip.feature_test` at the place that the truth has the void, given
+        what DIPm-TV shows about it.
     """
     table = []
     for n in sorted({row["n"] for row in rows}, reverse=True):
@@ -401,7 +409,7 @@ def void_rows(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
                     np.median([row[key] for row in tested]) for key in ("void_effect", "void_effect_error")
                 )
                 line = {"edge": edge, "voxels": f"{n}³", "e/Å² per tilt": f"{fluence:,}"}
-                line["of the void, by the data alone"] = f"{effect:.2f} ± {error:.2f}"
+                line["of the void, asked for by the data"] = f"{effect:.2f} ± {error:.2f}"
                 line["largest p-value"] = f"{max(row['void_p'] for row in tested):.1g}"
                 for method in ("DIPm-TV", "joint TV"):
                     shown = [row["void_nm3"] / row["true_void_nm3"] for row in mine if row["method"] == method]
@@ -421,16 +429,21 @@ def half_rows(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
     return [
         {
             "method": row["method"], "voxels": f"{row['n']}³", "e/Å² per tilt": f"2 × {row['fluence'] // 2:,}",
-            "halves agree to (nm)": f"{row['resolution_nm']:.1f}",
-            "along X, Y, Z": ", ".join(f"{row[f'resolution_{axis}_nm']:.1f}" for axis in "xyz"),
-            "one half and the truth agree to (nm)": f"{row['to_truth_nm']:.1f}",
+            "halves agree to (nm)": _length(row["resolution_nm"]),
+            "along X, Y, Z": ", ".join(_length(row[f"resolution_{axis}_nm"]) for axis in "xyz"),
+            "one half and the truth agree to (nm)": _length(row["to_truth_nm"]),
             "difference of the halves": f"{row['between']:.3f}", "error of a half": f"{row['nrmse']:.3f}",
         }
         for row in rows
     ]  # fmt: skip
 
 
-def _finest(rows):
+def _length(nm):
+    """With one digit; a dash where two volumes correlate nowhere."""
+    return "–" if nm is None else f"{nm:.1f}"
+
+
+def _at_paper_scale(rows):
     """Rows of M2,3 at the paper's scale, or on the finest grid, at the fluence that most of them have."""
     sizes = {row["n"] for row in rows}
     n = PAPER_VOXELS if PAPER_VOXELS in sizes else max(sizes, default=0)

@@ -13,7 +13,6 @@ from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from functools import partial
 from multiprocessing import get_context, parent_process
-from operator import or_
 from typing import Any
 
 import numpy as np
@@ -21,7 +20,7 @@ import numpy as np
 from ..checks import check_choice, check_count
 from ..source import PACKAGE, hardware, installed
 from .store import Record, cell_name, load
-from .studies import STUDIES
+from .studies import NETWORKS, STUDIES, Study
 
 __all__ = ["record", "reproduce"]
 
@@ -65,11 +64,11 @@ def record(
     done = {cell_name(row, study.parameters) for row in kept.rows}
     missing = [cell for cell in study.cells() if cell_name(cell, study.parameters) not in done]
     report(f"{name}: {len(missing)} of {len(study.cells())} cells to do")
-    began, commit = time.monotonic(), _commit()
+    began, about = time.monotonic(), _about(study)  # of the code that starts, whatever is edited meanwhile
     for count, (cell, (rows, pictures)) in enumerate(_perform(name, missing, workers, client, minutes), 1):
         rows = [cell | row for row in rows]
-        about = ({"code": study.stamp(row), "commit": commit} for row in rows)
-        kept.add(map(or_, rows, about), {cell_name(cell, study.parameters): p for p in pictures})
+        rows = [row | about[row["method"] in NETWORKS] for row in rows]
+        kept.add(rows, {cell_name(cell, study.parameters): p for p in pictures})
         left = (time.monotonic() - began) / count * (len(missing) - count) / 60
         found = ", ".join(f"{row['method']} {row['nrmse']:.3f}" for row in rows)
         report(f"  {count}/{len(missing)}  {cell_name(cell, study.parameters)}: NRMSE {found}; {left:.0f} min left")
@@ -84,7 +83,7 @@ def reproduce(name: str, count: int = 3, seed: int = 0, **wanted: Any) -> list[d
     name : str
         Of `STUDIES`.
     count : int
-        How many cells, chosen at random.
+        How many cells, chosen at random from those that are of the present code.
     seed : int
         Of the choice.
     **wanted
@@ -96,6 +95,7 @@ def reproduce(name: str, count: int = 3, seed: int = 0, **wanted: Any) -> list[d
         ``cell`` (its parameters), ``method``, ``recorded`` and ``found`` (NRMSE).
     """
     study, kept = STUDIES[name], load(name)
+    kept.rows = [row for row in kept.rows if row["code"] == study.stamp(row)]
     rows = kept.where(**wanted)
     names = sorted({cell_name(row, study.parameters) for row in rows})
     chosen = np.random.default_rng(seed).permutation(names)[:count]
@@ -121,7 +121,7 @@ def _measure(name: str, cell: Mapping[str, Any]) -> tuple[list[dict[str, Any]], 
 
 
 def _where() -> dict[str, str]:
-    """On what machine, and with what, the process that asks runs."""
+    """Date, versions and hardware of this process."""
     import torch
 
     card = f", {torch.cuda.get_device_name(0)}" if torch.cuda.is_available() else ""
@@ -162,6 +162,9 @@ def _end_with_parent() -> None:
     threading.Thread(target=watch, daemon=True).start()
 
 
-def _commit() -> str:
+def _about(study: Study) -> dict[bool, dict[str, str]]:
+    """From what code: of methods without a network, and of those with one."""
     git = ["git", "-C", str(PACKAGE.parent), "rev-parse", "--short", "HEAD"]
-    return subprocess.run(git, capture_output=True, text=True, check=False).stdout.strip() or "unknown"
+    commit = subprocess.run(git, capture_output=True, text=True, check=False).stdout.strip() or "unknown"
+    one = {False: "", True: NETWORKS[0]}
+    return {network: {"code": study.stamp({"method": name}), "commit": commit} for network, name in one.items()}
