@@ -318,11 +318,11 @@ say(
 # Five methods on the same cases: SIRT, TV of each phase, joint TV, a DIP for each phase on its own, and
 # {term}`DIPm-TV`, one network for both {cite}`ulyanov2018,pelaez2026` (the next chapter opens it). Joint TV and DIPm-TV
 # hold the phases to fractions that add up to at most one, the others only to values that are not negative. The DIP
-# knows no total variation, and its values are only held to be non-negative: a phase alone has no partner to add up to one with
-# (as a fraction it falls back to vacuum after a few steps). It takes minutes: at the quick preset only the recorded
-# study below has it. Each method has three results: *oracle*, the best iteration or weight, chosen by the truth;
-# *automatic*, by the method's own rule; and *end*, run on without a stop (TV is always run to its end). Numbers are
-# medians over the seeds.
+# knows no total variation, and its values are only held to be non-negative: a phase alone has no partner to add up to
+# one with (as a fraction it falls back to vacuum after a few steps). It takes minutes: at the quick preset only the
+# recorded study below has it. Each method has three results: *oracle*, the best iteration or weight, chosen by the
+# truth; *automatic*, by the method's own rule; and *end*, run on without a stop (TV is always run to its end). Numbers
+# are medians over the seeds.
 
 # %% tags=["twin"]
 conditions = [

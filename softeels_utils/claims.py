@@ -164,7 +164,7 @@ def _nine_views() -> Finding | None:
     better, loss = ratio[:, 0] / ratio[:, 1], all_views[:, 0] / all_views[:, 1]
     return Finding(
         f"error of DIPm-TV from nine views {_spread(better)} times that of SIRT from 29, and {_spread(loss)} times its "
-        f"own from 29 ({len(ratio)} specimens)",
+        f"own from 29 ({len(ratio)} specimens or draws of the noise)",
         _judge(max(better) < 1 and np.median(loss) < 1.25, np.median(better) < 1),
     )
 
