@@ -285,18 +285,15 @@ def _void() -> Finding | None:
     contrasts = [row["methods"]["DIPm-TV"]["void_contrast"] for row in draws["rows"] if "DIPm-TV" in row["methods"]]
     contrasts = np.array([c for c in contrasts if c is not None])
     part, filled = np.median(found[0]) / np.median(found[1]), np.mean(contrasts < 0.2)
-    evidence = _nanocube("void_effect", "void_effect_error")
-    alone = f"; at its place the maps ask for {_of(evidence)} of it" if evidence else ""
+    asked = ""
+    if evidence := _nanocube("void_effect", "void_effect_error"):
+        effect, error = map(np.median, evidence)
+        asked = f"; at its place the maps ask for {effect:.2f} ± {error:.2f} of it"
     return Finding(
-        f"{_spread(found[0], 0)} of {np.median(found[1]):.0f} nm³ of the phantom's void{alone}; filled in "
+        f"{_spread(found[0], 0)} of {np.median(found[1]):.0f} nm³ of the phantom's void{asked}; filled in "
         f"{100 * filled:.0f} % of {len(contrasts)} drawn specimens with voids of 1 to 6 voxels",
         _judge(part > 0.8 and filled < 0.05, part > 0.5),
     )
-
-
-def _of(effect_and_error: list[NDArray]) -> str:
-    effect, error = map(np.median, effect_and_error)
-    return f"{effect:.2f} ± {error:.2f}"
 
 
 def _intervals() -> Finding | None:

@@ -1,5 +1,6 @@
 """Records: kept to the digit, gone on with after an end, told apart from older code, and found again; the claims."""
 
+import inspect
 import re
 import subprocess
 import sys
@@ -11,6 +12,7 @@ import torch
 
 from softeels_utils import claims, records, source
 from softeels_utils.__main__ import main
+from softeels_utils.plotting import recorded as recorded_figures
 from softeels_utils.records import store, studies
 
 NUMBERS = {"nrmse": 0.123456, "skin": None, "note": "a, b"}
@@ -217,6 +219,17 @@ def test_every_claim_has_a_number_and_a_verdict():
     found = [finding for finding in claims.findings().values() if finding]  # the others say that they have no record
     assert len(found) >= 12
     assert all(re.search(r"\d", one.number) and one.verdict in claims.VERDICTS for one in found)
+
+
+def test_the_figure_of_a_claim_is_on_its_page():
+    of_records = {
+        f"recorded-{name}" for name in re.findall(r'found\["([\w-]+)"\]', inspect.getsource(recorded_figures))
+    }
+    for claim in claims.CLAIMS:
+        page = (source.PACKAGE.parent / claim.page.removeprefix("../")).with_suffix(".py")
+        text = page.read_text(encoding="utf-8")
+        names = {"", *re.findall(r'name="([\w-]+)"', text), *(of_records if "recorded." in text else ())}
+        assert claim.figure in names, claim.name
 
 
 def test_the_readme_says_what_was_found():
