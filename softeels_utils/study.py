@@ -217,7 +217,8 @@ def make_case_from_counts(
     Returns
     -------
     Case
-        Its label holds the learned ``scale`` of each phase, and the ``warnings`` of references and fit.
+        Its label holds the learned ``scale`` of each phase, the ``warnings`` of references and fit, and the ``amount``
+        of each phase, an `Estimate`: the sum of its maps, in nm, before they are divided by the scale.
     """
     size, tilts = box_nm / n, np.linspace(-max_tilt_deg, max_tilt_deg, views)
     truth, thickness = project_fine(simulate.core_shell_nanocube(2 * n, oversample=2), tilts, size)
@@ -238,6 +239,8 @@ def make_case_from_counts(
         "scale": [float(v) for v in scale],
     }
     label["warnings"] = [*found.warnings, *fit.warnings]
+    total = fit.summed()
+    label["amount"] = fitting.Estimate(total.coefficients, total.standard_error, total.systematic_error)
     maps = (maps / scale[:, None, None, None]).astype(np.float32)
     return Case(truth, maps, fit.covariance / np.outer(scale, scale), tilts, size, label)
 
@@ -251,6 +254,7 @@ class _Settings:
 
     seed: int
     network: dict
+    oracle: bool
     oracle_weights: Sequence[float]
     run_to_end: bool
 
@@ -308,7 +312,7 @@ def _network(parts, **options):
         device = given.pop("device", None)
         fits, errors = [], [_Errors(case.truth[part]) for part in parts]
         for part, seen in zip(parts, errors, strict=True):
-            callbacks = [] if settings.run_to_end else [seen]
+            callbacks = [seen] if settings.oracle and not settings.run_to_end else []
             fits.append(dip.fit(case.measurement(part, device), callbacks=callbacks, **given))
 
         def further():
@@ -371,7 +375,7 @@ def run_method(
         raise ValueError(f"name: got {name!r}, wants one of {list(METHODS)}")
     seed = case.label.get("seed", 0) if seed is None else seed
     began = time.process_time()
-    volume, note, further = METHODS[name](case, _Settings(seed, network or {}, oracle_weights, run_to_end))
+    volume, note, further = METHODS[name](case, _Settings(seed, network or {}, oracle, oracle_weights, run_to_end))
     seconds = time.process_time() - began
     automatic, best, end = metrics.nrmse(volume, case.truth), np.nan, np.nan
     if oracle:

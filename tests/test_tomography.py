@@ -582,6 +582,25 @@ def test_a_killed_run_resumes(cube, tmp_path):
     np.testing.assert_allclose(fit.volume, reconstruct(projections, TILTS, "sirt", iterations=done + 5), atol=1e-5)
 
 
+def test_a_choice_by_held_out_pixels_resumes(cube, tmp_path):
+    """Interrupted while they are held out; and again from its end, where nothing is left to do."""
+    projections, covariance, _ = cube
+    measurement, path = Measurement(projections, TILTS, covariance=covariance), tmp_path / "run.pt"
+
+    def interrupt(info):
+        if info.iteration == 12:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        sirt(measurement, stop=HeldOut(), checkpoint=path, checkpoint_seconds=0, callbacks=[interrupt])
+    whole = sirt(measurement, stop=HeldOut())
+    for _ in range(2):
+        fit = sirt(measurement, stop=HeldOut(), checkpoint=path)
+        assert (fit.iteration, fit.reason) == (whole.iteration, whole.reason)
+        np.testing.assert_array_equal(fit.volume, whole.volume)
+        np.testing.assert_array_equal(fit.history["heldout"], whole.history["heldout"])
+
+
 @pytest.mark.parametrize("algorithm, options", [("fbp", {}), ("sirt", {}), ("cgls", {}), ("joint_tv", {"weight": 1.0})])
 @pytest.mark.parametrize("per_channel", [False, True])
 def test_masked_pixels_may_hold_anything(cube, algorithm, options, per_channel):
@@ -716,10 +735,15 @@ def test_held_out_pixels_have_more_patience_the_longer_a_run(cube):
     assert end(lambda k: 1 + 0.3 * k**-0.5, rule) is None  # gains ever more slowly
     wavering = end(lambda k: 2 / k**0.1 if k < 400 or k > 440 else 1.2, rule)  # twenty looks without a gain
     assert wavering is None
-    fit = sirt(Measurement(cube[0], TILTS, covariance=cube[1]), stop=rule)
-    assert (
-        fit.reason == "held-out pixels" and fit.iteration == fit.history["iteration"][fit.history["heldout"].argmin()]
-    )
+    measurement = Measurement(cube[0], TILTS, covariance=cube[1])
+    fit = sirt(measurement, stop=rule)
+    best = fit.history["heldout"].argmin()
+    assert fit.reason == "held-out pixels" and fit.converged
+    assert rule.least / 2 <= fit.iteration <= fit.history["iteration"][best]
+    # As good as the best, and of all pixels.
+    chosen = fit.history["heldout"][fit.history["iteration"] == fit.iteration]
+    assert chosen <= 1.02 * fit.history["heldout"][best]
+    np.testing.assert_array_equal(fit.volume, sirt(measurement, iterations=fit.iteration).volume)
     with pytest.raises(ValueError, match=r"gain: got -0\.1, wants"):
         HeldOut(gain=-0.1)
 

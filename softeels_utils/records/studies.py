@@ -299,6 +299,23 @@ def _halves_cells():
     ]
 
 
+def _references(n, fluence, seed):
+    """How much of each phase the maps show, against the truth and the errors that are stated."""
+    case = _counts(n, fluence, seed)
+    amount, true = case.label["amount"], len(case.tilt_angles_deg) * case.voxel_size_nm * case.truth.sum((1, 2, 3))
+    row = {"method": "fit", "nrmse": float(np.linalg.norm(amount.value - true) / np.linalg.norm(true))}
+    row["warnings"] = len(case.label["warnings"])
+    for k, phase in enumerate(("feo", "fe3o4")):
+        row |= {f"{phase}_share": amount.value[k] / true[k], f"{phase}_error": amount.error[k] / true[k]}
+        row |= {f"{phase}_statistical": amount.statistical[k] / true[k]}
+    return [row], []
+
+
+def _references_cells():
+    seeds = [(48, s) for s in range(8)] + [(112, s) for s in range(3)]
+    return [{"n": n, "fluence": f, "seed": s} for n, s in seeds for f in sorted(FLUENCES)]
+
+
 STUDIES: dict[str, Study] = {
     "sparse_views": Study("How many views, how many electrons, which method", SPARSE, _sparse_cells, _sparse, ENGINE),
     "fine_grid": Study("The same on a finer grid", SPARSE, _fine_cells, _sparse, ENGINE),
@@ -315,6 +332,10 @@ STUDIES: dict[str, Study] = {
     ),
     "halves": Study(
         "The nanocube from two half doses", ("n", "fluence", "method"), _halves_cells, _halves, FROM_COUNTS
+    ),
+    "references": Study(
+        "How much of each phase, and how sure, from the nanocube's counts", ("n", "fluence", "seed"),
+        _references_cells, _references, FROM_COUNTS,
     ),
 }  # fmt: skip
 

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import torch
 from numpy.typing import ArrayLike
 
 from .constraint import NONNEGATIVE, Constraint, check_constraint
 from .eigen import eigvalsh
-from .iterate import Loop, Reconstruction, iterate, start_from
+from .iterate import HeldOutPixels, Loop, Reconstruction, iterate, start_from
 from .losses import apply_per_pixel
 from .measurement import Measurement
 from .stopping import Change, Discrepancy, Gap, HeldOut, StopRule
@@ -52,18 +54,34 @@ def default_stop(measurement: Measurement, tolerance: float = 1e-3) -> StopRule:
 
 
 def solve_algebraic(solver, measurement, constraint, stop, initial, loop) -> Reconstruction:
-    """Run `SIRT` or `CGLS` until the stop rule ends it."""
+    """Run `SIRT` or `CGLS` until the stop rule ends it.
+
+    Held-out pixels choose the number of iterations, which are then done again with all pixels.
+    """
     if not isinstance(stop, StopRule):
         raise ValueError(f"stop: got {stop!r}, wants a stop rule such as Discrepancy()")
-    start, fitted, held_out = start_from(measurement, initial), measurement, None
-    if isinstance(stop, HeldOut) and loop.iterations is None:
-        fitted, held_out = measurement.split(stop.fraction, stop.seed)
-    name = solver.__name__.lower()
+    start, name = start_from(measurement, initial), solver.__name__.lower()
     checkpoint = loop.open_checkpoint(measurement, name, constraint, stop, initial=start)
     with torch.no_grad():
-        algorithm = solver(fitted, constraint, start)
-        volume, record = iterate(algorithm, stop, loop, checkpoint=checkpoint, stage=name, held_out=held_out)
-        return Reconstruction(volume.cpu().numpy(), chi2=measurement.chi2(volume), **record)
+        chosen = {}
+        if isinstance(stop, HeldOut) and loop.iterations is None:
+            chosen = _choose_iterations(solver, measurement, constraint, stop, start, loop, checkpoint)
+            loop = replace(loop, iterations=chosen["iteration"], callbacks=())
+        algorithm = solver(measurement, constraint, start)
+        volume, record = iterate(algorithm, stop, loop, checkpoint=checkpoint, stage=name)
+        return Reconstruction(volume.cpu().numpy(), chi2=measurement.chi2(volume), **record | chosen)
+
+
+def _choose_iterations(solver, measurement, constraint, stop, start, loop, checkpoint) -> dict:
+    """The record of a run without the held-out pixels, with the iteration that they choose."""
+    known = checkpoint.content.get("held out")
+    if known is None:
+        fitted, rest = measurement.split(stop.fraction, stop.seed)
+        pixels, algorithm = HeldOutPixels(rest), solver(fitted, constraint, start)
+        _, known = iterate(algorithm, stop, loop, checkpoint=checkpoint, stage="held-out pixels", held_out=pixels)
+        known["iteration"] = pixels.choose()
+        checkpoint.content["held out"] = known | {"history": {k: v.tolist() for k, v in known["history"].items()}}
+    return known | {"history": {name: np.asarray(values) for name, values in known["history"].items()}}
 
 
 class SIRT:

@@ -117,11 +117,12 @@ class Discrepancy(StopRule):
 
 @dataclass(frozen=True)
 class HeldOut(StopRule):
-    """Detector pixels that are not fitted are hardly predicted better for some time; the best volume is returned.
+    """Detector pixels that are not fitted are hardly predicted better for some time.
 
     The time grows with the run: what counts is what the last half of the iterations gained. A few looks at a plateau
     say little, since SIRT gains as much from iteration 500 to 1,000 as from 50 to 100; and a run that overfits at
-    iteration 20 ends at 40.
+    iteration 20 ends at 40. The first iteration that predicts them as well as the best one, within one standard error
+    of the difference, is chosen, and so many are done again with all pixels.
 
     Attributes
     ----------
