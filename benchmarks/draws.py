@@ -4,7 +4,6 @@
 was, cell by cell (a draw, a method), and writes ``benchmarks/results/draws_HALF_SIZE.json``: 9 views over ±70°, 5 %
 independent noise, two phases, no support, aligned. ``--views``, ``--noise`` and ``--tilt`` make another series, and
 another file. ``--again`` computes the named methods anew. ``--table`` prints the table of what there is.
-``--intervals`` writes ``draws_intervals.json``.
 
 Every method has a rule of its own that does not see the truth, and is run until that ends it; ``joint TV, best``
 alone, the reference of the ratios, has the weight that the truth likes best.
@@ -290,39 +289,6 @@ def plain(value):
     return None if isinstance(value, float) and not np.isfinite(value) else value
 
 
-def intervals(half, seed, n=32, members=6):
-    """Part of the voxels of each region inside their 90 % interval, an ensemble of few members at 32³."""
-    torch.set_num_threads(1)
-    draw = draw_specimen(seed, half, n, **SERIES)
-    options = {"covariance": draw.covariance, "voxel_size_nm": draw.voxel_size_nm, "progress": False}
-    result = dip.ensemble(draw.projections, draw.tilt_angles_deg, members=members, seed=seed, **options)
-    coverage = metrics.coverage(*result.interval(0.9), draw.truth, draw.regions)
-    return {"half": half, "seed": seed, "members": members, "voxels": n, "coverage": coverage}
-
-
-def run_intervals(half, draws, workers):
-    """The draws that are not there yet."""
-    path = RESULTS / "draws_intervals.json"
-    rows = json.loads(path.read_text())["rows"] if path.exists() else []
-    done = {(row["half"], row["seed"]) for row in rows}
-    with ProcessPoolExecutor(workers) as pool:
-        missing = [seed for seed in range(draws) if (half, seed) not in done]
-        for job in as_completed([pool.submit(intervals, half, seed) for seed in missing]):
-            rows.append(plain(job.result()))
-            write_intervals(rows)
-            print(rows[-1], flush=True)
-
-
-def write_intervals(rows):
-    """With the mean of each region over the draws of each half."""
-    means = {}
-    for half in sorted({row["half"] for row in rows}):
-        table = [row["coverage"] for row in rows if row["half"] == half]
-        means[half] = {r: float(np.nanmean([np.nan if c[r] is None else c[r] for c in table])) for r in table[0]}
-    content = {"date": datetime.date.today().isoformat(), "mean": plain(means), "rows": rows}
-    (RESULTS / "draws_intervals.json").write_text(json.dumps(content, indent=1) + "\n")
-
-
 def parse():
     """Options of the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -336,7 +302,6 @@ def parse():
     parser.add_argument("--tilt", type=int, default=SERIES["max_tilt_deg"], help="the largest, degrees")
     parser.add_argument("--noise", choices=("independent", "anticorrelated", "fit", "poisson"), default="independent")
     parser.add_argument("--table", action="store_true", help="print the table of the record, run nothing")
-    parser.add_argument("--intervals", action="store_true", help="coverage by region, ensembles of six at 32³")
     return parser.parse_args()
 
 
@@ -353,9 +318,6 @@ def series_of(options):
 def main():
     """Run the cells that are not there yet, draw by draw."""
     options = parse()
-    if options.intervals:
-        run_intervals(options.half, options.draws, options.workers)
-        return
     path, series = series_of(options)
     if options.table:
         print_table(path)

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import dose, records, scattering, simulate
+from .plotting import recorded
 from .records import CENTRE
 
 __all__ = ["CLAIMS", "LANDING", "VERDICTS", "Claim", "Finding", "findings", "markdown", "placeholders", "readme"]
@@ -297,14 +298,17 @@ def _void() -> Finding | None:
 
 
 def _intervals() -> Finding | None:
-    kept = records.benchmark("draws_intervals")
-    if kept is None:
+    rows = records.load("intervals").where(half="report")
+    regions = {
+        name: [row[name] for row in rows if row[name] is not None] for name in recorded.REGIONS if name != "bulk"
+    }
+    found = {name: np.mean(values) for name, values in regions.items() if values}
+    if not found:
         return None
-    found = {name: value for name, value in kept["mean"]["report"].items() if value is not None and name != "bulk"}
     low, high = min(found, key=found.get), max(found, key=found.get)
     return Finding(
-        f"90 % intervals hold {100 * found[low]:.0f} % ({low.replace('_', ' ')}) to {100 * found[high]:.0f} % "
-        f"({high.replace('_', ' ')}) of the voxels, by region",
+        f"90 % intervals hold {100 * found[low]:.0f} % ({recorded.REGIONS[low]}) to {100 * found[high]:.0f} % "
+        f"({recorded.REGIONS[high]}) of the voxels, by region; {len(rows)} series",
         _judge(found[low] >= 0.85 and found[high] <= 0.96, found[low] >= 0.75),
     )
 

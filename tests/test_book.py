@@ -313,7 +313,7 @@ def test_status_has_a_row_and_a_link_for_each_record():
     links = re.findall(r"\| \{download\}`(\w+) <records/(\w+)\.json>`", text)
     assert {name for name, _ in links} == {path.stem for path in records.BENCHMARKS.glob("*.json")}
     assert all(name == file for name, file in links) and len(text.splitlines()) < 120
-    assert f"median ratio {records.benchmark('dip_quality')['median_ratio']:.3g}" in text
+    assert f"first seed {records.benchmark('features_skins')['first seed']}" in text
 
 
 # ---------------------------------------------------------------- the rendered book

@@ -53,7 +53,7 @@ def short(projections, **options):
 
 
 def test_better_than_sirt(projections, truth):
-    """Against converged joint TV, at sizes where that is a contest: benchmarks/dip.py."""
+    """Against converged joint TV, at sizes where that is a contest: benchmarks/draws.py."""
     result = dip.dipm_tv(projections, TILTS, iterations=200)
     assert nrmse(result.volume, truth) < 0.8 * nrmse(reconstruct(projections, TILTS, "sirt"), truth)
     assert result.volume.shape == truth.shape and result.volume.dtype == np.float32

@@ -132,3 +132,43 @@ def test_grids_are_compared_on_what_both_have():
 def test_the_paper_has_its_scale_and_finer_grids_stand_below_it():
     cells = [nanocube_row(n, 4000, "M2,3", "SIRT", nrmse=n / 1000) for n in (48, 112, 112, 160)]
     assert [(line["voxels"], line["seeds"]) for line in recorded.nanocube_rows(cells)] == [("112³", "2"), ("160³", "1")]
+
+
+def test_intervals_are_told_by_region_and_half():
+    base = dict.fromkeys(recorded.REGIONS, 0.9)
+    cells = [
+        base | {"half": "tune", "noise": "fit", "specimen": 0},
+        base | {"half": "report", "noise": "fit", "specimen": 0, "skin": 0.8, "corners": None},
+        base | {"half": "report", "noise": "independent", "specimen": 0, "skin": 1.0},
+    ]
+    table = recorded.interval_rows(cells)
+    assert [line["region"] for line in table] == list(recorded.REGIONS.values())
+    skin, corners = table[0], table[3]
+    assert skin["specimens never used before"] == "90% (80%; 2 series)"
+    assert corners["specimens never used before"] == "90% (90%; 1 series)"
+    assert skin["specimens on which the width was chosen"] == "90% (90%; 1 series)"
+    assert recorded.interval_rows([]) == []
+
+
+def test_amounts_are_counted_in_their_errors():
+    off = ((-0.5, 0.1), (1.5, 2.5), (4.0, 0.0), (0.2, -2.2))
+    cells = [
+        {"fluence": 4000, "nrmse": 0.2, "drawn_nrmse": 0.1 * (1 + k), "feo_off": a, "fe3o4_off": b,
+         "feo_error": 0.1, "fe3o4_error": 0.05, "warnings": k % 2}
+        for k, (a, b) in enumerate(off)
+    ]  # fmt: skip
+    (line,) = recorded.amount_rows(cells)
+    assert line["FeO: within 1, 2, 3 of it"] == "50%, 75%, 75%"
+    assert line["Fe3O4: within 1, 2, 3 of it"] == "50%, 50%, 100%"
+    assert line["over that of drawn maps"] == "0.83 (0.50 to 2.00)"
+    assert (line["warned"], line["FeO: stated error"], line["specimens"]) == ("50%", "10%", "4")
+
+
+def test_references_are_told_over_pixels_and_fluence():
+    cells = [
+        {"n": n, "fluence": f, "feo_share": share, "fe3o4_share": 1.0, "feo_error": 0.25, "fe3o4_error": 0.1}
+        for n, f, share in ((48, 1000, 0.7), (48, 1000, 1.1), (112, 4000, 0.95))
+    ]
+    fine, coarse = recorded.reference_rows(cells)
+    assert (fine["pixels"], fine["FeO found"]) == ("112²", "0.95 (0.95 to 0.95)")
+    assert (coarse["FeO found"], coarse["FeO: stated error"]) == ("0.90 (0.70 to 1.10)", "0.25")

@@ -139,8 +139,7 @@ def dipm_tv(
     Notes
     -----
     Memory: about eight copies of the volume (initial reconstruction, last iterate, mean, running mean, and what the
-    correction needs), the covariances where every pixel has its own, and the activations of one minibatch of slices
-    (``benchmarks/dip.py size``).
+    correction needs), the covariances where every pixel has its own, and the activations of one minibatch of slices.
 
     The network maps the coordinates of a point to the fractions of the phases there (`CoordinateSettings`). A loosely
     converged joint TV reconstruction of the fitted pixels says where there may be a specimen at all (elsewhere the

@@ -15,15 +15,18 @@ from .sparse import METHODS, phase_image
 from .style import COLORS
 
 __all__ = [
+    "amount_rows",
     "change_figure",
     "curve_figure",
     "grid_figure",
     "growth_rows",
     "half_rows",
+    "interval_rows",
     "nanocube_figures",
     "nanocube_rows",
     "picture_figure",
     "range_rows",
+    "reference_rows",
     "rule_rows",
     "study_figures",
     "study_words",
@@ -312,7 +315,8 @@ def range_rows(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
 # ---------------------------------------------------------------- the nanocube
 
 PAPER_VOXELS = 112  # per side
-SCORES = ("nrmse", "core_nm", "surface_nm", "skin_nm", "true_skin_nm", "void_nm3", "true_void_nm3")
+PAPER = "paper"  # the formulation of arXiv:2606.10893, where tables name it
+SCORES = ("nrmse", "core_nm", "surface_nm", "corner_nm", "skin_nm", "true_skin_nm", "void_nm3", "true_void_nm3")
 SCORES += tuple(f"resolution_{axis}_nm" for axis in "xyz")
 
 
@@ -367,11 +371,14 @@ def nanocube_figures(
 
 
 def nanocube_rows(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
-    """Return what each method makes of the nanocube at the paper's scale or finer: medians over the seeds."""
+    """Return what each method makes of the nanocube at the paper's scale or finer: medians over the seeds.
+
+    And on the grids on which the paper's own formulation was run.
+    """
     table, soft = [], _at_paper_scale(rows)
     same = [row for row in rows if soft and row["edge"] == "M2,3" and row["fluence"] == soft[0]["fluence"]]
-    kinds = sorted({row["n"] for row in same if row["n"] >= soft[0]["n"]})
-    for n, method in itertools.product(kinds, METHODS):
+    kinds = sorted({row["n"] for row in same if row["n"] >= soft[0]["n"] or row["method"] == PAPER})
+    for n, method in itertools.product(kinds, (*METHODS, PAPER)):
         mine = [row for row in same if row["method"] == method and row["n"] == n]
         if not mine:
             continue
@@ -380,6 +387,7 @@ def nanocube_rows(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
         table.append({
             "voxels": f"{n}³", "method": method, "NRMSE": f"{middle['nrmse']:.3f}",
             "core's edge (nm)": f"{middle['core_nm']:.2f}", "surface (nm)": f"{middle['surface_nm']:.2f}",
+            "corners (nm)": f"{middle['corner_nm']:.2f}",
             "skin (nm)": f"{middle['skin_nm']:.2f} of {middle['true_skin_nm']:.2f}",
             "void (nm³)": f"{void:.0f} of {true:.0f}",
             "resolution X, Y, Z (nm)": ", ".join(f"{middle[f'resolution_{axis}_nm']:.1f}" for axis in "xyz"),
@@ -415,6 +423,77 @@ def void_rows(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
                     shown = [row["void_nm3"] / row["true_void_nm3"] for row in mine if row["method"] == method]
                     line[f"{method} shows"] = f"{np.median(shown):.2f}" if shown else ""
                 table.append(line | {"seeds": f"{len(tested)}"})
+    return table
+
+
+REGIONS = {  # of a drawn specimen
+    "skin": "skin", "void_rim": "about voids", "core_edge": "core's edge", "corners": "corners", "surface": "surface",
+    "wedge": "faces that no tilt shows", "bulk": "inside",
+}  # fmt: skip
+PHASES = {"feo": "FeO", "fe3o4": "Fe3O4"}
+
+
+def interval_rows(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
+    """Return what part of the voxels of each region has the truth in its 90 % interval: means, and the worst specimen.
+
+    Parameters
+    ----------
+    rows : list of dict
+        Rows of the record ``intervals``.
+    """
+    halves = {"on which the width was chosen": "tune", "never used before": "report"}
+    table = [{"region": words} for words in REGIONS.values()]
+    for title, half in halves.items():
+        mine = [row for row in rows if row["half"] == half]
+        for line, region in zip(table, REGIONS, strict=True):
+            found = [row[region] for row in mine if row[region] is not None]
+            if found:
+                line[f"specimens {title}"] = f"{np.mean(found):.0%} ({min(found):.0%}; {len(found)} series)"
+    return table if rows else []
+
+
+def amount_rows(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
+    """Return how the amount of each phase compares with its stated error, over the fluence.
+
+    Parameters
+    ----------
+    rows : list of dict
+        Rows of the record ``chain``, or others with ``feo_off`` (in errors), ``feo_error`` (relative), ...
+    """
+    table = []
+    for fluence in sorted({row["fluence"] for row in rows}):
+        mine = [row for row in rows if row["fluence"] == fluence]
+        ratio = np.array([row["nrmse"] / row["drawn_nrmse"] for row in mine])
+        line = {"e/Å² per tilt": f"{fluence:,}", "specimens": f"{len(mine)}"}
+        line["NRMSE"] = f"{np.median([row['nrmse'] for row in mine]):.3f}"
+        line["over that of drawn maps"] = f"{np.median(ratio):.2f} ({ratio.min():.2f} to {ratio.max():.2f})"
+        for key, phase in PHASES.items():
+            off = np.abs([row[f"{key}_off"] for row in mine])
+            line[f"{phase}: stated error"] = f"{np.median([row[f'{key}_error'] for row in mine]):.0%}"
+            line[f"{phase}: within 1, 2, 3 of it"] = ", ".join(f"{np.mean(off < k):.0%}" for k in (1, 2, 3))
+        line["warned"] = f"{np.mean([row['warnings'] > 0 for row in mine]):.0%}"
+        table.append(line)
+    return table
+
+
+def reference_rows(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
+    """Return how much of each phase the maps from counts show, over the truth, and what error is stated.
+
+    Parameters
+    ----------
+    rows : list of dict
+        Rows of the record ``references``.
+    """
+    table = []
+    for n in sorted({row["n"] for row in rows}, reverse=True):
+        for fluence in sorted({row["fluence"] for row in rows if row["n"] == n}):
+            mine = [row for row in rows if (row["n"], row["fluence"]) == (n, fluence)]
+            line = {"pixels": f"{n}²", "e/Å² per tilt": f"{fluence:,}"}
+            for key, phase in PHASES.items():
+                share = np.array([row[f"{key}_share"] for row in mine])
+                line[f"{phase} found"] = f"{np.median(share):.2f} ({share.min():.2f} to {share.max():.2f})"
+                line[f"{phase}: stated error"] = f"{np.median([row[f'{key}_error'] for row in mine]):.2f}"
+            table.append(line | {"draws": f"{len(mine)}"})
     return table
 
 

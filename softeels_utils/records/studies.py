@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import itertools
+import json
+import subprocess
+import sys
+import tempfile
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.ndimage import binary_fill_holes, center_of_mass
 
-from .. import dip, metrics, study
+from .. import dip, metrics, simulate, study
 from ..simulate import draw_specimen
 from ..source import code_stamp, parts
 from .store import Record, cell_name, load
@@ -21,17 +26,22 @@ from .store import Record, cell_name, load
 __all__ = ["STUDIES", "Study", "cuts_through_void", "shown"]
 
 MEASURES = ("metrics.errors", "metrics.fourier", "metrics.interfaces", "metrics.features")
+# Of the networks all but their ensembles and audits, which the studies of single volumes do not use.
+NETWORK = tuple(f"dip.{path.stem}" for path in parts()["dip"] if path.stem not in ("ensemble", "audit"))
 # Cases with drawn noise are in nm: nothing of theirs depends on how an unknown scale is learned.
 CALIBRATED = tuple(f"tomography.{path.stem}" for path in parts()["tomography"] if path.stem != "scale")
 NOISE = ("dose.bounds", "scattering")  # what the covariance of a fit depends on
-ENGINE = (*CALIBRATED, "dip", *MEASURES, *NOISE, "simulate", "study")
+ENGINE = (*CALIBRATED, *NETWORK, *MEASURES, *NOISE, "simulate", "study")
 FROM_COUNTS = (*ENGINE, "tomography.scale", "standards", "fitting", "spectra")
 PHANTOM = "phantom"  # the specimen of arXiv:2606.10893; any other is a draw's number, of the report half
 VIEWS, FLUENCES, ANGLES = (5, 7, 9, 15, 29), (1000, 4000, 16000, 64000), (70, 60, 50)
 SPARSE = ("specimen", "n", "views", "max_tilt", "fluence", "edge", "seed", "method")
 CENTRE = {"views": 9, "max_tilt": 70, "fluence": 4000, "edge": "M2,3"}
 METHODS = tuple(study.METHODS)
-NETWORKS = ("DIP", "DIPm-TV", "paper")
+NOISES = {
+    "independent": {"noise": "independent", "level": 0.05}, "fit": {"noise": "fit", "fluence_e_per_A2": 4000.0}
+}  # fmt: skip
+NETWORKS = ("DIP", "DIPm-TV", "paper", "ensemble")
 
 
 @dataclass(frozen=True)
@@ -62,10 +72,17 @@ class Study:
     def stamp(self, row: Mapping[str, Any]) -> str:
         """Stamp of the present code that a row depends on: that of the networks only where the method is one."""
         networks = row.get("method") in NETWORKS
-        return code_stamp(tuple(name for name in self.modules if networks or name != "dip"))
+        return code_stamp(tuple(name for name in self.modules if networks or not name.startswith("dip.")))
 
 
 # ---------------------------------------------------------------- sparse views
+
+
+def _draw(specimen, half, n, fit_covariance=study.pixel_covariance, **series):
+    """A specimen of two phases without a support; its series is aligned and complete."""
+    plain = {"views": 9, "max_tilt_deg": 70, "missing_tilt": False, "shift_px": 0.0, "axis_angle_deg": 0.0}
+    plain |= {"support": False, "third_phase": None}
+    return draw_specimen(specimen, half, n, fit_covariance=fit_covariance, **plain | series)
 
 
 @lru_cache(maxsize=2)
@@ -73,13 +90,12 @@ def _case(specimen: str | int, n: int, views: int, max_tilt: int, fluence: int, 
     """The phantom or a draw, with the noise of a fit of that edge."""
     if specimen == PHANTOM:
         return study.make_case(n, views, float(fluence), seed, max_tilt_deg=max_tilt, edge=edge)
-    series = {"views": views, "max_tilt_deg": max_tilt, "missing_tilt": False, "shift_px": 0.0, "axis_angle_deg": 0.0}
-    series |= {"support": False, "third_phase": None, "noise": "fit", "fluence_e_per_A2": float(fluence)}
 
     def covariance(projections_nm, fluence_e_per_A2, pixel_size_nm):
         return study.pixel_covariance(projections_nm, fluence_e_per_A2, pixel_size_nm, edge)
 
-    draw = draw_specimen(int(specimen), "report", n, fit_covariance=covariance, **series)
+    series = {"views": views, "max_tilt_deg": max_tilt, "noise": "fit", "fluence_e_per_A2": float(fluence)}
+    draw = _draw(int(specimen), "report", n, fit_covariance=covariance, **series)
     label = {"n": n, "views": views, "fluence": float(fluence), "seed": seed}
     arrays = draw.truth, draw.projections, draw.covariance, draw.tilt_angles_deg
     return study.Case(*arrays, draw.voxel_size_nm, label)
@@ -316,6 +332,66 @@ def _references_cells():
     return [{"n": n, "fluence": f, "seed": s} for n, s in seeds for f in sorted(FLUENCES)]
 
 
+# ---------------------------------------------------------------- how sure
+
+MEMBERS = 6  # of an ensemble
+
+
+def _held(found, draw):
+    """Part of the voxels of each region whose 90 % interval holds the truth; how far off each amount is, in errors."""
+    amounts, true = found.amounts(), draw.truth.sum((1, 2, 3))
+    row = {"nrmse": metrics.nrmse(found.best, draw.truth)}
+    row |= metrics.coverage(*found.interval(0.9), draw.truth, draw.regions)
+    for k, phase in enumerate(("feo", "fe3o4")):
+        row |= {f"{phase}_off": (amounts.value[k] - true[k]) / amounts.error[k]}
+        row |= {f"{phase}_error": amounts.error[k] / true[k]}
+    return row
+
+
+def _intervals(half, noise, specimen):
+    """An ensemble of a drawn specimen; its maps are in nm."""
+    draw = _draw(specimen, half, 32, **NOISES[noise])
+    stated = {"covariance": draw.covariance, "voxel_size_nm": draw.voxel_size_nm, "progress": False}
+    began = time.process_time()
+    found = dip.ensemble(draw.projections, draw.tilt_angles_deg, members=MEMBERS, seed=specimen, **stated)
+    return [{"method": "ensemble", "seconds": time.process_time() - began} | _held(found, draw)], []
+
+
+def _intervals_cells():
+    table = itertools.product(("report", "tune"), range(20), NOISES)
+    return [{"half": half, "noise": noise, "specimen": specimen} for half, specimen, noise in table]
+
+
+def _chain(fluence, specimen):
+    """The command, from the counts of a drawn specimen; beside it, DIPm-TV of maps with drawn noise, in nm."""
+    draw = _draw(specimen, "report", 32, noise="fit", fluence_e_per_A2=float(fluence))
+    about = {"tilt_angles_deg": draw.tilt_angles_deg, "pixel_size_nm": draw.voxel_size_nm, "seed": specimen}
+    spectra = simulate.dual_eels(draw.clean, float(fluence), progress=False, **about)
+    with tempfile.TemporaryDirectory() as place:
+        files = [str(Path(place) / f"{name}.hspy") for name in ("low_loss", "core_loss")]
+        for file, signal in zip(files, spectra, strict=True):
+            del signal.metadata.Simulation
+            signal.save(file)
+        options = {"members": MEMBERS, "workers": 1, "half_dose": False, "audit": False, "seed": specimen}
+        chosen = [word for name, value in options.items() for word in ("-p", name, str(value).lower())]
+        command = [sys.executable, "-m", "softeels_utils", "reconstruct", files[0], "--core", files[1], *chosen]
+        found, began = Path(place) / "found", time.perf_counter()
+        subprocess.run([*command, "-o", str(found)], check=True, capture_output=True)
+        seconds = time.perf_counter() - began
+        facts = [json.loads(step.read_text(encoding="utf-8"))["facts"] for step in (found / "steps").glob("*.json")]
+        with np.load(found / "volume.npz", allow_pickle=False) as archive:
+            arrays = {name: archive[name] for name in ("best", "std", "systematic", "members", "transformed", "scale")}
+    result = dip.EnsembleResult(mean=arrays["members"].mean(axis=0), stopped_at=(), reasons=(), **arrays)
+    row = {"method": "ensemble", "seconds": seconds} | _held(result, draw)
+    row["warnings"] = sum(len(one.get("warnings", ())) for one in facts)
+    row["drawn_nrmse"] = metrics.nrmse(dip.fit(draw.measurement(), seed=specimen, progress=False).volume, draw.truth)
+    return [row], []
+
+
+def _chain_cells():
+    return [{"fluence": f, "specimen": specimen} for specimen in range(20) for f in (4000, 16000)]
+
+
 STUDIES: dict[str, Study] = {
     "sparse_views": Study("How many views, how many electrons, which method", SPARSE, _sparse_cells, _sparse, ENGINE),
     "fine_grid": Study("The same on a finer grid", SPARSE, _fine_cells, _sparse, ENGINE),
@@ -336,6 +412,14 @@ STUDIES: dict[str, Study] = {
     "references": Study(
         "How much of each phase, and how sure, from the nanocube's counts", ("n", "fluence", "seed"),
         _references_cells, _references, FROM_COUNTS,
+    ),
+    "intervals": Study(
+        "Whether 90 % intervals hold the truth, in each region", ("half", "noise", "specimen"),
+        _intervals_cells, _intervals, (*ENGINE, "dip.ensemble"),
+    ),
+    "chain": Study(
+        "From the counts of drawn specimens to volumes and their intervals, by the command", ("fluence", "specimen"),
+        _chain_cells, _chain, (*FROM_COUNTS, "dip.ensemble", "pipeline"),
     ),
 }  # fmt: skip
 
