@@ -792,3 +792,23 @@ def test_a_network_that_has_lost_its_gradient_begins_again(projections, truth, m
     assert nrmse(found.volume, truth) < 0.5 and found.history["iteration"][-1] == 120
     broken, biases[:] = {1, 2, 3}, []
     assert "stands still" in short(projections, iterations=120, seed=3).reason and len(biases) == 3
+
+
+def test_an_amount_is_never_surer_than_what_members_share(rng=np.random.default_rng(5)):
+    """Members that agree share their blurred surfaces; the references' part is how far the first one moves."""
+    one = rng.random((2, 4, 4, 4)).astype(np.float32)
+    members = np.stack([one] * 3)
+    about = {"best": one, "mean": one, "std": 0 * one, "members": members, "stopped_at": (), "reasons": ()}
+    about |= {"scale": np.ones((3, 2)), "systematic": 0 * one}
+    found = dip.EnsembleResult(**about, transformed=members[:0]).amounts()
+    np.testing.assert_allclose(found.value, one.sum((1, 2, 3)), rtol=1e-6)
+    np.testing.assert_allclose(found.statistical, 0.004 * one.sum(), rtol=1e-6)
+    np.testing.assert_array_equal(found.systematic, 0)
+    moved = dip.EnsembleResult(**about, transformed=np.stack([1.1 * one, 0.9 * one])).amounts()
+    np.testing.assert_allclose(moved.systematic, 0.1 * found.value, rtol=1e-5)
+    spread = dip.EnsembleResult(
+        **about | {"members": members * [[[[[0.9]]]], [[[[1]]]], [[[[1.1]]]]]}, transformed=members[:0]
+    )
+    np.testing.assert_allclose(
+        spread.amounts().statistical, np.hypot(0.115 * found.value, found.statistical), rtol=1e-5
+    )
