@@ -62,7 +62,11 @@ def _parser():
     keep.add_argument("--workers", type=int, default=1, help="local processes (1)")
     keep.add_argument("--scheduler", metavar="ADDRESS", help="Dask scheduler (or SOFTEELS_SCHEDULER)")
     keep.add_argument("--minutes", type=float, help="start no cell later than that")
-    keep.add_argument("--again", action="store_true", help="also repeat cells that older code made")
+    old = keep.add_mutually_exclusive_group()
+    old.add_argument("--again", action="store_true", help="also repeat cells that older code made")
+    old.add_argument(
+        "--renew", type=int, metavar="N", help="measure N older cells of each method; if found again, all count as new"
+    )
 
     show = commands.add_parser(
         "slides", help="slides of a chapter that was run: its figures, one per slide, in one file"
@@ -175,6 +179,9 @@ def _record(options):
             kept = records.load(name)
             rows, cells, old = len(kept.rows), len(study.cells()), len(kept.stale(study.stamp))
             say(f"{name:14} {rows} of {cells} cells, {old} of them from older code: {study.title}")
+        return
+    if options.renew is not None:
+        records.renew(options.name, options.renew, report=say)
         return
     with _client(options.scheduler) as client:
         records.record(

@@ -794,9 +794,9 @@ def test_a_network_that_has_lost_its_gradient_begins_again(projections, truth, m
     assert "stands still" in short(projections, iterations=120, seed=3).reason and len(biases) == 3
 
 
-def test_an_amount_is_never_surer_than_what_members_share(rng=np.random.default_rng(5)):
+def test_an_amount_is_never_surer_than_what_members_share():
     """Members that agree share their blurred surfaces; the references' part is how far the first one moves."""
-    one = rng.random((2, 4, 4, 4)).astype(np.float32)
+    one = np.random.default_rng(5).random((2, 4, 4, 4)).astype(np.float32)
     members = np.stack([one] * 3)
     about = {"best": one, "mean": one, "std": 0 * one, "members": members, "stopped_at": (), "reasons": ()}
     about |= {"scale": np.ones((3, 2)), "systematic": 0 * one}

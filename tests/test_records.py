@@ -170,6 +170,20 @@ def test_other_code_of_the_networks_leaves_the_other_methods_as_they_are(monkeyp
     assert after["SIRT"] == before["SIRT"] and after["DIPm-TV"] != before["DIPm-TV"]
 
 
+def test_older_rows_that_are_found_again_count_as_new(toy, folder):
+    kept = records.Record("toy")
+    rows = [{"seed": s, "method": m, "nrmse": s / 10, "code": "old"} for s in (0, 1) for m in ("a", "b")]
+    rows[3]["nrmse"] = 0.1001  # of b: is not found again
+    kept.add(rows, {})
+    lines = []
+    again = records.renew("toy", 2, report=lines.append)
+    code = {(row["seed"], row["method"]): row["code"] for row in again.rows}
+    assert code[1, "a"] == code[0, "a"] == toy.stamp({"method": "a"}) and code[1, "b"] == "old"
+    assert lines == ["toy, a: 2 cells found again", "toy, b: 2 cells are not all found again"]
+    assert records.load("toy").rows == again.rows
+    assert main(["record", "toy", "--renew", "0"]) == 2
+
+
 @pytest.mark.parametrize("name", list(records.STUDIES))
 def test_every_cell_has_its_own_name(name):
     study = records.STUDIES[name]

@@ -1,6 +1,6 @@
 """Long studies: run cell by cell, kept as small tables beside the book, drawn from and checked there."""
 
-from .run import record, reproduce
+from .run import record, renew, reproduce
 from .store import BENCHMARKS, FOLDER, Record, benchmark, load
 from .studies import CENTRE, STUDIES, Study, cuts_through_void, shown
 
@@ -15,6 +15,7 @@ __all__ = [
     "cuts_through_void",
     "load",
     "record",
+    "renew",
     "reproduce",
     "shown",
 ]
