@@ -178,7 +178,9 @@ assert np.allclose(v, same, atol=1e-4)
 # Given enough steps SIRT fits the noise: the error against the truth falls, then rises, while the residual only
 # falls (<a href="#fig-sparse-stopping"></a>). An *oracle* would stop at the bottom. Without the truth we can stop when
 # the residual is as large as the noise, the {term}`discrepancy principle` {cite}`morozov1966`, or when
-# {term}`held-out pixels`, detector pixels that were left out of the fit, are no longer predicted better.
+# {term}`held-out pixels`, detector pixels that were left out of the fit, are no longer predicted better. Their minimum
+# is flat, so the first iteration within one standard error of it is taken {cite}`breiman1984`, and so many are then
+# done with all pixels.
 
 # %% tags=["twin"]
 looks = []
@@ -869,7 +871,8 @@ say(
 #
 # ## References
 #
-# {cite}`pelaez2026,morozov1966,duran2016,chambolle2011,pock2011,ulyanov2018,harauz1986,rosenthal2003,hegerl1976`
+# {cite}`pelaez2026,morozov1966,breiman1984,duran2016,chambolle2011,pock2011`,
+# {cite}`ulyanov2018,harauz1986,rosenthal2003,hegerl1976`
 #
 # ## What's next
 #

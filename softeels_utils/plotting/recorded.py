@@ -316,7 +316,9 @@ def range_rows(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
 
 PAPER_VOXELS = 112  # per side
 PAPER = "paper"  # the formulation of arXiv:2606.10893, where tables name it
-SCORES = ("nrmse", "core_nm", "surface_nm", "corner_nm", "skin_nm", "true_skin_nm", "void_nm3", "true_void_nm3")
+SCORES = (
+    "nrmse", "core_nm", "surface_nm", "corner_nm", "skin_nm", "true_skin_nm", "skin_rms_nm", "void_nm3", "true_void_nm3"
+)  # fmt: skip
 SCORES += tuple(f"resolution_{axis}_nm" for axis in "xyz")
 
 
@@ -389,6 +391,7 @@ def nanocube_rows(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
             "core's edge (nm)": f"{middle['core_nm']:.2f}", "surface (nm)": f"{middle['surface_nm']:.2f}",
             "corners (nm)": f"{middle['corner_nm']:.2f}",
             "skin (nm)": f"{middle['skin_nm']:.2f} of {middle['true_skin_nm']:.2f}",
+            "skin, local error (nm)": f"{middle['skin_rms_nm']:.2f}",
             "void (nm³)": f"{void:.0f} of {true:.0f}",
             "resolution X, Y, Z (nm)": ", ".join(f"{middle[f'resolution_{axis}_nm']:.1f}" for axis in "xyz"),
             "seeds": f"{len(mine)}",
