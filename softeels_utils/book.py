@@ -75,7 +75,7 @@ def _jupyter_book(stage, output, *options):
 
 
 def staged(path: Path, below_title: str = "") -> str:
-    """Return an executed notebook as it goes into the book: papermill's cell folded, and each image once.
+    """Return an executed notebook as it goes into the book: papermill's cell folded, each image once, slow cells timed.
 
     ``below_title`` is HTML for a line of its own there.
     """
@@ -90,6 +90,10 @@ def staged(path: Path, below_title: str = "") -> str:
         for output in cell.get("outputs", []):
             if "text/html" in output.get("data", {}):  # of `plotting.show`, with the image in it
                 output["data"].pop("image/png", None)
+        seconds = cell["metadata"].get("papermill", {}).get("duration") or 0
+        if seconds >= 1 and "outputs" in cell:
+            words = {"text/html": f'<p class="cell-time">This cell ran for {seconds:.2g} s.</p>'}
+            cell["outputs"].append({"output_type": "display_data", "data": words, "metadata": {}})
     return json.dumps(notebook)
 
 
