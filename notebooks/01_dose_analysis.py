@@ -17,8 +17,9 @@
 # %% [markdown]
 # # How many electrons?
 #
-# **Key question.** Maps of FeO and Fe<sub>3</sub>O<sub>4</sub> can be made from the Fe-M<sub>2,3</sub> edge (54 eV) or
-# from the Fe-L<sub>2,3</sub> edge (708 eV). How many electrons does each need, and what can a given fluence tell?
+# **Key question.** Maps of FeO and Fe<sub>3</sub>O<sub>4</sub> can be made from the Fe-M<sub>2,3</sub> {term}`edge`
+# (54 eV) or from the Fe-L<sub>2,3</sub> edge (708 eV). How many electrons does each need, and what can a given
+# {term}`fluence` tell?
 #
 # Per incident electron, the soft edge gives about fifty times more signal {cite}`pelaez2026`. But it stands on the
 # steep tail of the {term}`plasmons <plasmon>`, and the two oxides look alike there. "Fifty times more signal" is
@@ -31,13 +32,13 @@
 # - how partial cross-sections follow from X-ray absorption, and how far to trust them;
 # - three definitions of "needs fewer electrons" (signal, shot noise, Cramér-Rao bound), and why they differ;
 # - what the bound depends on: window, collection angle, beam energy, thickness, energy resolution, readout noise;
-# - how to divide a total fluence among the tilts of a series.
+# - how to divide a total fluence among the tilts of a {term}`tilt series`.
 #
 # ## What you need
 #
 # | | |
 # |---|---|
-# | Helpful | core-loss EELS (edges, {term}`background`, {term}`plural scattering`); least squares |
+# | Helpful | {term}`core-loss <core loss>` EELS (edges, {term}`background`, {term}`plural scattering`); least squares |
 # | Not needed | any data: a {term}`digital twin`, a simulated specimen in a simulated microscope, stands in |
 # | Time | About 15 minutes to read; the time that this page took to run is in its summary |
 # | Memory | below 1 GB |
@@ -82,12 +83,13 @@ calculator_angles_mrad = [10.0, 20.0, 40.0]
 #
 # The twin is a slab of the two oxides. The shapes of its Fe-M<sub>2,3</sub> and Fe-L<sub>2,3</sub> edges come from
 # atomic {term}`multiplets <multiplet>`, their strength from Henke's tables of X-ray absorption {cite}`henke1993`,
-# the valence losses from the inelastic mean free path {cite}`iakoubovskii2008`, and plural scattering from the
-# Fourier-log relation {cite}`egerton2011`. The shapes are *motivated* by multiplets; they are not measurements.
+# the strength of the {term}`valence losses <valence loss>` from the {term}`inelastic mean free path`
+# {cite}`iakoubovskii2008`, and plural scattering from the Fourier-log relation {cite}`egerton2011`. The shapes are
+# *motivated* by multiplets; they are not measurements.
 #
-# <a href="#fig-edges"></a> shows what is to be told apart. At M<sub>2,3</sub>, a hump on a slope that both oxides
-# share; at L<sub>2,3</sub>, sharp *white lines* (transitions into the empty 3d states) on a low background, on a
-# scale that is a hundred times smaller.
+# <a href="#fig-edges"></a> shows what is to be told apart: at M<sub>2,3</sub> a hump on a slope that both oxides
+# share; at L<sub>2,3</sub> sharp *white lines* (transitions into the empty 3d states) on a low background, on a
+# scale that is about a hundred times smaller.
 
 # %% tags=["twin"]
 from softeels_utils import simulate
@@ -140,12 +142,12 @@ show(
 #
 # Here $a_0$ is the Bohr radius, $R$ the Rydberg energy, $T=\tfrac12 m_0v^2$ with the electron's rest mass $m_0$ and
 # speed $v$, $\beta$ the {term}`collection angle`, and $\theta_E = E/(\gamma m_0 v^2)$ the
-# {term}`characteristic angle` of inelastic scattering, with the Lorentz factor $\gamma$. The absorption of less
-# tightly bound electrons, a power law below the edge, is subtracted from $f_2$.
+# {term}`characteristic angle` of inelastic scattering, with the Lorentz factor $\gamma$. The absorption by less
+# tightly bound electrons, a power law fitted below the edge, is subtracted from $f_2$.
 #
 # **Definition 1** is the ratio of the partial cross-sections, {eq}`eq-cross-section` integrated over the window of
-# each edge, $\sigma_\mathrm{M}/\sigma_\mathrm{L}$. It says how many counts arrive, and nothing of what lies under
-# them.
+# each edge, $\sigma_\mathrm{M}/\sigma_\mathrm{L}$. It says how many counts arrive, and nothing about the background
+# under them.
 #
 # **Definition 2** compares the signal with its *shot noise*, the statistical scatter of counts. If each incident
 # electron gives $S$ counts of signal and $B$ counts of background in the window, $N$ electrons give a
@@ -232,13 +234,13 @@ off = max(abs(float(row["Henke / hydrogenic"]) - 1) for row in rows)
 say(
     f"The signal ratio is **{signal:.0f}**, and **{shot_noise[1]:.0f}** once "
     f"the shot noise of a known background is counted ({shot_noise[10]:.0f} "
-    "to "
-    f"{shot_noise[5]:.0f} if the background is extrapolated). How far to trust "
-    "it? eXSpy's hydrogenic model, without its empirical factor of about one "
-    "half near the edge, is an independent calculation of L<sub>2,3</sub> (it "
-    f"has no M edges), and agrees within {100 * off:.0f} %. A larger error is "
-    "the dipole formula itself: it ignores the *Bethe ridge*, the angle beyond "
-    "which an electron cannot transfer so little energy. Cut off there, the "
+    f"to {shot_noise[5]:.0f} if the background is extrapolated). How far can "
+    "it be trusted? eXSpy's hydrogenic model, without its empirical factor of "
+    "about one half near the edge, is an independent calculation of "
+    "L<sub>2,3</sub> (it has no M edges), and agrees within "
+    f"{100 * off:.0f} %. A larger error comes from the dipole formula itself: "
+    "it ignores the *Bethe ridge*, the angle beyond which an electron cannot "
+    "transfer so little energy. Cut off there, the "
     f"ratio falls from {signal:.0f} to {ridge:.0f}. The rest of the chapter "
     "keeps the plain formula, as is usual in the field. <a "
     'href="#fig-signal"></a> adds that the ratio depends on the windows as '
@@ -271,7 +273,7 @@ assert abs(dose.signal_ratio(collection_mrad=20.0) / 61 - 1) < 0.1
 # \mathrm{cov}(\hat x) \ge F^{-1}.
 # $$ (eq-bound)
 #
-# This is the {term}`Cramér-Rao bound`: nothing that is right on average has a smaller {term}`covariance`. Its
+# This is the {term}`Cramér-Rao bound`: no estimate that is right on average has a smaller {term}`covariance`. Its
 # $2\times2$ block for $(t_\mathrm{FeO}, t_{\mathrm{Fe}_3\mathrm{O}_4})$ is what
 # `dose.phase_bound` returns, in nm².
 
@@ -360,13 +362,13 @@ phase_ratios = [*free.phases.values(), *fixed.phases.values()]
 say(
     f"Signal per electron favours M<sub>2,3</sub> by a factor of "
     f"**{free.signal:.0f}**, and by **{free.shot_noise:.0f}** against shot "
-    f"noise. To know each phase equally well, it needs "
+    f"noise. To know each phase equally well, M<sub>2,3</sub> needs "
     f"**{min(phase_ratios):.0f} to {max(phase_ratios):.0f}** times fewer "
-    "electrons, by the phase and by how free the background is. For total "
-    f"iron the background decides: {free.total_metal:.0f} if it is free, "
-    f"{fixed.total_metal:.0f} if it is fixed. Readout noise punishes the weak "
-    f"edge: at {fluence_e_per_A2:,.0f} e/Å² the factor for FeO rises from "
-    f"{free.phases['FeO']:.0f} to {noisy.phases['FeO']:.0f}."
+    "electrons, depending on the phase and on how free the background is. "
+    f"For total iron the background decides: {free.total_metal:.0f} if it is "
+    f"free, {fixed.total_metal:.0f} if it is fixed. Readout noise punishes "
+    f"the weak edge: at {fluence_e_per_A2:,.0f} e/Å² the factor for FeO "
+    f"rises from {free.phases['FeO']:.0f} to {noisy.phases['FeO']:.0f}."
 )
 n = sweep_points
 conditions = {
@@ -399,8 +401,9 @@ show(
     name="sweeps",
     caption="The three definitions against one condition at a time, the "
     "others as in the parameters. Above 1 (grey line) the soft edge wins.",
-    alt="Six panels of fluence ratios. The bounds for the phases lie near 10 "
-    "in all of them, and fall only at collection angles below 20 mrad.",
+    alt="Six panels of fluence ratios. The bounds for the phases stay near 10 "
+    "in all of them, except at collection angles below 20 mrad, where they "
+    "fall steeply.",
 )
 thick = np.geomspace(4, 200, 14)
 by_edge = {}
@@ -440,9 +443,9 @@ assert free.signal > free.shot_noise > max(free.phases.values()) > 1
 # %% [markdown] tags=["twin"]
 # ## Is the bound reached? Monte Carlo
 #
-# Counts are drawn from Poisson's distribution and fitted with `fitting.fit_phases`, the code that the next chapters
-# use. The fit may become negative here, because the bound holds for unbiased estimates. The simulated counts are
-# exactly linear in the unknowns, so the scatter of the fits should meet the bound, as it does in
+# Counts are drawn from the Poisson distribution and fitted with `fitting.fit_phases`, the code that the next chapters
+# use. The fitted thickness may be negative here, because the bound holds for unbiased estimates. The simulated counts
+# are exactly linear in the unknowns, so the scatter of the fits should meet the bound, as it does in
 # <a href="#fig-scatter"></a>.
 
 # %% tags=["twin"]
@@ -514,11 +517,12 @@ for total in (5.0, 20.0, 60.0):
     )
 table(rows, caption="Bias of a noise-free M2,3 fit")
 say(
-    "In the first table the biases, in units of their own error, scatter as "
-    "chance does (by about 1; other seeds give other signs). "
-    "The second table shows what no bound does. The twin's own background is "
+    "The first table gives the biases in units of their own standard error, "
+    "where chance alone exceeds 2 in one case out of twenty; other seeds give "
+    "other signs. "
+    "The second table shows what no bound includes. The twin's background is "
     "not exactly a sum of the shapes that are fitted to it, which biases even "
-    "a fit without noise: little in a thin specimen, by "
+    "a fit of noise-free counts: little in a thin specimen, by "
     f"{max(map(abs, bias.values())):.1f} nm at {total:.0f} nm. Averaging more "
     "pixels does not remove it."
 )
@@ -528,7 +532,7 @@ for ratio in scatter.values():
 # %% [markdown] tags=["twin"]
 # ## Planning: tilts, a measured background, a calculator
 #
-# The specimen tolerates a certain total {term}`fluence`. Without readout noise the error of the volume does not
+# The specimen tolerates a certain total fluence. Without readout noise the error of the volume does not
 # depend on how it is divided among the tilts ({term}`dose fractionation`, {cite}`hegerl1976`). But each projection
 # is fitted on its own, and fits that may not become negative are biased where the noise is large. So take as many
 # tilts as still leave an error per pixel that the fit can tolerate (<a href="#fig-tilts"></a>).
@@ -580,7 +584,8 @@ say(
         f"{other.error_nm[0].max():.1f} nm even if it is spent on only "
         f"{other.tilts[0]} tilts. "
     )
-    + f"Nine tilts, as in the paper, give {nine:.1f} nm at M<sub>2,3</sub>."
+    + "Nine tilts, as in {cite}`pelaez2026`, give "
+    f"{nine:.1f} nm at M<sub>2,3</sub>."
 )
 measured = {}
 for name, title in {
@@ -698,15 +703,16 @@ say(
     "- The fit of the next chapters reaches the bound: variance over bound "
     f"{scatter['M2,3'][0, 0]:.2f} and {scatter['L2,3'][0, 0]:.2f} for FeO.\n"
     f"- {total} in all, divided among nine tilts, leave an error of "
-    f"{nine:.1f} nm per pixel in each phase at M<sub>2,3</sub>.\n\n"
+    f"at most {nine:.1f} nm per pixel in each phase at M<sub>2,3</sub>.\n\n"
     f"This page took **{time.perf_counter() - began:.0f} s** to run."
 )
 
 # %% [markdown] tags=["own-data"]
 # ## Your data
 #
-# The errors to expect from your own spectra. Their counts, with your background and your plural scattering, are fitted
-# once, and the covariance of the fit is scaled to other fluences. For an unbiased fit it is the Cramér-Rao bound.
+# This part forecasts the errors to expect from your own spectra. Their counts, with your background and your plural
+# scattering, are fitted once, and the covariance of the fit is scaled to other fluences. For an unbiased fit it is the
+# Cramér-Rao bound.
 
 # %% tags=["hide-input", "own-data"]
 if data_path:
@@ -778,7 +784,7 @@ if data_path:
     )
 
 # %% [markdown] tags=["twin"]
-# ## Self-test
+# ## Test yourself
 #
 # Answer before you unfold.
 #
@@ -788,12 +794,12 @@ if data_path:
 # 3. The fluence is doubled. By how much does the bound on a standard error fall with a counting camera? And with a
 #    camera whose readout noise dominates?
 # 4. A fit has a smaller scatter than the Cramér-Rao bound. Name two explanations.
-# 5. Why can a collection angle below the convergence angle cost the soft edge its advantage?
+# 5. Why can a collection angle below the convergence angle cost the soft edge much of its advantage?
 #
 # :::{admonition} Answers
 # :class: dropdown
-# 1. The signal arrives together with the counts of the background, whose noise it carries, and part of it could be
-#    background or the other phase: what counts is the part of the signal that nothing else in the fit can imitate.
+# 1. The signal arrives together with the counts of the background, and with their noise. Part of it could as well be
+#    background or the other phase: what matters is the part of the signal that nothing else in the fit can imitate.
 # 2. Total iron, roughly the sum, is known best; the difference, what is exchanged between the phases, is known worst.
 # 3. By $\sqrt2$ with a counting camera; by 2 where readout noise, which does not grow with the signal, dominates.
 # 4. The fit is biased (for instance, it may not become negative, or it is smoothed), or it uses knowledge that the
@@ -873,16 +879,17 @@ say(
 # python -m softeels_utils run 01 --data low_loss.dm4
 # ```
 #
-# Give a low-loss spectrum or spectrum image that holds the zero loss and M<sub>2,3</sub>: the zero loss counts the
-# electrons, and plural scattering is taken from the spectrum. By itself it gives the error of all iron, with the
-# cross-section of free atoms; with `-p references_path standards.npz` (from chapter 2), that of each phase. Beam energy
-# and angles are read from the metadata. Set `gain` if your camera does not count electrons, and leave out pixels of
-# vacuum. The page is then about your file alone.
+# Give a {term}`low-loss <low loss>` spectrum or spectrum image that holds the zero loss and M<sub>2,3</sub>: the zero
+# loss counts the electrons, and plural scattering is taken from the spectrum. By itself it gives the error of total
+# iron, with the cross-section of free atoms; with `-p references_path standards.npz` (from chapter 2), that of each
+# phase. Beam energy and angles are read from the metadata. Set `gain` if your camera does not count electrons, and
+# leave out pixels of vacuum. The page is then about your file alone.
 #
 # ## References
 #
 # {cite}`egerton2011` for cross-sections and noise, {cite}`henke1993` for $f_2$, {cite}`vanaken1999` for
-# Fe-M<sub>2,3</sub> near-edge structure, {cite}`hegerl1976` for dose fractionation, {cite}`pelaez2026` for the method.
+# Fe-M<sub>2,3</sub> {term}`near-edge structure <ELNES>`, {cite}`hegerl1976` for dose fractionation,
+# {cite}`pelaez2026` for the method.
 #
 # ## What's next
 #

@@ -21,10 +21,10 @@
 # spectrum of each is needed, a {term}`standard`. In a core-shell cube hardly any pixel shows one of them alone. Can
 # both be found in the cube itself, with no spectrum from elsewhere?
 #
-# The {term}`core loss` around 500 to 750 eV is recorded beside the low loss. It is poor in electrons, but its edges
-# are far from the plasmons and count atoms: O-K counts oxygen, Fe-L<sub>2,3</sub> counts iron and shows its
-# {term}`valence`. So the core loss is used once, to say *what is what*, and the M<sub>2,3</sub> edge says *how
-# much* {cite}`pelaez2026`.
+# The {term}`core loss` around 500 to 750 eV is recorded beside the {term}`low loss`. It is poor in electrons, but its
+# edges are far from the {term}`plasmons <plasmon>` and count atoms: O-K counts oxygen, Fe-L<sub>2,3</sub> counts iron
+# and shows its {term}`valence`. So the core loss is used once, to say *what is what*, and the M<sub>2,3</sub> edge says
+# *how much* {cite}`pelaez2026`.
 
 # %% [markdown] tags=["twin"]
 # ## What you will learn
@@ -39,7 +39,7 @@
 # | | |
 # |---|---|
 # | Helpful | [chapter 1](01_dose_analysis); core-loss EELS; {term}`plural scattering`; singular values |
-# | Not needed | any data: a digital twin stands in, whose truth scores the result and never helps to find it |
+# | Not needed | any data: a {term}`digital twin` stands in, whose truth scores the result and never helps to find it |
 # | Time | About 19 minutes to read; the time that this page took to run is in its summary |
 # | Memory | below 1 GB |
 #
@@ -173,7 +173,7 @@ show(
 # %% [markdown] tags=["twin"]
 # ## The call
 #
-# Both recordings are aligned on the {term}`zero-loss peak` and cleaned of spikes, and plural scattering is removed:
+# Both recordings are aligned by the {term}`zero-loss peak` and cleaned of spikes, and plural scattering is removed:
 # from the low loss by Fourier-log, from the core loss by Fourier-ratio deconvolution {cite}`egerton2011`. What remains
 # is the {term}`single-scattering distribution`, which is linear in the amount of each phase. Two calls do everything
 # that the rest of this chapter explains; `found.warnings` says what speaks against the result, and is empty where
@@ -231,10 +231,11 @@ say(
     f"hardly differs: {feo.ratio:.2f} and {fe3o4.ratio:.2f}. **Here the twin "
     "is unlike real iron oxides**: measured in the same way, the oxides at "
     "the end of this chapter give about twice as much. The twin's calculated "
-    "multiplets do not share out the intensity between L3 and L2 as the "
-    "oxides do, so do not calibrate valence by L3/L2 on the twin. Nothing "
-    "below uses that ratio. What is used is the leading edge of L3; it "
-    "depends on the shape of that line, and has an uncertainty for it."
+    "{term}`multiplets <multiplet>` do not divide the intensity between L3 "
+    "and L2 as the oxides do, so do not calibrate valence by L3/L2 on the "
+    "twin. The method does not use that ratio. It uses the leading edge of "
+    "L3, which depends on the shape of that line; its uncertainty allows for "
+    "that."
 )
 
 # %% [markdown] tags=["twin"]
@@ -242,8 +243,8 @@ say(
 #
 # `extract_standards` goes further than such groups:
 #
-# 1. M<sub>2,3</sub> spectra, with a background that is free in every pixel, lie in a **plane**: two coordinates per
-#    pixel, accurate because M<sub>2,3</sub> has the counts.
+# 1. M<sub>2,3</sub> spectra, apart from a background that is free in every pixel, lie in a **plane**: two coordinates
+#    per pixel, which are accurate because M<sub>2,3</sub> has many counts.
 # 2. **Core-loss spectra are regressed on these coordinates**, with the noise of the coordinates accounted for, so that
 #    each axis of the plane gets its own O-K and Fe-L<sub>2,3</sub>, averaged over the whole specimen.
 # 3. Which points of the plane are FeO and Fe<sub>3</sub>O<sub>4</sub> is a question of physics.
@@ -290,11 +291,12 @@ show(
 #
 # Points of the plane that hold one iron atom per nm² form a line, with one coordinate $x$. On it the pixels lie between
 # $x_0$, pure Fe<sub>3</sub>O<sub>4</sub>, and $x_1$, pure FeO, and what the core loss counts per iron atom is linear in
-# $x$: oxygen $O(x)$, and the leading edge $L(x)$ of the L<sub>3</sub> line. Five statements constrain the two numbers;
-# none needs a reference spectrum.
+# $x$: oxygen $O(x)$, and the leading edge $L(x)$ of the L<sub>3</sub> line. Five statements, `constraints` in the
+# code, determine the two numbers; none needs a reference spectrum.
 #
 # - **oxygen**: the formulas state how much oxygen there is per iron atom, and ratios need no cross-section
-#   {cite}`verbeeck2004`. With $s$ for what an iron atom of the phase counts at L<sub>2,3</sub> ($s$ is close to 1),
+#   {cite}`verbeeck2004`. With $s$ for what an iron atom of the phase counts at L<sub>2,3</sub>, relative to one of
+#   Fe<sup>2+</sup> (so $s_\mathrm{FeO} = 1$, and $s_{\mathrm{Fe}_3\mathrm{O}_4}$ is close to 1),
 #
 #   $$
 #   \frac{O(x_0)}{O(x_1)} = \frac{4/3}{1}\,\frac{s_\mathrm{FeO}}{s_{\mathrm{Fe}_3\mathrm{O}_4}}.
@@ -307,7 +309,8 @@ show(
 #   \sqrt{O(x_0)\,O(x_1)} = \sqrt{4/3}\,\big/\,\bar s,
 #   $$ (eq-count)
 #
-#   with $\bar s$ known only within 30 %, for it is not clear whether white lines add to the continuum or take from it.
+#   where $\bar s$ is what an iron atom counts at L<sub>2,3</sub> relative to the calculated continuum. It is known only
+#   within 30 %, for it is not clear whether white lines add to the continuum or take from it.
 # - **leading edge**: Fe<sup>3+</sup> starts 1.7 eV higher {cite}`vanaken1998`, so the leading edge of L<sub>3</sub>
 #   belongs to Fe<sup>2+</sup>, which is all of the iron in FeO and a third of it in Fe<sub>3</sub>O<sub>4</sub>,
 #
@@ -318,9 +321,9 @@ show(
 #   where the remainder $\ell$ is what Fe<sup>3+</sup> still contributes there, read off the leading edge of
 #   Fe<sup>2+</sup> 1.7 eV further down.
 # - **pure rim**: the pixels at the rim show the outermost phase alone, $x_\mathrm{rim} = x_1$ for a skin of FeO. That
-#   needs a layer thicker than a pixel and the {term}`delocalisation`; where the rim is not mostly one phase, the
+#   needs a layer thicker than a pixel and than the {term}`delocalisation`; where the rim is not mostly one phase, the
 #   statement is only that one of the two phases, either of them, may be seen pure.
-# - **pixels**: no pixel lies outside of the two phases, $x_0 \le x \le x_1$.
+# - **pixels**: no pixel lies outside the two phases, $x_0 \le x \le x_1$.
 #
 # Each statement $k$ gives a likelihood $\mathcal L_k(x_0, x_1)$, as wide as its uncertainty and the noise make it
 # (<a href="#fig-constraints"></a>). Any one of them may be wrong for a given specimen, so the probability is a mixture,
@@ -329,9 +332,9 @@ show(
 # P(x_0,x_1) \propto \prod_k \mathcal L_k + \sum_j w_j \prod_{k\neq j}\mathcal L_k,
 # $$ (eq-mixture)
 #
-# in which $w_j$ is small (prior odds of 5 to 95 that statement $j$ does not hold; one further term drops both
-# statements on the pixels, for a phase that is not in the list). Where the statements agree the first term dominates;
-# where they contradict each other, what remains is the spread of leaving one out.
+# in which $w_j$ is small (prior odds of 5 to 95 that statement $j$ does not hold). One further term, `phases` in a
+# warning, drops both pure rim and pixels, for a phase that is not in the list. Where the statements agree, the first
+# term dominates; where they contradict each other, what remains is the spread of leaving one out.
 
 # %% tags=["hide-input", "twin"]
 table(
@@ -350,14 +353,15 @@ show(
     name="constraints",
     caption="Log-likelihood of each statement over the places of the two "
     "phases, in units in which the result (cross) is at (0, 1).",
-    alt="Five bands or half planes of high likelihood that cross at the "
-    "result, and their product, a narrow spot.",
+    alt="Three bands of high likelihood, a flat panel and a quadrant, which "
+    "overlap near the result, and their product, a narrow spot.",
 )
 checks = found.diagnostics
 say(
-    f"In the pixels, {100 * checks.purity[0]:.0f} to "
-    f"{100 * checks.purity[1]:.0f} % of the iron is in FeO. What the "
-    "statements leave open: the FeO reference may "
+    f"Depending on the pixel, {100 * checks.purity[0]:.0f} to "
+    f"{100 * checks.purity[1]:.0f} % of the iron is in FeO. The statements "
+    "leave open a *leakage* of one phase into the reference of the other: "
+    "that of FeO may "
     f"contain {100 * checks.leakage[0]:.1f} % Fe<sub>3</sub>O<sub>4</sub>, "
     f"and that of Fe<sub>3</sub>O<sub>4</sub> {100 * checks.leakage[1]:.1f} % "
     "FeO (one standard deviation each)."
@@ -376,8 +380,8 @@ if checks.left_out:
 # R_p(E) = n_p\,r(x_p; E).
 # $$ (eq-scale)
 #
-# Iron is counted through oxygen, whose cross-section at O-K is known to about 6 %, and the formulas. An error of it
-# scales both references, and both maps, by one factor.
+# Iron is counted through oxygen: the formulas give the iron per oxygen, and the {term}`cross-section` of O-K is known
+# to about 6 %. An error in it scales both references, and both maps, by one factor.
 #
 # The low loss regressed on the abundances gives the whole low loss of each phase. The {term}`background` under the
 # edge is removed with three powers of the energy, the same that chapter 3 leaves free in its fit, so that a remainder
@@ -396,8 +400,8 @@ show(
     caption="The references that were found, with one standard deviation, and "
     "the twin's truth (dashed; used here, and only to score). Below, the "
     "difference.",
-    alt="Two M2,3 reference spectra that lie on the dashed truth within "
-    "bands of a few per cent.",
+    alt="Two M2,3 reference spectra that agree with the dashed truth within "
+    "their bands; the difference is a few per cent of the maximum.",
 )
 angles_deg = standards.spectral_angle_deg(
     found.references[:, shown_eV], truth[:, shown_eV]
@@ -439,7 +443,8 @@ show(
 )
 rms = np.sqrt((bias[:, thickness_nm.sum(axis=0) > 1] ** 2).mean(axis=1))
 say(
-    f"The spectral angle to the truth is **{angles_deg[0]:.1f}°** for FeO and "
+    "The spectral angle (between two spectra, taken as vectors) to the truth "
+    f"is **{angles_deg[0]:.1f}°** for FeO and "
     f"**{angles_deg[1]:.1f}°** for Fe<sub>3</sub>O<sub>4</sub>, where the two "
     f"phases are {between_deg:.1f}° apart. In the maps of "
     '<a href="#fig-bias"></a> that becomes a bias of '
@@ -455,11 +460,12 @@ assert (angles_deg < limit_deg).all(), angles_deg
 # ## When to doubt them: a case that is right, cases that are flagged
 #
 # On real data there is no truth to compare with. <a href="#fig-diagnostics"></a> and the table below it show what there
-# is. Read them with care: that two components stand out and no structure is left means that the data can be described
-# by *two spectra*. It does not mean that the specimen holds *two phases*, nor that the two are the ones you assumed.
+# is instead. Read them with care: that two components stand out and no structure is left means that the data can be
+# described by *two spectra*. It does not mean that the specimen holds *two phases*, nor that the two are the ones you
+# assumed.
 #
-# Then four specimens: one as the system describes it, one whose wüstite lacks 5 % of its iron (the mineral lacks 5 to
-# 12 %), one whose skin has oxidised to maghemite, γ-Fe<sub>2</sub>O<sub>3</sub>, and one in a shell of ligands that
+# Then come four specimens: one as the system describes it, one whose wüstite lacks 5 % of its iron (the mineral lacks 5
+# to 12 %), one whose skin has oxidised to maghemite, γ-Fe<sub>2</sub>O<sub>3</sub>, and one in a shell of ligands that
 # contain oxygen. Standards come from one exposure, maps from another, and the maps are summed over the particle.
 # <a href="#fig-cases"></a> compares the sums with the truth. Nearly all of their error is that of the references, the
 # same in all pixels, so no number of pixels averages it out.
@@ -543,8 +549,8 @@ say(
     f"{100 * flagged['volume_error'][0]:.0f} % of its volume: useless, but "
     "not wrong. With ligands the statements on oxygen are simply false, and "
     "one of the phases is "
-    f"{off.max():.1f} standard errors off: the warnings below are all that "
-    "protects you."
+    f"{off.max():.1f} standard errors off: the warnings below are your only "
+    "protection."
 )
 for name, warnings in raised.items():
     for warning in warnings:
@@ -559,9 +565,9 @@ assert not raised["as described"] and raised["oxidised skin"]
 # of FeO and Fe<sub>3</sub>O<sub>4</sub>, with a *negative* amount of FeO. A fit with the two phases therefore fits it
 # perfectly. What gave it away above were the core loss and the statements on it, which then contradict each other.
 #
-# So a good fit says nothing of chemistry, and neither does the number of components. What M<sub>2,3</sub> determines is
-# the amount of iron and, given the references, its mean valence; "FeO" and "Fe<sub>3</sub>O<sub>4</sub>" are names of
-# two spectra, and as good as the list of phases that was assumed.
+# So a good fit says nothing about chemistry, and neither does the number of components. What M<sub>2,3</sub>
+# determines is the amount of iron and, given the references, its mean valence; "FeO" and "Fe<sub>3</sub>O<sub>4</sub>"
+# are names of two spectra, only as good as the list of phases that was assumed.
 
 # %% tags=["hide-input", "twin"]
 names = ("FeO", "Fe3O4", "gamma-Fe2O3")
@@ -593,15 +599,19 @@ show(
 record = records.benchmark("chemistry_report_48")
 if record:
     summary, rows = record["summary"], record["summary"]["rows"]
+    covered = summary["coverage_90_unflagged"].values()
     say(
         "How often is that not noticed? A recorded benchmark drew "
         f"{rows} specimens whose chemistry departs from the description in "
         "several ways at once, none of them used to build the method. "
-        f"{summary['flagged']} were flagged. Of all, "
-        f"{100 * summary['silent_errors']:.1f} % were *silent errors*: some "
-        "quantity more than three standard errors from the truth and no "
-        "warning. Mean valence came within 0.05 of the truth in "
-        f"{100 * summary['mean_valence_within_0.05']:.0f} % of the draws, and "
+        f"{summary['flagged']} were flagged; the others carry no warning. Of "
+        f"all, {100 * summary['silent_errors']:.1f} % were *silent errors*: "
+        "some quantity more than three standard errors from the truth and no "
+        "warning. Where nothing was flagged, 90 % intervals hold the truth in "
+        f"{100 * min(covered):.0f} to {100 * max(covered):.0f} % of the "
+        "draws, depending on the quantity. Over all draws, mean valence came "
+        "within 0.05 of the truth in "
+        f"{100 * summary['mean_valence_within_0.05']:.0f} %, and "
         "total iron within 5 % in "
         f"{100 * summary['total_metal_within_5_percent']:.0f} %: "
         "the error bars are honest, but not small."
@@ -610,12 +620,12 @@ if record:
 # %% [markdown] tags=["twin"]
 # ## Real data
 #
-# **L<sub>2,3</sub> of a nanocube.** A measured spectrum image of an iron-oxide cube (19 × 17 pixels, no low loss,
-# energy axis not calibrated) beside Fe<sub>2</sub>O<sub>3</sub> of the EELS Data Base {cite}`ewels2016`, broadened to
-# the resolution of the cube's data (<a href="#fig-measured"></a>).
+# **L<sub>2,3</sub> of a nanocube.** <a href="#fig-measured"></a> compares a measured spectrum image of an iron-oxide
+# cube (19 × 17 pixels, no low loss, energy axis not calibrated) with Fe<sub>2</sub>O<sub>3</sub> of the EELS Data Base
+# {cite}`ewels2016`, broadened to the resolution of the cube's data.
 #
-# **M and L edges of the same pixels.** Dual EELS of La<sub>0.7</sub>Sr<sub>0.3</sub>MnO<sub>3</sub> (LSMO):
-# Mn-M<sub>2,3</sub> on a plasmon tail and Mn-L<sub>2,3</sub>, from the same positions. One phase, so there is no
+# **M and L edges of the same pixels.** Dual EELS of La<sub>0.7</sub>Sr<sub>0.3</sub>MnO<sub>3</sub> (LSMO) shows
+# Mn-M<sub>2,3</sub> on a plasmon tail and Mn-L<sub>2,3</sub>, from the same positions. It is one phase, so there is no
 # rotation to determine: L<sub>2,3</sub> says how much manganese each position holds, and the low loss regressed on it
 # is the M<sub>2,3</sub> reference (<a href="#fig-pair"></a>).
 
@@ -688,8 +698,8 @@ say(
     "- References come from a regression that accounts for the noise of its "
     f"coordinates. They are found within {angles_deg.max():.1f}° of the "
     "truth, and carry what the statements leave open: on a specimen as "
-    f"described, {100 * known['volume_error'][0]:.0f} % of the volume of FeO "
-    f"and {100 * known['volume_error'][1]:.0f} % of that of "
+    f"described, an error of {100 * known['volume_error'][0]:.0f} % of the "
+    f"volume of FeO and {100 * known['volume_error'][1]:.0f} % of that of "
     "Fe<sub>3</sub>O<sub>4</sub>.\n"
     "- Two components are not two phases. Maghemite hides in M<sub>2,3</sub> "
     f"({hidden.angle_deg:.1f}° from a sum of the other two); only statements "
@@ -834,7 +844,7 @@ if data_path:
         yours.save(output_path)
 
 # %% [markdown] tags=["twin"]
-# ## Self-test
+# ## Test yourself
 #
 # Answer before you unfold.
 #
@@ -879,6 +889,12 @@ table(
     ],
     caption="Solution 1",
 )
+say(
+    "**Solution 1.** Without oxygen, the leakage of FeO is "
+    f"{less.diagnostics.leakage[0] / found.diagnostics.leakage[0]:.1f} times "
+    "as large, and that of Fe<sub>3</sub>O<sub>4</sub> "
+    f"{less.diagnostics.leakage[1] / found.diagnostics.leakage[1]:.1f} times."
+)
 
 # %% tags=["hide-cell", "solution", "twin"]
 # 2: the twin's pure L2,3, broadened like the reference in the last section
@@ -893,7 +909,10 @@ for fwhm_eV in (0.0, 1.5, 3.5):
         | dict(zip(model.phases, ratios, strict=True))
     )
 table(rows, caption="Solution 2: L3/L2 of the twin")
-say("No: the ratio hardly depends on it. The multiplets are the reason.")
+say(
+    "**Solution 2.** No: the ratio hardly depends on it. The multiplets are "
+    "the reason."
+)
 
 # %% tags=["hide-cell", "solution", "twin"]
 # 3: amounts from L2,3 of single pixels, then the low loss regressed on them

@@ -17,7 +17,7 @@
 # %% [markdown]
 # # Phase maps from the M<sub>2,3</sub> edge
 #
-# **Key question.** Fe-M<sub>2,3</sub> sits on the tail of the plasmons and is smeared by
+# **Key question.** Fe-M<sub>2,3</sub> sits on the tail of the {term}`plasmons <plasmon>` and is smeared by
 # {term}`plural scattering`. Can it give the thickness of FeO and of Fe<sub>3</sub>O<sub>4</sub> in every pixel
 # of a low-dose {term}`tilt series`, with error bars that can be trusted? What can it not tell? And when is
 # Fe-L<sub>2,3</sub> the better choice after all?
@@ -37,8 +37,8 @@
 # | | |
 # |---|---|
 # | Helpful | chapters [1](01_dose_analysis) and [2](02_standards); weighted least squares |
-# | Not needed | any data: a simulated specimen, the *twin*, stands in; its truth only scores results |
-# | Time | 23 minutes to read; the time that this page took to run is in its summary. Memory below 1 GB |
+# | Not needed | any data: a simulated specimen, the {term}`digital twin`, stands in; its truth only scores results |
+# | Time | About 23 minutes to read; the time that this page took to run is in its summary. Memory below 1 GB |
 #
 # In the reference: {py:func}`~softeels_utils.fitting.fit_phases`,
 # {py:class}`~softeels_utils.fitting.PhaseFit`, {py:func}`~softeels_utils.fitting.sweep_windows` and
@@ -101,9 +101,9 @@ draws = 1500  # simulated pixels per fluence
 # %% [markdown] tags=["twin"]
 # ## A tilt series and its standards
 #
-# The specimen is the cube of chapter 2, recorded at nine tilts. Each pixel of each tilt gives a low-loss
-# spectrum ({term}`zero-loss peak`, plasmons, Fe-M<sub>2,3</sub>) and a {term}`core loss` spectrum (O-K,
-# Fe-L<sub>2,3</sub>) for the same number of electrons ({term}`dual EELS`).
+# The specimen is the cube of chapter 2, recorded at nine tilts. Each pixel of each tilt gives a
+# {term}`low-loss <low loss>` spectrum ({term}`zero-loss peak`, plasmons, Fe-M<sub>2,3</sub>) and a
+# {term}`core-loss <core loss>` spectrum (O-K, Fe-L<sub>2,3</sub>) for the same number of electrons ({term}`dual EELS`).
 #
 # The reference spectrum of each phase, its {term}`standard`, comes from the specimen itself by the method of
 # chapter 2: from *one* image at a high fluence, not from the twin's truth. It is the probability of single
@@ -162,7 +162,7 @@ show(
     name="references",
     caption="Fe-M<sub>2,3</sub> of the two phases, found in the specimen "
     "(solid, with one standard deviation) and as the twin has it (dashed). "
-    "The error is mostly one of scale, common to both phases.",
+    "Most of the stated uncertainty is one of scale, common to both phases.",
     alt="Two reference spectra with peaks near 55 and 58 eV; the found ones "
     "follow the true ones within their bands.",
 )
@@ -193,9 +193,9 @@ say(
 #   distribution of all its other losses, so each standard is convolved with it. $J$ is in counts and thus
 #   also holds the number of electrons: the $t_k$ come out in nm. Nothing is deconvolved; the data stay as
 #   they were counted.
-# - **Background.** The tail of the valence losses bends in a log-log plot. Three fixed powers, $r_p$ = 1, 3
-#   and 5, with amplitudes of either sign follow it. They are convolved with $J$ as well, and are fitted
-#   *together* with the phases.
+# - **Background.** The tail of the {term}`valence losses <valence loss>` bends in a log-log plot. Three
+#   fixed powers, $r_p$ = 1, 3 and 5, with amplitudes of either sign follow it. They are convolved with $J$ as
+#   well, and are fitted *together* with the phases.
 # - **Repeated losses.** An electron can also reach the window by two or more losses that each lie below it.
 #   These add $P$, a hump near twice the plasmon energy, which no power follows. It is computed from the
 #   losses below the window and has no free amplitude.
@@ -279,7 +279,7 @@ say(
         "the cube; 5 % are expected. "
     )
     + f"The *sum* of the two, {one.coefficients.sum():.1f} nm against "
-    f"{truth[thickest].sum():.1f} nm, is much better: what one phase has too "
+    f"{truth[thickest].sum():.1f} nm, is much closer: what one phase has too "
     "much, the other has too little. "
     '<a href="#fig-fluences"></a> shows the same pixel at other fluences.'
 )
@@ -299,9 +299,9 @@ show(
 #
 # Each pixel has its own error bar (<a href="#fig-maps"></a>): large where the specimen is thick and the background
 # high, small in vacuum. Are the error bars right? <a href="#fig-pulls"></a> shows the errors of all pixels of the
-# cube, fit without the bound at zero less the truth, divided by their error bars (such ratios are called
-# *pulls*), and the errors of the two phases against each other. In <a href="#fig-explorer"></a> each pixel can be
-# looked at.
+# cube (the fit without the bound at zero, less the truth), divided by their error bars: such ratios are called
+# *pulls*. Beside them are the errors of the two phases against each other. <a href="#fig-explorer"></a> shows each
+# pixel.
 
 # %% tags=["hide-input", "twin"]
 rows = {
@@ -361,7 +361,7 @@ say(
     "standards and background, in units of the error bar. The two errors are "
     f"**anti-correlated, {rho:.2f}**: what one phase gains, the other loses. "
     f"Their sum has an error of {np.sqrt(covariance.sum()):.1f} nm, the "
-    f"single phases {np.sqrt(covariance[0, 0]):.1f} and "
+    f"single phases have {np.sqrt(covariance[0, 0]):.1f} and "
     f"{np.sqrt(covariance[1, 1]):.1f} nm. `PhaseFit.covariance` holds this "
     "for every pixel; a reconstruction that takes the errors as independent "
     "throws it away."
@@ -371,18 +371,19 @@ say(
 # ## Right, flagged, and what cannot be known
 #
 # An error bar holds counting noise, not a wrong model. Standards bring a second error, one for all pixels and tilts
-# at once: `PhaseFit` keeps it apart as `systematic`. And a specimen may hold what the model does not. Four specimens
-# are fitted with the standards found above and summed over all pixels (<a href="#fig-cases"></a>):
+# at once, a {term}`systematic error`: `PhaseFit` keeps it apart as `systematic`. And a specimen may hold what the model
+# does not. Four specimens are fitted with the standards found above and summed over all pixels
+# (<a href="#fig-cases"></a>):
 #
 # 1. the specimen that the standards come from, in a new exposure;
 # 2. the same, with a camera that counts two for each electron, which the fit is not told;
 # 3. with its skin of FeO oxidised to γ-Fe<sub>2</sub>O<sub>3</sub>, a phase that is not in the model;
 # 4. with a grain of metallic iron, 14 nm in diameter, in its shell.
 #
-# What the M<sub>2,3</sub> shape determines is the number of iron atoms and, as far as the specimen holds oxides of
-# Fe<sup>2+</sup> and Fe<sup>3+</sup> only, their *mean valence* (2 for FeO, 8/3 for Fe<sub>3</sub>O<sub>4</sub>).
-# `PhaseFit.iron` and `PhaseFit.mean_valence` give both with their errors. Calling them "phases" adds an assumption:
-# that there are no others.
+# What the shape of M<sub>2,3</sub> determines is the number of iron atoms and, as far as the specimen holds oxides of
+# Fe<sup>2+</sup> and Fe<sup>3+</sup> only, their mean {term}`valence` (2 for FeO, 8/3 for Fe<sub>3</sub>O<sub>4</sub>).
+# `PhaseFit.iron` and `PhaseFit.mean_valence` give both with their errors. Calling the two fitted
+# amounts "phases" adds an assumption: that there are no others.
 
 # %% tags=["twin"]
 specimens = {
@@ -461,15 +462,16 @@ say(
     f"3. *Cannot be known*: the fit finds {abs(100 * skin['FeO'][0]):.0f} % "
     f"too little FeO and {abs(100 * skin['Fe3O4'][0]):.0f} % too much "
     "Fe<sub>3</sub>O<sub>4</sub>, the latter by "
-    f"{skin['Fe3O4'][0] / skin['Fe3O4'][1]:.1f} of its errors, and nothing "
+    f"{skin['Fe3O4'][0] / skin['Fe3O4'][1]:.1f} standard errors, and nothing "
     "warns. At M<sub>2,3</sub> the spectrum of γ-Fe<sub>2</sub>O<sub>3</sub> "
-    "is a sum of those of the other two, with a negative part of FeO. Total "
+    "is very nearly a sum of those of the other two, with a negative part of "
+    "FeO. Total "
     f"iron ({100 * skin['Fe total'][0]:+.1f} %) and mean valence "
     f"({skin['mean valence'][0]:+.3f}) are right all the same.\n"
     "4. *Wrong without a sign*: iron is still counted "
     f"({100 * grain['Fe total'][0]:+.1f} %), but metallic iron is taken for "
     "an oxide: the mean valence is "
-    f"{abs(grain['mean valence'][0]) / grain['mean valence'][1]:.1f} of its "
+    f"{abs(grain['mean valence'][0]) / grain['mean valence'][1]:.1f} standard "
     f"errors off, FeO by {100 * grain['FeO'][0]:+.0f} %. At this fluence no "
     "residual shows it.\n\n"
     "A good χ² means that the model can imitate the spectrum, no more. "
@@ -596,8 +598,9 @@ show(
     name="plural",
     caption="Bias of each phase at M<sub>2,3</sub>, in per cent of the "
     "thickness of both, for three treatments of plural scattering.",
-    alt="Ignoring plural scattering is wrong by tens of per cent; convolved "
-    "and deconvolved stay near zero.",
+    alt="With plural scattering ignored, both phases are too thin by tens of "
+    "per cent; with convolved references or deconvolved data they stay near "
+    "zero.",
 )
 off_nm = np.array(
     [fit.coefficients - slabs[at] for fit in backgrounds.values()]
@@ -611,14 +614,15 @@ show(
     "the fit reports for one pixel. “Extrapolated”: a power law fitted from "
     "42 to 51 eV and subtracted, as if it were known.",
     alt="One or two powers bias FeO upwards, the extrapolated background by "
-    "minus ten nanometres; three are right.",
+    "minus ten nanometres; with three or four the bias is small.",
 )
 say(
     f"At {slab_nm[at]:.0f} nm ({paths[at]:.2f} mean free paths), ignoring "
-    f"plural scattering misplaces up to {worst['ignored']:.0f} % of the "
-    "thickness; convolved references leave "
-    f"{worst['convolved references']:.1f} %, deconvolved data "
-    f"{worst['deconvolved data']:.1f} %. The rest comes from the background: "
+    "plural scattering makes a phase too thin by up to "
+    f"{worst['ignored']:.0f} % of the whole thickness; convolved references "
+    f"leave {worst['convolved references']:.1f} %, deconvolved data "
+    f"{worst['deconvolved data']:.1f} %. What remains comes from the "
+    "background: "
     "three powers follow the tail only approximately. With one power, FeO is "
     f"{off_nm[0, 0]:+.1f} nm off, with an error bar of only "
     f"{bars_nm[0, 0]:.1f} nm; with a background extrapolated from before the "
@@ -632,7 +636,7 @@ say(
 # references are the twin's own, since what chapter 2 finds at L<sub>2,3</sub> includes the background; this favours
 # L<sub>2,3</sub>.
 #
-# **When M<sub>2,3</sub> loses.** An electron can lose 57 eV further away from an atom than 710 eV: this
+# **When M<sub>2,3</sub> loses.** An electron can lose 57 eV at a greater distance from an atom than 710 eV: this
 # {term}`delocalisation` blurs the M<sub>2,3</sub> map, and no fluence removes it. At high fluence and with small
 # pixels L<sub>2,3</sub> must win. From which fluence on? Noise-free maps of a corner of the core, at 0.5 nm per
 # pixel, give the blur and the bias of each edge; the covariance falls as 1/fluence. Smoothing trades noise for
@@ -677,8 +681,8 @@ show(
     name="edges",
     caption="The same electrons, fitted at M<sub>2,3</sub> and at "
     "L<sub>2,3</sub>.",
-    alt="The cube and its core are clear in the maps from M2,3 and hardly "
-    "visible in those from L2,3.",
+    alt="The cube and its core are clear in the maps from M2,3; in those "
+    "from L2,3 noise hides most of the core.",
 )
 rows = []
 for name, fit in fitted:
@@ -731,13 +735,12 @@ say(
     f"{gained[1]:.0f} (Fe<sub>3</sub>O<sub>4</sub>) times the fluence**, less "
     "than the factor of fifty in plain signal, as chapter 1 found. Where "
     "error bars are as large as the thickness, the bound at zero biases the "
-    "means, the weaker phase upwards and the other, anti-correlated with it, "
-    "downwards: for sums and reconstructions fit with "
-    "`nonnegative=False`.\n\n"
+    "means: the weaker phase upwards and the other, anti-correlated with it, "
+    "downwards. For sums and reconstructions, use `nonnegative=False`.\n\n"
     f"The delocalisation at {beam_energy_keV:.0f} kV is {d50['M2,3']:.1f} nm "
     f"for M<sub>2,3</sub> and {d50['L2,3']:.1f} nm for L<sub>2,3</sub>. Below "
-    f"{cross[0] / 1e6:.1f} million e/Å² (FeO) and {cross[1]:.0e} e/Å² "
-    "(Fe<sub>3</sub>O<sub>4</sub>) M<sub>2,3</sub> gives the better map; "
+    f"about {cross[0] / 1e6:.1f} (FeO) and {cross[1] / 1e6:.1f} million e/Å² "
+    "(Fe<sub>3</sub>O<sub>4</sub>), M<sub>2,3</sub> gives the better map; "
     "above, L<sub>2,3</sub> does. M<sub>2,3</sub> also loses in thick "
     "specimens, where the tail of the plasmons outgrows the edge, and "
     "wherever another edge or a strong plasmon lies near 54 eV."
@@ -746,11 +749,11 @@ say(
 # %% [markdown] tags=["twin"]
 # ## A measured M<sub>2,3</sub> edge
 #
-# We have no public low-dose EELS tilt series of iron oxide. The closest measured data are a dual-EELS line scan of
-# 40 positions over a film of the manganite (La,Sr)MnO<sub>3</sub>, with Mn-M<sub>2,3</sub> (48 eV) on its
-# plasmon tail and Mn-L<sub>2,3</sub> of the same pixels. The reference is the calculated cross-section of
-# Mn-M<sub>2,3</sub> (Henke's table {cite}`henke1993`), per atom and nm²: no shape is taken from the data, and the
-# result is the number of Mn atoms per nm² (<a href="#fig-measured"></a>).
+# No low-dose tilt series of EELS spectra of iron oxide is public, as far as we know. The closest measured data are a
+# dual-EELS line scan of 40 positions over a film of the manganite (La,Sr)MnO<sub>3</sub>, with Mn-M<sub>2,3</sub>
+# (48 eV) on its plasmon tail and Mn-L<sub>2,3</sub> of the same pixels. The reference is the calculated
+# {term}`cross-section` of Mn-M<sub>2,3</sub> (Henke's table {cite}`henke1993`), per atom and nm²: no shape is taken
+# from the data, and the result is the number of Mn atoms per nm² (<a href="#fig-measured"></a>).
 #
 # Two checks need no truth (<a href="#fig-windows"></a>). `fitting.sweep_windows` moves the ends of the fit window:
 # if background and reference were exact, the result would not move. `fitting.thickness_map` takes the
@@ -760,16 +763,18 @@ say(
 # t = \lambda \ln (N / N_0),
 # $$ (eq-log-ratio)
 #
-# with $N$ all electrons, $N_0$ those of the zero-loss peak, and $\lambda$ the mean free path of all inelastic
-# scattering, known to about 10 % {cite}`iakoubovskii2008`.
+# with $N$ all electrons, $N_0$ those of the zero-loss peak, and $\lambda$ the {term}`inelastic mean free path`, known
+# to about 10 % {cite}`iakoubovskii2008`.
 
 # %% tags=["twin"]
 if real := data.available("lsmo_dual_eels"):
     soft, hard = spectra.align_zero_loss(*data.load("lsmo_dual_eels"))
+    # Henke's tables begin at 10 eV
     axis = np.maximum(spectra.energy_axis(soft), 10.5)
     angles = scattering.microscope_from_metadata(soft)
     strength = scattering.edge_oscillator_strength("Mn", "M2,3", axis)
     atom = scattering.differential_cross_section(strength, axis, **angles)
+    # as broad as the zero-loss peak: 1.5 eV, in channels of 0.5 eV
     atom = gaussian_filter1d(atom, 1.3) * soft.axes_manager[-1].scale
 
     camera = spectra.noise_gain(soft, window_eV=(56, 85), block=6)
@@ -781,13 +786,13 @@ if real := data.available("lsmo_dual_eels"):
         soft, None, atom, starts_eV=(38, 40, 42), ends_eV=(75, 85, 90),
         nonnegative=False, **options,
     )  # fmt: skip
-    path_nm = scattering.inelastic_mean_free_path(6.5, **angles)
+    path_nm = scattering.inelastic_mean_free_path(6.5, **angles)  # g/cm³
     film = fitting.thickness_map(soft, mean_free_path_nm=path_nm, gain=camera)
 
 # %% tags=["hide-input", "twin"]
 if real:
     e_hard = spectra.energy_axis(hard)
-    # L3 of Mn to 642 eV
+    # the axis of the core loss is not calibrated: L3 of Mn is put at 642 eV
     e_hard = (
         e_hard
         + 642.0
@@ -851,8 +856,9 @@ if real:
         caption="Mean thickness of the film by Mn-M<sub>2,3</sub>, for nine "
         "windows, with the statistical error of each mean. Grey: thickness "
         "by the low loss, ± 10 %.",
-        alt="The fitted thickness moves by several nanometres with the ends "
-        "of the window, more than its error bars.",
+        alt="The fitted thickness falls by about ten nanometres as the start "
+        "of the window moves from 38 to 42 eV, more than its error bars; the "
+        "end of the window matters little.",
     )
     slope = (areal * amplitude / bar**2).sum() / (amplitude**2 / bar**2).sum()
     chi2 = (((areal - slope * amplitude) / bar) ** 2).sum() / (areal.size - 1)
@@ -869,11 +875,13 @@ if real:
         f"{amounts.min():.0f} to {amounts.max():.0f} nm. The low loss gives "
         f"t/λ = {t_nm / path_nm:.2f}, or {t_nm:.0f} ± {t_error:.0f} nm. The "
         "background, not the noise, limits an *absolute* number. Along the "
-        "line, M<sub>2,3</sub> and L<sub>2,3</sub> amplitudes correlate by "
-        f"{np.corrcoef(areal, amplitude)[0, 1]:.2f} position by position "
-        f"(error bars of {100 * (bar / areal.mean()).mean():.0f} %) and by "
-        f"{np.corrcoef(*grouped)[0, 1]:.2f} in means of five; a strict "
-        f"proportion has a reduced χ² of {chi2:.1f}. The noise of the camera "
+        "line, M<sub>2,3</sub> and L<sub>2,3</sub> amplitudes have a "
+        f"correlation of {np.corrcoef(areal, amplitude)[0, 1]:.2f} position "
+        f"by position (error bars of {100 * (bar / areal.mean()).mean():.0f} "
+        f"%) and of {np.corrcoef(*grouped)[0, 1]:.2f} in means of five "
+        "positions. (Chapter 2 integrates deconvolved data over other "
+        "windows, so its correlation differs.) A straight line through the "
+        f"origin fits with a reduced χ² of {chi2:.1f}. The noise of the camera "
         f"corresponds to {camera:.0f} counts per electron "
         "(`spectra.noise_gain`), far above Poisson counts; the error bars "
         "allow for it."
@@ -1216,16 +1224,17 @@ assert np.allclose(
 )
 say(
     "- Two phases and three background shapes, fitted together to every "
-    f"pixel by Poisson likelihood: errors are {pull.std():.2f} times their "
-    f"error bars, and anti-correlated ({rho:.2f}).\n"
+    f"pixel by Poisson likelihood: errors scatter by {pull.std():.2f} times "
+    f"their error bars, and are anti-correlated ({rho:.2f}).\n"
     "- Iron atoms and their mean valence are what M<sub>2,3</sub> "
     "determines, for oxides of Fe<sup>2+</sup> and Fe<sup>3+</sup>; phases "
     "need the assumption that there are no others, which no χ² can test.\n"
     f"- Weights from raw counts would lose {-bias_counts[1]:.1f} of 20 nm at "
     f"{per_channel[1]:.1f} counts per channel.\n"
-    f"- Plural scattering ignored: up to {worst['ignored']:.0f} % of the "
-    f"thickness misplaced at {slab_nm[at]:.0f} nm; references convolved with "
-    f"the low loss: {worst['convolved references']:.1f} %.\n"
+    "- If plural scattering is ignored, a phase comes out too thin by up to "
+    f"{worst['ignored']:.0f} % of the whole thickness at "
+    f"{slab_nm[at]:.0f} nm; with references convolved with the low loss, "
+    f"{worst['convolved references']:.1f} % remain.\n"
     f"- L<sub>2,3</sub> needs {gained.min():.0f} to {gained.max():.0f} times "
     "the fluence for equal error bars. It wins only above about "
     f"{min(cross) / 1e6:.1f} million e/Å², where the delocalisation of "
@@ -1236,7 +1245,7 @@ say(
 )
 
 # %% [markdown] tags=["twin"]
-# ## Self-test
+# ## Test yourself
 #
 # Answer before you unfold.
 #
@@ -1248,8 +1257,8 @@ say(
 #
 # :::{admonition} 2. χ² is near 1 in every pixel. Does that exclude a wrong gain, a third phase, a wrong background?
 # :class: dropdown
-# A wrong gain, since it scales χ². A third phase whose spectrum is a sum of the others leaves no residual, and at few
-# counts per channel neither does a moderately wrong background.
+# It excludes a wrong gain, since that scales χ², but not the other two: a third phase whose spectrum is a sum of the
+# others leaves no residual, and at few counts per channel neither does a moderately wrong background.
 # :::
 #
 # :::{admonition} 3. Why is each standard convolved with the low loss, rather than the data deconvolved?
@@ -1271,6 +1280,8 @@ say(
 #
 # ## Exercises
 #
+# Each solution is a cell below, folded; it has run with this page.
+#
 # 1. *Basic.* Fit the tilt series with one fixed power as background, `background=(3.0,)`. What happens to the error
 #    bars, to χ² and to the pulls?
 # 2. *Intermediate.* By how much does the error bar of FeO shrink if Fe<sub>3</sub>O<sub>4</sub> is known to be absent?
@@ -1288,12 +1299,13 @@ plain_pull = ((plain.coefficients - truth) / plain.standard_error)[inside]
 bars = [f.standard_error[inside].mean(axis=0) for f in (plain, free)]
 narrower = bars[0] / bars[1]
 say(
+    "**Solution 1.** "
     f"The error bars shrink to {100 * narrower[0]:.0f} % (FeO) and "
     f"{100 * narrower[1]:.0f} % (Fe<sub>3</sub>O<sub>4</sub>), while the mean "
     f"pulls move to {plain_pull[:, 0].mean():+.2f} and "
     f"{plain_pull[:, 1].mean():+.2f}. The median reduced χ² of the cube, "
     f"{np.median(plain.reduced_chi2[inside]):.3f} against "
-    f"{np.median(free.reduced_chi2[inside]):.3f}, hardly tells: a good χ² in "
+    f"{np.median(free.reduced_chi2[inside]):.3f}, hardly changes: a good χ² in "
     "single pixels is no proof of a good background. "
     + (
         f"The fit as a whole does warn: “{' '.join(plain.warnings)}”"
@@ -1312,7 +1324,7 @@ options |= {"nonnegative": False}
 two = fitting.fit_phases(noisy, energy, exact, **options)
 single = fitting.fit_phases(noisy, energy, exact[:1], **options)
 say(
-    "With the other phase known, the error is "
+    "**Solution 2.** With the other phase known, the error is "
     f"$1/\\sqrt{{(C^{{-1}})_{{11}}}}$ = {known:.2f} nm in place of "
     f"{np.sqrt(covariance[0, 0]):.2f} nm: smaller by $\\sqrt{{1-\\rho^2}}$ = "
     f"{np.sqrt(1 - rho**2):.2f}. 400 pixels of 20 nm FeO scatter by "
@@ -1337,8 +1349,10 @@ for at_nm in (50, 100):
     rows.append(row)
 table(rows, caption="Fluence at which bias and error bar of a pixel are equal")
 say(
+    "**Solution 3.** "
     "The bias does not depend on the fluence; the error bar falls with its "
-    "root. For the mean over a thousand pixels these fluences are a thousand "
+    "square root. For the mean over a thousand pixels these fluences are a "
+    "thousand "
     "times lower: there the background limits the result at the fluence of a "
     "tilt series."
 )

@@ -341,3 +341,22 @@ def test_slides_of_a_chapter(tmp_path, monkeypatch, capsys):
     assert main(["slides", "5"]) == 0
     path = Path(capsys.readouterr().out.strip())
     assert path.parent == tmp_path / "slides" and "Figure 5.1" in path.read_text(encoding="utf-8")
+
+
+def test_session_plans_name_sections_that_exist():
+    """Each name in quotes beside a page or a chapter is a heading there."""
+    text = (ROOT / "book" / "teaching.md").read_text(encoding="utf-8")
+    named, page = 0, ""
+    for place, number, quoted in re.findall(r'\{doc\}`[^`]*?([\w/]+)>?`|chapter (\d)|(?<=[ ,(])"([A-Z][^"\n]+)"', text):
+        if quoted:
+            assert re.search(rf"(?m)^(# )?#+ {re.escape(quoted.strip())}$", page), quoted
+            named += 1
+        elif number:
+            (path,) = (ROOT / "notebooks").glob(f"0{number}_*.py")
+            page = path.read_text(encoding="utf-8")
+        else:
+            path = ROOT / "book" / f"{place}.md"
+            page = path.read_text(encoding="utf-8") if path.exists() else page
+            if place.startswith(("notebooks/", "/notebooks/", "../notebooks/")):
+                page = (ROOT / place.lstrip("./")).with_suffix(".py").read_text(encoding="utf-8")
+    assert named >= 10
