@@ -65,7 +65,10 @@ def _parser():
     old = keep.add_mutually_exclusive_group()
     old.add_argument("--again", action="store_true", help="also repeat cells that older code made")
     old.add_argument(
-        "--renew", type=int, metavar="N", help="measure N older cells of each method; if found again, all count as new"
+        "--renew",
+        type=int,
+        metavar="N",
+        help="measure N older cells of each method here; if found again, all count as new",
     )
 
     show = commands.add_parser(

@@ -92,7 +92,7 @@ def staged(path: Path, below_title: str = "") -> str:
                 output["data"].pop("image/png", None)
         seconds = cell["metadata"].get("papermill", {}).get("duration") or 0
         if seconds >= 1 and "outputs" in cell:
-            words = {"text/html": f'<p class="cell-time">This cell ran for {seconds:.2g} s.</p>'}
+            words = {"text/html": f'<p class="cell-time">This cell ran for {seconds:.0f} s.</p>'}
             cell["outputs"].append({"output_type": "display_data", "data": words, "metadata": {}})
     return json.dumps(notebook)
 

@@ -300,12 +300,12 @@ def test_an_image_that_is_in_the_html_goes_into_the_page_once(tmp_path):
 def test_slow_cells_say_how_long_they_ran(tmp_path):
     path = _executed(tmp_path / "executed", ([], {"text/plain": "1"}), ([], {"text/plain": "2"}))
     notebook = json.loads(path.read_text())
-    for cell, seconds in zip(notebook["cells"], (0.4, 12.34), strict=True):
+    for cell, seconds in zip(notebook["cells"], (0.4, 123.4), strict=True):
         cell["metadata"]["papermill"] = {"duration": seconds}
     path.write_text(json.dumps(notebook))
     quick, slow = json.loads(book.staged(path))["cells"]
     assert len(quick["outputs"]) == 1
-    assert slow["outputs"][1]["data"]["text/html"] == '<p class="cell-time">This cell ran for 12 s.</p>'
+    assert slow["outputs"][1]["data"]["text/html"] == '<p class="cell-time">This cell ran for 123 s.</p>'
 
 
 def test_words_are_found_without_their_accents(tmp_path):

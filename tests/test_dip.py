@@ -799,7 +799,7 @@ def test_an_amount_is_never_surer_than_what_members_share():
     one = np.random.default_rng(5).random((2, 4, 4, 4)).astype(np.float32)
     members = np.stack([one] * 3)
     about = {"best": one, "mean": one, "std": 0 * one, "members": members, "stopped_at": (), "reasons": ()}
-    about |= {"scale": np.ones((3, 2)), "systematic": 0 * one}
+    about |= {"scale": np.ones((3, 2)), "systematic": 0 * one, "unit": np.ones(2)}
     found = dip.EnsembleResult(**about, transformed=members[:0]).amounts()
     np.testing.assert_allclose(found.value, one.sum((1, 2, 3)), rtol=1e-6)
     np.testing.assert_allclose(found.statistical, 0.004 * one.sum(), rtol=1e-6)
@@ -812,3 +812,7 @@ def test_an_amount_is_never_surer_than_what_members_share():
     np.testing.assert_allclose(
         spread.amounts().statistical, np.hypot(0.115 * found.value, found.statistical), rtol=1e-5
     )
+    counts = np.array([1.0, 1000.0])  # other units change nothing
+    scaled = {name: about[name] * counts[:, None, None, None] for name in ("best", "mean", "std", "members")}
+    other = dip.EnsembleResult(**about | scaled | {"unit": counts}, transformed=members[:0]).amounts()
+    np.testing.assert_allclose(other.statistical, counts * found.statistical, rtol=1e-6)

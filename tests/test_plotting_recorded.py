@@ -144,8 +144,8 @@ def test_intervals_are_told_by_region_and_half():
     table = recorded.interval_rows(cells)
     assert [line["region"] for line in table] == list(recorded.REGIONS.values())
     skin, corners = table[0], table[3]
-    assert skin["specimens never used before"] == "90% (80%; 2 series)"
-    assert corners["specimens never used before"] == "90% (90%; 1 series)"
+    assert skin["specimens with which nothing was chosen"] == "90% (80%; 2 series)"
+    assert corners["specimens with which nothing was chosen"] == "90% (90%; 1 series)"
     assert skin["specimens on which the width was chosen"] == "90% (90%; 1 series)"
     assert recorded.interval_rows([]) == []
 
@@ -166,9 +166,9 @@ def test_amounts_are_counted_in_their_errors():
 
 def test_references_are_told_over_pixels_and_fluence():
     cells = [
-        {"n": n, "fluence": f, "feo_share": share, "fe3o4_share": 1.0, "feo_error": 0.25, "fe3o4_error": 0.1}
+        {"n": n, "fluence": f, "feo_found": share, "fe3o4_found": 1.0, "feo_error": 0.25, "fe3o4_error": 0.1}
         for n, f, share in ((48, 1000, 0.7), (48, 1000, 1.1), (112, 4000, 0.95))
     ]
     fine, coarse = recorded.reference_rows(cells)
     assert (fine["pixels"], fine["FeO found"]) == ("112²", "0.95 (0.95 to 0.95)")
-    assert (coarse["FeO found"], coarse["FeO: stated error"]) == ("0.90 (0.70 to 1.10)", "0.25")
+    assert (coarse["FeO found"], coarse["FeO: stated error"]) == ("0.90 (0.70 to 1.10)", "25%")

@@ -171,15 +171,18 @@ def test_other_code_of_the_networks_leaves_the_other_methods_as_they_are(monkeyp
 
 
 def test_older_rows_that_are_found_again_count_as_new(toy, folder):
+    object.__setattr__(toy, "measure", lambda seed, method: ([{"nrmse": seed / 10, "skin": 1.0 + seed}], []))
     kept = records.Record("toy")
-    rows = [{"seed": s, "method": m, "nrmse": s / 10, "code": "old"} for s in (0, 1) for m in ("a", "b")]
-    rows[3]["nrmse"] = 0.1001  # of b: is not found again
+    rows = [
+        {"seed": s, "method": m, "nrmse": s / 10, "skin": 1.0 + s, "code": "old"} for s in (0, 1) for m in ("a", "b")
+    ]
+    rows[3]["skin"] = 2.01  # of b: is not found again, though the error is
     kept.add(rows, {})
     lines = []
     again = records.renew("toy", 2, report=lines.append)
     code = {(row["seed"], row["method"]): row["code"] for row in again.rows}
     assert code[1, "a"] == code[0, "a"] == toy.stamp({"method": "a"}) and code[1, "b"] == "old"
-    assert lines == ["toy, a: 2 cells found again", "toy, b: 2 cells are not all found again"]
+    assert lines == ["toy, a: 2 cells, found again", "toy, b: 2 cells, not found again: skin"]
     assert records.load("toy").rows == again.rows
     assert main(["record", "toy", "--renew", "0"]) == 2
 

@@ -43,6 +43,7 @@ from softeels_utils.tomography import (
     variation,
 )
 from softeels_utils.tomography.generalized_variation import symmetrized_gradient, symmetrized_gradient_transpose
+from softeels_utils.tomography.iterate import HeldOutPixels
 from softeels_utils.tomography.sirt import SIRT
 from softeels_utils.tomography.stopping import Change
 from softeels_utils.tomography.total_variation import (
@@ -599,6 +600,41 @@ def test_a_choice_by_held_out_pixels_resumes(cube, tmp_path):
         assert (fit.iteration, fit.reason) == (whole.iteration, whole.reason)
         np.testing.assert_array_equal(fit.volume, whole.volume)
         np.testing.assert_array_equal(fit.history["heldout"], whole.history["heldout"])
+
+
+def test_a_choice_that_was_cut_short_goes_on(cube, tmp_path):
+    projections, covariance, _ = cube
+    measurement, path = Measurement(projections, TILTS, covariance=covariance), tmp_path / "run.pt"
+    short = sirt(measurement, stop=HeldOut(), max_iterations=6, checkpoint=path)
+    assert not short.converged and short.reason == "max_iterations" and short.iteration <= 6
+    whole = sirt(measurement, stop=HeldOut())
+    fit = sirt(measurement, stop=HeldOut(), checkpoint=path)
+    assert fit.converged and fit.iteration == whole.iteration
+    np.testing.assert_array_equal(fit.volume, whole.volume)
+    # The choice stands beside a run of so many iterations on the same file.
+    assert sirt(measurement, stop=HeldOut(), iterations=fit.iteration + 5, checkpoint=path).iteration > fit.iteration
+    np.testing.assert_array_equal(sirt(measurement, stop=HeldOut(), checkpoint=path).volume, whole.volume)
+    with pytest.raises(ValueError, match=r"stop: got HeldOut.* holds out no measured pixel"):
+        sirt(measurement, stop=HeldOut(fraction=1e-7))
+
+
+def test_one_standard_error_is_that_of_paired_differences(cube):
+    """All pixels get worse alike: no chance in that, the best look is chosen. Two decide: a third of the best."""
+    projections, covariance, _ = cube
+    pixels = HeldOutPixels(Measurement(projections, TILTS, covariance=covariance))
+    noise = torch.as_tensor(np.random.default_rng(0).random(400))
+    curve = {k: abs(k - 30) / 100 for k in range(2, 60, 2)}
+    pixels.looks = {k: noise + value for k, value in curve.items()}
+    assert pixels.choose() == 30
+    two = torch.zeros(400, dtype=torch.float64)
+    two[7], two[8] = 600.0, -200.0
+    pixels.looks = {k: noise + value * two for k, value in curve.items()}
+    assert pixels.choose() == 10
+    scatter = torch.as_tensor(np.random.default_rng(1).standard_normal(400))
+    pixels.looks = {
+        k: noise + value + abs(k - 30) / 3 * scatter for k, value in curve.items()
+    }  # errors of 0.017 a step
+    assert 10 <= pixels.choose() < 30
 
 
 @pytest.mark.parametrize("algorithm, options", [("fbp", {}), ("sirt", {}), ("cgls", {}), ("joint_tv", {"weight": 1.0})])

@@ -58,6 +58,8 @@ class EnsembleResult:
         first member; 0 without.
     transformed : array (S, C, Y, Z, X)
         The first member again, of the maps that other references would have given.
+    unit : array (C,)
+        Value of a pure voxel in these volumes: 1 where they are volume fractions.
     """
 
     best: np.ndarray
@@ -69,6 +71,7 @@ class EnsembleResult:
     scale: np.ndarray
     systematic: np.ndarray
     transformed: np.ndarray
+    unit: np.ndarray
 
     def interval(self, level: float = 0.9) -> tuple[NDArray, NDArray]:
         """Lower and upper bound that hold the true value of about ``level`` of the voxels near interfaces.
@@ -84,10 +87,14 @@ class EnsembleResult:
         return self.best - half, self.best + half
 
     def amounts(self) -> Estimate:
-        """Sum of each channel over the volume, in voxels, three arrays (C,): value, statistical, systematic error."""
+        """Sum of each channel over the volume, three arrays (C,): value, statistical and systematic error.
+
+        Of volume fractions in voxels, else in the unit of the maps over the size of a voxel.
+        """
         members, transformed = (volumes.sum(axis=(-3, -2, -1)) for volumes in (self.members, self.transformed))
         best = self.best.sum(axis=(-3, -2, -1))
-        statistical = np.hypot(SPREAD_FACTOR * members.std(axis=0, ddof=1), AMOUNT_FLOOR * np.abs(best).sum())
+        floor = AMOUNT_FLOOR * self.unit * np.abs(best / self.unit).sum()
+        statistical = np.hypot(SPREAD_FACTOR * members.std(axis=0, ddof=1), floor)
         away = (transformed - members[0]) ** 2
         systematic = np.sqrt(away.mean(axis=0)) if len(away) else 0 * statistical
         return Estimate(best, statistical, systematic)
@@ -247,6 +254,7 @@ def ensemble(
     volumes, transformed = volumes[:members], volumes[members:]
     std = SPREAD_FACTOR * np.hypot(volumes.std(axis=0, ddof=1), SPREAD_FLOOR * max(volumes.max(), 0))
     away = [(volume - volumes[0]) ** 2 for volume in transformed]
+    scale = np.stack([found["scale"] for found in results[:members]])
     return EnsembleResult(
         best=volumes[0] if resample else volumes.mean(axis=0),
         mean=volumes.mean(axis=0),
@@ -254,7 +262,8 @@ def ensemble(
         members=volumes,
         stopped_at=tuple(found["at"] for found in results[:members]),
         reasons=tuple(found["reason"] for found in results[:members]),
-        scale=np.stack([found["scale"] for found in results[:members]]),
+        scale=scale,
+        unit=np.ones_like(scale[0]) if fractions else scale.mean(axis=0),
         systematic=np.sqrt(np.mean(away, axis=0)) if away else np.zeros_like(volumes[0]),
         transformed=transformed,
     )

@@ -444,7 +444,7 @@ def interval_rows(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
     rows : list of dict
         Rows of the record ``intervals``.
     """
-    halves = {"on which the width was chosen": "tune", "never used before": "report"}
+    halves = {"on which the width was chosen": "tune", "with which nothing was chosen": "report"}
     table = [{"region": words} for words in REGIONS.values()]
     for title, half in halves.items():
         mine = [row for row in rows if row["half"] == half]
@@ -461,7 +461,7 @@ def amount_rows(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
     Parameters
     ----------
     rows : list of dict
-        Rows of the record ``chain``, or others with ``feo_off`` (in errors), ``feo_error`` (relative), ...
+        Rows of the record ``chain``. A phase that a specimen does not hold has no relative error, and is left out.
     """
     table = []
     for fluence in sorted({row["fluence"] for row in rows}):
@@ -471,8 +471,9 @@ def amount_rows(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
         line["NRMSE"] = f"{np.median([row['nrmse'] for row in mine]):.3f}"
         line["over that of drawn maps"] = f"{np.median(ratio):.2f} ({ratio.min():.2f} to {ratio.max():.2f})"
         for key, phase in PHASES.items():
-            off = np.abs([row[f"{key}_off"] for row in mine])
-            line[f"{phase}: stated error"] = f"{np.median([row[f'{key}_error'] for row in mine]):.0%}"
+            there = [row for row in mine if row[f"{key}_error"] is not None]
+            off = np.abs([row[f"{key}_off"] for row in there])
+            line[f"{phase}: stated error"] = f"{np.median([row[f'{key}_error'] for row in there]):.0%}"
             line[f"{phase}: within 1, 2, 3 of it"] = ", ".join(f"{np.mean(off < k):.0%}" for k in (1, 2, 3))
         line["warned"] = f"{np.mean([row['warnings'] > 0 for row in mine]):.0%}"
         table.append(line)
@@ -493,9 +494,9 @@ def reference_rows(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
             mine = [row for row in rows if (row["n"], row["fluence"]) == (n, fluence)]
             line = {"pixels": f"{n}²", "e/Å² per tilt": f"{fluence:,}"}
             for key, phase in PHASES.items():
-                share = np.array([row[f"{key}_share"] for row in mine])
-                line[f"{phase} found"] = f"{np.median(share):.2f} ({share.min():.2f} to {share.max():.2f})"
-                line[f"{phase}: stated error"] = f"{np.median([row[f'{key}_error'] for row in mine]):.2f}"
+                found = np.array([row[f"{key}_found"] for row in mine])
+                line[f"{phase} found"] = f"{np.median(found):.2f} ({found.min():.2f} to {found.max():.2f})"
+                line[f"{phase}: stated error"] = f"{np.median([row[f'{key}_error'] for row in mine]):.0%}"
             table.append(line | {"draws": f"{len(mine)}"})
     return table
 

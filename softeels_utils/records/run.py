@@ -19,12 +19,12 @@ import numpy as np
 
 from ..checks import check_choice, check_count
 from ..source import PACKAGE, hardware, installed
-from .store import Record, cell_name, load
+from .store import ABOUT, Record, as_recorded, cell_name, load
 from .studies import NETWORKS, STUDIES, Study
 
 __all__ = ["record", "renew", "reproduce"]
 
-SAME = 2e-5  # relative: a record has six digits
+SAME = 2e-5  # relative, or of 1: a record has six digits
 
 
 def record(
@@ -81,7 +81,8 @@ def renew(name: str, count: int = 5, seed: int = 0, *, report: Callable[[str], N
     """Give the rows of older code the present stamp, where a sample of them is found again to all digits.
 
     Much that changes in the code changes nothing of a row. Of each method that has rows of older code, ``count`` are
-    measured again; if all are found again, all of the method count as of the present code. Their commit and date stay.
+    measured again, here; if all of their measures are found again, all rows of the method count as of the present code.
+    Their commit and date stay.
 
     Parameters
     ----------
@@ -96,18 +97,31 @@ def renew(name: str, count: int = 5, seed: int = 0, *, report: Callable[[str], N
     """
     check_choice(name, "name", tuple(STUDIES))
     check_count(count, "count")
-    study, kept = STUDIES[name], load(name)
-    old = kept.stale(study.stamp)
-    for method in sorted({row["method"] for row in old}):
+    study = STUDIES[name]
+    for method in sorted({row["method"] for row in load(name).stale(study.stamp)}):
         found = reproduce(name, count, seed, older=True, method=method)
-        same = bool(found) and all(np.isclose(one["found"], one["recorded"], rtol=SAME, atol=0) for one in found)
-        report(f"{name}, {method}: {len(found)} cells {'found again' if same else 'are not all found again'}")
-        if same:
-            renewed = [row for row in old if row["method"] == method]
-            for row in renewed:
-                row["code"] = study.stamp(row)
+        differ = sorted(set().union(*(_differences(one["old"], one["new"]) for one in found)))
+        told = f"not found again: {', '.join(differ)}" if differ else "found again"
+        report(f"{name}, {method}: {len(found)} cells, {told}")
+        if found and not differ:
+            kept = load(name)  # as it is by now
+            for row in kept.stale(study.stamp):
+                row["code"] = study.stamp(row) if row["method"] == method else row["code"]
             kept.save()
-    return kept
+    return load(name)
+
+
+def _differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> set[str]:
+    """Measures of a row that are not what they were, to the digits of a record; the time it took is none."""
+    names = set(new) - {"seconds", *ABOUT}
+    numbers = {name: [as_recorded(row.get(name)) for row in (old, new)] for name in names}
+    return {name for name, (one, other) in numbers.items() if not _same(one, other)}
+
+
+def _same(one: Any, other: Any) -> bool:
+    if isinstance(one, (int, float)) and isinstance(other, (int, float)):
+        return bool(np.isclose(one, other, rtol=SAME, atol=SAME))
+    return one == other
 
 
 def reproduce(name: str, count: int = 3, seed: int = 0, *, older: bool = False, **wanted: Any) -> list[dict[str, Any]]:
@@ -129,20 +143,21 @@ def reproduce(name: str, count: int = 3, seed: int = 0, *, older: bool = False, 
     Returns
     -------
     list of dict
-        ``cell`` (its parameters), ``method``, ``recorded`` and ``found`` (NRMSE).
+        ``cell`` (its parameters), ``method``, ``recorded`` and ``found`` (NRMSE); ``old`` and ``new``: the whole rows.
     """
     study, kept = STUDIES[name], load(name)
     kept.rows = [row for row in kept.rows if (row["code"] != study.stamp(row)) == older]
-    rows = kept.where(**wanted)
-    names = sorted({cell_name(row, study.parameters) for row in rows})
+    kept.rows = kept.where(**wanted)
+    names = sorted({cell_name(row, study.parameters) for row in kept.rows})
     chosen = np.random.default_rng(seed).permutation(names)[:count]
     found = []
     for cell in study.cells():
         if cell_name(cell, study.parameters) in chosen:
-            for row in _measure(name, cell)[0]:
-                method = row.get("method", cell.get("method"))
-                (old,) = (r for r in kept.where(**cell) if r["method"] == method)
-                found.append({"cell": cell, "method": method, "recorded": old["nrmse"], "found": row["nrmse"]})
+            for new in _measure(name, cell)[0]:
+                new = cell | new
+                for old in kept.where(**cell | {"method": new["method"]}):
+                    about = {"cell": cell, "method": new["method"], "old": old, "new": new}
+                    found.append(about | {"recorded": old["nrmse"], "found": new["nrmse"]})
     return found
 
 

@@ -17,7 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from ..source import PACKAGE
 
-__all__ = ["BENCHMARKS", "FOLDER", "Record", "as_bytes", "benchmark", "cell_name", "load"]
+__all__ = ["ABOUT", "BENCHMARKS", "FOLDER", "Record", "as_bytes", "as_recorded", "benchmark", "cell_name", "load"]
 
 FOLDER = PACKAGE.parent / "data" / "records"  # in a checkout; an installed package has none
 BENCHMARKS = PACKAGE.parent / "benchmarks" / "results"  # likewise
@@ -39,6 +39,11 @@ def _text(value: Any) -> str:
     if value is None or (isinstance(value, float) and not np.isfinite(value)):
         return ""
     return f"{value:.6g}" if isinstance(value, (float, np.floating)) else str(value)
+
+
+def as_recorded(value: Any) -> Any:
+    """What is read back of a value that a row holds."""
+    return _value(_text(value))
 
 
 def _replace(path: Path, content: bytes) -> None:

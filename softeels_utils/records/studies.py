@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -33,6 +34,8 @@ CALIBRATED = tuple(f"tomography.{path.stem}" for path in parts()["tomography"] i
 NOISE = ("dose.bounds", "scattering")  # what the covariance of a fit depends on
 ENGINE = (*CALIBRATED, *NETWORK, *MEASURES, *NOISE, "simulate", "study")
 FROM_COUNTS = (*ENGINE, "tomography.scale", "standards", "fitting", "spectra")
+PHASES = ("feo", "fe3o4")  # in names of columns
+SURE = ("dip.ensemble", "metrics.intervals")
 PHANTOM = "phantom"  # the specimen of arXiv:2606.10893; any other is a draw's number, of the report half
 VIEWS, FLUENCES, ANGLES = (5, 7, 9, 15, 29), (1000, 4000, 16000, 64000), (70, 60, 50)
 SPARSE = ("specimen", "n", "views", "max_tilt", "fluence", "edge", "seed", "method")
@@ -321,8 +324,8 @@ def _references(n, fluence, seed):
     amount, true = case.label["amount"], len(case.tilt_angles_deg) * case.voxel_size_nm * case.truth.sum((1, 2, 3))
     row = {"method": "fit", "nrmse": float(np.linalg.norm(amount.value - true) / np.linalg.norm(true))}
     row["warnings"] = len(case.label["warnings"])
-    for k, phase in enumerate(("feo", "fe3o4")):
-        row |= {f"{phase}_share": amount.value[k] / true[k], f"{phase}_error": amount.error[k] / true[k]}
+    for k, phase in enumerate(PHASES):
+        row |= {f"{phase}_found": amount.value[k] / true[k], f"{phase}_error": amount.error[k] / true[k]}
         row |= {f"{phase}_statistical": amount.statistical[k] / true[k]}
     return [row], []
 
@@ -342,9 +345,9 @@ def _held(found, draw):
     amounts, true = found.amounts(), draw.truth.sum((1, 2, 3))
     row = {"nrmse": metrics.nrmse(found.best, draw.truth)}
     row |= metrics.coverage(*found.interval(0.9), draw.truth, draw.regions)
-    for k, phase in enumerate(("feo", "fe3o4")):
+    for k, phase in enumerate(PHASES):
         row |= {f"{phase}_off": (amounts.value[k] - true[k]) / amounts.error[k]}
-        row |= {f"{phase}_error": amounts.error[k] / true[k]}
+        row |= {f"{phase}_error": amounts.error[k] / true[k] if true[k] else None}
     return row
 
 
@@ -376,14 +379,21 @@ def _chain(fluence, specimen):
         chosen = [word for name, value in options.items() for word in ("-p", name, str(value).lower())]
         command = [sys.executable, "-m", "softeels_utils", "reconstruct", files[0], "--core", files[1], *chosen]
         found, began = Path(place) / "found", time.perf_counter()
-        subprocess.run([*command, "-o", str(found)], check=True, capture_output=True)
+        one_thread = os.environ | {"OMP_NUM_THREADS": "1"}
+        done = subprocess.run([*command, "-o", str(found)], capture_output=True, text=True, env=one_thread, check=False)
+        if done.returncode:
+            raise RuntimeError(f"reconstruct, specimen {specimen}: {done.stderr.strip()}")
         seconds = time.perf_counter() - began
-        facts = [json.loads(step.read_text(encoding="utf-8"))["facts"] for step in (found / "steps").glob("*.json")]
+        facts = {
+            path.stem: json.loads(path.read_text(encoding="utf-8"))["facts"] for path in found.glob("steps/*.json")
+        }
         with np.load(found / "volume.npz", allow_pickle=False) as archive:
             arrays = {name: archive[name] for name in ("best", "std", "systematic", "members", "transformed", "scale")}
-    result = dip.EnsembleResult(mean=arrays["members"].mean(axis=0), stopped_at=(), reasons=(), **arrays)
+    fractions = {"mean": arrays["members"].mean(axis=0), "unit": np.ones(2), "stopped_at": (), "reasons": ()}
+    result = dip.EnsembleResult(**fractions, **arrays)
     row = {"method": "ensemble", "seconds": seconds} | _held(result, draw)
-    row["warnings"] = sum(len(one.get("warnings", ())) for one in facts)
+    row["warnings"] = sum(len(one.get("warnings", ())) for one in facts.values())
+    row["aligned"] = int(facts["alignment"]["kept"])  # shifts of a series that has none
     row["drawn_nrmse"] = metrics.nrmse(dip.fit(draw.measurement(), seed=specimen, progress=False).volume, draw.truth)
     return [row], []
 
@@ -415,11 +425,11 @@ STUDIES: dict[str, Study] = {
     ),
     "intervals": Study(
         "Whether 90 % intervals hold the truth, in each region", ("half", "noise", "specimen"),
-        _intervals_cells, _intervals, (*ENGINE, "dip.ensemble"),
+        _intervals_cells, _intervals, (*ENGINE, *SURE),
     ),
     "chain": Study(
         "From the counts of drawn specimens to volumes and their intervals, by the command", ("fluence", "specimen"),
-        _chain_cells, _chain, (*FROM_COUNTS, "dip.ensemble", "pipeline"),
+        _chain_cells, _chain, (*FROM_COUNTS, *SURE, "data", "pipeline"),
     ),
 }  # fmt: skip
 

@@ -46,7 +46,7 @@ class Reconstruction:
         What the automatic choice of the weight saw: weight to chi-square per value, fitted or held out.
     history : dict of arrays
         ``iteration``, ``chi2``, ``objective``, ``gap``, ``change``, ``heldout``, ``seconds``; one entry each time
-        that the stop rule was asked.
+        that the stop rule was asked. With `HeldOut`: of the run without the held-out pixels.
     """
 
     volume: np.ndarray
@@ -71,7 +71,8 @@ class Loop:
     max_iterations : int
         Give up after so many (``converged`` is then False).
     callbacks : sequence of callables
-        Each gets an `IterationInfo` whenever the stop rule is asked; one that returns True ends the run.
+        Each gets an `IterationInfo` whenever the stop rule is asked; one that returns True ends the run (with
+        `HeldOut`: the choice of the number of iterations, which are then done with all pixels).
     checkpoint : path, optional
         File to write the state to (every ``checkpoint_seconds`` and at the end), and to go on from if it exists.
     progress : bool, optional
@@ -106,7 +107,7 @@ class Loop:
     ) -> Checkpoint:
         """The checkpoint of this run: of this measurement, these settings and this start."""
         fingerprint = "" if self.checkpoint is None else measurement.fingerprint(*settings, initial=initial)
-        return Checkpoint(self.checkpoint, fingerprint, self.checkpoint_seconds)
+        return Checkpoint(self.checkpoint, fingerprint, self.checkpoint_seconds, measurement.device)
 
 
 HISTORY = ("iteration", "chi2", "objective", "gap", "change", "heldout", "seconds")
@@ -137,13 +138,16 @@ class HeldOutPixels:
     def choose(self) -> int:
         """The first iteration that predicts them worse than the best one by at most one standard error.
 
-        The minimum is flat and its place is chance, while the volume goes on taking up noise: the rule of L. Breiman
-        et al., *Classification and Regression Trees* (Wadsworth, 1984), sec. 3.4.3, for differences pixel by pixel.
+        The minimum is flat and its place is chance, while the volume goes on taking up noise: the rule of L. Breiman et
+        al., *Classification and Regression Trees* (Wadsworth, 1984), sec. 3.4.3, for differences pixel by pixel. None
+        before a third of the best iteration: where few pixels see the specimen, a standard error allows anything.
         """
-        misfits = torch.stack(list(self.looks.values())).double()
-        excess = misfits - misfits[misfits.mean(1).argmin()]
-        error = excess.std(1, correction=0) / excess.shape[1] ** 0.5
-        return list(self.looks)[int((excess.mean(1) <= error).nonzero()[0])]
+        best = min(self.looks, key=lambda iteration: float(self.looks[iteration].sum(dtype=torch.float64)))
+        for iteration, misfit in self.looks.items():
+            excess = (misfit - self.looks[best]).double()
+            if 3 * iteration >= best and excess.mean() <= excess.std(correction=0) / len(excess) ** 0.5:
+                return iteration
+        return best
 
 
 class _Run:

@@ -63,25 +63,28 @@ def solve_algebraic(solver, measurement, constraint, stop, initial, loop) -> Rec
     start, name = start_from(measurement, initial), solver.__name__.lower()
     checkpoint = loop.open_checkpoint(measurement, name, constraint, stop, initial=start)
     with torch.no_grad():
-        chosen = {}
+        chosen, stage = {}, name
         if isinstance(stop, HeldOut) and loop.iterations is None:
             chosen = _choose_iterations(solver, measurement, constraint, stop, start, loop, checkpoint)
-            loop = replace(loop, iterations=chosen["iteration"], callbacks=())
+            loop, stage = replace(loop, iterations=chosen["iteration"], callbacks=()), f"{name} of all pixels"
         algorithm = solver(measurement, constraint, start)
-        volume, record = iterate(algorithm, stop, loop, checkpoint=checkpoint, stage=name)
+        volume, record = iterate(algorithm, stop, loop, checkpoint=checkpoint, stage=stage)
         return Reconstruction(volume.cpu().numpy(), chi2=measurement.chi2(volume), **record | chosen)
 
 
 def _choose_iterations(solver, measurement, constraint, stop, start, loop, checkpoint) -> dict:
     """The record of a run without the held-out pixels, with the iteration that they choose."""
     known = checkpoint.content.get("held out")
-    if known is None:
+    if known is None or not (known["converged"] or known["most"] == loop.max_iterations):
         fitted, rest = measurement.split(stop.fraction, stop.seed)
+        if not rest.size:
+            raise ValueError(f"stop: got {stop!r}, which holds out no measured pixel, wants a larger fraction")
         pixels, algorithm = HeldOutPixels(rest), solver(fitted, constraint, start)
         _, known = iterate(algorithm, stop, loop, checkpoint=checkpoint, stage="held-out pixels", held_out=pixels)
-        known["iteration"] = pixels.choose()
+        known |= {"iteration": pixels.choose(), "most": loop.max_iterations}
         checkpoint.content["held out"] = known | {"history": {k: v.tolist() for k, v in known["history"].items()}}
-    return known | {"history": {name: np.asarray(values) for name, values in known["history"].items()}}
+    history = {name: np.asarray(values) for name, values in known["history"].items()}
+    return {name: known[name] for name in ("iteration", "converged", "reason")} | {"history": history}
 
 
 class SIRT:

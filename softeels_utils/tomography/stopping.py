@@ -131,7 +131,7 @@ class HeldOut(StopRule):
     gain : float
         It ends where their chi-square fell by less than this, relative, over the last half of the iterations.
     least : int
-        Iterations before it may end.
+        Iterations before it may end (and a third of which may be chosen).
     tolerance : float
         It also ends where the volume changes by less than a tenth of this.
     seed : int
