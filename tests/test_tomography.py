@@ -631,10 +631,9 @@ def test_one_standard_error_is_that_of_paired_differences(cube):
     pixels.looks = {k: noise + value * two for k, value in curve.items()}
     assert pixels.choose() == 10
     scatter = torch.as_tensor(np.random.default_rng(1).standard_normal(400))
-    pixels.looks = {
-        k: noise + value + abs(k - 30) / 3 * scatter for k, value in curve.items()
-    }  # errors of 0.017 a step
-    assert 10 <= pixels.choose() < 30
+    scatter = (scatter - scatter.mean()) / scatter.std(correction=0)
+    pixels.looks = {k: noise + value + 0.7 * abs(k - 30) ** 0.5 * scatter for k, value in curve.items()}
+    assert pixels.choose() == 18  # n away: n / 100 worse, of a standard error of 0.7 sqrt(n) / 20
 
 
 @pytest.mark.parametrize("algorithm, options", [("fbp", {}), ("sirt", {}), ("cgls", {}), ("joint_tv", {"weight": 1.0})])
