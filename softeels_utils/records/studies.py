@@ -26,6 +26,9 @@ from .store import Record, cell_name, load
 
 __all__ = ["STUDIES", "Study", "cuts_through_void", "shown"]
 
+# Of the paper's formulation; on the phantom at 48³ and 5 % noise 1,000 iterations ended at an NRMSE of 0.465, 0.365 and
+# 0.342 with 5e-4 (the default), 2e-3 and 8e-3.
+PAPER_RATE = 8e-3
 MEASURES = ("metrics.errors", "metrics.fourier", "metrics.interfaces", "metrics.features")
 # Of the networks all but their ensembles and audits, which the studies of single volumes do not use.
 NETWORK = tuple(f"dip.{path.stem}" for path in parts()["dip"] if path.stem not in ("ensemble", "audit"))
@@ -245,7 +248,8 @@ def _outcome(case: study.Case, method: str, seed: int) -> study.Outcome:
     if method != "paper":
         return study.run_method(method, case, seed=seed, oracle=False)
     began = time.process_time()
-    fit = dip.fit(case.measurement(), variant="paper", preset="full", seed=seed, progress=False)
+    options = {"variant": "paper", "preset": "full", "learning_rate": PAPER_RATE}
+    fit = dip.fit(case.measurement(), seed=seed, progress=False, **options)
     seconds, error = time.process_time() - began, metrics.nrmse(fit.volume, case.truth)
     return study.Outcome(method, fit.volume, np.nan, error, np.nan, seconds, "")
 
