@@ -112,10 +112,9 @@ def renew(name: str, count: int = 5, seed: int = 0, *, report: Callable[[str], N
 
 
 def _differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> set[str]:
-    """Measures of a row that are not what they were, to the digits of a record; the time it took is none."""
-    names = set(new) - {"seconds", *ABOUT}
-    numbers = {name: [as_recorded(row.get(name)) for row in (old, new)] for name in names}
-    return {name for name, (one, other) in numbers.items() if not _same(one, other)}
+    """Measures of a row that are not what they were, to the digits of a record: those it has, but the time it took."""
+    names = [name for name in new if name not in ("seconds", *ABOUT) and old.get(name) is not None]
+    return {name for name in names if not _same(as_recorded(old[name]), as_recorded(new[name]))}
 
 
 def _same(one: Any, other: Any) -> bool:
