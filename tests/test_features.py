@@ -179,6 +179,19 @@ def test_audit_finds_and_judges(hollow, solid):
     assert alone <= at[True].p_value <= alone * len(report.features)
 
 
+def test_audit_tells_of_a_void_that_the_volume_has_filled(hollow, solid):
+    """The other volume shows it; the data decide, and a void that it invents is not believed."""
+    for fine, missing in ((hollow, 1), (solid, 0)):
+        _, measurement, result = measured(fine)
+        filled, other = np.where(HOLE, dip.fill_in(result.volume, HOLE), result.volume), result.volume
+        other = np.where(HOLE, 0, other) if fine is solid else other
+        report = dip.audit(measurement, filled, other=other, kinds=("void",))
+        (feature,) = (f for f in report.features if f.region[10, 13, 8])
+        assert not feature.shown and len(report.missing) == missing and "in the other volume only" in str(report)
+        assert not report.unsupported[HOLE].any()  # it is not shown: there is nothing to paint
+        assert all(f.shown for f in dip.audit(measurement, filled, kinds=("void",)).features)
+
+
 def test_audit_finds_every_kind():
     """In a noise-free volume: a void with a film, a skin, a second core."""
     volume = core_shell_nanocube(32, core=0.25, shell=0.7, skin=0.8, void_radius=0, rotation_deg=None)

@@ -22,10 +22,10 @@ import yaml
 import zarr
 
 from softeels_utils import __main__ as command_line
-from softeels_utils import data, pipeline, scattering, simulate, standards
+from softeels_utils import data, dip, pipeline, scattering, simulate, standards
 from softeels_utils.fitting import Estimate
 from softeels_utils.pipeline import Settings, reconstruct
-from softeels_utils.pipeline.chain import Chain, find_shifts, large_systematic
+from softeels_utils.pipeline.chain import Chain, find_shifts, large_systematic, missing_voids
 from softeels_utils.pipeline.series import Maps, clean_low_loss, noise_gain_of, read_spectra
 from softeels_utils.tomography import ParallelBeam, alignment_error
 
@@ -367,6 +367,16 @@ def test_references_that_leave_an_amount_open_are_said():
     amounts = Estimate(np.array([100.0, 200.0]), np.ones(2), np.array([50.0, 10.0]))
     (warning,) = large_systematic(("FeO", "Fe3O4"), amounts)
     assert "FeO uncertain by 50%" in warning
+
+
+def test_a_void_that_the_network_has_filled_is_said():
+    region = np.zeros((8, 8, 8), bool)
+    region[2:4, 3:5, 4:6] = True
+    feature = dip.Feature("void", "vacuum", region, np.zeros((2, 8, 8, 8)), 9.0, None, 1e-4, shown=False)
+    told = dip.Audit((feature, replace(feature, p_value=0.3), replace(feature, shown=True)), 0.05, region)
+    (warning,) = missing_voids(told, 2.0)
+    assert "a void of about 64 nm³ at voxel (y, z, x) = (2, 4, 4), which the volume does not" in warning
+    assert "about 8 voxels" in missing_voids(told, None)[0]
 
 
 # ---------------------------------------------------------------- maps in other formats

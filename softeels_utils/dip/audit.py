@@ -1,9 +1,12 @@
-"""Every void, film, skin and second core that a volume shows, found without the truth and put to `feature_test`."""
+"""Every void, film, skin and second core that a volume shows, found without the truth and put to `feature_test`.
+
+And voids that another volume of the same data shows alone: a prior of closed bodies fills what it cannot make.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -41,6 +44,8 @@ class Feature:
         Its p-value is corrected for ``places``.
     p_value : float
         Corrected for the other features as well (S. Holm, Scand. J. Stat. 6, 65 (1979)).
+    shown : bool
+        By the volume itself; False: by the other volume alone, ``alternative`` is the volume as it is.
     """
 
     kind: str
@@ -50,6 +55,7 @@ class Feature:
     places: float
     test: FeatureTest | None = None
     p_value: float = np.nan
+    shown: bool = True
 
     @property
     def centre(self) -> tuple[float, float, float]:
@@ -75,13 +81,19 @@ class Audit:
     level: float
     unsupported: NDArray[np.bool_] = field(repr=False)
 
+    @property
+    def missing(self) -> tuple[Feature, ...]:
+        """Features that the data support and the volume does not show."""
+        return tuple(f for f in self.features if not f.shown and f.p_value < self.level)
+
     def __str__(self) -> str:
         lines = []
         for f in self.features:
             verdict = "supported" if f.p_value < self.level else f.test.decided.replace("supported", "undecided")
             place = ", ".join(f"{x:.0f}" for x in f.centre)
             effect = f"{f.test.effect:.2f} ± {f.test.standard_error:.2f} of what is shown"
-            lines.append(f"{f.kind} at ({place}), {f.region.sum()} voxels: {verdict}, p = {f.p_value:.2g}, {effect}")
+            kind = f.kind if f.shown else f"{f.kind} in the other volume only"
+            lines.append(f"{kind} at ({place}), {f.region.sum()} voxels: {verdict}, p = {f.p_value:.2g}, {effect}")
         return "\n".join(lines) or "no features"
 
 
@@ -89,6 +101,7 @@ def audit(
     measurement: Measurement,
     volume: ArrayLike | Any,
     *,
+    other: ArrayLike | Any = None,
     kinds: Collection[str] = KINDS,
     contrast: float = 0.25,
     errors: VolumeErrors | None = None,
@@ -106,6 +119,9 @@ def audit(
     measurement : Measurement
     volume : array (C, Y, Z, X), or a result that has one
         Volume fractions.
+    other : array (C, Y, Z, X), or a result that has one, optional
+        From another method, such as joint TV: voids that it shows and the volume does not are tested too
+        (`Audit.missing`).
     kinds : collection of {"void", "film", "skin", "island"}
         What to look for.
     contrast : float
@@ -117,19 +133,20 @@ def audit(
     if isinstance(kinds, str) or not set(kinds) <= set(KINDS):
         raise ValueError(f"kinds: got {kinds!r}, wants some of {KINDS}")
     found = [f for f in find_features(shown, contrast) if f.kind in kinds]
+    if other is not None and "void" in kinds:
+        other = as_volume(measurement, other)
+        found += _missing_voids(shown, other, contrast)
     options = {"errors": errors, "level": level, "reconstruct": reconstruct, "seed": seed}
-    tests = [
-        feature_test(measurement, shown, f.region, f.alternative, feature=f.phase, places=f.places, **options)
-        for f in found
-    ]
+    tests = []
+    for f in found:
+        claimed = shown if f.shown else np.where(f.region, other, shown)
+        about = {"feature": f.phase, "places": f.places, **options}
+        tests.append(feature_test(measurement, claimed, f.region, f.alternative, **about))
     adjusted = _holm([test.p_value for test in tests])
-    features = tuple(
-        Feature(f.kind, f.phase, f.region, f.alternative, f.places, test, float(p))
-        for f, test, p in zip(found, tests, adjusted, strict=True)
-    )
+    features = tuple(replace(f, test=test, p_value=float(p)) for f, test, p in zip(found, tests, adjusted, strict=True))
     unsupported = np.zeros(shown.shape[1:], bool)
     for f in features:
-        if f.p_value >= level:
+        if f.shown and f.p_value >= level:
             unsupported |= f.region
     return Audit(features, level, unsupported)
 
@@ -181,6 +198,13 @@ def _voids(volume, inside, contrast):
         alternative = fill_in(volume, region)
         if claim(volume, alternative, region, VACUUM)[1] > contrast / 2:
             yield Feature("void", VACUUM, region, alternative, inside.sum() / region.sum())
+
+
+def _missing_voids(volume, other, contrast):
+    """Voids of another volume where this one is fuller by as much as makes a feature."""
+    voids = [f for f in find_features(other, contrast) if f.kind == "void"]
+    filled = [f for f in voids if (volume - other).sum(0)[f.region].mean() > contrast]
+    return [replace(f, alternative=volume, shown=False) for f in filled]
 
 
 def _exchanged(volume, layer, source, contrast):

@@ -27,7 +27,7 @@ from .series import Maps, clean_low_loss, noise_gain_of, on_axis, read_maps, rea
 from .settings import Settings
 from .volume_files import FORMATS, write_maps, write_volume
 
-__all__ = ["Chain", "classical_volumes", "find_shifts", "large_systematic", "reconstruct"]
+__all__ = ["Chain", "classical_volumes", "find_shifts", "large_systematic", "missing_voids", "reconstruct"]
 
 STANDARDS_PIXELS = 30_000  # spectra are binned to at most so many before standards are extracted
 LARGE_SYSTEMATIC = 0.2  # of an amount: above, the report says so
@@ -420,7 +420,7 @@ class Chain:
         )
 
     def audit(self) -> None:
-        """Every void, film, skin and island of the volume, tested against the data."""
+        """Every void, film, skin and island of the volume, and voids that joint TV alone shows, tested by the data."""
 
         def work(place):
             maps, shifts, padding = self._aligned()
@@ -430,14 +430,18 @@ class Chain:
                 return {"warnings": [], "why_not": f"made for fractions of at most {AUDITED_VOXELS} voxels, in view"}
             scale = np.load(self.folder["volume.npz"])["scale"].mean(0)
             measurement = maps.measurement(shifts).rescaled(scale)
-            audited = dip.audit(measurement, volume, seed=self.settings.seed)
+            other = np.load(self.folder["comparison.npz"])["joint TV"]
+            audited = dip.audit(measurement, volume, other=other, seed=self.settings.seed)
             np.savez(place / "audit.npz", unsupported=audited.unsupported)
-            return {"warnings": [], "features": str(audited).splitlines()}
+            return {"warnings": missing_voids(audited, maps.pixel_size_nm), "features": str(audited).splitlines()}
 
         self.folder.step(
             "audit",
             work,
-            inputs=(*self._maps_files(), self.folder["alignment.npz"], self.folder["volume.npz"]),
+            inputs=(
+                *self._maps_files(),
+                *(self.folder[name] for name in ("alignment.npz", "volume.npz", "comparison.npz")),
+            ),
             parameters=self._of("head", "seed"),
             outputs=("audit.npz",),
         )
@@ -652,6 +656,17 @@ def large_systematic(channels: Sequence[str], amounts: fitting.Estimate) -> list
         "electrons for the standards, or reference spectra from elsewhere, would help."
         for channel, fraction in zip(channels, fractions, strict=True)
         if fraction > LARGE_SYSTEMATIC
+    ]
+
+
+def missing_voids(audited: dip.Audit, pixel_size_nm: float | None) -> list[str]:
+    """A warning for each void that joint TV shows, the data support, and the volume does not show."""
+    size, unit = (pixel_size_nm or 1.0) ** 3, "nm³" if pixel_size_nm else "voxels"
+    return [
+        f"Joint TV shows a void of about {size * feature.region.sum():.3g} {unit} at voxel (y, z, x) = "
+        f"({', '.join(f'{x:.0f}' for x in feature.centre)}), which the volume does not, and the data support it "
+        f"(p = {feature.p_value:.1g}): the network has filled it."
+        for feature in audited.missing
     ]
 
 

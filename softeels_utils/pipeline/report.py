@@ -316,7 +316,7 @@ def _audit(folder, maps, done):
     lines = "".join(f"<li>{html.escape(line)}</li>" for line in facts["features"])
     told = (
         "<p>Every void, film, skin and island of the volume, tested against the best volume without it, given these "
-        "references.</p>"
+        "references; and every void that joint TV shows and the volume does not.</p>"
     )
     return _section("Features", told, f"<ul>{lines}</ul>")
 
