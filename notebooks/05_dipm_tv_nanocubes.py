@@ -761,8 +761,8 @@ if data.available("paper_nanocube"):
 # ## Summary
 #
 # - The network is a prior, not knowledge: it makes coarse and connected bodies first. Stopping is part of the method.
-# - Small voids are its weak side: look at joint TV and SIRT, too, before you say that there is none. {py:func}`dip.audit
-#   <softeels_utils.dip.audit>` tests voids that joint TV shows and the network has filled.
+# - Small voids are its weak side: look at joint TV and SIRT, too, before you say that there is none.
+#   {py:func}`dip.audit <softeels_utils.dip.audit>` tests voids that joint TV shows and the network has filled.
 # - An ensemble knows its spread, not what all of its members have in common.
 
 # %% tags=["hide-input", "twin"]

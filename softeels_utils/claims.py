@@ -74,8 +74,7 @@ def _judge(full: bool, part: bool) -> str:
 
 def _spread(values: NDArray, digits: int = 2) -> str:
     """Median, and the extremes where there are several."""
-    text = f"{np.median(values):.{digits}f}"
-    return text if len(values) == 1 else f"{text} ({min(values):.{digits}f} to {max(values):.{digits}f})"
+    return f"{values[0]:.{digits}f}" if len(values) == 1 else recorded.spread(values, digits)
 
 
 def _pairs(kept: records.Record, measure: str, first: dict, second: dict) -> NDArray:

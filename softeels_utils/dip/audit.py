@@ -168,18 +168,21 @@ def find_features(volume: ArrayLike, contrast: float = 0.25) -> list[Feature]:
     volume = np.asarray(real_array(volume, "volume", ndim=4), float).clip(0)
     if check_number(contrast, "contrast", 0, 1) in (0, 1):
         raise ValueError(f"contrast: got {contrast!r}, wants a fraction between 0 and 1")
-    total = volume.sum(0)
-    solid = ndimage.binary_closing(np.pad(total > 0.5, 2))[2:-2, 2:-2, 2:-2]
-    solid = ndimage.binary_fill_holes(solid)
-    depth = ndimage.distance_transform_edt(np.pad(solid, 1))[1:-1, 1:-1, 1:-1]
-    inside = depth > SURFACE
-    if not inside.any():
+    solid, depth = _solid(volume)
+    if not (depth > SURFACE).any():
         return []
-    found = list(_voids(volume, inside, contrast))
-    hollow = np.any([f.region for f in found], axis=0) if found else np.zeros(total.shape, bool)
+    found = list(_voids(volume, depth > SURFACE, contrast))
+    hollow = np.any([f.region for f in found], axis=0) if found else np.zeros(solid.shape, bool)
     found += [*_films(volume, hollow, solid, contrast), *_skins(volume, depth, contrast)]
     found += _islands(volume, depth, hollow, contrast)
     return [f for f in found if claim(volume, f.alternative, f.region, f.phase)[1] > contrast / 2]
+
+
+def _solid(volume):
+    """Where the particle is, its voids included, and how many voxels below its surface."""
+    solid = ndimage.binary_closing(np.pad(volume.sum(0) > 0.5, 2))[2:-2, 2:-2, 2:-2]
+    solid = ndimage.binary_fill_holes(solid)
+    return solid, ndimage.distance_transform_edt(np.pad(solid, 1))[1:-1, 1:-1, 1:-1]
 
 
 def _pieces(mask, smallest) -> Iterator[NDArray]:
@@ -202,7 +205,9 @@ def _voids(volume, inside, contrast):
 
 def _missing_voids(volume, other, contrast):
     """Voids of another volume where this one is fuller by as much as makes a feature."""
-    voids = [f for f in find_features(other, contrast) if f.kind == "void"]
+    other = other.clip(0)
+    inside = _solid(other)[1] > SURFACE
+    voids = _voids(other, inside, contrast) if inside.any() else ()
     filled = [f for f in voids if (volume - other).sum(0)[f.region].mean() > contrast]
     return [replace(f, alternative=volume, shown=False) for f in filled]
 

@@ -28,11 +28,17 @@ __all__ = [
     "range_rows",
     "reference_rows",
     "rule_rows",
+    "spread",
     "study_figures",
     "study_words",
     "time_figure",
     "void_rows",
 ]
+
+
+def spread(values: ArrayLike, digits: int = 2) -> str:
+    """Return the median and the extremes, in words."""
+    return f"{np.median(values):.{digits}f} ({np.min(values):.{digits}f} to {np.max(values):.{digits}f})"
 
 
 def _medians(rows, x, y):
@@ -278,7 +284,7 @@ def rule_rows(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
                 line = {"method": method, "e/Å² per tilt": f"{fluence:,}", "own rule": f"{np.median(own):.3f}"}
                 for name, key in {"truth's choice": "oracle", "no rule": "end"}.items():
                     ratio = np.array([row[key] for row in mine]) / own
-                    line[name] = f"× {np.median(ratio):.2f} ({ratio.min():.2f} to {ratio.max():.2f})"
+                    line[name] = f"× {spread(ratio)}"
                 if method in CONVERGED:
                     line["no rule"] = "converged"
                 table.append(line | {"cases": f"{len(mine)}"})
@@ -305,7 +311,7 @@ def range_rows(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
                 pairs = [(row["nrmse"], wide.get(tuple(row[k] for k in key))) for row in mine]
                 ratios = [one / other for one, other in pairs if other]
                 if ratios:
-                    line[f"±{angle}°"] = f"× {np.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})"
+                    line[f"±{angle}°"] = f"× {spread(ratios)}"
                     counts.append(f"{len(ratios)}")
             if counts:
                 table.append(line | {"cells": ", ".join(counts)})
@@ -466,10 +472,9 @@ def amount_rows(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
     table = []
     for fluence in sorted({row["fluence"] for row in rows}):
         mine = [row for row in rows if row["fluence"] == fluence]
-        ratio = np.array([row["nrmse"] / row["drawn_nrmse"] for row in mine])
         line = {"e/Å² per tilt": f"{fluence:,}", "specimens": f"{len(mine)}"}
         line["NRMSE"] = f"{np.median([row['nrmse'] for row in mine]):.3f}"
-        line["over that of drawn maps"] = f"{np.median(ratio):.2f} ({ratio.min():.2f} to {ratio.max():.2f})"
+        line["over that of drawn maps"] = spread([row["nrmse"] / row["drawn_nrmse"] for row in mine])
         for key, phase in PHASES.items():
             there = [row for row in mine if row[f"{key}_error"] is not None]
             off = np.abs([row[f"{key}_off"] for row in there])
@@ -494,8 +499,7 @@ def reference_rows(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
             mine = [row for row in rows if (row["n"], row["fluence"]) == (n, fluence)]
             line = {"pixels": f"{n}²", "e/Å² per tilt": f"{fluence:,}"}
             for key, phase in PHASES.items():
-                found = np.array([row[f"{key}_found"] for row in mine])
-                line[f"{phase} found"] = f"{np.median(found):.2f} ({found.min():.2f} to {found.max():.2f})"
+                line[f"{phase} found"] = spread([row[f"{key}_found"] for row in mine])
                 line[f"{phase}: stated error"] = f"{np.median([row[f'{key}_error'] for row in mine]):.0%}"
             table.append(line | {"draws": f"{len(mine)}"})
     return table

@@ -106,7 +106,8 @@ def renew(name: str, count: int = 5, seed: int = 0, *, report: Callable[[str], N
         if found and not differ:
             kept = load(name)  # as it is by now
             for row in kept.stale(study.stamp):
-                row["code"] = study.stamp(row) if row["method"] == method else row["code"]
+                if row["method"] == method:
+                    row["code"] = study.stamp(row)
             kept.save()
     return load(name)
 
