@@ -17,6 +17,7 @@ from softeels_utils.checks import check_number, real_array
 from softeels_utils.tomography import Measurement
 
 from .features import VACUUM, FeatureTest, VolumeErrors, as_volume, claim, feature_test, fill_in
+from .voids import inside_specimen
 
 __all__ = ["Audit", "Feature", "audit", "find_features"]
 
@@ -168,7 +169,7 @@ def find_features(volume: ArrayLike, contrast: float = 0.25) -> list[Feature]:
     volume = np.asarray(real_array(volume, "volume", ndim=4), float).clip(0)
     if check_number(contrast, "contrast", 0, 1) in (0, 1):
         raise ValueError(f"contrast: got {contrast!r}, wants a fraction between 0 and 1")
-    solid, depth = _solid(volume)
+    solid, depth = inside_specimen(volume.sum(0))
     if not (depth > SURFACE).any():
         return []
     found = list(_voids(volume, depth > SURFACE, contrast))
@@ -176,13 +177,6 @@ def find_features(volume: ArrayLike, contrast: float = 0.25) -> list[Feature]:
     found += [*_films(volume, hollow, solid, contrast), *_skins(volume, depth, contrast)]
     found += _islands(volume, depth, hollow, contrast)
     return [f for f in found if claim(volume, f.alternative, f.region, f.phase)[1] > contrast / 2]
-
-
-def _solid(volume):
-    """Where the particle is, its voids included, and how many voxels below its surface."""
-    solid = ndimage.binary_closing(np.pad(volume.sum(0) > 0.5, 2))[2:-2, 2:-2, 2:-2]
-    solid = ndimage.binary_fill_holes(solid)
-    return solid, ndimage.distance_transform_edt(np.pad(solid, 1))[1:-1, 1:-1, 1:-1]
 
 
 def _pieces(mask, smallest) -> Iterator[NDArray]:
@@ -206,7 +200,7 @@ def _voids(volume, inside, contrast):
 def _missing_voids(volume, other, contrast):
     """Voids of another volume where this one is fuller by as much as makes a feature."""
     other = other.clip(0)
-    inside = _solid(other)[1] > SURFACE
+    inside = inside_specimen(other.sum(0))[1] > SURFACE
     voids = _voids(other, inside, contrast) if inside.any() else ()
     filled = [f for f in voids if (volume - other).sum(0)[f.region].mean() > contrast]
     return [replace(f, alternative=volume, shown=False) for f in filled]

@@ -32,6 +32,7 @@ from .initial import add_correction, find_support, initial_reconstruction, mix, 
 from .paper import PaperFormulation, PaperSettings, channel_maxima
 from .settings import CoordinateSettings, TrainingSettings, TVSettings, build, flatten
 from .training import STANDS_STILL, Training
+from .voids import empty_voids
 from .voxels import Voxels
 
 __all__ = ["PRESETS", "VARIANTS", "DIPResult", "check_measurement", "dipm_tv", "fit"]
@@ -80,6 +81,8 @@ class DIPResult:
         Part of joint TV in the volume: above 0 where that predicts held-out values better than the network alone.
     scale : array (C,)
         Value of a pure voxel.
+    voids : int
+        Balls that were emptied after that because residuals ask for it (see `dipm_tv`).
     settings : dict
     """
 
@@ -90,6 +93,7 @@ class DIPResult:
     corrected: bool
     mixed: float
     scale: NDArray
+    voids: int = 0
     settings: dict = field(default_factory=dict)
 
 
@@ -147,8 +151,10 @@ def dipm_tv(
     are led to. With ``networks`` above 1 several are trained and averaged. At the end a correction :math:`r` is added
     that makes :math:`f_w + r` fit as well as it can while :math:`r` has least TV and :math:`f_w + r` obeys the
     constraint of the head: details that the network's prior cannot make, as a void of two voxels. It is kept if the
-    held-out pixels are predicted better. Last, as much of the joint TV reconstruction is mixed in as the held-out
-    pixels ask for beyond chance: where the network's prior is wrong, the result is not the network's.
+    held-out pixels are predicted better. Voids that are still filled are looked for in the residuals of all values,
+    held out or not, and emptied where they stand out beyond chance (with ``head="fractions"``). Last, as much of the
+    joint TV reconstruction is mixed in as the held-out pixels ask for beyond chance: where the network's prior is
+    wrong, the result is not the network's.
 
     Stopping. When the misfit of the held-out pixels rises above its lowest, by more than twice the standard error of
     the mean difference, pixel by pixel, five looks in a row and after two fifths of the schedule, the network fits
@@ -278,7 +284,7 @@ def fit(
     fingerprint = ""
     if checkpoint is not None:
         about = (variant, chosen, head, calibrated, seed, fixed, holdout, split, held_out.fingerprint())
-        fingerprint = fitted.fingerprint("dip 6", *about)
+        fingerprint = fitted.fingerprint("dip 7", *about)
     stored = Checkpoint(checkpoint, fingerprint, checkpoint_seconds, measurement.device)
     run = stored.content["run"]
     scale_is_known = calibrated and head == "fractions"
@@ -308,15 +314,16 @@ def fit(
         if training.asked_to_stop:
             break
     volume, scale = _average(trained, held_out)
-    reason, corrected, mixed = trained[-1]["reason"], False, 0.0
+    reason, corrected, voids, mixed = trained[-1]["reason"], False, 0, 0.0
     still = sum(one["reason"] == STANDS_STILL for one in trained[:-1])
     reason += f"; of those before it {still} stood still" if still else ""
     if variant != "paper":
-        volume, corrected, mixed = _mend(volume, scale, fitted, held_out, chosen[-1], head, prepared["initial"])
+        volume, corrected, voids, mixed = _mend(volume, scale, fitted, held_out, chosen[-1], head, prepared["initial"])
+        reason += f"; filled voids emptied, as residuals ask: {voids}" if voids else ""
         reason += f"; {100 * mixed:.0f} % of joint TV mixed in, as held-out values ask" if mixed else ""
     scale = column.ravel() * scale.cpu().numpy()
     volume = np.ascontiguousarray(column * volume.cpu().numpy(), dtype=np.float32)
-    return DIPResult(volume, *_join(trained), reason, corrected, mixed, scale, flatten(*chosen))
+    return DIPResult(volume, *_join(trained), reason, corrected, mixed, scale, voids, flatten(*chosen))
 
 
 def _average(trained, held_out):
@@ -400,15 +407,16 @@ def _formulation(fitted, variant, chosen, head, initial, learn, seed):
 
 
 def _mend(volume, scale, fitted, held_out, tv, head, initial):
-    """The volume with what joint TV adds to it: (volume, whether corrected, part of joint TV)."""
+    """The volume with what it lacks: (volume, whether corrected by joint TV, voids emptied, part of joint TV)."""
     constraint = SIMPLEX if head == "fractions" else NONNEGATIVE
     column, mixed = scale[:, None, None, None], 0.0
-    parts = (part.rescaled(scale.cpu().numpy()) for part in (fitted, held_out))
+    parts = [part.rescaled(scale.cpu().numpy()) for part in (fitted, held_out)]
     volume, corrected = add_correction(volume / column, *parts, tv.correction_tv_weight, constraint)
+    volume, voids = empty_voids(volume, parts) if tv.empty_voids and head == "fractions" else (volume, 0)
     volume = volume * column
     if tv.mix and initial is not None:
         volume, mixed = mix(volume, constraint(initial / column) * column, held_out)
-    return volume, corrected, mixed
+    return volume, corrected, voids, mixed
 
 
 def _in_unit(callback, column, before, after):

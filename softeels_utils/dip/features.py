@@ -27,9 +27,9 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import ndimage, optimize, stats
 
 from softeels_utils.checks import check_count, check_mask, check_seed, finite_array, real_array
-from softeels_utils.tomography import GaussianLoss, Measurement
+from softeels_utils.tomography import GaussianLoss, Measurement, PoissonLoss
 
-__all__ = ["VACUUM", "FeatureTest", "VolumeErrors", "as_volume", "claim", "feature_test", "fill_in"]
+__all__ = ["VACUUM", "FeatureTest", "VolumeErrors", "as_gaussian", "as_volume", "claim", "feature_test", "fill_in"]
 
 VACUUM = "vacuum"
 POWER = 0.9
@@ -389,7 +389,7 @@ class _Hypothesis:
         change = torch.as_tensor(change[:, self.rows], device=measurement.device)
         base = torch.as_tensor(without[:, self.rows], device=measurement.device) + expected * change
         self.projections = measurement.projector(base)
-        self.loss = _gaussian(measurement.rows(self.rows).loss, self.projections)
+        self.loss = as_gaussian(measurement.rows(self.rows).loss, self.projections)
         self.model = _ErrorModel(measurement.projector, self.loss, base, errors)
         self.signal = self.loss.whiten(measurement.projector(change))
         if not float(self.signal.norm()):
@@ -449,14 +449,15 @@ class _Hypothesis:
         return float(np.exp(optimize.brentq(missing, np.log(1e-8), np.log(1e4))))
 
 
-def _gaussian(loss, projections):
-    """The loss in double precision; of counts, with the variance that a volume's projections predict."""
+def as_gaussian(loss: GaussianLoss | PoissonLoss, projections: torch.Tensor) -> GaussianLoss:
+    """The loss in the precision of a volume's projections; of counts, with the variance that these predict."""
+    kind = projections.dtype
     if isinstance(loss, GaussianLoss):
-        return GaussianLoss(loss.projections.double(), loss.used, loss.modes.double(), loss.precision.double())
-    gain = loss.gain.double()
+        return GaussianLoss(loss.projections.to(kind), loss.used, loss.modes.to(kind), loss.precision.to(kind))
+    gain = loss.gain.to(kind)
     sigma = (gain * projections).clamp_min(FEWEST_COUNTS).sqrt() / gain
-    modes = torch.eye(len(gain), dtype=gain.dtype, device=gain.device)[..., None, None, None]
-    return GaussianLoss(loss.projections.double() / gain, loss.used, modes, loss.used / sigma)
+    modes = torch.eye(len(gain), dtype=kind, device=gain.device)[..., None, None, None]
+    return GaussianLoss(loss.projections.to(kind) / gain, loss.used, modes, loss.used / sigma)
 
 
 def _repeats(measurement, volume, reconstruct, simulations, seed):

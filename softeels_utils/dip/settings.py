@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, field, fields
 
 __all__ = ["CoordinateSettings", "TVSettings", "TrainingSettings", "build", "number", "validate"]
 
-from softeels_utils.checks import LARGEST
+from softeels_utils.checks import LARGEST, check_flag
 
 TINY = 1e-12
 
@@ -121,7 +121,7 @@ class CoordinateSettings:
 
 @dataclass(frozen=True)
 class TVSettings:
-    """Joint TV before and after the training.
+    """What is done before and after the training: joint TV, and voids.
 
     Attributes
     ----------
@@ -130,18 +130,21 @@ class TVSettings:
         the weight at which noise alone is flattened. 0: none, the network fills the whole field.
     correction_tv_weight : float
         Of the TV of the correction that is added at the end, in the same unit. 0: none.
+    empty_voids : bool
+        Empty balls inside the specimen where residuals ask for it beyond chance: voids that the prior has filled.
     mix : bool
         Mix the initial reconstruction into the result where held-out values ask for it.
     """
 
     initial_tv_weight: float = number(1.0, 0)
     correction_tv_weight: float = number(1.0, 0)
+    empty_voids: bool = True
     mix: bool = True
 
     def __post_init__(self):
         validate(self)
-        if not isinstance(self.mix, bool):
-            raise ValueError(f"mix: got {self.mix!r}, wants True or False")
+        for name in ("empty_voids", "mix"):
+            check_flag(getattr(self, name), name)
 
 
 def build(kinds: tuple[type, ...], values: dict) -> list:
