@@ -1,6 +1,7 @@
 import functools
 import hashlib
 import http.server
+import json
 import re
 import struct
 import threading
@@ -11,6 +12,7 @@ import pytest
 
 from softeels_utils import data
 from softeels_utils.data import sets
+from softeels_utils.spectra.arrays import step_nm
 
 needs = {
     name: pytest.mark.skipif(not data.is_cached(name), reason=f"{name} is not in the cache") for name in data.registry()
@@ -216,7 +218,16 @@ def test_a_fused_archive_that_is_cut_is_refused(fused, tmp_path):
     fused(345, "Exp_1_coarse_tilt_series.h5")
     (path,) = (tmp_path / "fused_tomography").iterdir()
     path.write_bytes(path.read_bytes()[:100_000])
-    with pytest.raises(ValueError, match="got no zip archive"):
+    with pytest.raises(ValueError, match=r"\.zip: got .*, wants a zip archive"):
+        data.load("co3o4_mn3o4_coarse")
+
+
+def test_a_fused_member_that_is_no_hdf5_is_refused(fused, tmp_path):
+    fused(345, "other.h5")
+    (path,) = (tmp_path / "fused_tomography").iterdir()
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("Exp_1_coarse_tilt_series.h5", b"not one")
+    with pytest.raises(ValueError, match="wants an HDF5 file"):
         data.load("co3o4_mn3o4_coarse")
 
 
@@ -458,6 +469,64 @@ def spectrum_images(tmp_path):
         return tmp_path / name
 
     return write
+
+
+def write_velox(path, cube, tilt_deg, pixel_nm=0.4):
+    """An EELS spectrum image (Y, X, E) and the image beside it, as Velox writes them and RosettaSciIO reads them."""
+    import h5py
+
+    def text(entries):
+        encoded = np.frombuffer(json.dumps(entries).encode(), np.uint8)
+        return np.pad(encoded, (0, 60_000 - encoded.size))[:, None]
+
+    size = str(pixel_nm * 1e-9)
+    about = {
+        "Core": {"MetadataDefinitionVersion": "7.9"},
+        "Instrument": {"InstrumentClass": "Titan"},
+        "Acquisition": {"AcquisitionStartDatetime": {"DateTime": "1488794000"}},
+        "Optics": {"AccelerationVoltage": "300000", "CameraLength": "0.1"},
+        "Stage": {"AlphaTilt": str(np.deg2rad(tilt_deg)), "BetaTilt": "0", "Position": {"x": "0", "y": "0", "z": "0"}},
+        "Scan": {"DwellTime": "1e-3"},
+        "Detectors": {},
+        "BinaryResult": {
+            "PixelSize": {"width": size, "height": size},
+            "PixelUnitX": "m",
+            "PixelUnitY": "m",
+            "Offset": {"x": "0", "y": "0"},
+            "Detector": "HAADF",
+        },
+    }
+    string = h5py.string_dtype()
+    with h5py.File(path, "w") as file:
+        file["Version"] = np.array([json.dumps({"format": "Velox", "version": "10"})], string)
+        for group in ("Presentation/Displays/ImageDisplay", "Operations", "Features"):
+            file.create_group(group)
+        file.create_dataset("Data/Image/a/Data", data=cube.sum(-1, keepdims=True).astype(np.uint16), chunks=True)
+        file["Data/SpectrumImage/b/SpectrumImageSettings"] = np.array([json.dumps({"endFramePosition": "1"})], string)
+        file["Data/EelsSpectrumImage/c/Data"] = cube.transpose(1, 2, 0)
+        file["Data/EelsSpectrumImage/c/AcquisitionMetadata"] = text({"Data": {"offset": -10.0, "dispersion": 0.5}})
+        for group in ("Image/a", "SpectrumImage/b", "EelsSpectrumImage/c"):
+            file[f"Data/{group}/Metadata"] = text(about)
+    return path
+
+
+@pytest.mark.parametrize("lazy", [False, True])
+def test_velox_files_with_eels(tmp_path, lazy):
+    """Spectra are taken before the image, which alone says the tilt of the stage and the beam energy."""
+    pytest.importorskip("sparse")
+    cubes = np.random.default_rng(5).poisson(9, (3, 3, 4, 30)).astype(np.float32)
+    for cube, tilt in zip(cubes, (30.0, -30.0, 0.0), strict=True):
+        path = write_velox(tmp_path / f"cube_{tilt:+.0f}.emd", cube, tilt)
+    signal = data.read_signal(path, lazy=lazy)
+    assert type(signal).__name__ == ("LazyEELSSpectrum" if lazy else "EELSSpectrum")
+    np.testing.assert_array_equal(np.asarray(signal.data), cubes[2])
+    energy = signal.axes_manager.signal_axes[0]
+    assert (energy.offset, energy.scale, energy.units) == (-10.0, 0.5, "eV")
+    assert signal.metadata.Acquisition_instrument.TEM.beam_energy == 300
+    series = data.read_spectrum_series(tmp_path / "cube_*.emd", lazy=lazy)
+    np.testing.assert_allclose(data.get_tilts(series), [-30, 0, 30], atol=1e-3)
+    np.testing.assert_array_equal(np.asarray(series.data), cubes[[1, 2, 0]])
+    assert step_nm(series.axes_manager.navigation_axes[0]) == pytest.approx(0.4)
 
 
 @pytest.mark.parametrize("lazy", [False, True])

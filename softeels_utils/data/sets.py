@@ -323,7 +323,7 @@ def _member(path, name):
             check_size(found[0].file_size, path)
             return io.BytesIO(archive.read(found[0]))
     except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
-        raise ValueError(f"{path.name}: got no zip archive that can be read ({error})") from error
+        raise ValueError(f"{path.name}: got {error}, wants a zip archive that can be read") from error
 
 
 def _arrays_by_shape(stream, side, where):
@@ -343,7 +343,7 @@ def _arrays_by_shape(stream, side, where):
         with h5py.File(stream) as file:
             file.visititems(look)
     except OSError as error:
-        raise ValueError(f"{where}: got no HDF5 file that can be read ({error})") from error
+        raise ValueError(f"{where}: got {error}, wants an HDF5 file that can be read") from error
     return arrays
 
 
