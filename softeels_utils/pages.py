@@ -455,7 +455,7 @@ def _measured_cost() -> str:
         f"{first}³ and {last}³, with {(last / first) ** 3:.1f} times the voxels, the time rose "
         f"{seconds[last] / seconds[first]:.1f} times. The process of a network needed {peaks}, about "
         f"{float(f'{_bytes_per_voxel(cost):.2g}'):g} bytes per voxel. Times are those of the processor; the fit and "
-        f"the memory were measured by `benchmarks/cost.py` on {cost['date']}, the networks are medians of recorded runs."
+        f"the memory were measured by `benchmarks/cost.py` on {cost['date']}; the networks: medians of recorded runs."
     )
 
 
