@@ -158,8 +158,10 @@ def _reconstruct(options):
 
 @contextlib.contextmanager
 def _client(address):
-    """A client of the Dask scheduler that was named, or None."""
-    address = address or os.environ.get("SOFTEELS_SCHEDULER")
+    """A client of the Dask scheduler that was named, here or in the user's configuration of Dask; or None."""
+    import dask
+
+    address = address or os.environ.get("SOFTEELS_SCHEDULER") or dask.config.get("scheduler-address", None)
     if not address:
         yield None
         return

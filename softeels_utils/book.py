@@ -373,6 +373,7 @@ def _registry_markdown():
     return "\n\n".join(
         f"## {name}\n\n{entry.title} ({entry.kind}).\n\n"
         f"- Origin: {entry.citation}; [address]({entry.source})\n- Licence: {entry.licence}"
+        + (f"\n- Size: {entry.bytes / 1e6:,.1f} MB" if entry.bytes else "")
         + (f"\n- {entry.notes}" if entry.notes else "")
         for name, entry in data.registry().items()
     )

@@ -29,6 +29,9 @@ __all__ = ["DAMAGE", "configuration", "downloads", "placeholders", "reading_minu
 
 WORDS_PER_MINUTE, SECONDS_PER_FIGURE = 200, 20
 EDGES = ("M2,3", "L2,3")
+#: What `reconstruct` is costed for: in words, specimens, pixels per side, tilts.
+COSTED = (("one specimen", 1, 112, 9), ("1,000 such specimens", 1000, 112, 9), ("one large series", 1, 512, 29))
+CORES = 100  # of the cluster of the example
 
 #: What materials stand: name, lowest and highest limit in e/Å² (None: not bounded), what happens beyond, and the source
 #: in ``book/references.bib``. 1 e/Å² is 100 e/nm², and 1 C/cm² is 624 e/Å².
@@ -61,6 +64,8 @@ def placeholders() -> dict[str, str]:
         "primer wedge": _wedge,
         "primer network": _network,
         "primer priors": _priors,
+        "cost measured": _measured_cost,
+        "cost worked out": _worked_out_cost,
         "times": _times_table,
         "contributing": _contributing,
     }
@@ -422,6 +427,86 @@ def _times_table() -> str:
     where = f"Run at the `{runs[-1].preset}` preset on: {runs[-1].hardware}. " if runs else ""
     reading = f"Reading: {WORDS_PER_MINUTE} words per minute and {SECONDS_PER_FIGURE} s per figure, without exercises."
     return f"{markdown_table(rows)}\n\n{where}{reading}"
+
+
+# ---------------------------------------------------------------- what a series costs
+
+
+def _measured_cost() -> str:
+    from . import planner, records
+    from .plotting import markdown_table
+
+    cost = records.benchmark("cost")
+    fit, seconds = cost["fit"], planner.network_seconds()
+    per_spectrum = 1e3 * fit["seconds"] / fit["spectra"]
+    rows = [
+        {
+            "step": f"fit, per spectrum of {fit['channels']:,} channels",
+            "time on one core": f"{per_spectrum:.2f} ms",
+        },
+        *({"step": f"one network, {n}³ voxels", "time on one core": _duration(s)} for n, s in seconds.items()),
+    ]
+    pairs = [[m["seconds"] for m in cost["members"] if m["views"] == views] for views in (9, 29)]
+    more = max(many / few - 1 for few, many in zip(*pairs, strict=True))
+    peaks = " and ".join(f"{peak['gigabytes']:.2g} GB at {peak['n']}³" for peak in cost["peaks"][1:])
+    first, last = list(seconds)[-2:]
+    return (
+        f"{markdown_table(rows)}\n\nWith 29 tilts in place of 9, a network took at most {more:.0%} longer. Between "
+        f"{first}³ and {last}³, with {(last / first) ** 3:.1f} times the voxels, the time rose "
+        f"{seconds[last] / seconds[first]:.1f} times. The process of a network needed {peaks}, about "
+        f"{float(f'{_bytes_per_voxel(cost):.2g}'):g} bytes per voxel. Times are those of the processor; the fit and "
+        f"the memory were measured by `benchmarks/cost.py` on {cost['date']}; the networks: medians of recorded runs."
+    )
+
+
+def _worked_out_cost() -> str:
+    from . import planner, records
+    from .pipeline.settings import PRESETS
+    from .plotting import markdown_table
+
+    cost, seconds, settings = records.benchmark("cost"), planner.network_seconds(), PRESETS["full"]
+    ensemble = settings["members"] + settings["reference_members"]
+    per_spectrum, rows = cost["fit"]["seconds"] / cost["fit"]["spectra"], []
+    for what, specimens, n, tilts in COSTED:
+        fits, network = n * n * tilts * per_spectrum, planner.scaled_seconds(seconds, n)
+        total = specimens * (3 * fits + (ensemble + 3) * network)
+        # Networks of one step run side by side, the three steps after one another; halves are fitted on one machine.
+        least = fits / CORES + 2 * fits + 3 * network if specimens == 1 else total / CORES
+        rows.append(
+            {
+                "series": f"{what}, {n}² pixels × {tilts} tilts",
+                "spectra": f"{specimens * n * n * tilts:,}",
+                "fit": _duration(specimens * fits),
+                "one network": _duration(network),
+                "all, on one core": _duration(total),
+                f"on {CORES} cores": _duration(least),
+            }
+        )
+    _, _, n, tilts = COSTED[-1]
+    memory, series = _bytes_per_voxel(cost) * n**3 / 1e9, n * n * tilts * cost["fit"]["channels"] * 4 / 1e9
+    return (
+        f"{markdown_table(rows)}\n\n*All* is what `--preset full` computes: the fit of the series and of two halves of "
+        f"its counts, {ensemble} networks of the ensemble ({settings['members']} members, "
+        f"{settings['reference_members']} of other references), one without some of the tilts, and two of half the "
+        f"counts. For {n}³ voxels time and memory are extrapolated in proportion to the voxels: a network would need "
+        f"about {memory:.0f} GB. The spectra of that series are {series:.0f} GB, and are cleaned, in about twice that "
+        "memory, by the machine on which the command is typed. Alignment, cleaning, the standards, SIRT, joint TV and "
+        "the tests of an audit are not in the table."
+    )
+
+
+def _bytes_per_voxel(cost: dict) -> float:
+    """How the peak of memory of a network grows."""
+    first, last = cost["peaks"][-2:]
+    return 1e9 * (last["gigabytes"] - first["gigabytes"]) / (last["n"] ** 3 - first["n"] ** 3)
+
+
+def _duration(seconds: float) -> str:
+    """A time in words, two digits."""
+    for unit, length in (("days", 86400.0), ("h", 3600.0), ("min", 60.0)):
+        if seconds >= 2 * length:
+            return f"{float(f'{seconds / length:.2g}'):g} {unit}"
+    return f"{float(f'{seconds:.2g}'):g} s"
 
 
 def _contributing() -> str:

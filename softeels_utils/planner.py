@@ -9,7 +9,7 @@ import html
 import json
 import re
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from itertools import product
@@ -26,7 +26,7 @@ from .simulate import Microscope, spectrum_model
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
 
-__all__ = ["Expectation", "PlanGrid", "expect", "placeholders", "plan_grid"]
+__all__ = ["Expectation", "PlanGrid", "expect", "network_seconds", "placeholders", "plan_grid", "scaled_seconds"]
 
 METHOD = "DIPm-TV"
 MAX_TILT_DEG = 70.0  # of the record, and of what is planned
@@ -139,11 +139,8 @@ class _Recorded:
         return np.array([np.interp(log_fluence, x, y) for y in table])
 
     def cpu_seconds(self, n: float) -> float | None:
-        """Time for n voxels per side, from the recorded size that is nearest, in proportion to the voxels."""
-        if not self.seconds:
-            return None
-        nearest = min(self.seconds, key=lambda known: abs(np.log(known / n)))
-        return self.seconds[nearest] * (n / nearest) ** 3
+        """Time for n voxels per side; None without a record."""
+        return scaled_seconds(self.seconds, n) if self.seconds else None
 
     def extent(self) -> str:
         """In words."""
@@ -160,6 +157,25 @@ def _recorded(edge: str, record: records.Record | None) -> _Recorded:
         [record] if record is not None else [records.load(name) for name in ("sparse_views", "fine_grid", "nanocube")]
     )
     return _Recorded.of(kept, edge)
+
+
+def network_seconds() -> dict[int, float]:
+    """Return the time of one DIPm-TV on one core, in s, for each recorded number of voxels per side (medians)."""
+    return dict(sorted(_recorded("M2,3", None).seconds.items()))
+
+
+def scaled_seconds(seconds: Mapping[int, float], n: float) -> float:
+    """Return the time for n voxels per side, from the recorded size that is nearest, in proportion to the voxels.
+
+    Parameters
+    ----------
+    seconds : {voxels per side: s}
+        At least one, such as `network_seconds` gives them.
+    n : float
+        Voxels per side.
+    """
+    nearest = min(seconds, key=lambda known: abs(np.log(known / n)))
+    return seconds[nearest] * (n / nearest) ** 3
 
 
 # ---------------------------------------------------------------- one series

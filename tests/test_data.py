@@ -1,15 +1,18 @@
 import functools
 import hashlib
 import http.server
+import json
 import re
 import struct
 import threading
+import zipfile
 
 import numpy as np
 import pytest
 
 from softeels_utils import data
 from softeels_utils.data import sets
+from softeels_utils.spectra.arrays import step_nm
 
 needs = {
     name: pytest.mark.skipif(not data.is_cached(name), reason=f"{name} is not in the cache") for name in data.registry()
@@ -30,8 +33,10 @@ def test_registry_is_complete():
     for name, entry in data.registry().items():
         assert entry.reader in sets.READERS and entry.licence and entry.citation and entry.kind == "measured"
         for file in entry.files:
-            assert re.search(r"/[0-9a-f]{40}/", file["url"]), f"{name}: address not pinned to a commit"
-            assert name == "paper_nanocube" or (len(file["sha256"]) == 64 and file["bytes"] > 0)
+            pinned = re.search(r"/[0-9a-f]{40}/|zenodo\.org/records/\d+/", file["url"])
+            assert pinned, f"{name}: address not pinned to a commit or a published record"
+            hashed = len(file.get("sha256", "")) == 64 or len(file.get("md5", "")) == 32
+            assert name == "paper_nanocube" or (hashed and file["bytes"] > 0)
 
 
 def test_unknown_name():
@@ -56,9 +61,10 @@ def served(tmp_path, monkeypatch):
     server.server_close()
 
 
-def test_fetch_downloads_once_and_checks_the_hash(served):
+@pytest.mark.parametrize("kind", ["sha256", "md5"])
+def test_fetch_downloads_once_and_checks_the_hash(served, kind):
     file, folder = served
-    file["sha256"] = hashlib.sha256(b"one thing").hexdigest()
+    file[kind] = hashlib.new(kind, b"one thing").hexdigest()
     assert not data.is_cached("toy")
     path = data.fetch("toy")["a.bin"]
     assert path.read_bytes() == b"one thing" and data.is_cached("toy")
@@ -66,9 +72,10 @@ def test_fetch_downloads_once_and_checks_the_hash(served):
     assert data.fetch("toy")["a.bin"] == path
 
 
-def test_fetch_refuses_a_wrong_hash(served):
+@pytest.mark.parametrize("kind, length", [("sha256", 64), ("md5", 32)])
+def test_fetch_refuses_a_wrong_hash(served, kind, length):
     file, folder = served
-    file["sha256"] = "0" * 64
+    file[kind] = "0" * length
     with pytest.raises(data.DataUnavailable, match=r"a\.bin"):
         data.fetch("toy")
     assert not (folder / "cache" / "toy" / "a.bin").exists()
@@ -132,6 +139,96 @@ def test_paper_stacks_of_another_form_are_refused(paper_cache, wrong):
     paper_cache(**wrong)
     with pytest.raises(ValueError, match=r"FeO_proj\.tif: got .* wants"):
         data.load("paper_nanocube")
+
+
+FUSED_TILTS = np.array([-64, -48, -32, -16, 0, 16, 32, 48, 64], np.float32)
+
+
+@pytest.fixture
+def fused(tmp_path, monkeypatch):
+    """Writes an archive like that of the Co3O4-Mn3O4 series: nothing of it is in the real one but names and shapes."""
+    import h5py
+
+    (path,) = {
+        file["path"] for name in ("co3o4_mn3o4_coarse", "co3o4_mn3o4_raw") for file in data.registry()[name].files
+    }
+    monkeypatch.setenv("SOFTEELS_DATA", str(tmp_path))
+    monkeypatch.setattr(sets, "fetch", lambda name: {"fused.zip": tmp_path / path})
+
+    def write(side, member, *, tilts=FUSED_TILTS, images=None, elements=("Co", "Mn", "O"), copies=1, others=()):
+        rng, inside = np.random.default_rng(4), tmp_path / "inside.h5"
+        with h5py.File(inside, "w") as file:
+            for name in (*elements, *others):
+                file[f"eels/{name}"] = rng.random((side, side, len(tilts)), np.float32)
+            file["eels/tiltAngles"] = tilts
+            images = np.linspace(-70, 70, 31, dtype=np.float32) if images is None else images
+            file["haadf/tiltSeries"] = np.broadcast_to(images, (side, side, len(images))).astype(np.float32)
+            file["haadf/tiltAngles"] = images
+            arrays = {name: file[f"eels/{name}"][:] for name in (*elements, *others)}
+        (tmp_path / path).parent.mkdir(exist_ok=True)
+        with zipfile.ZipFile(tmp_path / path, "w") as archive:
+            for k in range(copies):
+                archive.write(inside, f"fusion/Tilt_Series_{k}/{member}")
+            archive.writestr(f"__MACOSX/fusion/._{member}", b"of a Mac")
+        return arrays
+
+    return write
+
+
+def test_fused_series_as_recorded(fused):
+    arrays = fused(400, "raw_tilt_series.h5", others=("haadf", "maadf", "tiltSeries", "previewStack"))
+    series = data.load("co3o4_mn3o4_raw")
+    assert series.projections.shape == (3, 9, 400, 400) and series.channels == ("Co", "Mn", "O")
+    assert series.tilt_angles_deg.tolist() == FUSED_TILTS.tolist()
+    assert series.pixel_size_nm is None and not series.unit
+    np.testing.assert_array_equal(series.projections[1, 2], arrays["Mn"][..., 2])
+    np.testing.assert_array_equal(series.haadf[5], arrays["haadf"][..., 5])
+
+
+@pytest.mark.parametrize("seen", [True, False])
+def test_fused_series_cropped(fused, seen):
+    """The dark-field images at the tilts of the maps, where the longer series has them all."""
+    images = np.linspace(-76, 76, 39, dtype=np.float32)
+    fused(345, "Exp_1_coarse_tilt_series.h5", images=images if seen else images + 1)
+    series = data.load("co3o4_mn3o4_coarse")
+    assert series.projections.shape == (3, 9, 345, 345)
+    assert (series.haadf is not None) == seen
+    if seen:
+        assert series.haadf[:, 0, 0].tolist() == FUSED_TILTS.tolist()
+
+
+@pytest.mark.parametrize(
+    "changes, message",
+    [
+        ({"side": 344}, r"got \(9,\): tiltAngles; \(31,\): tiltAngles, wants maps Co, Mn, O of shape \(345, 345, 9\)"),
+        ({"elements": ("Co", "Fe", "O")}, "Co, Fe, O.* wants maps Co, Mn, O"),
+        ({"tilts": FUSED_TILTS[:8]}, "and 9 angles"),
+        ({"tilts": np.deg2rad(FUSED_TILTS)}, "tilt_angles_deg: got"),
+        ({"copies": 2}, "got 2 files Exp_1_coarse_tilt_series.h5, wants one"),
+        ({"member": "other.h5"}, "got 0 files Exp_1_coarse_tilt_series.h5, wants one"),
+    ],
+)
+def test_archives_without_the_fused_series_are_refused(fused, changes, message):
+    fused(**{"side": 345, "member": "Exp_1_coarse_tilt_series.h5"} | changes)
+    with pytest.raises(ValueError, match=message):
+        data.load("co3o4_mn3o4_coarse")
+
+
+def test_a_fused_archive_that_is_cut_is_refused(fused, tmp_path):
+    fused(345, "Exp_1_coarse_tilt_series.h5")
+    (path,) = (tmp_path / "fused_tomography").iterdir()
+    path.write_bytes(path.read_bytes()[:100_000])
+    with pytest.raises(ValueError, match=r"\.zip: got .*, wants a zip archive"):
+        data.load("co3o4_mn3o4_coarse")
+
+
+def test_a_fused_member_that_is_no_hdf5_is_refused(fused, tmp_path):
+    fused(345, "other.h5")
+    (path,) = (tmp_path / "fused_tomography").iterdir()
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("Exp_1_coarse_tilt_series.h5", b"not one")
+    with pytest.raises(ValueError, match="wants an HDF5 file"):
+        data.load("co3o4_mn3o4_coarse")
 
 
 @pytest.mark.parametrize("suffix", [".hspy", ".zspy", ".npz"])
@@ -372,6 +469,64 @@ def spectrum_images(tmp_path):
         return tmp_path / name
 
     return write
+
+
+def write_velox(path, cube, tilt_deg, pixel_nm=0.4):
+    """An EELS spectrum image (Y, X, E) and the image beside it, as Velox writes them and RosettaSciIO reads them."""
+    import h5py
+
+    def text(entries):
+        encoded = np.frombuffer(json.dumps(entries).encode(), np.uint8)
+        return np.pad(encoded, (0, 60_000 - encoded.size))[:, None]
+
+    size = str(pixel_nm * 1e-9)
+    about = {
+        "Core": {"MetadataDefinitionVersion": "7.9"},
+        "Instrument": {"InstrumentClass": "Titan"},
+        "Acquisition": {"AcquisitionStartDatetime": {"DateTime": "1488794000"}},
+        "Optics": {"AccelerationVoltage": "300000", "CameraLength": "0.1"},
+        "Stage": {"AlphaTilt": str(np.deg2rad(tilt_deg)), "BetaTilt": "0", "Position": {"x": "0", "y": "0", "z": "0"}},
+        "Scan": {"DwellTime": "1e-3"},
+        "Detectors": {},
+        "BinaryResult": {
+            "PixelSize": {"width": size, "height": size},
+            "PixelUnitX": "m",
+            "PixelUnitY": "m",
+            "Offset": {"x": "0", "y": "0"},
+            "Detector": "HAADF",
+        },
+    }
+    string = h5py.string_dtype()
+    with h5py.File(path, "w") as file:
+        file["Version"] = np.array([json.dumps({"format": "Velox", "version": "10"})], string)
+        for group in ("Presentation/Displays/ImageDisplay", "Operations", "Features"):
+            file.create_group(group)
+        file.create_dataset("Data/Image/a/Data", data=cube.sum(-1, keepdims=True).astype(np.uint16), chunks=True)
+        file["Data/SpectrumImage/b/SpectrumImageSettings"] = np.array([json.dumps({"endFramePosition": "1"})], string)
+        file["Data/EelsSpectrumImage/c/Data"] = cube.transpose(1, 2, 0)
+        file["Data/EelsSpectrumImage/c/AcquisitionMetadata"] = text({"Data": {"offset": -10.0, "dispersion": 0.5}})
+        for group in ("Image/a", "SpectrumImage/b", "EelsSpectrumImage/c"):
+            file[f"Data/{group}/Metadata"] = text(about)
+    return path
+
+
+@pytest.mark.parametrize("lazy", [False, True])
+def test_velox_files_with_eels(tmp_path, lazy):
+    """Spectra are taken before the image, which alone says the tilt of the stage and the beam energy."""
+    pytest.importorskip("sparse")
+    cubes = np.random.default_rng(5).poisson(9, (3, 3, 4, 30)).astype(np.float32)
+    for cube, tilt in zip(cubes, (30.0, -30.0, 0.0), strict=True):
+        path = write_velox(tmp_path / f"cube_{tilt:+.0f}.emd", cube, tilt)
+    signal = data.read_signal(path, lazy=lazy)
+    assert type(signal).__name__ == ("LazyEELSSpectrum" if lazy else "EELSSpectrum")
+    np.testing.assert_array_equal(np.asarray(signal.data), cubes[2])
+    energy = signal.axes_manager.signal_axes[0]
+    assert (energy.offset, energy.scale, energy.units) == (-10.0, 0.5, "eV")
+    assert signal.metadata.Acquisition_instrument.TEM.beam_energy == 300
+    series = data.read_spectrum_series(tmp_path / "cube_*.emd", lazy=lazy)
+    np.testing.assert_allclose(data.get_tilts(series), [-30, 0, 30], atol=1e-3)
+    np.testing.assert_array_equal(np.asarray(series.data), cubes[[1, 2, 0]])
+    assert step_nm(series.axes_manager.navigation_axes[0]) == pytest.approx(0.4)
 
 
 @pytest.mark.parametrize("lazy", [False, True])

@@ -1,5 +1,10 @@
 """Fits of phases: exact against SciPy's NNLS, unbiased, error bars that agree with scatter, bad input named."""
 
+import os
+import signal
+import time
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -549,6 +554,41 @@ def test_dask_and_lazy_signals_give_the_same_as_arrays(tmp_path):
     np.testing.assert_allclose(back.coefficients, plain.coefficients, rtol=1e-7, atol=1e-10)
     np.testing.assert_array_equal(back.flags, plain.flags)
     assert back.covariance.shape == (10, 10, 2, 2)
+
+
+@pytest.mark.slow
+def test_lazy_spectra_on_two_workers_of_which_one_is_killed(tmp_path):
+    """Workers are processes and read the file themselves; what the dead one had fitted is fitted again."""
+    import hyperspy.api as hs
+    from dask.distributed import Client, LocalCluster
+
+    maps = 2.0 * core_shell_nanocube(32, 2.0).sum(axis=2)
+    low, _ = dual_eels(np.stack([maps] * 30, axis=1), 2e3, pixel_size_nm=2.0, detector=Detector(), seed=7)
+    low.metadata.set_item("Tomography.tilts", np.linspace(-60, 60, 30).tolist())
+    low.save(tmp_path / "low.hspy", chunks=(1, *low.data.shape[1:]))
+    references, options = spectrum_model().references("M2,3"), {"window_eV": (42, 88), "scale_covariance": True}
+    plain = fit_phases(low, None, references, low_loss=low, **options)
+    series = hs.load(tmp_path / "low.hspy", lazy=True)
+    lazy = fit_phases(series, None, references, low_loss=series, **options)
+    with (
+        LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster,
+        Client(cluster) as client,
+        ThreadPoolExecutor(1) as pool,
+    ):
+        pids = client.run(os.getpid)
+        job, until, holds = pool.submit(lazy.compute), time.monotonic() + 60, []
+        while not holds and time.monotonic() < until:
+            time.sleep(0.02)
+            holds = [worker for worker, results in client.has_what().items() if results]
+        assert holds and not job.done()
+        os.kill(pids[holds[0]], signal.SIGKILL)
+        done = job.result(timeout=120)
+        assert holds[0] not in client.scheduler_info()["workers"]
+    for name in ("coefficients", "covariance", "background", "reduced_chi2", "residual_rms", "binned_residual"):
+        np.testing.assert_allclose(getattr(done, name), getattr(plain, name), rtol=1e-7, atol=1e-7, err_msg=name)
+    np.testing.assert_array_equal(done.flags, plain.flags)
+    np.testing.assert_array_equal(done.tilt_angles_deg, plain.tilt_angles_deg)
+    assert done.warnings == plain.warnings
 
 
 def test_a_variance_per_pixel_may_be_lazy():

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import yaml
 
-from softeels_utils import chapters, pages, pipeline, reference, slides, source
+from softeels_utils import chapters, pages, pipeline, planner, records, reference, slides, source
 from softeels_utils.__main__ import main
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -201,6 +201,25 @@ def test_projection_slice_theorem():
 def test_times_are_of_the_runs(generated):
     table = generated["<!-- generated: times -->"]
     assert table.count("](../notebooks/") == len(chapters.names()) and table.count("](primer") == 4
+
+
+def test_costs_are_worked_out_from_what_was_measured(generated):
+    cost, seconds = records.benchmark("cost"), planner.network_seconds()
+    assert [planner.scaled_seconds(seconds, n) for n in seconds] == list(seconds.values())
+    assert planner.scaled_seconds(seconds, 512) == pytest.approx(seconds[160] * 3.2**3)
+    measured, worked_out = (generated[f"<!-- generated: cost {part} -->"] for part in ("measured", "worked out"))
+    per_spectrum = cost["fit"]["seconds"] / cost["fit"]["spectra"]
+    assert f"{1e3 * per_spectrum:.2f} ms" in measured
+    assert all(f"{n}³ voxels" in measured for n in seconds)
+    rows = {row.split("|")[1].strip(): row.split("|")[2:] for row in worked_out.splitlines() if "tilts |" in row}
+    large = rows["one large series, 512² pixels × 29 tilts"]
+    assert large[0].strip() == f"{512**2 * 29:,}"
+    assert float(large[1].split()[0]) == pytest.approx(512**2 * 29 * per_spectrum / 60, rel=0.06)
+    assert float(large[2].split()[0]) == pytest.approx(planner.scaled_seconds(seconds, 512) / 3600, rel=0.06)
+    many = rows["1,000 such specimens, 112² pixels × 9 tilts"]
+    networks = 15  # eight members, four of other references, one without some tilts, two of half the counts
+    days = 1000 * (3 * 112**2 * 9 * per_spectrum + networks * seconds[112]) / 86400
+    assert many[3].split()[1] == "days" and float(many[3].split()[0]) == pytest.approx(days, rel=0.06)
 
 
 def test_words_are_those_that_are_read():

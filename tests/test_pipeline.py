@@ -23,7 +23,7 @@ import zarr
 
 from softeels_utils import __main__ as command_line
 from softeels_utils import data, dip, pipeline, scattering, simulate, standards
-from softeels_utils.fitting import Estimate
+from softeels_utils.fitting import Estimate, PhaseFit
 from softeels_utils.pipeline import Settings, reconstruct
 from softeels_utils.pipeline.chain import Chain, find_shifts, large_systematic, missing_voids
 from softeels_utils.pipeline.series import Maps, clean_low_loss, noise_gain_of, read_spectra
@@ -430,6 +430,58 @@ def test_the_command_line_says_how_maps_enter(tmp_path, capsys):
     for given, wanted in (([str(tmp_path / "map_*.tif")], "the folder"), ([str(broken)], "LOW: got broken.npz")):
         assert command_line.main(["reconstruct", *given]) == 2
         assert wanted in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_spectra_are_fitted_on_a_cluster_with_the_same_result(files, done, tmp_path):
+    from dask.distributed import Client, LocalCluster
+
+    output = shutil.copytree(done[0], tmp_path / "out")
+    (output / "fit.hspy").unlink()
+    lines = []
+    with (
+        LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster,
+        Client(cluster, set_as_default=False) as client,
+    ):
+        chain = Chain(settings(files, output), lines.append, client)
+        chain.check()
+        with chain.folder:
+            chain.spectra()
+            chain.standards()
+            chain.fit()
+        assert any(client.run(lambda: "softeels_utils.fitting.fit" in sys.modules).values())
+    plain, spread = (PhaseFit.load(folder / "fit.hspy") for folder in (done[0], output))
+    for name in ("coefficients", "covariance", "background", "reduced_chi2", "residual_rms"):
+        np.testing.assert_allclose(getattr(spread, name), getattr(plain, name), rtol=1e-7, atol=1e-9, err_msg=name)
+    np.testing.assert_array_equal(spread.flags, plain.flags)
+    facts = [json.loads((folder / "steps" / "fit.json").read_text())["facts"] for folder in (done[0], output)]
+    assert facts[0] == facts[1]
+
+
+@pytest.mark.parametrize("place", ["option", "variable", "configuration"])
+def test_the_scheduler_is_named_in_one_of_three_places(files, tmp_path, capsys, monkeypatch, place):
+    import dask
+
+    def refuse(address, **_):
+        raise OSError(f"nobody at {address}")
+
+    given = [
+        "reconstruct",
+        str(files / "low_*.hspy"),
+        "--core",
+        str(files / "core_*.hspy"),
+        "-o",
+        str(tmp_path / "out"),
+    ]
+    monkeypatch.setattr("dask.distributed.Client", refuse)
+    monkeypatch.delenv("SOFTEELS_SCHEDULER", raising=False)
+    if place == "option":
+        given += ["--scheduler", "tcp://10.0.0.5:1"]
+    elif place == "variable":
+        monkeypatch.setenv("SOFTEELS_SCHEDULER", "tcp://10.0.0.5:1")
+    with dask.config.set({"scheduler-address": "tcp://10.0.0.5:1"} if place == "configuration" else {}):
+        assert command_line.main(given) == 2
+    assert "--scheduler: got tcp://10.0.0.5:1, wants a Dask scheduler that answers" in capsys.readouterr().err
 
 
 def test_core_loss_of_one_tilt_is_enough(files, tmp_path):

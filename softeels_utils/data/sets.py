@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
+import zipfile
+import zlib
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -15,6 +18,7 @@ from typing import Any
 import numpy as np
 import yaml
 
+from .archives import check_size
 from .files import TiltSeries
 from .signals import read_signal
 
@@ -37,6 +41,8 @@ PAPER_MAXIMA = {"FeO": 2.80e-6, "Fe3O4": 3.56e-6}
 # K lines in keV and the half width of their windows at a resolution of about 130 eV (Mn K-alpha).
 EDS_LINES_KEV = {"O": 0.525, "Mg": 1.254, "Si": 1.740, "Fe": 6.404}
 EDS_HALF_WIDTH_KEV = {"O": 0.06, "Mg": 0.06, "Si": 0.065, "Fe": 0.11}
+FUSED_ELEMENTS, FUSED_TILTS = ("Co", "Mn", "O"), 9
+FUSED_MOST_TILTS = 64  # of the dark-field images beside the maps
 
 
 class DataUnavailable(OSError):
@@ -92,10 +98,11 @@ def _hash_record(path):
 
 
 def _expected_hash(file, path):
-    """SHA-256 that a file must have, or None before its first download."""
-    if "sha256" in file:
-        return file["sha256"]
-    return _hash_record(path).read_text().split()[0] if _hash_record(path).exists() else None
+    """Hash that a file must have, with its kind (``md5:...``), or None before its first download."""
+    for kind in ("sha256", "md5"):
+        if kind in file:
+            return f"{kind}:{file[kind]}"
+    return f"sha256:{_hash_record(path).read_text().split()[0]}" if _hash_record(path).exists() else None
 
 
 def is_cached(name: str) -> bool:
@@ -124,15 +131,15 @@ def fetch(name: str) -> dict[str, Path]:
     dataset, folder, paths = _dataset(name), cache_folder(), {}
     for file in dataset.files:
         path = folder / file["path"]
-        sha256 = _expected_hash(file, path)
+        expected = _expected_hash(file, path)
         if not path.is_file() and os.environ.get("SOFTEELS_OFFLINE", "") not in ("", "0"):
             raise DataUnavailable(f"{name}: {file['path']} is not in {folder}, and SOFTEELS_OFFLINE is set")
         try:
-            if not (path.is_file() and sha256 is None):
+            if not (path.is_file() and expected is None):
                 path = Path(
                     pooch.retrieve(
                         file["url"],
-                        known_hash=f"sha256:{sha256}" if sha256 else None,
+                        known_hash=expected,
                         path=path.parent,
                         fname=path.name,
                         downloader=pooch.HTTPDownloader(timeout=20, progressbar=False),
@@ -140,7 +147,7 @@ def fetch(name: str) -> dict[str, Path]:
                 )
         except Exception as error:  # requests, urllib3, hash and permission errors: all mean the same to the caller
             raise DataUnavailable(f"{name}: cannot get {file['path']} from {file['url']} ({error})") from error
-        if sha256 is None:
+        if expected is None:
             with suppress(OSError):  # a cache that cannot be written serves all the same
                 _hash_record(path).write_text(f"{pooch.file_hash(str(path))}  {path.name}\n")
         paths[path.name] = path
@@ -169,7 +176,7 @@ def load(name: str) -> Any:
     -------
     hyperspy signal, pair of signals (low loss, core loss), or TiltSeries
         Depends on the data set's reader: a signal for ``spectrum`` and ``spectrum_image``, a pair for ``dual_eels``,
-        a series for ``eds_tilt_series`` and ``paper_nanocube``.
+        a series for ``eds_tilt_series``, ``paper_nanocube``, ``fused_coarse`` and ``fused_raw``.
 
     Raises
     ------
@@ -278,10 +285,86 @@ def _read_eds_tilt_series(paths, *, binning=4):
     )
 
 
+def _read_fused(paths, member, side):
+    """Maps (side, side, 9) of the elements and their angles, from one HDF5 file in the archive.
+
+    Arrays are found by their shape; where several share it, by the last part of their name.
+    """
+    (path,) = paths.values()
+    arrays = _arrays_by_shape(_member(path, member), side, where=f"{path.name}, {member}")
+    maps, angles = arrays.get((side, side, FUSED_TILTS), {}), arrays.get((FUSED_TILTS,), {})
+    if not set(FUSED_ELEMENTS) <= set(maps) or len(angles) != 1:
+        found = "; ".join(f"{shape}: {', '.join(sorted(names))}" for shape, names in arrays.items()) or "none of them"
+        raise ValueError(
+            f"{path.name}, {member}: got {found}, wants maps {', '.join(FUSED_ELEMENTS)} of shape "
+            f"{(side, side, FUSED_TILTS)} and {FUSED_TILTS} angles"
+        )
+    ((_, tilts),) = angles.items()
+    stack = np.stack([np.moveaxis(maps[name], -1, 0) for name in FUSED_ELEMENTS])
+    if not np.isfinite(stack).all():
+        raise ValueError(f"{path.name}, {member}: got values that are not finite, wants maps")
+    images = maps.get("haadf")
+    return TiltSeries(
+        np.ascontiguousarray(stack, np.float32),
+        np.asarray(tilts, float),
+        FUSED_ELEMENTS,
+        haadf=_images_at(tilts, arrays) if images is None else np.moveaxis(images, -1, 0),
+        metadata={"unit": "not stated", "pixel_size_nm": "not stated"},
+    )
+
+
+def _member(path, name):
+    """A file of a zip archive, open in memory, wherever in its folders it lies."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            found = [one for one in archive.infolist() if Path(one.filename).name == name]  # not ._NAME, of a Mac
+            if len(found) != 1:
+                raise ValueError(f"{path.name}: got {len(found)} files {name}, wants one")
+            check_size(found[0].file_size, path)
+            return io.BytesIO(archive.read(found[0]))
+    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
+        raise ValueError(f"{path.name}: got {error}, wants a zip archive that can be read") from error
+
+
+def _arrays_by_shape(stream, side, where):
+    """Arrays of real numbers {shape: {last part of the name: array}} that may be images of this side, or angles."""
+    import h5py
+
+    arrays = {}
+
+    def look(name, item):
+        if not isinstance(item, h5py.Dataset) or item.external or item.is_virtual or item.dtype.kind not in "fiu":
+            return
+        image = item.ndim == 3 and item.shape[:2] == (side, side) and item.shape[2] <= FUSED_MOST_TILTS
+        if image or (item.ndim == 1 and 0 < item.size <= FUSED_MOST_TILTS):
+            arrays.setdefault(item.shape, {})[name.rsplit("/", 1)[-1]] = item[:]
+
+    try:
+        with h5py.File(stream) as file:
+            file.visititems(look)
+    except OSError as error:
+        raise ValueError(f"{where}: got {error}, wants an HDF5 file that can be read") from error
+    return arrays
+
+
+def _images_at(tilts, arrays):
+    """Images (T, side, side) of a dark-field series at the tilts of the maps, None unless it has them all."""
+    for shape, named in arrays.items():
+        angles = list(arrays.get(shape[2:], {}).values())
+        if len(shape) == 3 and shape[2] > len(tilts) and len(named) == len(angles) == 1:
+            apart = np.abs(np.subtract.outer(tilts, angles[0]))
+            if apart.min(axis=1).max() < 0.1:
+                (series,) = named.values()
+                return np.moveaxis(series[..., apart.argmin(axis=1)], -1, 0)
+    return None
+
+
 READERS: dict[str, Callable[[dict[str, Path]], Any]] = {
     "spectrum": _read_fe2o3,
     "spectrum_image": _read_single,
     "dual_eels": _read_dual_eels,
     "eds_tilt_series": _read_eds_tilt_series,
     "paper_nanocube": _read_paper_nanocube,
+    "fused_coarse": partial(_read_fused, member="Exp_1_coarse_tilt_series.h5", side=345),
+    "fused_raw": partial(_read_fused, member="raw_tilt_series.h5", side=400),
 }

@@ -47,7 +47,7 @@ def read_signal(path: str | PathLike, *, lazy: bool = False) -> BaseSignal:
     path : path
         ``.hspy``, ``.zspy``, ``.dm3``, ``.dm4``, ``.emd`` (Berkeley or Velox), ``.bcf``, ``.msa``, ``.tif`` or ``.mrc``
         (also as ``.st``, ``.ali``, ``.rec``, ``.mrcs``). Of several signals in one file, the largest is taken: of a
-        ``.bcf``, the spectra.
+        ``.bcf`` or a Velox file with EELS, the spectra.
     lazy : bool
         Leave the data on disk, as a lazy signal (Dask).
 
@@ -101,9 +101,19 @@ def _read_signals(path, suffix, lazy):
     if suffix == ".msa":
         _check_msa(signals[0], path)
         signals = [signal.as_lazy() for signal in signals] if lazy else signals
+    if suffix == ".emd":
+        _share_microscope(signals)
     for signal in signals:
         _energies_in_ev(signal)
     return signals
+
+
+def _share_microscope(signals):
+    """Velox describes the microscope with the images of a file: its EELS spectra get beam energy and tilt from them."""
+    known = [s.metadata.Acquisition_instrument for s in signals if s.metadata.has_item("Acquisition_instrument.TEM")]
+    for signal in signals:
+        if known and not signal.metadata.has_item("Acquisition_instrument"):
+            signal.metadata.add_dictionary({"Acquisition_instrument": known[0].as_dictionary()})
 
 
 def _energies_in_ev(signal):

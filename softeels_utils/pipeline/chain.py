@@ -7,6 +7,7 @@ import json
 import os
 import time
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,7 @@ __all__ = ["Chain", "classical_volumes", "find_shifts", "large_systematic", "mis
 STANDARDS_PIXELS = 30_000  # spectra are binned to at most so many before standards are extracted
 LARGE_SYSTEMATIC = 0.2  # of an amount: above, the report says so
 AUDITED_VOXELS = 64**3  # above, an audit takes longer than the reconstruction
+CHUNK_BYTES = 2**24  # of spectra in one task of a cluster: about a second's work, which is all that a dead worker loses
 
 
 def reconstruct(settings: Settings, *, report: Callable[[str], None] = print, client: Any = None) -> Path:
@@ -43,7 +45,8 @@ def reconstruct(settings: Settings, *, report: Callable[[str], None] = print, cl
     report : callable
         Called with a line of progress.
     client : dask.distributed.Client, optional
-        Where the members of the ensemble run; without, on local processes. All must see the output folder.
+        Where spectra are fitted and the members of the ensemble run; without, on local threads and processes. All
+        workers must see the output folder under the same path.
 
     Returns
     -------
@@ -162,7 +165,7 @@ class Chain:
             low = read_spectra(self.settings.low_loss, self.settings, "low_loss")
             gain, told = noise_gain_of(low, self.settings.gain, self.system.edge("M2,3").fit_window_eV)
             cleaned, images, facts = clean_low_loss(low, gain)
-            cleaned.save(str(place / "low_loss.hspy"), overwrite=True, compression=None)
+            cleaned.save(str(place / "low_loss.hspy"), overwrite=True, compression=None, chunks=_chunks(cleaned.data))
             np.savez(place / "images.npz", **images)
             return facts | {"gain": gain, "warnings": told}
 
@@ -209,9 +212,10 @@ class Chain:
         """Phase maps with their covariance, unbounded: what tomography needs."""
 
         def work(place):
-            low = data.read_signal(self.folder["low_loss.hspy"])
+            low = data.read_signal(self.folder["low_loss.hspy"], lazy=self.client is not None)
             found = standards.Standards.load(self.folder["standards.npz"])
-            fit = self._fit(low, found)
+            with self.client.as_current() if self.client else nullcontext():
+                fit = self._fit(low, found).compute()
             fit.save(place / "fit.hspy")
             write_maps(place / "maps", fit)
             return _fit_facts(fit)
@@ -547,6 +551,12 @@ def classical_volumes(
         "joint TV": tomography.joint_tv(one, constraint=constraint, stop=tomography.Gap(5e-3), **still).volume,
     }
     return volumes, scale[:, None, None, None]
+
+
+def _chunks(array):
+    """Shape of the pieces in which spectra (T, Y, X, E) are stored, and fitted on a cluster: some rows of one tilt."""
+    row = array[0, 0].nbytes
+    return 1, min(array.shape[1], max(1, CHUNK_BYTES // row)), *array.shape[2:]
 
 
 def _check_low(low, system, name):
