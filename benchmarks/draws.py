@@ -75,7 +75,7 @@ def fit(measurement, seed, **options):
     return dip.fit(measurement, seed=seed, progress=False, calibrated=not measurement.counts, **options)
 
 
-ALONE = {"correction_tv_weight": 0.0, "mix": False}  # without the last stage
+ALONE = {"correction_tv_weight": 0.0, "empty_voids": False, "mix": False}  # without the last stage
 BARE = ALONE | {"initial_tv_weight": 0.0, "tv_weight": 0.0}  # without any total variation
 
 
@@ -125,6 +125,7 @@ METHODS = {
     "DIPm-TV, no last stage": lambda d, m, seed: fit(m, seed, **ALONE).volume,
     "DIPm-TV, no support": lambda d, m, seed: fit(m, seed, initial_tv_weight=0.0).volume,
     "DIPm-TV, no TV": lambda d, m, seed: fit(m, seed, tv_weight=0.0).volume,
+    "DIPm-TV, filled voids left": lambda d, m, seed: fit(m, seed, empty_voids=False).volume,
     "DIPm-TV, non-negative": lambda d, m, seed: fit(m, seed, head="nonnegative").volume,
     "DIPm-TV": lambda d, m, seed: fit(m, seed).volume,
     "DIPm-TV, three networks": lambda d, m, seed: fit(m, seed, preset="full").volume,
@@ -137,7 +138,7 @@ LADDER = {
     "network": "network, in place of TV",
     "network and TV": "TV",
     "DIPm-TV, no last stage": "support by the first reconstruction",
-    "DIPm-TV": "last stage: correction and mixing",
+    "DIPm-TV": "last stage: correction, voids and mixing",
 }
 
 # ---------------------------------------------------------------- cells

@@ -24,16 +24,17 @@ def specimen(radius: float = RADIUS) -> tuple[np.ndarray, np.ndarray]:
 
 
 def measured(truth: np.ndarray, noise: float, seed: int, **options) -> Measurement:
-    clean = ParallelBeam(N, TILTS)(truth)
+    clean = ParallelBeam(N, TILTS, shifts_px=options.get("shifts_px"))(truth)
     noisy = clean + noise * np.random.default_rng(seed).standard_normal(clean.shape)
     return Measurement(noisy, TILTS, covariance=[noise**2, noise**2], model_error=0.0, **options)
 
 
-@pytest.mark.parametrize("by", ["one", "two parts"])
+@pytest.mark.parametrize("by", ["one", "two parts", "shifted"])
 def test_a_filled_void_is_emptied_where_it_is(by):
     truth, filled = specimen()
-    measurement = measured(truth, 0.5, 1)
-    parts = (measurement,) if by == "one" else measurement.split(0.1, 0)
+    shifts = {"shifts_px": np.linspace([-2, 1.5], [1.5, -1], len(TILTS))} if by == "shifted" else {}
+    measurement = measured(truth, 0.5, 1, **shifts)
+    parts = measurement.split(0.1, 0) if by == "two parts" else (measurement,)
     volume, balls = empty_voids(torch.as_tensor(filled), parts)
     assert balls >= 1
     removed = filled.sum(0) - volume.numpy().sum(0)

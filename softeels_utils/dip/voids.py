@@ -74,15 +74,15 @@ def empty_voids(volume: torch.Tensor, parts: Sequence[Measurement]) -> tuple[tor
             return volume, found
 
         @functools.cache
-        def emptied(radius, centre, volume=volume, residuals=residuals):
-            return _Emptied.of(volume, _ball(radius, _offsets(volume, centre)), views, residuals)
+        def gain(radius, centre, volume=volume, residuals=residuals):
+            return _gain(volume, radius, centre, views, residuals)
 
-        radius = max(radii, key=lambda radius: emptied(radius, place).ratio)
-        radius, place = _climb(emptied, radius, place)
-        best = emptied(radius, place)
+        radius = max(radii, key=lambda radius: gain(radius, place).ratio)
+        radius, place = _climb(gain, radius, place)
+        best = gain(radius, place)
         if stats.norm.sf((best.ratio / best.misfit) ** 0.5) * int(inside.sum()) > CHANCE:
             return volume, found
-        volume = volume + best.change
+        volume = volume * (1 - best.amount * _ball(radius, _offsets(volume, place)))
     return volume, MOST
 
 
@@ -103,12 +103,12 @@ def inside_specimen(total: NDArray) -> tuple[NDArray[np.bool_], NDArray]:
     return solid, ndimage.distance_transform_edt(np.pad(solid, 1))[1:-1, 1:-1, 1:-1]
 
 
-def _climb(emptied, radius, centre):
+def _climb(gain, radius, centre):
     """The most likely ball, from one nearby: half a voxel or a sixth of the radius a step."""
     while True:
         moved = [(radius, tuple(np.add(centre, step).tolist())) for step in STEPS]
-        best = max([*moved, (radius * 7 / 6, centre), (radius * 6 / 7, centre)], key=lambda ball: emptied(*ball).ratio)
-        if emptied(*best).ratio <= emptied(radius, centre).ratio:
+        best = max([*moved, (radius * 7 / 6, centre), (radius * 6 / 7, centre)], key=lambda ball: gain(*ball).ratio)
+        if gain(*best).ratio <= gain(radius, centre).ratio:
             return radius, centre
         radius, centre = best
 
@@ -119,15 +119,17 @@ class _View:
     def __init__(self, measurement, volume):
         self.projector = measurement.projector
         self.loss = as_gaussian(measurement.loss, self.projector(volume))
-
-    def forward(self, volume):
-        return self.loss.whiten(self.projector(volume))
+        self.reach = int(np.ceil(np.abs(self.projector.shifts_px[:, 0]).max()))
 
     def residual(self, volume):
-        return self.forward(volume) - self.loss.target
+        return self.loss.whiten(self.projector(volume)) - self.loss.target
 
     def adjoint(self, dual):
         return self.projector.T(self.loss.whiten_transposed(dual))
+
+    def rows(self, change, rows):
+        """What a change of some slices, and of those within reach of a shift, does to these rows."""
+        return self.loss.rows(rows).whiten(self.projector(change))
 
 
 def _offsets(volume, centre):
@@ -178,24 +180,27 @@ class _Maps:
 
 
 @dataclass(frozen=True)
-class _Emptied:
-    """What emptying a ball is good for: twice the logarithm of the likelihood's ratio, and the misfit that is left."""
+class _Gain:
+    """Of emptying a ball by the best amount: twice the logarithm of the likelihood's ratio, and the misfit left."""
 
     ratio: float
     misfit: float
-    change: torch.Tensor
+    amount: float
 
-    @classmethod
-    def of(cls, volume, ball, views, residuals):
-        """By the best amount."""
-        change = -volume * ball
-        seen = [view.forward(change) for view in views]
-        slope = -_sum(s * r for s, r in zip(seen, residuals, strict=True))
-        curvature = max(_sum(s.square() for s in seen), 1e-12)
-        amount = min(max(slope / curvature, 0.0), 1.0)
-        left = _sum((s * (r + amount * s)).square() for s, r in zip(seen, residuals, strict=True))
-        ratio = amount * (2 * slope - amount * curvature)
-        return cls(ratio, max(1.0, left / curvature), amount * change)
+
+def _gain(volume, radius, centre, views, residuals):
+    """Of the slices that the ball meets: others stay as they are."""
+    reach = radius + 1 + max(view.reach for view in views)
+    rows = slice(max(int(centre[0] - reach), 0), int(np.ceil(centre[0] + reach)) + 1)
+    y, z, x = _offsets(volume, centre)
+    change = -volume[:, rows] * _ball(radius, (y[rows], z, x))
+    seen = [view.rows(change, rows) for view in views]
+    residuals = [residual[:, :, rows] for residual in residuals]
+    slope = -_sum(s * r for s, r in zip(seen, residuals, strict=True))
+    curvature = max(_sum(s.square() for s in seen), 1e-12)
+    amount = min(max(slope / curvature, 0.0), 1.0)
+    left = _sum((s * (r + amount * s)).square() for s, r in zip(seen, residuals, strict=True))
+    return _Gain(amount * (2 * slope - amount * curvature), max(1.0, left / curvature), amount)
 
 
 def _sum(tensors):

@@ -185,7 +185,8 @@ TV, FREQUENCY = dip.TrainingSettings().tv_weight, dip.CoordinateSettings().frequ
 CHANGES = {
     "as it is": {}, "three networks": {"preset": "full"}, "non-negative head": {"head": "nonnegative"},
     "no TV": {"tv_weight": 0.0}, **{f"TV x {x:g}": {"tv_weight": x * TV} for x in (1e-3, 1e-2, 0.1, 10, 100, 1000)},
-    "no first reconstruction": {"initial_tv_weight": 0.0}, "no last stage": {"correction_tv_weight": 0.0, "mix": False},
+    "no first reconstruction": {"initial_tv_weight": 0.0}, "filled voids left": {"empty_voids": False},
+    "no last stage": {"correction_tv_weight": 0.0, "empty_voids": False, "mix": False},
     "no stop": {"iterations": 1000, "return_to_best": False}, "variances only": {}, "one variance": {},
     "frequencies halved": {"frequency_deviation": FREQUENCY / 2},
     "frequencies doubled": {"frequency_deviation": FREQUENCY * 2},
