@@ -32,7 +32,7 @@ __all__ = ["Chain", "classical_volumes", "find_shifts", "large_systematic", "mis
 
 STANDARDS_PIXELS = 30_000  # spectra are binned to at most so many before standards are extracted
 LARGE_SYSTEMATIC = 0.2  # of an amount: above, the report says so
-AUDITED_VOXELS = 64**3  # above, an audit takes longer than the reconstruction
+SKINS_AUDITED, AUDITED = 64**3, 200**3  # voxels: a patch of skin takes over a minute at 112³, a void some seconds
 CHUNK_BYTES = 2**24  # of spectra in one task of a cluster: about a second's work, which is all that a dead worker loses
 
 
@@ -424,20 +424,22 @@ class Chain:
         )
 
     def audit(self) -> None:
-        """Every void, film, skin and island of the volume, and voids that joint TV alone shows, tested by the data."""
+        """Voids, films, islands of the volume, skins of a small one, voids that joint TV alone shows: tested."""
 
         def work(place):
             maps, shifts, padding = self._aligned()
             volume = np.load(self.folder["volume.npz"])["best"]
-            if self.settings.head != "fractions" or volume[0].size > AUDITED_VOXELS or padding:
+            if self.settings.head != "fractions" or volume[0].size > AUDITED or padding:
                 np.savez(place / "audit.npz", unsupported=np.zeros(volume.shape[1:], bool))
-                return {"warnings": [], "why_not": f"made for fractions of at most {AUDITED_VOXELS} voxels, in view"}
+                return {"warnings": [], "why_not": f"made for fractions of at most {AUDITED} voxels, in view"}
             scale = np.load(self.folder["volume.npz"])["scale"].mean(0)
             measurement = maps.measurement(shifts).rescaled(scale)
             other = np.load(self.folder["comparison.npz"])["joint TV"]
-            audited = dip.audit(measurement, volume, other=other, seed=self.settings.seed)
+            kinds = ("void", "film", "island") + ("skin",) * (volume[0].size <= SKINS_AUDITED)
+            audited = dip.audit(measurement, volume, other=other, kinds=kinds, seed=self.settings.seed)
             np.savez(place / "audit.npz", unsupported=audited.unsupported)
-            return {"warnings": missing_voids(audited, maps.pixel_size_nm), "features": str(audited).splitlines()}
+            facts = {"warnings": missing_voids(audited, maps.pixel_size_nm), "kinds": kinds}
+            return facts | {"features": str(audited).splitlines()}
 
         self.folder.step(
             "audit",

@@ -314,9 +314,11 @@ def _audit(folder, maps, done):
     if "why_not" in facts:
         return _section("Features", f"<p>Not tested: {html.escape(facts['why_not'])}.</p>")
     lines = "".join(f"<li>{html.escape(line)}</li>" for line in facts["features"])
+    skins = "" if "skin" in facts["kinds"] else " Skins of a volume of this size are not: it would take long."
     told = (
-        "<p>Every void, film, skin and island of the volume, tested against the best volume without it, given these "
-        "references; and every void that joint TV shows and the volume does not.</p>"
+        f"<p>Every {', '.join(facts['kinds'])} of the volume, tested against the best volume without it, given these "
+        "references; and every void that joint TV shows and the volume does not."
+        f"{skins}</p>"
     )
     return _section("Features", told, f"<ul>{lines}</ul>")
 
