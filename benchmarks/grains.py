@@ -43,11 +43,11 @@ def summary(rows):
         if "error" not in row:
             inside = row["thickest_grain_nm"] > 0 if row["third_phase"] else True  # a grain may fall outside
             key = f"{row['half']}, {row['third_phase'] or 'none'}, {row['fluence_e_per_A2']:g}"
-            cell = counts.setdefault(key, {"draws": 0, "flagged": 0, "flagged, nothing else warns": 0, "silent": 0})
+            cell = counts.setdefault(key, {"draws": 0, "flagged": 0, "flagged, nothing else warns": 0, "nothing warns": 0})
             cell["draws"] += inside
             cell["flagged"] += inside and row["flagged"]
             cell["flagged, nothing else warns"] += inside and row["flagged"] and not row["other_warnings"]
-            cell["silent"] += inside and not row["flagged"] and not row["other_warnings"]
+            cell["nothing warns"] += inside and not row["flagged"] and not row["other_warnings"]
     return counts
 
 
