@@ -19,6 +19,7 @@ from softeels_utils import standards
 from softeels_utils.simulate import draw_chemistry
 
 RESULTS = Path(__file__).parent / "results" / "grains.json"
+COUNTED = ("draws", "flagged", "flagged, nothing else warns", "nothing warns")
 PIXELS, BOOTSTRAP = 48, 20  # the test does not depend on the bootstrap
 
 
@@ -43,7 +44,7 @@ def summary(rows):
         if "error" not in row:
             inside = row["thickest_grain_nm"] > 0 if row["third_phase"] else True  # a grain may fall outside
             key = f"{row['half']}, {row['third_phase'] or 'none'}, {row['fluence_e_per_A2']:g}"
-            cell = counts.setdefault(key, {"draws": 0, "flagged": 0, "flagged, nothing else warns": 0, "nothing warns": 0})
+            cell = counts.setdefault(key, dict.fromkeys(COUNTED, 0))
             cell["draws"] += inside
             cell["flagged"] += inside and row["flagged"]
             cell["flagged, nothing else warns"] += inside and row["flagged"] and not row["other_warnings"]
