@@ -564,6 +564,8 @@ assert not raised["as described"] and raised["oxidised skin"]
 # in <a href="#fig-hidden"></a>: per iron atom, the M<sub>2,3</sub> spectrum of maghemite is very nearly a sum of those
 # of FeO and Fe<sub>3</sub>O<sub>4</sub>, with a *negative* amount of FeO. A fit with the two phases therefore fits it
 # perfectly. What gave it away above were the core loss and the statements on it, which then contradict each other.
+# A small grain of metal is hidden in another way: it is too small to shift any of the statements. For such grains
+# `extract_standards` looks for spots where the core loss has less oxygen per iron than M<sub>2,3</sub> says.
 #
 # So a good fit says nothing about chemistry, and neither does the number of components. What M<sub>2,3</sub>
 # determines is the amount of iron and, given the references, its mean valence; "FeO" and "Fe<sub>3</sub>O<sub>4</sub>"

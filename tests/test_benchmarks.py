@@ -1,4 +1,5 @@
-"""The record of the ladder on drawn specimens: cells are added one by one, and its sums are right."""
+"""The record of the ladder on drawn specimens: cells are added one by one, and its sums are right. Bounds are those of
+another programme."""
 
 import argparse
 import importlib.util
@@ -7,6 +8,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
+from softeels_utils import simulate
 
 PATH = Path(__file__).resolve().parents[1] / "benchmarks" / "draws.py"
 ABOUT = {"half": "tune", "voxels": 16, "series": {}}
@@ -107,3 +110,16 @@ def test_one_channel_at_a_time_sees_its_own_errors_only(ladder, noise, monkeypat
     for channel, (measurement, options) in enumerate(seen):
         np.testing.assert_array_equal(measurement.projections, whole.projections[channel : channel + 1])
         assert options["head"] == "nonnegative" and not options["tv_weight"] and not options["initial_tv_weight"]
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # its own calls of SciPy
+def test_bounds_are_those_of_pyeelsmodel():
+    """An independent programme for single spectra; recorded ratios: ``benchmarks/results/crossbound.json``."""
+    pytest.importorskip("pyEELSMODEL")
+    spec = importlib.util.spec_from_file_location("crossbound", PATH.with_name("crossbound.py"))
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    model = simulate.spectrum_model()
+    for edge in ("M2,3", "L2,3"):
+        row = module.compared(model, 1e4, edge, (10.0, 10.0), None)
+        assert row["ratio"] == pytest.approx([1, 1], rel=1e-6)

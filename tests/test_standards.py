@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import re
 
 import numpy as np
 import pytest
@@ -602,6 +603,19 @@ def test_a_shell_that_is_maghemite_is_flagged():
     assert found.flagged and found.diagnostics.tension < 0.01
     assert found.diagnostics.end_valence[1] == pytest.approx(2.9, abs=0.15)
     assert any("not in the set" in sentence for sentence in found.warnings)
+
+
+def test_a_grain_of_metal_is_noticed_where_it_is(found):
+    """M2,3 takes it for an oxide; the oxygen of an oxide is missing. The twin without a grain is far from the limit."""
+    assert 0 < found.diagnostics.oxygen_deficit_deviations < 5
+    grain = simulate.draw_chemistry(0, kinds=(), n=32, third_phase="Fe", third_phase_nm=8.0)
+    with_grain = standards.extract_standards(*grain.record(1e5), bootstrap=20)
+    spots = [sentence for sentence in with_grain.warnings if sentence.startswith("Around pixel")]
+    assert len(spots) == 1 and "oxygen per iron" in spots[0]
+    y, x = (int(i) for i in re.search(r"\((\d+), (\d+)\)", spots[0]).groups())
+    metal_nm = grain.thickness_nm[grain.phases.index("Fe")]
+    assert metal_nm[y, x] > 0.5 * metal_nm.max()
+    assert 0.05 < with_grain.diagnostics.oxygen_deficit < 0.6
 
 
 def test_a_fit_takes_standards_with_their_errors(pair, found):

@@ -16,7 +16,7 @@ from ..spectra import FWHM_PER_SIGMA, in_window
 from .constraints import CONSTRAINTS, Chemistry, Constraint, Evidence, LeadingEdge, select_constraints
 from .coreloss import CoreLossEstimators, core_loss_estimators
 from .line import MetalLine, estimate_range, outermost_phase
-from .misfit import Misfit, ring_residuals, thickness_ratio
+from .misfit import Misfit, oxygen_spot, ring_residuals, thickness_ratio
 from .pair import PhasePair
 from .plane import find_plane
 from .prepare import DualEELS, find_specimen, prepare_dual_eels
@@ -122,6 +122,7 @@ def extract_standards(
         thickness_ratio=thickness_ratio(specimen, abundances),
         rings=ring_residuals(specimen, plane, axes.estimators, axes.core_loss[0], axes.blur_pixels, pair),
         pair=pair,
+        spot=oxygen_spot(specimen, plane, axes.estimators, axes.core_loss[0], axes.blur_pixels),
     )
     return Standards(
         system=dual.system.name,
@@ -331,6 +332,8 @@ def _diagnose(specimen, plane, axes, evidence, misfit, constraints, references, 
         end_valence=rotation.end_valence,
         end_valence_error=rotation.end_valence_error,
         thickness_ratio=misfit.thickness_ratio,
+        oxygen_deficit=misfit.spot.deficit if misfit.spot else float("nan"),
+        oxygen_deficit_deviations=misfit.spot.deviations if misfit.spot else float("nan"),
         left_out=rotation.left_out,
         microscope=dual.microscope,
         onset_eV=onset_eV,

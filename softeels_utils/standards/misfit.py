@@ -10,13 +10,25 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from ..scattering import inelastic_mean_free_path
+from ..spectra import FWHM_PER_SIGMA
 from .coreloss import CoreLossEstimators
+from .line import neighbours
 from .pair import PhasePair
 from .plane import Plane
 from .prepare import Specimen
 from .rotation import Rotation
 
-__all__ = ["LEAST_PROBABLE", "RESIDUAL", "THIRD", "Misfit", "ring_residuals", "thickness_ratio"]
+__all__ = [
+    "LEAST_PROBABLE",
+    "RESIDUAL",
+    "SPOT",
+    "THIRD",
+    "Misfit",
+    "OxygenSpot",
+    "oxygen_spot",
+    "ring_residuals",
+    "thickness_ratio",
+]
 
 #: Constraints that contradict each other with a smaller p-value are reported.
 LEAST_PROBABLE = 0.02
@@ -24,6 +36,10 @@ RESIDUAL = (0.5, 1.15)  # mean squared residual of the plane over counting stati
 THIRD = 1.6  # squared singular value of a third component over the largest of noise
 THICKNESS = (0.6, 1.6)  # nm by counted atoms over nm by the mean free path, whose formula is good to 20 %
 RING = 5.0, 0.02  # standard errors, and part of the mean in the specimen, that a ring may be off by
+SPOT = 6.0, 0.05  # deviations of the specimen's own scatter, and part of O/metal, that a spot may lack
+SPOT_FWHM = 3.0, 4.0  # of the smoothing: at least so many pixels, and nm
+NORMAL_MAD = 0.6745  # median absolute deviation of a Gaussian, in standard deviations
+SPOT_INSIDE = 2, 0.3  # pixels from the rim, and metal over that of the thickest pixels: less is too noisy
 
 _ADVICE = {
     "oxygen": "oxygen may be in something else (ligands, carbonate, water), or O-K may differ between the phases",
@@ -33,6 +49,35 @@ _ADVICE = {
     "phases": "the specimen may hold a phase that is not in the set{others}",
     "pixels": "the specimen may hold a phase that is not in the set{others}",
 }
+
+
+@dataclass(frozen=True)
+class OxygenSpot:
+    """The spot with the least oxygen per metal atom for its M2,3, see `oxygen_spot`.
+
+    Attributes
+    ----------
+    deficit : float
+        Part of the oxygen per metal atom that is missing there, against the median of the specimen.
+    scatter : float
+        Robust standard deviation of the same over the specimen.
+    place : tuple of int
+        The pixel.
+    """
+
+    deficit: float
+    scatter: float
+    place: tuple[int, ...]
+
+    @property
+    def deviations(self) -> float:
+        """Deficit in standard deviations; 0 where there is no scatter."""
+        return self.deficit / self.scatter if self.scatter > 0 else 0.0
+
+    @property
+    def lacks_oxygen(self) -> bool:
+        """Whether the spot is more than the specimen's scatter and errors of the estimators explain."""
+        return self.deviations > SPOT[0] and self.deficit > SPOT[1]
 
 
 @dataclass(frozen=True)
@@ -50,6 +95,8 @@ class Misfit:
         See `ring_residuals`.
     pair : PhasePair
         The set of phases.
+    spot : OxygenSpot or None
+        See `oxygen_spot`.
     """
 
     rotation: Rotation
@@ -58,10 +105,12 @@ class Misfit:
     thickness_ratio: float
     rings: dict[str, NDArray] = field(repr=False)
     pair: PhasePair = field(repr=False)
+    spot: OxygenSpot | None = None
 
     def sentences(self) -> tuple[str, ...]:
         """One sentence for each thing that does not fit."""
         found = (self._tension(), *self._valence(), self._noise(), self._third(), self._exposure(), self._rings())
+        found = (*found, self._spot())
         return tuple(sentence for sentence in found if sentence)
 
     def _tension(self):
@@ -138,6 +187,16 @@ class Misfit:
             "the specimen may hold a phase or a shell that is not in the set."
         )
 
+    def _spot(self):
+        if self.spot is None or not self.spot.lacks_oxygen:
+            return ""
+        metal = self.pair.system.metal_name
+        return (
+            f"Around pixel {self.spot.place} the core loss has {100 * self.spot.deficit:.0f} % less oxygen per {metal} "
+            f"than M2,3 says of an oxide ({self.spot.deviations:.0f} times the scatter over the specimen): a grain of "
+            "metal, or of another phase that is poor in oxygen. What is fitted there is taken for oxide."
+        )
+
 
 def ring_residuals(
     specimen: Specimen,
@@ -190,6 +249,53 @@ def ring_residuals(
         rows = [(excess[r].mean(), error) for r, error in zip(rings, errors, strict=True) if r.sum() > 7]
         found[name] = np.array(rows) / mean
     return found
+
+
+def oxygen_spot(
+    specimen: Specimen, plane: Plane, estimators: CoreLossEstimators, core_loss: NDArray, blur_pixels: float
+) -> OxygenSpot | None:
+    """Where the specimen has the least oxygen per metal atom, by O-K over L2,3, for what M2,3 is there.
+
+    A small grain of metal changes neither the plane nor the rings about the rim by much. But M2,3 takes it for an
+    oxide, and its oxygen is missing in the core loss. Both are smoothed alike, and the logarithm of seen over expected
+    is compared with its median: cross-sections, and an error of the references that all pixels share, cancel.
+
+    Parameters
+    ----------
+    specimen, plane, estimators, core_loss, blur_pixels
+        As for `ring_residuals`.
+
+    Returns
+    -------
+    OxygenSpot or None
+        None without O-K, for spectra that are no image, and for fewer than 50 pixels well inside the specimen.
+    """
+    dual, mask = specimen.dual, specimen.mask
+    if estimators.oxygen is None or mask.ndim < 2:
+        return None
+    counted = np.stack([estimators.oxygen, estimators.metal], axis=-1)
+    sigma = max(SPOT_FWHM[0], SPOT_FWHM[1] / (dual.pixel_size_nm or np.inf)) / FWHM_PER_SIGMA
+
+    def smooth(image: NDArray, width: float) -> NDArray:
+        return ndimage.gaussian_filter(image, (*[0.0] * (mask.ndim - 2), width, width, 0.0))
+
+    seen = smooth(dual.core_loss @ counted, np.hypot(sigma, blur_pixels))  # M2,3 is blurred by its delocalisation
+    expected = smooth(plane.locate(dual.low_loss[..., dual.in_window]) @ (core_loss @ counted), sigma)
+    metal = seen[..., 1]
+    inside = ndimage.binary_erosion(mask, neighbours(mask.ndim), iterations=SPOT_INSIDE[0])
+    inside &= metal > SPOT_INSIDE[1] * np.percentile(metal[mask], 95)
+    inside &= (seen > 0).all(-1) & (expected > 0).all(-1)
+    if inside.sum() < 50:
+        return None
+    ratio = np.full(mask.shape, np.inf)
+    ratio[inside] = np.log(seen[inside] / expected[inside]) @ [1.0, -1.0]
+    ratio -= np.median(ratio[inside])
+    least = np.unravel_index(np.argmin(ratio), mask.shape)
+    return OxygenSpot(
+        deficit=float(-np.expm1(ratio[least])),
+        scatter=float(np.median(np.abs(ratio[inside])) / NORMAL_MAD),
+        place=tuple(int(i) for i in least),
+    )
 
 
 def thickness_ratio(specimen: Specimen, abundances: NDArray) -> float:

@@ -82,6 +82,9 @@ class Diagnostics:
     window_eV : (float, float)
     mask : bool (...)
         Pixels of the specimen.
+    oxygen_deficit, oxygen_deficit_deviations : float
+        Part of the oxygen per metal atom that is missing in the spot that has the least of it, and the same in standard
+        deviations over the specimen; NaN where nothing tells.
     """
 
     system: str
@@ -111,6 +114,8 @@ class Diagnostics:
     onset_eV: float
     window_eV: tuple[float, float]
     mask: NDArray = field(repr=False)
+    oxygen_deficit: float = float("nan")
+    oxygen_deficit_deviations: float = float("nan")
 
     def checklist(self) -> list[dict[str, str | float]]:
         """Quantities to look at, each with its value and when to doubt; for a table."""
