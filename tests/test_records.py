@@ -118,6 +118,11 @@ def test_cells_of_older_code_are_known_and_repeated(toy, client, monkeypatch):
     assert len(toy.measured) == 8 and len(kept.rows) == 4 and not kept.stale(toy.stamp)
 
 
+def test_one_process_at_a_time_writes_a_record(toy):
+    with store.locked("toy"), pytest.raises(ValueError, match="'toy', which another process is writing"):
+        records.record("toy", report=str)
+
+
 def test_a_page_is_told_of_cells_from_older_code(toy, client, monkeypatch):
     assert records.shown("toy")[2] == ""
     records.record("toy", client=client, report=str)

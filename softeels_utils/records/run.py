@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import datetime
+import functools
 import os
 import signal
 import subprocess
@@ -11,7 +12,6 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from functools import partial
 from multiprocessing import get_context, parent_process
 from typing import Any
 
@@ -19,7 +19,7 @@ import numpy as np
 
 from ..checks import check_choice, check_count
 from ..source import PACKAGE, hardware, installed
-from .store import ABOUT, Record, as_recorded, cell_name, load
+from .store import ABOUT, Record, as_recorded, cell_name, load, locked
 from .studies import NETWORKS, STUDIES, Study
 
 __all__ = ["record", "renew", "reproduce"]
@@ -27,6 +27,19 @@ __all__ = ["record", "renew", "reproduce"]
 SAME = 2e-5  # relative, or of 1: a record has six digits
 
 
+def _alone(function):
+    """Run for one record at a time."""
+
+    @functools.wraps(function)
+    def run(name, *arguments, **options):
+        check_choice(name, "name", tuple(STUDIES))
+        with locked(name):
+            return function(name, *arguments, **options)
+
+    return run
+
+
+@_alone
 def record(
     name: str,
     *,
@@ -37,6 +50,8 @@ def record(
     report: Callable[[str], None] = print,
 ) -> Record:
     """Go on with a study: every finished cell is written at once, so that one that is killed loses nothing else.
+
+    A second process that would write the same record is refused.
 
     Parameters
     ----------
@@ -57,7 +72,6 @@ def record(
     -------
     Record
     """
-    check_choice(name, "name", tuple(STUDIES))
     check_count(workers, "workers")
     study, kept = STUDIES[name], load(name)
     if again:
@@ -77,6 +91,7 @@ def record(
     return kept
 
 
+@_alone
 def renew(name: str, count: int = 5, seed: int = 0, *, report: Callable[[str], None] = print) -> Record:
     """Give the rows of older code the present stamp, where a sample of them is found again to all digits.
 
@@ -95,7 +110,6 @@ def renew(name: str, count: int = 5, seed: int = 0, *, report: Callable[[str], N
     -------
     Record
     """
-    check_choice(name, "name", tuple(STUDIES))
     check_count(count, "count")
     study = STUDIES[name]
     for method in sorted({row["method"] for row in load(name).stale(study.stamp)}):
@@ -104,7 +118,7 @@ def renew(name: str, count: int = 5, seed: int = 0, *, report: Callable[[str], N
         told = f"not found again: {', '.join(differ)}" if differ else "found again"
         report(f"{name}, {method}: {len(found)} cells, {told}")
         if found and not differ:
-            kept = load(name)  # as it is by now
+            kept = load(name)
             for row in kept.stale(study.stamp):
                 if row["method"] == method:
                     row["code"] = study.stamp(row)
@@ -192,7 +206,7 @@ def _perform(name, cells, workers, client, minutes) -> Iterator:
         else:
             from dask.distributed import as_completed as ended
 
-            submit, width = partial(client.submit, pure=False), max(1, sum(client.nthreads().values()))
+            submit, width = functools.partial(client.submit, pure=False), max(1, sum(client.nthreads().values()))
         waiting, running = list(cells), {}
         while waiting or running:
             while waiting and len(running) < width and (limit is None or time.monotonic() < limit):

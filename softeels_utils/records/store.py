@@ -2,22 +2,35 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import io
 import json
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import filelock
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ..source import PACKAGE
 
-__all__ = ["ABOUT", "BENCHMARKS", "FOLDER", "Record", "as_bytes", "as_recorded", "benchmark", "cell_name", "load"]
+__all__ = [
+    "ABOUT",
+    "BENCHMARKS",
+    "FOLDER",
+    "Record",
+    "as_bytes",
+    "as_recorded",
+    "benchmark",
+    "cell_name",
+    "load",
+    "locked",
+]
 
 FOLDER = PACKAGE.parent / "data" / "records"  # in a checkout; an installed package has none
 BENCHMARKS = PACKAGE.parent / "benchmarks" / "results"  # likewise
@@ -136,6 +149,17 @@ def load(name: str) -> Record:
                 for row in csv.DictReader(stream)
             ]
     return record
+
+
+@contextlib.contextmanager
+def locked(name: str) -> Iterator[None]:
+    """Keep other processes from writing a record, whose rows they would lose; ValueError where one is at it."""
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    try:
+        with filelock.FileLock(FOLDER / f".{name}.lock", timeout=0):
+            yield
+    except filelock.Timeout:
+        raise ValueError(f"name: got {name!r}, which another process is writing, wants one that is free") from None
 
 
 def benchmark(name: str) -> dict | None:
