@@ -461,12 +461,12 @@ if drawn is not None:
     say(
         f"DIPm-TV by its own rule has {ours['ratio']:.2f} of the error of the "
         "best joint TV in the median, and "
-        f"{ours['ratio_worst_tenth']:.2f} or more in the worst tenth. **Its "
-        f"weakness is small voids**: they keep {ours['void_contrast']:.2f} of "
-        f"their contrast, {rival['void_contrast']:.2f} with joint TV, and "
-        "some are filled altogether (last column). A void of four voxels or "
-        "less that DIPm-TV does not show may be there all the same: look at "
-        "the other volumes, too."
+        f"{ours['ratio_worst_tenth']:.2f} or more in the worst tenth. Small "
+        f"voids keep {ours['void_contrast']:.2f} of their contrast, "
+        f"{rival['void_contrast']:.2f} with joint TV; the last column says "
+        "how many are filled altogether. **A void of four voxels or less "
+        "that DIPm-TV does not show may be there all the same**: look at the "
+        "other volumes, too."
     )
 
 # %% [markdown] tags=["twin"]
