@@ -1,4 +1,4 @@
-"""Chemical formulas, edges and per cent as a page or a figure sets them: "Fe3O4" and "M2,3" with subscripts, "5 %"."""
+"""Formulas, edges and signs as a page or a figure sets them: "Fe3O4" and "M2,3" with subscripts, "5 %", "−70°"."""
 
 from __future__ import annotations
 
@@ -12,10 +12,12 @@ if TYPE_CHECKING:
 KEPT = (
     r"(?P<kept>(?P<ticks>`+).+?(?P=ticks)|<(?P<tag>code|pre)\b.*?</(?P=tag)>|<[^>]*>|\$[^$]+\$|\\\(.*?\\\)|\]\([^)]*\))"
 )
-OXIDE = r"(?<!\w)(?P<form>(?:alpha|gamma)-)?(?P<oxide>(?:Fe|Mn|Co)(?:\dO\d?|O\d))(?!\w)"
+OXIDE = r"(?<!\w)(?P<form>(?:alpha|gamma)-)?(?P<oxide>(?:Fe|Mn|Co)(?:\dO\d?|O\d)|La0\.7Sr0\.3MnO3)(?!\w)"
 EDGE = r"(?<!\w)(?P<shell>[LM])(?P<number>[1-5](?:,[1-5])?)(?!\w)"
 PER_CENT = r"(?<=\d) ?(?P<percent>%)(?![\w{])"
-NAME = re.compile(f"{KEPT}|{OXIDE}|{EDGE}|{PER_CENT}", re.DOTALL)
+MINUS = r"(?P<minus>(?<![\w.,)\]}^-])-(?=\d)|(?<=\w )-(?= \w))"
+TOGETHER = r"(?<=\d) (?P<together>±) (?=\d)|(?<!\w )(?P<times>×) (?=\d)"  # on one line
+NAME = re.compile("|".join((KEPT, OXIDE, EDGE, PER_CENT, MINUS, TOGETHER)), re.DOTALL)
 GREEK = {"alpha-": "α-", "gamma-": "γ-", None: ""}
 BELOW = str.maketrans("0123456789", "₀₁₂₃₄₅₆₇₈₉")
 SET = {"text", "name", "title", "hovertemplate", "hovertext", "ticktext"}  # of a plotly figure: what is read
@@ -27,15 +29,21 @@ def _set(text, below, edge):
             return found["kept"]
         if found["percent"]:
             return "\N{NO-BREAK SPACE}%"
+        if found["minus"]:
+            return "\N{MINUS SIGN}"
+        if found["together"]:
+            return "\N{NO-BREAK SPACE}±\N{NO-BREAK SPACE}"
+        if found["times"]:
+            return "×\N{NO-BREAK SPACE}"
         if found["oxide"]:
-            return GREEK[found["form"]] + re.sub(r"\d", lambda digit: below(digit[0]), found["oxide"])
+            return GREEK[found["form"]] + re.sub(r"\d(\.\d)?", lambda digit: below(digit[0]), found["oxide"])
         return found["shell"] + edge(found["number"])
 
     return NAME.sub(name, text)
 
 
 def in_html(text: str) -> str:
-    """Return HTML or Markdown with ``<sub>`` in oxides and edges, and a space before "%".
+    """Return HTML or Markdown with ``<sub>`` in oxides and edges, a space before "%", and a minus before numbers.
 
     Code, equations and addresses are left alone.
 

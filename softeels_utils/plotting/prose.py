@@ -95,8 +95,8 @@ def markdown_table(rows: Iterable[Mapping[str, Any]], *, digits: int = 3) -> str
     columns = list(dict.fromkeys(column for row in rows for column in row))
 
     def line(values):
-        texts = [f"{v:.{digits}g}" if isinstance(v, (float, np.floating)) else in_html(str(v)) for v in values]
-        return "| " + " | ".join(text.replace("|", "\\|") for text in texts) + " |"
+        texts = [f"{v:.{digits}g}" if isinstance(v, (float, np.floating)) else str(v) for v in values]
+        return "| " + " | ".join(in_html(text).replace("|", "\\|") for text in texts) + " |"
 
     rule = "|" + "---|" * len(columns)
     return "\n".join([line(columns), rule, *(line(row.get(column, "") for column in columns) for row in rows)])
