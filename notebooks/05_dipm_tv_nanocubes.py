@@ -281,8 +281,8 @@ say(
 # settings this one was picked because it shows the effect. It fits the pixels that it
 # was given ever more closely, below the noise level, while the misfit of those held out and the true error turn and
 # rise (<a href="#fig-nanocube-overfit"></a>). What it goes on fitting is noise. A run of DIPm-TV ends early when the
-# held-out misfit rises; returned is a mean of the iterates, each weighted by the likelihood that it gives to the
-# held-out pixels.
+# held-out misfit rises; what is returned is a mean of the iterates, each weighted by the likelihood that it gives to
+# the held-out pixels.
 
 # %% tags=["twin"]
 weak = {"frequency_deviation": 2.0, "tv_weight": 0.0, "ema": 0.0}
