@@ -215,10 +215,10 @@ for kV in (80.0, 200.0, 300.0):
     rows.append(
         {
             "beam energy (kV)": f"{kV:.0f}",
-            "M2,3 (barn)": f"{m23:.3g}",
-            "L2,3 (barn)": f"{l23:.4g}",
+            "M2,3 (barn)": f"{m23:,.0f}",
+            "L2,3 (barn)": f"{l23:,.0f}",
             "M2,3 / L2,3": m23 / l23,
-            "L2,3, hydrogenic (barn)": f"{second:.4g}",
+            "L2,3, hydrogenic (barn)": f"{second:,.0f}",
             "Henke / hydrogenic": l23 / second,
         }
     )
@@ -481,7 +481,7 @@ for edge, fit in fits.items():
 slack = np.sqrt(2 / draws)  # standard error of a ratio of variances
 table(
     rows,
-    caption=f"{draws} simulated pixels; a ratio of variances has a standard "
+    caption=f"{draws:,} simulated pixels; a ratio of variances has a standard "
     f"error of {slack:.3f}, so 1 within about {2 * slack:.2f} is a pass",
 )
 show(
@@ -494,8 +494,8 @@ show(
         pixel["thickness_nm"],
     ),
     name="scatter",
-    caption=f"Fits of {draws} simulated pixels (points), and the bound at one "
-    "and two standard errors. The two panels have different scales.",
+    caption=f"Fits of {draws:,} simulated pixels (points), and the bound at "
+    "one and two standard errors. The two panels have different scales.",
     alt="Clouds of points that fill the tilted ellipses of the bound, one "
     "panel for each edge.",
 )

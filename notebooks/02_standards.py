@@ -837,8 +837,8 @@ if data_path:
     purity = " to ".join(f"{100 * p:.0f}" for p in checks.purity)
     say(
         f"{checks.mask.sum()} pixels of specimen, "
-        f"{checks.electrons_per_pixel:,.0f} electrons per pixel. From "
-        f"{purity} % of the {about.metal_name} in a pixel is in "
+        f"{checks.electrons_per_pixel:,.0f} electrons per pixel. Depending on "
+        f"the pixel, {purity} % of the {about.metal_name} is in "
         f"{yours.phases[0]}."
     )
     assert np.isfinite(yours.references).all()

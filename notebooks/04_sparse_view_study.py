@@ -35,7 +35,7 @@
 # |---|---|
 # | Helpful | tomography by projections; least squares; chapter 3 (where the maps and their covariance come from) |
 # | Not needed | data: everything here is **simulated**, but for one figure that says so |
-# | Time | 15 minutes to read; the time that this page took to run is below |
+# | Time | 19 minutes to read; the time that this page took to run is below |
 # | Memory | below 1 GB |
 #
 # In the reference: {py:class}`~softeels_utils.tomography.Measurement`,
@@ -348,7 +348,7 @@ summary = study.summarise(rows + more)
 table(
     [
         {"method": row["method"], "views": row["views"]}
-        | {"e/Å² per tilt": f"{row['fluence']:g}"}
+        | {"e/Å² per tilt": f"{row['fluence']:,g}"}
         | {key: row[key] for key in ("oracle", "automatic", "end")}
         | {"processor time (s)": f"{row['seconds']:.0f}"}
         for row in summary
@@ -358,7 +358,8 @@ table(
 show(
     figures.methods_over_views(summary),
     caption="Error of each method. Points: by its own rule. Bars: from the "
-    "oracle to the end, run on without a rule.",
+    "oracle to the end, run on without a rule; where none is seen, it is "
+    "shorter than the point.",
     name="sparse-study",
     alt="Error of the methods at each number of views; DIPm-TV is lowest.",
 )
@@ -640,7 +641,7 @@ assert (
 order = sorted(by_name.values(), key=lambda row: row["automatic"])
 price = {n: row["automatic"] - row["oracle"] for n, row in by_name.items()}
 say(
-    f"At {last['views']} views and {last['fluence']:g} e/Å² per tilt, each "
+    f"At {last['views']} views and {last['fluence']:,g} e/Å² per tilt, each "
     "method by its own rule: "
     + ", ".join(f"{r['method']} {r['automatic']:.3f}" for r in order)
     + f". The rule costs SIRT {price['SIRT']:.3f} and joint TV "
@@ -865,7 +866,7 @@ say(
 # ## With your own data
 #
 # `python -m softeels_utils run 04 --data PATH` takes a tilt series of maps (axes as in the conventions; any unit and
-# any number of channels: one scale per channel is learnt) through alignment and every method. The page is then about
+# any number of channels: one scale per channel is learned) through alignment and every method. The page is then about
 # your maps alone. With `-p phantom_path FILE` the study itself runs on your phantom, `(2, Y, Z, X)` of volume fractions
 # with even sides as a `.npy`.
 #

@@ -38,7 +38,7 @@
 # |---|---|
 # | Necessary | chapter 4 (projections, {term}`missing wedge`, baselines), or their ideas |
 # | Helpful | chapter 3 (where phase maps and their {term}`covariance` come from); gradient descent |
-# | Time | 20 minutes to read; the time that this page took to run is below |
+# | Time | 23 minutes to read; the time that this page took to run is below |
 # | Memory | below 2 GB |
 #
 # The nanocube is **simulated**, the dust particle at the end is **measured**. In the reference:
@@ -283,8 +283,8 @@ say(
 # settings this one was picked because it shows the effect. It fits the pixels that it
 # was given ever more closely, below the noise level, while the misfit of those held out and the true error turn and
 # rise (<a href="#fig-nanocube-overfit"></a>). What it goes on fitting is noise. A run of DIPm-TV ends early when the
-# held-out misfit rises; returned is a mean of the iterates, each weighted by the likelihood that it gives to the
-# held-out pixels.
+# held-out misfit rises; what is returned is a mean of the iterates, each weighted by the likelihood that it gives to
+# the held-out pixels.
 
 # %% tags=["twin"]
 weak = {"frequency_deviation": 2.0, "tv_weight": 0.0, "ema": 0.0}
@@ -373,8 +373,8 @@ show_3d(
     shown,
     voxel_size_nm=voxel_size_nm,
     turning=True,
-    caption="The nanocube cut open. Choose the volume; drag to turn it; a "
-    "click on a phase in the legend hides it.",
+    caption="The nanocube cut open. Choose the volume; drag it, or use the "
+    "arrow keys, to turn it; the buttons below hide a phase.",
     name="nanocube-3d",
     alt="Three-dimensional view of the cube, cut open: core of FeO, shell of "
     "Fe3O4, skin of FeO.",
@@ -735,7 +735,7 @@ if data.available("idp_eds_tilt_series"):
     say(
         f"**{order[0]['']}** predicts the withheld tilts best "
         f"({order[0]['mean']:.2f}), {order[-1]['']} worst "
-        f"({order[-1]['mean']:.2f}; DIPm-TV with {real_iterations} steps). "
+        f"({order[-1]['mean']:.2f}); DIPm-TV ran for {real_iterations} steps. "
         f"They differ by {order[-1]['mean'] - order[0]['mean']:.2f}; all of "
         f"them miss 1 by {order[0]['mean'] - 1:.2f} or more, with images that "
         "are aligned to a few pixels only."

@@ -77,6 +77,7 @@ def _jupyter_book(stage, output, *options):
 def staged(path: Path, below_title: str = "") -> str:
     """Return an executed notebook as it goes into the book: papermill's cell folded, each image once, slow cells timed.
 
+    Folded solutions say which they are.
     ``below_title`` is HTML for a line of its own there.
     """
     notebook = json.loads(path.read_text(encoding="utf-8"))
@@ -84,9 +85,14 @@ def staged(path: Path, below_title: str = "") -> str:
     if below_title:
         title, _, rest = "".join(first["source"]).partition("\n")
         first["source"] = f"{title}\n\n{below_title}\n{rest}"
+    solutions = 0
     for cell in notebook["cells"]:
         if "injected-parameters" in cell["metadata"].get("tags", []):
             cell["metadata"]["tags"].append("hide-input")
+        if "solution" in cell["metadata"].get("tags", []):
+            solutions += 1
+            prompts = {f"code_prompt_{verb.lower()}": f"{verb} solution {solutions}" for verb in ("Show", "Hide")}
+            cell["metadata"]["mystnb"] = prompts
         for output in cell.get("outputs", []):
             if "text/html" in output.get("data", {}):  # of `plotting.show`, with the image in it
                 output["data"].pop("image/png", None)
@@ -356,7 +362,7 @@ def _study_row(name):
 def _benchmark_row(name, content):
     """One record in a table: when and where it was made, what is said of it, and its first numbers."""
     results = [
-        f"{key.replace('_', ' ')} {value:.3g}" if isinstance(value, float) else f"{key.replace('_', ' ')} {value}"
+        f"{key.replace('_e_per_A2', ' (e/Å²)').replace('_', ' ')} {_short(value)}"
         for key, value in content.items()
         if key not in ABOUT_A_RUN and isinstance(value, (int, float, str))
     ]
@@ -369,14 +375,28 @@ def _benchmark_row(name, content):
     }
 
 
+def _short(value):
+    """A number or a text of a record as it stands in a table."""
+    if isinstance(value, float):
+        return f"{value:,.0f}" if value >= 1000 else f"{value:.3g}"
+    return f"{value:,}" if type(value) is int and value >= 10_000 else str(value)
+
+
 def _registry_markdown():
-    return "\n\n".join(
-        f"## {name}\n\n{entry.title} ({entry.kind}).\n\n"
+    from .plotting.formulas import in_html
+
+    text = "\n\n".join(
+        f"## {name}\n\n{entry.title}; {entry.kind}.\n\n"
         f"- Origin: {entry.citation}; [address]({entry.source})\n- Licence: {entry.licence}"
-        + (f"\n- Size: {entry.bytes / 1e6:,.1f} MB" if entry.bytes else "")
+        + (f"\n- Size: {_size(entry.bytes)}" if entry.bytes else "")
         + (f"\n- {entry.notes}" if entry.notes else "")
         for name, entry in data.registry().items()
     )
+    return in_html(re.sub(r"(?<=\d) x (?=\d)", " × ", text))
+
+
+def _size(count):
+    return f"{count / 1e6:,.1f} MB" if count >= 1e5 else f"{count / 1e3:,.0f} kB"
 
 
 def status_page() -> str:

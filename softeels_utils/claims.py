@@ -92,8 +92,9 @@ def _dose() -> Finding:
     free, fixed = dose.compare_edges(), dose.compare_edges(background_a=[3.0], background_b=[3.0])
     bounds = [value for comparison in (free, fixed) for value in comparison.phases.values()]
     return Finding(
-        f"signal {free.signal:.0f} times; signal over shot noise {free.shot_noise:.0f}; equal error of a phase "
-        f"{min(bounds):.0f} to {max(bounds):.0f}, by phase and by how free the background is",
+        f"{free.signal:.0f} times the signal; against shot noise {free.shot_noise:.0f} times fewer electrons; for the "
+        f"same error of a phase {min(bounds):.0f} to {max(bounds):.0f} times fewer, depending on the phase and on how "
+        "free the background is",
         _judge(min(bounds) > 40, 40 < free.signal < 70),
     )
 

@@ -110,9 +110,11 @@ def downloads(chapter: str) -> str:
 
 def _figure(figure: Figure, name: str, caption: str, alt: str) -> str:
     """As `plotting.show` puts a figure into a chapter, for a page of Markdown."""
+    from .plotting.formulas import set_figure
     from .plotting.interactive import captioned
 
     image = io.BytesIO()
+    set_figure(figure)
     figure.savefig(image, format="png", dpi=110)
     source = f"data:image/png;base64,{base64.b64encode(image.getvalue()).decode()}"
     return captioned(f'<img src="{source}" alt="{html.escape(alt, quote=True)}">', caption, name)
@@ -451,8 +453,8 @@ def _measured_cost() -> str:
     peaks = " and ".join(f"{peak['gigabytes']:.2g} GB at {peak['n']}³" for peak in cost["peaks"][1:])
     first, last = list(seconds)[-2:]
     return (
-        f"{markdown_table(rows)}\n\nWith 29 tilts in place of 9, a network took at most {more:.0%} longer. Between "
-        f"{first}³ and {last}³, with {(last / first) ** 3:.1f} times the voxels, the time rose "
+        f"{markdown_table(rows)}\n\nWith 29 tilts in place of 9, a network took at most {100 * more:.0f} % longer. "
+        f"Between {first}³ and {last}³, with {(last / first) ** 3:.1f} times the voxels, the time rose "
         f"{seconds[last] / seconds[first]:.1f} times. The process of a network needed {peaks}, about "
         f"{float(f'{_bytes_per_voxel(cost):.2g}'):g} bytes per voxel. Times are those of the processor; the fit and "
         f"the memory were measured by `benchmarks/cost.py` on {cost['date']}; the networks: medians of recorded runs."

@@ -97,6 +97,39 @@ def test_interactive_figure_loads_the_local_script(page, monkeypatch):
     assert plotting.plotly_file().stat().st_size > 1e6
 
 
+def test_formulas_have_their_subscripts_in_text_tables_and_captions(page):
+    plotting.say("Fe3O4 and `Fe3O4` at $M$, [L2,3](M2,3.html): 5% of gamma-Fe2O3")
+    text = "Fe<sub>3</sub>O<sub>4</sub> and `Fe3O4` at $M$, [L<sub>2,3</sub>](M2,3.html): 5\xa0% of "
+    assert page[0].data == text + "γ-Fe<sub>2</sub>O<sub>3</sub>"
+    plotting.notice("L3/L2 of `M2,3`", title="Mn3O4")
+    assert "L<sub>3</sub>/L<sub>2</sub> of <code>M2,3</code>" in page[1].data
+    assert ">Mn<sub>3</sub>O<sub>4</sub></p>" in page[1].data
+    assert plotting.markdown_table([{"M2,3": "Fe3O4"}]).splitlines()[0] == "| M<sub>2,3</sub> |"
+    assert plotting.markdown_table([{"a": -0.5}, {"a": "2-3"}]).splitlines()[2:] == ["| −0.5 |", "| 2-3 |"]
+    plotting.say("a\n- b, fitted - true: × 2 (1.0 ± 0.1)")
+    assert page.pop().data == "a\n- b, fitted − true: ×\xa02 (1.0\xa0±\xa00.1)"
+    untouched = "FeO, 3-D, NRMSE, 112³, `50%`, `-p 1`, 2026-11-29, <a style='width: 100%'>"
+    plotting.say(untouched)
+    assert page[2].data == untouched
+
+
+def test_formulas_have_their_subscripts_in_figures(page):
+    figure, (left, right) = plt.subplots(1, 2)
+    left.plot([1], [1], label="Fe3O4, M2,3")
+    left.set(title="Fe-L2,3")
+    left.legend()
+    right.set_yticks([0, 1], ["Fe2O3", "FeO"])
+    plotting.show(figure)
+    assert left.get_title() == "Fe-L$_{2{,}3}$" and left.get_legend().get_texts()[0].get_text().startswith("Fe$_3$O")
+    assert [label.get_text() for label in right.get_yticklabels()] == ["Fe$_2$O$_3$", "FeO"]
+    drawn = go.Figure(go.Scatter(y=[1], name="Fe3O4", meta="Fe3O4"), layout={"title": {"text": "M2,3"}})
+    step = {"label": "Fe3O4", "method": "restyle", "args": [{"name": "Fe3O4", "visible": True}]}
+    drawn.update_layout(updatemenus=[{"buttons": [step]}])
+    markup = plotting.figure_html(drawn, include_plotlyjs=False)
+    assert markup.count("Fe\\u003csub\\u003e3") + markup.count("Fe<sub>3<") == 2 and '"meta":"Fe3O4"' in markup
+    assert json.dumps("Fe₃O₄")[1:-1] in markup  # of the button
+
+
 def test_view_in_three_dimensions(page, cube, monkeypatch):
     monkeypatch.setenv("SOFTEELS_PLOTLYJS", "../assets/plotly.min.js")
     plotting.show_3d(cube, voxel_size_nm=0.4, turning=True, caption="A *view*.", name="view", alt="a cube")
@@ -104,6 +137,7 @@ def test_view_in_three_dimensions(page, cube, monkeypatch):
     markup = frame["text/html"]
     assert markup.count("mesh3d") >= 2 and markup.startswith('<figure class="softeels" id="fig-view"><iframe')
     assert 'title="a cube"' in markup and "A <em>view</em>." in markup and "prefers-reduced-motion" in markup
+    assert "arrow keys turn it" in markup and "phases shown" in markup
     with pytest.raises(ValueError, match="volume: got shape"):
         plotting.show_3d(cube[0])
 

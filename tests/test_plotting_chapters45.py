@@ -90,7 +90,7 @@ def test_methods_have_a_point_by_their_rule_and_a_bar_from_the_oracle_to_the_end
     bars = [segment[:, 1].tolist() for collection in ax.collections for segment in collection.get_segments()]
     assert bars == [[0.3, 0.4], [0.2, 0.5], [0.1, 0.1]]
     two = sparse.methods_over_views([*SUMMARY, SUMMARY[0] | {"fluence": 100.0}])
-    assert [ax.get_title() for ax in two.axes] == ["100 e/Å² per tilt", "4000 e/Å² per tilt"]
+    assert [ax.get_title() for ax in two.axes] == ["100 e/Å² per tilt", "4,000 e/Å² per tilt"]
 
 
 def test_correlations_with_the_truth_are_dashed():

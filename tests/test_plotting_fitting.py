@@ -59,7 +59,7 @@ def test_fluences_have_a_step_each_and_only_one_is_shown(fit):
     figure = figures.fluences([fit, fit, fit], np.stack([COUNTS] * 3), [1e2, 1e3, 1e4], active=1)
     assert [bool(trace.visible) for trace in figure.data] == [False] * 5 + [True] * 5 + [False] * 5
     (slider,) = figure.layout.sliders
-    assert [step.label for step in slider.steps] == ["100", "1000", "10000"] and slider.active == 1
+    assert [step.label for step in slider.steps] == ["100", "1,000", "10,000"] and slider.active == 1
     assert slider.steps[2].args[0]["visible"] == [False] * 10 + [True] * 5
     assert f"FeO {fit.coefficients[0]:.1f} ± {fit.standard_error[0]:.1f} nm" in figure.layout.title.text
 

@@ -39,7 +39,9 @@
   }
   function power(x) { return Math.pow(10, x); }
   function short(x) { return x >= 100 ? x.toFixed(0) : x.toPrecision(2); }
-  slider('fluence', 'fluence', 2, 7, 0.1, 4, function (x) { return power(x).toExponential(1) + ' e/Å²'; });
+  slider('fluence', 'fluence', 2, 7, 0.1, 4, function (x) { 
+    return Number(power(x).toPrecision(2)).toLocaleString('en') + ' e/Å²';
+  });
   slider('pixel', 'pixel', 0.1, 2, 0.1, 0.4, function (x) { return x.toFixed(1) + ' nm'; });
   const count = grid.electrons.length;
   function curve(edge, quantity) {
@@ -75,7 +77,10 @@
       text.push(name + ': ' + short(error) + ' nm with M2,3, ' + short(at(l, electrons)) +
         ' nm with L2,3, which needs ' + short(needed(l, error) / electrons) + ' times the fluence for equal error');
     });
-    result.textContent = text.join('; ') + '.';
+    const pieces = (text.join('; ') + '.').split(/(?<=[ML])(2,3)/);  // edges with their subscripts
+    result.replaceChildren(...pieces.map(function (piece, i) {
+      return i % 2 ? Object.assign(document.createElement('sub'), {textContent: piece}) : piece;
+    }));
     Plotly.restyle(plot, {x: xs, y: ys});
     Plotly.relayout(plot, {shapes: [{type: 'line', xref: 'x', yref: 'paper', x0: power(extra.fluence),
       x1: power(extra.fluence), y0: 0, y1: 1, line: {color: 'grey', dash: 'dot', width: 1}}]});

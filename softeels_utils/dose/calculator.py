@@ -93,8 +93,8 @@ class Calculator:
             )
         figure.update_layout(
             template="plotly_white",
-            xaxis={"type": "log", "title": {"text": "fluence (e/Å²)"}, "exponentformat": "power"},
-            yaxis={"type": "log", "title": {"text": "standard error (nm)"}, "exponentformat": "power"},
+            xaxis={"type": "log", "title": {"text": "fluence (e/Å²)"}, "exponentformat": "power", "dtick": 1},
+            yaxis={"type": "log", "title": {"text": "standard error (nm)"}, "exponentformat": "power", "dtick": 1},
             legend={"orientation": "h", "y": -0.25},
             margin={"l": 70, "r": 20, "t": 20, "b": 60},
             height=400,
@@ -104,11 +104,13 @@ class Calculator:
 
     def json(self) -> str:
         """The grid as the page's script reads it: axes, start, quantities, electrons, shape and log10 of the errors."""
+        from ..plotting.formulas import in_text
+
         logs = np.round(np.log10(self.error_nm), 4)
         grid = {
             "axes": {name: [float(v) for v in values] for name, values in self.axes.items()},
             "start": list(self.start),
-            "quantities": list(self.quantities),
+            "quantities": [in_text(name) for name in self.quantities],
             "electrons": [float(f"{n:.5g}") for n in self.electrons],
             "shape": list(logs.shape),
             "log_error": logs.ravel().tolist(),

@@ -157,7 +157,7 @@ def fluences(
     titles = [_amounts(fit) for fit in fits]
     shown = np.repeat(np.eye(len(fits), dtype=bool), len(colors), axis=1).tolist()
     steps = [
-        {"label": f"{level:.0f}", "method": "update", "args": [{"visible": visible}, {"title.text": title}]}
+        {"label": f"{level:,.0f}", "method": "update", "args": [{"visible": visible}, {"title.text": title}]}
         for level, visible, title in zip(fluence_e_per_A2, shown, titles, strict=True)
     ]
     current = {"prefix": "fluence (e/Å²): "}

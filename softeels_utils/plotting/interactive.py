@@ -19,6 +19,7 @@ from matplotlib.figure import Figure
 from numpy.typing import ArrayLike
 
 from ..progress import headless
+from .formulas import in_plotly, in_text, set_figure
 from .panels import checked_volume, show_slices
 from .prose import inline_html
 
@@ -58,7 +59,7 @@ def figure_html(figure: go.Figure, **options: Any) -> str:
 
     options.setdefault("include_plotlyjs", os.environ.get("SOFTEELS_PLOTLYJS") or True)
     config = {"displaylogo": False, "responsive": True, "showSendToCloud": False}  # no button that uploads the data
-    shown = figure.to_dict()
+    shown = in_plotly(figure.to_dict())
     layout = {key: value for key, value in shown["layout"].items() if key not in ("sliders", "updatemenus", "meta")}
     controls = {
         "sliders": [_slider_settings(slider.to_plotly_json()) for slider in figure.layout.sliders],
@@ -86,12 +87,14 @@ def _script(name, settings):
 
 
 def _steps(steps):
-    return [{"label": step["label"], "method": step["method"], "args": step["args"]} for step in steps]
+    return [
+        {"label": in_text(step["label"]), "method": step["method"], "args": in_plotly(step["args"])} for step in steps
+    ]
 
 
 def _slider_settings(slider):
     value = slider.get("currentvalue", {})
-    texts = {"prefix": value.get("prefix", ""), "suffix": value.get("suffix", "")}
+    texts = {key: in_text(value.get(key, "")) for key in ("prefix", "suffix")}
     return {"steps": _steps(slider["steps"]), "active": slider.get("active", 0), **texts}
 
 
@@ -130,6 +133,7 @@ def show(
     label = html.escape(alt or _plain(inline_html(caption or "")) or "figure", quote=True)
     if isinstance(figure, Figure):
         image = io.BytesIO()
+        set_figure(figure)
         figure.savefig(image, format="png")
         plt.close(figure)  # else Jupyter shows it a second time
         bundle["image/png"] = base64.b64encode(image.getvalue()).decode()

@@ -38,7 +38,7 @@ def _scale_bar(ax, shape, pixel_size_nm):
     outline = [patheffects.withStroke(linewidth=3, foreground="black")]
     style = {"color": "white", "path_effects": outline}
     ax.plot([x0, x0 + length / pixel_size_nm], [y0, y0], lw=3, solid_capstyle="butt", **style)
-    ax.text(x0, y0 - 0.03 * shape[0], f"{length:g} nm", va="bottom", fontsize=9, **style)
+    ax.text(x0, y0 - 0.03 * shape[0], f"{length:g} nm", va="bottom", fontsize=10, **style)
 
 
 def maps_figure(
@@ -227,7 +227,7 @@ def show_spectra(
             ax.fill_between(energy_eV, spectrum - half, spectrum + half, color=line.get_color(), alpha=0.25, lw=0)
     for name, energy in (marks or {}).items():
         ax.axvline(energy, color="0.5", lw=1, ls=":")
-        ax.text(energy, 0.98, f" {name}", transform=ax.get_xaxis_transform(), va="top", fontsize=9, color="0.35")
+        ax.text(energy, 0.98, f" {name}", transform=ax.get_xaxis_transform(), va="top", fontsize=10, color="0.35")
     if logy:
         ax.set_yscale("log")
     ax.set(xlabel="energy loss (eV)", ylabel=ylabel, xlim=(energy_eV[0], energy_eV[-1]), title=title or "")

@@ -29,8 +29,11 @@
   function measured() { return data.measured[row * columns + column]; }
   function say() {
     const texts = data.values.map(function ([name, values, errors]) {
-      const plusMinus = errors ? ' \u00b1 ' + Number(errors[row][column].toPrecision(2)) : '';
-      return name + ' ' + Number(values[row][column].toPrecision(3)) + plusMinus + ' ' + data.unit;
+      const value = values[row][column], error = errors && errors[row][column];
+      if (!error) return name + ' ' + Number(value.toPrecision(3)) + ' ' + data.unit;
+      const digits = Math.min(Math.max(1 - Math.floor(Math.log10(error)), 0), 9);  // two of the error's
+      const rounded = error < 100 ? error.toFixed(digits) : Number(error.toPrecision(2));
+      return name + ' ' + value.toFixed(digits) + ' \u00b1 ' + rounded + ' ' + data.unit;
     });
     said.textContent = 'Row ' + row + ', column ' + column + ': ' + (measured() ? texts.join('; ') : 'not measured');
   }

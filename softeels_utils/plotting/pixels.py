@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ..progress import headless
+from .formulas import in_text
 from .interactive import show
 
 if TYPE_CHECKING:
@@ -157,7 +158,7 @@ def _checked(image, energy, spectra, fits, bands, values):
         for array in pair:
             if array is not None and np.shape(array) != image.shape:
                 raise ValueError(f"values[{name!r}]: got shape {np.shape(array)}, wants (Y, X) = {image.shape}")
-        listed.append([name, *(None if array is None else _short(array) for array in pair)])
+        listed.append([in_text(name), *(None if array is None else _short(array) for array in pair)])
     return image, energy, *arrays, listed
 
 

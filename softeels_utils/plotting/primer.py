@@ -228,6 +228,7 @@ def priors_figure(images: Mapping[str, ArrayLike]) -> Figure:
     for ax, (label, image) in zip(figure.subplots(1, len(images)), images.items(), strict=True):
         ax.imshow(image, cmap="gray")
         ax.set(title=label, xticks=[], yticks=[])
+        ax.spines[:].set_visible(False)
     return figure
 
 
@@ -272,4 +273,4 @@ def _box(ax: Axes, corner: tuple[float, float], width: float, height: float, tit
     ax.add_patch(box)
     x, y = corner[0] + width / 2, corner[1] + height / 2
     ax.text(x, y + 0.2, title, ha="center", va="center", fontsize=11)
-    ax.text(x, y - 0.24, note, ha="center", va="center", fontsize=9, color="0.3")
+    ax.text(x, y - 0.24, note, ha="center", va="center", fontsize=10, color="0.3")

@@ -8,14 +8,19 @@ from typing import Any
 
 import numpy as np
 
+from .formulas import in_html
+
 __all__ = ["markdown_table", "notice", "say", "table"]
 
 
 def say(markdown: str) -> None:
-    """Put Markdown text into the page, so that numbers in prose come from variables: ``say(f"... {x:.1f} nm")``."""
+    """Put Markdown text into the page, so that numbers in prose come from variables: ``say(f"... {x:.1f} nm")``.
+
+    Oxides and edges (Fe3O4, M2,3) get their subscripts, here as in captions, tables and notices.
+    """
     from IPython.display import Markdown, display
 
-    display(Markdown(markdown))
+    display(Markdown(in_html(markdown)))
 
 
 def inline_html(markdown: str) -> str:
@@ -26,7 +31,8 @@ def inline_html(markdown: str) -> str:
     def equation(tex, _):
         return rf"\({html.escape(tex)}\)"
 
-    return MarkdownIt("commonmark", {"html": True}).use(dollarmath_plugin, renderer=equation).renderInline(markdown)
+    reader = MarkdownIt("commonmark", {"html": True}).use(dollarmath_plugin, renderer=equation)
+    return reader.renderInline(in_html(markdown))
 
 
 def notice(markdown: str, kind: str = "note", title: str | None = None) -> None:
@@ -51,11 +57,11 @@ def notice(markdown: str, kind: str = "note", title: str | None = None) -> None:
     if kind not in ("note", "warning", "danger", "tip"):
         raise ValueError(f"kind: got {kind!r}, wants 'note', 'warning', 'danger' or 'tip'")
     style = "border-left-width: 0.25rem; border-left-style: solid; padding: 0.4rem 0.8rem"  # where no style sheet is
-    body = MarkdownIt("commonmark", {"html": False}).render(markdown)
+    body = in_html(MarkdownIt("commonmark", {"html": False}).render(markdown))
     display(
         HTML(
             f'<div class="admonition {kind}" style="{style}">'
-            f'<p class="admonition-title">{html.escape(title or kind.capitalize())}</p>{body}</div>'
+            f'<p class="admonition-title">{in_html(html.escape(title or kind.capitalize()))}</p>{body}</div>'
         )
     )
 
@@ -90,7 +96,7 @@ def markdown_table(rows: Iterable[Mapping[str, Any]], *, digits: int = 3) -> str
 
     def line(values):
         texts = [f"{v:.{digits}g}" if isinstance(v, (float, np.floating)) else str(v) for v in values]
-        return "| " + " | ".join(text.replace("|", "\\|") for text in texts) + " |"
+        return "| " + " | ".join(in_html(text).replace("|", "\\|") for text in texts) + " |"
 
     rule = "|" + "---|" * len(columns)
     return "\n".join([line(columns), rule, *(line(row.get(column, "") for column in columns) for row in rows)])

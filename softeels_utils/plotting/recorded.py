@@ -83,11 +83,13 @@ def curve_figure(
             ax.errorbar(shifted, middle, np.maximum(reach, 0), label=name, ms=5, lw=1.3, elinewidth=0.8, **styles[name])
         ax.set_xscale("log")
         ticks = sorted({row[x] for row in rows})
-        ax.set_xticks(ticks, [f"{value:g}" for value in ticks])
+        ax.set_xticks(ticks, [f"{value:,}" for value in ticks])
         ax.minorticks_off()
         ax.set(title=title, xlabel=xlabel or x)
     axes[0, 0].set(ylabel=ylabel, ylim=(0, None))  # after all panels, which share it
-    axes[0, -1].legend(fontsize=9)
+    lines = {name: line for ax in axes[0] for line, name in zip(*ax.get_legend_handles_labels(), strict=True)}
+    names = [name for name in styles if name in lines]  # a panel may lack some
+    axes[0, -1].legend([lines[name] for name in names], names)
     return figure
 
 
@@ -123,7 +125,7 @@ def change_figure(rows: Sequence[Mapping[str, Any]], *, reference: str = "as it 
         ax.plot(ratios[name], [k] * len(ratios[name]), "o", color=METHODS["DIPm-TV"]["color"], ms=5, alpha=0.7)
         ax.plot(np.median(ratios[name]), k, "|", color="k", ms=14)
     ax.axvline(1, color="0.6", lw=1)
-    ax.set_yticks(range(len(names)), names)
+    ax.set_yticks(range(len(names)), [name.replace(" x ", " × ") for name in names])
     ax.set(xscale="log", xlabel="error over that of DIPm-TV as it is")
     ticks = [t for t in (0.5, 0.7, 1, 1.5, 2, 3, 5, 7) if t <= 1.1 * max(map(max, ratios.values()), default=1)]
     ax.set_xticks(ticks, [f"{t:g}" for t in ticks])
@@ -142,7 +144,7 @@ def time_figure(rows: Sequence[Mapping[str, Any]], *, y: str = "nrmse", ylabel: 
             ax.plot(*found.T, ls="", ms=3, alpha=0.35, **dot)
             ax.plot(*np.median(found, axis=0), ls="", ms=10, mfc="none", mew=2, label=name, **dot)
     ax.set(xscale="log", xlabel="processor time (s), one core", ylabel=ylabel, ylim=(0, None))
-    ax.legend(fontsize=9)
+    ax.legend()
     return figure
 
 
@@ -165,8 +167,8 @@ def study_figures(
     if all(over_views.values()):
         found["views"] = (
             curve_figure(over_views, "views", xlabel="tilts over ±70°"),
-            f"Error over the number of tilts, {len(rows)} recorded cells: medians over the specimens; bars reach from "
-            "the best to the worst.",
+            f"Error over the number of tilts, {len(rows):,} recorded cells: medians over the specimens; bars reach "
+            "from the best to the worst.",
             "Error over the number of tilts for each method, at two fluences.",
         )
     nine = [row for row in wide if row["views"] == 9]
@@ -240,7 +242,7 @@ def study_words(rows: Sequence[Mapping[str, Any]]) -> str:
     dates = sorted(row["date"] for row in rows)
     when = f"on {dates[0]}" if dates[0] == dates[-1] else f"from {dates[0]} to {dates[-1]}"
     draws = {(row["specimen"], row["seed"]) for row in rows}
-    return f"Recorded {when}: {len(rows)} cells; specimens and draws of their noise: {len(draws)}."
+    return f"Recorded {when}: {len(rows):,} cells; specimens and draws of their noise: {len(draws)}."
 
 
 def growth_rows(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:

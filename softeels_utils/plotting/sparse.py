@@ -100,13 +100,16 @@ def methods_over_views(summary: Sequence[Mapping[str, Any]]) -> Figure:
     for ax, fluence in zip(axes.flat, fluences, strict=False):
         for k, method in enumerate(methods):
             found = sorted((r for r in summary if r["method"] == method and r["fluence"] == fluence), key=_views)
-            place = [views.index(r["views"]) + 0.13 * (k - (len(methods) - 1) / 2) for r in found]
+            place = [views.index(r["views"]) + 0.1 * (k - (len(methods) - 1) / 2) for r in found]
             low, mid, high = ([r[name] for r in found] for name in ("oracle", "automatic", "end"))
             style = METHODS[method]
             ax.vlines(place, low, np.maximum(mid, high), color=style["color"], lw=2, alpha=0.5)
             ax.plot(place, mid, label=method, **style | {"ls": ""})
         ax.set_xticks(range(len(views)), views)
-        ax.set(xlabel="views", title=f"{fluence:g} e/Å² per tilt", ylim=(0, None))
+        ax.set_xticks(np.arange(1, len(views)) - 0.5, minor=True)
+        ax.grid(which="minor", axis="x", color="0.85", lw=0.8)
+        ax.tick_params(which="minor", length=0)
+        ax.set(xlabel="views", title=f"{fluence:,g} e/Å² per tilt", xlim=(-0.5, len(views) - 0.5), ylim=(0, None))
     for ax in axes[:, 0]:
         ax.set_ylabel("NRMSE")
     figure.legend(*axes[0, -1].get_legend_handles_labels(), loc="outside lower center", ncols=5)

@@ -163,7 +163,11 @@ def rotation_figure(
     figure.update_layout(
         sliders=[{"active": middle, "steps": steps, "currentvalue": {"prefix": prefix}, "pad": {"t": 45}}],
         xaxis_title="energy loss (eV)",
-        yaxis={"title": {"text": "probability (1/(eV nm))"}, "range": [pairs.min(), 1.05 * pairs.max()]},
+        yaxis={
+            "title": {"text": "probability (1/(eV nm))"},
+            "range": [pairs.min(), 1.05 * pairs.max()],
+            "exponentformat": "power",
+        },
         margin={"l": 70, "r": 20, "t": 30},
         legend={"x": 0.98, "xanchor": "right", "y": 0.95},
     )
@@ -286,7 +290,7 @@ def cases_figure(cases: Mapping[str, Mapping[str, Any]], phases: Sequence[str]) 
     labels = [f"{name}\n({case['flags']} warnings)" if case["flags"] else name for name, case in cases.items()]
     left.set_yticks(rows, labels)
     left.set(xlabel="volume, fitted / true", ylim=(-0.6, len(cases) - 0.4))
-    right.set(xlabel="mean valence, fitted - true")
+    right.set(xlabel="mean valence, fitted − true")
     figure.legend(loc="outside upper right", ncols=len(phases))
     return figure
 

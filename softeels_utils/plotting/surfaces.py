@@ -228,6 +228,8 @@ def show_3d(
 ) -> None:
     """Show `surfaces_figure`, with its options, in a frame of its own.
 
+    The mouse and the arrow keys turn it, plus and minus move it; a button for each phase hides it.
+
     Parameters
     ----------
     volume : array, shape (C, Y, Z, X), or dict of str to such arrays
@@ -245,9 +247,12 @@ def show_3d(
     if not headless():
         figure.show()
         return
-    script = {"post_script": files(__package__).joinpath("turning.js").read_text("utf-8")} if turning else {}
-    controls = 40 * (len(figure.layout.updatemenus) + turning)
-    page = figure_html(figure, full_html=True, **script).replace("<body>", '<body style="font: 14px sans-serif">', 1)
+    scripts = [files(__package__).joinpath(f"{script}.js") for script in ("turning", "keys")[not turning :]]
+    script = "\n".join(path.read_text("utf-8") for path in scripts)
+    controls = 40 * (len(figure.layout.updatemenus) + turning + 1)
+    page = figure_html(figure, full_html=True, post_script=script).replace(
+        "<body>", '<body style="font: 14px sans-serif">', 1
+    )
     label = html.escape(alt or title or "3-D view", quote=True)
     frame = (
         f'<iframe title="{label}" srcdoc="{html.escape(page, quote=True)}" loading="lazy" scrolling="no" '

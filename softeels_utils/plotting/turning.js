@@ -14,6 +14,7 @@
   set(turning);
   button.addEventListener('click', function () { set(!turning); });
   figure.addEventListener('pointerdown', function () { set(false); }, true);
+  figure.addEventListener('keydown', function (event) { if (event.key !== 'Tab') set(false); });
   figure.after(button);
   new IntersectionObserver(function (entries) { seen = entries[entries.length - 1].isIntersecting; }).observe(figure);
   function frame(now) {
