@@ -151,10 +151,10 @@ def dipm_tv(
     are led to. With ``networks`` above 1 several are trained and averaged. At the end a correction :math:`r` is added
     that makes :math:`f_w + r` fit as well as it can while :math:`r` has least TV and :math:`f_w + r` obeys the
     constraint of the head: details that the network's prior cannot make, as a void of two voxels. It is kept if the
-    held-out pixels are predicted better. Voids that are still filled are looked for in the residuals of all values,
-    held out or not, and emptied where they stand out beyond chance (with ``head="fractions"``). Last, as much of the
-    joint TV reconstruction is mixed in as the held-out pixels ask for beyond chance: where the network's prior is
-    wrong, the result is not the network's.
+    held-out pixels are predicted better. Then as much of the joint TV reconstruction is mixed in as the held-out pixels
+    ask for beyond chance: where the network's prior is wrong, the result is not the network's. Last, voids that are
+    still filled are looked for in the residuals of all values, held out or not, and emptied where they stand out beyond
+    chance (with ``head="fractions"``, in bodies thicker than three voxels).
 
     Stopping. When the misfit of the held-out pixels rises above its lowest, by more than twice the standard error of
     the mean difference, pixel by pixel, five looks in a row and after two fifths of the schedule, the network fits
@@ -319,8 +319,8 @@ def fit(
     reason += f"; of those before it {still} stood still" if still else ""
     if variant != "paper":
         volume, corrected, voids, mixed = _mend(volume, scale, fitted, held_out, chosen[-1], head, prepared["initial"])
-        reason += f"; filled voids emptied, as residuals ask: {voids}" if voids else ""
         reason += f"; {100 * mixed:.0f} % of joint TV mixed in, as held-out values ask" if mixed else ""
+        reason += f"; filled voids emptied, as residuals ask: {voids}" if voids else ""
     scale = column.ravel() * scale.cpu().numpy()
     volume = np.ascontiguousarray(column * volume.cpu().numpy(), dtype=np.float32)
     return DIPResult(volume, *_join(trained), reason, corrected, mixed, scale, voids, flatten(*chosen))
@@ -412,10 +412,10 @@ def _mend(volume, scale, fitted, held_out, tv, head, initial):
     column, mixed = scale[:, None, None, None], 0.0
     parts = [part.rescaled(scale.cpu().numpy()) for part in (fitted, held_out)]
     volume, corrected = add_correction(volume / column, *parts, tv.correction_tv_weight, constraint)
+    if tv.mix and initial is not None:
+        volume, mixed = mix(volume, constraint(initial / column), parts[1])
     volume, voids = empty_voids(volume, parts) if tv.empty_voids and head == "fractions" else (volume, 0)
     volume = volume * column
-    if tv.mix and initial is not None:
-        volume, mixed = mix(volume, constraint(initial / column) * column, held_out)
     return volume, corrected, voids, mixed
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy import ndimage, stats
+from scipy import fft, ndimage, stats
 
 from softeels_utils.tomography import Measurement
 
@@ -19,27 +19,34 @@ from .initial import specimen_size
 __all__ = ["empty_voids", "inside_specimen"]
 
 SMALLEST, FACTOR = 1.2, 1.5  # voxels: radius of the smallest ball; of each next one, over that before
-LARGEST = 0.2  # of the specimen's size
+LARGEST = 0.2  # of the specimen's size: radius of the largest ball
 OUTLIER = 4.0  # robust standard deviations of the map of residuals
 CHANCE = 0.02  # of a ball as likely anywhere in the specimen, by noise alone
+EMPTY = 0.5  # of a ball, at least: less is a wrong scale, reference or alignment
 SURFACE = 1.5  # voxels: nearer to the surface, a voxel may be partly empty
+OUTSIDE = 0.25  # of what is taken away, at most, nearer to the surface than that
 FULL = 0.4  # of a ball, at least, before it is emptied
-FEWEST = 200  # voxels inside, for a spread of the map
+FEWEST = 50  # voxels, for a spread of the map
+MISFIT = 2.0  # chi-square per value: above, residuals are those of a wrong model
 MOST = 30  # balls
 STEPS = np.concatenate([np.eye(3), -np.eye(3)]) / 2  # voxels
 
 
 @torch.no_grad()
 def empty_voids(volume: torch.Tensor, parts: Sequence[Measurement]) -> tuple[torch.Tensor, int]:
-    r"""Empty balls inside a specimen where the residuals ask for it: matching pursuit.
+    r"""Empty balls inside a specimen that the data do not want filled: matching pursuit on the residuals.
 
     A prior of smooth or closed bodies fills a void that is small beside the specimen, and what it leaves in the
     residuals is spread over pixels none of which stands out. With g the gradient of the misfit, :math:`\sum_c v_c g_c`,
     summed over a ball, is what emptying it would gain; less its mean about the ball, it stands out from the rest of the
-    inside where a void is. The ball that stands out most is emptied by the amount :math:`a \le 1` of most likelihood,
-    its radius and centre too are those of most likelihood, and the map is made again. It ends when no ball stands out
-    by four robust standard deviations, or when the best one gains no more than noise would somewhere in one specimen of
-    fifty.
+    solid where a void is. From the ball that stands out most, by four robust standard deviations at least, radius,
+    centre and amount :math:`a \le 1` climb to the largest likelihood. The ball is emptied by that amount, and the map
+    is made again, until there is no such ball.
+
+    A ball is left as it is if noise would make one as likely somewhere in one specimen of fifty; if all tilts but the
+    one that speaks most for it do not; if it would be less than half emptied, as by a wrong reference; or if it reaches
+    out to the surface, as by a wrong alignment. Nothing is done where chi-square per value is above 2, nor in a body
+    that is at most three voxels thick.
 
     Parameters
     ----------
@@ -61,28 +68,34 @@ def empty_voids(volume: torch.Tensor, parts: Sequence[Measurement]) -> tuple[tor
     solid, depth = inside_specimen(volume.sum(0).cpu().numpy())
     depth = torch.as_tensor(depth, dtype=volume.dtype, device=volume.device)
     inside = depth > SURFACE
-    if int(inside.sum()) < FEWEST:
+    if int(inside.sum()) < FEWEST or _misfit(volume, views) > MISFIT:
         return volume, 0
     largest = max(LARGEST * specimen_size(volume, torch.as_tensor(solid, device=volume.device)), SMALLEST)
     radii = [float(r) for r in SMALLEST * FACTOR ** np.arange(12) if r <= largest]
-    maps = _Maps(depth, inside, radii)
-    for found in range(MOST):
+    chance = CHANCE / (int(inside.sum()) * len(radii))
+    maps = _Maps(depth, radii)
+    for emptied in range(MOST):
         residuals = [view.residual(volume) for view in views]
         gradient = sum(view.adjoint(residual) for view, residual in zip(views, residuals, strict=True))
-        place = maps.outlier((volume * gradient).sum(0), volume.sum(0))
-        if place is None:
-            return volume, found
+        centre = maps.outlier((volume * gradient).sum(0), volume.sum(0))
+        if centre is None:
+            return volume, emptied
 
         @functools.cache
         def gain(radius, centre, volume=volume, residuals=residuals):
-            return _gain(volume, radius, centre, views, residuals)
+            allowed = radius <= largest and _holds(inside, centre)
+            return _gain(volume, radius, centre, views, residuals) if allowed else _NONE
 
-        radius = max(radii, key=lambda radius: gain(radius, place).ratio)
-        radius, place = _climb(gain, radius, place)
-        best = gain(radius, place)
-        if stats.norm.sf((best.ratio / best.misfit) ** 0.5) * int(inside.sum()) > CHANCE:
-            return volume, found
-        volume = volume * (1 - best.amount * _ball(radius, _offsets(volume, place)))
+        radius = max(radii, key=lambda radius: gain(radius, centre).ratio)
+        radius, centre = _climb(gain, radius, centre)
+        best = gain(radius, centre)
+        change = volume * (best.amount * _ball(radius, _offsets(volume, centre)))
+        outside = float(change.sum(0)[~inside].sum()) > OUTSIDE * float(change.sum())
+        by_chance = stats.norm.sf((best.ratio / best.misfit) ** 0.5) > chance
+        of_one_tilt = stats.norm.sf((best.ratio_of_others / best.misfit) ** 0.5) > chance / CHANCE
+        if by_chance or of_one_tilt or outside or best.amount < EMPTY:
+            return volume, emptied
+        volume = volume - change
     return volume, MOST
 
 
@@ -101,6 +114,17 @@ def inside_specimen(total: NDArray) -> tuple[NDArray[np.bool_], NDArray]:
     solid = ndimage.binary_closing(np.pad(total > 0.5, 2))[2:-2, 2:-2, 2:-2]
     solid = ndimage.binary_fill_holes(solid)
     return solid, ndimage.distance_transform_edt(np.pad(solid, 1))[1:-1, 1:-1, 1:-1]
+
+
+def _holds(inside, centre):
+    """Whether a centre lies in a mask."""
+    at = [round(x) for x in centre]
+    return all(0 <= x < n for x, n in zip(at, inside.shape, strict=True)) and bool(inside[tuple(at)])
+
+
+def _misfit(volume, views):
+    """Chi-square per value."""
+    return _sum(view.residual(volume).square() for view in views) / sum(view.loss.size for view in views)
 
 
 def _climb(gain, radius, centre):
@@ -143,49 +167,69 @@ def _ball(radius, offsets):
 
 
 class _Maps:
-    """Sums over balls less their mean about the ball, by Fourier transform."""
+    """Sums over balls less their mean about the ball, by Fourier transform of the box that holds the specimen."""
 
-    def __init__(self, depth, inside, radii):
-        self.depth, self.inside, self.radii = depth, inside, radii
-        self.shape = [n + 2 * int(np.ceil(2 * radii[-1])) for n in inside.shape]
-        whole = [torch.fft.fftfreq(n, device=inside.device) for n in self.shape]
-        half = torch.fft.rfftfreq(self.shape[-1], device=inside.device)
-        square = sum(f.square() for f in torch.meshgrid(*whole[:2], half, indexing="ij"))
-        offsets = [n * f for n, f in zip(self.shape, whole, strict=True)]
-        self.balls = [torch.fft.rfftn(_ball(radius, offsets)).real for radius in radii]
-        self.means = [torch.exp(-2 * (torch.pi * 2 * radius) ** 2 * square) for radius in radii]
-        self.parts = [self._filtered(inside.float(), mean).clamp_min(1e-3) for mean in self.means]
+    def __init__(self, depth, radii):
+        (box,) = ndimage.find_objects((depth > 0).cpu().numpy().astype(int))
+        self.corner, self.box = [part.start for part in box], box
+        self.depth, self.radii = depth[box], radii
+        self.inside = self.depth > SURFACE
+        self.shape = [fft.next_fast_len(n + int(np.ceil(6 * radii[-1])), real=True) for n in self.depth.shape]
 
     def _filtered(self, image, transfer):
         found = torch.fft.irfftn(torch.fft.rfftn(image, self.shape) * transfer, self.shape)
         return found[tuple(slice(n) for n in image.shape)]
 
+    def _transfers(self, radius):
+        """Of the ball, and of the Gaussian that takes the mean about it."""
+        offsets = [n * torch.fft.fftfreq(n, device=self.depth.device) for n in self.shape]
+        mean = torch.ones((), device=self.depth.device)
+        for axis, n in enumerate(self.shape):
+            frequency = (torch.fft.fftfreq if axis < 2 else torch.fft.rfftfreq)(n, device=self.depth.device)
+            along = torch.exp(-2 * (2 * torch.pi * radius * frequency).square())
+            mean = mean * along.reshape([-1 if k == axis else 1 for k in range(3)])
+        return torch.fft.rfftn(_ball(radius, offsets)).real, mean
+
     def outlier(self, gain, total):
-        """The place (y, z, x) that stands out most from the rest of the inside, None where none does."""
+        """The place (y, z, x) that stands out most from the rest of the solid, None where none does."""
         best, place = OUTLIER, None
-        for radius, ball, mean, part in zip(self.radii, self.balls, self.means, self.parts, strict=True):
+        gain, total = gain[self.box] * self.inside, total[self.box]
+        for radius in self.radii:
+            ball, mean = self._transfers(radius)
             deep = self.inside & (self.depth > 0.7 * radius)
-            if int((self.depth > radius).sum()) < FEWEST / 4:
+            deep &= self._filtered(total, ball) > FULL * ball.flatten()[0]
+            if int(deep.sum()) < FEWEST:
                 continue
-            sums = self._filtered(gain * self.inside, ball)
+            sums, part = self._filtered(gain, ball), self._filtered(self.inside.float(), mean).clamp_min(1e-3)
             sums = sums - self._filtered(sums * self.inside, mean) / part
-            values = sums[deep]
-            middle = values.median()
-            spread = 1.4826 * (values - middle).abs().median()
-            full = self._filtered(total, ball) > FULL * ball.flatten()[0]
-            score = torch.where(deep & full, (sums - middle) / spread.clamp_min(1e-12), -torch.inf)
+            middle = sums[deep].median()
+            spread = 1.4826 * (sums[deep] - middle).abs().median()
+            score = torch.where(deep, (sums - middle) / spread.clamp_min(1e-12), -torch.inf)
             if float(score.max()) > best:
                 best, place = float(score.max()), np.unravel_index(int(score.argmax()), score.shape)
-        return None if place is None else tuple(map(float, place))
+        return None if place is None else tuple(float(at + start) for at, start in zip(place, self.corner, strict=True))
 
 
 @dataclass(frozen=True)
 class _Gain:
-    """Of emptying a ball by the best amount: twice the logarithm of the likelihood's ratio, and the misfit left."""
+    """Of emptying a ball by the best amount.
+
+    Attributes
+    ----------
+    ratio, ratio_of_others : float
+        Twice the logarithm of the likelihood's ratio; without the tilt that has most of it.
+    misfit : float
+        Chi-square per value that is left where the ball shows, at least 1.
+    amount : float
+    """
 
     ratio: float
+    ratio_of_others: float
     misfit: float
     amount: float
+
+
+_NONE = _Gain(0.0, 0.0, 1.0, 0.0)
 
 
 def _gain(volume, radius, centre, views, residuals):
@@ -196,11 +240,18 @@ def _gain(volume, radius, centre, views, residuals):
     change = -volume[:, rows] * _ball(radius, (y[rows], z, x))
     seen = [view.rows(change, rows) for view in views]
     residuals = [residual[:, :, rows] for residual in residuals]
-    slope = -_sum(s * r for s, r in zip(seen, residuals, strict=True))
-    curvature = max(_sum(s.square() for s in seen), 1e-12)
-    amount = min(max(slope / curvature, 0.0), 1.0)
-    left = _sum((s * (r + amount * s)).square() for s, r in zip(seen, residuals, strict=True))
-    return _Gain(amount * (2 * slope - amount * curvature), max(1.0, left / curvature), amount)
+    slope = -_by_tilt(s * r for s, r in zip(seen, residuals, strict=True))
+    curvature = _by_tilt(s.square() for s in seen)
+    amount = float((slope.sum() / curvature.sum().clip(1e-12)).clip(0, 1))
+    left = _by_tilt((s * (r + amount * s)).square() for s, r in zip(seen, residuals, strict=True))
+    ratio = amount * (2 * slope - amount * curvature)
+    others = max(ratio.sum() - ratio.max(), 0.0)
+    return _Gain(max(ratio.sum(), 0.0), others, max(1.0, left.sum() / curvature.sum().clip(1e-12)), amount)
+
+
+def _by_tilt(tensors):
+    """Sums over all but the tilts of tensors (C, T, Y, X)."""
+    return sum(tensor.sum((0, 2, 3), dtype=torch.float64).cpu().numpy() for tensor in tensors)
 
 
 def _sum(tensors):

@@ -155,11 +155,15 @@ def load(name: str) -> Record:
 def locked(name: str) -> Iterator[None]:
     """Keep other processes from writing a record, whose rows they would lose; ValueError where one is at it."""
     FOLDER.mkdir(parents=True, exist_ok=True)
+    lock = filelock.FileLock(FOLDER / f".{name}.lock", timeout=0)
     try:
-        with filelock.FileLock(FOLDER / f".{name}.lock", timeout=0):
-            yield
+        lock.acquire()
     except filelock.Timeout:
         raise ValueError(f"name: got {name!r}, which another process is writing, wants one that is free") from None
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def benchmark(name: str) -> dict | None:
