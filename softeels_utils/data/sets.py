@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import lzma
 import os
 import zipfile
 import zlib
@@ -322,7 +323,15 @@ def _member(path, name):
                 raise ValueError(f"{path.name}: got {len(found)} files {name}, wants one")
             check_size(found[0].file_size, path)
             return io.BytesIO(archive.read(found[0]))
-    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
+    except (
+        zipfile.BadZipFile,
+        zlib.error,
+        lzma.LZMAError,
+        OSError,
+        EOFError,
+        NotImplementedError,
+        RuntimeError,
+    ) as error:
         raise ValueError(f"{path.name}: got {error}, wants a zip archive that can be read") from error
 
 
@@ -337,13 +346,26 @@ def _arrays_by_shape(stream, side, where):
             return
         image = item.ndim == 3 and item.shape[:2] == (side, side) and item.shape[2] <= FUSED_MOST_TILTS
         if image or (item.ndim == 1 and 0 < item.size <= FUSED_MOST_TILTS):
-            arrays.setdefault(item.shape, {})[name.rsplit("/", 1)[-1]] = item[:]
+            alike, last = arrays.setdefault(item.shape, {}), name.rsplit("/", 1)[-1]
+            if last in alike:
+                twice.append(f"{last} {item.shape}")
+            alike[last] = item[:]
 
+    twice = []
     try:
         with h5py.File(stream) as file:
             file.visititems(look)
-    except OSError as error:
+    except (
+        OSError,
+        RuntimeError,
+        LookupError,
+        ArithmeticError,
+        TypeError,
+        ValueError,
+    ) as error:  # h5py raises them all
         raise ValueError(f"{where}: got {error}, wants an HDF5 file that can be read") from error
+    if twice:
+        raise ValueError(f"{where}: got two arrays {', '.join(twice)}, wants names that differ")
     return arrays
 
 

@@ -257,8 +257,9 @@ def oxygen_spot(
     """Where the specimen has the least oxygen per metal atom, by O-K over L2,3, for what M2,3 is there.
 
     A small grain of metal changes neither the plane nor the rings about the rim by much. But M2,3 takes it for an
-    oxide, and its oxygen is missing in the core loss. Both are smoothed alike, and the logarithm of seen over expected
-    is compared with its median: cross-sections, and an error of the references that all pixels share, cancel.
+    oxide, and its oxygen is missing in the core loss. Both are smoothed, the core loss also by the delocalisation that
+    M2,3 has, and the logarithm of seen over expected is compared with its median: cross-sections, and an error of the
+    references that all pixels share, cancel.
 
     Parameters
     ----------
