@@ -297,6 +297,13 @@ def test_an_image_that_is_in_the_html_goes_into_the_page_once(tmp_path):
     assert list(second["outputs"][0]["data"]) == ["text/html"]
 
 
+def test_folded_solutions_say_which_they_are(tmp_path):
+    cells = [([], {"text/plain": "1"}), *(2 * [(["hide-cell", "solution"], {"text/plain": "2"})])]
+    first, *solutions = json.loads(book.staged(_executed(tmp_path / "executed", *cells)))["cells"]
+    shown = [cell["metadata"]["mystnb"]["code_prompt_show"] for cell in solutions]
+    assert "mystnb" not in first["metadata"] and shown == ["Show solution 1", "Show solution 2"]
+
+
 def test_slow_cells_say_how_long_they_ran(tmp_path):
     path = _executed(tmp_path / "executed", ([], {"text/plain": "1"}), ([], {"text/plain": "2"}))
     notebook = json.loads(path.read_text())
@@ -749,12 +756,39 @@ def test_a_turning_view_stops_when_asked(browser, cube_view):
     browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": []})
 
 
+def test_a_view_turns_by_the_arrow_keys_and_hides_a_phase(browser, cube_view):
+    from selenium.webdriver.common.keys import Keys
+
+    plot = "document.querySelector('.js-plotly-plot')"
+    eye = f"return (({{x, y, z}}) => [x, y, z])({plot}._fullLayout.scene._scene.getCamera().eye)"
+    shown = f"return [...new Set({plot}.data.filter(body => body.visible === true).map(body => body.name))]"
+    wait = _open(browser, cube_view)
+    wait.until(lambda page: page.execute_script(f"return {plot}?._fullLayout?.scene?._scene != null"))
+    view = browser.find_element("css selector", ".js-plotly-plot")
+    assert "arrow keys" in view.get_attribute("aria-label")
+    _press(browser, view, Keys.ARROW_UP)  # a key stops a view that turns by itself
+    for key in (Keys.ARROW_LEFT, Keys.ARROW_UP, "+"):
+        before = browser.execute_script(eye)
+        _press(browser, view, key)
+        wait.until(lambda page, b=before: np.abs(np.subtract(page.execute_script(eye), b)).max() > 0.01)
+    assert np.linalg.norm(browser.execute_script(eye)) == pytest.approx(0.9 * np.linalg.norm(before), rel=0.02)
+    assert len(browser.execute_script(shown)) == 2
+    button = browser.find_element("xpath", "//button[text()='Fe₃O₄']")
+    _press(browser, button, Keys.ENTER)
+    wait.until(lambda page: page.execute_script(shown) == ["FeO"])
+    assert button.get_attribute("aria-pressed") == "false"
+    _press(browser, button, Keys.ENTER)
+    wait.until(lambda page: len(page.execute_script(shown)) == 2)
+    assert not _errors(browser)
+
+
 @pytest.fixture
 def cube_view(tmp_path):
     volume = np.zeros((2, 12, 12, 12))
-    volume[:, 3:9, 3:9, 3:9] = 0.5
-    volume[0, 5:7, 5:7, 5:7] = 1
-    script = Path(plotting.__file__).with_name("turning.js").read_text(encoding="utf-8")
+    volume[1, 3:9, 3:9, 3:9] = 1
+    volume[:, 5:7, 5:7, 5:7] = np.reshape([1, 0], (2, 1, 1, 1))
+    scripts = (Path(plotting.__file__).with_name(f"{name}.js") for name in ("turning", "keys"))
+    script = "\n".join(path.read_text(encoding="utf-8") for path in scripts)
     page = tmp_path / "page.html"
     figure = plotting.surfaces_figure(volume, height=150).update_layout(width=150)
     page.write_text(plotting.figure_html(figure, post_script=script))

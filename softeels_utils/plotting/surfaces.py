@@ -256,6 +256,6 @@ def show_3d(
     label = html.escape(alt or title or "3-D view", quote=True)
     frame = (
         f'<iframe title="{label}" srcdoc="{html.escape(page, quote=True)}" loading="lazy" scrolling="no" '
-        f'style="width: 100%; height: {height + controls + 16}px; border: 0"></iframe>'
+        f'style="width: 100%; height: {height + controls + 24}px; border: 0"></iframe>'
     )
     display({"text/html": captioned(frame, caption, name)}, raw=True)
