@@ -189,7 +189,7 @@ for warning in found.warnings:
 # ## What Fe-L<sub>2,3</sub> says by itself
 #
 # Iron's L<sub>3</sub> line moves up by 1.7 eV from Fe<sup>2+</sup> to Fe<sup>3+</sup> {cite}`vanaken1998`, and in
-# measured oxides the ratio of the two white lines, L3/L2, depends on valence and structure
+# measured oxides the ratio of the two white lines, L<sub>3</sub>/L<sub>2</sub>, depends on valence and structure
 # {cite}`vanaken2002,cave2006,tan2012`. A single pixel has too few electrons to show either; groups of pixels have
 # enough. <a href="#fig-valence"></a> divides the pixels at the median of the fraction of FeO that `extract_standards`
 # has found.
@@ -873,7 +873,8 @@ if data_path:
 # Each solution is a cell below, folded; it has run with this page.
 #
 # 1. *Basic.* Leave the oxygen out: `constraints=("leading_edge", "pure_rim", "pixels")`. How do the leakages change?
-# 2. *Intermediate.* Is it the energy resolution that makes L3/L2 of the twin smaller than that of the measured oxides?
+# 2. *Intermediate.* Is it the energy resolution that makes L<sub>3</sub>/L<sub>2</sub> of the twin smaller than that of
+#    the measured oxides?
 # 3. *Research.* The obvious way is a shortcut: unmix Fe-L<sub>2,3</sub> pixel by pixel and regress the low loss on
 #    those maps. How much of the contrast between the phases does it lose, and how does that depend on the fluence?
 

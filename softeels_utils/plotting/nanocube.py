@@ -152,8 +152,7 @@ def anatomy(
             ax.plot([read(measures[n]) for n in names], places + offset, "os"[k], color=color, label=quantity or None)
         if true is not None:
             ax.axvline(true, color=COLORS["truth"], lw=1, ls="--", label="truth")
-        ax.margins(x=0.08)
-        ax.set(xlabel=label, xlim=(0, None), ylim=(len(names) - 0.5, -0.6))
+        ax.set(xlabel=label, xlim=(0, 1.05 * ax.get_xlim()[1]), ylim=(len(names) - 0.5, -0.6))
         ax.set_yticks(places, names)
         ax.legend(fontsize=10)
     return figure

@@ -398,7 +398,7 @@ def nanocube_rows(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
             "voxels": f"{n}³", "method": method, "NRMSE": f"{middle['nrmse']:.3f}",
             "core's edge (nm)": f"{middle['core_nm']:.2f}", "surface (nm)": f"{middle['surface_nm']:.2f}",
             "corners (nm)": f"{middle['corner_nm']:.2f}",
-            "skin (nm)": f"{middle['skin_nm']:.2f} of {middle['true_skin_nm']:.2f}",
+            "skin (nm)": f"{middle['skin_nm']:.2f} of\N{NO-BREAK SPACE}{middle['true_skin_nm']:.2f}",
             "skin, local error (nm)": f"{middle['skin_rms_nm']:.2f}",
             "void (nm³)": f"{void:.0f} of {true:.0f}",
             "resolution X, Y, Z (nm)": ", ".join(f"{middle[f'resolution_{axis}_nm']:.1f}" for axis in "xyz"),
