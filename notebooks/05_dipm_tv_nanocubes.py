@@ -513,7 +513,8 @@ say(
     "closed bodies: its best iterate alone finds "
     f"{alone.void_nm3 / void.true_void_nm3:.0%} of the void, the volume "
     f"returned ({'with' if result.corrected else 'without'} the correction; "
-    f"filled voids emptied: {result.voids}) {void.void_nm3 / void.true_void_nm3:.0%}, "
+    f"filled voids emptied: {result.voids}) "
+    f"{void.void_nm3 / void.true_void_nm3:.0%}, "
     "joint TV "
     f"{found_by['joint TV'][0].void_nm3 / void.true_void_nm3:.0%}."
 )
