@@ -38,7 +38,7 @@
 # |---|---|
 # | Helpful | chapters [1](01_dose_analysis) and [2](02_standards); weighted least squares |
 # | Not needed | any data: a simulated specimen, the {term}`digital twin`, stands in; its truth only scores results |
-# | Time | About 23 minutes to read; the time that this page took to run is in its summary. Memory below 1 GB |
+# | Time | About 25 minutes to read; the time that this page took to run is in its summary. Memory below 1 GB |
 #
 # In the reference: {py:func}`~softeels_utils.fitting.fit_phases`,
 # {py:class}`~softeels_utils.fitting.PhaseFit`, {py:func}`~softeels_utils.fitting.sweep_windows` and

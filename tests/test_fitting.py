@@ -586,7 +586,9 @@ def test_lazy_spectra_on_two_workers_of_which_one_is_killed(tmp_path):
         assert holds[0] not in client.scheduler_info()["workers"]
     for name in ("coefficients", "covariance", "background", "reduced_chi2", "residual_rms", "binned_residual"):
         np.testing.assert_allclose(getattr(done, name), getattr(plain, name), rtol=1e-7, atol=1e-7, err_msg=name)
-    np.testing.assert_array_equal(done.flags, plain.flags)
+    # Other blocks and threads round otherwise: a phase that is exactly 0 may come out just above it.
+    np.testing.assert_array_equal(done.flags & ~FitFlag.AT_BOUND, plain.flags & ~FitFlag.AT_BOUND)
+    assert (done.flags != plain.flags).mean() < 2e-3
     np.testing.assert_array_equal(done.tilt_angles_deg, plain.tilt_angles_deg)
     assert done.warnings == plain.warnings
 
