@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import lzma
 import zipfile
 import zlib
 from collections.abc import Iterable, Iterator
@@ -11,7 +12,10 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["check_size", "check_zarr", "read_archive"]
+__all__ = ["BROKEN_ZIP", "check_size", "check_zarr", "read_archive"]
+
+#: What reading a damaged zip archive raises; NotImplementedError, of an unknown compression, is a RuntimeError.
+BROKEN_ZIP = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, OSError, RuntimeError)
 
 MOST_BYTES = 32 * 2**30  # of one array or archive in memory
 LEAST_BYTES = 64 * 2**20  # below, no expansion is too large
@@ -66,7 +70,7 @@ def read_archive(path: Path, names: Iterable[str]) -> dict[str, np.ndarray]:
             for name in members.keys() & set(names):
                 with archive.open(members[name]) as stream:
                     found[name] = np.lib.format.read_array(stream, allow_pickle=False)
-    except (zipfile.BadZipFile, zlib.error, EOFError, OSError, ValueError, RuntimeError, NotImplementedError) as error:
+    except (*BROKEN_ZIP, ValueError) as error:
         if str(error).startswith("path: "):
             raise
         raise ValueError(f"path: got {path.name}, wants an archive of plain arrays ({error})") from error

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import io
 import json
-import lzma
 import os
 import zipfile
-import zlib
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -19,7 +17,7 @@ from typing import Any
 import numpy as np
 import yaml
 
-from .archives import check_size
+from .archives import BROKEN_ZIP, check_size
 from .files import TiltSeries
 from .signals import read_signal
 
@@ -323,15 +321,7 @@ def _member(path, name):
                 raise ValueError(f"{path.name}: got {len(found)} files {name}, wants one")
             check_size(found[0].file_size, path)
             return io.BytesIO(archive.read(found[0]))
-    except (
-        zipfile.BadZipFile,
-        zlib.error,
-        lzma.LZMAError,
-        OSError,
-        EOFError,
-        NotImplementedError,
-        RuntimeError,
-    ) as error:
+    except BROKEN_ZIP as error:
         raise ValueError(f"{path.name}: got {error}, wants a zip archive that can be read") from error
 
 
@@ -355,14 +345,7 @@ def _arrays_by_shape(stream, side, where):
     try:
         with h5py.File(stream) as file:
             file.visititems(look)
-    except (
-        OSError,
-        RuntimeError,
-        LookupError,
-        ArithmeticError,
-        TypeError,
-        ValueError,
-    ) as error:  # h5py raises them all
+    except (OSError, RuntimeError, LookupError, ArithmeticError, TypeError, ValueError) as error:  # of h5py
         raise ValueError(f"{where}: got {error}, wants an HDF5 file that can be read") from error
     if twice:
         raise ValueError(f"{where}: got two arrays {', '.join(twice)}, wants names that differ")
