@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
 
-from softeels_utils import fitting, scattering, simulate, source, standards
+from softeels_utils import data, fitting, scattering, simulate, source, standards
 from softeels_utils.standards import CONSTRAINTS, Evidence, PhasePair, estimate_rotation, select_constraints
 
 IRON = PhasePair.of("iron_oxides")
@@ -616,6 +616,43 @@ def test_a_grain_of_metal_is_noticed_where_it_is(found):
     metal_nm = grain.thickness_nm[grain.phases.index("Fe")]
     assert metal_nm[y, x] > 0.5 * metal_nm.max()
     assert 0.05 < with_grain.diagnostics.oxygen_deficit < 0.6
+
+
+@pytest.mark.parametrize("error, side", [(0.02, "small"), (-0.02, "large")])
+def test_a_wrong_dispersion_is_noticed(error, side):
+    draw = simulate.draw_chemistry(0, kinds=(), n=32, dispersion_error=error)
+    found = standards.extract_standards(*draw.record(1e5), bootstrap=20)
+    said = [sentence for sentence in found.warnings if "dispersion" in sentence]
+    assert len(said) == 1 and f"% too {side}" in said[0]
+    percent = float(re.search(r"stated ([\d.]+) %", said[0])[1])
+    assert percent == pytest.approx(2.0, abs=0.5)
+
+
+@pytest.mark.parametrize("fluence", [1e5, 1e3])
+def test_a_right_dispersion_is_left_alone(fluence):
+    draw = simulate.draw_chemistry(3, kinds=("shifts",), n=32, core_shift_eV=-2.0)
+    found = standards.extract_standards(*draw.record(fluence), bootstrap=20)
+    assert found.diagnostics.oxygen_to_l3_eV == pytest.approx(169.2, abs=2.0)  # whatever the zero of the axis
+    assert not any("dispersion" in sentence for sentence in found.warnings)
+
+
+def test_the_distance_of_the_edges_in_a_measured_nanocube():
+    """Its axis is off by about 9 eV; the distance is not."""
+    if not data.is_cached("nanocube_si"):
+        pytest.skip("needs the data set nanocube_si")
+    signal = data.load("nanocube_si")
+    energy, mean = signal.axes_manager.signal_axes[0].axis, np.asarray(signal.data, float).mean(axis=(0, 1))
+    system = scattering.load_system("iron_oxides")
+    expected, error = system.edge("K").standards["to_l3_eV"]
+    l3_eV = standards.find_l3(energy, mean, system=system, window_eV=(685, 715))
+    assert abs(l3_eV - system.edge("L2,3").standards["l3_eV"]) > 5
+    assert standards.oxygen_to_l3(energy, mean, l3_eV, system) == pytest.approx(expected, abs=2 * error)
+
+
+def test_a_system_need_not_state_the_distance_of_its_edges(pair):
+    energy = np.arange(450.0, 760.0, 0.5)
+    assert standards.oxygen_to_l3(energy, energy**-3.0, 641.0, "manganese_oxides") is None
+    assert standards.oxygen_to_l3(energy[300:], energy[300:] ** -3.0, 708.7) is None  # no O-K on the axis
 
 
 def test_a_fit_takes_standards_with_their_errors(pair, found):

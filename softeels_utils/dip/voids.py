@@ -64,19 +64,20 @@ def empty_voids(volume: torch.Tensor, parts: Sequence[Measurement]) -> tuple[tor
     ----------
     S. Mallat & Z. Zhang, IEEE Trans. Signal Process. 41, 3397 (1993): matching pursuit.
     """
-    views = [_View(part, volume) for part in parts if part.size]
+    series = [_Series(part, volume) for part in parts if part.size]
     solid, depth = inside_specimen(volume.sum(0).cpu().numpy())
     depth = torch.as_tensor(depth, dtype=volume.dtype, device=volume.device)
     inside = depth > SURFACE
-    if int(inside.sum()) < FEWEST or _misfit(volume, views) > MISFIT:
+    residuals = [one.residual(volume) for one in series]
+    misfit = _sum(residual.square() for residual in residuals) / sum(one.loss.size for one in series)
+    if int(inside.sum()) < FEWEST or misfit > MISFIT:
         return volume, 0
     largest = max(LARGEST * specimen_size(volume, torch.as_tensor(solid, device=volume.device)), SMALLEST)
     radii = [float(r) for r in SMALLEST * FACTOR ** np.arange(12) if r <= largest]
     chance = CHANCE / (int(inside.sum()) * len(radii))
     maps = _Maps(depth, radii)
     for emptied in range(MOST):
-        residuals = [view.residual(volume) for view in views]
-        gradient = sum(view.adjoint(residual) for view, residual in zip(views, residuals, strict=True))
+        gradient = sum(one.adjoint(residual) for one, residual in zip(series, residuals, strict=True))
         centre = maps.outlier((volume * gradient).sum(0), volume.sum(0))
         if centre is None:
             return volume, emptied
@@ -84,7 +85,7 @@ def empty_voids(volume: torch.Tensor, parts: Sequence[Measurement]) -> tuple[tor
         @functools.cache
         def gain(radius, centre, volume=volume, residuals=residuals):
             allowed = radius <= largest and _holds(inside, centre)
-            return _gain(volume, radius, centre, views, residuals) if allowed else _NONE
+            return _gain(volume, radius, centre, series, residuals) if allowed else _NONE
 
         radius = max(radii, key=lambda radius: gain(radius, centre).ratio)
         radius, centre = _climb(gain, radius, centre)
@@ -96,6 +97,7 @@ def empty_voids(volume: torch.Tensor, parts: Sequence[Measurement]) -> tuple[tor
         if by_chance or of_one_tilt or outside or best.amount < EMPTY:
             return volume, emptied
         volume = volume - change
+        residuals = [one.residual(volume) for one in series]
     return volume, MOST
 
 
@@ -122,11 +124,6 @@ def _holds(inside, centre):
     return all(0 <= x < n for x, n in zip(at, inside.shape, strict=True)) and bool(inside[tuple(at)])
 
 
-def _misfit(volume, views):
-    """Chi-square per value."""
-    return _sum(view.residual(volume).square() for view in views) / sum(view.loss.size for view in views)
-
-
 def _climb(gain, radius, centre):
     """The most likely ball, from one nearby: half a voxel or a sixth of the radius a step."""
     while True:
@@ -137,7 +134,7 @@ def _climb(gain, radius, centre):
         radius, centre = best
 
 
-class _View:
+class _Series:
     """A measurement, its noise Gaussian: of counts, as large as a volume predicts."""
 
     def __init__(self, measurement, volume):
@@ -190,17 +187,17 @@ class _Maps:
             mean = mean * along.reshape([-1 if k == axis else 1 for k in range(3)])
         return torch.fft.rfftn(_ball(radius, offsets)).real, mean
 
-    def outlier(self, gain, total):
-        """The place (y, z, x) that stands out most from the rest of the solid, None where none does."""
+    def outlier(self, reduction, total):
+        """Where the misfit's reduction by emptying, summed over a ball, stands out most: (y, z, x), or None."""
         best, place = OUTLIER, None
-        gain, total = gain[self.box] * self.inside, total[self.box]
+        reduction, total = reduction[self.box] * self.inside, total[self.box]
         for radius in self.radii:
             ball, mean = self._transfers(radius)
             deep = self.inside & (self.depth > 0.7 * radius)
             deep &= self._filtered(total, ball) > FULL * ball.flatten()[0]
             if int(deep.sum()) < FEWEST:
                 continue
-            sums, part = self._filtered(gain, ball), self._filtered(self.inside.float(), mean).clamp_min(1e-3)
+            sums, part = self._filtered(reduction, ball), self._filtered(self.inside.float(), mean).clamp_min(1e-3)
             sums = sums - self._filtered(sums * self.inside, mean) / part
             middle = sums[deep].median()
             spread = 1.4826 * (sums[deep] - middle).abs().median()
@@ -232,13 +229,13 @@ class _Gain:
 _NONE = _Gain(0.0, 0.0, 1.0, 0.0)
 
 
-def _gain(volume, radius, centre, views, residuals):
+def _gain(volume, radius, centre, series, residuals):
     """Of the slices that the ball meets: others stay as they are."""
-    reach = radius + 1 + max(view.reach for view in views)
+    reach = radius + 1 + max(one.reach for one in series)
     rows = slice(max(int(centre[0] - reach), 0), int(np.ceil(centre[0] + reach)) + 1)
     y, z, x = _offsets(volume, centre)
     change = -volume[:, rows] * _ball(radius, (y[rows], z, x))
-    seen = [view.rows(change, rows) for view in views]
+    seen = [one.rows(change, rows) for one in series]
     residuals = [residual[:, :, rows] for residual in residuals]
     slope = -_by_tilt(s * r for s, r in zip(seen, residuals, strict=True))
     curvature = _by_tilt(s.square() for s in seen)

@@ -34,6 +34,7 @@ STANDARDS = {
     },
     "K": {"number": ("from_eV", "before_eV"), "window": ("window_eV", "continuum_eV")},
 }
+DISTANCES = {"L2,3": ("shift_eV", "shift_source"), "K": ("to_l3_eV", "to_l3_source")}
 
 
 def system_names() -> list[str]:
@@ -231,16 +232,18 @@ def _edge(node: _Node, name: str, metal: str, anion: str) -> Edge:
 
 
 def _standards(node: _Node, edge: str) -> dict[str, Any]:
-    """What finds reference spectra reads of an edge: all of its keys; only the shift of L3 may be left out."""
+    """What finds reference spectra reads of an edge: all of its keys, but for a distance between edges, which may be
+    left out with its source."""
     kinds = STANDARDS.get(edge, {})
-    shift = ("shift_eV", "shift_source") if edge == "L2,3" else ()
-    node.only(*(key for keys in kinds.values() for key in keys), *shift)
+    distance = DISTANCES.get(edge, ())
+    node.only(*(key for keys in kinds.values() for key in keys), *distance)
     for key in (key for keys in kinds.values() for key in keys):
         node.get(key)
     read = {"number": node.number, "window": node.window, "pair": lambda key: node.numbers(key, 2)}
     values = {key: read[kind](key) for kind, keys in kinds.items() for key in keys}
-    if any(key in node.content for key in shift):
-        values |= {"shift_eV": node.numbers("shift_eV", 2), "shift_source": node.text("shift_source")}
+    if any(key in node.content for key in distance):
+        value, source = distance
+        values |= {value: node.numbers(value, 2), source: node.text(source)}
     return values
 
 

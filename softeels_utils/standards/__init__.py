@@ -17,7 +17,7 @@ from .constraints import (
     PureRim,
     select_constraints,
 )
-from .coreloss import CoreLossEstimators, core_loss_estimators, edge_cross_section
+from .coreloss import CoreLossEstimators, core_loss_estimators, edge_cross_section, find_l3, oxygen_to_l3
 from .extract import extract_standards
 from .line import MetalLine, estimate_range, neighbours, outermost_phase
 from .measured import EdgePair, L23Comparison, compare_l23, pair_edges
@@ -67,6 +67,7 @@ __all__ = [
     "estimate_range",
     "estimate_rotation",
     "extract_standards",
+    "find_l3",
     "find_plane",
     "find_specimen",
     "group_by_valence",
@@ -74,6 +75,7 @@ __all__ = [
     "metal_per_oxygen",
     "neighbours",
     "outermost_phase",
+    "oxygen_to_l3",
     "pair_edges",
     "prepare_dual_eels",
     "reference_from_abundances",

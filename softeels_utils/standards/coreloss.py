@@ -10,11 +10,21 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import ndimage
 
 from ..scattering import System, as_system, differential_cross_section
-from ..spectra import in_window
+from ..spectra import FWHM_PER_SIGMA, in_window
 from .plane import weighted_fit
 from .subshells import subshell_oscillator_strength
 
-__all__ = ["CoreLossEstimators", "core_loss_estimators", "edge_cross_section", "find_l3", "power_law_basis"]
+__all__ = [
+    "CoreLossEstimators",
+    "core_loss_estimators",
+    "edge_cross_section",
+    "find_l3",
+    "oxygen_to_l3",
+    "power_law_basis",
+]
+
+DISTANCE_FWHM_EV, DISTANCE_REACH_EV = 2.0, 6.0  # the pre-peak of O-K lies 7 to 10 eV below its maximum
+O_K_FOOT_EV = 14.0  # from the foot of O-K to its maximum
 
 
 @dataclass(frozen=True)
@@ -207,6 +217,49 @@ def find_l3(
         )
     smooth = ndimage.gaussian_filter1d(mean_spectrum, 0.5 / (energy_eV[1] - energy_eV[0]))
     return float(energy_eV[near][np.argmax(smooth[near])])
+
+
+def oxygen_to_l3(
+    energy_eV: NDArray, spectra: NDArray, l3_eV: float, system: System | str | None = None
+) -> NDArray[np.float64] | None:
+    """From the main maximum of O-K to that of L3, in each of some spectra: a wrong dispersion stretches it.
+
+    Unlike where the edges lie, it does not depend on the zero of the axis.
+
+    Parameters
+    ----------
+    energy_eV : (E,)
+    spectra : (..., E)
+        Single scattering, with its background.
+    l3_eV : float
+        About where L3 is on this axis.
+    system : System or str, optional
+        Its file states what the distance is; by default the iron oxides.
+
+    Returns
+    -------
+    (...), eV, or None
+        None where the axis does not hold the edges, or the system does not state the distance.
+    """
+    system = as_system(system)
+    oxygen = system.edge("K").standards
+    if "to_l3_eV" not in oxygen or energy_eV[0] > oxygen["from_eV"]:
+        return None
+    step, middle = energy_eV[1] - energy_eV[0], l3_eV - oxygen["to_l3_eV"][0]
+    before = in_window(energy_eV, (energy_eV[0] + 1, middle - O_K_FOOT_EV))
+    if before.sum() < 20 or energy_eV[-1] < l3_eV + DISTANCE_REACH_EV:
+        return None
+    shapes = power_law_basis(
+        energy_eV, np.mean(np.reshape(spectra, (-1, energy_eV.size)), axis=0), tuple(energy_eV[before][[0, -1]])
+    )
+    background = spectra[..., before] @ np.linalg.pinv(shapes[:, before]) @ shapes
+    smooth = ndimage.gaussian_filter1d(spectra, DISTANCE_FWHM_EV / FWHM_PER_SIGMA / step, axis=-1)
+
+    def maximum(spectrum: NDArray, center: float) -> NDArray:
+        near = in_window(energy_eV, (center - DISTANCE_REACH_EV, center + DISTANCE_REACH_EV))
+        return energy_eV[near][np.argmax(spectrum[..., near], axis=-1)]
+
+    return maximum(smooth, l3_eV) - maximum(smooth - background, middle)
 
 
 def _fit_continuum(e, mean, system, has_oxygen, microscope):

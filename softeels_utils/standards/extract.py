@@ -16,7 +16,7 @@ from ..spectra import FWHM_PER_SIGMA, in_window
 from .constraints import CONSTRAINTS, Chemistry, Constraint, Evidence, LeadingEdge, select_constraints
 from .coreloss import CoreLossEstimators, core_loss_estimators
 from .line import MetalLine, estimate_range, outermost_phase
-from .misfit import Misfit, oxygen_spot, ring_residuals, thickness_ratio
+from .misfit import EdgeDistance, Misfit, oxygen_spot, ring_residuals, thickness_ratio
 from .pair import PhasePair
 from .plane import find_plane
 from .prepare import DualEELS, find_specimen, prepare_dual_eels
@@ -123,6 +123,7 @@ def extract_standards(
         rings=ring_residuals(specimen, plane, axes.estimators, axes.core_loss[0], axes.blur_pixels, pair),
         pair=pair,
         spot=oxygen_spot(specimen, plane, axes.estimators, axes.core_loss[0], axes.blur_pixels),
+        distance=EdgeDistance.of(dual, plane.coordinates.mean(axis=0) @ axes.core_loss, axes.estimators.l3_eV),
     )
     return Standards(
         system=dual.system.name,
@@ -334,6 +335,7 @@ def _diagnose(specimen, plane, axes, evidence, misfit, constraints, references, 
         thickness_ratio=misfit.thickness_ratio,
         oxygen_deficit=misfit.spot.deficit if misfit.spot else float("nan"),
         oxygen_deficit_deviations=misfit.spot.deviations if misfit.spot else float("nan"),
+        oxygen_to_l3_eV=misfit.distance.value if misfit.distance else float("nan"),
         left_out=rotation.left_out,
         microscope=dual.microscope,
         onset_eV=onset_eV,

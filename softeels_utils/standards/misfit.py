@@ -11,11 +11,11 @@ from scipy import ndimage
 
 from ..scattering import inelastic_mean_free_path
 from ..spectra import FWHM_PER_SIGMA
-from .coreloss import CoreLossEstimators
+from .coreloss import CoreLossEstimators, oxygen_to_l3
 from .line import neighbours
 from .pair import PhasePair
 from .plane import Plane
-from .prepare import Specimen
+from .prepare import DualEELS, Specimen
 from .rotation import Rotation
 
 __all__ = [
@@ -23,6 +23,7 @@ __all__ = [
     "RESIDUAL",
     "SPOT",
     "THIRD",
+    "EdgeDistance",
     "Misfit",
     "OxygenSpot",
     "oxygen_spot",
@@ -37,6 +38,7 @@ THIRD = 1.6  # squared singular value of a third component over the largest of n
 THICKNESS = (0.6, 1.6)  # nm by counted atoms over nm by the mean free path, whose formula is good to 20 %
 RING = 5.0, 0.02  # standard errors, and part of the mean in the specimen, that a ring may be off by
 SPOT = 6.0, 0.05  # deviations of the specimen's own scatter, and part of O/metal, that a spot may lack
+DISTANCE = 3.0  # standard errors
 SPOT_FWHM = 3.0, 4.0  # of the smoothing: at least so many pixels, and nm
 NORMAL_MAD = 0.6745  # median absolute deviation of a Gaussian, in standard deviations
 SPOT_INSIDE = 2, 0.3  # pixels from the rim, and metal over that of the thickest pixels: less is too noisy
@@ -81,6 +83,37 @@ class OxygenSpot:
 
 
 @dataclass(frozen=True)
+class EdgeDistance:
+    """From the main maximum of O-K to that of L3, see `oxygen_to_l3`.
+
+    Attributes
+    ----------
+    value, error : float
+        As seen, eV, and its statistical error.
+    expected, expected_error : float
+        As the system states it.
+    """
+
+    value: float
+    error: float
+    expected: float
+    expected_error: float
+
+    @classmethod
+    def of(cls, dual: DualEELS, spectra: NDArray, l3_eV: float) -> EdgeDistance | None:
+        """Of core-loss spectra (B, E2): the mean over the specimen as it is, then draws of its pixels."""
+        found = oxygen_to_l3(dual.core_energy_eV, spectra, l3_eV, dual.system)
+        if found is None:
+            return None
+        return cls(float(found[0]), float(found[1:].std()), *dual.system.edge("K").standards["to_l3_eV"])
+
+    @property
+    def is_off(self) -> bool:
+        """Whether it is more than noise and the spread over oxides explain."""
+        return abs(self.value - self.expected) > DISTANCE * np.hypot(self.error, self.expected_error)
+
+
+@dataclass(frozen=True)
 class Misfit:
     """What is compared, see `sentences`.
 
@@ -97,6 +130,8 @@ class Misfit:
         The set of phases.
     spot : OxygenSpot or None
         See `oxygen_spot`.
+    distance : EdgeDistance or None
+        From O-K to L3; None where it is not known, or not seen.
     """
 
     rotation: Rotation
@@ -106,11 +141,12 @@ class Misfit:
     rings: dict[str, NDArray] = field(repr=False)
     pair: PhasePair = field(repr=False)
     spot: OxygenSpot | None = None
+    distance: EdgeDistance | None = None
 
     def sentences(self) -> tuple[str, ...]:
         """One sentence for each thing that does not fit."""
         found = (self._tension(), *self._valence(), self._noise(), self._third(), self._exposure(), self._rings())
-        found = (*found, self._spot())
+        found = (*found, self._spot(), self._dispersion())
         return tuple(sentence for sentence in found if sentence)
 
     def _tension(self):
@@ -195,6 +231,17 @@ class Misfit:
             f"Around pixel {self.spot.place} the core loss has {100 * self.spot.deficit:.0f} % less oxygen per {metal} "
             f"than M2,3 says of an oxide ({self.spot.deviations:.0f} times the scatter over the specimen): a grain of "
             "metal, or of another phase that is poor in oxygen. What is fitted there is taken for oxide."
+        )
+
+    def _dispersion(self):
+        if self.distance is None or not self.distance.is_off:
+            return ""
+        seen, expected = self.distance.value, self.distance.expected
+        percent, side = 100 * abs(seen / expected - 1), "large" if seen > expected else "small"
+        return (
+            f"L3 lies {seen:.1f} ± {self.distance.error:.1f} eV above the maximum of O-K, not {expected:.1f} eV: the "
+            f"dispersion of the energy axis may be stated {percent:.1f} % too {side}, or oxygen may be in something "
+            "other than the oxides."
         )
 
 

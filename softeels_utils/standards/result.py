@@ -85,6 +85,8 @@ class Diagnostics:
     oxygen_deficit, oxygen_deficit_deviations : float
         Part of the oxygen per metal atom that is missing in the spot that has the least of it, and the same in standard
         deviations over the specimen; NaN where nothing tells.
+    oxygen_to_l3_eV : float
+        From the main maximum of O-K to that of L3, which a wrong dispersion stretches; NaN where it is not seen.
     """
 
     system: str
@@ -116,6 +118,7 @@ class Diagnostics:
     mask: NDArray = field(repr=False)
     oxygen_deficit: float = float("nan")
     oxygen_deficit_deviations: float = float("nan")
+    oxygen_to_l3_eV: float = float("nan")
 
     def checklist(self) -> list[dict[str, str | float]]:
         """Quantities to look at, each with its value and when to doubt; for a table."""
