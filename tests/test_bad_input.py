@@ -357,10 +357,10 @@ DOORS = {
     ),
     "ParallelBeam": Door(
         tomography.ParallelBeam,
-        {"n": (8, 8), "tilt_angles_deg": TILTS, "voxel_size_nm": 1.0, "shifts_px": np.zeros((5, 2)), "device": "cpu"},
+        {"n": (8, 8), "tilt_angles_deg": TILTS, "voxel_size_nm": 1.0, "shifts_px": np.zeros((5, 2)), "device": "cpu",
+         "axis_angle_deg": 0.0},
         {"n": "nan huge complex text ragged", "tilt_angles_deg": ARRAY, "voxel_size_nm": "positive",
-         "shifts_px": ARRAY + " length",
-         "device": "device"},
+         "shifts_px": ARRAY + " length", "axis_angle_deg": "text", "device": "device"},
     ),
     "reconstruct": Door(
         tomography.reconstruct,
@@ -404,6 +404,11 @@ DOORS = {
         {"projections": MAPS, "tilt_angles_deg": TILTS, "shifts_px": np.zeros((5, 2)), "rounds": 1, "device": None},
         {"projections": ARRAY, "tilt_angles_deg": ARRAY + " tilts", "shifts_px": ARRAY + " length", "rounds": "count",
          "device": "device"},
+    ),
+    "refine_geometry": Door(
+        tomography.refine_geometry,
+        {"measurement": tomography.Measurement(MAPS, TILTS), "axis_angle": True, "rounds": 1},
+        {"measurement": "object", "axis_angle": "flag", "rounds": "count"},
     ),
     "shift_projections": Door(
         tomography.shift_projections, {"projections": MAPS, "shifts_px": np.zeros((5, 2))},

@@ -395,9 +395,28 @@ def test_minibatches_are_cut_where_rows_are_not_neighbours():
         assert all((part.diff() == 1).all() for part in parts) and sum(map(len, parts)) == len(rows) == 8
         wrapped += len(parts) > 1
     assert 0 < wrapped < 100
-    shifted = Measurement(np.ones((1, 9, 50, 8)), TILTS, shifts_px=np.full((9, 2), 0.5))  # slices then share rows
-    rows, cuts = WhitenedTV(torch.nn.Identity(), shifted, dip.TrainingSettings(), False).minibatch(generator)
-    assert len(rows) == 50 and not cuts
+
+
+@pytest.mark.parametrize("geometry", [{"shifts_px": np.linspace(-1.5, 0.8, 18).reshape(9, 2)}, {"axis_angle_deg": 4.0}])
+def test_where_rows_are_mixed_a_minibatch_is_compared_where_it_is_all_that_is_seen(geometry):
+    rng, generator = np.random.default_rng(0), torch.Generator().manual_seed(1)
+    volume = torch.as_tensor(rng.random((2, 30, 8, 8)), dtype=torch.float32)
+    measurement = Measurement(rng.random((2, 9, 30, 8)), TILTS, covariance=[0.01, 0.02], **geometry)
+    formulation = WhitenedTV(torch.nn.Identity(), measurement, dip.TrainingSettings(), False)
+    whole = formulation.evened.misfit(volume)
+    seen, per_value = torch.zeros(whole.shape[1:]), []
+    for _ in range(200):
+        rows, cuts = formulation.minibatch(generator)
+        assert len(rows) == 8
+        batch = torch.zeros_like(volume)
+        batch[:, rows] = volume[:, rows]
+        same = (formulation.evened.misfit(batch) - whole).abs().amax(0) < 1e-4 * whole.amax(0)
+        here = formulation.misfit(volume[:, rows], rows, cuts) / whole[:, :, rows].numel()
+        assert whole[:, same].amin() <= here <= whole[:, same].amax()
+        seen += same
+        per_value.append(float(here))
+    assert (seen > 0).float().mean() > 0.9  # all pixels but some of those that see the first and last slices
+    assert np.mean(per_value) == pytest.approx(float(whole.mean()), rel=0.05)
 
 
 def test_mean_of_the_iterates_has_the_weights_it_says():

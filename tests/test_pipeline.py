@@ -25,7 +25,7 @@ from softeels_utils import __main__ as command_line
 from softeels_utils import data, dip, pipeline, scattering, simulate, standards
 from softeels_utils.fitting import Estimate, PhaseFit
 from softeels_utils.pipeline import Settings, reconstruct
-from softeels_utils.pipeline.chain import Chain, find_shifts, large_systematic, missing_voids
+from softeels_utils.pipeline.chain import Chain, find_geometry, large_systematic, missing_voids
 from softeels_utils.pipeline.series import Maps, clean_low_loss, noise_gain_of, read_spectra
 from softeels_utils.tomography import ParallelBeam, alignment_error
 
@@ -358,9 +358,19 @@ def test_shifts_between_tilts_are_found_and_useless_ones_left():
     noise = np.random.default_rng(2).normal(scale=0.3, size=(7, 24, 24))
     for true in (shifts, np.zeros((7, 2))):
         images = ParallelBeam(24, tilts, 2.0, shifts_px=true)(volume)[0] + noise
-        found, facts = find_shifts(images, tilts)
-        assert facts["kept"] == bool(true.any())
-        assert alignment_error(found, true, tilts) < 0.3
+        found, facts = find_geometry(images, tilts)
+        assert facts["kept"] == bool(true.any()) and not facts["turned"]
+        assert alignment_error(found["shifts_px"], true, tilts) < 0.3
+
+
+def test_the_angle_of_the_tilt_axis_is_found_and_used():
+    volume = simulate.core_shell_nanocube(32, 2.0, oversample=2).sum(0, keepdims=True)
+    tilts = np.linspace(-60, 60, 7)
+    noise = np.random.default_rng(2).normal(scale=0.3, size=(7, 32, 32))
+    images = ParallelBeam(32, tilts, 2.0, axis_angle_deg=4.0)(volume)[0] + noise
+    found, facts = find_geometry(images, tilts)
+    assert facts["kept"] and facts["turned"]
+    assert found["axis_angle_deg"] == pytest.approx(4.0, abs=1.0)
 
 
 def test_references_that_leave_an_amount_open_are_said():

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from skimage.measure import block_reduce
 from specimens import TILTS, tilt_series
 
+from softeels_utils.simulate import core_shell_nanocube, project_fine
 from softeels_utils.tomography import (
     FREE,
     NONNEGATIVE,
@@ -36,6 +37,7 @@ from softeels_utils.tomography import (
     noise_weight,
     reconstruct,
     refine_alignment,
+    refine_geometry,
     shift_projections,
     short_sirt,
     sirt,
@@ -86,12 +88,13 @@ def f_shape(n=48):
     seed=st.integers(0, 2**31),
     double=st.booleans(),
     shifted=st.booleans(),
+    axis=st.sampled_from([0.0, 2.0, -40.0, 90.0]),
 )
-def test_adjoint_is_the_exact_transpose(size, tilts, rows, seed, double, shifted):
+def test_adjoint_is_the_exact_transpose(size, tilts, rows, seed, double, shifted, axis):
     rng = np.random.default_rng(seed)
     dtype = np.float64 if double else np.float32
     shifts = rng.uniform(-4, 4, (len(tilts), 2)) if shifted else None
-    A = ParallelBeam(size, tilts, voxel_size_nm=0.7, shifts_px=shifts)
+    A = ParallelBeam(size, tilts, voxel_size_nm=0.7, shifts_px=shifts, axis_angle_deg=axis)
     x = rng.standard_normal((2, rows, *size)).astype(dtype)
     y = rng.standard_normal((2, len(tilts), rows, size[1])).astype(dtype)
     forward, back = A(x), A.T(y)
@@ -203,6 +206,32 @@ def test_shifts_move_projections_by_area():
     a, b = still(x), moved(x)
     np.testing.assert_allclose(b[0, 1:, 2:], a[0, :-1, :-2], atol=1e-12)
     np.testing.assert_allclose(b[1, :-1], (a[1, :-1] + a[1, 1:]) / 2, atol=1e-12)
+
+
+def test_a_turned_tilt_axis_is_that_of_the_twin():
+    """Projections of a fine grid, turned by splines, shifted, and binned."""
+    fine = core_shell_nanocube(48, 1.0, oversample=2)
+    shifts = np.random.default_rng(0).uniform(-1, 1, (len(TILTS), 2))
+    for angle in (0.0, 3.0, -25.0):
+        truth, seen = project_fine(fine, TILTS, 2.0, shifts_px=shifts, axis_angle_deg=angle)
+        A = ParallelBeam(24, TILTS, 2.0, shifts_px=shifts, axis_angle_deg=angle)
+        error = np.linalg.norm(A(truth) - seen)
+        assert error < 0.08 * np.linalg.norm(seen)
+        assert not angle or error < 0.7 * np.linalg.norm(A.like(axis_angle_deg=0.0)(truth) - seen)
+
+
+@pytest.mark.parametrize("axis", [0.0, 5.0])
+def test_a_pixel_sees_the_slices_that_it_is_said_to_see(axis):
+    rng = np.random.default_rng(0)
+    A = ParallelBeam(12, TILTS, shifts_px=rng.uniform(-2, 2, (len(TILTS), 2)), axis_angle_deg=axis)
+    whole = rng.random((1, 16, 12, 12))
+    part = np.zeros_like(whole)
+    part[:, 4:11] = whole[:, 4:11]
+    first, last = A.source_rows(16)
+    enough = (first >= 4) & (last <= 10)
+    same = np.abs(A(whole) - A(part))[0] < 1e-12
+    assert enough.any() and same[enough].all()
+    assert A.mixes_rows and A.reach(16) == (16 if axis else 2)
 
 
 @pytest.mark.parametrize(
@@ -902,6 +931,23 @@ def test_three_channels_and_rectangular_slices():
         volume = reconstruct(projections, TILTS, algorithm, slice_shape=(10, 16), **weight)
         assert volume.shape == truth.shape and volume.dtype == np.float32
         assert algorithm in ("fbp", "cgls") or nrmse(volume, truth) < 0.6
+
+
+def test_the_geometry_is_refined_inside_the_fit():
+    """Shifts to a few hundredths of a pixel, which no cross-correlation reaches, and the axis within its error."""
+    rng = np.random.default_rng(3)
+    shifts = rng.uniform(-0.7, 0.7, (len(TILTS), 2))
+    _, seen = project_fine(core_shell_nanocube(64, 1.0, oversample=2), TILTS, 2.0, shifts_px=shifts, axis_angle_deg=3.0)
+    noise = 0.03 * seen.max(axis=(1, 2, 3))
+    seen = seen + noise[:, None, None, None] * rng.standard_normal(seen.shape)
+    measurement = Measurement(seen, TILTS, covariance=noise**2)
+    found = refine_geometry(measurement)
+    assert alignment_error(found.shifts_px, shifts, TILTS) < 0.06
+    assert abs(found.axis_angle_deg - 3.0) < 3 * found.axis_angle_error_deg < 3
+    turned = found.applied_to(measurement).projector
+    assert turned.axis_angle_deg == found.axis_angle_deg and np.array_equal(turned.shifts_px, found.shifts_px)
+    fixed = refine_geometry(measurement, axis_angle=False, rounds=2)
+    assert fixed.axis_angle_deg == fixed.axis_angle_error_deg == 0.0
 
 
 def test_an_empty_channel_is_no_harm(cube):

@@ -107,6 +107,7 @@ def dipm_tv(
     voxel_size_nm: float = 1.0,
     slice_shape: tuple[int, int] | None = None,
     shifts_px: ArrayLike | None = None,
+    axis_angle_deg: float = 0.0,
     device: str | None = None,
     **options: Any,
 ) -> DIPResult:
@@ -124,7 +125,7 @@ def dipm_tv(
         Line integrals of volume fractions in the unit of ``voxel_size_nm`` (``calibrated=True``), in any unit
         (False), or counts (``noise="poisson"``, then ``calibrated=False``).
     tilt_angles_deg : array (T,)
-    covariance, mask, voxel_size_nm, slice_shape, shifts_px, device
+    covariance, mask, voxel_size_nm, slice_shape, shifts_px, axis_angle_deg, device
         See `tomography.Measurement`. The error of the voxel grid itself (1 % of the range) is added.
     noise : {"gaussian", "poisson"}
     **options
@@ -175,7 +176,8 @@ def dipm_tv(
     N. Vyas et al., ICLR 2025 (the optimiser, `SOAP`).
     """
     errors = {"covariance": covariance, "mask": mask, "noise": noise}
-    geometry = {"voxel_size_nm": voxel_size_nm, "slice_shape": slice_shape, "shifts_px": shifts_px, "device": device}
+    geometry = {"voxel_size_nm": voxel_size_nm, "slice_shape": slice_shape, "shifts_px": shifts_px}
+    geometry |= {"axis_angle_deg": axis_angle_deg, "device": device}
     return fit(check_measurement(projections, tilt_angles_deg, **errors, **geometry), **options)
 
 

@@ -235,7 +235,7 @@ def ensemble(
     check_count(workers, "workers")
     check_seed(seed)
     check_flag(resample, "resample")
-    names = ("covariance", "mask", "noise", "voxel_size_nm", "slice_shape", "shifts_px", "device")
+    names = ("covariance", "mask", "noise", "voxel_size_nm", "slice_shape", "shifts_px", "axis_angle_deg", "device")
     stated = {name: options.pop(name) for name in names if name in options}
     check_measurement(projections, tilt_angles_deg, **stated | {"device": "cpu"})
     projections, tilt_angles_deg = np.asarray(projections), np.asarray(tilt_angles_deg)

@@ -383,7 +383,7 @@ class _Hypothesis:
 
     def __init__(self, measurement, region, without, change, errors, expected=0.0, dispersion=None):
         rows = np.flatnonzero(region.any((1, 2)))
-        margin = MARGIN + int(np.ceil(np.abs(measurement.projector.shifts_px[:, 0]).max()))
+        margin = MARGIN + measurement.projector.reach(measurement.volume_shape[1])
         self.rows = slice(max(0, rows[0] - margin), rows[-1] + 1 + margin)
         self.measurement, self.without, self.expected = measurement, without, expected
         change = torch.as_tensor(change[:, self.rows], device=measurement.device)

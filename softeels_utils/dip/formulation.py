@@ -100,13 +100,13 @@ class WhitenedTV(Formulation):
     ):
         super().__init__(model, fitted, learn_scale)
         self.initial = initial
-        # Where tilts are shifted along Y, a slice is seen in rows that another block may hold: then take all.
-        self.takes_all = bool(fitted.projector.shifts_px[:, 0].any())
         self.first_row, self.n_rows = self._occupied_rows()
         self.settings, self.iterations, self.ema = settings, settings.iterations, settings.ema
         self.every = settings.every or max(1, settings.iterations // 40)
         self.return_to_best, self.clip = settings.return_to_best, settings.clip
         self.evened = fitted.with_variance_floor(settings.variance_floor)
+        # Where projections are shifted along Y or turned, a pixel sees slices of several rows, some in no block.
+        self.sees = self._rows_seen() if fitted.projector.mixes_rows else None
 
     def optimizer(self) -> torch.optim.Optimizer:
         """Adam, for matrices in the eigenbasis of their gradients."""
@@ -122,7 +122,7 @@ class WhitenedTV(Formulation):
         """Rows of one iteration, blocks of neighbours, and where TV along Y is cut between them."""
         total, s = self.n_rows, self.settings
         blocks = s.blocks or max(1, round(total / 48))
-        if blocks * s.block_rows >= total or self.takes_all:
+        if blocks * s.block_rows >= total:
             return torch.arange(total, device=self.fitted.device) + self.first_row, []
         starts = torch.randperm(total // s.block_rows, generator=generator)[:blocks] * s.block_rows
         starts = starts + torch.randint(0, total % s.block_rows + s.block_rows, (1,), generator=generator)
@@ -134,7 +134,7 @@ class WhitenedTV(Formulation):
     def _occupied_rows(self):
         """First row and number of rows to train on: where the model can make anything at all."""
         support = getattr(self.model, "support", None)
-        if support is None or self.takes_all:
+        if support is None:
             return 0, self.fitted.volume_shape[1]
         rows = support.any(1).nonzero()[:, 0]
         return int(rows[0]), int(rows[-1] - rows[0]) + 1
@@ -145,13 +145,32 @@ class WhitenedTV(Formulation):
         fractions = self.model(rows, generator)
         if self.initial is not None and iteration < self.settings.pretraining * self.iterations:
             return _cross_entropy(fractions, self.initial[:, rows].clamp_min(0))
-        part = self.evened if len(rows) == self.fitted.volume_shape[1] else self.evened.rows(rows)
-        misfit = part.misfit(fractions * self.log_scale.exp()[:, None, None, None])
+        misfit = self.misfit(fractions * self.log_scale.exp()[:, None, None, None], rows, cuts)
         roughness = sum(joint_variation(block) for block in fractions.tensor_split(cuts, dim=1))
-        loss = misfit.sum() + self.settings.tv_weight * roughness
+        loss = misfit + self.settings.tv_weight * roughness
         if self.settings.entropy_weight:
             loss = loss + self.settings.entropy_weight * entropy(fractions)
-        return loss / misfit.numel()
+        return loss / (len(rows) * self.fitted.projections[:, :, 0].numel())
+
+    def _rows_seen(self):
+        """First and last of the occupied slices that each pixel of the detector sees, (T, Y, X)."""
+        edges = self.fitted.projector.source_rows(self.fitted.volume_shape[1])
+        last = self.first_row + self.n_rows - 1
+        return [torch.as_tensor(edge, device=self.fitted.device).clamp(self.first_row, last) for edge in edges]
+
+    def misfit(self, slices: torch.Tensor, rows: torch.Tensor, cuts: list[int]) -> torch.Tensor:
+        """Misfit of as many pixels as these rows have; where rows are mixed, of those that see these slices alone."""
+        n_rows = self.fitted.volume_shape[1]
+        if len(rows) == n_rows:
+            return self.evened.misfit(slices).sum()
+        if self.sees is None:
+            return self.evened.rows(rows).misfit(slices).sum()
+        whole = slices.new_zeros(len(slices), n_rows, *slices.shape[2:]).index_copy(1, rows, slices)
+        seen = torch.zeros_like(self.sees[0], dtype=torch.bool)
+        for block in rows.tensor_split(cuts):
+            seen |= (self.sees[0] >= block[0]) & (self.sees[1] <= block[-1])
+        part = seen[:, rows].numel() / seen.sum().clamp_min(1)
+        return (self.evened.misfit(whole) * seen).sum() * part
 
 
 def _cross_entropy(fractions, target):

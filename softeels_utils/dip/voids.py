@@ -140,7 +140,7 @@ class _Series:
     def __init__(self, measurement, volume):
         self.projector = measurement.projector
         self.loss = as_gaussian(measurement.loss, self.projector(volume))
-        self.reach = int(np.ceil(np.abs(self.projector.shifts_px[:, 0]).max()))
+        self.reach = self.projector.reach(volume.shape[1])
 
     def residual(self, volume):
         return self.loss.whiten(self.projector(volume)) - self.loss.target

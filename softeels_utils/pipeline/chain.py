@@ -15,6 +15,8 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy import ndimage
+from skimage.measure import block_reduce
 
 from .. import data, dip, fitting, metrics, spectra, standards, tomography
 from ..data.signals import load_hyperspy
@@ -28,11 +30,13 @@ from .series import Maps, clean_low_loss, noise_gain_of, on_axis, read_maps, rea
 from .settings import Settings
 from .volume_files import FORMATS, write_maps, write_volume
 
-__all__ = ["Chain", "classical_volumes", "find_shifts", "large_systematic", "missing_voids", "reconstruct"]
+__all__ = ["Chain", "classical_volumes", "find_geometry", "large_systematic", "missing_voids", "reconstruct"]
 
 STANDARDS_PIXELS = 30_000  # spectra are binned to at most so many before standards are extracted
 LARGE_SYSTEMATIC = 0.2  # of an amount: above, the report says so
 SKINS_AUDITED, AUDITED = 64**3, 200**3  # voxels: a patch of skin takes over a minute at 112³, a void some seconds
+REFINED = 64  # pixels: images are binned to at most so many per side to refine their geometry
+TURNED_PX = 0.15  # less is not worth an interpolation
 CHUNK_BYTES = 2**24  # of spectra in one task of a cluster: about a second's work, which is all that a dead worker loses
 
 
@@ -267,10 +271,10 @@ class Chain:
         def work(place):
             maps = self._loaded()
             images = maps.total() if not self.from_spectra else np.load(self.folder["images.npz"])["relative_thickness"]
-            shifts, facts = np.zeros((len(images), 2)), {"warnings": []}
+            geometry, facts = {"shifts_px": np.zeros((len(images), 2)), "axis_angle_deg": 0.0}, {"warnings": []}
             if self.settings.align and len(images) > 2:
-                shifts, facts = find_shifts(images, maps.tilt_angles_deg)
-            measurement = maps.measurement(shifts)
+                geometry, facts = find_geometry(images, maps.tilt_angles_deg)
+            measurement = replace(maps, **geometry).measurement()
             field = tomography.leaves_field(measurement)
             padding = measurement.padded().padding if field else 0
             if field:
@@ -278,7 +282,7 @@ class Chain:
                     f"The specimen leaves the field of view: its mass varies over tilt by {field.variation.max():.0%}. "
                     f"{padding} columns were added on each side; what lies in them is badly known."
                 )
-            np.savez(place / "alignment.npz", shifts_px=shifts, padding=padding)
+            np.savez(place / "alignment.npz", **geometry, padding=padding)
             return facts | {"padding": padding}
 
         self.folder.step(
@@ -294,7 +298,7 @@ class Chain:
         settings = self.settings
 
         def work(place):
-            maps, shifts, padding = self._aligned()
+            maps, padding = self._aligned()
             draws = maps.reference_draws(settings["reference_members"], scale_is_learned=self._learned())
             result = dip.ensemble(
                 maps.projections(padding),
@@ -304,7 +308,7 @@ class Chain:
                 transforms=draws,
                 fractions=self._learned(),
                 checkpoint=place / "members",
-                **self._stated(maps, shifts, padding),
+                **maps.stated(padding),
                 **self._network(),
             )
             kept = slice(padding, result.best.shape[-1] - padding)
@@ -330,14 +334,14 @@ class Chain:
         """SIRT and joint TV of the same maps; each method predicts tilts that were withheld from it."""
 
         def work(place):
-            maps, shifts, padding = self._aligned()
-            whole = maps.measurement(shifts, padding)
+            maps, padding = self._aligned()
+            whole = maps.measurement(padding)
             volumes, scale = classical_volumes(whole, **self._constraint())
             if self.settings.head != "fractions":
                 volumes = {name: volume * scale for name, volume in volumes.items()}
             facts = {"warnings": [], "withheld": {}}
             if len(maps.tilt_angles_deg) >= 5:
-                facts |= self._withhold(maps, shifts, padding, place / "network")
+                facts |= self._withhold(maps, padding, place / "network")
             np.savez(place / "comparison.npz", **{name: whole.crop(volume) for name, volume in volumes.items()})
             return facts
 
@@ -349,18 +353,18 @@ class Chain:
             outputs=("comparison.npz",),
         )
 
-    def _withhold(self, maps, shifts, padding, checkpoint):
+    def _withhold(self, maps, padding, checkpoint):
         """Mean squared error over variance of the tilts that no method has seen, two of them between others."""
         order = np.argsort(maps.tilt_angles_deg)
         out = np.zeros(len(order), bool)
         out[order[[len(order) // 3, len(order) - 1 - len(order) // 3]]] = True
         part, rest = maps.tilts(~out), maps.tilts(out)
-        seen = part.measurement(shifts[~out], padding)
-        series = [(part.projections(padding), part.tilt_angles_deg, self._stated(part, shifts[~out], padding))]
+        seen = part.measurement(padding)
+        series = [(part.projections(padding), part.tilt_angles_deg, part.stated(padding))]
         (network,) = dip.fit_each(series, seed=self.settings.seed, checkpoint=checkpoint, **self._network())
         volumes, scale = classical_volumes(seen, **self._constraint())
         volumes = {name: volume * scale for name, volume in volumes.items()} | {"DIPm-TV": network}
-        unseen = rest.measurement(shifts[out], padding)
+        unseen = rest.measurement(padding)
         chi2 = {
             name: unseen.chi2(torch.as_tensor(volume, dtype=torch.float32, device=unseen.device))
             for name, volume in volumes.items()
@@ -385,7 +389,7 @@ class Chain:
             if gain != 1 or (counts < 0).any() or (counts % 1).any():
                 np.savez(place / "half_dose.npz")
                 return {"warnings": [], "why_not": "the values are not whole counts of single electrons"}
-            maps, shifts, padding = self._aligned()
+            maps, padding = self._aligned()
             found = standards.Standards.load(self.folder["standards.npz"])
             moves = np.load(self.folder["images.npz"])["zero_loss_eV"]
             first = np.random.default_rng([self.settings.seed, 3]).binomial(counts.astype(np.int64), 0.5)
@@ -394,8 +398,7 @@ class Chain:
                 signal = clean_low_loss(spectra.with_data(raw, half.astype(np.float32)), gain, moves)[0]
                 fit = self._fit(signal, found)
                 seen = replace(maps, values=np.moveaxis(fit.coefficients, -1, 0), covariance=fit.covariance)
-                stated = self._stated(seen, shifts, padding)
-                series.append((seen.projections(padding), seen.tilt_angles_deg, stated))
+                series.append((seen.projections(padding), seen.tilt_angles_deg, seen.stated(padding)))
             volumes = dip.fit_each(
                 series,
                 seed=self.settings.seed,
@@ -427,13 +430,13 @@ class Chain:
         """Voids, films, islands of the volume, skins of a small one, voids that joint TV alone shows: tested."""
 
         def work(place):
-            maps, shifts, padding = self._aligned()
+            maps, padding = self._aligned()
             volume = np.load(self.folder["volume.npz"])["best"]
             if self.settings.head != "fractions" or volume[0].size > AUDITED or padding:
                 np.savez(place / "audit.npz", unsupported=np.zeros(volume.shape[1:], bool))
                 return {"warnings": [], "why_not": f"made for fractions of at most {AUDITED} voxels, in view"}
             scale = np.load(self.folder["volume.npz"])["scale"].mean(0)
-            measurement = maps.measurement(shifts).rescaled(scale)
+            measurement = maps.measurement().rescaled(scale)
             other = np.load(self.folder["comparison.npz"])["joint TV"]
             kinds = ("void", "film", "island") + ("skin",) * (volume[0].size <= SKINS_AUDITED)
             audited = dip.audit(measurement, volume, other=other, kinds=kinds, seed=self.settings.seed)
@@ -497,12 +500,10 @@ class Chain:
         maps = Maps.load(path) if path.suffix == ".npz" else Maps.of_fit(fitting.PhaseFit.load(path))
         return replace(maps, pixel_size_nm=self.settings.pixel_size_nm or maps.pixel_size_nm)
 
-    def _aligned(self) -> tuple[Maps, NDArray, int]:
+    def _aligned(self) -> tuple[Maps, int]:
         with np.load(self.folder["alignment.npz"]) as known:
-            return self._loaded(), known["shifts_px"], int(known["padding"])
-
-    def _stated(self, maps, shifts, padding):
-        return maps.stated(padding) | {"shifts_px": shifts}
+            geometry = {"shifts_px": known["shifts_px"], "axis_angle_deg": float(known.get("axis_angle_deg", 0.0))}
+            return replace(self._loaded(), **geometry), int(known["padding"])
 
     def _constraint(self):
         return {"head": self.settings.head, "calibrated": self.settings.calibrated}
@@ -639,25 +640,50 @@ def _fit_facts(fit):
     }
 
 
-def find_shifts(images: NDArray, tilts_deg: NDArray) -> tuple[NDArray, dict[str, Any]]:
-    """Shifts (T, 2) of images (T, Y, X), 0 unless a reconstruction explains them better with them; facts."""
+def find_geometry(images: NDArray, tilts_deg: NDArray) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Shifts (T, 2) of images (T, Y, X) and the angle of the tilt axis, and facts.
+
+    Shifts are 0 unless a reconstruction explains the images better with them. The angle is 0 unless it is more
+    than its error, and moves what is a third of the image from its centre by `TURNED_PX`.
+    """
     usable = np.isfinite(images)
     images = np.where(usable, images, 0.0)
     found = tomography.align(images, tilts_deg)
+    none = {"shifts_px": np.zeros_like(found.shifts_px), "axis_angle_deg": 0.0}
+    aligned = none | {"shifts_px": found.shifts_px}
+    refined = _refined(images, tilts_deg, usable, found.shifts_px)
+    moved_px = np.deg2rad(abs(refined.axis_angle_deg)) * min(images.shape[1:]) / 3
+    turned = abs(refined.axis_angle_deg) > refined.axis_angle_error_deg and moved_px > TURNED_PX
+    if turned:
+        aligned = {"shifts_px": refined.shifts_px, "axis_angle_deg": refined.axis_angle_deg}
+    # Smoothed, so that turning, which interpolates, does not smooth noise that the others have to fit.
+    smooth = ndimage.gaussian_filter(images, (0, 1, 1))[None].astype(np.float32)
     chi2 = {}
-    for name, shifts in (("before", np.zeros_like(found.shifts_px)), ("after", found.shifts_px)):
-        measurement = tomography.Measurement(images[None].astype(np.float32), tilts_deg, shifts_px=shifts, mask=usable)
-        volume = tomography.short_sirt(measurement)
-        chi2[name] = measurement.chi2(volume)
+    for name, geometry in (("before", none), ("after", aligned)):
+        measurement = tomography.Measurement(smooth, tilts_deg, mask=usable, **geometry)
+        chi2[name] = measurement.chi2(tomography.short_sirt(measurement))
     kept = chi2["after"] < 0.98 * chi2["before"]
-    shifts = found.shifts_px if kept else np.zeros_like(found.shifts_px)
     facts = {
-        "chi2": chi2, "kept": bool(kept), "found_px": found.shifts_px.tolist(), "tilt_axis_px": found.tilt_axis_px,
-        "warnings": [],
+        "chi2": chi2, "kept": bool(kept), "found_px": aligned["shifts_px"].tolist(),
+        "tilt_axis_px": found.tilt_axis_px, "axis_angle_deg": refined.axis_angle_deg,
+        "axis_angle_error_deg": refined.axis_angle_error_deg, "turned": bool(kept and turned), "warnings": [],
     }  # fmt: skip
     if kept and found.last_px > 0.5:
         facts["warnings"].append(f"The alignment still moved by {found.last_px:.1f} pixels in its last round.")
-    return shifts, facts
+    return aligned if kept else none, facts
+
+
+def _refined(images, tilts_deg, usable, shifts_px):
+    """`tomography.refine_geometry` of images binned to at most `REFINED` pixels a side."""
+    factor = int(np.ceil(max(images.shape[1:]) / REFINED))
+    rows, columns = (n // factor * factor for n in images.shape[1:])
+    top, left = ((n - m) // 2 for n, m in zip(images.shape[1:], (rows, columns), strict=True))
+    part = np.s_[:, top : top + rows, left : left + columns]
+    binned = block_reduce(images[part], (1, factor, factor), np.mean)[None].astype(np.float32)
+    seen = block_reduce(usable[part], (1, factor, factor), np.all)
+    measurement = tomography.Measurement(binned, tilts_deg, mask=seen, shifts_px=shifts_px / factor)
+    refined = tomography.refine_geometry(measurement)
+    return replace(refined, shifts_px=refined.shifts_px * factor, last_px=refined.last_px * factor)
 
 
 def large_systematic(channels: Sequence[str], amounts: fitting.Estimate) -> list[str]:

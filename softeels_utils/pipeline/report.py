@@ -210,7 +210,12 @@ def _alignment(folder, maps, done):
         verdict = "used" if facts["kept"] else "not used: the images are explained as well without"
         told = (
             f"<p>χ² of a reconstruction of the images: {facts['chi2']['before']:.3g} before, "
-            f"{facts['chi2']['after']:.3g} with the shifts found, which were {verdict}.</p>"
+            f"{facts['chi2']['after']:.3g} with what was found, which was {verdict}.</p>"
+        )
+    if "axis_angle_deg" in facts:
+        told += (
+            f"<p>Angle of the tilt axis from the vertical of the images: {facts['axis_angle_deg']:.2f} ± "
+            f"{facts['axis_angle_error_deg']:.2f}°, {'used' if facts['turned'] else 'not used'}.</p>"
         )
     return _section(
         "Alignment", figure_png(figure, "Mass of each column over tilt, and the shifts that are used."), told

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from .. import data, spectra
 from ..data.signals import array_axes
@@ -166,6 +166,9 @@ class Maps:
     unit : str
     draws : ReferenceDraws or None
         What other references would do.
+    shifts_px : array (T, 2) or None
+    axis_angle_deg : float
+        See `ParallelBeam`; of the series as recorded until it is aligned.
     """
 
     values: NDArray
@@ -175,6 +178,8 @@ class Maps:
     pixel_size_nm: float | None = None
     unit: str = ""
     draws: ReferenceDraws | None = None
+    shifts_px: NDArray | None = None
+    axis_angle_deg: float = 0.0
 
     @classmethod
     def of_fit(cls, fit: PhaseFit) -> Maps:
@@ -211,9 +216,9 @@ class Maps:
     def tilts(self, chosen: NDArray) -> Maps:
         """Some of the tilts."""
         covariance = None if self.covariance is None else self.covariance[chosen]
-        return replace(
-            self, values=self.values[:, chosen], tilt_angles_deg=self.tilt_angles_deg[chosen], covariance=covariance
-        )
+        shifts = None if self.shifts_px is None else self.shifts_px[chosen]
+        own = {"values": self.values[:, chosen], "tilt_angles_deg": self.tilt_angles_deg[chosen]}
+        return replace(self, **own, covariance=covariance, shifts_px=shifts)
 
     def total(self) -> NDArray:
         """Sum of the channels (T, Y, X), each over its mean where they have no common unit; 0 where not measured."""
@@ -232,8 +237,9 @@ class Maps:
         return np.pad(values, ((0, 0), (0, 0), (0, 0), (padding, padding)))
 
     def stated(self, padding: int = 0) -> dict[str, Any]:
-        """Arguments of `Measurement` (and `dip.ensemble`): covariance, mask and voxel size."""
+        """Arguments of `Measurement` (and `dip.ensemble`): covariance, mask, voxel size and geometry."""
         stated: dict[str, Any] = {"voxel_size_nm": self.pixel_size_nm or 1.0}
+        stated |= {"shifts_px": self.shifts_px, "axis_angle_deg": self.axis_angle_deg}
         mask = np.pad(self.mask, ((0, 0), (0, 0), (padding, padding)))
         if not mask.all():
             stated["mask"] = mask
@@ -245,10 +251,9 @@ class Maps:
             stated["covariance"] = whole
         return stated
 
-    def measurement(self, shifts_px: ArrayLike, padding: int = 0) -> Measurement:
+    def measurement(self, padding: int = 0) -> Measurement:
         """What is reconstructed."""
-        options = self.stated(padding)
-        return Measurement(self.projections(padding), self.tilt_angles_deg, shifts_px=shifts_px, **options)
+        return Measurement(self.projections(padding), self.tilt_angles_deg, **self.stated(padding))
 
     def reference_draws(self, n: int, *, scale_is_learned: bool) -> NDArray | None:
         """What other references would do to the maps, at most ``n`` transforms (C, C); None where that is not known.

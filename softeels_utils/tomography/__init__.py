@@ -13,6 +13,7 @@ from .constraint import FREE, NONNEGATIVE, SIMPLEX, Constraint
 from .covariance import estimate_covariance
 from .fbp import fbp
 from .field_of_view import FieldOfView, leaves_field
+from .geometry import Geometry, refine_geometry
 from .interfaces import Surface, disc, displacements, extract_surface, phase_volumes
 from .iterate import Loop, Reconstruction
 from .losses import GaussianLoss, PoissonLoss
@@ -39,6 +40,7 @@ __all__ = [
     "FieldOfView",
     "Gap",
     "GaussianLoss",
+    "Geometry",
     "HeldOut",
     "IterationInfo",
     "Loop",
@@ -68,6 +70,7 @@ __all__ = [
     "phase_volumes",
     "reconstruct",
     "refine_alignment",
+    "refine_geometry",
     "shift_projections",
     "short_sirt",
     "sirt",

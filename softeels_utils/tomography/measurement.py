@@ -56,6 +56,8 @@ class Measurement:
         ``(Z, X)`` where a slice is not square.
     shifts_px : array (T,) or (T, 2), optional
         Where each projection of the specimen's centre lies, see `ParallelBeam`.
+    axis_angle_deg : float
+        Of the tilt axis on the detector, from +Y towards +X.
     model_error : float
         Error of projecting a voxel grid, as a fraction of each channel's largest projection; its square is added to
         the variances.
@@ -100,6 +102,7 @@ class Measurement:
         voxel_size_nm: float = 1.0,
         slice_shape: tuple[int, int] | None = None,
         shifts_px: ArrayLike | None = None,
+        axis_angle_deg: float = 0.0,
         model_error: float = 0.01,
         device: str | torch.device | None = None,
     ):
@@ -113,7 +116,9 @@ class Measurement:
         _check_values(stack, used)
         counts = check_flag(counts, "counts")
         device = check_device(device)
-        self.projector = _projector(stack, tilt_angles_deg, voxel_size_nm, slice_shape, shifts_px, device)
+        self.projector = _projector(stack, tilt_angles_deg, voxel_size_nm, slice_shape, device).like(
+            shifts_px=shifts_px, axis_angle_deg=axis_angle_deg
+        )
         self.noise_is_known, self.padding = counts or covariance is not None, 0
         stack = np.where(used, stack, 0).astype(np.float32)
         if counts:
@@ -175,7 +180,7 @@ class Measurement:
         tensors = (loss.gain,) if self.counts else (loss.modes, loss.precision)
         for tensor in (loss.projections, loss.used, *tensors, *(() if initial is None else (initial,))):
             digest.update(np.ascontiguousarray(tensor.cpu().numpy()).tobytes())
-        for array in (self.projector.tilt_angles_deg, self.projector.shifts_px):
+        for array in (self.projector.tilt_angles_deg, self.projector.shifts_px, self.projector.axis_angle_deg):
             digest.update(np.ascontiguousarray(array).tobytes())
         return digest.hexdigest()
 
@@ -215,6 +220,10 @@ class Measurement:
         vars(other).update(loss=loss, **attributes)
         return other
 
+    def with_geometry(self, **changes: Any) -> Measurement:
+        """The same values, seen with other ``tilt_angles_deg``, ``shifts_px`` or ``axis_angle_deg``."""
+        return self._with(self.loss, projector=self.projector.like(**changes))
+
     def rows(self, rows: torch.Tensor | slice) -> Measurement:
         """Some rows along Y (an index), to be compared with those slices of a volume."""
         return self._with(self.loss.rows(rows))
@@ -241,7 +250,7 @@ class Measurement:
             columns = int(min(np.ceil(reach.max()), old.n_x))
         columns = check_count(columns, "columns", 0)
         size = (n_z, old.n_x + 2 * columns)
-        wider = ParallelBeam(size, old.tilt_angles_deg, old.voxel_size_nm, old.device, shifts_px=old.shifts_px)
+        wider = old.like(n=size)
         covariance = self.covariance
         if covariance is not None and covariance.ndim == 5 and columns:
             covariance = np.pad(covariance, ((0, 0), (0, 0), (columns, columns), (0, 0), (0, 0)))
@@ -402,13 +411,13 @@ def _check_values(stack, used):
         raise ValueError(f"mask: got nothing measured in channel {c}, wants True where a value was measured")
 
 
-def _projector(stack, tilt_angles_deg, voxel_size_nm, slice_shape, shifts_px, device):
+def _projector(stack, tilt_angles_deg, voxel_size_nm, slice_shape, device):
     tilts = check_tilts(tilt_angles_deg, stack.shape[1], least=1)
     columns = stack.shape[-1]
     size = np.array([columns, columns]) if slice_shape is None else real_array(slice_shape, "slice_shape")
     if size.shape != (2,) or size[1] != columns or (size % 1).any() or not 1 <= size[0] < 2**31:
         raise ValueError(f"slice_shape: got {slice_shape}, wants whole (Z, X) with X = {columns} as in projections")
-    return ParallelBeam((int(size[0]), columns), tilts, voxel_size_nm, device, shifts_px=shifts_px)
+    return ParallelBeam((int(size[0]), columns), tilts, voxel_size_nm, device)
 
 
 def _gaussian_loss(projections, used, covariance) -> GaussianLoss:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import warnings
+from typing import Any
 
 import numpy as np
 import scipy.sparse
 import torch
 from numpy.typing import ArrayLike, NDArray
 
-from ..checks import check_positive, check_tilts, describe, finite_array, real_array
+from ..checks import check_number, check_positive, check_tilts, describe, finite_array, real_array
 from .checks import as_tensor, check_device
 
 __all__ = ["ParallelBeam"]
@@ -42,6 +43,9 @@ class ParallelBeam:
     shifts_px : array_like (T,) or (T, 2), optional
         Where the specimen's centre lands, in detector pixels from the detector's centre: along X, or
         ``(dy, dx)``. The defaults are zero (an aligned series).
+    axis_angle_deg : float
+        Of the tilt axis on the detector, from +Y towards +X. Projections are turned about the detector's centre by
+        cubic convolution (R. Keys, IEEE Trans. Acoust. Speech Signal Process. 29, 1153 (1981)), then shifted.
 
     Notes
     -----
@@ -72,6 +76,7 @@ class ParallelBeam:
         device: str | torch.device | None = None,
         *,
         shifts_px: ArrayLike | None = None,
+        axis_angle_deg: float = 0.0,
     ):
         size = np.atleast_1d(real_array(n, "n"))
         if size.shape not in ((1,), (2,)) or size.dtype.kind not in "iu" or not 1 <= size.min() <= size.max() < 2**31:
@@ -88,7 +93,8 @@ class ParallelBeam:
         if shifts.shape != (tilts, 2):
             raise ValueError(f"shifts_px: got shape {shifts.shape}, wants ({tilts},) or ({tilts}, 2)")
         self.shifts_px = shifts
-        self._cache = {}
+        self.axis_angle_deg = check_number(axis_angle_deg, "axis_angle_deg", -180, 180)
+        self._cache, self._turns = {}, {}
 
     def __repr__(self) -> str:
         tilts = self.tilt_angles_deg
@@ -120,20 +126,46 @@ class ParallelBeam:
         """
         return self._apply(volume, adjoint=False)
 
+    def like(self, **changes: Any) -> ParallelBeam:
+        """The same projector but for some of its arguments, by their names."""
+        same = {
+            "n": (self.n_z, self.n_x),
+            "tilt_angles_deg": self.tilt_angles_deg,
+            "voxel_size_nm": self.voxel_size_nm,
+            "device": self.device,
+            "shifts_px": self.shifts_px,
+            "axis_angle_deg": self.axis_angle_deg,
+        }
+        return ParallelBeam(**same | changes)
+
     def subset(self, tilts: ArrayLike | slice) -> ParallelBeam:
         """The projector of some of the tilts: ``tilts`` is an index, slice or mask over T."""
-        return ParallelBeam(
-            (self.n_z, self.n_x),
-            self.tilt_angles_deg[tilts],
-            self.voxel_size_nm,
-            self.device,
-            shifts_px=self.shifts_px[tilts],
-        )
+        return self.like(tilt_angles_deg=self.tilt_angles_deg[tilts], shifts_px=self.shifts_px[tilts])
 
     def shifted(self, shifts_px: ArrayLike) -> ParallelBeam:
         """The same projector with other ``shifts_px``."""
-        size = (self.n_z, self.n_x)
-        return ParallelBeam(size, self.tilt_angles_deg, self.voxel_size_nm, self.device, shifts_px=shifts_px)
+        return self.like(shifts_px=shifts_px)
+
+    @property
+    def mixes_rows(self) -> bool:
+        """Whether a slice is seen in rows of the detector other than its own."""
+        return bool(self.axis_angle_deg or self.shifts_px[:, 0].any())
+
+    def reach(self, n_rows: int) -> int:
+        """How many rows from its own a slice may be seen in; of a turned series all, for a part of its rows must not be
+        projected alone."""
+        return n_rows if self.axis_angle_deg else int(np.ceil(np.abs(self.shifts_px[:, 0]).max()))
+
+    def source_rows(self, n_rows: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """First and last of the ``n_rows`` slices that each pixel of the detector sees, (T, Y, X)."""
+        shape = (self.n_tilts, n_rows, self.n_x)
+        if self.axis_angle_deg:
+            y = np.floor(_before_turning(self, n_rows)[0])
+            first, last = y - 1, y + 2
+        else:
+            y = np.arange(n_rows) - self.shifts_px[:, :1]
+            first, last = (np.broadcast_to(edge[..., None], shape) for edge in (np.floor(y), np.ceil(y)))
+        return tuple(np.clip(edge, 0, n_rows - 1).astype(np.int64) for edge in (first, last))
 
     def norm(self, iterations: int = 50, seed: int = 0) -> float:
         """Largest singular value of A for one slice, by power iteration (from below, within about 1 %)."""
@@ -147,8 +179,8 @@ class ParallelBeam:
     def matrix(self) -> scipy.sparse.csr_array:
         """The matrix of one slice as a ``scipy.sparse.csr_array`` (T X, Z X) in float64.
 
-        Row ``t X + u`` is detector pixel ``u`` at tilt ``t``; column ``z X + x`` a voxel. The shift along Y
-        is not part of it.
+        Row ``t X + u`` is detector pixel ``u`` at tilt ``t``; column ``z X + x`` a voxel. The shift along Y, and a turn
+        of the tilt axis with all shifts, are not part of it.
         """
         blocks = [_strip_weights(self, t, np.float64) for t in range(self.n_tilts)]
         return scipy.sparse.csr_array(scipy.sparse.vstack(blocks, format="csr"))
@@ -157,7 +189,10 @@ class ParallelBeam:
     def nbytes(self) -> int:
         """Memory of the matrices built so far (A and its transpose), in bytes."""
         tensors = [
-            t for pair in self._cache.values() for m in pair for t in (m.values(), m.col_indices(), m.crow_indices())
+            t
+            for pair in (*self._cache.values(), *self._turns.values())
+            for m in pair
+            for t in (m.values(), m.col_indices(), m.crow_indices())
         ]
         return sum(t.numel() * t.element_size() for t in tensors)
 
@@ -189,14 +224,30 @@ class ParallelBeam:
         """The product itself, without autograd."""
         matrix = self._matrices(tensor.dtype, tensor.device)[adjoint]
         *lead, first, second, last = tensor.shape
-        dy = self.shifts_px[:, 0]
         if adjoint:
-            tensor = _shift_rows(tensor, -dy) if dy.any() else tensor
+            tensor = self._move(tensor, adjoint=True)
             rows = tensor.movedim(-3, -2).reshape(-1, first * last)
             return _product(matrix, rows).reshape(*lead, second, self.n_z, self.n_x)
         result = _product(matrix, tensor.reshape(-1, second * last))
         result = result.reshape(*lead, first, self.n_tilts, self.n_x).movedim(-2, -3).contiguous()
-        return _shift_rows(result, dy) if dy.any() else result
+        return self._move(result, adjoint=False)
+
+    def _move(self, projections, *, adjoint):
+        """Projections (..., T, Y, X) turned and shifted where the matrix of a slice cannot do it; or the transpose."""
+        dy = self.shifts_px[:, 0]
+        if self.axis_angle_deg:
+            shape = projections.shape
+            matrix = self._turn(shape[-2], projections.dtype, projections.device)[adjoint]
+            return _product(matrix, projections.reshape(-1, matrix.shape[1])).reshape(shape)
+        return _shift_rows(projections, -dy if adjoint else dy) if dy.any() else projections
+
+    def _turn(self, n_rows, dtype, device):
+        """Turn and shift of a detector of so many rows, and its transpose, as torch CSR (T Y X, T Y X)."""
+        key = (n_rows, dtype, str(device))
+        if key not in self._turns:
+            matrix = _cubic_weights(self, n_rows).astype(np.float64 if dtype == torch.float64 else np.float32)
+            self._turns[key] = (_torch_csr(matrix, device), _torch_csr(matrix.T.tocsr(), device))
+        return self._turns[key]
 
 
 def _product(matrix, rows):
@@ -254,7 +305,8 @@ def _strip_weights(projector, t, dtype):
 
     x = np.arange(n_x) - (n_x - 1) / 2
     z = np.arange(n_z)[:, None] - (n_z - 1) / 2
-    centre = (x * cos + z * sin + projector.shifts_px[t, 1] + n_x / 2).ravel()
+    shift = 0.0 if projector.axis_angle_deg else projector.shifts_px[t, 1]
+    centre = (x * cos + z * sin + shift + n_x / 2).ravel()
     first = np.floor(centre - half_base).astype(np.int64)
     rows, columns, weights = [], [], []
     for bins in (first, first + 1, first + 2):  # a base of at most √2 touches at most three bins
@@ -265,6 +317,46 @@ def _strip_weights(projector, t, dtype):
         weights.append((weight[keep] * projector.voxel_size_nm).astype(dtype))
     entries = (np.concatenate(weights), (np.concatenate(rows), np.concatenate(columns)))
     return scipy.sparse.coo_array(entries, shape=(n_x, n_z * n_x)).tocsr()
+
+
+def _before_turning(projector, n_rows):
+    """Where each pixel of the detector lies in the projections before their turn and shift: rows, columns (T, Y, X)."""
+    angle = np.deg2rad(projector.axis_angle_deg)
+    middle = (n_rows - 1) / 2, (projector.n_x - 1) / 2
+    dy, dx = (shift[:, None, None] for shift in projector.shifts_px.T)
+    y, x = np.arange(n_rows)[:, None] - middle[0] - dy, np.arange(projector.n_x) - middle[1] - dx
+    rows, columns = np.cos(angle) * y + np.sin(angle) * x, np.cos(angle) * x - np.sin(angle) * y
+    return rows + middle[0], columns + middle[1]
+
+
+def _cubic_weights(projector, n_rows):
+    """Cubic convolution of projections to where they lie on the detector, as a CSR array (T Y X, T Y X)."""
+    places = _before_turning(projector, n_rows)
+    sizes = n_rows, projector.n_x
+    below = [np.floor(place).astype(np.int64) for place in places]
+    taps = [
+        [(first + k, _keys(place - first - k)) for k in (-1, 0, 1, 2)]
+        for first, place in zip(below, places, strict=True)
+    ]
+    pixels = np.arange(places[0].size).reshape(places[0].shape)
+    tilt = pixels[:, :1, :1]
+    rows, columns, weights = [], [], []
+    for y, of_y in taps[0]:
+        for x, of_x in taps[1]:
+            weight = of_y * of_x
+            keep = (y >= 0) & (y < sizes[0]) & (x >= 0) & (x < sizes[1]) & (np.abs(weight) > 1e-12)
+            rows.append(pixels[keep])
+            columns.append((tilt + y * sizes[1] + x)[keep])
+            weights.append(weight[keep])
+    entries = (np.concatenate(weights), (np.concatenate(rows), np.concatenate(columns)))
+    return scipy.sparse.coo_array(entries, shape=(pixels.size, pixels.size)).tocsr()
+
+
+def _keys(distance):
+    """Cubic convolution kernel with a = -1/2."""
+    d = np.abs(distance)
+    near, far = (1.5 * d - 2.5) * d**2 + 1, ((-0.5 * d + 2.5) * d - 4) * d + 2
+    return np.where(d <= 1, near, np.where(d < 2, far, 0.0))
 
 
 def _shift_rows(projections, dy):

@@ -46,6 +46,7 @@ def reconstruct(
     mask: ArrayLike | None = None,
     slice_shape: tuple[int, int] | None = None,
     shifts_px: ArrayLike | None = None,
+    axis_angle_deg: float = 0.0,
     model_error: float = 0.01,
     device: str | None = None,
     **options: Any,
@@ -65,7 +66,7 @@ def reconstruct(
     calibrated : bool
         False: projections are in any unit, one scale per channel is learnt (`learn_scale`), and the volume comes
         back in that unit per ``voxel_size_nm``. Constraints and weight then apply to volume / scale.
-    covariance, weights, counts, mask, slice_shape, shifts_px, model_error, device
+    covariance, weights, counts, mask, slice_shape, shifts_px, axis_angle_deg, model_error, device
         See `Measurement`.
     **options
         What the function of that algorithm takes (`sirt`, `cgls`, `fbp`, `tv`, `joint_tv`, `tgv`; back-ends take
@@ -97,6 +98,7 @@ def reconstruct(
         stated |= {"counts": counts or None, "calibrated": None if calibrated else False, "device": device}
         stated |= {"mask": None if np.all(mask is None or mask) else mask}
         stated |= {"shifts_px": None if not np.any(shifts_px) else shifts_px}
+        stated |= {"axis_angle_deg": axis_angle_deg or None}
         stated |= {"model_error": None if model_error == 0.01 else model_error}
         return _with_backend(algorithm, projections, tilt_angles_deg, voxel_size_nm, stated, options)
     if not isinstance(algorithm, str) or algorithm not in ALGORITHMS:
@@ -105,7 +107,7 @@ def reconstruct(
     options = _checked_options(algorithm, options)
     measurement = Measurement(
         projections, tilt_angles_deg, voxel_size_nm=voxel_size_nm, counts=counts, mask=mask, shifts_px=shifts_px,
-        model_error=model_error, device=device, **stated,
+        axis_angle_deg=axis_angle_deg, model_error=model_error, device=device, **stated,
     )  # fmt: skip
     if "tolerance" in options:
         options["stop"] = default_stop(measurement, options.pop("tolerance"))
