@@ -359,7 +359,7 @@ def test_shifts_between_tilts_are_found_and_useless_ones_left():
     for true in (shifts, np.zeros((7, 2))):
         images = ParallelBeam(24, tilts, 2.0, shifts_px=true)(volume)[0] + noise
         found, facts = find_geometry(images, tilts)
-        assert facts["kept"] == bool(true.any()) and not facts["turned"]
+        assert facts["kept"] == bool(true.any()) and facts["taken"] != "turned"
         assert alignment_error(found["shifts_px"], true, tilts) < 0.3
 
 
@@ -369,8 +369,29 @@ def test_the_angle_of_the_tilt_axis_is_found_and_used():
     noise = np.random.default_rng(2).normal(scale=0.3, size=(7, 32, 32))
     images = ParallelBeam(32, tilts, 2.0, axis_angle_deg=4.0)(volume)[0] + noise
     found, facts = find_geometry(images, tilts)
-    assert facts["kept"] and facts["turned"]
+    assert facts["kept"] and facts["taken"] == "turned"
     assert found["axis_angle_deg"] == pytest.approx(4.0, abs=1.0)
+
+
+@pytest.mark.parametrize("missing", [np.s_[:, 12:16, 12:16], np.s_[2, :16], np.s_[:, :, :8]])
+def test_what_is_not_measured_moves_nothing(missing):
+    volume = simulate.core_shell_nanocube(32, 2.0, oversample=2).sum(0, keepdims=True)
+    tilts = np.linspace(-60, 60, 7)
+    images = ParallelBeam(32, tilts, 2.0)(volume)[0]
+    images = images + np.random.default_rng(2).normal(scale=0.3, size=images.shape)
+    images[missing] = np.nan
+    found, facts = find_geometry(images, tilts)
+    assert facts["taken"] == "before" or np.abs(found["shifts_px"]).max() < 0.3
+    assert found["axis_angle_deg"] == 0.0
+
+
+def test_series_of_one_row_have_a_geometry_too():
+    tilts = np.linspace(-60, 60, 9)
+    slice_ = np.zeros((1, 1, 40, 40), np.float32)
+    slice_[0, 0, 10:25, 15:28] = 1
+    images = ParallelBeam(40, tilts, shifts_px=np.linspace(-2, 2, 9))(slice_)[0]
+    found, facts = find_geometry(images + np.random.default_rng(0).normal(scale=0.1, size=images.shape), tilts)
+    assert found["shifts_px"].shape == (9, 2) and facts["axis_angle_error_deg"] is None
 
 
 def test_references_that_leave_an_amount_open_are_said():

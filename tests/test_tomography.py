@@ -29,6 +29,7 @@ from softeels_utils.tomography import (
     StopRule,
     align,
     alignment_error,
+    bin_images,
     cgls,
     eigen,
     estimate_covariance,
@@ -229,6 +230,9 @@ def test_a_pixel_sees_the_slices_that_it_is_said_to_see(axis):
     part[:, 4:11] = whole[:, 4:11]
     first, last = A.source_rows(16)
     enough = (first >= 4) & (last <= 10)
+    slab = torch.as_tensor(part[:, 4:11])
+    flat = torch.zeros(1, len(TILTS), 16, 12, dtype=slab.dtype).index_copy(2, torch.arange(4, 11), A.still(slab))
+    np.testing.assert_allclose(A.move(flat).numpy(), A(part), atol=1e-12)
     same = np.abs(A(whole) - A(part))[0] < 1e-12
     assert enough.any() and same[enough].all()
     assert A.mixes_rows and A.reach(16) == (16 if axis else 2)
@@ -948,6 +952,40 @@ def test_the_geometry_is_refined_inside_the_fit():
     assert turned.axis_angle_deg == found.axis_angle_deg and np.array_equal(turned.shifts_px, found.shifts_px)
     fixed = refine_geometry(measurement, axis_angle=False, rounds=2)
     assert fixed.axis_angle_deg == fixed.axis_angle_error_deg == 0.0
+
+
+def test_what_a_turned_axis_does_not_allow_is_refused():
+    turned = {"axis_angle_deg": 3.0}
+    with pytest.raises(ValueError, match="axis_angle_deg: got 3 with counts"):
+        Measurement(np.ones((1, 9, 8, 8)), TILTS, counts=True, **turned)
+    series = Measurement(np.ones((1, 9, 8, 8)), TILTS, covariance=[0.1], **turned)
+    assert series.rows(slice(0, 8)).size == series.size
+    with pytest.raises(ValueError, match="rows: got some with a turned tilt axis"):
+        series.rows(slice(1, 5))
+    for empty, message in ((np.zeros((1, 9, 8, 8)), "nothing can be seen"), (np.ones((1, 9, 1, 8)), "at least 3 rows")):
+        with pytest.raises(ValueError, match=message):
+            refine_geometry(Measurement(empty, TILTS, covariance=[0.1]))
+
+
+def test_a_turned_series_has_step_sizes_and_a_filter_that_fit(cube):
+    _, covariance, truth = cube
+    A = ParallelBeam(24, TILTS, axis_angle_deg=40.0)
+    turned = Measurement(A(truth), TILTS, covariance=covariance, axis_angle_deg=40.0)
+    rows, columns = turned.sums()
+    assert rows.min() >= 0 and columns.min() >= 0
+    straight = reconstruct(ParallelBeam(24, TILTS)(truth), TILTS, "fbp")
+    back = reconstruct(A(truth), TILTS, "fbp", axis_angle_deg=40.0)
+    assert nrmse(back, truth) < 1.15 * nrmse(straight, truth)
+
+
+@pytest.mark.parametrize("n", [97, 99])
+def test_binned_images_have_their_middle_where_it_is(n):
+    """An odd crop moves it by half a pixel, which would move the tilt axis."""
+    images = np.tile(np.exp(-(((np.arange(n) - 40) / 9) ** 2)), (1, 5, 1))
+    binned, factors, middle = bin_images(images, 48)
+    centre = [(a.sum(1)[0] * (np.arange(a.shape[2]) - (a.shape[2] - 1) / 2)).sum() / a.sum() for a in (images, binned)]
+    assert centre[1] * factors[1] + middle[1] == pytest.approx(centre[0], abs=0.01)
+    assert bin_images(np.ones((1, 1, n)), 48)[0].shape[1] == 1
 
 
 def test_an_empty_channel_is_no_harm(cube):

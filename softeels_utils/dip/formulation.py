@@ -153,10 +153,12 @@ class WhitenedTV(Formulation):
         return loss / (len(rows) * self.fitted.projections[:, :, 0].numel())
 
     def _rows_seen(self):
-        """First and last of the occupied slices that each pixel of the detector sees, (T, Y, X)."""
+        """First and last of the occupied slices that each pixel of the detector sees, (T, Y, X); of none: beyond."""
         edges = self.fitted.projector.source_rows(self.fitted.volume_shape[1])
-        last = self.first_row + self.n_rows - 1
-        return [torch.as_tensor(edge, device=self.fitted.device).clamp(self.first_row, last) for edge in edges]
+        first, last = (torch.as_tensor(edge, device=self.fitted.device) for edge in edges)
+        end = self.first_row + self.n_rows - 1
+        none = (last < self.first_row) | (first > end)
+        return first.clamp_min(self.first_row).where(~none, end + 1), last.clamp_max(end)
 
     def misfit(self, slices: torch.Tensor, rows: torch.Tensor, cuts: list[int]) -> torch.Tensor:
         """Misfit of as many pixels as these rows have; where rows are mixed, of those that see these slices alone."""
@@ -165,12 +167,14 @@ class WhitenedTV(Formulation):
             return self.evened.misfit(slices).sum()
         if self.sees is None:
             return self.evened.rows(rows).misfit(slices).sum()
-        whole = slices.new_zeros(len(slices), n_rows, *slices.shape[2:]).index_copy(1, rows, slices)
+        projector = self.fitted.projector
+        still = projector.still(slices)
+        whole = still.new_zeros(*still.shape[:2], n_rows, still.shape[-1]).index_copy(2, rows, still)
         seen = torch.zeros_like(self.sees[0], dtype=torch.bool)
         for block in rows.tensor_split(cuts):
             seen |= (self.sees[0] >= block[0]) & (self.sees[1] <= block[-1])
         part = seen[:, rows].numel() / seen.sum().clamp_min(1)
-        return (self.evened.misfit(whole) * seen).sum() * part
+        return (self.evened.loss(projector.move(whole)) * seen).sum() * part
 
 
 def _cross_entropy(fractions, target):

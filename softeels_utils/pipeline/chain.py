@@ -16,7 +16,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from scipy import ndimage
-from skimage.measure import block_reduce
 
 from .. import data, dip, fitting, metrics, spectra, standards, tomography
 from ..data.signals import load_hyperspy
@@ -36,7 +35,7 @@ STANDARDS_PIXELS = 30_000  # spectra are binned to at most so many before standa
 LARGE_SYSTEMATIC = 0.2  # of an amount: above, the report says so
 SKINS_AUDITED, AUDITED = 64**3, 200**3  # voxels: a patch of skin takes over a minute at 112³, a void some seconds
 REFINED = 64  # pixels: images are binned to at most so many per side to refine their geometry
-TURNED_PX = 0.15  # less is not worth an interpolation
+TURNED, TURNED_PX, FEWEST = 1.5, 0.15, 8  # errors; pixels: less is not worth an interpolation; pixels a side
 CHUNK_BYTES = 2**24  # of spectra in one task of a cluster: about a second's work, which is all that a dead worker loses
 
 
@@ -270,7 +269,9 @@ class Chain:
 
         def work(place):
             maps = self._loaded()
-            images = maps.total() if not self.from_spectra else np.load(self.folder["images.npz"])["relative_thickness"]
+            images = np.where(maps.mask, maps.total(), np.nan)
+            if self.from_spectra:
+                images = np.load(self.folder["images.npz"])["relative_thickness"]
             geometry, facts = {"shifts_px": np.zeros((len(images), 2)), "axis_angle_deg": 0.0}, {"warnings": []}
             if self.settings.align and len(images) > 2:
                 geometry, facts = find_geometry(images, maps.tilt_angles_deg)
@@ -502,7 +503,7 @@ class Chain:
 
     def _aligned(self) -> tuple[Maps, int]:
         with np.load(self.folder["alignment.npz"]) as known:
-            geometry = {"shifts_px": known["shifts_px"], "axis_angle_deg": float(known.get("axis_angle_deg", 0.0))}
+            geometry = {"shifts_px": known["shifts_px"], "axis_angle_deg": float(known["axis_angle_deg"])}
             return replace(self._loaded(), **geometry), int(known["padding"])
 
     def _constraint(self):
@@ -641,49 +642,55 @@ def _fit_facts(fit):
 
 
 def find_geometry(images: NDArray, tilts_deg: NDArray) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Shifts (T, 2) of images (T, Y, X) and the angle of the tilt axis, and facts.
+    """Shifts (T, 2) of images (T, Y, X), NaN where not measured, and the angle of the tilt axis; and facts.
 
-    Shifts are 0 unless a reconstruction explains the images better with them. The angle is 0 unless it is more
-    than its error, and moves what is a third of the image from its centre by `TURNED_PX`.
+    Of no shifts, those of `tomography.align`, those refined inside a fit, and those with the axis turned, the ones are
+    taken with which a reconstruction explains the images best; none, if that is not better by a fiftieth. The axis is
+    turned only by an angle of at least `TURNED` of its errors that moves what is a third of the image from its centre
+    by `TURNED_PX`.
     """
     usable = np.isfinite(images)
     images = np.where(usable, images, 0.0)
-    found = tomography.align(images, tilts_deg)
-    none = {"shifts_px": np.zeros_like(found.shifts_px), "axis_angle_deg": 0.0}
-    aligned = none | {"shifts_px": found.shifts_px}
-    refined = _refined(images, tilts_deg, usable, found.shifts_px)
-    moved_px = np.deg2rad(abs(refined.axis_angle_deg)) * min(images.shape[1:]) / 3
-    turned = abs(refined.axis_angle_deg) > refined.axis_angle_error_deg and moved_px > TURNED_PX
-    if turned:
-        aligned = {"shifts_px": refined.shifts_px, "axis_angle_deg": refined.axis_angle_deg}
-    # Smoothed, so that turning, which interpolates, does not smooth noise that the others have to fit.
-    smooth = ndimage.gaussian_filter(images, (0, 1, 1))[None].astype(np.float32)
+    found = tomography.align(images, tilts_deg, mask=usable)
+    tried = {"before": {"shifts_px": np.zeros_like(found.shifts_px)}, "aligned": {"shifts_px": found.shifts_px}}
+    angle, error = 0.0, None
+    if min(images.shape[1:]) >= FEWEST:
+        shifts, refined = _refined(images, tilts_deg, usable, found.shifts_px, axis_angle=False)
+        tried["refined"] = {"shifts_px": shifts}
+        shifts, refined = _refined(images, tilts_deg, usable, shifts, axis_angle=True)
+        angle, error = refined.axis_angle_deg, refined.axis_angle_error_deg
+        if abs(angle) > TURNED * error and np.deg2rad(abs(angle)) * min(images.shape[1:]) / 3 > TURNED_PX:
+            tried["turned"] = {"shifts_px": shifts, "axis_angle_deg": angle}
+    smooth = _smoothed(images, usable)
     chi2 = {}
-    for name, geometry in (("before", none), ("after", aligned)):
-        measurement = tomography.Measurement(smooth, tilts_deg, mask=usable, **geometry)
+    for name, geometry in tried.items():
+        measurement = tomography.Measurement(smooth[None], tilts_deg, mask=usable, **geometry)
         chi2[name] = measurement.chi2(tomography.short_sirt(measurement))
-    kept = chi2["after"] < 0.98 * chi2["before"]
+    best = min(chi2, key=chi2.get)
+    best = best if chi2[best] < 0.98 * chi2["before"] else "before"
     facts = {
-        "chi2": chi2, "kept": bool(kept), "found_px": aligned["shifts_px"].tolist(),
-        "tilt_axis_px": found.tilt_axis_px, "axis_angle_deg": refined.axis_angle_deg,
-        "axis_angle_error_deg": refined.axis_angle_error_deg, "turned": bool(kept and turned), "warnings": [],
+        "chi2": chi2, "taken": best, "kept": best != "before", "found_px": tried[best]["shifts_px"].tolist(),
+        "tilt_axis_px": found.tilt_axis_px, "axis_angle_deg": angle, "axis_angle_error_deg": error, "warnings": [],
     }  # fmt: skip
-    if kept and found.last_px > 0.5:
+    if facts["kept"] and found.last_px > 0.5:
         facts["warnings"].append(f"The alignment still moved by {found.last_px:.1f} pixels in its last round.")
-    return aligned if kept else none, facts
+    return {"axis_angle_deg": 0.0} | tried[best], facts
 
 
-def _refined(images, tilts_deg, usable, shifts_px):
-    """`tomography.refine_geometry` of images binned to at most `REFINED` pixels a side."""
-    factor = int(np.ceil(max(images.shape[1:]) / REFINED))
-    rows, columns = (n // factor * factor for n in images.shape[1:])
-    top, left = ((n - m) // 2 for n, m in zip(images.shape[1:], (rows, columns), strict=True))
-    part = np.s_[:, top : top + rows, left : left + columns]
-    binned = block_reduce(images[part], (1, factor, factor), np.mean)[None].astype(np.float32)
-    seen = block_reduce(usable[part], (1, factor, factor), np.all)
-    measurement = tomography.Measurement(binned, tilts_deg, mask=seen, shifts_px=shifts_px / factor)
-    refined = tomography.refine_geometry(measurement)
-    return replace(refined, shifts_px=refined.shifts_px * factor, last_px=refined.last_px * factor)
+def _smoothed(images, usable):
+    """Images without noise of single pixels: where the axis is turned, an interpolation takes it away as well."""
+    share = ndimage.gaussian_filter(usable.astype(float), (0, 1, 1))
+    return (ndimage.gaussian_filter(images, (0, 1, 1)) / np.maximum(share, 1e-3)).astype(np.float32)
+
+
+def _refined(images, tilts_deg, usable, shifts_px, axis_angle):
+    """Shifts of the images, and `tomography.refine_geometry` of them binned to at most `REFINED` pixels a side."""
+    binned, factors, middle = tomography.bin_images(images, REFINED)
+    seen = tomography.bin_images(usable, REFINED, np.all)[0]
+    start = {"mask": seen, "shifts_px": (shifts_px - middle) / factors}
+    measurement = tomography.Measurement(binned[None].astype(np.float32), tilts_deg, **start)
+    refined = tomography.refine_geometry(measurement, axis_angle=axis_angle)
+    return refined.shifts_px * factors + middle, refined
 
 
 def large_systematic(channels: Sequence[str], amounts: fitting.Estimate) -> list[str]:

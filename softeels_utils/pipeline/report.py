@@ -207,16 +207,19 @@ def _alignment(folder, maps, done):
     axes[2].legend(fontsize=8)
     told = ""
     if "chi2" in facts:
-        verdict = "used" if facts["kept"] else "not used: the images are explained as well without"
-        told = (
-            f"<p>χ² of a reconstruction of the images: {facts['chi2']['before']:.3g} before, "
-            f"{facts['chi2']['after']:.3g} with what was found, which was {verdict}.</p>"
-        )
-    if "axis_angle_deg" in facts:
-        told += (
-            f"<p>Angle of the tilt axis from the vertical of the images: {facts['axis_angle_deg']:.2f} ± "
-            f"{facts['axis_angle_error_deg']:.2f}°, {'used' if facts['turned'] else 'not used'}.</p>"
-        )
+        names = {
+            "before": "as recorded",
+            "aligned": "shifts by cross-correlation and projection matching",
+            "refined": "shifts refined inside a fit",
+            "turned": f"these and the tilt axis turned by {facts['axis_angle_deg']:.1f}°",
+        }
+        compared = "; ".join(f"{names[name]} {value:.3g}" for name, value in facts["chi2"].items())
+        told = f"<p>χ² of a reconstruction of the images: {compared}. Taken: {names[facts['taken']]}.</p>"
+        if facts["axis_angle_error_deg"] is not None:
+            told += (
+                f"<p>Angle of the tilt axis from the vertical of the images: {facts['axis_angle_deg']:.1f} ± "
+                f"{facts['axis_angle_error_deg']:.1f}°.</p>"
+            )
     return _section(
         "Alignment", figure_png(figure, "Mass of each column over tilt, and the shifts that are used."), told
     )

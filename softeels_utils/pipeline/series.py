@@ -14,7 +14,7 @@ from ..data.signals import array_axes
 from ..data.tilts import stage_tilt, tilts_beside, tilts_in_names
 from ..fitting import PhaseFit, ReferenceDraws
 from ..scattering.microscope import MICROSCOPE_KEYS
-from ..tomography import Measurement
+from ..tomography import Measurement, ParallelBeam
 
 if TYPE_CHECKING:
     from hyperspy.signal import BaseSignal
@@ -239,8 +239,12 @@ class Maps:
     def stated(self, padding: int = 0) -> dict[str, Any]:
         """Arguments of `Measurement` (and `dip.ensemble`): covariance, mask, voxel size and geometry."""
         stated: dict[str, Any] = {"voxel_size_nm": self.pixel_size_nm or 1.0}
-        stated |= {"shifts_px": self.shifts_px, "axis_angle_deg": self.axis_angle_deg}
+        stated |= self._geometry()
         mask = np.pad(self.mask, ((0, 0), (0, 0), (padding, padding)))
+        if self.axis_angle_deg:  # turned, the corners of the detector see what is beyond the volume
+            turned = ParallelBeam(mask.shape[2], self.tilt_angles_deg, **self._geometry())
+            first, last = turned.source_rows(mask.shape[1])
+            mask &= (first >= -1) & (last <= mask.shape[1])
         if not mask.all():
             stated["mask"] = mask
         if self.covariance is not None:
@@ -250,6 +254,9 @@ class Maps:
             whole[:, :, padding : mask.shape[2] - padding] = inside
             stated["covariance"] = whole
         return stated
+
+    def _geometry(self):
+        return {"shifts_px": self.shifts_px, "axis_angle_deg": self.axis_angle_deg}
 
     def measurement(self, padding: int = 0) -> Measurement:
         """What is reconstructed."""

@@ -11,7 +11,7 @@ from scipy import ndimage
 
 from ..scattering import inelastic_mean_free_path
 from ..spectra import FWHM_PER_SIGMA
-from .coreloss import CoreLossEstimators, oxygen_to_l3
+from .coreloss import DISTANCE_REACH_EV, CoreLossEstimators, oxygen_to_l3
 from .line import neighbours
 from .pair import PhasePair
 from .plane import Plane
@@ -105,7 +105,9 @@ class EdgeDistance:
         found = oxygen_to_l3(dual.core_energy_eV, spectra, l3_eV, dual.system)
         if found is None:
             return None
-        return cls(float(found[0]), float(found[1:].std()), *dual.system.edge("K").standards["to_l3_eV"])
+        channels = (dual.core_energy_eV[1] - dual.core_energy_eV[0]) / 6**0.5  # two maxima, each to a channel
+        error = float(np.hypot(found[1:].std(), channels))
+        return cls(float(found[0]), error, *dual.system.edge("K").standards["to_l3_eV"])
 
     @property
     def is_off(self) -> bool:
@@ -238,10 +240,11 @@ class Misfit:
             return ""
         seen, expected = self.distance.value, self.distance.expected
         percent, side = 100 * abs(seen / expected - 1), "large" if seen > expected else "small"
+        least = "at least " if abs(seen - expected) > 0.9 * DISTANCE_REACH_EV else ""
         return (
             f"L3 lies {seen:.1f} ± {self.distance.error:.1f} eV above the maximum of O-K, not {expected:.1f} eV: the "
-            f"dispersion of the energy axis may be stated {percent:.1f} % too {side}, or oxygen may be in something "
-            "other than the oxides."
+            f"dispersion of the energy axis may be stated {least}{percent:.1f} % too {side}, or oxygen may be in "
+            "something other than the oxides."
         )
 
 

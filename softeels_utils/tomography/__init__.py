@@ -5,7 +5,7 @@ it and return a `Reconstruction`; `reconstruct` does both for plain arrays. `par
 can know what describes a volume.
 """
 
-from .alignment import Alignment, align, alignment_error, refine_alignment, shift_projections
+from .alignment import Alignment, align, alignment_error, bin_images, refine_alignment, shift_projections
 from .bound import Bound, detectability, fluence_factor, functional_bound, parameter_bound, visibility
 from .cgls import cgls
 from .checkpoint import Checkpoint
@@ -52,6 +52,7 @@ __all__ = [
     "Surface",
     "align",
     "alignment_error",
+    "bin_images",
     "cgls",
     "detectability",
     "disc",

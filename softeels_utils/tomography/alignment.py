@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -15,7 +16,7 @@ from .measurement import Measurement
 from .projector import ParallelBeam
 from .tv import short_sirt
 
-__all__ = ["Alignment", "align", "alignment_error", "refine_alignment", "shift_projections"]
+__all__ = ["Alignment", "align", "alignment_error", "bin_images", "refine_alignment", "shift_projections"]
 
 LARGEST = 96  # images are binned to at most so many pixels per side while shifts are sought
 
@@ -85,7 +86,7 @@ def align(
     images, tilts = _images(projections, tilt_angles_deg, weights, mask)
     refine, rounds = check_flag(refine, "refine"), check_count(rounds, "rounds")
     isolated = None if isolated is None else check_flag(isolated, "isolated")
-    binned, factor = _binned(images)
+    binned, factors, middle = bin_images(images, LARGEST)
     isolated = _isolated(binned) if isolated is None else isolated
     shifts = _chain(binned, tilts)
     if isolated:
@@ -98,7 +99,7 @@ def align(
     angle = np.deg2rad(tilts)
     basis = np.stack([np.ones_like(angle), np.cos(angle), np.sin(angle)], axis=1)
     axis = _coefficients(basis, shifts[:, 1])[0]
-    return Alignment(shifts * factor, float(axis * factor), float(last * factor))
+    return Alignment(shifts * factors + middle, float(axis * factors[1] + middle[1]), float(last * factors[1]))
 
 
 def refine_alignment(
@@ -132,9 +133,9 @@ def refine_alignment(
         raise ValueError(f"shifts_px: got shape {start.shape}, wants ({tilts.size},) or ({tilts.size}, 2)")
     check_count(rounds, "rounds")
     device = None if device is None else check_device(device)
-    binned, factor = _binned(images)
-    shifts, _ = _match(binned, tilts, start / factor, rounds, _isolated(binned), device)
-    return shifts * factor
+    binned, factors, middle = bin_images(images, LARGEST)
+    shifts, _ = _match(binned, tilts, (start - middle) / factors, rounds, _isolated(binned), device)
+    return shifts * factors + middle
 
 
 def shift_projections(projections: ArrayLike, shifts_px: ArrayLike) -> NDArray[np.float32]:
@@ -221,14 +222,24 @@ def _isolated(images):
     return bool(np.abs(_borders(images).mean(axis=1)).max() < 0.1)
 
 
-def _binned(images):
+def bin_images(images: NDArray, largest: int, reduce: Callable = np.mean) -> tuple[NDArray, NDArray, NDArray]:
+    """Images (T, Y, X) of at most so many pixels a side, cropped to whole bins.
+
+    Returns
+    -------
+    binned : array (T, Y', X')
+    factors, middle : array (2,)
+        Bins along Y and X, in pixels, and where their middle lies from that of the images: a shift s of the binned
+        images is one of ``s * factors + middle``.
+    """
     from skimage.measure import block_reduce
 
-    factor = int(np.ceil(max(images.shape[1:]) / LARGEST))
-    rows, columns = (n // factor * factor for n in images.shape[1:])
-    cut = tuple((n - m) // 2 for n, m in zip(images.shape[1:], (rows, columns), strict=True))
-    part = images[:, cut[0] : cut[0] + rows, cut[1] : cut[1] + columns]
-    return block_reduce(part, (1, factor, factor), np.mean), factor
+    shape = np.array(images.shape[1:])
+    factors = np.minimum(int(np.ceil(shape.max() / largest)), shape)
+    size = shape // factors * factors
+    first = (shape - size) // 2
+    part = images[:, first[0] : first[0] + size[0], first[1] : first[1] + size[1]]
+    return block_reduce(part, (1, *factors), reduce), factors, first + (size - 1) / 2 - (shape - 1) / 2
 
 
 def _register(reference, image):

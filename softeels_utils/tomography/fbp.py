@@ -33,6 +33,8 @@ def fbp(measurement: Measurement, *, window: str = "ram-lak") -> Reconstruction:
     start_from(measurement, None)  # checks it
     measurement, window = measurement.as_gaussian(), check_window(window)
     A, stack = measurement.projector, _interpolated(measurement)
+    if A.axis_angle_deg:  # the filter runs across the tilt axis
+        A, stack = A.still, A.move(stack, adjoint=True)
     length = 1 << int(np.ceil(np.log2(2 * A.n_x)))
     k = np.fft.fftfreq(length, 1 / length)
     ramp = np.where(k % 2 == 0, 0.0, -1 / (np.pi * np.where(k == 0, 1, k)) ** 2)

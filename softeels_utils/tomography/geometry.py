@@ -38,7 +38,6 @@ class Geometry:
     last_px : float
         Largest displacement, at the rim of the specimen, by the last step: how far it is from a fixed point, not from
         the truth.
-    rounds : int
     """
 
     shifts_px: NDArray
@@ -85,6 +84,11 @@ def refine_geometry(
     -------
     Geometry
 
+    Raises
+    ------
+    ValueError
+        For images of fewer than 3 rows or columns, or images in which nothing can be seen to move.
+
     Examples
     --------
     >>> from softeels_utils import tomography
@@ -99,8 +103,11 @@ def refine_geometry(
     check_flag(axis_angle, "axis_angle")
     check_count(rounds, "rounds")
     seen, start = measurement.as_gaussian(), measurement.projector
+    if min(seen.projections.shape[2:]) < 3:
+        size = tuple(seen.projections.shape[2:])
+        raise ValueError(f"measurement: got images of {size} pixels, wants at least 3 rows and columns")
     volume, past = None, []
-    parameters = _Parameters(start, axis_angle)
+    parameters = _Parameters(start, axis_angle, seen.projections.shape[2:])
     x = np.zeros(parameters.size)
     for _ in range(rounds):
         here = seen.with_geometry(**parameters.geometry(x))
@@ -120,17 +127,17 @@ def refine_geometry(
 class _Parameters:
     """Shifts (2 T) and the angle of the axis, all as displacements in pixels at the rim of the specimen."""
 
-    def __init__(self, start, axis_angle):
+    def __init__(self, start, axis_angle, shape):
         self.start, self.n = start, start.n_tilts
-        # Degrees that turn the rim, a third of the slice from its centre, by a pixel.
-        self.rim = np.rad2deg(3 / min(start.n_x, start.n_z))
+        self.rim = np.rad2deg(3 / min(shape))  # degrees that turn the rim, a third of the image away, by a pixel
         self.size = 2 * self.n + 1
         self.free = np.arange(self.size) < self.size - (not axis_angle)
         angle = np.deg2rad(start.tilt_angles_deg)
-        self.unseen = np.zeros((3, self.size))  # translations of the specimen
-        self.unseen[0, : 2 * self.n : 2] = 1
-        self.unseen[1, 1 : 2 * self.n : 2], self.unseen[2, 1 : 2 * self.n : 2] = np.cos(angle), np.sin(angle)
-        self.unseen = np.linalg.qr(self.unseen.T)[0].T
+        along = np.array([np.ones(self.n), np.zeros(self.n), np.zeros(self.n)])  # translations of the specimen: along
+        across = np.array([np.zeros(self.n), np.cos(angle), np.sin(angle)])  # the tilt axis, and across it
+        cos, sin = np.cos(np.deg2rad(start.axis_angle_deg)), np.sin(np.deg2rad(start.axis_angle_deg))
+        moved = np.stack([cos * along - sin * across, sin * along + cos * across], axis=-1).reshape(3, -1)
+        self.unseen = np.linalg.qr(np.pad(moved, ((0, 0), (0, 1))).T)[0].T
 
     def geometry(self, x):
         n, start = self.n, self.start
@@ -152,6 +159,8 @@ class _Parameters:
             hessian[np.ix_(which, which)] += block
             slope[which] += pull
         strong = np.median(np.diag(hessian)[:-1])
+        if not strong > 0:
+            raise ValueError("measurement: got images in which nothing can be seen to move, wants a specimen in view")
         hessian = hessian + strong * (1e-6 * np.eye(self.size) + self.unseen.T @ self.unseen)
         free = np.ix_(self.free, self.free)
         inverse = np.zeros_like(hessian)

@@ -119,6 +119,7 @@ class Measurement:
         self.projector = _projector(stack, tilt_angles_deg, voxel_size_nm, slice_shape, device).like(
             shifts_px=shifts_px, axis_angle_deg=axis_angle_deg
         )
+        _check_turned(self.projector, counts)
         self.noise_is_known, self.padding = counts or covariance is not None, 0
         stack = np.where(used, stack, 0).astype(np.float32)
         if counts:
@@ -207,11 +208,11 @@ class Measurement:
         return 2 * float(self.misfit(volume).sum(dtype=torch.float64)) / max(self.size, 1)
 
     def sums(self) -> tuple[torch.Tensor, torch.Tensor]:
-        """Row and column sums of ``|L| A``, (C, T, Y, X) and (C, Y, Z, X): step sizes follow from them."""
-        one = self.projections.new_ones((1, *self.volume_shape[1:]))
+        """Row and column sums of ``|L| |A|``, (C, T, Y, X) and (C, Y, Z, X): step sizes follow from them."""
+        one, projector = self.projections.new_ones((1, *self.volume_shape[1:])), self.projector.absolute
         strength = self.loss.whitener.abs()
-        rows = strength.sum(1) * self.projector(one) * self.used
-        return rows, self.projector.T(strength.sum(0) * self.used)
+        rows = strength.sum(1) * projector(one) * self.used
+        return rows, projector.T(strength.sum(0) * self.used)
 
     # ---------------------------------------------------------------- parts and relatives
 
@@ -220,12 +221,29 @@ class Measurement:
         vars(other).update(loss=loss, **attributes)
         return other
 
-    def with_geometry(self, **changes: Any) -> Measurement:
-        """The same values, seen with other ``tilt_angles_deg``, ``shifts_px`` or ``axis_angle_deg``."""
-        return self._with(self.loss, projector=self.projector.like(**changes))
+    def with_geometry(
+        self,
+        *,
+        tilt_angles_deg: ArrayLike | None = None,
+        shifts_px: ArrayLike | None = None,
+        axis_angle_deg: float | None = None,
+    ) -> Measurement:
+        """The same values, seen with another geometry; None: as it is."""
+        stated = {"tilt_angles_deg": tilt_angles_deg, "shifts_px": shifts_px, "axis_angle_deg": axis_angle_deg}
+        changes = {name: value for name, value in stated.items() if value is not None}
+        if "tilt_angles_deg" in changes:
+            check_tilts(tilt_angles_deg, self.projector.n_tilts, least=1)
+        projector = self.projector.like(**changes)
+        _check_turned(projector, self.counts)
+        return self._with(self.loss, projector=projector)
 
     def rows(self, rows: torch.Tensor | slice) -> Measurement:
-        """Some rows along Y (an index), to be compared with those slices of a volume."""
+        """Some rows along Y (an index), to be compared with those slices of a volume; of a turned series, all only."""
+        if (
+            self.projector.axis_angle_deg
+            and len(torch.arange(self.volume_shape[1], device=self.device)[rows]) < self.volume_shape[1]
+        ):
+            raise ValueError("rows: got some with a turned tilt axis, wants all (each is seen across several slices)")
         return self._with(self.loss.rows(rows))
 
     def padded(self, columns: int | None = None, depth: int | None = None) -> Measurement:
@@ -418,6 +436,12 @@ def _projector(stack, tilt_angles_deg, voxel_size_nm, slice_shape, device):
     if size.shape != (2,) or size[1] != columns or (size % 1).any() or not 1 <= size[0] < 2**31:
         raise ValueError(f"slice_shape: got {slice_shape}, wants whole (Z, X) with X = {columns} as in projections")
     return ParallelBeam((int(size[0]), columns), tilts, voxel_size_nm, device)
+
+
+def _check_turned(projector, counts):
+    if counts and projector.axis_angle_deg:
+        got = f"axis_angle_deg: got {projector.axis_angle_deg:g} with counts"
+        raise ValueError(f"{got}, wants 0 (a turn makes some expected counts negative), or `as_gaussian` first")
 
 
 def _gaussian_loss(projections, used, covariance) -> GaussianLoss:
