@@ -230,6 +230,12 @@ def test_words_are_those_that_are_read():
     assert pages.reading_minutes(2000, 6) == 12 and pages.reading_minutes(3, 0) == 1
 
 
+def test_teachers_read_of_the_minutes_that_each_chapter_states(generated):
+    for chapter in chapters.names():
+        stated = re.search(r"(\d+) minutes to read", (ROOT / "notebooks" / f"{chapter}.py").read_text(encoding="utf-8"))
+        assert re.search(rf"notebooks/{chapter}\) \| {stated[1]} \|", generated["<!-- generated: times -->"]), chapter
+
+
 @pytest.fixture
 def public(tmp_path, monkeypatch):
     """A checkout with a public address in its settings."""
