@@ -301,17 +301,17 @@ for label, v in {
     rows.append(row)
 table(rows, caption="Errors of joint TV; interfaces: RMS")
 gain = {name: rows[1][name] / rows[0][name] for name in list(rows[0])[1:]}
-gains = {f"{name.split(' (')[0]} {g:.2f}": g > 1 for name, g in gain.items()}
+gains = {f"{name.split(' (')[0]} ({g:.2f})": g > 1 for name, g in gain.items()}
 better = [text for text, helps in gains.items() if helps]
 worse = [text for text, helps in gains.items() if not helps]
 assert phantom is not None or gain["NRMSE of both phases' sum"] > 1
 say(
-    "The error with variances only, over that with the covariance: better "
-    f"with it are {', '.join(better)}; not better: "
+    "Errors with variances only, in units of those with the covariance: "
+    f"larger are {', '.join(better)}; not larger: "
     f"{', '.join(worse) or 'none'}. "
     "The covariance says that the sum of both phases is well known, so it "
-    "improves what hangs on the sum, such as the surface; what hangs on the "
-    "difference of the phases need not gain."
+    "improves what depends on the sum, such as the surface; what depends on "
+    "the difference of the phases need not gain."
 )
 
 # %% [markdown] tags=["twin"]
@@ -572,8 +572,9 @@ assert phantom is not None or excess[largest] > 0.05
 say(
     "The halves claim a finer resolution than the true one for "
     f"{' and '.join(beyond) or 'no method here'}; the finest that the grid "
-    f"knows is {2 * case.voxel_size_nm:.0f} nm. They share error in all: their "
-    "correlation exceeds {eq}`sparse-fsc`, on average over all frequencies, by "
+    f"can hold is {2 * case.voxel_size_nm:.0f} nm. They share error in all: "
+    "their correlation exceeds {eq}`sparse-fsc`, on average over all "
+    "frequencies, by "
     + ", ".join(
         f"{value:.2f} ({method} along {axis})"
         for (method, axis), value in excess.items()

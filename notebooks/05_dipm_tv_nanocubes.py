@@ -106,9 +106,9 @@ views = 9
 fluence_e_per_A2 = 4000.0  # electrons per Å² and tilt
 preset = "quick"
 member_count = 3  # of the ensemble
-side_iterations = 150  # of the ensemble and of the half-dose runs
+side_iterations = 300  # of the ensemble and of the half-dose runs
 real_binning = 2  # of the real series' 64 × 64 pixels
-real_iterations = 150
+real_iterations = 300
 real_tv_weight = "0.5"  # of joint TV; "heldout" searches for it (minutes)
 
 # %% [markdown] tags=["twin"]
@@ -384,7 +384,7 @@ show_3d(
 # ## How sure?
 #
 # Other seeds, and other draws of the noise, give other volumes. Their spread is an uncertainty for every voxel,
-# but all members share the prior and the missing wedge, and few members do not know their spread well. So
+# but all members share the prior and the missing wedge, and a few members measure it poorly. So
 # `dip.ensemble` widens it by a factor found on simulated specimens, and its intervals are those of Student's t. The
 # references have errors, too: the first member is made again from the maps that other references would have given.
 # Whether that is enough was recorded on **simulated** specimens drawn at random, region by region. From counts, the
@@ -427,8 +427,8 @@ show_3d(
     spread.best,
     errors=np.hypot(spread.std, spread.systematic),
     voxel_size_nm=voxel_size_nm,
-    caption="The first member of the ensemble; its standard uncertainty can "
-    "be shown as colour.",
+    caption="The first member of the ensemble; its standard error can be "
+    "shown as colour.",
     name="nanocube-3d-uncertainty",
     alt="Three-dimensional view of the cube, cut open, with buttons for phases "
     "and for the standard error.",
@@ -631,7 +631,8 @@ for name, (figure, caption, alt) in recorded_figures.items():
 if recording.rows:
     table(
         recorded.nanocube_rows(recording.rows),
-        caption="Recorded: medians over the seeds",
+        caption="Recorded: medians over the seeds; *paper*: the network and "
+        "the formulation of the paper",
     )
     table(
         recorded.void_rows(recording.rows),
@@ -1168,7 +1169,7 @@ say(
 # ## With your own data
 #
 # ```bash
-# python -m softeels_utils run 05 --data fit.hspy \\
+# python -m softeels_utils run 05 --data fit.hspy \
 #     -p output_path volume.hspy -p member_count 8
 # ```
 #
