@@ -52,6 +52,7 @@ def loss_figure(spectra: Sequence[tuple[ArrayLike, ArrayLike]], edges: Mapping[s
                 ax.axvline(onset, color="0.55", lw=1, ls=":")
                 ax.annotate(name, (onset, 0.93), (4, 0), xycoords=("data", "axes fraction"), textcoords="offset points")
         ax.set(xlim=(energy[0], energy[-1]), ylabel="electrons / eV")
+        ax.set_ylim(top=2 * np.max(values))  # room for the names
     ax.set_xlabel("energy loss (eV)")
     return figure
 
