@@ -345,6 +345,11 @@ def test_slides_of_a_notebook():
     assert two.notes == ["Between.", "After."]
 
 
+def test_links_to_the_reference_become_names_on_slides():
+    page = slides.deck_html([slides.Slide("x", "", ["{py:func}`dip.audit <a.dip.audit>`, {py:func}`~a.dip.fit`"])])
+    assert "<p><code>dip.audit</code>, <code>fit</code></p>" in page
+
+
 def test_slides_need_nothing_from_elsewhere():
     frame = '<iframe srcdoc="&lt;script src=&quot;../assets/plotly.min.js&quot;&gt;&lt;/script&gt;"></iframe>'
     notebook = {"cells": [*NOTEBOOK["cells"], cell("## Three\n"), cell("", figure("three", frame, "In a frame."))]}
