@@ -185,7 +185,8 @@ say(
 # $$
 # \begin{aligned}
 # \mu(E) &= \sum_k t_k\,(R_k \otimes J)(E) \\
-# &\quad + \sum_p b_p\,(E^{-r_p} \otimes J)(E) + P(E), \quad t_k \ge 0,
+# &+ \sum_p b_p\,(E^{-r_p} \otimes J)(E) + P(E), \\
+# t_k &\ge 0,
 # \end{aligned}
 # $$ (eq-pixel)
 #
