@@ -749,7 +749,7 @@ if data_path:
 #
 # :::{admonition} Answer
 # :class: dropdown
-# The errors are anti-correlated: $\sigma^2_{sum} = \sigma_1^2 + \sigma_2^2 + 2 \rho \sigma_1 \sigma_2$ is small for
+# The errors are anti-correlated: $\sigma^2_\mathrm{sum} = \sigma_1^2 + \sigma_2^2 + 2 \rho \sigma_1 \sigma_2$ is small for
 # $\rho$ near −1. The spectrum fixes how much iron there is; what is hard is to say which.
 # :::
 #
@@ -851,10 +851,10 @@ for name, fit in {
     off = (fit.volume - turned.truth).sum(axis=0) ** 2
     across_x = off[np.ix_(inside, inside, near)].mean() ** 0.5
     across_z = off[np.ix_(inside, near, inside)].mean() ** 0.5
-    rows.append({"method": name, "faces across X": across_x})
-    rows[-1]["faces across Z"] = across_z
+    rows.append({"method": name, "perpendicular to X": across_x})
+    rows[-1]["perpendicular to Z"] = across_z
 table(rows, caption="RMS error of total iron oxide within 2 voxels of a face")
-ratios = [row["faces across Z"] / row["faces across X"] for row in rows]
+ratios = [row["perpendicular to Z"] / row["perpendicular to X"] for row in rows]
 say(
     "Those perpendicular to Z: all that projections could say about them lies "
     "in the missing wedge. There the error is "
