@@ -749,8 +749,8 @@ if data_path:
 #
 # :::{admonition} Answer
 # :class: dropdown
-# The errors are anti-correlated: $\sigma^2_\mathrm{sum} = \sigma_1^2 + \sigma_2^2 + 2 \rho \sigma_1 \sigma_2$ is small for
-# $\rho$ near −1. The spectrum fixes how much iron there is; what is hard is to say which.
+# The errors are anti-correlated: $\sigma^2_\mathrm{sum} = \sigma_1^2 + \sigma_2^2 + 2 \rho \sigma_1 \sigma_2$ is small
+# for $\rho$ near −1. The spectrum fixes how much iron there is; what is hard is to say which.
 # :::
 #
 # **3.** What does a small primal-dual gap prove, and what not?
