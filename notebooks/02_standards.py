@@ -562,7 +562,7 @@ assert not raised["as described"] and raised["oxidised skin"]
 #
 # The oxidised skin brings a third phase, and yet M<sub>2,3</sub> shows no third component (table above). The reason is
 # in <a href="#fig-hidden"></a>: per iron atom, the M<sub>2,3</sub> spectrum of maghemite is very nearly a sum of those
-# of FeO and Fe<sub>3</sub>O<sub>4</sub>, with a *negative* amount of FeO. A fit with the two phases therefore fits it
+# of FeO and Fe<sub>3</sub>O<sub>4</sub>, with a *negative* amount of FeO. The two phases therefore fit it
 # perfectly. What gave it away above were the core loss and the statements on it, which then contradict each other.
 # A small grain of metal is hidden in another way: it is too small to shift any of the statements. For such grains
 # `extract_standards` looks for spots where the core loss has less oxygen per iron than M<sub>2,3</sub> says.
@@ -669,7 +669,7 @@ if not {"nanocube_si", "eelsdb_fe2o3"} & set(missing):
             if report.no_contrast
             else ""
         )
-        + "Their L3/L2 are "
+        + "L3/L2 in the table is "
         + " and ".join(
             f"{float(r['L3/L2']) / feo.ratio:.1f}" for r in report.rows
         )
@@ -963,4 +963,4 @@ say(
 #
 # ## What's next
 #
-# {doc}`03_m23_fitting` fits these references to whole tilt series.
+# [Phase maps from the M<sub>2,3</sub> edge](03_m23_fitting) fits these references to whole tilt series.

@@ -183,7 +183,11 @@ say(
 # The expected counts $\mu(E)$ of a pixel at the energy loss $E$ are
 #
 # $$
-# \mu(E) = \sum_k t_k\,(R_k \otimes J)(E) + \sum_p b_p\,(E^{-r_p} \otimes J)(E) + P(E), \qquad t_k \ge 0,
+# \begin{aligned}
+# \mu(E) &= \sum_k t_k\,(R_k \otimes J)(E) \\
+# &+ \sum_p b_p\,(E^{-r_p} \otimes J)(E) + P(E), \\
+# t_k &\ge 0,
+# \end{aligned}
 # $$ (eq-pixel)
 #
 # with $R_k$ the standard of phase $k$, $t_k$ its thickness, $J$ the low loss of the same pixel, $b_p$ the

@@ -302,17 +302,17 @@ for label, v in {
     rows.append(row)
 table(rows, caption="Errors of joint TV; interfaces: RMS")
 gain = {name: rows[1][name] / rows[0][name] for name in list(rows[0])[1:]}
-gains = {f"{name.split(' (')[0]} {g:.2f}": g > 1 for name, g in gain.items()}
+gains = {f"{name.split(' (')[0]} ({g:.2f})": g > 1 for name, g in gain.items()}
 better = [text for text, helps in gains.items() if helps]
 worse = [text for text, helps in gains.items() if not helps]
 assert phantom is not None or gain["NRMSE of both phases' sum"] > 1
 say(
-    "The error with variances only, over that with the covariance: better "
-    f"with it are {', '.join(better)}; not better: "
+    "Errors with variances only, in units of those with the covariance: "
+    f"larger are {', '.join(better)}; not larger: "
     f"{', '.join(worse) or 'none'}. "
     "The covariance says that the sum of both phases is well known, so it "
-    "improves what hangs on the sum, such as the surface; what hangs on the "
-    "difference of the phases need not gain."
+    "improves what depends on the sum, such as the surface; what depends on "
+    "the difference of the phases need not gain."
 )
 
 # %% [markdown] tags=["twin"]
@@ -573,8 +573,9 @@ assert phantom is not None or excess[largest] > 0.05
 say(
     "The halves claim a finer resolution than the true one for "
     f"{' and '.join(beyond) or 'no method here'}; the finest that the grid "
-    f"knows is {2 * case.voxel_size_nm:.0f} nm. They share error in all: their "
-    "correlation exceeds {eq}`sparse-fsc`, on average over all frequencies, by "
+    f"can hold is {2 * case.voxel_size_nm:.0f} nm. They share error in all: "
+    "their correlation exceeds {eq}`sparse-fsc`, on average over all "
+    "frequencies, by "
     + ", ".join(
         f"{value:.2f} ({method} along {axis})"
         for (method, axis), value in excess.items()
@@ -757,8 +758,8 @@ if data_path:
 #
 # :::{admonition} Answer
 # :class: dropdown
-# The errors are anti-correlated: $\sigma^2_{sum} = \sigma_1^2 + \sigma_2^2 + 2 \rho \sigma_1 \sigma_2$ is small for
-# $\rho$ near −1. The spectrum fixes how much iron there is; what is hard is to say which.
+# The errors are anti-correlated: $\sigma^2_\mathrm{sum} = \sigma_1^2 + \sigma_2^2 + 2 \rho \sigma_1 \sigma_2$ is small
+# for $\rho$ near −1. The spectrum fixes how much iron there is; what is hard is to say which.
 # :::
 #
 # **3.** What does a small primal-dual gap prove, and what not?
@@ -859,10 +860,10 @@ for name, fit in {
     off = (fit.volume - turned.truth).sum(axis=0) ** 2
     across_x = off[np.ix_(inside, inside, near)].mean() ** 0.5
     across_z = off[np.ix_(inside, near, inside)].mean() ** 0.5
-    rows.append({"method": name, "faces across X": across_x})
-    rows[-1]["faces across Z"] = across_z
+    rows.append({"method": name, "perpendicular to X": across_x})
+    rows[-1]["perpendicular to Z"] = across_z
 table(rows, caption="RMS error of total iron oxide within 2 voxels of a face")
-ratios = [row["faces across Z"] / row["faces across X"] for row in rows]
+ratios = [row["perpendicular to Z"] / row["perpendicular to X"] for row in rows]
 say(
     "Those perpendicular to Z: all that projections could say about them lies "
     "in the missing wedge. There the error is "

@@ -106,9 +106,9 @@ views = 9
 fluence_e_per_A2 = 4000.0  # electrons per Å² and tilt
 preset = "quick"
 member_count = 3  # of the ensemble
-side_iterations = 150  # of the ensemble and of the half-dose runs
+side_iterations = 300  # of the ensemble and of the half-dose runs
 real_binning = 2  # of the real series' 64 × 64 pixels
-real_iterations = 150
+real_iterations = 300
 real_tv_weight = "0.5"  # of joint TV; "heldout" searches for it (minutes)
 
 # %% [markdown] tags=["twin"]
@@ -384,7 +384,7 @@ show_3d(
 # ## How sure?
 #
 # Other seeds, and other draws of the noise, give other volumes. Their spread is an uncertainty for every voxel,
-# but all members share the prior and the missing wedge, and few members do not know their spread well. So
+# but all members share the prior and the missing wedge, and a few members measure it poorly. So
 # `dip.ensemble` widens it by a factor found on simulated specimens, and its intervals are those of Student's t. The
 # references have errors, too: the first member is made again from the maps that other references would have given.
 # Whether that is enough was recorded on **simulated** specimens drawn at random, region by region. From counts, the
@@ -427,8 +427,8 @@ show_3d(
     spread.best,
     errors=np.hypot(spread.std, spread.systematic),
     voxel_size_nm=voxel_size_nm,
-    caption="The first member of the ensemble; its standard uncertainty can "
-    "be shown as colour.",
+    caption="The first member of the ensemble; its standard error can be "
+    "shown as colour.",
     name="nanocube-3d-uncertainty",
     alt="Three-dimensional view of the cube, cut open, with buttons for phases "
     "and for the standard error.",
@@ -631,7 +631,8 @@ for name, (figure, caption, alt) in recorded_figures.items():
 if recording.rows:
     table(
         recorded.nanocube_rows(recording.rows),
-        caption="Recorded: medians over the seeds",
+        caption="Recorded: medians over the seeds; *paper*: the network and "
+        "the formulation of the paper",
     )
     table(
         recorded.void_rows(recording.rows),
@@ -1091,15 +1092,13 @@ if data_path:
 # or their difference?
 
 # %% tags=["hide-cell", "solution", "twin"]
-steps = 150
-brief = {"iterations": steps, "seed": seed}
-plain = {"voxel_size_nm": voxel_size_nm}
-short = {
-    "with": dip.dipm_tv(projections, tilts, **brief, **measured).volume,
-    "without": dip.dipm_tv(projections, tilts, **brief, **plain).volume,
+same = {"preset": preset, "seed": seed, "voxel_size_nm": voxel_size_nm}
+compared = {
+    "with": result.volume,
+    "without": dip.dipm_tv(projections, tilts, **same).volume,
 }
 rows = []
-for label, v in short.items():
+for label, v in compared.items():
     rows.append(
         {
             "covariance": label,
@@ -1110,29 +1109,29 @@ for label, v in short.items():
             ),
         }
     )
-table(rows, caption=f"{steps} steps each")
+table(rows)
 lost = {k: rows[1][k] / rows[0][k] for k in list(rows[0])[2:]}
 say(
-    f"Without it the error {max(lost, key=lost.get)} grows most, by a factor "
-    f"of {max(lost.values()):.2f}. Without a covariance the two errors count "
-    "as independent: the sum, which the fit knows well, then weighs as little "
-    "as the difference."
+    f"Without it the error of the sum is {lost['of the sum']:.2f} times as "
+    f"large, that of the difference {lost['of the difference']:.2f} times. "
+    "The two errors then count as independent: the sum, which the fit knows "
+    "well, weighs as little as the difference."
 )
 
 # %% [markdown] tags=["twin"]
 # **2 (intermediate).** Give the network another head, `head="nonnegative"`. How much of the gain over joint TV is left?
 
 # %% tags=["hide-cell", "solution", "twin"]
-free = dip.dipm_tv(
-    projections, tilts, head="nonnegative", **brief, **measured
-).volume
-before, after = (metrics.nrmse(v, truth) for v in (short["with"], free))
+same |= measured
+free = dip.dipm_tv(projections, tilts, head="nonnegative", **same).volume
+before, after = errors["DIPm-TV"], metrics.nrmse(free, truth)
+left = (errors["joint TV"] - after) / (errors["joint TV"] - before)
 say(
-    f"With fractions the error is {before:.3f} after {steps} steps, "
-    f"with the non-negative head {after:.3f}; joint TV has "
-    f"{errors['joint TV']:.3f}. Without vacuum as a competitor the density "
-    "inside the particle is free to fluctuate, and the missing wedge smears "
-    "it along the beam."
+    f"With fractions the error is {before:.3f}, with the non-negative head "
+    f"{after:.3f}; joint TV has {errors['joint TV']:.3f}: {left:.0%} of the "
+    "gain is left. Without vacuum as a competitor the density inside the "
+    "particle is free to fluctuate, and the missing wedge smears it along the "
+    "beam."
 )
 
 # %% [markdown] tags=["twin"]
@@ -1140,24 +1139,15 @@ say(
 # is the loss, and is half a tilt worth having?
 
 # %% tags=["hide-cell", "solution", "twin"]
-masks = {"all maps": np.ones(projections.shape, bool)}
-masks["without one map of FeO"] = masks["all maps"].copy()
+every = np.ones(projections.shape, bool)
+masks = {"without one map of FeO": every.copy(), "without that tilt": every}
 masks["without one map of FeO"][0, middle - 1] = False
-masks["without that tilt"] = masks["all maps"].copy()
 masks["without that tilt"][:, middle - 1] = False
-rows = [
-    {
-        "given": label,
-        "NRMSE": metrics.nrmse(
-            dip.dipm_tv(
-                projections, tilts, mask=mask, **brief, **measured
-            ).volume,
-            truth,
-        ),
-    }
-    for label, mask in masks.items()
-]
-table(rows, caption=f"{steps} steps each")
+rows = [{"given": "all maps", "NRMSE": before}]
+for label, mask in masks.items():
+    v = dip.dipm_tv(projections, tilts, mask=mask, **same).volume
+    rows.append({"given": label, "NRMSE": metrics.nrmse(v, truth)})
+table(rows)
 say(
     "Where one phase is missing, the other is used with its own variance. "
     "With one seed differences this small are partly chance: repeat it with "
@@ -1168,7 +1158,7 @@ say(
 # ## With your own data
 #
 # ```bash
-# python -m softeels_utils run 05 --data fit.hspy \\
+# python -m softeels_utils run 05 --data fit.hspy \
 #     -p output_path volume.hspy -p member_count 8
 # ```
 #

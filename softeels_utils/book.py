@@ -349,11 +349,11 @@ def _study_row(name):
     study, kept = records.STUDIES[name], records.load(name)
     if not kept.rows:
         return None
-    dates = sorted(row["date"] for row in kept.rows)
+    dates = sorted(_on_one_line(row["date"]) for row in kept.rows)
     return {
         "study": f"{{download}}`{name} <records/{name}.csv>`",
         "about": study.title,
-        "cells": f"{len(kept.rows)} of {len(study.cells())}",
+        "cells": f"{len(kept.rows):,} of {len(study.cells()):,}",
         "from older code": len(kept.stale(study.stamp)),
         "recorded": dates[0] if dates[0] == dates[-1] else f"{dates[0]} to {dates[-1]}",
     }
@@ -369,10 +369,14 @@ def _benchmark_row(name, content):
     remarks = [content[key].rstrip(". ") for key in ("what", "note") if key in content]
     return {
         "record": f"{{download}}`{name} <records/{name}.json>`",
-        "date": content.get("date", "")[:10],
+        "date": _on_one_line(content.get("date", "")[:10]),
         "hardware": content.get("hardware") or content.get("machine", ""),
         "holds": ". ".join([*remarks, "; ".join(results[:4])]).strip(". "),
     }
+
+
+def _on_one_line(date):
+    return date.replace("-", "\N{NON-BREAKING HYPHEN}")
 
 
 def _short(value):

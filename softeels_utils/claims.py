@@ -111,10 +111,10 @@ def _maps() -> Finding:
 
 
 def _delocalisation() -> Finding:
-    edges = {e: scattering.load_system("iron_oxides").edge(e).window_eV[0] for e in ("M2,3", "L2,3")}
+    edges = {e: scattering.load_system("iron_oxides").edge(e).signal_eV for e in ("M2,3", "L2,3")}
     blur = {
-        e: scattering.delocalisation_nm(onset, beam_energy_keV=300.0, collection_mrad=40.0)
-        for e, onset in edges.items()
+        e: scattering.delocalisation_nm(energy, beam_energy_keV=300.0, collection_mrad=40.0)
+        for e, energy in edges.items()
     }
     return Finding(
         f"half of the signal comes from a disc {blur['M2,3']:.2f} nm across at M<sub>2,3</sub>, "

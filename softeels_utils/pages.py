@@ -228,7 +228,7 @@ def _damage_table() -> str:
     from .plotting import markdown_table
 
     return markdown_table(
-        {"material": name, "fluence (e/Å²)": _range(low, high), "beyond it": what, "source": f"{{cite}}`{key}`"}
+        {"material": name, "fluence<br>(e/Å²)": _range(low, high), "beyond it": what, "source": f"{{cite}}`{key}`"}
         for name, low, high, what, key in DAMAGE
     )
 
@@ -388,20 +388,6 @@ def reading_minutes(words: float, figures: int) -> int:
     return max(1, round(words / WORDS_PER_MINUTE + figures * SECONDS_PER_FIGURE / 60))
 
 
-def _chapter_minutes(chapter: str) -> int:
-    """Of a chapter as it was run, with what its cells say and show; before a run, of its source."""
-    path = chapters.BUILD / "executed" / f"{chapter}.ipynb"
-    path = path if path.exists() else chapters.NOTEBOOKS / f"{chapter}.ipynb"
-    words, figures = 0, 0
-    for cell in json.loads(path.read_text(encoding="utf-8"))["cells"]:
-        words += words_of("".join(cell["source"])) if cell["cell_type"] == "markdown" else 0
-        for output in cell.get("outputs", ()):
-            data = output.get("data", {})
-            words += words_of("".join(data.get("text/markdown", "")))
-            figures += "image/png" in data or "<figure" in "".join(data.get("text/html", ""))
-    return reading_minutes(words, figures)
-
-
 def _title(markdown: str) -> str:
     return re.search(r"(?m)^# (.*)$", markdown)[1]
 
@@ -418,11 +404,11 @@ def _times_table() -> str:
         run = chapters.last_run(chapter)
         runs += [run] if run and not run.error else []
         source = json.loads((chapters.NOTEBOOKS / f"{chapter}.ipynb").read_text(encoding="utf-8"))
-        title = _title("".join(source["cells"][0]["source"]))
+        text = "".join(line for cell in source["cells"] for line in cell["source"])
         rows.append(
             {
-                "page": f"[{int(chapter[:2])}. {title}](../notebooks/{chapter})",
-                "reading (min)": _chapter_minutes(chapter),
+                "page": f"[{int(chapter[:2])}. {_title(text)}](../notebooks/{chapter})",
+                "reading (min)": re.search(r"(\d+) minutes to read", text)[1],  # as the chapter says
                 "run (s)": f"{run.seconds:.0f}" if run and not run.error else "not run",
             }
         )

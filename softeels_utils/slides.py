@@ -164,6 +164,7 @@ def _plain_markdown(text: str) -> str:
     text = re.sub(r"(?ms)^:::+\{admonition\} Solution.*?^:::+$", "", text)  # answers stay in the book
     text = re.sub(r"(?m)^:::+.*$|^:class:.*$", "", text)
     text = re.sub(r"\s*\{cite\}`[^`]*`|,?\s*\(?\{eq\}`[^`]*`\)?", "", text)
+    text = re.sub(r"\{py:\w+\}`([^`<]*?)\s*<[^`]*>`", r"`\1`", text)
     text = re.sub(r"\{py:\w+\}`~?([^`]*)`", lambda found: f"`{found[1].split('.')[-1]}`", text)
     text = re.sub(r"\{[\w:]+\}`([^`<]*?)\s*(?:<[^`]*>)?`", r"\1", text)
     return re.sub(r"\[([^\]]*)\]\((?!http)[^)]*\)", r"\1", text)  # links to other pages
@@ -174,8 +175,8 @@ def _plain_markdown(text: str) -> str:
 STYLE = """
 * { box-sizing: border-box }
 body { margin: 0; font: 1.1rem/1.45 system-ui, sans-serif; color: #111; background: #fff }
-section { display: none; min-height: 100vh; padding: 2rem 4vw 3.5rem; flex-direction: column; gap: 1rem }
-section.on { display: flex }
+section { display: flex; min-height: 100vh; padding: 2rem 4vw 3.5rem; flex-direction: column; gap: 1rem }
+section:not(.on) { position: absolute; left: -300vw; width: 100%; visibility: hidden } /* figures keep their size */
 h1, h2 { margin: 0; font-size: 1.7rem; line-height: 1.2 }
 section.text { justify-content: center; max-width: 60rem; margin: auto; font-size: 1.4rem }
 figure { margin: 0; flex: 1 }
@@ -192,7 +193,7 @@ nav { position: fixed; right: 1rem; bottom: .6rem; font-size: .95rem }
 nav button { font: inherit; padding: .2rem .7rem }
 @media print {
   nav { display: none }
-  section, section.on { display: flex; min-height: 0; break-after: page }
+  section, section:not(.on) { position: static; visibility: visible; min-height: 0; break-after: page }
   body:not(.notes) aside { display: none }
 }
 """
@@ -204,7 +205,6 @@ function go(to) {
   slides.forEach((slide, index) => slide.classList.toggle('on', index === at));
   count.textContent = `${at + 1} / ${slides.length}`;
   history.replaceState(null, '', `#${at + 1}`);
-  window.dispatchEvent(new Event('resize'));  // what was hidden has no size
 }
 document.addEventListener('keydown', event => {
   if (event.target.closest('input, select, button, iframe')) return;

@@ -129,6 +129,14 @@ def test_presets_fit_the_notebooks(preset):
 
 
 @pytest.mark.parametrize("chapter", CHAPTERS)
+def test_the_parameters_that_a_page_shows_are_those_of_the_quick_preset(chapter):
+    shown = {}
+    exec(next(source for source in _sources(chapter)[0] if source.startswith("data_path")), shown)
+    quick = chapters.parameters_of(chapter, "quick")
+    assert {name: shown[name] for name in quick} == quick
+
+
+@pytest.mark.parametrize("chapter", CHAPTERS)
 def test_chapter_runs_through_papermill(chapter):
     run, _ = chapters.execute(chapter)
     assert run.error is None

@@ -230,6 +230,12 @@ def test_words_are_those_that_are_read():
     assert pages.reading_minutes(2000, 6) == 12 and pages.reading_minutes(3, 0) == 1
 
 
+def test_teachers_read_of_the_minutes_that_each_chapter_states(generated):
+    for chapter in chapters.names():
+        stated = re.search(r"(\d+) minutes to read", (ROOT / "notebooks" / f"{chapter}.py").read_text(encoding="utf-8"))
+        assert re.search(rf"notebooks/{chapter}\) \| {stated[1]} \|", generated["<!-- generated: times -->"]), chapter
+
+
 @pytest.fixture
 def public(tmp_path, monkeypatch):
     """A checkout with a public address in its settings."""
@@ -337,6 +343,11 @@ def test_slides_of_a_notebook():
     assert "Figure 4.1." in one.figure and "Figure 4.2." in two.figure
     assert one.notes == ["Before, with $a_1$ {cite}`x2020`.", "It shows Figure 4.2."]
     assert two.notes == ["Between.", "After."]
+
+
+def test_links_to_the_reference_become_names_on_slides():
+    page = slides.deck_html([slides.Slide("x", "", ["{py:func}`dip.audit <a.dip.audit>`, {py:func}`~a.dip.fit`"])])
+    assert "<p><code>dip.audit</code>, <code>fit</code></p>" in page
 
 
 def test_slides_need_nothing_from_elsewhere():

@@ -133,7 +133,7 @@ def test_rows_of_the_record_count_the_voids_that_are_filled():
         "rows": [{"methods": {"DIPm-TV": {"void_contrast": c}}} for c in contrasts],
     }
     (row,) = sparse.draws_rows(recorded, least=2)
-    assert row["method"] == "DIPm-TV" and row["voids filled"] == "2 of 3" and row["core edge"] == "0.50"
+    assert row["method"] == "DIPm-TV" and row["voids filled"] == "2 of 3" and row["core's edge"] == "0.50"
 
 
 def test_the_diagram_fits_its_boxes():

@@ -21,6 +21,10 @@
 
   addEventListener('DOMContentLoaded', function () {
     name('.bd-links summary', 'Pages of this part');
+    // An option is not broken after its hyphens.
+    document.querySelectorAll('.bd-article code .pre').forEach(function (word) {
+      if (word.textContent.startsWith('-')) word.style.whiteSpace = 'nowrap';
+    });
     // The summary says what it does; a label that says something else is read in its place.
     document.querySelectorAll('details.hide > summary').forEach(function (s) { s.removeAttribute('aria-label'); });
     // A list may hold list items only: bibliographies hold anchors too, signatures on several lines are lists of names.

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from .panels import show_spectra
-from .style import COLORS
+from .style import COLORS, WIDTH
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -49,7 +49,7 @@ def edges_figure(
     metal : str
         Whose edges they are.
     """
-    figure, axes = plt.subplots(1, len(edges), figsize=(6.6, 3.3), squeeze=False)
+    figure, axes = plt.subplots(1, len(edges), figsize=(WIDTH, 3.3), squeeze=False)
     for ax, (edge, (energy, spectra)) in zip(axes.flat, edges.items(), strict=True):
         label = "counts per electron\nand channel"
         show_spectra(np.asarray(energy), spectra, ylabel=label, ax=ax, title=f"{metal}-{edge}")
@@ -76,7 +76,7 @@ def signal_figure(
     by_window : dict of str to array (M,)
         A ratio for each L2,3 window.
     """
-    figure, axes = plt.subplots(1, 2, figsize=(6.6, 3.3), sharey=True)
+    figure, axes = plt.subplots(1, 2, figsize=(WIDTH, 3.3), sharey=True)
     panels = (
         (angles_mrad, by_energy, "collection angle (mrad)", "beam energy"),
         (widths_eV, by_window, "width of the M2,3 window (eV)", "L2,3 window"),
@@ -123,7 +123,7 @@ def sweep_figure(sweeps: Mapping[str, tuple[ArrayLike, Sequence[Any]]], *, metal
         What the total is of.
     """
     rows = -(-len(sweeps) // 2)
-    figure, axes = plt.subplots(rows, 2, figsize=(6.6, 2.5 * rows + 0.7), sharey=True, squeeze=False)
+    figure, axes = plt.subplots(rows, 2, figsize=(WIDTH, 2.5 * rows + 0.7), sharey=True, squeeze=False)
     for ax, (label, (values, found)) in zip(axes.flat, sweeps.items(), strict=False):
         ax.plot(values, [c.signal for c in found], color="0.6", ls=":", lw=2, label="signal")
         ax.plot(values, [c.shot_noise for c in found], color="0.3", ls="--", label="shot noise")
@@ -179,7 +179,7 @@ def scatter_figure(
         The truth.
     phases : (str, str)
     """
-    figure, axes = plt.subplots(1, len(fits_nm), figsize=(6.6, 3.7), squeeze=False)
+    figure, axes = plt.subplots(1, len(fits_nm), figsize=(WIDTH, 3.7), squeeze=False)
     for ax, (edge, points) in zip(axes.flat, fits_nm.items(), strict=True):
         ax.plot(*np.asarray(points).T, ".", ms=2, alpha=0.4, color="0.5", rasterized=True)
         for x, y in ellipses[edge]:
@@ -216,7 +216,7 @@ def counts_figure(spectra: Sequence[Mapping[str, Any]]) -> Figure:
         Each with ``title``, ``kind`` ("measured" or "simulated"), ``energy_eV`` (E,), ``counts`` (E,) and ``twin``
         (E,).
     """
-    figure, axes = plt.subplots(1, len(spectra), figsize=(6.6 if len(spectra) > 1 else 4.8, 3.3), squeeze=False)
+    figure, axes = plt.subplots(1, len(spectra), figsize=(WIDTH if len(spectra) > 1 else 4.8, 3.3), squeeze=False)
     for ax, given in zip(axes.flat, spectra, strict=True):
         ax.plot(given["energy_eV"], given["counts"], color="0.1", lw=1.4, label=given["kind"])
         ax.plot(given["energy_eV"], given["twin"], color="0.55", lw=1.8, ls="--", label="twin")

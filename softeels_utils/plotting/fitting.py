@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from .panels import _scale_bar, maps_figure
-from .style import COLORS
+from .style import COLORS, WIDTH
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -34,7 +34,6 @@ __all__ = [
 ]
 
 DATA, FIT, BACKGROUND = "#999999", "black", "#E69F00"  # none of them the colour of a phase
-WIDTH = 6.4  # inches: as wide as a page, with text that a phone still shows at 8 pixels
 METHODS = ("-", "--", ":")
 ENERGY = "energy loss (eV)"
 

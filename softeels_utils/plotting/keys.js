@@ -4,6 +4,10 @@
   const figure = document.getElementById('{plot_id}'), circle = 2 * Math.PI;
   const moves = {ArrowLeft: [-1, 0, 1], ArrowRight: [1, 0, 1], ArrowUp: [0, 1, 1], ArrowDown: [0, -1, 1],
     '+': [0, 0, 0.9], '-': [0, 0, 1.1]};
+  const eye = figure.layout.scene.camera.eye, away = 500 / figure.clientWidth;
+  if (away > 1) {  // a narrow page shows less to the sides: from farther away the axes fit
+    Plotly.relayout(figure, {'scene.camera.eye': {x: away * eye.x, y: away * eye.y, z: away * eye.z}});
+  }
   figure.tabIndex = 0;
   figure.setAttribute('role', 'application');
   figure.setAttribute('aria-label', '3-D view: arrow keys turn it, plus and minus move it nearer or away');

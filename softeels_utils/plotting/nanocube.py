@@ -11,7 +11,7 @@ from matplotlib.patches import FancyBboxPatch
 from numpy.typing import ArrayLike
 
 from .sparse import NEUTRAL, phase_image
-from .style import COLORS
+from .style import COLORS, WIDTH
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -23,26 +23,26 @@ __all__ = ["anatomy", "anatomy_rows", "network_diagram", "training"]
 # computes, then right to left what its volume is compared with.
 BOXES = {
     "point": (1.15, 5.6, 1.7, 1.5, "point\n$(y, z, x)$"),
-    "features": (3.75, 5.6, 2.5, 1.5, "Fourier features\n$\\cos, \\sin(2\\pi f_k\\!\\cdot\\!p)$"),
+    "features": (3.75, 5.6, 2.75, 1.5, "Fourier features\n$\\cos, \\sin(2\\pi f_k\\!\\cdot\\!p)$"),
     "perceptron": (6.6, 5.6, 2.2, 1.5, "perceptron\nweights $w$"),
     "softmax": (8.95, 5.6, 1.5, 1.5, "softmax"),
-    "fractions": (11.0, 5.6, 1.6, 1.9, ""),
+    "fractions": (11.0, 5.6, 1.75, 1.9, ""),
     "projector": (9.5, 3.0, 2.0, 1.3, "projector\n$A f_w$"),
     "misfit": (6.1, 3.0, 3.6, 1.3, "whitened misfit\n$\\frac{1}{2}\\|\\Sigma^{-1/2}(A f_w - b)\\|^2$"),
     "variation": (6.1, 1.0, 3.6, 1.3, "joint TV\n$\\lambda\\,\\mathrm{TV}(f_w)$"),
-    "maps": (2.4, 4.1, 3.1, 0.9, "maps $b$, covariance $\\Sigma$"),
+    "maps": (2.2, 4.1, 3.6, 0.9, "maps $b$, covariance $\\Sigma$"),
     "sum": (2.2, 2.0, 2.0, 1.3, "loss\n$E(w)$"),
 }
 FRACTIONS = (("", "volume $f_w$", 0.63), ("FeO", "FeO", 0.21), ("Fe3O4", "Fe$_3$O$_4$", -0.21), ("", "vacuum", -0.63))
 ARROWS = (
-    ((2.0, 5.6), (2.5, 5.6)),
-    ((5.0, 5.6), (5.5, 5.6)),
+    ((2.0, 5.6), (2.35, 5.6)),
+    ((5.15, 5.6), (5.5, 5.6)),
     ((7.7, 5.6), (8.2, 5.6)),
-    ((9.7, 5.6), (10.2, 5.6)),
+    ((9.7, 5.6), (10.1, 5.6)),
     ((11.0, 4.65), (11.0, 3.0), (10.5, 3.0)),  # the volume to the projector
     ((11.5, 4.65), (11.5, 1.0), (7.9, 1.0)),  # and to the variation
     ((8.5, 3.0), (7.9, 3.0)),
-    ((3.95, 4.1), (6.1, 4.1), (6.1, 3.65)),
+    ((4.0, 4.1), (6.1, 4.1), (6.1, 3.65)),
     ((4.3, 3.0), (3.75, 3.0), (3.75, 2.3), (3.2, 2.3)),
     ((4.3, 1.0), (3.75, 1.0), (3.75, 1.7), (3.2, 1.7)),
 )
@@ -51,7 +51,7 @@ GRADIENT = ((1.2, 2.0), (0.15, 2.0), (0.15, 6.8), (6.6, 6.8), (6.6, 6.35))
 
 def network_diagram() -> Figure:
     """What DIPm-TV is made of: from the coordinates of a point to the loss, and back to the weights."""
-    figure, ax = plt.subplots(figsize=(7.2, 4.3))
+    figure, ax = plt.subplots(figsize=(WIDTH, 4.3))
     for name, (x, y, width, height, text) in BOXES.items():
         face = {"perceptron": "#FFF3D6", "sum": "#EDEDED"}.get(name, "white")
         corner = (x - width / 2, y - height / 2)
@@ -89,7 +89,7 @@ def training(runs: Mapping[str, Mapping[str, ArrayLike]], *, marks: Mapping[str,
         Steps to mark, ``{label: step}``.
     """
     with_truth = any("error" in run for run in runs.values())
-    figure, axes = plt.subplots(1 + with_truth, 1, figsize=(7.2, 3.0 + 2.2 * with_truth), sharex=True, squeeze=False)
+    figure, axes = plt.subplots(1 + with_truth, 1, figsize=(WIDTH, 3.0 + 2.2 * with_truth), sharex=True, squeeze=False)
     misfit = axes[-1, 0]
     for k, (label, run) in enumerate(runs.items()):
         color = NEUTRAL[k % len(NEUTRAL)]
@@ -136,7 +136,7 @@ def anatomy(
     members : sequence of the same pairs
         Of other members of the last method's ensemble: small dots beside its result.
     """
-    figure, axes = plt.subplots(2, 2, figsize=(7.2, 6.2))
+    figure, axes = plt.subplots(2, 2, figsize=(WIDTH, 6.2))
     _draw_interfaces(axes[0, 0], np.asarray(truth), volumes, voxel_size_nm)
     names, places = list(measures), np.arange(len(measures))
     panels = {
@@ -195,7 +195,7 @@ def anatomy_rows(measures: Mapping[str, tuple[Any, Any]]) -> list[dict[str, Any]
     rows = [
         {
             "": name,
-            "core edge, RMS (nm)": edges.core_rms_nm,
+            "core's edge, RMS (nm)": edges.core_rms_nm,
             "surface, RMS (nm)": edges.outer_rms_nm,
             "skin (nm)": skin.mean_nm,
             "skin found": f"{1 - skin.missed:.0%}",

@@ -10,7 +10,7 @@ import numpy as np
 from matplotlib import patheffects
 from numpy.typing import ArrayLike
 
-from .style import COLORS, CYCLE
+from .style import COLORS, CYCLE, WIDTH
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -87,7 +87,8 @@ def maps_figure(
             raise ValueError(f"maps[{label!r}]: got shape {image.shape}, wants (rows, columns)")
     columns = min(columns, len(maps))
     rows = -(-len(maps) // columns)
-    fig, axes = plt.subplots(rows, columns, figsize=(2.5 * columns + 0.6, 2.55 * rows + 0.3), squeeze=False)
+    side = min(2.5, (WIDTH - 0.6) / columns)
+    fig, axes = plt.subplots(rows, columns, figsize=(side * columns + 0.6, (side + 0.05) * rows + 0.3), squeeze=False)
     common = _limits(maps.values(), vmin, vmax, percentile)
     for ax in axes.flat:
         ax.axis("off")
@@ -157,7 +158,8 @@ def slices_panels(
     """
     volumes = {label: checked_volume(f"volumes[{label!r}]", v, channels) for label, v in volumes.items()}
     rows, columns = len(channels), len(volumes)
-    fig, axes = plt.subplots(rows, columns, figsize=(2.3 * columns + 0.8, 2.4 * rows + 0.2), squeeze=False)
+    side = min(2.3, (WIDTH - 0.8) / columns)
+    fig, axes = plt.subplots(rows, columns, figsize=(side * columns + 0.8, (side + 0.1) * rows + 0.2), squeeze=False)
     for column, (label, volume) in enumerate(volumes.items()):
         middle = volume.shape[1] // 2 if index is None else index
         for row, name in enumerate(channels):
@@ -196,7 +198,7 @@ def show_spectra(
     marks: Mapping[str, float] | None = None,
     ax: Axes | None = None,
     title: str | None = None,
-    figsize: tuple[float, float] = (7.0, 3.4),
+    figsize: tuple[float, float] = (WIDTH, 3.4),
 ) -> Figure:
     """Draw ``{label: spectrum}`` over energy loss; labels of `COLORS` keep their colour.
 

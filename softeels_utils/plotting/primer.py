@@ -52,6 +52,7 @@ def loss_figure(spectra: Sequence[tuple[ArrayLike, ArrayLike]], edges: Mapping[s
                 ax.axvline(onset, color="0.55", lw=1, ls=":")
                 ax.annotate(name, (onset, 0.93), (4, 0), xycoords=("data", "axes fraction"), textcoords="offset points")
         ax.set(xlim=(energy[0], energy[-1]), ylabel="electrons / eV")
+        ax.set_ylim(top=2 * np.max(values))  # room for the names
     ax.set_xlabel("energy loss (eV)")
     return figure
 
@@ -209,7 +210,7 @@ def wedge_figure(images: Mapping[str, ArrayLike], tilts_deg: ArrayLike) -> Figur
     for tilt in np.deg2rad(tilts_deg):
         plane.plot([-np.cos(tilt), np.cos(tilt)], [-np.sin(tilt), np.sin(tilt)], color="black", lw=1.2)
     plane.add_patch(Circle((0, 0), 1, fill=False, color="0.4"))
-    plane.text(0, 0.8, "missing\nwedge", ha="center", va="center")
+    plane.text(0, 0.8, "missing\nwedge", ha="center", va="center", fontsize=9)
     plane.set(title="what is measured", xlabel="$k_x$", ylabel="$k_z$", xticks=[], yticks=[], aspect="equal")
     for ax, (label, image) in zip(others, images.items(), strict=True):
         ax.imshow(image, cmap="gray", vmin=0, vmax=1)
@@ -224,7 +225,7 @@ def priors_figure(images: Mapping[str, ArrayLike]) -> Figure:
     ----------
     images : dict of str to array (Z, X)
     """
-    figure = Figure(figsize=(WIDTH, 2.1), layout="constrained")
+    figure = Figure(figsize=(WIDTH, 1.85), layout="constrained")
     for ax, (label, image) in zip(figure.subplots(1, len(images)), images.items(), strict=True):
         ax.imshow(image, cmap="gray")
         ax.set(title=label, xticks=[], yticks=[])

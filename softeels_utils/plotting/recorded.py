@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from numpy.typing import ArrayLike
 
 from .sparse import METHODS, phase_image
-from .style import COLORS
+from .style import COLORS, WIDTH
 
 __all__ = [
     "amount_rows",
@@ -73,7 +73,7 @@ def curve_figure(
         Of the lines, by the value of ``by``; default: those of the methods.
     """
     styles = styles or METHODS
-    figure, axes = plt.subplots(1, len(panels), figsize=(7.2, 3.2), sharey=True, squeeze=False)
+    figure, axes = plt.subplots(1, len(panels), figsize=(WIDTH, 3.2), sharey=True, squeeze=False)
     for ax, (title, rows) in zip(axes[0], panels.items(), strict=True):
         names = [name for name in styles if any(row[by] == name for row in rows)]
         for k, name in enumerate(names):
@@ -96,8 +96,8 @@ def curve_figure(
 def picture_figure(pictures: Mapping[str, Mapping[str, ArrayLike | None]]) -> Figure:
     """Return slices ``{row: {column: fractions (2, Z, X) or None}}`` as a table of pictures in the phases' colours."""
     rows, columns = list(pictures), list(next(iter(pictures.values())))
-    size = 7.2 / (len(columns) + 0.6)
-    figure, axes = plt.subplots(len(rows), len(columns), figsize=(7.2, size * len(rows) + 0.3), squeeze=False)
+    size = WIDTH / (len(columns) + 0.6)
+    figure, axes = plt.subplots(len(rows), len(columns), figsize=(WIDTH, size * len(rows) + 0.3), squeeze=False)
     for ax in axes.flat:
         ax.set(xticks=[], yticks=[])
         ax.spines[:].set_visible(False)
@@ -120,7 +120,7 @@ def change_figure(rows: Sequence[Mapping[str, Any]], *, reference: str = "as it 
         if row["change"] != reference and key in base:
             ratios.setdefault(row["change"], []).append(row[y] / base[key])
     names = sorted(ratios, key=lambda name: np.median(ratios[name]), reverse=True)
-    figure, ax = plt.subplots(figsize=(7.2, 0.28 * len(names) + 0.9))
+    figure, ax = plt.subplots(figsize=(WIDTH, 0.28 * len(names) + 0.9))
     for k, name in enumerate(names):
         ax.plot(ratios[name], [k] * len(ratios[name]), "o", color=METHODS["DIPm-TV"]["color"], ms=5, alpha=0.7)
         ax.plot(np.median(ratios[name]), k, "|", color="k", ms=14)
@@ -135,7 +135,7 @@ def change_figure(rows: Sequence[Mapping[str, Any]], *, reference: str = "as it 
 
 def time_figure(rows: Sequence[Mapping[str, Any]], *, y: str = "nrmse", ylabel: str = "NRMSE") -> Figure:
     """Return time against error: a point for each cell that has a time, a ring at each method's median."""
-    figure, ax = plt.subplots(figsize=(7.2, 3.2))
+    figure, ax = plt.subplots(figsize=(WIDTH, 3.2))
     for name, style in METHODS.items():
         timed = [row for row in rows if row["method"] == name and row.get("seconds")]
         found = np.array([(row["seconds"], row[y]) for row in timed]).reshape(-1, 2)
@@ -174,7 +174,7 @@ def study_figures(
     nine = [row for row in wide if row["views"] == 9]
     edges = {
         name: [row for row in nine if row["edge"] == edge]
-        for name, edge in (("Fe-M$_{2,3}$", "M2,3"), ("Fe-L$_{2,3}$, same electrons", "L2,3"))
+        for name, edge in (("Fe-M2,3", "M2,3"), ("Fe-L2,3, same electrons", "L2,3"))
     }
     edges = {name: kept for name, kept in edges.items() if kept}
     if edges:
@@ -195,7 +195,7 @@ def study_figures(
     if len({row["method"] for row in middle if row.get("seconds")}) > 1:
         found["time"] = (
             time_figure(middle),
-            "Time against error, nine tilts, 4,000 e/Å² each. Points: specimens; rings: medians.",
+            "Time against error, nine tilts, 4,000 e/Å² each. Small: specimens; large: medians.",
             "Processor time and error of each method.",
         )
     return found
@@ -365,8 +365,8 @@ def nanocube_figures(
         )
     for n in sorted({row["n"] for row in rows}, reverse=True):
         edges = {
-            "Fe-M$_{2,3}$, counted and fitted": [row for row in rows if (row["n"], row["edge"]) == (n, "M2,3")],
-            "Fe-L$_{2,3}$, drawn": [row for row in rows if (row["n"], row["edge"]) == (n, "L2,3")],
+            "Fe-M2,3, counted and fitted": [row for row in rows if (row["n"], row["edge"]) == (n, "M2,3")],
+            "Fe-L2,3, drawn": [row for row in rows if (row["n"], row["edge"]) == (n, "L2,3")],
         }
         if any(len({row["fluence"] for row in kept}) < 2 for kept in edges.values()):
             continue

@@ -9,10 +9,11 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.colors import to_rgb
 from matplotlib.patches import Patch
+from matplotlib.ticker import MaxNLocator
 from numpy.typing import ArrayLike, NDArray
 
 from .panels import checked_volume
-from .style import COLORS
+from .style import COLORS, WIDTH
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -41,7 +42,7 @@ def stopping(iterations: Sequence[int], chi2: ArrayLike, errors: ArrayLike, stop
     stops : dict of str to int
         ``{rule: iteration}``.
     """
-    figure, axes = plt.subplots(2, 1, figsize=(7.2, 5.2), sharex=True)
+    figure, axes = plt.subplots(2, 1, figsize=(WIDTH, 5.2), sharex=True)
     for ax, values, label in zip(axes, (chi2, errors), ("$\\chi^2$ per value", "NRMSE (truth)"), strict=True):
         ax.semilogx(iterations, values, "o-", ms=4, color=NEUTRAL[0])
         ax.set(ylabel=label)
@@ -68,7 +69,7 @@ def weights(
     errors, heldout : dict of float to float
         ``{weight: NRMSE}`` and ``{weight: chi-square per held-out value}``; the least of the latter is the choice.
     """
-    figure, (left, right) = plt.subplots(1, 2, figsize=(7.2, 3.4))
+    figure, (left, right) = plt.subplots(1, 2, figsize=(WIDTH, 3.4))
     left.semilogy(iterations, np.maximum(gap, 1e-5), "o-", ms=4, color=NEUTRAL[0])
     left.set(xlabel="iterations", ylabel="primal-dual gap (relative)")
     right.semilogx(*zip(*sorted(errors.items()), strict=True), "o-", color=NEUTRAL[0], label="NRMSE (truth)")
@@ -78,7 +79,7 @@ def weights(
     right.set_xticks(ticks, [f"{weight:.2g}" for weight in ticks])
     right.minorticks_off()
     right.set(xlabel="weight $\\lambda$", ylim=(0, None))
-    right.legend()
+    right.legend(frameon=True, framealpha=1, edgecolor="none")  # over the line of the choice
     return figure
 
 
@@ -96,7 +97,7 @@ def methods_over_views(summary: Sequence[Mapping[str, Any]]) -> Figure:
     views = sorted({row["views"] for row in summary})
     columns = min(2, len(fluences))
     rows = -(-len(fluences) // columns)
-    figure, axes = plt.subplots(rows, columns, figsize=(7.2, 3.4 * rows), squeeze=False, sharey=True)
+    figure, axes = plt.subplots(rows, columns, figsize=(WIDTH, 3.4 * rows), squeeze=False, sharey=True)
     for ax, fluence in zip(axes.flat, fluences, strict=False):
         for k, method in enumerate(methods):
             found = sorted((r for r in summary if r["method"] == method and r["fluence"] == fluence), key=_views)
@@ -133,7 +134,7 @@ def correlations(curves: Mapping[str, Mapping[str, Any]], *, threshold: float = 
     """
     columns = min(columns, len(curves))
     rows = -(-len(curves) // columns)
-    size = (7.2, 3.6 * rows) if columns > 1 else (6.4, 3.6 * rows)
+    size = (WIDTH, 3.6 * rows)
     figure, axes = plt.subplots(rows, columns, figsize=size, squeeze=False, sharey=True)
     for ax, (title, found) in zip(axes.flat, curves.items(), strict=False):
         for k, (label, curve) in enumerate(found.items()):
@@ -149,7 +150,7 @@ def correlations(curves: Mapping[str, Mapping[str, Any]], *, threshold: float = 
 
 def shifts(tilt_angles_deg: ArrayLike, found: ArrayLike, unit: str = "pixels") -> Figure:
     """Shifts (T, 2) that alignment found, over the tilt angle (T,)."""
-    figure, ax = plt.subplots(figsize=(7.2, 2.8))
+    figure, ax = plt.subplots(figsize=(WIDTH, 2.8))
     for values, marker, color, label in zip(
         np.asarray(found, float).T, "os", NEUTRAL, ("along Y, the tilt axis", "across it, along X"), strict=False
     ):
@@ -193,7 +194,8 @@ def sections(
     """
     columns = min(columns, len(volumes))
     rows = -(-len(volumes) // columns)
-    size = (2.4 * columns, 2.6 * rows + 0.8)
+    side = min(2.05, (WIDTH - 0.7) / columns)
+    size = (side * columns + 0.7, (side + 0.35) * rows + 0.9)
     figure, axes = plt.subplots(rows, columns, figsize=size, squeeze=False, layout="compressed")
     colors = [COLORS.get(name) or NEUTRAL[k % len(NEUTRAL)] for k, name in enumerate(channels)]
     for ax in axes.flat[len(volumes) :]:
@@ -205,6 +207,8 @@ def sections(
         ax.imshow(image, extent=(0, size * image.shape[1], size * image.shape[0], 0))
         ax.set_title(label, fontsize=13)
         ax.tick_params(labelsize=11)
+        for axis in (ax.xaxis, ax.yaxis):
+            axis.set_major_locator(MaxNLocator(4, steps=[1, 2, 5, 10]))
         ax.label_outer()
     unit = "voxels" if voxel_size_nm is None else "nm"
     for ax in axes[:, 0]:
@@ -236,7 +240,7 @@ DRAWS_COLUMNS = {
     "error over joint TV's": "ratio",
     "worst tenth": "ratio_worst_tenth",
     "surface": "surface",
-    "core edge": "core",
+    "core's edge": "core",
     "corners": "corner",
     "contrast of voids": "void_contrast",
 }

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from .panels import _scale_bar, show_spectra
-from .style import COLORS
+from .style import COLORS, WIDTH
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -50,7 +50,7 @@ def specimen_figure(
     """
     images = {name: np.asarray(image) for name, image in thickness_nm.items()}
     top = max(float(image.max()) for image in images.values())
-    figure, axes = plt.subplots(1, len(images) + 1, figsize=(6.6, 2.8))
+    figure, axes = plt.subplots(1, len(images) + 1, figsize=(WIDTH, 3.1))
     for ax, (name, image) in zip(axes, images.items(), strict=False):
         shown = ax.imshow(image, vmin=0, vmax=top, cmap="magma")
         ax.set_title(name)
@@ -82,14 +82,14 @@ def recordings_figure(
         Edges to mark in the one and in the other.
     ylabel : str
     """
-    figure, axes = plt.subplots(1, 2, figsize=(6.6, 3.3))
+    figure, axes = plt.subplots(1, 2, figsize=(WIDTH, 3.3))
     for ax, (energy, spectra), named in zip(axes, (low_loss, core_loss), marks, strict=True):
         for (label, spectrum), color in zip(spectra.items(), ("0.65", "0.1")[-len(spectra) :], strict=True):
             ax.plot(energy, spectrum, color=color, lw=1, label=label)
         for name, position in named.items():
             ax.axvline(position, color="0.4", lw=1, ls=":")
             side = "right" if position > 600 else "left"  # L2,3 is near the end of its axis
-            style = {"transform": ax.get_xaxis_transform(), "va": "bottom", "ha": side, "fontsize": 9}
+            style = {"transform": ax.get_xaxis_transform(), "va": "bottom", "ha": side, "fontsize": 10}
             ax.text(position, 1.0, name, **style)
         ax.set_xlabel("energy loss (eV)")
         ax.set_title("core loss" if ax is axes[1] else "low loss", pad=18)
@@ -120,7 +120,7 @@ def valence_figure(
         ax.plot(energy_eV, spectrum, color=COLORS.get(phase), lw=1.8, label=f"pixels rich in {phase}")
     for number, (name, energy) in enumerate(marks.items()):
         ax.axvline(energy, color="0.5", lw=1, ls=":")
-        style = {"va": "bottom", "ha": "left" if number else "right", "fontsize": 9}
+        style = {"va": "bottom", "ha": "left" if number else "right", "fontsize": 10}
         ax.text(energy, 1.0, name, transform=ax.get_xaxis_transform(), **style)
     ax.set(xlabel="energy loss (eV)", ylabel="probability (1/eV)", xlim=np.asarray(energy_eV)[[0, -1]])
     ax.set_title(title, pad=18 if marks else None)
@@ -187,7 +187,7 @@ def constraints_figure(rotation: Any, phases: Sequence[str]) -> Figure:
     across, up = ((grid - rotation.x0) / rotation.width for grid in (rotation.grid0, rotation.grid1))
     panels = {**rotation.parts, "all together": np.log(np.maximum(rotation.probability, 1e-300))}
     rows = -(-len(panels) // 3)
-    figure, axes = plt.subplots(rows, 3, figsize=(6.8, 2.4 * rows + 0.6), sharex=True, sharey=True, squeeze=False)
+    figure, axes = plt.subplots(rows, 3, figsize=(WIDTH, 2.4 * rows + 0.6), sharex=True, sharey=True, squeeze=False)
     for ax in axes.flat:
         ax.axis("off")
     for ax, (name, part) in zip(axes.flat, panels.items(), strict=False):
@@ -252,7 +252,7 @@ def diagnostics_figure(diagnostics: Any) -> Figure:
     diagnostics : Diagnostics
         Of `standards.extract_standards`.
     """
-    figure, (left, right) = plt.subplots(1, 2, figsize=(6.6, 3.1))
+    figure, (left, right) = plt.subplots(1, 2, figsize=(WIDTH, 3.1))
     shown = diagnostics.signal[:8]
     left.semilogy(np.arange(1, len(shown) + 1), shown, "o-", color="0.1")
     left.axhline(1, color="0.5", ls=":")
@@ -277,7 +277,7 @@ def cases_figure(cases: Mapping[str, Mapping[str, Any]], phases: Sequence[str]) 
         less true; ``flags``, the number of warnings.
     phases : K names
     """
-    figure, (left, right) = plt.subplots(1, 2, figsize=(6.8, 0.62 * len(cases) + 1.4), sharey=True)
+    figure, (left, right) = plt.subplots(1, 2, figsize=(WIDTH, 0.62 * len(cases) + 1.4), sharey=True)
     rows = np.arange(len(cases))[::-1]
     for k, phase in enumerate(phases):
         value, error = (np.array([case[name][k] for case in cases.values()]) for name in ("volume", "volume_error"))
@@ -358,7 +358,7 @@ def pair_figure(pair: Any, window_eV: tuple[float, float], *, metal: str = "Mn")
     window_eV : (float, float)
     metal : str
     """
-    figure, (left, right) = plt.subplots(1, 2, figsize=(6.6, 3.3))
+    figure, (left, right) = plt.subplots(1, 2, figsize=(WIDTH, 3.3))
     style = {"fmt": "o", "ms": 3, "lw": 0.7, "color": "0.2"}
     left.errorbar(pair.core_signal, pair.low_signal, pair.low_error, pair.core_error, **style)
     left.set(xlabel=f"{metal}-L2,3 / its mean", ylabel=f"{metal}-M2,3 / its mean")
@@ -380,7 +380,7 @@ def found_figure(standards: Any, window_eV: tuple[float, float], *, title: str) 
     window_eV : (float, float)
     title : str
     """
-    figure, axes = plt.subplots(1, 2, figsize=(6.6, 3.3))
+    figure, axes = plt.subplots(1, 2, figsize=(WIDTH, 3.3))
     inside: NDArray = (standards.energy_eV > window_eV[0]) & (standards.energy_eV < window_eV[1])
     show_spectra(
         standards.energy_eV[inside],

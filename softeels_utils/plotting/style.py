@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import matplotlib.pyplot as plt
 
-__all__ = ["COLORS", "CYCLE", "use_style"]
+__all__ = ["COLORS", "CYCLE", "WIDTH", "use_style"]
 
 
 # Okabe and Ito's palette, and Tol's muted one for phases of which few are shown together: told apart in colour-blind
@@ -24,6 +24,8 @@ COLORS = {
     "M2,3": "#CC79A7",
     "L2,3": "#56B4E9",
 }
+
+WIDTH = 6.2  # inches of a figure, at most: 682 pixels fill the text's column; on a phone 10 points are 9 pixels high
 
 CYCLE = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000"]
 
