@@ -440,8 +440,8 @@ def _projector(stack, tilt_angles_deg, voxel_size_nm, slice_shape, device):
 
 def _check_turned(projector, counts):
     if counts and projector.axis_angle_deg:
-        got = f"axis_angle_deg: got {projector.axis_angle_deg:g} with counts"
-        raise ValueError(f"{got}, wants 0 (a turn makes some expected counts negative), or `as_gaussian` first")
+        angle = projector.axis_angle_deg
+        raise ValueError(f"axis_angle_deg: got {angle:g} with counts, wants 0 (else some are expected below 0)")
 
 
 def _gaussian_loss(projections, used, covariance) -> GaussianLoss:

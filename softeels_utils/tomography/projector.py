@@ -97,7 +97,7 @@ class ParallelBeam:
             raise ValueError(f"shifts_px: got shape {shifts.shape}, wants ({tilts},) or ({tilts}, 2)")
         self.shifts_px = shifts
         self.axis_angle_deg = check_number(axis_angle_deg, "axis_angle_deg", -180, 180)
-        self._cache, self._turns, self._still, self._is_absolute = {}, {}, None, False
+        self._cache, self._turns, self._still, self.is_absolute = {}, {}, None, False
 
     def __repr__(self) -> str:
         tilts = self.tilt_angles_deg
@@ -161,7 +161,7 @@ class ParallelBeam:
 
     def move(self, projections: torch.Tensor, adjoint: bool = False) -> torch.Tensor:
         """Turn projections (..., T, Y, X) and shift them along Y: the other part; or its transpose."""
-        return _Moved.apply(projections, self, adjoint)
+        return _Moved.apply(projections, self._move, adjoint)
 
     @property
     def mixes_rows(self) -> bool:
@@ -172,7 +172,7 @@ class ParallelBeam:
     def absolute(self) -> ParallelBeam:
         """The same with the absolute values of all weights: those of a turn are in part negative."""
         other = self.like()
-        other._is_absolute = True
+        other.is_absolute = True
         return other if self.axis_angle_deg else self
 
     def reach(self, n_rows: int) -> int:
@@ -212,7 +212,7 @@ class ParallelBeam:
         Row ``t X + u`` is detector pixel ``u`` at tilt ``t``; column ``z X + x`` a voxel. The shift along Y, and a turn
         of the tilt axis with all shifts, are not part of it.
         """
-        blocks = [_strip_weights(self, t, np.float64) for t in range(self.n_tilts)]
+        blocks = [_strip_weights(self, t, np.float64, self._across[t]) for t in range(self.n_tilts)]
         return scipy.sparse.csr_array(scipy.sparse.vstack(blocks, format="csr"))
 
     @property
@@ -231,7 +231,7 @@ class ParallelBeam:
         key = (dtype, str(device))
         if key not in self._cache:
             numpy_dtype = np.float64 if dtype == torch.float64 else np.float32
-            blocks = [_strip_weights(self, t, numpy_dtype) for t in range(self.n_tilts)]
+            blocks = [_strip_weights(self, t, numpy_dtype, self._across[t]) for t in range(self.n_tilts)]
             matrix = scipy.sparse.vstack(blocks, format="csr")
             del blocks
             transpose = matrix.T.tocsr()
@@ -281,6 +281,7 @@ class ParallelBeam:
                 size = f"{self.n_tilts} tilts of {n_rows} × {self.n_x} pixels"
                 raise ValueError(f"axis_angle_deg: got an angle with {size}, wants a smaller detector, or 0")
             matrix = scipy.sparse.block_diag(blocks, format="csr")
+            matrix = abs(matrix) if self.is_absolute else matrix
             self._turns[key] = (_torch_csr(matrix, device), _torch_csr(matrix.T.tocsr(), device))
         return self._turns[key]
 
@@ -327,16 +328,16 @@ class _Moved(torch.autograd.Function):
     """Turn and shift along Y, or the transpose, each the derivative of the other."""
 
     @staticmethod
-    def forward(ctx, tensor, projector, adjoint):
-        ctx.projector, ctx.adjoint = projector, adjoint
-        return projector._move(tensor, adjoint=adjoint)
+    def forward(ctx, tensor, move, adjoint):
+        ctx.move, ctx.adjoint = move, adjoint
+        return move(tensor, adjoint=adjoint)
 
     @staticmethod
     def backward(ctx, gradient):
-        return _Moved.apply(gradient, ctx.projector, not ctx.adjoint), None, None
+        return _Moved.apply(gradient, ctx.move, not ctx.adjoint), None, None
 
 
-def _strip_weights(projector, t, dtype):
+def _strip_weights(projector, t, dtype, shift):
     """Weights of one tilt as a CSR matrix (X, Z X): the integral of each voxel's shadow over each bin."""
     theta = np.deg2rad(projector.tilt_angles_deg[t])
     cos, sin = np.cos(theta), np.sin(theta)
@@ -353,7 +354,7 @@ def _strip_weights(projector, t, dtype):
 
     x = np.arange(n_x) - (n_x - 1) / 2
     z = np.arange(n_z)[:, None] - (n_z - 1) / 2
-    centre = (x * cos + z * sin + projector._across[t] + n_x / 2).ravel()
+    centre = (x * cos + z * sin + shift + n_x / 2).ravel()
     first = np.floor(centre - half_base).astype(np.int64)
     rows, columns, weights = [], [], []
     for bins in (first, first + 1, first + 2):  # a base of at most √2 touches at most three bins
@@ -388,7 +389,6 @@ def _cubic_weights(projector, n_rows, t, dtype):
             keep = (y >= 0) & (y < shape[0]) & (x >= 0) & (x < shape[1]) & (np.abs(weight) > 1e-12)
             entries.append((weight[keep].astype(dtype), pixels[keep], (y * shape[1] + x)[keep]))
     weights, to, of = (np.concatenate(part) for part in zip(*entries, strict=True))
-    weights = np.abs(weights) if projector._is_absolute else weights
     return scipy.sparse.coo_array((weights, (to, of)), shape=(pixels.size, pixels.size)).tocsr()
 
 
