@@ -612,6 +612,22 @@ say(
     f"turned by 3°, the axis is found at **{refined.axis_angle_deg:.1f} ± "
     f"{refined.axis_angle_error_deg:.1f}°**."
 )
+unknown = records.benchmark("geometry")
+if unknown:
+    few = unknown["summary"]["report"]
+    over = {
+        way: few[f"nrmse, {way} over known"]
+        for way in ("ignored", "aligned", "refined")
+    }
+    say(
+        f"What that is worth, recorded for {few['draws']} drawn specimens "
+        "that nothing was chosen on, with shifts of up to a pixel and an axis "
+        "1 to 4° off (48 voxels a side, 5 % noise): the error of DIPm-TV is "
+        f"**{over['ignored']:.1f} times** that with the geometry known if it "
+        f"is ignored, **{over['aligned']:.2f} times** with cross-correlation "
+        f"and projection matching alone, and **{over['refined']:.2f} times** "
+        "with all of it refined inside the fit."
+    )
 if data.available("idp_eds_tilt_series"):
     real = data.load("idp_eds_tilt_series")
     binned = block_reduce(real.haadf, (1, 4, 4), np.mean)

@@ -87,7 +87,7 @@ class Settings:
     exposure_ratio : float
         Electrons of the core loss over those of the low loss.
     align : bool
-        Find shifts between tilts, from the low loss (or the maps).
+        Find shifts between tilts and the angle of the tilt axis, from the low loss (or the maps).
     head : {"fractions", "nonnegative"}
         Volume fractions, or anything not negative.
     calibrated : bool
