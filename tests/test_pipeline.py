@@ -385,6 +385,15 @@ def test_what_is_not_measured_moves_nothing(missing):
     assert found["axis_angle_deg"] == 0.0
 
 
+def test_a_tilt_axis_along_x_is_said():
+    volume = simulate.core_shell_nanocube(32, 2.0, oversample=2).sum(0, keepdims=True)
+    tilts = np.linspace(-70, 70, 9)
+    images = ParallelBeam(32, tilts, 2.0)(volume)[0]
+    images = images + np.random.default_rng(2).normal(scale=0.3, size=images.shape)
+    said = [find_geometry(series, tilts)[1]["warnings"] for series in (images, np.swapaxes(images, 1, 2))]
+    assert not said[0] and len(said[1]) == 1 and "turn them by 90°" in said[1][0]
+
+
 def test_series_of_one_row_have_a_geometry_too():
     tilts = np.linspace(-60, 60, 9)
     slice_ = np.zeros((1, 1, 40, 40), np.float32)

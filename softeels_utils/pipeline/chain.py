@@ -35,6 +35,7 @@ STANDARDS_PIXELS = 30_000  # spectra are binned to at most so many before standa
 LARGE_SYSTEMATIC = 0.2  # of an amount: above, the report says so
 SKINS_AUDITED, AUDITED = 64**3, 200**3  # voxels: a patch of skin takes over a minute at 112³, a void some seconds
 REFINED = 64  # pixels: images are binned to at most so many per side to refine their geometry
+ACROSS = 0.8  # of chi-square: with less, X may be the tilt axis
 TURNED, TURNED_PX, FEWEST = 1.5, 0.15, 8  # errors; pixels: less is not worth an interpolation; pixels a side
 CHUNK_BYTES = 2**24  # of spectra in one task of a cluster: about a second's work, which is all that a dead worker loses
 
@@ -661,11 +662,7 @@ def find_geometry(images: NDArray, tilts_deg: NDArray) -> tuple[dict[str, Any], 
         angle, error = refined.axis_angle_deg, refined.axis_angle_error_deg
         if abs(angle) > TURNED * error and np.deg2rad(abs(angle)) * min(images.shape[1:]) / 3 > TURNED_PX:
             tried["turned"] = {"shifts_px": shifts, "axis_angle_deg": angle}
-    smooth = _smoothed(images, usable)
-    chi2 = {}
-    for name, geometry in tried.items():
-        measurement = tomography.Measurement(smooth[None], tilts_deg, mask=usable, **geometry)
-        chi2[name] = measurement.chi2(tomography.short_sirt(measurement))
+    chi2 = {name: _misfit(images, usable, tilts_deg, **geometry) for name, geometry in tried.items()}
     best = min(chi2, key=chi2.get)
     best = best if chi2[best] < 0.98 * chi2["before"] else "before"
     facts = {
@@ -674,13 +671,33 @@ def find_geometry(images: NDArray, tilts_deg: NDArray) -> tuple[dict[str, Any], 
     }  # fmt: skip
     if facts["kept"] and found.last_px > 0.5:
         facts["warnings"].append(f"The alignment still moved by {found.last_px:.1f} pixels in its last round.")
+    across = _misfit_across(images, usable, tilts_deg)
+    if across < ACROSS * chi2[best]:
+        facts["warnings"].append(
+            f"With the tilt axis along X, not Y, a reconstruction explains the images better (χ² {across:.3g} against "
+            f"{chi2[best]:.3g}): if the axis is horizontal in the images, turn them by 90° first."
+        )
     return {"axis_angle_deg": 0.0} | tried[best], facts
 
 
-def _smoothed(images, usable):
-    """Images without noise of single pixels: where the axis is turned, an interpolation takes it away as well."""
+def _misfit(images, usable, tilts_deg, **geometry):
+    """Chi-square of a reconstruction of images.
+
+    They are smoothed: where the axis is turned, an interpolation takes the noise of single pixels away as well.
+    """
     share = ndimage.gaussian_filter(usable.astype(float), (0, 1, 1))
-    return (ndimage.gaussian_filter(images, (0, 1, 1)) / np.maximum(share, 1e-3)).astype(np.float32)
+    smooth = ndimage.gaussian_filter(images, (0, 1, 1)) / np.maximum(share, 1e-3)
+    measurement = tomography.Measurement(smooth[None].astype(np.float32), tilts_deg, mask=usable, **geometry)
+    return measurement.chi2(tomography.short_sirt(measurement))
+
+
+def _misfit_across(images, usable, tilts_deg):
+    """The same with X and Y exchanged, aligned."""
+    images, usable = (np.swapaxes(array, 1, 2) for array in (images, usable))
+    if images.shape[2] < FEWEST:
+        return np.inf
+    shifts = tomography.align(images, tilts_deg, mask=usable).shifts_px
+    return _misfit(images, usable, tilts_deg, shifts_px=shifts)
 
 
 def _refined(images, tilts_deg, usable, shifts_px, axis_angle):
