@@ -25,7 +25,7 @@ from softeels_utils import __main__ as command_line
 from softeels_utils import data, dip, pipeline, scattering, simulate, standards
 from softeels_utils.fitting import Estimate, PhaseFit
 from softeels_utils.pipeline import Settings, reconstruct
-from softeels_utils.pipeline.chain import Chain, find_geometry, large_systematic, missing_voids
+from softeels_utils.pipeline.chain import Chain, badly_predicted, find_geometry, large_systematic, missing_voids
 from softeels_utils.pipeline.series import Maps, clean_low_loss, noise_gain_of, read_spectra
 from softeels_utils.tomography import ParallelBeam, alignment_error
 
@@ -401,6 +401,15 @@ def test_series_of_one_row_have_a_geometry_too():
     images = ParallelBeam(40, tilts, shifts_px=np.linspace(-2, 2, 9))(slice_)[0]
     found, facts = find_geometry(images + np.random.default_rng(0).normal(scale=0.1, size=images.shape), tilts)
     assert found["shifts_px"].shape == (9, 2) and facts["axis_angle_error_deg"] is None
+
+
+def test_withheld_tilts_that_nothing_predicts_are_said():
+    assert badly_predicted({"SIRT": 0.9, "joint TV": 0.95, "DIPm-TV": 0.85}, 9) == []
+    (better,) = badly_predicted({"SIRT": 1.2, "joint TV": 0.9, "DIPm-TV": 1.1}, 9)
+    assert better.startswith("joint TV predicts withheld tilts better")
+    (bad,) = badly_predicted({"SIRT": 3.0, "joint TV": 2.5, "DIPm-TV": 2.5}, 9)
+    assert "2.5 times" in bad and "out of order" in bad
+    assert badly_predicted({"SIRT": 3.0, "joint TV": 2.5, "DIPm-TV": 2.5}, 7) == []
 
 
 def test_references_that_leave_an_amount_open_are_said():

@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -29,12 +29,21 @@ from .series import Maps, clean_low_loss, noise_gain_of, on_axis, read_maps, rea
 from .settings import Settings
 from .volume_files import FORMATS, write_maps, write_volume
 
-__all__ = ["Chain", "classical_volumes", "find_geometry", "large_systematic", "missing_voids", "reconstruct"]
+__all__ = [
+    "Chain",
+    "badly_predicted",
+    "classical_volumes",
+    "find_geometry",
+    "large_systematic",
+    "missing_voids",
+    "reconstruct",
+]
 
 STANDARDS_PIXELS = 30_000  # spectra are binned to at most so many before standards are extracted
 LARGE_SYSTEMATIC = 0.2  # of an amount: above, the report says so
 SKINS_AUDITED, AUDITED = 64**3, 200**3  # voxels: a patch of skin takes over a minute at 112³, a void some seconds
 REFINED = 64  # pixels: images are binned to at most so many per side to refine their geometry
+ENOUGH_TILTS, BADLY_PREDICTED = 9, 1.3  # twelve drawn series: at most 0.99; with two tilts exchanged, at least 1.47
 ACROSS = 0.8  # of chi-square: with less, X may be the tilt axis
 TURNED, TURNED_PX, FEWEST = 1.5, 0.15, 8  # errors; pixels: less is not worth an interpolation; pixels a side
 CHUNK_BYTES = 2**24  # of spectra in one task of a cluster: about a second's work, which is all that a dead worker loses
@@ -371,13 +380,7 @@ class Chain:
             name: unseen.chi2(torch.as_tensor(volume, dtype=torch.float32, device=unseen.device))
             for name, volume in volumes.items()
         }
-        best = min(chi2, key=chi2.get)
-        warnings = []
-        if chi2["DIPm-TV"] > 1.05 * chi2[best]:
-            warnings.append(
-                f"{best} predicts withheld tilts better than DIPm-TV ({chi2[best]:.2f} against "
-                f"{chi2['DIPm-TV']:.2f}): look at its volume, too."
-            )
+        warnings = badly_predicted(chi2, len(maps.tilt_angles_deg))
         tilts = [float(tilt) for tilt in maps.tilt_angles_deg[out]]
         return {"withheld": chi2, "withheld_tilts_deg": tilts, "warnings": warnings}
 
@@ -708,6 +711,31 @@ def _refined(images, tilts_deg, usable, shifts_px, axis_angle):
     measurement = tomography.Measurement(binned[None].astype(np.float32), tilts_deg, **start)
     refined = tomography.refine_geometry(measurement, axis_angle=axis_angle)
     return refined.shifts_px * factors + middle, refined
+
+
+def badly_predicted(chi2: Mapping[str, float], n_tilts: int) -> list[str]:
+    """Warnings where another method predicts withheld tilts better than DIPm-TV, or none predicts them well.
+
+    Parameters
+    ----------
+    chi2 : {method: float}
+        Mean squared error over variance of the withheld tilts.
+    n_tilts : int
+        Of the whole series: of few, those that are left do not say enough to judge by.
+    """
+    best, network = min(chi2, key=chi2.get), chi2["DIPm-TV"]
+    warnings = []
+    if network > 1.05 * chi2[best]:
+        warnings.append(
+            f"{best} predicts withheld tilts better than DIPm-TV ({chi2[best]:.2f} against {network:.2f}): look at its "
+            "volume, too."
+        )
+    if n_tilts >= ENOUGH_TILTS and chi2[best] > BADLY_PREDICTED:
+        warnings.append(
+            f"Withheld tilts are predicted with {chi2[best]:.2g} times the squared error that noise explains: a tilt may "
+            "be wrong or out of order, images may be misaligned or the specimen changed, or errors are stated too small."
+        )
+    return warnings
 
 
 def large_systematic(channels: Sequence[str], amounts: fitting.Estimate) -> list[str]:
