@@ -732,8 +732,8 @@ def badly_predicted(chi2: Mapping[str, float], n_tilts: int) -> list[str]:
         )
     if n_tilts >= ENOUGH_TILTS and chi2[best] > BADLY_PREDICTED:
         warnings.append(
-            f"Withheld tilts are predicted with {chi2[best]:.2g} times the squared error that noise explains: a tilt may "
-            "be wrong or out of order, images may be misaligned or the specimen changed, or errors are stated too small."
+            f"Withheld tilts are predicted with {chi2[best]:.2g} times the squared error that noise explains: a tilt "
+            "may be wrong or out of order, images misaligned, the specimen changed, or errors stated too small."
         )
     return warnings
 
