@@ -391,6 +391,7 @@ def execute(
         return earlier, False
 
     os.environ.setdefault("JUPYTER_PREFER_ENV_PATH", "1")  # the kernel of this environment, not of the user's home
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # threads that spin while they wait stall a busy machine
     failed.unlink(missing_ok=True)
     start = time.perf_counter()
     actual = parameters | ({"output_path": str(_partial(output))} if output else {})

@@ -5,6 +5,7 @@ import os
 # No progress bars; and one set of threads, so that seeds mean the same in every test.
 os.environ.setdefault("SOFTEELS_HEADLESS", "1")
 os.environ.setdefault("MPLBACKEND", "agg")
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # threads that spin while they wait stall a busy machine
 
 import pytest
 from specimens import tilt_series
