@@ -279,9 +279,10 @@ class Chain:
 
         def work(place):
             maps = self._loaded()
-            images = np.where(maps.mask, maps.total(), np.nan)
             if self.from_spectra:
                 images = np.load(self.folder["images.npz"])["relative_thickness"]
+            else:
+                images = np.where(maps.mask, maps.total(), np.nan)
             geometry, facts = {"shifts_px": np.zeros((len(images), 2)), "axis_angle_deg": 0.0}, {"warnings": []}
             if self.settings.align and len(images) > 2:
                 geometry, facts = find_geometry(images, maps.tilt_angles_deg)
