@@ -21,7 +21,7 @@ from skimage.measure import block_reduce
 from softeels_utils import data, dip, tomography
 
 RESULTS = Path(__file__).parent / "results" / "withheld.json"
-DEPTHS = (32, 16)  # of the slice, in voxels: as deep as wide, and about that of a section
+DEPTH = 16  # of the slice, in voxels, half its width: a section is thin
 QUIET = {"progress": False}
 METHODS = {
     "SIRT": lambda m: tomography.sirt(m, stop=tomography.HeldOut(), **QUIET).volume,
@@ -39,61 +39,45 @@ def series():
     return counts, ndimage.uniform_filter(noise, (0, 0, 5, 5)) + 1, real.tilt_angles_deg, real.channels
 
 
-def row_of(out, depth, methods):
+def row_of(out, methods):
     """Squared error over variance of each element at tilt number ``out``, for each method."""
     counts, noise, tilts, names = series()
     rest = np.arange(len(tilts)) != out
     covariance = np.moveaxis(noise[:, rest], 0, -1)[..., None] * np.eye(len(names))
-    seen = tomography.Measurement(counts[:, rest], tilts[rest], covariance=covariance).padded(depth=depth)
-    predict = seen.projector.like(tilt_angles_deg=tilts[[out]])
-    row = {"tilt_deg": float(tilts[out]), "depth": depth, "padding": seen.padding}
+    seen = tomography.Measurement(counts[:, rest], tilts[rest], covariance=covariance).padded(depth=DEPTH)
+    predict = seen.projector.like(tilt_angles_deg=tilts[[out]], shifts_px=np.zeros((1, 2)))
+    row = {"tilt_deg": float(tilts[out]), "padding": seen.padding}
     for name in methods:
         off = (seen.crop(predict(METHODS[name](seen))) - counts[:, [out]]) ** 2 / noise[:, [out]]
         row[name] = dict(zip(names, off.mean(axis=(1, 2, 3)).tolist(), strict=True))
-        print(depth, row["tilt_deg"], name, {n: round(v, 2) for n, v in row[name].items()}, flush=True)
+        print(row["tilt_deg"], name, {n: round(v, 2) for n, v in row[name].items()}, flush=True)
     return row
 
 
 def summary(rows):
-    """Mean over the tilts of each method, by element, and its standard error against joint TV; wins of the tilts."""
-    found = {}
-    for depth in sorted({row["depth"] for row in rows}):
-        mine = [row for row in rows if row["depth"] == depth]
-        table = {}
-        for name in METHODS:
-            if not all(name in row for row in mine):
-                continue
-            values = np.array([list(row[name].values()) for row in mine])
-            against = (values - [list(row["joint TV"].values()) for row in mine]).mean(axis=1)
-            table[name] = dict(zip(mine[0][name], values.mean(axis=0).tolist(), strict=True)) | {
-                "mean": float(values.mean()),
-                "less joint TV": float(against.mean()),
-                "its standard error over the tilts": float(against.std(ddof=1) / len(mine) ** 0.5)
-                if mine[1:]
-                else None,
-            }
-        found[f"depth {depth}"] = {"tilts": len(mine), "methods": table}
-    return found
+    """Mean over the tilts of each method, by element, and its standard error against joint TV."""
+    table = {}
+    for name in (name for name in METHODS if all(name in row for row in rows)):
+        values = np.array([list(row[name].values()) for row in rows])
+        against = (values - [list(row["joint TV"].values()) for row in rows]).mean(axis=1)
+        table[name] = dict(zip(rows[0][name], values.mean(axis=0).tolist(), strict=True)) | {
+            "mean": float(values.mean()),
+            "less joint TV": float(against.mean()),
+            "its standard error over the tilts": float(against.std(ddof=1) / len(rows) ** 0.5) if rows[1:] else None,
+        }
+    return {"tilts": len(rows), "depth": DEPTH, "methods": table}
 
 
 def main():
     """Run the rows that are not there yet."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--methods", nargs="+", choices=list(METHODS), default=list(METHODS), metavar="NAME")
-    options = parser.parse_args()
+    argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
     rows = json.loads(RESULTS.read_text(encoding="utf-8"))["rows"] if RESULTS.exists() else []
-    kept = {(row["depth"], row["tilt_deg"]): row for row in rows}
-    tilts = series()[2]
-    for depth in DEPTHS:
-        for out in range(len(tilts)):
-            old = kept.get((depth, float(tilts[out])), {})
-            missing = [name for name in options.methods if name not in old]
-            if not missing:
-                continue
-            kept[depth, float(tilts[out])] = old | row_of(out, depth, missing)
-            rows = list(kept.values())
-            content = {"date": datetime.date.today().isoformat(), "summary": summary(rows), "rows": rows}
-            RESULTS.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    for out, tilt in enumerate(series()[2]):
+        if tilt in [row["tilt_deg"] for row in rows]:
+            continue
+        rows.append(row_of(out, METHODS))
+        content = {"date": datetime.date.today().isoformat(), "summary": summary(rows), "rows": rows}
+        RESULTS.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
     print(json.dumps(summary(rows), indent=1))
 
 

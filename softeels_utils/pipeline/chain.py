@@ -101,10 +101,13 @@ class Chain:
             if not (np.nansum(values, axis=(0, 1, 2)) > 0).any():
                 raise ValueError(f"maps: got no positive sum in {settings.maps.name}, wants maps of amounts")
             self.known["tilts"] = maps.tilt_angles_deg.tolist()
+            if self.from_fit or maps.unit == "nm":
+                self._check_calibrated(maps.pixel_size_nm)
             return
         low = read_spectra(settings.low_loss, settings, "low_loss", lazy=True)
         self.known["low_loss tilts"] = data.get_tilts(low).tolist()
         _check_low(low, self.system, "low_loss")
+        self._check_calibrated(data.pixel_size_of(low))
         axis, window = spectra.energy_axis(low), self.system.edge("M2,3").fit_window_eV
         pair = settings.standards_low_loss, settings.standards_core_loss
         if settings.standards:
@@ -133,6 +136,13 @@ class Chain:
             for name in ("beam_energy_keV", "collection_mrad"):
                 if name not in known and settings[name] is None:
                     raise ValueError(f"{name}: got None, and the files do not say it; wants a number")
+
+    def _check_calibrated(self, pixel_size_nm):
+        """Maps in nm are fractions only by the size of a voxel in nm."""
+        if self.settings.calibrated and not (self.settings.pixel_size_nm or pixel_size_nm):
+            raise ValueError(
+                "pixel_size_nm: got None, and the files do not say it; wants a number, as calibrated maps are in nm"
+            )
 
     def run(self) -> Path:
         """All steps, in order; the path of the report."""
@@ -323,12 +333,11 @@ class Chain:
                 **maps.stated(padding),
                 **self._network(),
             )
+            names = ("best", "mean", "std", "systematic", "members", "transformed")
             kept = slice(padding, result.best.shape[-1] - padding)
-            arrays = ("best", "std", "systematic", "members", "transformed")
+            result = replace(result, **{name: getattr(result, name)[..., kept] for name in names})
             np.savez(
-                place / "volume.npz",
-                scale=result.scale,
-                **{name: getattr(result, name)[..., kept] for name in arrays},
+                place / "volume.npz", scale=result.scale, **{n: getattr(result, n) for n in names if n != "mean"}
             )
             return _volume_facts(result, maps, settings)
 
@@ -469,7 +478,8 @@ class Chain:
         def work(place):
             maps = self._loaded()
             arrays = dict(np.load(self.folder["volume.npz"]))
-            unit = "volume fraction" if self.settings.head == "fractions" else f"{maps.unit or 'value'} per voxel"
+            length = "nm" if maps.pixel_size_nm else "voxel"  # the maps are integrals along the beam
+            unit = "volume fraction" if self.settings.head == "fractions" else f"{maps.unit or 'value'} per {length}"
             names = write_volume(place, arrays, maps.channels, maps.pixel_size_nm, maps.tilt_angles_deg, unit)
             return {"warnings": [], "files": names}
 
@@ -643,6 +653,7 @@ def _fit_facts(fit):
         "phases": list(fit.phases),
         "reduced_chi2": float(np.median(fit.reduced_chi2[counted])) if counted.any() else None,
         "volumes_nm3": {name: value.tolist() for name, value in volumes.items()},
+        "systematic_known": fit.drawn is not None and len(fit.drawn.transforms) > 0,
     }
 
 
@@ -773,8 +784,10 @@ def _volume_facts(result, maps, settings):
         "amounts": {name: (cell * getattr(amounts, name)).tolist() for name in ("value", "statistical", "systematic")},
     }
     facts["warnings"] += large_systematic(maps.channels, amounts)
-    if maps.draws is None and settings.head == "fractions":
-        facts["warnings"].append("The maps come without samples of their references: systematic errors are not known.")
+    facts["systematic_known"] = len(result.transformed) > 0
+    if not facts["systematic_known"] and settings.head == "fractions":
+        why = "the maps come without samples of them" if maps.draws is None else "reference_members is below 2"
+        facts["warnings"].append(f"Errors that the references cause are not known: {why}.")
     off = np.abs(result.scale.mean(axis=0) - 1)
     if settings.head == "fractions" and not settings.calibrated and maps.unit == "nm" and (off > 0.3).any():
         found = ", ".join(f"{s:.2f}" for s in facts["scale"])

@@ -148,7 +148,9 @@ class Folder:
             All else that the result depends on; must be plain JSON.
         outputs : names of files
         """
-        inputs = {str(path): self.hash_of(Path(path)) for path in inputs}
+        # What an earlier step has made is known by how it was made: files of one content differ by their time stamps.
+        made = {self.path / output: step.stamp for step in self.steps.values() for output in step.outputs}
+        inputs = {str(path): made.get(Path(path)) or self.hash_of(Path(path)) for path in inputs}
         parameters = json.loads(json.dumps(dict(parameters or {})))
         read = [[Path(path).name, known] for path, known in inputs.items()]  # names and order may tell the tilts
         told = json.dumps([name, read, parameters, self.code], sort_keys=True)

@@ -61,24 +61,26 @@ def _pm(value, statistical, systematic, known=True):
 
 def _summary(done, maps, settings):
     """How much of each phase there is, from the maps and from the volume."""
-    unit = "nm³" if maps.pixel_size_nm else "pixels³"
+    area, cell = ("nm²", "nm³") if maps.pixel_size_nm else ("pixels", "voxels")
+    fractions = settings.head == "fractions"
+    volume, fit = done["volume"].facts, done["fit" if "fit" in done else "maps"].facts
+    found = {f"from the volume ({cell if fractions else f'{maps.unit or "value"} · {area}'})": (volume, "amounts")}
+    if fit.get("volumes_nm3"):
+        found = {f"from the maps ({'nm³' if maps.pixel_size_nm else f'nm · {area}'})": (fit, "volumes_nm3")} | found
     rows = []
-    amounts = done["volume"].facts["amounts"]
-    summed = done["fit" if "fit" in done else "maps"].facts.get("volumes_nm3")
     for k, channel in enumerate(maps.channels):
         row = {"": channel}
-        if summed:
-            row["from the maps (nm³)"] = _pm(*(summed[name][k] for name in ("value", "statistical", "systematic")))
-        values = [amounts[name][k] for name in ("value", "statistical", "systematic")]
-        row[f"from the volume ({unit})"] = _pm(*values, known=maps.draws is not None)
+        for column, (facts, name) in found.items():
+            values = [facts[name][kind][k] for kind in ("value", "statistical", "systematic")]
+            row[column] = _pm(*values, known=facts["systematic_known"])
         rows.append(row)
     told = (
         "<p>Volume of each phase. From the maps: the mean over tilts of the summed maps, on the thickness scale of the "
         "references. From the volume: the sum of the volume fractions, in which a voxel that holds one phase counts as "
         "one. One standard deviation; <i>stat.</i> from counting and the reconstruction, <i>syst.</i> from the "
         "references.</p>"
-        if settings.head == "fractions"
-        else "<p>Sum of each channel over the volume, in the unit of the maps.</p>"
+        if fractions
+        else "<p>Sum of each channel over the volume: what a map sums to over its pixels.</p>"
     )
     return html_table(rows) + told
 
@@ -246,7 +248,7 @@ def _volume(folder, settings, maps, done):
     browser = slices_figure({"DIPm-TV": volume, "standard error": total}, **options)
     browser.update_layout(height=520, template="plotly_white")
     parts += [script, _plot(browser)]
-    surfaces = surfaces_figure(volume, voxel_size_nm=size or 1.0, channels=maps.channels, level=0.3 * top)
+    surfaces = surfaces_figure(volume, voxel_size_nm=size, channels=maps.channels, level=0.3 * top)
     parts.append(_plot(surfaces))
     facts = done["volume"].facts
     rows = [

@@ -228,8 +228,13 @@ class Maps:
 
     @property
     def mask(self) -> NDArray:
-        """Where all channels were measured, bool (T, Y, X)."""
-        return np.isfinite(self.values).all(axis=0)
+        """Where all channels were measured, and their errors are known if any are: bool (T, Y, X)."""
+        measured = np.isfinite(self.values).all(axis=0)
+        if self.covariance is None:
+            return measured
+        errors = np.einsum("...kk->...k", self.covariance)
+        known = np.isfinite(self.covariance).all(axis=(-2, -1)) & (errors > 0).all(axis=-1)
+        return measured & known
 
     def projections(self, padding: int = 0) -> NDArray:
         """Values, 0 where not measured, with columns added on each side."""
@@ -249,7 +254,7 @@ class Maps:
             stated["mask"] = mask
         if self.covariance is not None:
             one = np.eye(len(self.channels))
-            inside = np.where(self.mask[..., None, None], np.nan_to_num(self.covariance), one)
+            inside = np.where(self.mask[..., None, None], self.covariance, one)
             whole = np.broadcast_to(one, (*mask.shape, *one.shape)).copy()
             whole[:, :, padding : mask.shape[2] - padding] = inside
             stated["covariance"] = whole
@@ -266,8 +271,9 @@ class Maps:
         """What other references would do to the maps, at most ``n`` transforms (C, C); None where that is not known.
 
         Sigma points: plus and minus each of the M most important modes, times the root of M, so that the mean square
-        of what they do is the variance. Where the scale of each channel is learned, errors of scale do nothing, and are
-        left out (S. J. Julier & J. K. Uhlmann, Proc. IEEE 92, 401 (2004)).
+        of what they do is the variance; those taken are made larger by what the others would add. Where the scale of
+        each channel is learned, errors of scale do nothing, and are left out (S. J. Julier & J. K. Uhlmann, Proc. IEEE
+        92, 401 (2004)).
         """
         if self.draws is None or n < 2:
             return None
@@ -277,7 +283,8 @@ class Maps:
         modes = ReferenceDraws(transforms).modes
         size = np.sqrt((modes**2).sum(axis=(1, 2)))
         modes = modes[size > LEAST_MODE * size[:1].max(initial=0)][: n // 2]
-        steps = len(modes) ** 0.5 * np.concatenate([modes, -modes])
+        whole = np.sqrt((size**2).sum() / max((size[: len(modes)] ** 2).sum(), 1e-300))
+        steps = whole * len(modes) ** 0.5 * np.concatenate([modes, -modes])
         return np.eye(len(self.channels)) + steps
 
 

@@ -16,16 +16,25 @@ from ..fitting import PhaseFit
 if TYPE_CHECKING:
     from hyperspy.signal import BaseSignal
 
-__all__ = ["FORMATS", "file_name", "volume_signal", "write_maps", "write_volume"]
+__all__ = ["FORMATS", "file_names", "volume_signal", "write_maps", "write_volume"]
 
 #: What `write_volume` writes: files, and folders with one file for each channel.
 FORMATS = ("volume.hspy", "volume.tif", "volume.ome.zarr", "mrc", "emd")
 AXES = ("y", "z", "x")
+MRC_LABEL = 80  # characters, of ASCII
 
 
-def file_name(channel: str) -> str:
-    """A channel's name as part of a file's name."""
-    return re.sub(r"[^\w.-]+", "_", channel).strip("._") or "channel"
+def file_names(channels: Sequence[str]) -> list[str]:
+    """Names of channels as parts of files' names, no two alike where letters are not told by their case."""
+    found: list[str] = []
+    for channel in channels:
+        name = plain = re.sub(r"[^\w.-]+", "_", channel).strip("._") or "channel"
+        number = 1
+        while any(name.casefold() in (other.casefold(), f"{other}_error".casefold()) for other in found):
+            number += 1
+            name = f"{plain}_{number}"
+        found.append(name)
+    return found
 
 
 def write_volume(
@@ -72,8 +81,7 @@ def write_volume(
     _write_ome_zarr(folder / "volume.ome.zarr", whole, names, voxel_size_nm)
     for part in ("mrc", "emd"):
         (folder / part).mkdir(exist_ok=True)
-    for channel, values, error in zip(channels, best, np.hypot(*errors), strict=True):
-        name = file_name(channel)
+    for channel, name, values, error in zip(channels, file_names(channels), best, np.hypot(*errors), strict=True):
         _write_mrc(folder / "mrc" / f"{name}.mrc", values, voxel_size_nm, f"{channel} ({unit})")
         _write_mrc(folder / "mrc" / f"{name}_error.mrc", error, voxel_size_nm, f"{channel}, standard error")
         _signal(values, (*AXES,), voxel_size_nm, channel, unit).save(
@@ -121,24 +129,19 @@ def volume_signal(
 def write_maps(folder: Path, fit: PhaseFit) -> None:
     """Write the maps of a fit over tilt, one file for each phase: a stack for ETSpy and HyperSpy, TIFFs for Fiji.
 
-    ``PHASE.hspy`` (T, Y, X) with tilts and variance; ``PHASE.tif`` and ``PHASE_error.tif``.
+    ``PHASE.hspy`` (T, Y, X) with tilts and variance; ``PHASE.tif`` and ``PHASE_error.tif``. NaN where there is no
+    result.
     """
     folder.mkdir(exist_ok=True)
     names = fit.phases or [f"phase {k}" for k in range(fit.coefficients.shape[-1])]
-    for k, phase in enumerate(names):
+    for k, (phase, name) in enumerate(zip(names, file_names(names), strict=True)):
         values, error = (np.asarray(a[..., k], np.float32) for a in (fit.coefficients, fit.standard_error))
-        stack = {"values": np.nan_to_num(values), "error": np.nan_to_num(error)}
         series = data.TiltSeries(
-            stack["values"][None],
-            fit.tilt_angles_deg,
-            (phase,),
-            fit.pixel_size_nm,
-            stack["error"][None] ** 2,
-            unit="nm",
+            values[None], fit.tilt_angles_deg, (phase,), fit.pixel_size_nm, error[None] ** 2, unit="nm"
         )
-        series.save(folder / f"{file_name(phase)}.hspy")
-        for suffix, image in (("", stack["values"]), ("_error", stack["error"])):
-            _write_imagej(folder / f"{file_name(phase)}{suffix}.tif", image[:, None], [phase], fit.pixel_size_nm)
+        series.save(folder / f"{name}.hspy")
+        for suffix, image in (("", values), ("_error", error)):
+            _write_imagej(folder / f"{name}{suffix}.tif", image[:, None], [phase], fit.pixel_size_nm)
 
 
 def _signal(values, axes, voxel_size_nm, title, unit):
@@ -174,7 +177,7 @@ def _write_mrc(path, values, voxel_size_nm, label):
         file.set_volume()
         if voxel_size_nm:
             file.voxel_size = 10 * voxel_size_nm  # Å
-        file.add_label(label)
+        file.add_label(label.encode("ascii", "replace").decode()[:MRC_LABEL])
 
 
 def _write_ome_zarr(path, values, labels, voxel_size_nm):

@@ -30,7 +30,7 @@ CAMERA = {"eye": {"x": 1.85, "y": 1.1, "z": 0.85}}  # looks at the cut, a little
 def surfaces_figure(
     volume: ArrayLike | Mapping[str, ArrayLike],
     *,
-    voxel_size_nm: float = 1.0,
+    voxel_size_nm: float | None = 1.0,
     channels: Sequence[str] = ("FeO", "Fe3O4"),
     level: float = 0.3,
     cutaway: bool = True,
@@ -50,6 +50,8 @@ def surfaces_figure(
     ----------
     volume : array, shape (C, Y, Z, X), or dict of str to such arrays
         The first of several is shown first.
+    voxel_size_nm : float or None
+        None: axes in voxels.
     level : float
         Sum of the channels at the surface of the specimen. Volume fractions: 0.3 keeps a skin of one voxel together.
     cutaway : bool
@@ -80,7 +82,7 @@ def surfaces_figure(
     for label, bodies in _within_budget(volumes, spreads, level, cutaway).items():
         for name, color, parts in zip(channels, colors, bodies, strict=True):
             for number, (vertices, faces, values) in enumerate(parts):
-                y, z, x = np.round(voxel_size_nm * vertices.T, 2).astype(np.float32)
+                y, z, x = np.round((voxel_size_nm or 1.0) * vertices.T, 2).astype(np.float32)
                 i, j, k = faces.T.astype(np.uint16 if len(vertices) < 2**16 else np.uint32)
                 flat = [[0.0, color], [1.0, color]]
                 coloured = {"color": color} if values is None else {"intensity": values, "colorscale": flat}
@@ -93,8 +95,9 @@ def surfaces_figure(
                 )  # fmt: skip
                 owners.append(label)
     figure = go.Figure(traces)
+    unit = "voxels" if voxel_size_nm is None else "nm"
     axes = {
-        f"{axis}axis": {"title": {"text": f"{axis.upper()} (nm)"}, "nticks": 5, **_range(traces, axis)}
+        f"{axis}axis": {"title": {"text": f"{axis.upper()} ({unit})"}, "nticks": 5, **_range(traces, axis)}
         for axis in "xyz"
     }
     menus = [_volume_menu(list(volumes), owners)] if len(volumes) > 1 else []
