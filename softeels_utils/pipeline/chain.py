@@ -19,6 +19,7 @@ from scipy import ndimage
 
 from .. import data, dip, fitting, metrics, spectra, standards, tomography
 from ..data.signals import load_hyperspy
+from ..fitting.result import pixel_size_of
 from ..progress import headless
 from ..scattering import load_system, microscope_from_metadata
 from ..scattering.microscope import MICROSCOPE_KEYS
@@ -107,7 +108,7 @@ class Chain:
         low = read_spectra(settings.low_loss, settings, "low_loss", lazy=True)
         self.known["low_loss tilts"] = data.get_tilts(low).tolist()
         _check_low(low, self.system, "low_loss")
-        self._check_calibrated(data.pixel_size_of(low))
+        self._check_calibrated(pixel_size_of(low))
         axis, window = spectra.energy_axis(low), self.system.edge("M2,3").fit_window_eV
         pair = settings.standards_low_loss, settings.standards_core_loss
         if settings.standards:
