@@ -53,7 +53,7 @@ class TiltSeries:
         Unit of the maps; a length such as ``"nm"`` says that they are line integrals of volume fractions. Empty: not
         known.
     metadata : dict
-        What else the file says: title, source.
+        What else is known: title, source, and ``files``, the names of all, in the order of the tilts if each is one.
 
     Raises
     ------
@@ -165,8 +165,8 @@ def read_tilt_series(
         ``(Y, X)`` or ``(C, Y, X)`` a tilt: several files, a folder, or a pattern such as ``"maps/tilt_*.tif"``; of
         ``.bcf`` files, the images beside the spectra. Or a fit of a series, as `fitting.PhaseFit.save` writes it.
     tilt_angles_deg : sequence of float, optional
-        Angles to use in place of those in the file, in a ``.rawtlt``, ``.tlt`` or ``.mdoc`` file beside it, or in the
-        metadata or names of single files.
+        Angles to use in place of those in the file or in a ``.rawtlt``, ``.tlt`` or ``.mdoc`` file beside it; of single
+        files, one for each, as for `read_spectrum_series`.
     channels : sequence of str, optional
         Names of the channels.
     pixel_size_nm : float, optional
@@ -217,7 +217,7 @@ def read_tilt_series(
         haadf=stored.get("haadf"),
         covariance=covariance,
         unit=str(stored.get("unit") or ""),
-        metadata={"title": path.stem, "source": path.name},
+        metadata={"title": path.stem, "source": path.name, "files": stored.get("files", [path.name])},
     )
 
 
@@ -273,12 +273,18 @@ def _read_stack(path):
     return {
         "projections": signal.data,
         "tilt_angles_deg": _emd_angles(path, signal) if path.suffix.lower() == ".emd" else get_tilts(signal),
-        "pixel_size_nm": step_nm(array_axes(signal)[-1]),
+        "pixel_size_nm": _pixel_nm(signal),
         "channels": signal.metadata.get_item("Tomography.channels", default=None),
         "variance": signal.metadata.get_item("Signal.Noise_properties.variance", default=None),
         "covariance": signal.metadata.get_item("Tomography.covariance", default=None),
         "unit": signal.metadata.get_item("Tomography.unit", default=""),
     }
+
+
+def _pixel_nm(signal):
+    """Size of a pixel, None where the file does not say: of an ``.mrc`` file without calibration it is 0."""
+    size = step_nm(array_axes(signal)[-1])
+    return size if size is not None and 0 < size < np.inf else None
 
 
 def _refuse_spectra(signal, path):
@@ -311,7 +317,7 @@ def _read_tiff(path):
         )
     if stack.ndim == 4 and axes[1] == "C":
         stack = stack.swapaxes(0, 1)
-    return {"projections": stack, "pixel_size_nm": calibration or step_nm(array_axes(read_signal(path))[-1])}
+    return {"projections": stack, "pixel_size_nm": calibration or _pixel_nm(read_signal(path))}
 
 
 def _imagej_pixel_nm(file):
@@ -368,9 +374,10 @@ def _read_single_maps(files, tilt_angles_deg):
         maps.append(signal)
         stage.append(stage_tilt(signal))
     tilts = tilts_of_files(files, stage, tilt_angles_deg)
-    order, size = np.argsort(tilts), step_nm(array_axes(maps[0])[-1])
+    order, size = np.argsort(tilts), _pixel_nm(maps[0])
     stack = np.stack([np.asarray(maps[k].data) for k in order], axis=-3)
     channels = maps[0].metadata.get_item("Tomography.channels", default=None)
     if channels is None and stack.ndim == 3 and maps[0].metadata.General.title:
         channels = [maps[0].metadata.General.title] if len({m.metadata.General.title for m in maps}) == 1 else None
-    return {"projections": stack, "tilt_angles_deg": tilts[order], "pixel_size_nm": size, "channels": channels}
+    known = {"projections": stack, "tilt_angles_deg": tilts[order], "pixel_size_nm": size, "channels": channels}
+    return known | {"files": [files[k].name for k in order]}
