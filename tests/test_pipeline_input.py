@@ -1,5 +1,6 @@
 """What enters the chain: which file is which tilt, what a settings file may say, what is refused before the work."""
 
+import hyperspy.api as hs
 import mrcfile
 import numpy as np
 import pytest
@@ -188,3 +189,20 @@ def test_brackets_of_a_folder_are_no_pattern(maps, tmp_path):
     maps[0].rename(folder / "a.npz")
     (folder / "settings.yml").write_text("maps: '*.npz'")
     assert Settings.from_file(folder / "settings.yml").maps == folder / "a.npz"
+
+
+def test_pixels_that_are_not_square_are_refused(tmp_path):
+    series = data.TiltSeries(np.ones((1, 5, 6, 8), np.float32), np.linspace(-60, 60, 5), ("a",), 1.0)
+    series.save(tmp_path / "maps.hspy")
+    signal = hs.load(tmp_path / "maps.hspy")
+    signal.axes_manager.signal_axes[1].scale = 2.0  # Y
+    signal.save(tmp_path / "maps.hspy", overwrite=True)
+    with pytest.raises(ValueError, match=r"^pixel_size_nm: got 1 nm along X and 2 nm along Y"):
+        data.read_tilt_series(tmp_path / "maps.hspy")
+    energy = {"size": 400, "scale": 0.5, "offset": -20, "units": "eV", "name": "Energy loss"}
+    pixel = [{"size": 6, "scale": scale, "units": "nm", "name": name} for name, scale in (("y", 2), ("x", 1))]
+    peak = 1 + 1e4 * np.exp(-((np.arange(400) / 2 - 20) ** 2))
+    image = hs.signals.Signal1D(np.tile(peak, (6, 6, 1)), axes=[*pixel, energy])
+    image.set_signal_type("EELS")
+    image.save(tmp_path / "image.hspy")
+    assert any("square" in told for told in pipeline.inspect(tmp_path / "image.hspy").problems)

@@ -14,9 +14,17 @@ from numpy.typing import ArrayLike, NDArray
 
 from ..checks import check_file, check_positive, check_tilts, real_array
 from ..fitting import PhaseFit
-from ..spectra.arrays import NM_PER, data_of, step_nm
+from ..spectra.arrays import NM_PER, data_of
 from .archives import check_size, read_archive
-from .signals import MRC_SUFFIXES, array_axes, files_of_series, is_spectral, read_signal, read_signals, tilts_of_files
+from .signals import (
+    MRC_SUFFIXES,
+    files_of_series,
+    is_spectral,
+    read_signal,
+    read_signals,
+    square_pixel_nm,
+    tilts_of_files,
+)
 from .tilts import AXIS_NAMES, degrees_per, get_tilts, stage_tilt, tilts_beside
 
 __all__ = ["TILT_SERIES_SUFFIXES", "TiltSeries", "read_tilt_series"]
@@ -273,18 +281,12 @@ def _read_stack(path):
     return {
         "projections": signal.data,
         "tilt_angles_deg": _emd_angles(path, signal) if path.suffix.lower() == ".emd" else get_tilts(signal),
-        "pixel_size_nm": _pixel_nm(signal),
+        "pixel_size_nm": square_pixel_nm(signal),
         "channels": signal.metadata.get_item("Tomography.channels", default=None),
         "variance": signal.metadata.get_item("Signal.Noise_properties.variance", default=None),
         "covariance": signal.metadata.get_item("Tomography.covariance", default=None),
         "unit": signal.metadata.get_item("Tomography.unit", default=""),
     }
-
-
-def _pixel_nm(signal):
-    """Size of a pixel, None where the file does not say: of an ``.mrc`` file without calibration it is 0."""
-    size = step_nm(array_axes(signal)[-1])
-    return size if size is not None and 0 < size < np.inf else None
 
 
 def _refuse_spectra(signal, path):
@@ -317,7 +319,7 @@ def _read_tiff(path):
         )
     if stack.ndim == 4 and axes[1] == "C":
         stack = stack.swapaxes(0, 1)
-    return {"projections": stack, "pixel_size_nm": calibration or _pixel_nm(read_signal(path))}
+    return {"projections": stack, "pixel_size_nm": calibration or square_pixel_nm(read_signal(path))}
 
 
 def _imagej_pixel_nm(file):
@@ -374,7 +376,7 @@ def _read_single_maps(files, tilt_angles_deg):
         maps.append(signal)
         stage.append(stage_tilt(signal))
     tilts = tilts_of_files(files, stage, tilt_angles_deg)
-    order, size = np.argsort(tilts), _pixel_nm(maps[0])
+    order, size = np.argsort(tilts), square_pixel_nm(maps[0])
     stack = np.stack([np.asarray(maps[k].data) for k in order], axis=-3)
     channels = maps[0].metadata.get_item("Tomography.channels", default=None)
     if channels is None and stack.ndim == 3 and maps[0].metadata.General.title:

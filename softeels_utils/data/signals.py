@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ..checks import LEAST_SPREAD_DEG, check_file, check_tilts, real_array
-from ..spectra.arrays import EV_PER
+from ..spectra.arrays import EV_PER, step_nm
 from .archives import check_size, check_zarr
 from .tilts import stage_tilt, tilts_in_names
 
@@ -32,10 +32,12 @@ __all__ = [
     "is_spectral",
     "read_signal",
     "read_spectrum_series",
+    "square_pixel_nm",
 ]
 
 MRC_SUFFIXES = (".mrc", ".st", ".ali", ".rec", ".mrcs")
 SIGNAL_SUFFIXES = (".hspy", ".zspy", ".dm3", ".dm4", ".emd", ".bcf", ".msa", ".tif", ".tiff", *MRC_SUFFIXES)
+UNEVEN = 0.01  # difference of the two sides of a pixel, in parts
 STAGE_TOLERANCE_DEG = 1.0  # between the stage and the names of the files
 
 
@@ -148,6 +150,23 @@ def _check_msa(signal, path):
 def array_axes(signal: BaseSignal) -> tuple[Any, ...]:
     """Axes of a signal in the order of its array, navigation first."""
     return (*signal.axes_manager.navigation_axes[::-1], *signal.axes_manager.signal_axes[::-1])
+
+
+def square_pixel_nm(signal: BaseSignal) -> float | None:
+    """Size of a pixel of images or spectra, None where it is not stated (as of an ``.mrc`` file without calibration).
+
+    Raises
+    ------
+    ValueError
+        Naming ``pixel_size_nm``, where pixels are not square.
+    """
+    axes = array_axes(signal)
+    pixel = (axes[:-1] if signal.axes_manager.signal_dimension == 1 else axes)[:-3:-1]  # X, Y
+    sizes = [size if (size := step_nm(axis)) and 0 < size < np.inf else None for axis in pixel]
+    known = [size for size, axis in zip(sizes, pixel, strict=True) if size and axis.size > 1]
+    if len(known) == 2 and abs(known[1] / known[0] - 1) > UNEVEN:
+        raise ValueError(f"pixel_size_nm: got {known[0]:g} nm along X and {known[1]:g} nm along Y, wants square pixels")
+    return sizes[0] if sizes else None
 
 
 def is_spectral(signal: BaseSignal) -> bool:

@@ -337,9 +337,7 @@ class Chain:
             names = ("best", "mean", "std", "systematic", "members", "transformed")
             kept = slice(padding, result.best.shape[-1] - padding)
             result = replace(result, **{name: getattr(result, name)[..., kept] for name in names})
-            np.savez(
-                place / "volume.npz", scale=result.scale, **{n: getattr(result, n) for n in names if n != "mean"}
-            )
+            np.savez(place / "volume.npz", scale=result.scale, **{n: getattr(result, n) for n in names if n != "mean"})
             return _volume_facts(result, maps, settings)
 
         self.folder.step(

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from .. import data, spectra
 from ..checks import check_tilts
+from ..data.signals import square_pixel_nm
 from ..data.tilts import stage_tilt, tilts_beside, tilts_in_names
 from ..scattering import load_system, microscope_from_metadata
 from ..standards import Standards
@@ -147,7 +148,11 @@ def _inspect_spectra(path, signal, system):
     has_zero = energy[0] < -2 and energy[-1] > 5
     kind = _kind(energy, has_zero, system)
     tilts = _tilts_of(path, signal)
-    size = spectra.step_nm(signal.axes_manager.navigation_axes[0]) if counts.ndim > 1 else None
+    size, uneven = None, []
+    try:
+        size = square_pixel_nm(signal)
+    except ValueError as error:
+        uneven = [str(error)]
     facts = {
         "shape": " × ".join(map(str, counts.shape)) + " (energy last)",
         "energies": f"{energy[0]:g} to {energy[-1]:g} eV, {energy[1] - energy[0]:g} eV per channel",
@@ -156,9 +161,9 @@ def _inspect_spectra(path, signal, system):
     }
     facts |= {name.replace("_", " "): f"{value:g}" for name, value in stated.items()}
     told, problems = _count_facts(counts, energy, has_zero)
-    problems += _tilt_problems(tilts, counts, kind)
+    problems += _tilt_problems(tilts, counts, kind) + uneven
     missing = [name.replace("_", " ") for name in ("beam_energy_keV", "collection_mrad") if name not in stated]
-    missing += ["pixel size"] * (not size) + ["tilts"] * (tilts is None)
+    missing += ["pixel size"] * (not (size or uneven)) + ["tilts"] * (tilts is None)
     enters = {
         "low loss": "chapter 2 (low_loss_path), chapter 3; reconstruct LOW",
         "core loss": "chapter 2; reconstruct --core",

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from .. import data, spectra
 from ..checks import check_tilts
-from ..data.signals import array_axes
+from ..data.signals import array_axes, square_pixel_nm
 from ..data.tilts import stage_tilt, tilts_beside, tilts_in_names
 from ..fitting import PhaseFit, ReferenceDraws
 from ..scattering.microscope import MICROSCOPE_KEYS
@@ -48,6 +48,7 @@ def read_spectra(paths: tuple[Path, ...], settings: Settings, name: str, *, lazy
     if settings.pixel_size_nm:
         for axis in signal.axes_manager.navigation_axes[:2]:
             axis.scale, axis.units = settings.pixel_size_nm, "nm"
+    square_pixel_nm(signal)
     if not lazy:
         bad = np.count_nonzero(~np.isfinite(signal.data).all(axis=-1))
         if bad:
