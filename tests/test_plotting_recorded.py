@@ -39,7 +39,9 @@ def test_a_caption_counts_what_is_drawn():
         about | {"max_tilt": a, "views": v, "fluence": f} for a in (70, 50) for v in (5, 9) for f in (1000, 4000, 16000)
     ]
     caption = recorded.study_figures(cells, lambda row: None)["views"][1]
-    assert ", 4 recorded cells" in caption
+    assert ", 4 recorded cells" in caption and "In brackets" not in caption
+    more = [cell | {"specimen": 0} for cell in cells] + [cell | {"method": "DIP"} for cell in cells]
+    assert "In brackets" in recorded.study_figures(cells + more, lambda row: None)["views"][1]
 
 
 def test_a_picture_that_was_not_kept_stays_empty():

@@ -388,3 +388,5 @@ def test_a_caption_says_how_much_of_a_study_is_recorded(toy, client):
     with pytest.raises(RuntimeError, match="killed"):
         records.record("toy", client=client, report=str)
     assert records.completeness("toy") == "2 of 4 planned cells recorded"
+    with pytest.raises(ValueError, match="name: got 'nothing'"):
+        records.completeness("nothing")

@@ -36,6 +36,9 @@ __all__ = [
 ]
 
 
+BRACKETS = " In brackets: specimens and draws of the noise, where a method has fewer of them than another."
+
+
 def spread(values: ArrayLike, digits: int = 2) -> str:
     """Return the median and the extremes, in words."""
     return f"{np.median(values):.{digits}f} ({np.min(values):.{digits}f} to {np.max(values):.{digits}f})"
@@ -90,8 +93,9 @@ def curve_figure(
         Of the lines, by the value of ``by``; default: those of the methods.
     """
     styles, lines = styles or METHODS, {}
-    counts = {name: _fewest(panels.values(), x, y, by, name) for name in styles}
-    most = max(filter(None, counts.values()), default=0)
+    fewer = {}
+    for rows in panels.values():
+        fewer |= _fewer(rows, x, y, by, styles)
     figure, axes = plt.subplots(1, len(panels), figsize=(WIDTH, 3.2), sharey=True, squeeze=False)
     for ax, (title, rows) in zip(axes[0], panels.items(), strict=True):
         names = [name for name in styles if any(row[by] == name for row in rows)]
@@ -99,7 +103,7 @@ def curve_figure(
             at, (middle, low, high) = _medians(_shared([row for row in rows if row[by] == name], x, y), x, y)
             shifted = np.array(at, float) * 1.02 ** (k - len(names) / 2)  # so that bars stand side by side
             reach = [middle - low, high - middle]
-            label = name if counts[name] == most else f"{name} ({counts[name]})"
+            label = f"{name} ({fewer[name]})" if name in fewer else name
             look = {"ms": 5, "lw": 1.3, "elinewidth": 0.8} | dict(styles[name])
             lines[name] = ax.errorbar(shifted, middle, np.maximum(reach, 0), label=label, **look)
         ax.set_xscale("log")
@@ -112,10 +116,17 @@ def curve_figure(
     return figure
 
 
-def _fewest(panels, x, y, by, name):
-    """Specimens of a line, in the panel that has the fewest; None where no panel has it."""
-    found = ({_specimen(row) for row in _shared([row for row in rows if row[by] == name], x, y)} for rows in panels)
-    return min(filter(None, map(len, found)), default=None)
+def _fewer(rows, x, y, by, names):
+    """``{name: specimens}`` of the lines of a panel that have fewer specimens than another."""
+    lines = {name: _shared([row for row in rows if row[by] == name], x, y) for name in names}
+    counts = {name: len({_specimen(row) for row in line}) for name, line in lines.items() if line}
+    return {name: count for name, count in counts.items() if count < max(counts.values())}
+
+
+def _with_brackets(figure, caption):
+    """A caption that explains the numbers in the legend, where there are any."""
+    names = (text.get_text() for text in figure.axes[-1].get_legend().get_texts())
+    return caption + BRACKETS if any("(" in name for name in names) else caption
 
 
 def picture_figure(pictures: Mapping[str, Mapping[str, ArrayLike | None]]) -> Figure:
@@ -195,11 +206,14 @@ def study_figures(
             for panel in over_views.values()
             for m in METHODS
         ]
-        found["views"] = (
-            curve_figure(over_views, "views", xlabel="tilts over ±70°"),
+        figure = curve_figure(over_views, "views", xlabel="tilts over ±70°")
+        caption = (
             f"Error over the number of tilts, {sum(map(len, drawn)):,} recorded cells: medians over the specimens, the "
-            "same at every point of a line; bars reach from the best to the worst. In brackets: the number of "
-            "specimens and draws of the noise, where a method has fewer than the others.",
+            "same at every point of a line; bars reach from the best to the worst."
+        )
+        found["views"] = (
+            figure,
+            _with_brackets(figure, caption),
             "Error over the number of tilts for each method, at two fluences.",
         )
     nine = [row for row in wide if row["views"] == 9]
@@ -209,9 +223,10 @@ def study_figures(
     }
     edges = {name: kept for name, kept in edges.items() if kept}
     if edges:
+        figure = curve_figure(edges, "fluence", xlabel="fluence per tilt (e/Å²)")
         found["fluence"] = (
-            curve_figure(edges, "fluence", xlabel="fluence per tilt (e/Å²)"),
-            "Error over the fluence, nine tilts, with the noise of a fit of either edge.",
+            figure,
+            _with_brackets(figure, "Error over the fluence, nine tilts, with the noise of a fit of either edge."),
             "Error over the fluence for each method and edge.",
         )
     shown = _pictures_over_views([row for row in soft if row["fluence"] == 4000], picture)
@@ -410,10 +425,14 @@ def nanocube_figures(
         }
         if any(len({row["fluence"] for row in kept}) < 2 for kept in edges.values()):
             continue
-        found["dose"] = (
-            curve_figure(edges, "fluence", xlabel="fluence per tilt (e/Å²)"),
+        figure = curve_figure(edges, "fluence", xlabel="fluence per tilt (e/Å²)")
+        caption = (
             f"Error over the fluence, on {n}³ voxels. Maps from M<sub>2,3</sub> hold the error of their "
-            "own references; those from L<sub>2,3</sub> have noise alone, as if its references were exact.",
+            "own references; those from L<sub>2,3</sub> have noise alone, as if its references were exact."
+        )
+        found["dose"] = (
+            figure,
+            _with_brackets(figure, caption),
             "Error over the fluence for each method, from M2,3 and from L2,3.",
         )
         break

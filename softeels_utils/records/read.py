@@ -9,6 +9,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from .. import simulate
+from ..checks import check_choice
 from . import studies
 from .store import Record, cell_name, load
 
@@ -49,7 +50,13 @@ def completeness(name: str) -> str:
     ----------
     name : str
         Of `STUDIES`.
+
+    Raises
+    ------
+    ValueError
+        Another name.
     """
+    check_choice(name, "name", tuple(studies.STUDIES))
     study = studies.STUDIES[name]
     planned = {cell_name(cell, study.parameters) for cell in study.cells()}
     recorded = {cell_name(row, study.parameters) for row in load(name).rows}
