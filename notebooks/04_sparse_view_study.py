@@ -204,8 +204,8 @@ show(
         errors,
         {rule: fit.iteration for rule, fit in stopped.items()},
     ),
-    caption="SIRT: the residual falls on, the true error does not. Vertical "
-    "lines: where each rule stops.",
+    caption="SIRT: the residual keeps falling, the true error does not. "
+    "Vertical lines: where each rule stops.",
     name="sparse-stopping",
     alt="Two curves over the iterations of SIRT: chi-square falls steadily; "
     "the error against the truth falls, then rises.",
@@ -391,9 +391,9 @@ browse_slices(
 # the phantom with three draws of the noise, and five **simulated** specimens drawn at random, each from 5 to 29 tilts,
 # over three ranges of tilt and at four {term}`fluences <fluence>`, on a grid of 32³ voxels of 2 nm. The noise is that
 # of a fit of Fe-M<sub>2,3</sub>, or of L<sub>2,3</sub> for the same electrons. Every method follows its own rule, and
-# no setting was chosen on these specimens. Smaller records follow: the phantom on a grid twice as fine, what each
-# method's own rule costs, and what each part of DIPm-TV does. {doc}`The claims, one by one <../book/claims>` rest on
-# the same records.
+# no setting was chosen on the five drawn specimens. Smaller records follow: the phantom on a grid twice as fine, what
+# each method's own rule costs, and what each part of DIPm-TV does. {doc}`The claims, one by one <../book/claims>` rest
+# on the same records.
 
 # %% tags=["hide-input", "twin"]
 kept, picture, older = records.shown("sparse_views")
@@ -404,8 +404,10 @@ say(recorded.study_words(kept.rows))
 if growth := recorded.growth_rows(kept.rows):
     table(
         growth,
-        caption="What fails first as tilts go down, at the same fluence per "
-        "tilt: medians of the record",
+        caption="What fails first as the number of tilts falls, at the same "
+        "fluence per tilt: medians of the record, over the series (specimens "
+        "or draws of the noise) that have 5, 9 and 29 tilts; the core's edge "
+        f"over those with a core. {records.completeness('sparse_views')}",
     )
 finer, _, older_finer = records.shown("fine_grid")
 if kept.rows and finer.rows:
@@ -413,7 +415,8 @@ if kept.rows and finer.rows:
         recorded.grid_figure(kept.rows + finer.rows),
         caption="The phantom on two grids, 4,000 e/Å² per tilt: on smaller "
         "voxels every pixel has fewer electrons. Medians over draws of the "
-        "noise; bars reach from the best to the worst.",
+        "noise; bars reach from the best to the worst. Of the finer grid "
+        f"{records.completeness('fine_grid')}.",
         name="recorded-grids",
         alt="Error over the number of tilts on a coarse and on a fine grid.",
     )
@@ -431,7 +434,8 @@ if rules.rows:
         "it, that of the iteration or weight with the smallest true error, and "
         "that without a rule (SIRT: 300 iterations; networks: the end of the "
         "schedule). Iterates of networks lack the last stage. Nine tilts, "
-        "medians (extremes) over specimens and draws of the noise",
+        "medians (extremes) over specimens and draws of the noise. "
+        f"{records.completeness('rules')}",
     )
 changes, _, older_changes = records.shown("ablations")
 if changes.rows:
@@ -439,7 +443,8 @@ if changes.rows:
         recorded.change_figure(changes.rows),
         caption="What each part of DIPm-TV does: error over that of DIPm-TV as "
         "it is, when one thing is changed. Points: specimens; bars: medians. "
-        "Recorded at nine tilts and 4,000 e/Å² per tilt.",
+        "Nine tilts, 4,000 e/Å² per tilt; "
+        f"{records.completeness('ablations')}.",
         name="recorded-changes",
         alt="Ratio of the error for each change of DIPm-TV.",
     )
@@ -453,7 +458,8 @@ for warning in filter(None, (older, older_finer, older_rules, older_changes)):
 # `benchmarks/draws.py`: **simulated** specimens drawn at random (cubes, octahedra, spheres, rods; with and without
 # skin; none to three voids of 1 to 6 voxels; sharp and graded interfaces), 48³ voxels, nine views over ±70°, 5 %
 # independent noise. No setting of any method was chosen on these specimens. The reference is joint TV at the weight
-# that the truth likes best, an oracle. Lengths are RMS errors in voxels, medians over the specimens.
+# with the smallest true error, an oracle. Lengths are RMS errors in voxels, medians over the specimens; the core's edge
+# is that of the specimens with a core.
 
 # %% tags=["hide-input", "twin"]
 drawn = records.benchmark("draws_report_48")

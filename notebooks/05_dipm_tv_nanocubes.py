@@ -314,7 +314,7 @@ show(
     figures.training(runs, marks={"best iterate": result.stopped_at}),
     caption="Top: error against the truth. Bottom: misfit of held-out "
     "(solid) and of fitted pixels (dotted). With a weak prior both solid "
-    "curves turn and rise, the dotted one falls on.",
+    "curves turn and rise, the dotted one keeps falling.",
     name="nanocube-overfit",
     alt="Error and misfit over the steps for DIPm-TV and for a network with "
     "a weak prior, whose error and held-out misfit rise after a minimum.",
@@ -449,7 +449,8 @@ if intervals.rows:
         recorded.interval_rows(intervals.rows),
         caption="Recorded, 32³ voxels, nine tilts, ensembles of six: part of "
         "the voxels whose 90 % interval holds the truth, as mean over the "
-        "series that have the region (worst series; number of series)",
+        "series that have the region (worst series; number of series). "
+        f"{records.completeness('intervals')}",
     )
 commanded, _, older_chain = records.shown("chain")
 if commanded.rows:
@@ -459,7 +460,7 @@ if commanded.rows:
         "pixels at nine tilts, by one command. NRMSE, also over that of "
         "DIPm-TV from maps with drawn noise alone, as median (extremes); "
         "amount of each phase, and how often it is within one, two and three "
-        "of its stated errors of the truth",
+        f"of its stated errors of the truth. {records.completeness('chain')}",
     )
 for warning in filter(None, (older_intervals, older_chain)):
     notice(warning, "warning")
@@ -632,14 +633,14 @@ if recording.rows:
     table(
         recorded.nanocube_rows(recording.rows),
         caption="Recorded: medians over the seeds; *paper*: the network and "
-        "the formulation of the paper",
+        f"the formulation of the paper. {records.completeness('nanocube')}",
     )
     table(
         recorded.void_rows(recording.rows),
-        caption="The void, in the data and in the volume: what part of it the "
-        "maps ask for at its true place, given what DIPm-TV shows about it but "
-        "not in it (1: as empty as it is), and what part of its volume is "
-        "shown. Recorded, medians over the seeds",
+        caption="The void, in the data and in the volume: what fraction of it "
+        "the maps require at its true place, given what DIPm-TV shows about it "
+        "but not in it (1: as empty as it is), and what fraction of its volume "
+        "is shown. Recorded, medians over the seeds",
     )
 amounts, _, older_amounts = records.shown("references")
 if amounts.rows:
@@ -647,7 +648,8 @@ if amounts.rows:
         recorded.reference_rows(amounts.rows),
         caption="What the maps of the counts hold of each phase, over the "
         "truth: median (extremes) over draws of the counts, and the error "
-        "that is stated, which is that of the references",
+        "that is stated, which is that of the references. "
+        f"{records.completeness('references')}",
     )
 halves, _, older_halves = records.shown("halves")
 if halves.rows:
@@ -656,7 +658,8 @@ if halves.rows:
         caption="Two half doses, recorded: where their volumes correlate to "
         "0.143, and where one of them correlates with the truth to the square "
         "root of that, 0.38. Where halves agree on finer detail than one of "
-        "them and the truth, errors repeat",
+        "them and the truth, errors repeat. "
+        f"{records.completeness('halves')}",
     )
 for warning in filter(None, (older, older_amounts, older_halves)):
     notice(warning, "warning")
@@ -780,8 +783,9 @@ if data.available("co3o4_mn3o4_coarse"):
         alt="Slices of cobalt and manganese by SIRT, joint TV and DIPm-TV.",
     )
     say(
-        f"Of the nine tilts of cobalt, manganese and oxygen, **{order[0]['']}** "
-        f"predicts the two withheld best ({order[0]['mean']:.2f}), "
+        "Of the nine tilts of cobalt, manganese and oxygen, "
+        f"**{order[0]['']}** predicts the two withheld best "
+        f"({order[0]['mean']:.2f}), "
         f"{order[-1]['']} worst ({order[-1]['mean']:.2f})."
     )
 if data.available("paper_nanocube"):

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +21,9 @@ __all__ = ["CLAIMS", "LANDING", "VERDICTS", "Claim", "Finding", "findings", "mar
 VERDICTS = ("holds", "holds in part", "does not hold", "cannot be tested here")
 LANDING = ("dose", "nine views", "resolution")  # the three that the first page shows
 PAPER_SCALE = {"n": 112, "fluence": 4000, "edge": "M2,3"}  # of the nanocube of chapter 5
+BOX_NM = 64.0  # the side of every field of view
+RIVALS = ("SIRT", "TV", "joint TV")
+MOST = 0.9  # nine in ten
 
 
 @dataclass(frozen=True)
@@ -77,6 +81,10 @@ def _spread(values: NDArray, digits: int = 2) -> str:
     return f"{values[0]:.{digits}f}" if len(values) == 1 else recorded.spread(values, digits)
 
 
+def _count(values: NDArray) -> str:
+    return f"{int(np.sum(values))} of {len(values)}"
+
+
 def _pairs(kept: records.Record, measure: str, first: dict, second: dict) -> NDArray:
     """One measure of two kinds of cells, (N, 2), of the same specimens and seeds."""
     one, two = (
@@ -130,44 +138,106 @@ def _standards() -> Finding | None:
     kept = records.benchmark("standards")
     if kept is None:
         return None
-    worst = {name: entry["angle_deg"] for name, entry in kept["worst"].items()}
-    return Finding(
-        f"{max(worst.values()):.1f}° off in the worst of {len(worst)} kinds of specimen, "
-        f"{np.median(list(worst.values())):.1f}° in the median",
-        _judge(max(worst.values()) < 5, np.median(list(worst.values())) < 5),
+    rows = [row for part in ("cubes", "guard") for some in kept.get(part, {}).values() for row in some]
+    rows = [row for row in rows if row.get("volume")]
+    if not rows:
+        return None
+    volume, error = (np.array([row[key] for row in rows], float) for key in ("volume", "volume_error"))
+    off = np.abs(volume - 1)
+    near, held = (off <= 0.1).all(axis=1), (off <= 2 * error).all(axis=1)
+    phases = ", ".join(
+        f"{phase} {np.nanmin(found):.2f} to {np.nanmax(found):.2f}"
+        for phase, found in zip(("FeO", "Fe<sub>3</sub>O<sub>4</sub>"), volume.T, strict=True)
     )
+    return Finding(
+        f"volumes over the truth at {kept['fluence_e_per_A2']:,.0f} e/Å²: {phases}; both within 10 % in {_count(near)} "
+        f"exposures, within two stated errors in {_count(held)}{_stated_error()}{_missed_targets(kept)}",
+        _judge(near.mean() >= MOST and held.mean() >= MOST, held.mean() >= MOST),
+    )
+
+
+def _stated_error() -> str:
+    """Of the volume of FeO at the paper's fluence."""
+    stated = records.load("references").values("feo_error", fluence=PAPER_SCALE["fluence"])
+    if not len(stated):
+        return ""
+    return (
+        f"; at {PAPER_SCALE['fluence']:,} e/Å² per tilt the stated error of FeO is {100 * min(stated):.0f} to "
+        f"{100 * max(stated):.0f} %"
+    )
+
+
+TARGETS = {
+    "angles_met": "angles", "bias_met": "maps", "guard_met": "maps of the unseen shapes",
+    "manganese_volume_met": "volumes of manganese oxides",
+}  # fmt: skip
+
+
+def _missed_targets(kept: Mapping) -> str:
+    missed = [words for name, words in TARGETS.items() if kept.get(name) is False]
+    return f"; targets of the benchmark that were missed: {', '.join(missed)}" if missed else ""
 
 
 def _chemistry() -> Finding | None:
     kept = records.benchmark("chemistry_report_48")
-    if kept is None:
+    rows = [row for row in (kept or {}).get("rows", ()) if row.get("quantities")]
+    if not rows:
         return None
-    found = kept["summary"]
-    silent, within = found["silent_errors"], found["mean_valence_within_0.05"]
-    return Finding(
-        f"{100 * silent:.0f} % of {found['rows']} specimens wrong beyond three standard errors without a flag; "
-        f"mean valence within 0.05 in {100 * within:.0f} %, total iron within 5 % in "
-        f"{100 * found['total_metal_within_5_percent']:.0f} %",
-        _judge(silent <= 0.02 and within >= 0.9, silent <= 0.02),
+    specimens = len({row["label"]["seed"] for row in rows})
+    iron, valence, feo = (
+        np.array([_off(row, name) for row in rows]) for name in ("total metal", "mean valence", "FeO")
     )
+    wrong = np.array([max(_errors_off(one) for one in row["quantities"].values()) > 3 for row in rows])
+    silent = np.array([not row["warnings"] for row in rows])
+    good = (iron[:, 0] <= 0.05) & (valence[:, 1] <= 0.05)
+    worse = feo[:, 0] > 0.5
+    return Finding(
+        f"{specimens} specimens, {len(rows) / specimens:.0f} exposures each: iron within 5 % and mean valence within "
+        f"0.05 in {_count(good)}; {np.sum(~silent)} carry a warning; of the other {np.sum(silent)}, "
+        f"{np.sum(good & silent)} are that good and {np.sum(wrong & silent)} off by more than three stated errors; FeO "
+        f"is more than 50 % off in {np.sum(worse)}, {np.sum(worse & silent)} of them without a warning",
+        _judge(good.mean() >= MOST, silent.any() and good[silent].mean() >= MOST),
+    )
+
+
+def _off(row: Mapping, name: str) -> tuple[float, float]:
+    """How far a quantity is from the truth: relative, and as it is."""
+    one = row["quantities"][name]
+    off = abs(one["measured"] - one["true"])
+    return off / abs(one["true"]), off
+
+
+def _errors_off(one: Mapping[str, float]) -> float:
+    """The same in stated errors."""
+    return abs(one["measured"] - one["true"]) / np.hypot(one["statistical"], one["systematic"])
 
 
 # ---------------------------------------------------------------- reconstruction
 
 
 def _nine_views() -> Finding | None:
-    kept = records.load("sparse_views")
-    nine = CENTRE | {"method": "DIPm-TV"}
-    ratio = _pairs(kept, "nrmse", nine, CENTRE | {"method": "SIRT", "views": 29})
-    all_views = _pairs(kept, "nrmse", nine, nine | {"views": 29})
-    if not len(ratio) or not len(all_views):
+    grids = {n: _nine_of_29(records.load(name)) for name, n in (("sparse_views", 32), ("fine_grid", 64))}
+    grids = {n: found for n, found in grids.items() if found}
+    if not grids:
         return None
-    better, loss = ratio[:, 0] / ratio[:, 1], all_views[:, 0] / all_views[:, 1]
+    told = [
+        f"{_spread(better)} and {_spread(loss)} on {n}³ voxels ({len(loss)} series)"
+        for n, (better, loss) in grids.items()
+    ]
     return Finding(
-        f"error of DIPm-TV from nine views {_spread(better)} times that of SIRT from 29, and {_spread(loss)} times its "
-        f"own from 29 ({len(ratio)} specimens or draws of the noise)",
-        _judge(max(better) < 1 and np.median(loss) < 1.25, np.median(better) < 1),
+        f"error of DIPm-TV from nine views over that of SIRT from 29, and over its own from 29: {'; '.join(told)}",
+        _judge(
+            all(max(better) < 1 and np.median(loss) < 1.25 for better, loss in grids.values()),
+            all(np.median(better) < 1 for better, _ in grids.values()),
+        ),
     )
+
+
+def _nine_of_29(kept: records.Record) -> tuple[NDArray, NDArray] | None:
+    """Error of DIPm-TV from nine views over those of SIRT and of DIPm-TV from 29, of the same series."""
+    nine = CENTRE | {"method": "DIPm-TV"}
+    pairs = [_pairs(kept, "nrmse", nine, other | {"views": 29}) for other in (CENTRE | {"method": "SIRT"}, nine)]
+    return tuple(pair[:, 0] / pair[:, 1] for pair in pairs) if all(map(len, pairs)) else None
 
 
 def _no_symmetry() -> Finding | None:
@@ -177,28 +247,35 @@ def _no_symmetry() -> Finding | None:
     found = kept["medians"]["DIPm-TV"]
     return Finding(
         f"{found['ratio']:.2f} of the error of the best joint TV in the median, "
-        f"{found['ratio_worst_tenth']:.2f} in the worst tenth of {found['draws']} specimens of any shape and rotation",
+        f"{found['ratio_worst_tenth']:.2f} or more in the worst tenth of {found['draws']} specimens of any shape and "
+        "rotation",
         _judge(found["ratio_worst_tenth"] < 1, found["ratio"] < 1),
     )
 
 
 def _all_channels() -> Finding | None:
-    kept = records.load("sparse_views")
+    kept, drawn = records.load("sparse_views"), records.benchmark("draws_report_48")
     cells = [{"fluence": f, "views": v} for f in (4000, 16000) for v in (5, 7, 9, 15, 29)]
     pairs = [_pairs(kept, "nrmse", CENTRE | c | {"method": "DIPm-TV"}, CENTRE | c | {"method": "DIP"}) for c in cells]
-    pairs = np.concatenate(pairs)
+    pairs, coupled = np.concatenate(pairs), "joint TV, non-negative"
+    both = [row["methods"] for row in (drawn or {}).get("rows", ()) if {coupled, "TV"} <= set(row["methods"])]
     if not len(pairs):
         return None
-    ratio = pairs[:, 0] / pairs[:, 1]
-    return Finding(
-        f"error {_spread(ratio)} times that of the phases one at a time; smaller in "
-        f"{100 * np.mean(ratio < 1):.0f} % of {len(ratio)} cells",
-        _judge(np.mean(ratio < 1) >= 0.9, np.median(ratio) < 1),
+    number = (
+        f"error of DIPm-TV {_spread(pairs[:, 0] / pairs[:, 1])} times that of a network for each phase "
+        f"({len(pairs)} cells), which also differs as said"
     )
+    if both:
+        alone = np.array([one[coupled]["nrmse"] / one["TV"]["nrmse"] for one in both])
+        number += (
+            f"; without a network, where nothing else differs, joint TV has {_spread(alone)} times the error of TV "
+            f"({len(alone)} specimens)"
+        )
+    return Finding(number, VERDICTS[3])
 
 
 def _conventional() -> Finding | None:
-    kept = records.load("sparse_views")
+    kept = records.read("sparse_views")
     ratios = {}
     for rival in ("SIRT", "joint TV"):
         pairs = _pairs(kept, "nrmse", CENTRE | {"method": "DIPm-TV"}, CENTRE | {"method": rival})
@@ -206,76 +283,136 @@ def _conventional() -> Finding | None:
             return None
         ratios[rival] = pairs[:, 1] / pairs[:, 0]
     core = _pairs(kept, "core_nm", CENTRE | {"method": "DIPm-TV"}, CENTRE | {"method": "joint TV"})
-    return Finding(
-        f"SIRT has {_spread(ratios['SIRT'], 1)} times the error of DIPm-TV, joint TV {_spread(ratios['joint TV'], 1)} "
-        f"times; the edge of the core is {np.median(core[:, 0]):.2f} nm off with DIPm-TV, {np.median(core[:, 1]):.2f} "
-        "with joint TV",
-        _judge(min(ratios["joint TV"]) > 2, np.median(ratios["SIRT"]) > 2),
-    )
+    core = core[np.isfinite(core).all(axis=1)]
+    sirt, joint = (_spread(ratio, 1) for ratio in ratios.values())
+    number = f"SIRT has {sirt} times the error of DIPm-TV, joint TV {joint} times"
+    if len(core):
+        number += (
+            f"; the edge of the core is {np.median(core[:, 0]):.2f} nm off with DIPm-TV, {np.median(core[:, 1]):.2f} "
+            f"with joint TV ({len(core)} series with a core)"
+        )
+    voids = _voids_shown()
+    mine = voids.pop("DIPm-TV", np.inf)
+    if voids and min(voids.values()) > mine:
+        number += f"; but they keep more of the void: {_rivals(voids)}, DIPm-TV {mine:.0f} nm³"
+    return Finding(number, _judge(min(ratios["joint TV"]) > 2, np.median(ratios["SIRT"]) > 2))
+
+
+def _voids_shown() -> dict[str, float]:
+    """nm³ of the phantom's void at the paper's scale, medians, by method."""
+    kept = records.load("nanocube")
+    found = {name: kept.values("void_nm3", method=name, **PAPER_SCALE) for name in (*RIVALS, "DIPm-TV")}
+    return {name: float(np.median(values)) for name, values in found.items() if len(values)}
+
+
+def _rivals(values: Mapping[str, float], digits: int = 0) -> str:
+    return ", ".join(f"{name} {value:.{digits}f}" for name, value in values.items())
 
 
 def _less_dose() -> Finding | None:
-    kept = records.load("sparse_views")
-    method = {"views": 9, "max_tilt": 70, "method": "DIPm-TV"}
-    fluences = sorted({row["fluence"] for row in kept.where(edge="L2,3", **method)})
-    of_l = [np.median(kept.values("nrmse", edge="L2,3", fluence=f, **method)) for f in fluences]
-    of_m = kept.values("nrmse", edge="M2,3", fluence=4000, **method)
-    if len(of_l) < 3 or not len(of_m):
+    kept, cube = records.load("sparse_views"), records.load("nanocube")
+    exact = _more_electrons(kept, 4000, views=9, max_tilt=70)
+    if exact is None:
         return None
-    target = float(np.median(of_m))
-    falling = np.minimum.accumulate(of_l)
-    if target < falling[-1]:
-        factor, more = fluences[-1] / 4000, "more than "
-    else:
-        factor, more = float(np.exp(np.interp(-target, -falling, np.log(fluences)))) / 4000, ""
-    return Finding(
-        f"{more}{factor:.0f} times as many electrons at L<sub>2,3</sub> for the same error (NRMSE {target:.2f})",
-        _judge(factor >= 100, factor >= 5),
-    )
+    chain = {(n, f): _more_electrons(cube, f, n=n) for n in (112, 48) for f in (4000, 64000)}
+    number = f"{exact[0]} times as many electrons at L<sub>2,3</sub> for the same error, all references exact"
+    for fluence, words in ((4000, "with references of M<sub>2,3</sub> found in the specimen "), (64000, "")):
+        found = [f"{chain[n, fluence][0]} ({n}³ voxels)" for n in (112, 48) if chain[n, fluence]]
+        if found:
+            number += f"; {words}{' and '.join(found)} times at {fluence:,} e/Å² per tilt"
+    if any(chain[n, 64000] and chain[n, 64000][1] < 1 for n in (112, 48)):
+        number += ", where L<sub>2,3</sub> is better"
+    least = min(factor[1] for factor in (exact, *(chain[n, 4000] for n in (112, 48))) if factor)
+    return Finding(number, _judge(least >= 100, least >= 10))
+
+
+def _more_electrons(kept: records.Record, fluence: int, **wanted: Any) -> tuple[str, float] | None:
+    """How many times the electrons of M2,3 give DIPm-TV the same error at L2,3, in words and as a number.
+
+    None where the record lacks M2,3 at this fluence or has L2,3 at fewer than three.
+    """
+    wanted = {"method": "DIPm-TV", **wanted}
+    fluences = sorted({row["fluence"] for row in kept.where(edge="L2,3", **wanted)})
+    at_m = kept.values("nrmse", edge="M2,3", fluence=fluence, **wanted)
+    if len(fluences) < 3 or not len(at_m):
+        return None
+    errors = [np.median(kept.values("nrmse", edge="L2,3", fluence=f, **wanted)) for f in fluences]
+    falling, target = np.minimum.accumulate(errors), float(np.median(at_m))
+    factor = float(np.exp(np.interp(-target, -falling, np.log(fluences)))) / fluence
+    beyond = "more than " if target < falling[-1] else "less than " if target > falling[0] else ""
+    return f"{beyond}{factor:.2g}", factor
 
 
 # ---------------------------------------------------------------- the nanocube
 
 
-def _nanocube(*measures: str) -> list[NDArray] | None:
-    """Measures of DIPm-TV at the paper's scale; None without them."""
+def _nanocube(*measures: str, method: str = "DIPm-TV", n: int = PAPER_SCALE["n"]) -> list[NDArray] | None:
+    """Measures of a method at the paper's scale, or on another grid; None without them."""
     kept = records.load("nanocube")
-    found = [kept.values(measure, method="DIPm-TV", **PAPER_SCALE) for measure in measures]
+    found = [kept.values(measure, method=method, **PAPER_SCALE | {"n": n}) for measure in measures]
     return found if all(len(values) for values in found) else None
 
 
 def _resolution() -> Finding | None:
-    found = _nanocube("resolution_x_nm", "resolution_y_nm", "resolution_z_nm", "worst_resolution_nm")
-    if found is None:
+    told, lengths, worst = [], [], []
+    for n in (112, 160):
+        found = _nanocube("resolution_x_nm", "resolution_y_nm", "resolution_z_nm", "worst_resolution_nm", n=n)
+        if found is None:
+            continue
+        *axes, farthest = map(np.median, found)
+        size = BOX_NM / n
+        axes_told = [f"{'at most ' if one < 2.02 * size else ''}{one:.1f}" for one in axes]
+        along = "" if told else " along X, Y and Z"
+        told.append(f"{', '.join(axes_told[:2])} and {axes_told[2]} nm{along} on voxels of {size:.2f} nm")
+        lengths, worst = [*lengths, *axes], [*worst, farthest]
+    if not told:
         return None
-    x, y, z, worst = map(np.median, found)
     return Finding(
-        f"{x:.1f}, {y:.1f} and {z:.1f} nm along X, Y and Z (Fourier shell correlation with the truth 0.5; voxels of "
-        f"0.57 nm, nothing finer than 1.1 nm can be read); {worst:.1f} nm in the worst of 40 directions",
-        _judge(worst < 1.5, max(x, y, z) < 1.75),
+        f"{'; '.join(told)} (Fourier shell correlation with the truth 0.5; nothing finer than two voxels can be read); "
+        f"{max(worst):.1f} nm in the worst of 40 directions",
+        _judge(max(worst) < 1.5, max(lengths) < 1.75),
     )
 
 
 def _cubic() -> Finding | None:
-    kept = records.benchmark("draws_report_48")
-    if kept is None:
+    drawn = records.benchmark("draws_report_48")
+    cubes = [row["methods"] for row in (drawn or {}).get("rows", ()) if row["label"]["shape"]["name"] == "cube"]
+    cubes = [one for one in cubes if {"DIPm-TV", "joint TV"} <= set(one)]
+    phantom = {name: _nanocube("corner_nm", "surface_nm", method=name) for name in ("DIPm-TV", "joint TV")}
+    if not cubes or None in phantom.values():
         return None
-    found, rival = (kept["medians"][name] for name in ("DIPm-TV", "joint TV"))
+    size = BOX_NM / drawn["voxels"]
+    small, draws = BOX_NM / PAPER_SCALE["n"], f"{len(cubes)} drawn cubes (voxels of {size:.2f} nm)"
+    both = {draws: (size, {}), f"the phantom (voxels of {small:.2f} nm)": (small, {})}
+    for name, found in phantom.items():
+        of_draws = [size * np.median([one[name][key] for one in cubes]) for key in ("corner", "surface")]
+        for (_, errors), values in zip(both.values(), (of_draws, [np.median(one) for one in found]), strict=True):
+            errors[name] = values
+    told = [
+        f"{where}: corners {found['DIPm-TV'][0]:.2f} nm off (joint TV {found['joint TV'][0]:.2f}), surface "
+        f"{found['DIPm-TV'][1]:.2f} ({found['joint TV'][1]:.2f})"
+        for where, (_, found) in both.items()
+    ]
     return Finding(
-        f"corners {found['corner']:.2f} voxels off (joint TV {rival['corner']:.2f}), surface {found['surface']:.2f} "
-        f"({rival['surface']:.2f}), RMS",
-        _judge(found["corner"] < 0.25 and found["surface"] < 0.25, found["corner"] < rival["corner"]),
+        f"{'; '.join(told)}; RMS",
+        _judge(
+            all(max(found["DIPm-TV"]) < voxel / 4 for voxel, found in both.values()),
+            all(found["DIPm-TV"][0] < found["joint TV"][0] for _, found in both.values()),
+        ),
     )
 
 
 def _skin() -> Finding | None:
-    found = _nanocube("skin_nm", "true_skin_nm")
+    found = _nanocube("skin_rms_nm", "true_skin_nm")
     if found is None:
         return None
-    ratio = np.median(found[0]) / np.median(found[1])
+    local, true = found[0], np.median(found[1])
+    rivals = {name: _nanocube("skin_rms_nm", method=name) for name in RIVALS}
+    rivals = {name: float(np.median(values[0])) for name, values in rivals.items() if values}
+    beside = f" ({_rivals(rivals, 2)})" if rivals else ""
     return Finding(
-        f"{_spread(found[0])} nm thick on average, {np.median(found[1]):.2f} in truth",
-        _judge(abs(ratio - 1) < 0.15, ratio > 0.5),
+        f"its thickness is locally {_spread(local)} nm off{beside}, RMS, of {true:.2f} nm",
+        _judge(np.median(local) < 0.15 * true, np.median(local) < 0.2 * true),
     )
 
 
@@ -289,9 +426,11 @@ def _void() -> Finding | None:
     asked = ""
     if evidence := _nanocube("void_effect", "void_effect_error"):
         effect, error = map(np.median, evidence)
-        asked = f"; at its place the maps ask for {effect:.2f} ± {error:.2f} of it"
+        asked = f"; at its place the data require {effect:.2f} ± {error:.2f} of it"
+    rivals = {name: value for name, value in _voids_shown().items() if name in RIVALS}
+    beside = f" ({_rivals(rivals)})" if rivals else ""
     return Finding(
-        f"{_spread(found[0], 0)} of {np.median(found[1]):.0f} nm³ of the phantom's void{asked}; filled in "
+        f"{_spread(found[0], 0)} of {np.median(found[1]):.0f} nm³ of the phantom's void{beside}{asked}; filled in "
         f"{100 * filled:.0f} % of {len(contrasts)} drawn specimens with voids of 1 to 6 voxels",
         _judge(part > 0.8 and filled < 0.05, part > 0.5),
     )
@@ -299,17 +438,49 @@ def _void() -> Finding | None:
 
 def _intervals() -> Finding | None:
     rows = records.load("intervals").where(half="report")
-    regions = {
-        name: [row[name] for row in rows if row[name] is not None] for name in recorded.REGIONS if name != "bulk"
-    }
-    found = {name: np.mean(values) for name, values in regions.items() if values}
-    if not found:
+    regions = {name: [row[name] for row in rows if row[name] is not None] for name in recorded.REGIONS}
+    regions = {name: values for name, values in regions.items() if values}
+    inside = regions.pop("bulk", None)
+    if not regions or inside is None:
         return None
+    found = {name: float(np.mean(values)) for name, values in regions.items()}
     low, high = min(found, key=found.get), max(found, key=found.get)
+    weakest = min(regions, key=lambda name: min(regions[name]))
     return Finding(
         f"90 % intervals hold {100 * found[low]:.0f} % ({recorded.REGIONS[low]}) to {100 * found[high]:.0f} % "
-        f"({recorded.REGIONS[high]}) of the voxels, by region; {len(rows)} series",
-        _judge(found[low] >= 0.85 and found[high] <= 0.96, found[low] >= 0.75),
+        f"({recorded.REGIONS[high]}) of the voxels near interfaces, {100 * np.mean(inside):.1f} % inside; in the worst "
+        f"single series {100 * min(regions[weakest]):.0f} % ({recorded.REGIONS[weakest]}); {len(rows)} series of "
+        f"{len({row['specimen'] for row in rows})} specimens; errors of the references not included",
+        _judge(
+            found[low] >= 0.85 and max(found[high], np.mean(inside)) <= 0.96 and min(regions[weakest]) >= 0.8,
+            found[low] >= 0.75,
+        ),
+    )
+
+
+# ---------------------------------------------------------------- the paper's own network
+
+
+NETWORKS = {recorded.PAPER: "the paper's formulation", "joint TV": "joint TV", "DIPm-TV": "ours"}
+
+
+def _paper_network() -> str:
+    """What the paper's formulation reaches, beside joint TV and this book's DIPm-TV, on the grids where it was run."""
+    kept, told = records.load("nanocube"), []
+    scale = {key: PAPER_SCALE[key] for key in ("fluence", "edge")}
+    for n in sorted({row["n"] for row in kept.where(method=recorded.PAPER, **scale)}):
+        parts = []
+        for method, words in NETWORKS.items():
+            error, void = (kept.values(key, method=method, n=n, **scale) for key in ("nrmse", "void_nm3"))
+            if len(error) and len(void):
+                parts.append(f"{words} {_spread(error)} and {_spread(void, 0)} nm³")
+        true = np.median(kept.values("true_void_nm3", n=n, **scale))
+        told.append(f"on {n}³ voxels, NRMSE and volume of the void ({true:.0f} nm³ in truth): {', '.join(parts)}")
+    if not told:
+        return "The paper's formulation has no record here."
+    return (
+        f"The paper's formulation was recorded on the nanocube from counts (Fe-M<sub>2,3</sub>, {scale['fluence']:,} "
+        f"e/Å² per tilt), as medians with extremes: {'; '.join(told)}."
     )
 
 
@@ -323,37 +494,48 @@ CLAIMS = (
     Claim("delocalisation", "Maps from M<sub>2,3</sub> have the resolution that is needed, delocalisation included.",
           "Egerton's formula for the delocalisation.", "../notebooks/01_dose_analysis", "", _delocalisation),
     Claim("standards", "Reference spectra are found inside the specimen, through L<sub>2,3</sub>.",
-          "Angle between found and true references, simulated specimens.",
+          "Phase volumes fitted with the found references, simulated iron oxides. Holds: in nine of ten exposures both "
+          "within 10 % and within two stated errors of the truth; in part: within two stated errors.",
           "../notebooks/02_standards", "references", _standards),
     Claim("chemistry", "Oxidation states can be told without outside references.",
-          "Simulated specimens of a chemistry that the method does not know.",
+          "Simulated specimens of a chemistry that the method does not know. Holds: nine in ten with iron within 5 % "
+          "and mean valence within 0.05; in part: nine in ten of those without a warning.",
           "../notebooks/02_standards", "hidden", _chemistry),
     Claim("nine views", "Nine projections over ±70° suffice.",
-          "Phantom and drawn specimens, 32³ voxels of 2 nm, noise of an M<sub>2,3</sub> fit at 4,000 e/Å² per tilt.",
+          "Phantom and drawn specimens, 32³ voxels of 2 nm, and the phantom on 64³; noise of an M<sub>2,3</sub> fit at "
+          "4,000 e/Å² per tilt. Holds: better than SIRT from 29 and less than a quarter worse than its own from 29, on "
+          "both grids.",
           "../notebooks/04_sparse_view_study", "recorded-views", _nine_views),
     Claim("no symmetry", "No HAADF image and no symmetry is needed.",
           "Drawn specimens, 48³ voxels, nine views, 5 % noise; phase maps alone.", "../notebooks/04_sparse_view_study",
           "", _no_symmetry),
     Claim("channels", "All channels together are better than one at a time.",
-          "The same network, one for both phases or one for each; 5 to 29 views.", "../notebooks/04_sparse_view_study",
+          "A network for each phase was recorded, mostly on the phantom, but also without volume fractions, total "
+          "variation, first reconstruction and correction: no clean comparison.", "../notebooks/04_sparse_view_study",
           "recorded-views", _all_channels),
     Claim("conventional", "Conventional methods cannot see what DIPm-TV shows.",
           "The same projections through methods that are tuned by rules of their own.",
           "../notebooks/04_sparse_view_study", "recorded-pictures", _conventional),
     Claim("less dose", "Orders of magnitude fewer electrons are needed.",
-          "DIPm-TV from nine maps with the errors of either edge.",
+          "DIPm-TV from nine maps with the errors of either edge; references of L<sub>2,3</sub> are always exact. "
+          "Holds: 100 times at 4,000 e/Å² per tilt; in part: 10 times. The least factor counts.",
           "../notebooks/04_sparse_view_study", "recorded-fluence", _less_dose),
     Claim("resolution", "The resolution is about 1 nm in all directions.",
-          "The paper's phantom from simulated counts, 112³ voxels, nine tilts, 4,000 e/Å² each.",
+          "The paper's phantom from simulated counts, 112³ and 160³ voxels, nine tilts, 4,000 e/Å² each.",
           "../notebooks/05_dipm_tv_nanocubes", "recorded-scale", _resolution),
-    Claim("cubic", "The cubic shape is kept.", "Corners and surfaces of drawn specimens, 48³ voxels.",
+    Claim("cubic", "The cubic shape is kept.",
+          "Drawn cubes, 48³ voxels, and the phantom from counts, 112³. Holds: corners and surfaces less than a "
+          "quarter of a voxel off, on both; in part: corners nearer than with joint TV, on both.",
           "../notebooks/04_sparse_view_study", "", _cubic),
-    Claim("skin", "The outer skin of FeO is recovered.", "The phantom from counts, as above.",
+    Claim("skin", "The outer skin of FeO is recovered.",
+          "The phantom from counts, 112³ voxels. Holds: thickness locally less than 15 % off; in part: 20 %. (The "
+          "mean thickness is right even in volumes that fail.)",
           "../notebooks/05_dipm_tv_nanocubes", "recorded-scale", _skin),
     Claim("void", "A small void is revealed.", "The phantom from counts, and drawn specimens with voids.",
           "../notebooks/05_dipm_tv_nanocubes", "recorded-scale", _void),
-    Claim("intervals", "(Ours, not the paper's.) The error bars of the volume are true.",
-          "Ensembles of six on drawn specimens that nothing was calibrated on, 32³ voxels.",
+    Claim("intervals", "(Ours, not the paper's.) The statistical intervals of the volume have the stated coverage.",
+          "Ensembles of six on drawn specimens that nothing was calibrated on, 32³ voxels, two kinds of noise. Holds: "
+          "85 to 96 % in every region, at least 80 % in every series; in part: at least 75 % in every region.",
           "../notebooks/05_dipm_tv_nanocubes", "nanocube-uncertainty", _intervals),
 )  # fmt: skip
 
@@ -393,5 +575,6 @@ def placeholders() -> dict[str, str]:
     first = markdown({name: found[name] for name in LANDING})
     return {
         "<!-- generated: claims -->": markdown(found),
+        "<!-- generated: paper's formulation -->": _paper_network(),
         "<!-- generated: three claims -->": f"{first}\n\n{{doc}}`All claims, one by one <claims>`.",
     }

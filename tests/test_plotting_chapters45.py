@@ -128,12 +128,16 @@ def test_the_slice_browser_has_a_caption_and_a_name(cube, monkeypatch):
 def test_rows_of_the_record_count_the_voids_that_are_filled():
     medians = dict.fromkeys(("ratio", "ratio_worst_tenth", "surface", "core", "corner", "void_contrast"), 0.5)
     contrasts = [0.1, 0.7, None, 0.19]
+    cores = [None, {"name": "cube"}, {"name": "sphere"}, None]  # without a core its edge is none
     recorded = {
         "medians": {name: medians | {"draws": n} for name, n in (("DIPm-TV", 4), ("voxels", 4), ("TGV", 1))},
-        "rows": [{"methods": {"DIPm-TV": {"void_contrast": c}}} for c in contrasts],
+        "rows": [
+            {"label": {"core": core}, "methods": {"DIPm-TV": {"void_contrast": c, "core": 0.1 if core else 9.0}}}
+            for c, core in zip(contrasts, cores, strict=True)
+        ],
     }
     (row,) = sparse.draws_rows(recorded, least=2)
-    assert row["method"] == "DIPm-TV" and row["voids filled"] == "2 of 3" and row["core's edge"] == "0.50"
+    assert row["method"] == "DIPm-TV" and row["voids filled"] == "2 of 3" and row["core's edge"] == "0.10"
 
 
 def test_the_diagram_fits_its_boxes():

@@ -13,6 +13,7 @@ def rows(method, views, values):
 
 def test_curves_show_medians_and_extremes():
     panels = {"few": rows("SIRT", 5, (0.3, 0.5, 0.4)) + rows("SIRT", 9, (0.2,)) + rows("DIPm-TV", 5, (0.1, None))}
+    assert all("specimen" not in row for row in panels["few"])  # one specimen, measured several times
     figure = recorded.curve_figure(panels, "views")
     sirt, network = figure.axes[0].containers
     np.testing.assert_allclose(sirt.lines[0].get_ydata(), [0.4, 0.2])
@@ -20,6 +21,27 @@ def test_curves_show_medians_and_extremes():
     low, high = sirt.lines[2][0].get_segments()[0][:, 1]
     assert (low, high) == pytest.approx((0.3, 0.5))
     assert [text.get_text() for text in figure.axes[0].get_legend().get_texts()] == ["SIRT", "DIPm-TV"]
+
+
+def test_all_points_of_a_curve_are_of_the_same_specimens():
+    easy, hard = ({"specimen": s, "seed": s} for s in (0, 1))
+    few = [{"method": "SIRT", "views": v, "nrmse": 0.4 - v / 100} | s for v in (5, 9, 29) for s in (easy, hard)]
+    few += [{"method": "DIP", "views": v, "nrmse": 0.3 - v / 100} | easy for v in (5, 9, 29)]
+    few += [{"method": "DIP", "views": 5, "nrmse": 9.0} | hard]
+    (ax,) = recorded.curve_figure({"few": few}, "views").axes
+    np.testing.assert_allclose(ax.containers[1].lines[0].get_ydata(), [0.25, 0.21, 0.01])
+    assert [text.get_text() for text in ax.get_legend().get_texts()] == ["SIRT", "DIP (1)"]
+
+
+def test_a_caption_counts_what_is_drawn():
+    about = {"edge": "M2,3", "method": "SIRT", "nrmse": 0.2, "specimen": "phantom", "seed": 0}
+    cells = [
+        about | {"max_tilt": a, "views": v, "fluence": f} for a in (70, 50) for v in (5, 9) for f in (1000, 4000, 16000)
+    ]
+    caption = recorded.study_figures(cells, lambda row: None)["views"][1]
+    assert ", 4 recorded cells" in caption and "In brackets" not in caption
+    more = [cell | {"specimen": 0} for cell in cells] + [cell | {"method": "DIP"} for cell in cells]
+    assert "In brackets" in recorded.study_figures(cells + more, lambda row: None)["views"][1]
 
 
 def test_a_picture_that_was_not_kept_stays_empty():
@@ -51,6 +73,12 @@ def test_growth_is_over_the_most_tilts():
     ]
     (line,) = recorded.growth_rows([*cells, about | {"views": 5, "method": "TV", "nrmse": 1}])  # TV has no 29 tilts
     assert line["NRMSE, 29 tilts"] == "0.100" and line["surface at 9 and 5"] == "× 2.00, × 3.00"
+    other = {"specimen": 3, "seed": 3, "core_nm": None, "surface_nm": 9.0}  # has no core, and lacks 29 tilts
+    cells += [about | other | {"views": v, "nrmse": 9.0} for v in (5, 9)]
+    assert recorded.growth_rows(cells) == [line] and line["series (with a core)"] == "1 (1)"
+    cells.append(about | other | {"views": 29, "nrmse": 9.0})
+    (line,) = recorded.growth_rows(cells)
+    assert line["core's edge at 9 and 5"] == "× 2.00, × 3.00" and line["series (with a core)"] == "2 (1)"
 
 
 def nanocube_row(n, fluence, edge, method, **measures):
@@ -104,7 +132,7 @@ def test_the_void_in_the_data_stands_beside_the_void_that_is_shown():
     cells = [nanocube_row(24, 4000, "M2,3", "DIPm-TV", void_nm3=10.0, true_void_nm3=40.0, **tests)]
     cells.append(nanocube_row(24, 4000, "M2,3", "joint TV", void_nm3=30.0, true_void_nm3=40.0))
     (line,) = recorded.void_rows(cells)
-    assert line["of the void, asked for by the data"] == "0.90 ± 0.10" and line["largest p-value"] == "1e-05"
+    assert line["fraction of the void that the data require"] == "0.90 ± 0.10" and line["largest p-value"] == "1e-05"
     assert (line["DIPm-TV shows"], line["joint TV shows"]) == ("0.25", "0.75")
 
 
@@ -144,9 +172,9 @@ def test_intervals_are_told_by_region_and_half():
     table = recorded.interval_rows(cells)
     assert [line["region"] for line in table] == list(recorded.REGIONS.values())
     skin, corners = table[0], table[3]
-    assert skin["specimens with which nothing was chosen"] == "90% (80%; 2 series)"
-    assert corners["specimens with which nothing was chosen"] == "90% (90%; 1 series)"
-    assert skin["specimens on which the width was chosen"] == "90% (90%; 1 series)"
+    report = "specimens with which nothing was chosen (independent noise and noise of a fit)"
+    assert skin[report] == "90% (80%; 2 series)" and corners[report] == "90% (90%; 1 series)"
+    assert skin["specimens on which the width was chosen (noise of a fit)"] == "90% (90%; 1 series)"
     assert recorded.interval_rows([]) == []
 
 

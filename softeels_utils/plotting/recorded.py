@@ -36,6 +36,9 @@ __all__ = [
 ]
 
 
+BRACKETS = " In brackets: specimens and draws of the noise, where a method has fewer of them than another."
+
+
 def spread(values: ArrayLike, digits: int = 2) -> str:
     """Return the median and the extremes, in words."""
     return f"{np.median(values):.{digits}f} ({np.min(values):.{digits}f} to {np.max(values):.{digits}f})"
@@ -51,6 +54,20 @@ def _medians(rows, x, y):
     return at, np.array([(np.median(found[v]), min(found[v]), max(found[v])) for v in at]).reshape(-1, 3).T
 
 
+def _specimen(row):
+    """What a row is of, draw of the noise included."""
+    return row.get("specimen"), row.get("seed")
+
+
+def _shared(rows, x, y):
+    """Rows of the same specimens at every x, so that a curve compares like with like: as many rows as can be had."""
+    rows, at = [row for row in rows if row.get(y) is not None], {}
+    for row in rows:
+        at.setdefault(_specimen(row), set()).add(row[x])
+    wanted = max(at.values(), key=lambda some: len(some) * sum(some <= other for other in at.values()), default=set())
+    return [row for row in rows if row[x] in wanted and wanted <= at[_specimen(row)]]
+
+
 def curve_figure(
     panels: Mapping[str, Sequence[Mapping[str, Any]]],
     x: str,
@@ -63,6 +80,9 @@ def curve_figure(
 ) -> Figure:
     """Return medians of a measure over a parameter, a line for each method; bars reach from the least to the greatest.
 
+    All points of a line are of the same specimens. Lines of fewer specimens than another have their number in the
+    legend.
+
     Parameters
     ----------
     panels : dict of str to list of dict
@@ -72,25 +92,41 @@ def curve_figure(
     styles : dict, optional
         Of the lines, by the value of ``by``; default: those of the methods.
     """
-    styles = styles or METHODS
+    styles, lines = styles or METHODS, {}
+    fewer = {}
+    for rows in panels.values():
+        fewer |= _fewer(rows, x, y, by, styles)
     figure, axes = plt.subplots(1, len(panels), figsize=(WIDTH, 3.2), sharey=True, squeeze=False)
     for ax, (title, rows) in zip(axes[0], panels.items(), strict=True):
         names = [name for name in styles if any(row[by] == name for row in rows)]
         for k, name in enumerate(names):
-            at, (middle, low, high) = _medians([row for row in rows if row[by] == name], x, y)
+            at, (middle, low, high) = _medians(_shared([row for row in rows if row[by] == name], x, y), x, y)
             shifted = np.array(at, float) * 1.02 ** (k - len(names) / 2)  # so that bars stand side by side
             reach = [middle - low, high - middle]
-            ax.errorbar(shifted, middle, np.maximum(reach, 0), label=name, ms=5, lw=1.3, elinewidth=0.8, **styles[name])
+            label = f"{name} ({fewer[name]})" if name in fewer else name
+            look = {"ms": 5, "lw": 1.3, "elinewidth": 0.8} | dict(styles[name])
+            lines[name] = ax.errorbar(shifted, middle, np.maximum(reach, 0), label=label, **look)
         ax.set_xscale("log")
         ticks = sorted({row[x] for row in rows})
         ax.set_xticks(ticks, [f"{value:,}" for value in ticks])
         ax.minorticks_off()
         ax.set(title=title, xlabel=xlabel or x)
     axes[0, 0].set(ylabel=ylabel, ylim=(0, None))  # after all panels, which share it
-    lines = {name: line for ax in axes[0] for line, name in zip(*ax.get_legend_handles_labels(), strict=True)}
-    names = [name for name in styles if name in lines]  # a panel may lack some
-    axes[0, -1].legend([lines[name] for name in names], names)
+    axes[0, -1].legend(handles=[lines[name] for name in styles if name in lines])  # a panel may lack some
     return figure
+
+
+def _fewer(rows, x, y, by, names):
+    """``{name: specimens}`` of the lines of a panel that have fewer specimens than another."""
+    lines = {name: _shared([row for row in rows if row[by] == name], x, y) for name in names}
+    counts = {name: len({_specimen(row) for row in line}) for name, line in lines.items() if line}
+    return {name: count for name, count in counts.items() if count < max(counts.values())}
+
+
+def _with_brackets(figure, caption):
+    """A caption that explains the numbers in the legend, where there are any."""
+    names = (text.get_text() for text in figure.axes[-1].get_legend().get_texts())
+    return caption + BRACKETS if any("(" in name for name in names) else caption
 
 
 def picture_figure(pictures: Mapping[str, Mapping[str, ArrayLike | None]]) -> Figure:
@@ -165,10 +201,19 @@ def study_figures(
     found = {}
     over_views = {f"{f:,} e/Å² per tilt": [row for row in soft if row["fluence"] == f] for f in (4000, 16000)}
     if all(over_views.values()):
+        drawn = [
+            _shared([r for r in panel if r["method"] == m], "views", "nrmse")
+            for panel in over_views.values()
+            for m in METHODS
+        ]
+        figure = curve_figure(over_views, "views", xlabel="tilts over ±70°")
+        caption = (
+            f"Error over the number of tilts, {sum(map(len, drawn)):,} recorded cells: medians over the specimens, the "
+            "same at every point of a line; bars reach from the best to the worst."
+        )
         found["views"] = (
-            curve_figure(over_views, "views", xlabel="tilts over ±70°"),
-            f"Error over the number of tilts, {len(rows):,} recorded cells: medians over the specimens; bars reach "
-            "from the best to the worst.",
+            figure,
+            _with_brackets(figure, caption),
             "Error over the number of tilts for each method, at two fluences.",
         )
     nine = [row for row in wide if row["views"] == 9]
@@ -178,9 +223,10 @@ def study_figures(
     }
     edges = {name: kept for name, kept in edges.items() if kept}
     if edges:
+        figure = curve_figure(edges, "fluence", xlabel="fluence per tilt (e/Å²)")
         found["fluence"] = (
-            curve_figure(edges, "fluence", xlabel="fluence per tilt (e/Å²)"),
-            "Error over the fluence, nine tilts, with the noise of a fit of either edge.",
+            figure,
+            _with_brackets(figure, "Error over the fluence, nine tilts, with the noise of a fit of either edge."),
             "Error over the fluence for each method and edge.",
         )
     shown = _pictures_over_views([row for row in soft if row["fluence"] == 4000], picture)
@@ -246,24 +292,33 @@ def study_words(rows: Sequence[Mapping[str, Any]]) -> str:
 
 
 def growth_rows(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
-    """Return what fails first as tilts go down: errors at nine and at five tilts over those at 29, of each method.
+    """Return what fails first as the number of tilts falls: errors at nine and at five tilts over those at 29.
 
-    Of the rows with M2,3 over ±70° at 4,000 e/Å² per tilt; medians over the specimens. Methods without all three
-    numbers of tilts are left out.
+    Of the rows with M2,3 over ±70° at 4,000 e/Å² per tilt; medians over the specimens that have all three numbers of
+    tilts. The core's edge is that of the specimens that have one (`records.read`).
     """
     soft = [row for row in rows if row["max_tilt"] == 70 and row["edge"] == "M2,3" and row["fluence"] == 4000]
     table = []
     for method in METHODS:
-        mine, line = [row for row in soft if row["method"] == method], {"method": method}
+        mine, line, counts = [row for row in soft if row["method"] == method], {"method": method}, {}
         for key, name in {"nrmse": "NRMSE", "core_nm": "core's edge", "surface_nm": "surface"}.items():
-            views, (middle, _, _) = _medians(mine, "views", key)
-            at = dict(zip(views, middle, strict=True))
-            if {5, 9, 29} <= set(at):
+            same = _at_all(mine, key, (5, 9, 29))
+            if same:
+                views, (middle, _, _) = _medians(same, "views", key)
+                at, counts[key] = dict(zip(views, middle, strict=True)), len({_specimen(row) for row in same})
                 line[f"{name}, 29 tilts"] = f"{at[29]:.3f}" if key == "nrmse" else f"{at[29]:.2f} nm"
                 line[f"{name} at 9 and 5"] = f"× {at[9] / at[29]:.2f}, × {at[5] / at[29]:.2f}"
-        if len(line) > 1:
-            table.append(line)
+        if counts:
+            table.append(line | {"series (with a core)": f"{max(counts.values())} ({counts.get('core_nm', 0)})"})
     return table
+
+
+def _at_all(rows, y, views):
+    """Rows at these numbers of tilts, of the specimens that have y at all of them."""
+    rows, at = [row for row in rows if row["views"] in views and row.get(y) is not None], {}
+    for row in rows:
+        at.setdefault(_specimen(row), set()).add(row["views"])
+    return [row for row in rows if at[_specimen(row)] == set(views)]
 
 
 CONVERGED = ("TV", "joint TV")  # they have no iteration to stop at
@@ -370,10 +425,14 @@ def nanocube_figures(
         }
         if any(len({row["fluence"] for row in kept}) < 2 for kept in edges.values()):
             continue
-        found["dose"] = (
-            curve_figure(edges, "fluence", xlabel="fluence per tilt (e/Å²)"),
+        figure = curve_figure(edges, "fluence", xlabel="fluence per tilt (e/Å²)")
+        caption = (
             f"Error over the fluence, on {n}³ voxels. Maps from M<sub>2,3</sub> hold the error of their "
-            "own references; those from L<sub>2,3</sub> have noise alone, as if its references were exact.",
+            "own references; those from L<sub>2,3</sub> have noise alone, as if its references were exact."
+        )
+        found["dose"] = (
+            figure,
+            _with_brackets(figure, caption),
             "Error over the fluence for each method, from M2,3 and from L2,3.",
         )
         break
@@ -428,7 +487,7 @@ def void_rows(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
                     np.median([row[key] for row in tested]) for key in ("void_effect", "void_effect_error")
                 )
                 line = {"edge": edge, "voxels": f"{n}³", "e/Å² per tilt": f"{fluence:,}"}
-                line["of the void, asked for by the data"] = f"{effect:.2f} ± {error:.2f}"
+                line["fraction of the void that the data require"] = f"{effect:.2f} ± {error:.2f}"
                 line["largest p-value"] = f"{max(row['void_p'] for row in tested):.1g}"
                 for method in ("DIPm-TV", "joint TV"):
                     shown = [row["void_nm3"] / row["true_void_nm3"] for row in mine if row["method"] == method]
@@ -441,6 +500,7 @@ REGIONS = {  # of a drawn specimen
     "skin": "skin", "void_rim": "about voids", "core_edge": "core's edge", "corners": "corners", "surface": "surface",
     "wedge": "faces that no tilt shows", "bulk": "inside",
 }  # fmt: skip
+NOISES = {"independent": "independent noise", "fit": "noise of a fit"}
 PHASES = {"feo": "FeO", "fe3o4": "Fe3O4"}
 
 
@@ -456,6 +516,7 @@ def interval_rows(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
     table = [{"region": words} for words in REGIONS.values()]
     for title, half in halves.items():
         mine = [row for row in rows if row["half"] == half]
+        title += f" ({' and '.join(words for noise, words in NOISES.items() if noise in {r['noise'] for r in mine})})"
         for line, region in zip(table, REGIONS, strict=True):
             found = [row[region] for row in mine if row[region] is not None]
             if found:

@@ -249,8 +249,9 @@ DRAWS_COLUMNS = {
 def draws_rows(recorded: Mapping[str, Any], least: int = 20) -> list[dict[str, Any]]:
     """Rows of a table of the record of `benchmarks/draws.py`: medians over drawn specimens, a row for each method.
 
-    Methods run on fewer than ``least`` specimens, and the free voxels without a network, are left out. ``voids
-    filled``: specimens whose voids keep less than a fifth of their contrast, of those that have voids.
+    Methods run on fewer than ``least`` specimens, and the free voxels without a network, are left out. The core's edge
+    is that of the specimens that have a core. ``voids filled``: specimens whose voids keep less than a fifth of their
+    contrast, of those that have voids.
     """
     rows = []
     for name, medians in recorded["medians"].items():
@@ -258,9 +259,16 @@ def draws_rows(recorded: Mapping[str, Any], least: int = 20) -> list[dict[str, A
             continue
         contrasts = [cell["methods"][name]["void_contrast"] for cell in recorded["rows"] if name in cell["methods"]]
         contrasts = [value for value in contrasts if value is not None]
+        shown = medians | {"core": _core(recorded["rows"], name)}
         rows.append(
             {"method": name, "specimens": medians["draws"]}
-            | {label: f"{medians[key]:.2f}" for label, key in DRAWS_COLUMNS.items()}
+            | {label: f"{shown[key]:.2f}" for label, key in DRAWS_COLUMNS.items()}
             | {"voids filled": f"{sum(value < 0.2 for value in contrasts)} of {len(contrasts)}"}
         )
     return rows
+
+
+def _core(rows, name):
+    """Median distance of the core's edge of one method, over the specimens that have a core."""
+    own = [row["methods"][name]["core"] for row in rows if name in row["methods"] and row["label"]["core"]]
+    return np.median([value for value in own if value is not None] or [np.nan])

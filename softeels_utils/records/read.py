@@ -1,0 +1,81 @@
+"""Records as pages read them: without lengths that a specimen does not have, and with how much of a study is there."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import lru_cache
+from typing import Any
+
+from numpy.typing import NDArray
+
+from .. import simulate
+from ..checks import check_choice
+from . import studies
+from .store import Record, cell_name, load
+
+__all__ = ["completeness", "read", "shown"]
+
+PHANTOM = "phantom"  # has a core
+SMALL = {"voids": 0, "views": 1, "noise": "independent", "support": False}  # what is fixed changes nothing else
+
+
+@lru_cache(maxsize=256)
+def _has_core(specimen: str | int) -> bool:
+    """Of the phantom, or of a draw of the report half."""
+    return specimen == PHANTOM or simulate.draw_specimen(int(specimen), "report", 8, **SMALL).label["core"] is not None
+
+
+def _defined(row: Mapping[str, Any]) -> dict[str, Any]:
+    """A row, with no distance of the core's edge where there is no core: what was measured there is another edge."""
+    if row.get("core_nm") is None or _has_core(row.get("specimen", PHANTOM)):
+        return dict(row)
+    return row | {"core_nm": None}
+
+
+def read(name: str) -> Record:
+    """Read a record to summarise it: as `load`, but ``core_nm`` is None for specimens that have no core.
+
+    Parameters
+    ----------
+    name : str
+        Of `STUDIES`.
+    """
+    return Record(name, [_defined(row) for row in load(name).rows])
+
+
+def completeness(name: str) -> str:
+    """Return how many cells of a study are recorded, in words.
+
+    Parameters
+    ----------
+    name : str
+        Of `STUDIES`.
+
+    Raises
+    ------
+    ValueError
+        Another name.
+    """
+    check_choice(name, "name", tuple(studies.STUDIES))
+    study = studies.STUDIES[name]
+    planned = {cell_name(cell, study.parameters) for cell in study.cells()}
+    recorded = {cell_name(row, study.parameters) for row in load(name).rows}
+    return f"{len(planned & recorded):,} of {len(planned):,} planned cells recorded"
+
+
+def shown(name: str) -> tuple[Record, Callable[[Mapping[str, Any]], NDArray | None], str]:
+    """Return what a page needs to show a record.
+
+    Parameters
+    ----------
+    name : str
+        Of `STUDIES`.
+
+    Returns
+    -------
+    (Record, callable, str)
+        The record, as of `read`; what gives a row's picture, as `Record.picture`; and a warning, where cells are from
+        older code.
+    """
+    _, picture, warning = studies.shown(name)
+    return read(name), picture, warning
