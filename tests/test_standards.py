@@ -12,6 +12,7 @@ from scipy import ndimage
 
 from softeels_utils import data, fitting, scattering, simulate, source, standards
 from softeels_utils.standards import CONSTRAINTS, Evidence, PhasePair, estimate_rotation, select_constraints
+from softeels_utils.standards.plane import blur_error_factor, widened
 
 IRON = PhasePair.of("iron_oxides")
 MANGANESE = PhasePair.of("manganese_oxides")
@@ -215,6 +216,21 @@ def test_ends_that_noise_hides_are_uncertain_by_the_span_searched(size, noise, r
     x = np.linspace(0, 1, size)
     ends, errors = standards.estimate_range(x + noise * rng.standard_normal(size), np.full(size, noise))
     assert (np.abs(ends - (0, 1)) < 2 * errors).all() and (errors > noise / 4).all() and not recwarn.list
+
+
+def test_draws_of_blurred_pixels_scatter_as_the_noise_does():
+    """Means of 200 noisy images against the bootstrap of one, blurred by 0.95 pixels."""
+    rng, size, blur = np.random.default_rng(0), 20, 0.95
+    images = ndimage.gaussian_filter(rng.standard_normal((200, size, size)), (0, blur, blur), mode="wrap")
+    true = images.mean(axis=(1, 2)).std()
+    pixels = images[0].ravel()
+    picks = [np.arange(pixels.size), *(rng.integers(pixels.size, size=pixels.size) for _ in range(200))]
+    means = np.array([[pixels[i].mean()] for i in picks])
+    wide = widened(means, blur_error_factor(blur))
+    assert means[1:].std() < 0.5 * true
+    assert wide[1:].std() == pytest.approx(true, rel=0.2) and wide[0] == means[0]
+    assert wide[1:].mean() == pytest.approx(means[1:].mean())
+    assert blur_error_factor(0.2839) == 1 and widened(means, 1.0) is means  # the twin at pixels of 1.33 nm
 
 
 def test_ends_of_nothing_are_refused():

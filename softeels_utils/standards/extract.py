@@ -18,7 +18,7 @@ from .coreloss import CoreLossEstimators, core_loss_estimators
 from .line import MetalLine, estimate_range, outermost_phase
 from .misfit import EdgeDistance, Misfit, oxygen_spot, ring_residuals, thickness_ratio
 from .pair import PhasePair
-from .plane import find_plane
+from .plane import blur_error_factor, find_plane, widened
 from .prepare import DualEELS, find_specimen, prepare_dual_eels
 from .result import Diagnostics, Standards
 from .rotation import counted_metal, estimate_rotation
@@ -203,7 +203,7 @@ def _regress_losses(specimen, plane, delocalisation_nm, bootstrap, rng):
     draws = [np.arange(len(low))] + [rng.integers(len(low), size=len(low)) for _ in range(bootstrap)]
     return AxisSpectra(
         low_loss=plane.regress(low, draws, noisy=True),
-        core_loss=plane.regress(core, draws),
+        core_loss=widened(plane.regress(core, draws), blur_error_factor(blur)),  # blurred pixels are not independent
         estimators=core_loss_estimators(dual.core_energy_eV, core.mean(0), system=dual.system, **dual.microscope),
         blur_pixels=blur,
     )

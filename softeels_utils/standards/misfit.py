@@ -14,7 +14,7 @@ from ..spectra import FWHM_PER_SIGMA
 from .coreloss import DISTANCE_REACH_EV, CoreLossEstimators, oxygen_to_l3
 from .line import neighbours
 from .pair import PhasePair
-from .plane import Plane
+from .plane import Plane, blur_error_factor
 from .prepare import DualEELS, Specimen
 from .rotation import Rotation
 
@@ -295,7 +295,8 @@ def ring_residuals(
         seen = dual.core_loss @ estimator
         seen = ndimage.gaussian_filter(seen, blur_pixels) if blur_pixels else seen
         excess, mean = seen - coordinates @ (core_loss @ estimator), seen[mask].mean()
-        errors = [np.hypot(excess[r].std() / np.sqrt(max(r.sum(), 1)), RING[1] * mean) for r in rings]
+        scatter = [blur_error_factor(blur_pixels) * excess[r].std() for r in rings]
+        errors = [np.hypot(s / np.sqrt(max(r.sum(), 1)), RING[1] * mean) for s, r in zip(scatter, rings, strict=True)]
         rows = [(excess[r].mean(), error) for r, error in zip(rings, errors, strict=True) if r.sum() > 7]
         found[name] = np.array(rows) / mean
     return found
