@@ -610,6 +610,42 @@ def test_what_is_stated_wrongly_is_said(pair, options, word):
     assert found.flagged and any(word in sentence for sentence in found.warnings)
 
 
+def changed(pair, change):
+    """The low loss of a pair, changed, and its core loss."""
+    low = pair[1].deepcopy()
+    low.data = change(low.data.astype(float))
+    return low, pair[2]
+
+
+def test_a_saturated_zero_loss_is_said(pair):
+    dual = standards.prepare_dual_eels(*changed(pair, lambda counts: np.minimum(counts, 0.3 * counts.max())))
+    assert len(dual.warnings) == 1 and "saturated" in dual.warnings[0]
+    assert standards.prepare_dual_eels(*pair[1:]).warnings == ()
+
+
+def test_a_dead_channel_of_the_low_loss_is_named_and_leaves_no_hole_in_the_references(pair, found):
+    dead = np.argmin(np.abs(found.energy_eV - 56.5))
+
+    def without(counts):
+        counts[..., dead] = 0
+        return counts
+
+    bad = standards.extract_standards(*changed(pair, without), bootstrap=24, seed=1)
+    assert any("56.50 eV" in sentence for sentence in bad.warnings)
+    window = (found.energy_eV > 48) & (found.energy_eV < 90)
+    off = standards.spectral_angle_deg(bad.references[:, window], found.references[:, window])
+    assert (off < 2).all(), off
+
+
+@pytest.mark.parametrize("dispersion_eV, fluence", [(0.25, 300.0), (0.25, 1e6), (0.5, 1e4), (1.0, 1e5)])
+def test_counts_of_the_twin_have_no_bad_channels(dispersion_eV, fluence):
+    microscope = simulate.Microscope(dispersion_eV=dispersion_eV, channels=int(256 / dispersion_eV))
+    thickness = simulate.core_shell_nanocube(24, 8 / 3, oversample=2).sum(axis=2) * 8 / 3
+    options = {"pixel_size_nm": 8 / 3, "microscope": microscope, "progress": False}
+    low, core = simulate.dual_eels(thickness, fluence, seed=4, **options)
+    assert standards.prepare_dual_eels(low, core).warnings == ()
+
+
 def test_a_shell_that_is_maghemite_is_flagged():
     """γ-Fe2O3 in place of Fe3O4: M2,3 does not know, oxygen and the leading edge do."""
     thickness = simulate.core_shell_nanocube(32, 2.0, oversample=2).sum(axis=2) * 2.0

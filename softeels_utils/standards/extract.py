@@ -140,7 +140,7 @@ def extract_standards(
         valence=pair.valence_with(vacancies),
         metal_samples=pair.metal_with(places[:, 2]),
         valence_samples=pair.valence_with(places[:, 2]),
-        warnings=misfit.sentences(),
+        warnings=(*dual.warnings, *misfit.sentences()),
         rotation=rotation,
     )
 

@@ -11,13 +11,17 @@ from scipy import ndimage
 from ..scattering import System, as_system, check_not_negative, check_positive, microscope_from_metadata
 from ..spectra import (
     align_zero_loss,
+    cut_off_fraction,
     energy_axis,
+    find_bad_channels,
     find_rare_spikes,
     fourier_log,
     fourier_ratio,
     in_window,
+    mend_channels,
     remove_spikes,
     zero_loss,
+    zero_loss_position,
 )
 from ..spectra.arrays import step_nm
 from .line import neighbours
@@ -46,6 +50,8 @@ class DualEELS:
         Whose edges are looked for.
     pixel_size_nm : float or None
         None where the core loss does not state it.
+    warnings : tuple of str
+        What is wrong with the counts, one sentence each.
     """
 
     low_loss: NDArray = field(repr=False)
@@ -58,6 +64,7 @@ class DualEELS:
     microscope: dict[str, float]
     system: System = field(repr=False)
     pixel_size_nm: float | None = None
+    warnings: tuple[str, ...] = ()
 
     @property
     def in_window(self) -> NDArray:
@@ -82,7 +89,8 @@ def prepare_dual_eels(
 ) -> DualEELS:
     """Align, clean and deconvolve dual EELS to single-scattering probabilities per eV and electron.
 
-    The low loss is deconvolved by Fourier-log, the core loss, its background included, by Fourier-ratio.
+    The low loss is deconvolved by Fourier-log, the core loss, its background included, by Fourier-ratio. Channels that
+    are dead or hot in all low-loss spectra are interpolated, where M2,3 is.
 
     Parameters
     ----------
@@ -117,6 +125,7 @@ def prepare_dual_eels(
     energy = energy_axis(low_loss, energy_eV, name="energy_eV")
     core_energy = energy_axis(core_loss, core_energy_eV, name="core_energy_eV")
     low, core = _checked_counts(low_loss, core_loss, energy, window_eV)
+    low, told = _mended(low, energy, window_eV, gain)
     low, core = align_zero_loss(low, core, energy_eV=energy, others_energy_eV=core_energy)
     if spikes:
         low = np.where(energy > 10, remove_spikes(low, mask=find_rare_spikes(low, gain=gain)), low)
@@ -138,6 +147,7 @@ def prepare_dual_eels(
         microscope=microscope,
         system=system,
         pixel_size_nm=step_nm(axes[0]) if len(axes) >= 2 else None,
+        warnings=told,
     )
 
 
@@ -172,6 +182,24 @@ def _checked_counts(low_loss, core_loss, energy, window_eV):
             f"-2 to {window_eV[1]:g} eV"
         )
     return low, core
+
+
+def _mended(low, energy, window_eV, gain):
+    """The low loss with the camera's bad channels interpolated where M2,3 is, and what is wrong with it."""
+    told, zero_eV = [], zero_loss_position(low.reshape(-1, energy.size).mean(0), energy)
+    if cut_off := cut_off_fraction(low):
+        told.append(
+            f"{100 * cut_off:.0f} % of the low-loss spectra are cut off at the largest of all values: the zero loss is "
+            "saturated, and amounts, which are divided by it, are too large."
+        )
+    bad = find_bad_channels(low, in_window(energy - zero_eV, window_eV), gain=gain)
+    if bad.size:
+        named = ", ".join(f"{place:.2f}" for place in (energy - zero_eV)[bad])
+        told.append(
+            f"Low-loss channels at {named} eV are far off their neighbours in all spectra: they are dead or hot. They "
+            "were interpolated for the references; interpolate them before a fit, too."
+        )
+    return mend_channels(low, bad), tuple(told)
 
 
 def _deconvolve_core(core, low, core_energy, energy):
