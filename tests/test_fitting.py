@@ -152,6 +152,20 @@ def test_scatter_meets_the_cramer_rao_bound_on_the_twin(edge):
     assert np.abs(fit.covariance.mean(0)[three] / scatter[three] - 1).max() < 0.10
 
 
+def test_electrons_are_in_the_unit_of_the_counts():
+    """Of a camera with four counts per electron they are four times as many; the fitted curve is that of the counts."""
+    model = spectrum_model()
+    energy, references, mean = model.low_energy_eV, model.references("M2,3"), model.expected([10.0, 10.0], "low")
+    options = {"window_eV": (42, 88), "nonnegative": False}
+    one, four = (
+        fit_phases(gain * 1e6 * mean, energy, references, gain=gain, electrons=gain * 1e6, **options)
+        for gain in (1.0, 4.0)
+    )
+    np.testing.assert_allclose(four.coefficients, one.coefficients, rtol=1e-3)
+    np.testing.assert_allclose(four.covariance, one.covariance, rtol=1e-2)
+    np.testing.assert_allclose(four.curves()[0], 4 * one.curves()[0], rtol=1e-3)
+
+
 def test_gain_and_readout_noise_enter_the_error_bars():
     rng = np.random.default_rng(5)
     y = 4.0 * draws([1, 1], 3.0, 4000, seed=5) + rng.normal(0, 8, (4000, ENERGY.size))

@@ -103,8 +103,9 @@ def fit_phases(
         Exposure of ``spectra`` over that of ``low_loss`` (dual EELS). With repeated losses (see ``low_loss``) it
         changes more than a factor of the result.
     electrons : float or array (...)
-        Electrons per pixel, by which coefficients are divided, where no low loss contains them. Refused with a low loss
-        that serves the background, which must be in counts.
+        Electrons per pixel as the camera counts them, so electrons times ``gain``: coefficients are divided by it,
+        where no low loss contains it. A sum of counts, such as that of the zero loss, is in this unit already. Refused
+        with a low loss that serves the background, which must be in counts.
     shift_error_eV, broadening_error_eV : float
         Standard deviations of the error of the energy axis of a pixel, and of the Gaussian that its spectrum may be
         blurred by more or less than the references: two more parameters of each pixel, linearised, with a Gaussian

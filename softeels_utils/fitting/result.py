@@ -83,7 +83,7 @@ class PhaseFit:
         Counts that the model holds besides its shapes: repeated losses; None where each of several pixels had its
         own.
     electrons : float or (...)
-        By which the fitted amplitudes were divided.
+        By which the fitted amplitudes were divided: electrons in the unit of the counts.
     edge_counts, binned_residual : (...), (..., B)
         Counts of all references in the window, and the residual summed over even stretches of it; None for files of an
         earlier version.
