@@ -12,6 +12,7 @@ from scipy import ndimage
 
 from softeels_utils import data, fitting, scattering, simulate, source, standards
 from softeels_utils.standards import CONSTRAINTS, Evidence, PhasePair, estimate_rotation, select_constraints
+from softeels_utils.standards.misfit import untested_conditions
 from softeels_utils.standards.plane import blur_error_factor, widened
 
 IRON = PhasePair.of("iron_oxides")
@@ -644,6 +645,33 @@ def test_counts_of_the_twin_have_no_bad_channels(dispersion_eV, fluence):
     options = {"pixel_size_nm": 8 / 3, "microscope": microscope, "progress": False}
     low, core = simulate.dual_eels(thickness, fluence, seed=4, **options)
     assert standards.prepare_dual_eels(low, core).warnings == ()
+
+
+def test_conditions_that_references_were_not_tested_for_are_said(pair):
+    dual = standards.prepare_dual_eels(*pair[1:])
+    assert untested_conditions(dual, 0.19, None) == ()
+    wide = dataclasses.replace(dual, microscope={**dual.microscope, "convergence_mrad": 60.0})
+    assert "60 mrad) is wider than the collection aperture (40 mrad)" in untested_conditions(wide, 0.19, None)[0]
+    fine = dataclasses.replace(dual, pixel_size_nm=0.4)
+    assert "Pixels of 0.4 nm" in untested_conditions(fine, 0.95, None)[0]
+    assert "pixels of 0.8 nm for them" in untested_conditions(fine, 0.95, None)[0]
+    unknown = dataclasses.replace(dual, pixel_size_nm=None)
+    assert "pixel_size_nm" in untested_conditions(unknown, 0.0, None)[0]
+    assert untested_conditions(unknown, 0.0, 0.0) == ()
+
+
+def test_a_delocalisation_wants_the_size_of_a_pixel(pair, found):
+    _, low, core = pair
+    arrays = {"energy_eV": low.axes_manager[-1].axis, "core_energy_eV": core.axes_manager[-1].axis, **ANGLES}
+    with pytest.raises(ValueError, match="pixel_size_nm: got None, wants"):
+        standards.extract_standards(low.data, core.data, delocalisation_nm=0.9, **arrays)
+    unknown = dataclasses.replace(standards.prepare_dual_eels(low, core), pixel_size_nm=None)
+    with pytest.raises(ValueError, match="pixel_size_nm: got None, wants"):
+        standards.extract_standards(unknown, delocalisation_nm=0.9)
+    stated = standards.extract_standards(low.data, core.data, pixel_size_nm=2.0, bootstrap=24, seed=1, **arrays)
+    assert stated.diagnostics.delocalisation_pixels == found.diagnostics.delocalisation_pixels > 0
+    np.testing.assert_allclose(stated.references, found.references)
+    assert stated.warnings == ()
 
 
 def test_a_shell_that_is_maghemite_is_flagged():

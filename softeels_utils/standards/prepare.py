@@ -26,7 +26,7 @@ from ..spectra import (
 from ..spectra.arrays import step_nm
 from .line import neighbours
 
-__all__ = ["DualEELS", "Specimen", "find_specimen", "prepare_dual_eels"]
+__all__ = ["DualEELS", "Specimen", "find_specimen", "known_pixel_size", "prepare_dual_eels"]
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class DualEELS:
     system : System
         Whose edges are looked for.
     pixel_size_nm : float or None
-        None where the core loss does not state it.
+        None where it is not known.
     warnings : tuple of str
         What is wrong with the counts, one sentence each.
     """
@@ -86,6 +86,7 @@ def prepare_dual_eels(
     spikes: bool = True,
     gain: float = 1.0,
     window_eV: tuple[float, float] | None = None,
+    pixel_size_nm: float | None = None,
 ) -> DualEELS:
     """Align, clean and deconvolve dual EELS to single-scattering probabilities per eV and electron.
 
@@ -110,6 +111,8 @@ def prepare_dual_eels(
         Counts per electron.
     window_eV : (float, float), optional
         Of the low loss, for M2,3; by default that of the system.
+    pixel_size_nm : float, optional
+        By default that of the axes of ``core_loss``. Without it, nothing is known of the delocalisation in pixels.
 
     Raises
     ------
@@ -122,6 +125,7 @@ def prepare_dual_eels(
     window_eV = system.edge("M2,3").standards["window_eV"] if window_eV is None else window_eV
     microscope = _microscope(core_loss, beam_energy_keV, collection_mrad, convergence_mrad)
     check_positive(exposure_ratio=exposure_ratio)
+    pixel_size_nm = known_pixel_size(core_loss, pixel_size_nm)
     energy = energy_axis(low_loss, energy_eV, name="energy_eV")
     core_energy = energy_axis(core_loss, core_energy_eV, name="core_energy_eV")
     low, core = _checked_counts(low_loss, core_loss, energy, window_eV)
@@ -135,7 +139,6 @@ def prepare_dual_eels(
         raise ValueError(f"low_loss: got no zero loss in {int((direct <= 0).sum())} pixels, wants one in each")
     step, core_step = energy[1] - energy[0], core_energy[1] - core_energy[0]
     counts = ndimage.uniform_filter1d(low[..., in_window(energy, window_eV)], 9, axis=-1)
-    axes = core_loss.axes_manager.navigation_axes if hasattr(core_loss, "axes_manager") else ()
     return DualEELS(
         low_loss=fourier_log(low, energy) / (direct * step),
         core_loss=_deconvolve_core(core, low, core_energy, energy) / (direct * exposure_ratio * core_step),
@@ -146,9 +149,18 @@ def prepare_dual_eels(
         window_eV=tuple(window_eV),
         microscope=microscope,
         system=system,
-        pixel_size_nm=step_nm(axes[0]) if len(axes) >= 2 else None,
+        pixel_size_nm=pixel_size_nm,
         warnings=told,
     )
+
+
+def known_pixel_size(core_loss: ArrayLike, pixel_size_nm: float | None = None) -> float | None:
+    """Size of a pixel, nm: as given, or as the axes of an image state it."""
+    if pixel_size_nm is not None:
+        check_positive(pixel_size_nm=pixel_size_nm)
+        return float(pixel_size_nm)
+    axes = core_loss.axes_manager.navigation_axes if hasattr(core_loss, "axes_manager") else ()
+    return step_nm(axes[0]) if len(axes) >= 2 else None
 
 
 def _microscope(core_loss, beam_energy_keV, collection_mrad, convergence_mrad):
