@@ -18,15 +18,25 @@
   }
   function time(s) { return s < 90 ? short(s) + ' s' : s < 5400 ? short(s / 60) + ' min' : short(s / 3600) + ' h'; }
   function shown(name, unit) {
-    const x = value(name, state);
-    if (x === null && /^(void|skin)_nm$/.test(name)) return 'none in this particle';
+    const x = value(name, state), feature = /^(void|skin)_nm$/.test(name);
+    if (x === null && feature) return 'none in this particle';
     if (x === null) return recorded(name) ? 'outside the record' : 'no record';
-    if (name === 'cpu_seconds') return time(x);
-    if (name === 'nrmse') {
-      const ends = ['nrmse_least', 'nrmse_most'].map(function (end) { return value(end, state).toFixed(2); });
-      return x.toFixed(2) + (ends[0] === ends[1] ? '' : ' (' + ends.join(' to ') + ')');
+    if (feature && x === value('delocalisation_nm', state)) {
+      return 'not below ' + short(x) + '\u00a0' + unit + ', the delocalisation of ' + grid.axes.edge[state[0]];
     }
+    if (name === 'cpu_seconds') return time(x);
+    if (name === 'nrmse') return range(name) + elements();
+    if (name === 'fine_nrmse') return range(name) + fine();
     return short(x) + '\u00a0' + unit;
+  }
+  function range(name) {  // median (least to most)
+    const ends = ['_least', '_most'].map(function (end) { return value(name + end, state).toFixed(2); });
+    return value(name, state).toFixed(2) + (ends[0] === ends[1] ? '' : ' (' + ends.join(' to ') + ')');
+  }
+  function elements() { return ', elements of ' + short(value('element_nm', state)) + '\u00a0nm'; }
+  function fine() {
+    return ', ' + grid.fine_views + ' tilts, voxels of ' + short(value('fine_voxel_nm', state)) + '\u00a0nm at ' +
+      short(value('fine_fluence', state)) + '\u00a0' + grid.units.fluence_e_per_A2;
   }
   function curve(name) {
     return grid.axes.fluence_e_per_A2.map(function (_, i) {
@@ -46,7 +56,9 @@
     box.querySelectorAll('td[data-planner]').forEach(function (cell) {
       cell.textContent = shown(cell.dataset.planner, cell.dataset.unit);
     });
-    box.querySelector('[data-planner="summary"]').textContent = 'NRMSE of the volume: ' + shown('nrmse', '') +
+    box.querySelector('[data-planner="summary"]').textContent =
+      'NRMSE with exact references: ' + shown('nrmse', '') +
+      '; NRMSE recorded on fine voxels, references found: ' + shown('fine_nrmse', '') +
       '; smallest void: ' + shown('void_nm', 'nm') + '; thinnest skin: ' + shown('skin_nm', 'nm') +
       '; fluence of the series: ' + shown('total', 'e/Å²') + '.';
     const ys = ['nrmse_least', 'nrmse_most', 'nrmse', 'void_nm', 'skin_nm'].map(curve);

@@ -20,23 +20,62 @@ from numpy.typing import NDArray
 
 from . import dose, records
 from .checks import check_count, check_number, check_positive, describe, real_array
-from .scattering import System, as_system
+from .dose.planning import ROSE
+from .scattering import System, as_system, delocalisation_nm
 from .simulate import Microscope, spectrum_model
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
 
-__all__ = ["Expectation", "PlanGrid", "expect", "network_seconds", "placeholders", "plan_grid", "scaled_seconds"]
+__all__ = [
+    "Expectation",
+    "FineRecord",
+    "PlanGrid",
+    "expect",
+    "network_seconds",
+    "placeholders",
+    "plan_grid",
+    "scaled_seconds",
+]
 
 METHOD = "DIPm-TV"
 MAX_TILT_DEG = 70.0  # of the record, and of what is planned
 FLUENCES = tuple(125.0 * 2**k for k in range(12))  # e/Å² per tilt, of the page
-RECORDED_NM, RECORDED_VOXEL_NM, RECORDED_FIELD_NM = 34.4, 2.0, 64.0  # particle, voxel and field of view of the record
+RECORDED_NM, RECORDED_VOXEL_NM, RECORDED_FIELD_NM = 34.4, 2.0, 64.0  # phantom, voxel and field of view of the record
 ELEMENTS = RECORDED_NM / RECORDED_VOXEL_NM  # across the particle
+NEAREST = 2.0  # factor within which a voxel and a fluence have a recorded one beside them
 PATCH_NM = 5.0
 SIZES_NM = 1.0, 1000.0  # of particles that can be planned: beyond, hardly an electron has been scattered only once
 EDGES = ("M2,3", "L2,3")
 MARK = "<!-- generated: planner -->"  # in book/planning.md
+
+
+@dataclass(frozen=True)
+class FineRecord:
+    """What was recorded of the phantom on fine voxels, from counts, with the references that were found in them.
+
+    Attributes
+    ----------
+    nrmse : float
+        Of the volume of DIPm-TV on these voxels: median over seeds.
+    nrmse_range : (float, float)
+        Extremes over seeds.
+    void_nm : float or None
+        Diameter of the smallest void that the feature test would claim in a particle of the planned size. The recorded
+        error of the test is that of one void, at its true place; as for a bound, the signal-to-noise ratio is taken to
+        grow with the square of the diameter, and to be 5 where a void can be claimed.
+    voxel_size_nm, fluence_e_per_A2 : float
+        Voxel and fluence per tilt of the record.
+    views : int
+        Tilts of the record, whatever is planned.
+    """
+
+    nrmse: float
+    nrmse_range: tuple[float, float]
+    void_nm: float | None
+    voxel_size_nm: float
+    fluence_e_per_A2: float
+    views: int
 
 
 @dataclass(frozen=True)
@@ -52,11 +91,13 @@ class Expectation:
     total_fluence_e_per_A2 : float
         Of the whole series.
     void_nm : float or None
-        Diameter of the smallest void in the second phase that can be claimed, at best (`dose.smallest_void_nm`). None
-        where it would be larger than the particle.
+        Diameter of the smallest void in the second phase that can be claimed, at best (`dose.smallest_void_nm`), not
+        below the delocalisation. None where it would be larger than the particle.
     skin_nm : float or None
-        Thinnest skin of the first phase on the second that can be claimed, at best (`dose.thinnest_skin_nm`). None
-        where it would be thicker than the particle.
+        Thinnest skin of the first phase on the second that can be claimed, at best (`dose.thinnest_skin_nm`), not
+        below the delocalisation. None where it would be thicker than the particle.
+    delocalisation_nm : float
+        Diameter that holds half of the edge's signal of one atom.
     nyquist_nm : float
         Two voxels.
     crowther_nm : float
@@ -64,14 +105,18 @@ class Expectation:
     equivalent_fluence_e_per_A2 : float
         Fluence per tilt at which the record's particle has these relative errors.
     nrmse : float or None
-        Of the volume that DIPm-TV reconstructs: the median of the record, on 17.2 elements across the particle. None
-        outside the record.
+        Of the volume that DIPm-TV reconstructs, with exact references: the median of the record, on 17.2 elements
+        across the particle. None outside the record.
     nrmse_range : (float, float) or None
         Extremes over the record's specimens and seeds.
+    element_nm : float
+        Size of these elements.
+    fine : FineRecord or None
+        The nearest record on fine voxels, with references found in the counts. None where there is none near.
     cpu_seconds : float or None
         Time of DIPm-TV on one core, from recorded runs, scaled by the number of voxels; None without a record.
     remarks : tuple of str
-        Why a number is missing.
+        Why a number is missing, and what limits one that is there.
     """
 
     error_nm: dict[str, float]
@@ -79,11 +124,14 @@ class Expectation:
     total_fluence_e_per_A2: float
     void_nm: float | None
     skin_nm: float | None
+    delocalisation_nm: float
     nyquist_nm: float
     crowther_nm: float
     equivalent_fluence_e_per_A2: float
     nrmse: float | None
     nrmse_range: tuple[float, float] | None
+    element_nm: float
+    fine: FineRecord | None
     cpu_seconds: float | None
     remarks: tuple[str, ...]
 
@@ -99,26 +147,34 @@ class _Recorded:
     ----------
     curves : {views: (log fluences (N,), NRMSE (3, N): median, least, most)}
     seconds : {voxels per side: median}
+    fine : {(voxels per side, fluence): rows}, of references found in counts
     """
 
     curves: dict[int, tuple[NDArray, NDArray]]
     seconds: dict[int, float]
+    fine: dict[tuple[int, float], list[dict]]
 
     @classmethod
     def of(cls, kept: Sequence[records.Record], edge: str) -> _Recorded:
-        """Curves from the first of some records, times from all of them."""
+        """Curves from the first of some records, times and what was found on fine voxels from all of them."""
         cells, times = defaultdict(lambda: defaultdict(list)), defaultdict(list)
         for row in kept[0].where(method=METHOD, edge=edge, max_tilt=MAX_TILT_DEG, n=32):
             cells[row["views"]][row["fluence"]].append(row["nrmse"])
         for row in (row for record in kept for row in record.where(method=METHOD)):
             if row.get("n") and row.get("seconds"):
                 times[row["n"]].append(row["seconds"])
-        curves = {}
+        table = {
+            (views, fluence): (np.median(errors), min(errors), max(errors))
+            for views, found in cells.items() for fluence, errors in found.items()
+        }  # fmt: skip
+        table, curves, fine = _falling(table), {}, defaultdict(list)
         for views, found in cells.items():
             fluences = sorted(found)
-            table = [(np.median(found[f]), min(found[f]), max(found[f])) for f in fluences]
-            curves[views] = np.log(fluences), np.transpose(table)
-        return cls(curves, {n: float(np.median(values)) for n, values in times.items()})
+            curves[views] = np.log(fluences), np.transpose([table[views, fluence] for fluence in fluences])
+        for row in (row for record in kept for row in record.where(method=METHOD, edge=edge)):
+            if row.get("scale_feo") is not None:  # its references were found in counts
+                fine[row["n"], row["fluence"]].append(row)
+        return cls(curves, {n: float(np.median(values)) for n, values in times.items()}, dict(fine))
 
     def nrmse(self, views: int, fluence_e_per_A2: float) -> NDArray | None:
         """Median, least and most, interpolated over the logarithms of views and fluence; None outside the record."""
@@ -138,6 +194,27 @@ class _Recorded:
             return None
         return np.array([np.interp(log_fluence, x, y) for y in table])
 
+    def nearest(self, voxels_across: float, fluence_e_per_A2: float, size_nm: float) -> FineRecord | None:
+        """What was recorded nearest to a particle on so many voxels, at the fluence that is equivalent."""
+        off = {}
+        for n, fluence in sorted(self.fine):
+            across = n * RECORDED_NM / RECORDED_FIELD_NM
+            steps = np.abs(np.log([across / voxels_across, fluence / fluence_e_per_A2]))
+            if steps.max() <= np.log(NEAREST) + 1e-9:
+                off[n, fluence] = round(steps.sum(), 9)  # of two that are equally near the one of fewer electrons
+        if not off:
+            return None
+        n, fluence = min(off, key=off.get)
+        rows = self.fine[n, fluence]
+        errors = [row["nrmse"] for row in rows]
+        tested = [row for row in rows if row.get("void_effect_error") and row.get("true_void_nm3")]
+        # d' = 1 / error at the void's own diameter, and grows with the square of the diameter.
+        voids = [np.cbrt(6 * v["true_void_nm3"] / np.pi) * np.sqrt(ROSE * v["void_effect_error"]) for v in tested]
+        void = float(np.median(voids)) * size_nm / RECORDED_NM if voids else None
+        extremes = float(min(errors)), float(max(errors))
+        views, voxel = records.CENTRE["views"], RECORDED_FIELD_NM / n
+        return FineRecord(float(np.median(errors)), extremes, void, voxel, float(fluence), views)
+
     def cpu_seconds(self, n: float) -> float | None:
         """Time for n voxels per side; None without a record."""
         return scaled_seconds(self.seconds, n) if self.seconds else None
@@ -150,6 +227,20 @@ class _Recorded:
         views = sorted(self.curves)
         span = f"{views[0]} to {views[-1]} views" if len(views) > 1 else f"{views[0]} views"
         return f"recorded: {np.exp(x.min()):,.0f} to {np.exp(x.max()):,.0f} e/Å² per tilt, {span}"
+
+
+def _falling(table: Mapping[tuple[int, float], tuple[float, ...]]) -> dict[tuple[int, float], NDArray]:
+    """The same, with values that do not rise with views or fluence.
+
+    Halfway between the least that was found with no more views and electrons, and the most that was found with no
+    fewer. A table that falls everywhere stays as it is.
+    """
+    found = {}
+    for views, fluence in table:
+        fewer = [values for (v, f), values in table.items() if v <= views and f <= fluence]
+        more = [values for (v, f), values in table.items() if v >= views and f >= fluence]
+        found[views, fluence] = (np.min(fewer, axis=0) + np.max(more, axis=0)) / 2
+    return found
 
 
 def _recorded(edge: str, record: records.Record | None) -> _Recorded:
@@ -193,6 +284,9 @@ class _Particle:
     metal : (P,)
         Weights of the total metal.
     phases : tuple of str
+    edge : str
+    delocalisation_nm : float
+        Of that edge.
     equivalence : float
         Fluence per tilt of the record's particle over that of this one for equal relative errors.
     recorded : bool
@@ -203,6 +297,8 @@ class _Particle:
     covariance: NDArray
     metal: NDArray
     phases: tuple[str, ...]
+    edge: str
+    delocalisation_nm: float
     equivalence: float
     recorded: bool
 
@@ -215,7 +311,9 @@ class _Particle:
         # The errors, on as many elements across the particle, in parts of its size: σ²/D² ~ covariance / (F D⁴).
         equivalence = known.diagonal().max() / RECORDED_NM**4 / (own.diagonal().max() / size_nm**4)
         same = model.system == reference.system and len(model.phases) == 2
-        return cls(size_nm, own, dose.metal_weights(model), model.phases, float(equivalence), same)
+        beam = {name: getattr(model.microscope, name) for name in ("beam_energy_keV", "collection_mrad")}
+        blur = delocalisation_nm(model.system.edge(edge).signal_eV, **beam)
+        return cls(size_nm, own, dose.metal_weights(model), model.phases, edge, float(blur), float(equivalence), same)
 
 
 def _of_one_electron(model, edge, size_nm):
@@ -239,19 +337,23 @@ def expect(
     r"""What a tilt series over ±70° can be expected to show.
 
     Errors per pixel, void and skin are bounds: no method can be better, and the data may be worse (drift, background
-    of another shape, plural scattering that varies). The error of the volume and the time are from recorded runs.
+    of another shape, plural scattering that varies). Void and skin are not given below the delocalisation of the edge.
+    The error of the volume and the time are from recorded runs.
 
-    The record is of particles of 34.4 nm on voxels of 2 nm. Reconstruction has no length of its own, so that a
-    particle of size D on elements of D/17.2 is expected to come out as the record's at the fluence at which both
-    have the same relative error :math:`\sigma/D` per element (of the worse phase, at the particle's thickness):
+    The record is of the phantom (34.4 nm, three draws of the noise) and of five drawn bodies of similar size, on voxels
+    of 2 nm, with exact references. Reconstruction has no length of its own, so that a particle of size D on elements of
+    D/17.2 is expected to come out as the record's at the fluence at which both have the same relative error
+    :math:`\sigma/D` per element (of the worse phase, at the particle's thickness):
 
     .. math::
 
         F_\mathrm{eq} = F\,\frac{\Sigma_1(34.4)/34.4^4}{\Sigma_1(D)/D^4} ,
 
     with :math:`\Sigma_1(D)` the variance for one electron per pixel. Between recorded views and fluences it is
-    interpolated, beyond them there is no number. Finer voxels than D/17.2 are taken to be no worse on these elements
-    (on the finer voxels themselves the error is larger); for coarser ones there is no number.
+    interpolated, beyond them there is no number; values that rise with views or fluence, by the chance of eight series,
+    are made not to. Finer voxels than D/17.2 are taken to be no worse on these elements. On the finer voxels themselves
+    the error is larger: `Expectation.fine` is what was recorded there. For coarser voxels, and for elements below the
+    delocalisation, which the record leaves out, there is no number.
 
     Parameters
     ----------
@@ -329,16 +431,15 @@ def _expect(
         "void": dose.smallest_void_nm(covariance, views, voxel_size_nm),
         "skin": dose.thinnest_skin_nm(covariance, tilts, voxel_size_nm, patch_nm=patch_nm),
     }
-    nrmse, remarks = None, [f"{k}: none in this particle" for k, size in features.items() if size >= particle.size_nm]
-    if not particle.recorded:
-        remarks.append("NRMSE: outside the record, which is of the iron oxides")
-    elif voxel_size_nm > particle.size_nm / ELEMENTS * (1 + 1e-9):
-        remarks.append(f"NRMSE: outside the record, which has {ELEMENTS:.1f} voxels or more across the particle")
-    else:
-        nrmse = recorded.nrmse(views, equivalent)
-        if nrmse is None:
-            where = f"as the record's particle at {equivalent:,.0f} e/Å² per tilt; {recorded.extent()}"
-            remarks.append(f"NRMSE: outside the record ({where})")
+    blur, remarks = particle.delocalisation_nm, []
+    for name, size in features.items():
+        features[name] = max(size, blur)
+        if features[name] >= particle.size_nm:
+            remarks.append(f"{name}: none in this particle")
+        elif size < blur:
+            remarks.append(f"{name}: not below {blur:.2g} nm, the delocalisation of {particle.edge}")
+    nrmse, fine, why = _errors_of_volume(particle, recorded, equivalent, views, voxel_size_nm)
+    remarks += why
     seconds = recorded.cpu_seconds(particle.size_nm * RECORDED_FIELD_NM / RECORDED_NM / voxel_size_nm)
     if seconds is None:
         remarks.append("time: no record")
@@ -347,14 +448,43 @@ def _expect(
         total_metal_error_nm=float(np.sqrt(particle.metal @ covariance @ particle.metal)),
         total_fluence_e_per_A2=float(fluence_e_per_A2 * views),
         **{f"{k}_nm": size if size < particle.size_nm else None for k, size in features.items()},
+        delocalisation_nm=blur,
         nyquist_nm=2.0 * voxel_size_nm,
         crowther_nm=float(particle.size_nm * np.deg2rad(2 * MAX_TILT_DEG / (views - 1))),
         equivalent_fluence_e_per_A2=float(equivalent),
         nrmse=None if nrmse is None else float(nrmse[0]),
         nrmse_range=None if nrmse is None else (float(nrmse[1]), float(nrmse[2])),
+        element_nm=particle.size_nm / ELEMENTS,
+        fine=fine,
         cpu_seconds=seconds,
         remarks=tuple(remarks),
     )
+
+
+def _errors_of_volume(
+    particle: _Particle, recorded: _Recorded, equivalent: float, views: int, voxel_size_nm: float
+) -> tuple[NDArray | None, FineRecord | None, list[str]]:
+    """NRMSE on elements (median, least, most), what was recorded on fine voxels, and remarks."""
+    element, blur, tolerance = particle.size_nm / ELEMENTS, particle.delocalisation_nm, 1 + 1e-9
+    if not particle.recorded:
+        return None, None, ["NRMSE: outside the record, which is of the iron oxides"]
+    if voxel_size_nm > element * tolerance:
+        return None, None, [f"NRMSE: outside the record, which has {ELEMENTS:.1f} voxels or more across the particle"]
+    fine = None
+    # A smaller particle is blurred more than that of the record.
+    if voxel_size_nm * tolerance < element and particle.size_nm * tolerance >= RECORDED_NM:
+        fine = recorded.nearest(particle.size_nm / voxel_size_nm, equivalent, particle.size_nm)
+    if element < blur:
+        what = f"elements of {element:.2g} nm are smaller than the delocalisation, {blur:.2g} nm"
+        return None, fine, [f"NRMSE: outside the record, which leaves out delocalisation ({what})"]
+    nrmse = recorded.nrmse(views, equivalent)
+    if nrmse is None:
+        where = f"as the record's particle at {equivalent:,.0f} e/Å² per tilt; {recorded.extent()}"
+        return None, fine, [f"NRMSE: outside the record ({where})"]
+    if voxel_size_nm * tolerance < element:
+        of = f"on elements of {element:.2g} nm, with exact references"
+        return nrmse, fine, [f"NRMSE: {of}; on voxels of {voxel_size_nm:g} nm it is larger"]
+    return nrmse, fine, []
 
 
 # ---------------------------------------------------------------- the page
@@ -365,10 +495,13 @@ AXES = (
     ("fluence_e_per_A2", "fluence per tilt", "e/Å²"),
 )  # fmt: skip
 CAPTION = (
-    "What can be expected, against the fluence per tilt. Above: error of the volume, where the record reaches; below: "
-    "the smallest void and the thinnest skin that can be claimed, at best. The dotted line is the plan."
+    "What can be expected, against the fluence per tilt. Above: error of the volume on about "
+    f"{ELEMENTS:.0f} elements across the particle with exact references, where the record reaches; below: the smallest "
+    "void and the thinnest skin that can be claimed, at best, and not below the delocalisation. The dotted line is the "
+    "plan."
 )
 SLIDERS = ("fluence_e_per_A2", "views", "particle_nm")  # the others are menus
+DIGITS, EXACT = 5, 12  # of the page's numbers, which shows two or three; of those that it shows in full
 
 
 @dataclass(frozen=True)
@@ -402,7 +535,8 @@ class PlanGrid:
                 if np.array_equal(np.broadcast_to(first, values.shape), values, equal_nan=True):
                     values = first.squeeze(kept.index(a))
                     kept.remove(a)
-            numbers = [None if np.isnan(v) else float(f"{v:.3g}") for v in values.ravel().tolist()]
+            digits = EXACT if name == "total" else DIGITS
+            numbers = [None if np.isnan(v) else float(f"{v:.{digits}g}") for v in values.ravel().tolist()]
             quantities[name] = {"axes": kept, "values": numbers}
         from .plotting import COLORS
 
@@ -411,6 +545,7 @@ class PlanGrid:
             "axes": {name: list(values) for name, values in self.axes.items()},
             "units": {name: unit for name, _, unit in AXES},
             "start": list(self.start),
+            "fine_views": records.CENTRE["views"],
             "quantities": quantities,
         }
         return json.dumps(grid, separators=(",", ":"), ensure_ascii=True)
@@ -570,7 +705,13 @@ def _numbers(found: Expectation) -> dict[str, float | None]:
     """The numbers of an expectation, by the names of the table's rows."""
     least, most = found.nrmse_range or (None, None)
     errors = {f"error_{i}": error for i, error in enumerate(found.error_nm.values())}
+    fine = found.fine
+    ends = fine.nrmse_range if fine else (None, None)
     return errors | {
+        "fine_nrmse": fine and fine.nrmse, "fine_nrmse_least": ends[0], "fine_nrmse_most": ends[1],
+        "fine_void_nm": fine and fine.void_nm, "fine_voxel_nm": fine and fine.voxel_size_nm,
+        "fine_fluence": fine and fine.fluence_e_per_A2,
+        "element_nm": found.element_nm, "delocalisation_nm": found.delocalisation_nm,
         "error_metal": found.total_metal_error_nm, "nrmse": found.nrmse, "nrmse_least": least, "nrmse_most": most,
         "void_nm": found.void_nm, "skin_nm": found.skin_nm, "nyquist_nm": found.nyquist_nm,
         "crowther_nm": found.crowther_nm, "total": found.total_fluence_e_per_A2, "cpu_seconds": found.cpu_seconds,
@@ -581,6 +722,7 @@ def _rows(phases: Sequence[str], system: System) -> tuple[tuple[str, str, str, s
     phases = [re.sub(r"(?<=[A-Za-z])(\d+)", r"<sub>\1</sub>", name) for name in phases]
     metal = f"standard error of total {system.metal_name} per pixel, in nm of {phases[0]}"
     patch = f"{PATCH_NM:g} nm × {PATCH_NM:g} nm"
+    error, views = f"error of the volume of {METHOD} (NRMSE, least to most)", records.CENTRE["views"]
     return (
         ("total", "fluence of the series", "e/Å²", "arithmetic"),
         *((f"error_{i}", f"standard error of {name} per pixel", "nm", "bound") for i, name in enumerate(phases)),
@@ -594,7 +736,19 @@ def _rows(phases: Sequence[str], system: System) -> tuple[tuple[str, str, str, s
         ),
         ("nyquist_nm", "finest detail of the voxels", "nm", "two voxels"),
         ("crowther_nm", "finest detail of the tilts without a prior", "nm", "Crowther"),
-        ("nrmse", f"error of the volume of {METHOD}, NRMSE (least to most)", "", "record"),
+        (
+            "nrmse",
+            f"{error}, on about {ELEMENTS:.0f} elements across the particle, with exact references",
+            "",
+            "record",
+        ),
+        ("fine_nrmse", f"{error}, on fine voxels, with references found in the counts", "", f"record of {views} tilts"),
+        (
+            "fine_void_nm",
+            "smallest void that the feature test would claim, diameter",
+            "nm",
+            f"record of {views} tilts, scaled",
+        ),
         ("cpu_seconds", f"time of {METHOD} on one core", "", "record, scaled by voxels"),
     )
 

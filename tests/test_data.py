@@ -550,15 +550,39 @@ def test_spectra_of_one_file_a_tilt_are_sorted_and_stacked(spectrum_images, tmp_
 def test_tilts_of_the_stage_and_as_given(spectrum_images):
     files = [spectrum_images(f"a_{k}.hspy", k, stage=tilt) for k, tilt in enumerate((20, -20))]
     assert data.get_tilts(data.read_spectrum_series(files)).tolist() == [-20, 20]
-    assert data.get_tilts(data.read_spectrum_series(files, [-5, 60])).tolist() == [-5, 60]
+    assert data.get_tilts(data.read_spectrum_series(files, [20.4, -20])).tolist() == [-20, 20.4]
+    with pytest.raises(ValueError, match=r"got -20 for a_0\.hspy, wants 20 as in its metadata: leave the angles out"):
+        data.read_spectrum_series(files, [-20, 20])
     with pytest.raises(ValueError, match=r"tilt_angles_deg: got shape \(3,\), wants \(2,\)"):
         data.read_spectrum_series(files, [-5, 60, 70])
     files = [spectrum_images(f"tilt_{tilt}.hspy", stage=-tilt) for tilt in (20, -20)]
     with pytest.raises(ValueError, match=r"tilt_angles_deg: got -20 in the metadata of tilt_20\.hspy"):
         data.read_spectrum_series(files)
+    assert data.get_tilts(data.read_spectrum_series(files, [20, -20])).tolist() == [-20, 20]  # what is given decides
     files = [spectrum_images(f"scan_{k:02d}.hspy") for k in (1, 30)]  # numbers that may count the files
     with pytest.raises(ValueError, match="tilt_angles_deg: got none"):
         data.read_spectrum_series(files)
+
+
+def test_numbers_that_count_the_files_never_contradict_the_stage(spectrum_images):
+    names = [f"tilt_{k:02d}.hspy" for k in (1, 2, 10)]
+    files = [spectrum_images(name, stage=tilt) for name, tilt in zip(names, (-66, 0, 66), strict=True)]
+    for given in (None, [-66, 0.5, 66]):
+        assert data.read_spectrum_series(files, given).metadata.Tomography.files == names
+    files = [spectrum_images(f"angle_{k}.hspy") for k in (1, 2)]
+    with pytest.raises(ValueError, match=r"tilt_angles_deg: got none.*\(angle_1\.hspy, angle_2\.hspy, .*may count"):
+        data.read_spectrum_series(files)
+
+
+def test_given_angles_follow_the_names_as_they_count(spectrum_images, tmp_path):
+    for k in (1, 2, 10):
+        spectrum_images(f"low_{k}.hspy", k)
+    for paths in (tmp_path, tmp_path / "low_*.hspy"):
+        series = data.read_spectrum_series(paths, [-40, 0, 40])
+        assert series.metadata.Tomography.files == ["low_1.hspy", "low_2.hspy", "low_10.hspy"]
+    files = [spectrum_images(f"cube_{tilt:+d}.hspy") for tilt in (0, 30, -30)]
+    with pytest.raises(ValueError, match=r"tilt_angles_deg: got -30 for cube_\+0\.hspy, wants 0 as in its name"):
+        data.read_spectrum_series(files, [-30, 0, 30])
 
 
 @pytest.mark.parametrize("other", [{"shape": (3, 4, 21)}, {"shape": (4, 3, 20)}, {"scale": 0.51}, {"pixel": 0.5}])
@@ -577,6 +601,17 @@ def test_a_file_that_differs_is_named(spectrum_images, other):
         (["cube_-35.a", "cube_0.a", "cube_35.a"], [-35, 0, 35]),
         (["cube_01.a", "cube_02.a"], None),
         (["a.a", "b.a"], None),
+        ([f"tilt_{k:02d}.a" for k in range(1, 30)], None),
+        (["tilt_20.a", "tilt_30.a"], [20, 30]),
+        (["tilt_03_+10deg.a", "tilt_04_-20deg.a"], [10, -20]),
+        ([f"cube-{k}deg.a" for k in range(0, 80, 10)], None),
+        (["cube-10.a", "cube-20.a"], None),
+        (["tilt-10.a", "tilt-20.a"], None),
+        (["cube-60deg.a", "cube-0deg.a", "cube+60deg.a"], [-60, 0, 60]),
+        (["cube-60deg.a", "cube0deg.a", "cube60deg.a"], [-60, 0, 60]),
+        (["cube--60deg.a", "cube-0deg.a", "cube-60deg.a"], [-60, 0, 60]),
+        (["cube_-60deg.a", "cube_-30deg.a"], [-60, -30]),
+        (["cube_−60.a", "cube_−30.a"], [-60, -30]),
     ],
 )
 def test_tilts_in_names(names, tilts):
@@ -596,7 +631,10 @@ def test_maps_of_one_file_a_tilt(series, tmp_path):
     for path in (tmp_path, tmp_path / "FeO_*.tif", sorted(tmp_path.iterdir())):
         back = data.read_tilt_series(path)
         assert back.tilt_angles_deg.tolist() == ANGLES
+        assert back.metadata["files"] == ["FeO_tilt_-60.tif", "FeO_tilt_1.5.tif", "FeO_tilt_70.tif"]
         np.testing.assert_array_equal(back.projections[0], series.projections[0])
+    with pytest.raises(ValueError, match=r"tilt_angles_deg: got -60 for FeO_tilt_70\.tif, wants 70 as in its name"):
+        data.read_tilt_series(tmp_path, tilt_angles_deg=[1.5, -60, 70])
 
 
 class _Trap:

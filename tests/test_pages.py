@@ -167,6 +167,53 @@ def test_damage_has_a_source_for_each_number(generated):
         assert f"{{cite}}`{key}`" in generated["<!-- generated: primer damage table -->"]
 
 
+def test_lowest_limit_is_told_as_the_text_tells_it(generated):
+    """Of the layered oxides one changed below the lowest fluence; how far below is not known."""
+    name, low, high, *_ = pages.DAMAGE[0]
+    assert f"| {name} | < {low:,.0f} to {high:,.0f} |" in generated["<!-- generated: primer damage table -->"]
+    assert generated["<!-- generated: primer damage table -->"].count("| < ") == 1
+    assert f"below {low:.0f} e/Å²" in " ".join(TEXTS["primer_dose.md"].split())
+
+
+def standards_case(angle=1.0, volume=(1.0, 1.0), error=(0.2, 0.1), left_out=(), warnings=()):
+    about = {"left_out": dict.fromkeys(left_out), "warnings": list(warnings)}
+    return about | {"angle_deg": [angle, angle / 2], "volume": volume, "volume_error": error}
+
+
+def standards_benchmark(skin, bare, iron):
+    manganese = {"default": [standards_case(**case) for case in skin], "no skin": [standards_case(**c) for c in bare]}
+    about = {"fluence_e_per_A2": 1e5, "pixels": 48, "target_manganese_volume": 0.1}
+    return about | {"manganese": manganese, "cubes": {"default": [standards_case()], "no skin": iron}}
+
+
+def test_standards_of_manganese_are_told_as_they_were_measured(generated):
+    """Whatever the values are."""
+    text = generated["<!-- generated: standards manganese -->"]
+    assert text == pages.standards_in_words(records.benchmark("standards"))
+    rows = [row for cases in records.benchmark("standards")["manganese"].values() for row in cases]
+    assert (
+        f"within {max(max(row['angle_deg']) for row in rows):.1f}° of the true" in text
+        and f" {len(rows)} cases" in text
+    )
+
+    good = standards_benchmark(
+        [{}] * 2, [{"volume": (1.31, 0.9), "error": (0.5, 0.1)}] * 2, [{"angle_deg": [1.0, 1.0]}]
+    )
+    text = pages.standards_in_words(good)
+    assert "all constraints could be used and nothing was flagged in all 4 cases" in text and "1.0° of the" in text
+    assert "right within 10 % in all 2 cases; the stated error of MnO is 20 %." in text
+    assert "comes out at 1.31 times the true one, with a stated error of 50 % (2 cases)." in text
+    assert "FeO" not in text  # no volumes of iron were measured
+
+    bad = [{"volume": (0.7, 1.0), "error": (0.1, 0.1), "left_out": ("shift",)}, {"warnings": ("w",)}, {}]
+    iron = [standards_case(volume=(0.9, 1.0), error=(0.33, 0.1)), standards_case(volume=(1.2, 1.0), error=(0.61, 0.1))]
+    text = pages.standards_in_words(standards_benchmark(bad, [{"volume": (0.8, 1.0)}], iron))
+    assert "all constraints could be used in 3 of 4 cases, and nothing was flagged in 3 of 4 cases" in text
+    assert "right within 10 % in 2 of 3 cases (at worst, 30 % off); the stated error of MnO is 10 to 20 %." in text
+    assert "at 0.80 times the true one, with a stated error of 20 % (1 case)." in text
+    assert "the volume of FeO comes out at 0.90 to 1.20 times the true one, with a stated error of 33 to 61 %" in text
+
+
 def test_table_of_edges_shows_what_the_text_says(generated):
     """The soft edge has the larger cross-section, the smaller angle, and the wider blur."""
     rows = generated["<!-- generated: primer edges -->"].replace(",", "").splitlines()

@@ -24,6 +24,7 @@ import zarr
 from softeels_utils import __main__ as command_line
 from softeels_utils import data, dip, pipeline, scattering, simulate, standards
 from softeels_utils.fitting import Estimate, PhaseFit
+from softeels_utils.fitting.references import ReferenceDraws
 from softeels_utils.pipeline import Settings, reconstruct
 from softeels_utils.pipeline.chain import (
     Chain,
@@ -34,6 +35,7 @@ from softeels_utils.pipeline.chain import (
     standards_binning,
 )
 from softeels_utils.pipeline.series import Maps, clean_low_loss, noise_gain_of, read_spectra
+from softeels_utils.pipeline.volume_files import file_names, write_maps, write_volume
 from softeels_utils.tomography import ParallelBeam, alignment_error
 
 N, PIXEL_NM, TILTS = 16, 4.0, (-60.0, -30.0, 0.0, 30.0, 60.0)
@@ -246,6 +248,28 @@ def test_a_step_is_done_again_when_names_or_order_of_its_inputs_change(tmp_path)
     assert len(did) == 3
 
 
+def test_a_file_made_again_repeats_nothing_that_reads_it(tmp_path):
+    """HyperSpy writes the time into its files: no two are alike."""
+    made = []
+
+    def run():
+        with pipeline.Folder(tmp_path / "out", report=lambda line: None) as folder:
+            folder.step("first", lambda place: write(place, "a"), outputs=["a"])
+            folder.step("second", lambda place: write(place, "b"), inputs=[folder["a"]], outputs=["b"])
+
+    def write(place, name):
+        made.append(name)
+        (place / name).write_text(str(time.time_ns()))
+
+    run()
+    (tmp_path / "out" / "a").unlink()
+    run()
+    assert made == ["a", "b", "a"]
+    (tmp_path / "out" / "b").write_text("by another hand")
+    run()
+    assert made == ["a", "b", "a", "b"]
+
+
 def test_what_is_not_of_an_earlier_run_is_left_alone(tmp_path):
     (tmp_path / "maps").mkdir()
     (tmp_path / "maps" / "mine.txt").write_text("x")
@@ -315,6 +339,82 @@ def test_killed_and_run_again_it_gives_the_same_volume(files, done, tmp_path):
 
 
 # ---------------------------------------------------------------- what real series have
+
+
+def test_values_without_an_error_are_not_measured(tmp_path):
+    values = np.ones((2, 5, 3, 4))
+    covariance = np.broadcast_to(np.eye(2), (5, 3, 4, 2, 2)).copy()
+    values[0, 0, 0, 0] = covariance[1, 0, 0, 0, 0] = np.nan
+    covariance[2, 0, 0, 1, 1], covariance[3, 0, 0, 1, 1] = np.inf, 0
+    maps = Maps(values, np.array(TILTS), ("a", "b"), covariance)
+    assert (~maps.mask).sum() == 4 and not maps.mask[:4, 0, 0].any()
+    assert np.isfinite(maps.measurement().covariance).all()
+    flat = dict.fromkeys(("reduced_chi2", "residual_rms", "flags", "background"), np.ones((5, 3, 4)))
+    flat["energy_eV"] = np.arange(2.0)
+    names = ("γ-Fe2O3", "γ+Fe2O3")
+    fit = PhaseFit(np.moveaxis(values, 0, -1), covariance, **flat, phases=names, tilt_angles_deg=np.array(TILTS))
+    write_maps(tmp_path / "maps", fit)
+    again = data.read_tilt_series(tmp_path / "maps" / "γ-Fe2O3.hspy")
+    assert np.isnan(again.projections[0, 0, 0, 0]) and np.isfinite(again.projections[0, 4]).all()
+    assert (tmp_path / "maps" / "γ_Fe2O3.hspy").exists()
+
+
+def test_names_of_files_do_not_meet():
+    assert file_names(["Fe(2+)", "Fe(2)", "fe_2", "Fe_2_error", "°"]) == [
+        "Fe_2", "Fe_2_2", "fe_2_3", "Fe_2_error_2", "channel"
+    ]  # fmt: skip
+
+
+def test_any_name_and_unit_can_be_written(tmp_path):
+    arrays = {name: np.ones((1, 4, 4, 4)) for name in ("best", "std", "systematic")} | {
+        "members": np.ones((2, 1, 4, 4, 4))
+    }
+    write_volume(tmp_path, arrays, ["γ-Fe2O3 " + "long " * 20], None, np.array(TILTS), "µm per voxel")
+    (path,) = [path for path in (tmp_path / "mrc").iterdir() if "error" not in path.name]
+    with mrcfile.open(path) as file:
+        assert file.data.sum() == 64 and file.get_labels()[-1].startswith("?-Fe2O3 long")
+
+
+def test_modes_that_are_left_out_enlarge_the_others():
+    rng = np.random.default_rng(0)
+    draws = ReferenceDraws(np.eye(2) + 0.1 * rng.normal(size=(200, 2, 2)))
+    maps = Maps(np.ones((2, 5, 3, 3)), np.array(TILTS), ("a", "b"), draws=draws)
+    away = {n: maps.reference_draws(n, scale_is_learned=False) - np.eye(2) for n in (2, 4, 8)}
+    whole = [(steps**2).sum(axis=(1, 2)).mean() for steps in away.values()]
+    np.testing.assert_allclose(whole, (draws.modes**2).sum(), rtol=1e-6)
+    assert maps.reference_draws(1, scale_is_learned=False) is None
+
+
+def test_amounts_are_those_of_the_volume_that_is_kept(tmp_path):
+    """A film that leaves the field of view: the columns added for it are in neither."""
+    volume = np.zeros((1, 3, 12, 40), np.float32)
+    volume[:, :, 4:8] = 1
+    projections = ParallelBeam((12, 40), TILTS)(volume)[..., 14:26]
+    projections += 0.02 * np.random.default_rng(0).normal(size=projections.shape)
+    variance = np.full_like(projections, 4e-4)
+    series = data.TiltSeries(projections.astype(np.float32), np.array(TILTS), ("film",), 2.0, variance=variance)
+    series.save(tmp_path / "maps.npz")
+    wanted = Settings.build({"maps": tmp_path / "maps.npz", "output": tmp_path / "out", "align": False} | FAST)
+    chain = Chain(wanted, lambda line: None, None)
+    chain.check()
+    with chain.folder:
+        for step in (chain.maps, chain.alignment, chain.volume):
+            step()
+        facts = {name: chain.folder.record(name).facts for name in ("alignment", "volume")}
+    assert facts["alignment"]["padding"] > 0
+    kept = np.load(tmp_path / "out" / "volume.npz")["best"]
+    assert kept.shape[-1] == 12
+    assert facts["volume"]["amounts"]["value"] == pytest.approx(8 * kept.sum((1, 2, 3)), rel=1e-5)
+    assert facts["volume"]["systematic_known"] is False
+
+
+def test_calibrated_maps_in_nm_want_a_pixel_size(tmp_path):
+    series = data.TiltSeries(np.ones((2, 5, 8, 8), np.float32), np.array(TILTS), ("FeO", "Fe3O4"), unit="nm")
+    series.save(tmp_path / "maps.npz")
+    given = {"maps": tmp_path / "maps.npz", "output": tmp_path / "out", "calibrated": True}
+    with pytest.raises(ValueError, match=r"^pixel_size_nm: got None"):
+        reconstruct(Settings.build(given), report=lambda line: None)
+    assert not (tmp_path / "out" / "steps").exists() or not list((tmp_path / "out" / "steps").iterdir())
 
 
 def test_a_gain_that_is_not_told_is_estimated_and_said(files):
@@ -587,7 +687,12 @@ def test_inspection_tells_kinds_and_what_is_missing(files, done, tmp_path, capsy
     low.data = np.minimum(low.data - 5, 40)
     low.save(tmp_path / "bad.hspy")
     problems = " ".join(pipeline.inspect(tmp_path / "bad.hspy").problems)
-    assert "negative" in problems and "saturated" in problems
+    assert "negative" in problems
+    low.data = np.minimum(low.data + 5, np.quantile(low.data.max(axis=-1), 0.5))  # the zero loss of every other pixel
+    low.save(tmp_path / "bad.hspy", overwrite=True)
+    (problem,) = [told for told in pipeline.inspect(tmp_path / "bad.hspy").problems if "saturated" in told]
+    assert "% of the spectra" in problem
+    assert not [told for told in pipeline.inspect(files / "low_+0.hspy").problems if "saturated" in told]
     (tmp_path / "other.hspy").write_bytes(b"nothing")
     assert pipeline.inspect(tmp_path / "other.hspy").kind == "unknown"
     page, written = tmp_path / "page.html", tmp_path / "settings.yml"

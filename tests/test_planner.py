@@ -2,11 +2,13 @@
 
 import json
 import re
+import shutil
+import subprocess
 
 import numpy as np
 import pytest
 
-from softeels_utils import dose, planner, records, simulate, study
+from softeels_utils import dose, planner, records, scattering, simulate, study
 from softeels_utils.tomography import ParallelBeam
 
 TILTS = np.linspace(-70, 70, 9)
@@ -124,14 +126,29 @@ def test_more_electrons_and_more_views_are_better(record):
     few, many = (planner.expect(f, particle_nm=34.4, voxel_size_nm=0.1, record=record) for f in (1000.0, 16000.0))
     assert few.error_nm["FeO"] == pytest.approx(4 * many.error_nm["FeO"])
     assert few.void_nm == pytest.approx(2 * many.void_nm)
-    assert few.skin_nm == pytest.approx(4 * many.skin_nm)
+    assert few.skin_nm == pytest.approx(planner.expect(250.0, record=record).skin_nm / 2)
     assert many.nrmse < few.nrmse
-    views = [planner.expect(4000.0, views=v, voxel_size_nm=0.1, record=record) for v in (5, 9, 20, 29)]
+    views = [planner.expect(1000.0, views=v, voxel_size_nm=0.1, record=record) for v in (5, 9, 20, 29)]
     for name in ("void_nm", "skin_nm", "crowther_nm", "nrmse"):
         assert (np.diff([getattr(found, name) for found in views]) < 0).all(), name
-    other = planner.expect(4000.0, voxel_size_nm=0.1, edge="L2,3", record=record)
+    other = planner.expect(1000.0, voxel_size_nm=0.1, edge="L2,3", record=record)
     assert other.error_nm["FeO"] > 2 * views[0].error_nm["FeO"] and other.void_nm > views[1].void_nm
-    assert planner.expect(4000.0, patch_nm=10.0).skin_nm == pytest.approx(planner.expect(4000.0).skin_nm / 2)
+    assert planner.expect(500.0, patch_nm=10.0).skin_nm == pytest.approx(planner.expect(500.0).skin_nm / 2)
+
+
+def test_no_feature_is_given_below_the_delocalisation(record):
+    """However many electrons there are; none in a particle that is smaller."""
+    microscope, edge = simulate.Microscope(), scattering.load_system("iron_oxides").edge("M2,3")
+    beam = {name: getattr(microscope, name) for name in ("beam_energy_keV", "collection_mrad")}
+    blur = scattering.delocalisation_nm(edge.signal_eV, **beam)
+    many = planner.expect(1e7, voxel_size_nm=0.1, record=record)
+    assert many.void_nm == many.skin_nm == many.delocalisation_nm == pytest.approx(blur)
+    stated = f"not below {blur:.2g} nm, the delocalisation of M2,3"
+    assert many.remarks[:2] == (f"void: {stated}", f"skin: {stated}")
+    harder = planner.expect(1e9, voxel_size_nm=0.1, edge="L2,3", record=record)
+    assert harder.skin_nm == harder.delocalisation_nm < blur / 3
+    wide = planner.expect(1e7, particle_nm=1.0, voxel_size_nm=0.1, patch_nm=0.9, record=record)
+    assert wide.void_nm == pytest.approx(blur)  # a particle that holds one
 
 
 # ---------------------------------------------------------------- the record
@@ -144,7 +161,54 @@ def test_recorded_cells_come_back(record):
     np.testing.assert_allclose(found.nrmse_range, [error(9, 4000), 1.4 * error(9, 4000)])
     for fluence in FLUENCES:  # its ends too
         assert planner.expect(fluence, views=5, record=record).nrmse == pytest.approx(1.2 * error(5, fluence))
-    assert found.remarks == ()
+    assert found.element_nm == pytest.approx(2.0)
+    assert planner.expect(1000.0, voxel_size_nm=2.0, record=record).remarks == ()
+    assert found.remarks == ("NRMSE: on elements of 2 nm, with exact references; on voxels of 0.5 nm it is larger",)
+
+
+def test_chance_does_not_make_more_views_or_electrons_worse(record):
+    """A recorded value that is too low or too high is smoothed; the range stays about the median."""
+    rows = [
+        row | {"nrmse": row["nrmse"] * (0.5 if (row["views"], row["fluence"]) == (9, 4000) else 1)}
+        for row in record.rows
+    ]
+    noisy = records.Record("sparse_views", rows)
+    found = np.array([
+        [planner.expect(f, views=v, record=noisy).nrmse for f in (1000, 2000, 4000, 8000, 16000)]
+        for v in (5, 7, 9, 15, 29)
+    ])  # fmt: skip
+    assert (np.diff(found, axis=0) < 1e-12).all() and (np.diff(found, axis=1) < 1e-12).all()
+    one = planner.expect(4000.0, views=9, record=noisy)
+    assert 0.6 * error(9, 4000) < one.nrmse < 1.2 * error(9, 4000)
+    assert one.nrmse_range[0] <= one.nrmse <= one.nrmse_range[1]
+
+
+def test_fine_voxels_have_what_was_recorded_on_them():
+    """The nearest record, unchanged; none for another edge, a smaller particle, or far from any."""
+    kept = records.load("nanocube")
+    found = planner.expect(4400.0, views=15).fine
+    rows = kept.where(n=112, fluence=4000, edge="M2,3", method="DIPm-TV")
+    errors = [row["nrmse"] for row in rows]
+    assert found.nrmse == np.median(errors) and found.nrmse_range == (min(errors), max(errors))
+    assert (found.voxel_size_nm, found.fluence_e_per_A2, found.views) == (64 / 112, 4000, 9)
+    diameter = np.cbrt(6 * rows[0]["true_void_nm3"] / np.pi)
+    scaled = diameter * np.sqrt(5 * np.median([row["void_effect_error"] for row in rows]))
+    assert found.void_nm == pytest.approx(scaled) and found.void_nm > planner.expect(4400.0).void_nm
+    assert planner.expect(4000.0, voxel_size_nm=1.2).fine.voxel_size_nm == pytest.approx(64 / 48)
+    assert found.nrmse > planner.expect(4400.0).nrmse  # why the row is there
+    larger = planner.expect(4400.0 / planner.expect(1.0, particle_nm=68.8).equivalent_fluence_e_per_A2,
+                            particle_nm=68.8, voxel_size_nm=1.0).fine  # fmt: skip
+    assert larger.nrmse == found.nrmse and larger.void_nm == pytest.approx(2 * found.void_nm)
+    far = ({"edge": "L2,3"}, {"particle_nm": 30.0}, {"voxel_size_nm": 2.0}, {"voxel_size_nm": 0.1},
+           {"system": "manganese_oxides"})  # fmt: skip
+    assert [plan for plan in far if planner.expect(4000.0, **plan).fine is not None] == []
+    assert planner.expect(400.0).fine is None and planner.expect(2e5).fine is None
+
+
+def test_elements_smaller_than_the_delocalisation_are_outside_the_record(record):
+    found = planner.expect(4000.0, particle_nm=10.0, voxel_size_nm=0.25, record=record)
+    assert found.element_nm < found.delocalisation_nm and found.nrmse is None
+    assert any("leaves out delocalisation" in remark for remark in found.remarks)
 
 
 def test_between_recorded_cells_is_interpolated(record):
@@ -167,7 +231,7 @@ def test_outside_the_record_there_is_no_number(record):
 def test_without_a_record_the_bounds_stay(monkeypatch, tmp_path):
     monkeypatch.setattr(records.store, "FOLDER", tmp_path)  # as an installed package has it
     found = planner.expect(4000.0)
-    assert found.nrmse is None and found.cpu_seconds is None and len(found.remarks) == 2
+    assert found.nrmse is None and found.fine is None and found.cpu_seconds is None and len(found.remarks) == 2
     assert found.skin_nm > 0
 
 
@@ -260,8 +324,74 @@ def test_grid_holds_what_expect_says(grid, record):
         wanted["error_1"] = found.error_nm["Fe3O4"]
         for name, number in wanted.items():
             assert value(name, index) == (None if number is None else pytest.approx(number, rel=0.006)), (name, plan)
+        assert value("total", index) == found.total_fluence_e_per_A2  # arithmetic is exact
     assert page["quantities"]["total"]["axes"] == [3, 4]  # stored along what it depends on
     assert page["quantities"]["nyquist_nm"]["axes"] == [2]
+
+
+PAGE = """
+const cells = __KEYS__.map(([key, unit]) => ({dataset: {planner: key, unit: unit}, textContent: ''}));
+const controls = {}, summary = {textContent: ''};
+const box = {
+  querySelector: function (selector) {
+    const name = (selector.match(/name="(\\w+)"/) || [])[1];
+    if (!name) return summary;
+    return controls[name] ??= {type: 'select', addEventListener: function (_, act) { this.act = act; }};
+  },
+  querySelectorAll: () => cells,
+};
+globalThis.document = {getElementById: () => ({closest: () => box})};
+globalThis.Plotly = {restyle: () => 0, relayout: () => 0};
+__SCRIPT__
+const told = __PLANS__.map(function (plan) {
+  Object.entries(plan).forEach(function ([name, index]) { controls[name].act.call({value: index}); });
+  const texts = cells.map(cell => [cell.dataset.planner, cell.textContent]);
+  return Object.fromEntries([...texts, ['summary', summary.textContent]]);
+});
+console.log(JSON.stringify(told));
+"""
+
+
+def shown(grid, plans):
+    """The texts of the page's table for some plans (indices along the axes), by its script."""
+    script = (records.store.PACKAGE / "planner.js").read_text(encoding="utf-8").replace("__GRID__", grid.json())
+    page = PAGE.replace("__SCRIPT__", script).replace(
+        "__KEYS__", json.dumps([(key, unit) for key, _, unit, _ in grid.rows])
+    )
+    page = page.replace("__PLANS__", json.dumps([dict(zip(grid.axes, map(int, plan), strict=True)) for plan in plans]))
+    done = subprocess.run(["node", "-"], input=page, capture_output=True, text=True, check=True)
+    return [{key: text.replace("\xa0", " ") for key, text in one.items()} for one in json.loads(done.stdout)]
+
+
+@pytest.mark.skipif(shutil.which("node") is None, reason="there is no node to run the page's script")
+def test_page_shows_what_expect_says():
+    grid = planner.plan_grid(particle_nm=(10.0, 34.4), voxel_size_nm=(0.5, 2.0))
+    plans = list(np.ndindex(*(len(values) for values in grid.axes.values())))
+    kinds = set()
+    for plan, texts in zip(plans, shown(grid, plans), strict=True):
+        at = {name: values[i] for (name, values), i in zip(grid.axes.items(), plan, strict=True)}
+        assert texts["total"] == f"{at['views'] * at['fluence_e_per_A2']:,.0f} e/Å²"
+        (void, skin), wanted = (texts["void_nm"], texts["skin_nm"]), grid.values
+        blur = wanted["delocalisation_nm"][plan]
+        for text, number in ((void, wanted["void_nm"][plan]), (skin, wanted["skin_nm"][plan])):
+            if np.isnan(number):
+                assert text == "none in this particle"
+            elif number == blur:
+                assert text == f"not below {blur:.2g} nm, the delocalisation of {at['edge']}"
+            else:
+                assert float(text.removesuffix(" nm")) == pytest.approx(number, rel=0.06)
+        for name in ("nrmse", "fine_nrmse"):
+            number = wanted[name][plan]
+            kinds.add((name, bool(np.isnan(number))))
+            if np.isnan(number):
+                assert texts[name] == "outside the record"
+                continue
+            assert float(texts[name].split()[0].rstrip(",")) == pytest.approx(number, abs=0.00501)
+            assert texts[name] in texts["summary"]
+        if not np.isnan(wanted["fine_nrmse"][plan]):
+            near = f"voxels of {wanted['fine_voxel_nm'][plan]:.2g} nm at {wanted['fine_fluence'][plan]:,.0f} e/Å²"
+            assert texts["fine_nrmse"].endswith(f", 9 tilts, {near}")
+    assert len(kinds) == 4
 
 
 def test_page_can_stand_in_markdown_and_names_its_controls(grid):
@@ -274,12 +404,28 @@ def test_page_can_stand_in_markdown_and_names_its_controls(grid):
     assert cells == {key for key, *_ in grid.rows} <= set(grid.values)
 
 
+def body_nm(specimen):
+    """Size of a drawn body of the record, without its skin; it does not depend on the grid."""
+    plain = {"views": 9, "max_tilt_deg": 70, "noise": "independent", "support": False, "third_phase": None}
+    draw = simulate.draw_specimen(specimen, "report", 8, **plain)
+    return draw.label["shape"]["voxels"] * draw.voxel_size_nm  # half of it, in half voxels
+
+
 def test_planning_page_has_the_placeholder_and_the_numbers_of_the_code():
     page = (records.store.PACKAGE.parent / "book" / "planning.md").read_text(encoding="utf-8")
     assert page.count(f"\n{planner.MARK}\n") == 1
+    blur = planner.expect(4000.0).delocalisation_nm
+    fine = records.load("nanocube").where(method=planner.METHOD, edge="M2,3")
+    (void,) = {f"{np.cbrt(6 * row['true_void_nm3'] / np.pi):.1f}" for row in fine}
+    assert len([row for row in fine if row["n"] == max(row["n"] for row in fine)]) == 1  # "one run"
+    kept = records.load("sparse_views").where(method=planner.METHOD, max_tilt=planner.MAX_TILT_DEG)
+    drawn = sorted({row["specimen"] for row in kept} - {"phantom"})
+    assert len(drawn) == 5 and {row["seed"] for row in kept if row["specimen"] == "phantom"} == {0, 1, 2}
+    sizes = [body_nm(specimen) for specimen in drawn]
     stated = (
+        f"\n{min(sizes):.0f} to {max(sizes):.0f} nm", f"({blur:.2g} nm for\nM<sub>2,3</sub>)", f"void of {void} nm",
+        f"the phantom ({planner.RECORDED_NM:g} nm, three draws", f"all on voxels of {planner.RECORDED_VOXEL_NM:g} nm",
         f"at {simulate.Microscope().beam_energy_keV:g} keV", f"over ±{planner.MAX_TILT_DEG:g}°",
-        f"particles of {planner.RECORDED_NM:g} nm on voxels of {planner.RECORDED_VOXEL_NM:g} nm",
         f"about {planner.ELEMENTS:.0f} elements", f"$d' = {dose.planning.ROSE:g}$",
     )  # fmt: skip
     assert [text for text in stated if text not in page] == []

@@ -14,9 +14,17 @@ from numpy.typing import ArrayLike, NDArray
 
 from ..checks import check_file, check_positive, check_tilts, real_array
 from ..fitting import PhaseFit
-from ..spectra.arrays import NM_PER, data_of, step_nm
+from ..spectra.arrays import NM_PER, data_of
 from .archives import check_size, read_archive
-from .signals import MRC_SUFFIXES, array_axes, files_of_series, is_spectral, read_signal, read_signals, tilts_of_files
+from .signals import (
+    MRC_SUFFIXES,
+    files_of_series,
+    is_spectral,
+    read_signal,
+    read_signals,
+    square_pixel_nm,
+    tilts_of_files,
+)
 from .tilts import AXIS_NAMES, degrees_per, get_tilts, stage_tilt, tilts_beside
 
 __all__ = ["TILT_SERIES_SUFFIXES", "TiltSeries", "read_tilt_series"]
@@ -53,7 +61,7 @@ class TiltSeries:
         Unit of the maps; a length such as ``"nm"`` says that they are line integrals of volume fractions. Empty: not
         known.
     metadata : dict
-        What else the file says: title, source.
+        What else is known: title, source, and ``files``, the names of all, in the order of the tilts if each is one.
 
     Raises
     ------
@@ -165,8 +173,8 @@ def read_tilt_series(
         ``(Y, X)`` or ``(C, Y, X)`` a tilt: several files, a folder, or a pattern such as ``"maps/tilt_*.tif"``; of
         ``.bcf`` files, the images beside the spectra. Or a fit of a series, as `fitting.PhaseFit.save` writes it.
     tilt_angles_deg : sequence of float, optional
-        Angles to use in place of those in the file, in a ``.rawtlt``, ``.tlt`` or ``.mdoc`` file beside it, or in the
-        metadata or names of single files.
+        Angles to use in place of those in the file or in a ``.rawtlt``, ``.tlt`` or ``.mdoc`` file beside it; of single
+        files, one for each, as for `read_spectrum_series`.
     channels : sequence of str, optional
         Names of the channels.
     pixel_size_nm : float, optional
@@ -217,7 +225,7 @@ def read_tilt_series(
         haadf=stored.get("haadf"),
         covariance=covariance,
         unit=str(stored.get("unit") or ""),
-        metadata={"title": path.stem, "source": path.name},
+        metadata={"title": path.stem, "source": path.name, "files": stored.get("files", [path.name])},
     )
 
 
@@ -273,7 +281,7 @@ def _read_stack(path):
     return {
         "projections": signal.data,
         "tilt_angles_deg": _emd_angles(path, signal) if path.suffix.lower() == ".emd" else get_tilts(signal),
-        "pixel_size_nm": step_nm(array_axes(signal)[-1]),
+        "pixel_size_nm": square_pixel_nm(signal),
         "channels": signal.metadata.get_item("Tomography.channels", default=None),
         "variance": signal.metadata.get_item("Signal.Noise_properties.variance", default=None),
         "covariance": signal.metadata.get_item("Tomography.covariance", default=None),
@@ -311,7 +319,7 @@ def _read_tiff(path):
         )
     if stack.ndim == 4 and axes[1] == "C":
         stack = stack.swapaxes(0, 1)
-    return {"projections": stack, "pixel_size_nm": calibration or step_nm(array_axes(read_signal(path))[-1])}
+    return {"projections": stack, "pixel_size_nm": calibration or square_pixel_nm(read_signal(path))}
 
 
 def _imagej_pixel_nm(file):
@@ -368,9 +376,10 @@ def _read_single_maps(files, tilt_angles_deg):
         maps.append(signal)
         stage.append(stage_tilt(signal))
     tilts = tilts_of_files(files, stage, tilt_angles_deg)
-    order, size = np.argsort(tilts), step_nm(array_axes(maps[0])[-1])
+    order, size = np.argsort(tilts), square_pixel_nm(maps[0])
     stack = np.stack([np.asarray(maps[k].data) for k in order], axis=-3)
     channels = maps[0].metadata.get_item("Tomography.channels", default=None)
     if channels is None and stack.ndim == 3 and maps[0].metadata.General.title:
         channels = [maps[0].metadata.General.title] if len({m.metadata.General.title for m in maps}) == 1 else None
-    return {"projections": stack, "tilt_angles_deg": tilts[order], "pixel_size_nm": size, "channels": channels}
+    known = {"projections": stack, "tilt_angles_deg": tilts[order], "pixel_size_nm": size, "channels": channels}
+    return known | {"files": [files[k].name for k in order]}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import warnings
 from collections.abc import Sequence
 from glob import glob
@@ -14,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ..checks import check_file, check_tilts, real_array
-from ..spectra.arrays import EV_PER
+from ..checks import LEAST_SPREAD_DEG, check_file, check_tilts, real_array
+from ..spectra.arrays import EV_PER, step_nm
 from .archives import check_size, check_zarr
 from .tilts import stage_tilt, tilts_in_names
 
@@ -26,14 +27,17 @@ __all__ = [
     "MRC_SUFFIXES",
     "SIGNAL_SUFFIXES",
     "array_axes",
+    "counted_order",
     "files_of_series",
     "is_spectral",
     "read_signal",
     "read_spectrum_series",
+    "square_pixel_nm",
 ]
 
 MRC_SUFFIXES = (".mrc", ".st", ".ali", ".rec", ".mrcs")
 SIGNAL_SUFFIXES = (".hspy", ".zspy", ".dm3", ".dm4", ".emd", ".bcf", ".msa", ".tif", ".tiff", *MRC_SUFFIXES)
+UNEVEN = 0.01  # difference of the two sides of a pixel, in parts
 STAGE_TOLERANCE_DEG = 1.0  # between the stage and the names of the files
 
 
@@ -148,6 +152,23 @@ def array_axes(signal: BaseSignal) -> tuple[Any, ...]:
     return (*signal.axes_manager.navigation_axes[::-1], *signal.axes_manager.signal_axes[::-1])
 
 
+def square_pixel_nm(signal: BaseSignal) -> float | None:
+    """Size of a pixel of images or spectra, None where it is not stated (as of an ``.mrc`` file without calibration).
+
+    Raises
+    ------
+    ValueError
+        Naming ``pixel_size_nm``, where pixels are not square.
+    """
+    axes = array_axes(signal)
+    pixel = (axes[:-1] if signal.axes_manager.signal_dimension == 1 else axes)[:-3:-1]  # X, Y
+    sizes = [size if (size := step_nm(axis)) and 0 < size < np.inf else None for axis in pixel]
+    known = [size for size, axis in zip(sizes, pixel, strict=True) if size and axis.size > 1]
+    if len(known) == 2 and abs(known[1] / known[0] - 1) > UNEVEN:
+        raise ValueError(f"pixel_size_nm: got {known[0]:g} nm along X and {known[1]:g} nm along Y, wants square pixels")
+    return sizes[0] if sizes else None
+
+
 def is_spectral(signal: BaseSignal) -> bool:
     """Whether a signal holds spectra: it has an axis of energies, or its signals have one dimension."""
     axes = array_axes(signal)
@@ -158,17 +179,22 @@ def is_spectral(signal: BaseSignal) -> bool:
 # ---------------------------------------------------------------- one file a tilt
 
 
+def counted_order(path: str | PathLike) -> list[tuple[int, str]]:
+    """Key by which names sort as their numbers count: ``tilt_2`` before ``tilt_10``."""
+    return [(int(part), "") if part.isdecimal() else (0, part) for part in re.split(r"(\d+)", str(path))]
+
+
 def files_of_series(paths: Any, suffixes: Sequence[str], name: str = "paths") -> list[Path]:
     """Checked paths of a series with one file a tilt: from a folder, a pattern (``tilt_*.dm4``) or a sequence."""
     if isinstance(paths, (str, PathLike)):
         text = str(Path(paths).expanduser())
         folder = Path(text)
-        found = sorted(p for p in folder.iterdir() if p.suffix.lower() in suffixes) if folder.is_dir() else glob(text)
+        found = [p for p in folder.iterdir() if p.suffix.lower() in suffixes] if folder.is_dir() else glob(text)
         if not found:
             raise ValueError(
                 f"{name}: got {text}, where no file is one of {', '.join(suffixes)}, wants one file a tilt"
             )
-        paths = sorted(found)
+        paths = sorted(found, key=counted_order)
     if not isinstance(paths, Sequence) or len(paths) < 2:
         got = len(paths) if isinstance(paths, Sequence) else repr(paths)
         raise ValueError(
@@ -178,19 +204,29 @@ def files_of_series(paths: Any, suffixes: Sequence[str], name: str = "paths") ->
 
 
 def tilts_of_files(
-    files: Sequence[Path], stage: Sequence[float | None], tilt_angles_deg: ArrayLike | None
+    files: Sequence[Path], stage: Sequence[float | None], tilt_angles_deg: ArrayLike | None, *, series: bool = True
 ) -> NDArray[np.float64]:
-    """Tilt of each file: as given, as its metadata or its name say; where both do, they must agree."""
+    """Tilt of each file: as given, else as its metadata, else as its name say. Contradictions are refused.
+
+    Where metadata and names contradict each other, given angles decide: they must be those of one of the two.
+    """
+    known = None not in stage and len({round(tilt, 3) for tilt in stage}) == len(files)
     if tilt_angles_deg is not None:
-        return check_tilts(tilt_angles_deg, len(files))
-    named, known = tilts_in_names(files), None not in stage and len({round(tilt, 3) for tilt in stage}) == len(files)
-    if named is None and not known:
-        names = f"{files[0].name}, {files[1].name}, ..."
-        raise ValueError(
-            f"tilt_angles_deg: got none, nor distinct stage tilts in the files, nor angles in their names ({names}), "
-            "wants one angle for each file"
-        )
-    if named is not None and known:
+        tilts = check_tilts(tilt_angles_deg, len(files), series=series)
+        spread = known and np.ptp(np.array(stage, float)) >= LEAST_SPREAD_DEG  # else readings that were not updated
+        _check_given(tilts, files, stage if spread else None)
+        return tilts
+    if not known:
+        named = tilts_in_names(files)
+        if named is None:
+            doubts = "numbers without a sign may count the files, a hyphen may be no minus"
+            raise ValueError(
+                "tilt_angles_deg: got none, nor distinct stage tilts in the files, nor angles in their names "
+                f"({files[0].name}, {files[1].name}, ...: {doubts}), wants one angle for each file"
+            )
+        return check_tilts(named, len(files), series=series)
+    named = tilts_in_names(files, explicit=True)
+    if named is not None:
         apart = np.abs(named - stage)
         if apart.max() > STAGE_TOLERANCE_DEG:
             k = int(apart.argmax())
@@ -198,13 +234,30 @@ def tilts_of_files(
                 f"tilt_angles_deg: got {stage[k]:g} in the metadata of {files[k].name}, wants what its name says, "
                 "or the angles as an argument"
             )
-    return check_tilts(np.array(stage, float) if known else named, len(files))
+    return check_tilts(np.array(stage, float), len(files), series=series)
+
+
+def _check_given(tilts, files, stage):
+    """Raise ValueError where an angle is neither that of the metadata nor that of the name of its file."""
+    named = tilts_in_names(files, explicit=True)
+    stated = {"metadata": stage, "name": named}
+    stated = {source: np.array(angles, float) for source, angles in stated.items() if angles is not None}
+    apart = [np.abs(tilts - angles) > STAGE_TOLERANCE_DEG for angles in stated.values()]
+    if apart and (wrong := np.all(apart, axis=0)).any():
+        k = int(wrong.argmax())
+        wanted = " or ".join(f"{angles[k]:g} as in its {source}" for source, angles in stated.items())
+        order = ", ".join(file.name for file in files[:3])
+        raise ValueError(
+            f"tilt_angles_deg: got {tilts[k]:g} for {files[k].name}, wants {wanted}: leave the angles out, or give "
+            f"them in the order of the files ({order}, ...)"
+        )
 
 
 def read_spectrum_series(
     paths: str | PathLike | Sequence[str | PathLike],
     tilt_angles_deg: ArrayLike | None = None,
     *,
+    whole: bool = True,
     lazy: bool = False,
 ) -> BaseSignal:
     """Read a tilt series of spectrum images, one file a tilt, as one signal (T, Y, X, E), sorted by tilt.
@@ -215,9 +268,11 @@ def read_spectrum_series(
         The files, a folder of them, or a pattern such as ``"series/cube_*deg.dm4"``; any format of `read_signal`. Of
         several signals in one file, the largest spectrum image is taken.
     tilt_angles_deg : sequence of float, optional
-        One for each file, in the order of ``paths`` (of a folder or pattern: of the sorted names). By default those of
-        the stage in the files' metadata or, where these are the same in all files, those in their names
-        (``tilt_-35.hspy``, ``cube_+17.5deg.dm4``).
+        One for each file, in the order of ``paths`` (of a folder or pattern: of the names, 2 before 10), within 1° of
+        what metadata or names say. By default those of the stage in the files' metadata or, where these are the same in
+        all files, those in their names (``tilt_-35.hspy``, ``cube_+17.5deg.dm4``).
+    whole : bool
+        Whether the files are a whole series; some tilts of one need not span 10°.
     lazy : bool
         Leave the spectra on disk.
 
@@ -235,7 +290,7 @@ def read_spectrum_series(
     """
     files = files_of_series(paths, SIGNAL_SUFFIXES)
     signals = [_spectrum_image(file, lazy) for file in files]
-    tilts = tilts_of_files(files, [stage_tilt(signal) for signal in signals], tilt_angles_deg)
+    tilts = tilts_of_files(files, [stage_tilt(signal) for signal in signals], tilt_angles_deg, series=whole)
     for file, signal in zip(files[1:], signals[1:], strict=True):
         _check_like(signal, signals[0], file, files[0])
     order = np.argsort(tilts)

@@ -21,7 +21,8 @@ __all__ = ["AXIS_NAMES", "degrees_per", "get_tilts", "stage_tilt", "tilts_beside
 DEGREES_PER = dict.fromkeys(("degrees", "degree", "deg", "°"), 1.0)
 DEGREES_PER |= dict.fromkeys(("radians", "radian", "rad"), 180 / np.pi) | {"mrad": 0.18 / np.pi}
 AXIS_NAMES = ("tilt", "tilts", "tilt angle", "tilt angles", "tilt_angle", "tilt_angle_deg", "projections", "alpha")
-NUMBER = r"([+\-−]?\d+(?:[.,p]\d+)?)"
+SIGNS = "−+-"  # the hyphen last, as a pattern of single characters wants it
+NUMBER = rf"([{SIGNS}]?\d+(?:[.,p]\d+)?)"
 
 
 def degrees_per(unit: Any) -> float | None:
@@ -122,11 +123,19 @@ def _of_mdoc(text, sidecar):
 # ---------------------------------------------------------------- names of files
 
 
-def tilts_in_names(paths: Sequence[Path]) -> NDArray[np.float64] | None:
-    """Angles in the names of files, one tilt in each; None where they do not say.
+def tilts_in_names(paths: Sequence[Path], *, explicit: bool = False) -> NDArray[np.float64] | None:
+    """Angles in the names of files, one tilt in each; None where they do not say, or may mean something else.
 
-    A number beside ``tilt``, ``angle``, ``alpha``, ``deg`` or ``°``; or the number at the end of names that are the
-    same apart from it, where it has a sign in one of them at least (else it may count the files).
+    A number before ``deg`` or ``°``; else one after ``tilt``, ``angle`` or ``alpha``, unless these are consecutive and
+    without a sign (they count the files); else the number at the end of names that are the same apart from it, where it
+    has a sign in one of them at least. A hyphen after a letter or digit in every name may only separate words:
+    ``cube-10deg`` says nothing, unless another name has a sign of its own (``cube+10deg``, ``cube--10deg``).
+
+    Parameters
+    ----------
+    paths : sequence of path
+    explicit : bool
+        Only angles that cannot count the files: before ``deg`` or ``°``, or with a sign.
 
     Examples
     --------
@@ -134,13 +143,31 @@ def tilts_in_names(paths: Sequence[Path]) -> NDArray[np.float64] | None:
     array([ 17.5, -35. ])
     """
     stems = [path.stem for path in paths]
-    beside = rf"(?i)(?:tilt|angle|alpha)[_ =]*{NUMBER}|{NUMBER} ?(?:deg|°)"
-    found = [re.search(beside, stem) for stem in stems]
-    if not all(found):
-        found = [re.fullmatch(rf"(.*?[^\d.+\-−])??{NUMBER}", stem) for stem in stems]
-        if not all(found) or len({match.group(1) for match in found}) > 1:
-            return None
-        if not any(match.group(2)[0] in "+-−" for match in found):
-            return None
-    words = [match.group(2) or match.group(1) for match in found]
+    found = [re.search(rf"(?i){NUMBER} ?(?:deg|°)", stem) for stem in stems]
+    if all(found):
+        return _angles(found)
+    found = [re.search(rf"(?i)(?:tilt|angle|alpha)[_ =]*{NUMBER}", stem) for stem in stems]
+    if all(found):
+        angles, signed = _angles(found), any(match[1][0] in SIGNS for match in found)
+        return angles if signed or not (explicit or _counts(angles)) else None
+    found = [re.fullmatch(rf"(?:.*?[^\d.+\-−])??{NUMBER}", stem) for stem in stems]
+    if not all(found) or len({match.string[: match.start(1)] for match in found}) > 1:
+        return None
+    return _angles(found) if any(match[1][0] in SIGNS for match in found) else None
+
+
+def _counts(numbers):
+    """Whether numbers may count the files; one alone does not tell."""
+    return len(numbers) > 1 and not (numbers % 1).any() and (np.diff(np.unique(numbers)) == 1).all()
+
+
+def _angles(found):
+    """Numbers of matches as angles; None where each has a hyphen before it that may be no minus."""
+    words = [match[1] for match in found]
+    before = [match.string[: match.start(1)][-1:] for match in found]
+    joined = [word[0] == "-" and last.isalnum() for word, last in zip(words, before, strict=True)]
+    if any(word[0] in SIGNS and last == "-" for word, last in zip(words, before, strict=True)):
+        words = [word[1:] if hyphen else word for word, hyphen in zip(words, joined, strict=True)]
+    elif all(joined):
+        return None
     return np.array([float(re.sub("[,p]", ".", word).replace("\N{MINUS SIGN}", "-")) for word in words])

@@ -19,6 +19,7 @@ from scipy import ndimage
 
 from .. import data, dip, fitting, metrics, spectra, standards, tomography
 from ..data.signals import load_hyperspy
+from ..fitting.result import pixel_size_of
 from ..progress import headless
 from ..scattering import load_system, microscope_from_metadata
 from ..scattering.microscope import MICROSCOPE_KEYS
@@ -109,7 +110,7 @@ class Chain:
         low = read_spectra(settings.low_loss, settings, "low_loss", lazy=True)
         self.known["low_loss tilts"] = data.get_tilts(low).tolist()
         _check_low(low, self.system, "low_loss")
-        self._check_calibrated(data.pixel_size_of(low))
+        self._check_calibrated(pixel_size_of(low))
         axis, window = spectra.energy_axis(low), self.system.edge("M2,3").fit_window_eV
         pair = settings.standards_low_loss, settings.standards_core_loss
         if settings.standards:
@@ -338,9 +339,7 @@ class Chain:
             names = ("best", "mean", "std", "systematic", "members", "transformed")
             kept = slice(padding, result.best.shape[-1] - padding)
             result = replace(result, **{name: getattr(result, name)[..., kept] for name in names})
-            np.savez(
-                place / "volume.npz", scale=result.scale, **{n: getattr(result, n) for n in names if n != "mean"}
-            )
+            np.savez(place / "volume.npz", scale=result.scale, **{n: getattr(result, n) for n in names if n != "mean"})
             return _volume_facts(result, maps, settings)
 
         self.folder.step(

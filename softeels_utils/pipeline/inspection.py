@@ -13,6 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .. import data, spectra
+from ..checks import check_tilts
+from ..data.signals import square_pixel_nm
 from ..data.tilts import stage_tilt, tilts_beside, tilts_in_names
 from ..scattering import load_system, microscope_from_metadata
 from ..standards import Standards
@@ -77,7 +79,7 @@ def inspect(path: str | Path, system: str = "iron_oxides") -> Inspection:
     try:
         if path.suffix == ".npz":
             return _inspect_archive(path)
-        if path.is_dir() and not path.suffix:
+        if path.is_dir() and path.suffix.lower() not in data.TILT_SERIES_SUFFIXES:
             return _inspect_maps(path)
         signal = data.read_signal(path, lazy=path.suffix in (".hspy", ".zspy"))
         if signal.metadata.get_item("SoftEELS.fit", default=None) is not None or not _is_spectra(signal, path):
@@ -144,7 +146,11 @@ def _inspect_spectra(path, signal, system):
     has_zero = energy[0] < -2 and energy[-1] > 5
     kind = _kind(energy, has_zero, system)
     tilts = _tilts_of(path, signal)
-    size = spectra.step_nm(signal.axes_manager.navigation_axes[0]) if counts.ndim > 1 else None
+    size, uneven = None, []
+    try:
+        size = square_pixel_nm(signal)
+    except ValueError as error:
+        uneven = [str(error)]
     facts = {
         "shape": " × ".join(map(str, counts.shape)) + " (energy last)",
         "energies": f"{energy[0]:g} to {energy[-1]:g} eV, {energy[1] - energy[0]:g} eV per channel",
@@ -153,8 +159,9 @@ def _inspect_spectra(path, signal, system):
     }
     facts |= {name.replace("_", " "): f"{value:g}" for name, value in stated.items()}
     told, problems = _count_facts(counts, energy, has_zero)
+    problems += _tilt_problems(tilts, counts, kind) + uneven
     missing = [name.replace("_", " ") for name in ("beam_energy_keV", "collection_mrad") if name not in stated]
-    missing += ["pixel size"] * (not size) + ["tilts"] * (tilts is None)
+    missing += ["pixel size"] * (not (size or uneven)) + ["tilts"] * (tilts is None)
     enters = {
         "low loss": "chapter 2 (low_loss_path), chapter 3; reconstruct LOW",
         "core loss": "chapter 2; reconstruct --core",
@@ -173,6 +180,17 @@ def _tilts_of(path, signal):
         return tilts_beside(path) if found is None else found
     one = stage_tilt(signal)
     return tilts_in_names([path]) if one is None else np.array([one])
+
+
+def _tilt_problems(tilts, counts, kind):
+    """Why `reconstruct` would refuse the tilts of a stack; a core loss may hold some of a series."""
+    if tilts is None or counts.ndim < 4:
+        return []
+    try:
+        check_tilts(tilts, len(counts), series=kind != "core loss")
+    except ValueError as error:
+        return [str(error)]
+    return []
 
 
 def _kind(energy: NDArray, has_zero: bool, system: System) -> str:
@@ -289,10 +307,9 @@ def write_settings(found: Iterable[Inspection], path: str | Path, system: str = 
     for name, files in (("low_loss", low), ("core_loss", core)):
         if files and low:
             lines += [f"{name}:", *(f"  - {_from(path, one.path)}" for one in files)]
-    if not low:
-        lines.append(f"maps: {_from(path, maps[0].path)}")
-    if references:
-        lines.append(f"standards: {_from(path, references[0].path)}")
+    for name, files, enter in (("maps", maps, not low), ("standards", references, bool(low))):
+        for k, one in enumerate(files):  # one file of each can enter: others are comments
+            lines.append(("" if enter and k == 0 else "# ") + f"{name}: {_from(path, one.path)}")
     entered = (low or maps)[0]
     for setting, name in (
         ("pixel_size_nm", "pixel size"), ("tilt_angles_deg", "tilts"), ("beam_energy_keV", "beam energy keV"),

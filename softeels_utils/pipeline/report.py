@@ -63,10 +63,12 @@ def _summary(done, maps, settings):
     """How much of each phase there is, from the maps and from the volume."""
     area, cell = ("nm²", "nm³") if maps.pixel_size_nm else ("pixels", "voxels")
     fractions = settings.head == "fractions"
+    unit = cell if fractions else f"{maps.unit or 'value'} · {area}"
     volume, fit = done["volume"].facts, done["fit" if "fit" in done else "maps"].facts
-    found = {f"from the volume ({cell if fractions else f'{maps.unit or "value"} · {area}'})": (volume, "amounts")}
+    found = {f"from the volume ({unit})": (volume, "amounts")}
     if fit.get("volumes_nm3"):
-        found = {f"from the maps ({'nm³' if maps.pixel_size_nm else f'nm · {area}'})": (fit, "volumes_nm3")} | found
+        unit = "nm³" if maps.pixel_size_nm else f"nm · {area}"
+        found = {f"from the maps ({unit})": (fit, "volumes_nm3")} | found
     rows = []
     for k, channel in enumerate(maps.channels):
         row = {"": channel}

@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .. import data, spectra
-from ..data.signals import array_axes
+from ..checks import check_tilts
+from ..data.signals import array_axes, square_pixel_nm
 from ..data.tilts import stage_tilt, tilts_beside, tilts_in_names
 from ..fitting import PhaseFit, ReferenceDraws
 from ..scattering.microscope import MICROSCOPE_KEYS
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from ..standards import Standards
     from .settings import Settings
 
-__all__ = ["Maps", "clean_low_loss", "noise_gain_of", "on_axis", "read_maps", "read_spectra"]
+__all__ = ["Maps", "clean_low_loss", "noise_gain_of", "on_axis", "read_maps", "read_spectra", "tilt_table"]
 
 LEAST_MODE = 0.1  # of the largest: below, a mode of the references' errors is left out
 SPIKES_ABOVE_EV = 10.0  # the zero-loss peak itself is as sharp as a spike
@@ -36,33 +37,18 @@ def read_spectra(paths: tuple[Path, ...], settings: Settings, name: str, *, lazy
     ValueError
         Naming the input, for spectra that are no series, or tilts that are not known.
     """
-    tilts = settings.tilt_angles_deg
     if len(paths) == 1:
-        signal = data.read_signal(paths[0], lazy=lazy)
-        if name == "core_loss" and signal.data.ndim == 3:
-            signal = _as_series(signal, paths[0])
-            tilts = None
-        if signal.data.ndim != 4 or signal.axes_manager.signal_dimension != 1:
-            raise ValueError(
-                f"{name}: got shape {signal.data.shape} in {paths[0].name}, wants spectra of a tilt series "
-                "(T, Y, X, E), or one file for each tilt"
-            )
-        found = data.get_tilts(signal) if tilts is None else np.array(tilts)
-        found = tilts_beside(paths[0]) if found is None else found
-        if found is None:
-            raise ValueError(f"tilt_angles_deg: got none in {paths[0].name}, wants the angles (--tilts)")
-        if found.size != len(signal.data):
-            raise ValueError(f"tilt_angles_deg: got {found.size}, wants {len(signal.data)}, one for each image")
-        signal.metadata.set_item("Tomography.tilts", found.tolist())
+        signal = _of_one_file(paths[0], settings, name, lazy)
     else:
-        given = tilts if name == "low_loss" or (tilts and len(tilts) == len(paths)) else None
-        signal = data.read_spectrum_series(paths, tilt_angles_deg=given, lazy=lazy)
+        given, whole = _given_tilts(settings, name, len(paths)), name == "low_loss"
+        signal = data.read_spectrum_series(paths, tilt_angles_deg=given, whole=whole, lazy=lazy)
     for key, place in MICROSCOPE_KEYS.items():
         if settings[key] is not None:
             signal.metadata.set_item(place, settings[key])
     if settings.pixel_size_nm:
         for axis in signal.axes_manager.navigation_axes[:2]:
             axis.scale, axis.units = settings.pixel_size_nm, "nm"
+    square_pixel_nm(signal)
     if not lazy:
         bad = np.count_nonzero(~np.isfinite(signal.data).all(axis=-1))
         if bad:
@@ -70,17 +56,75 @@ def read_spectra(paths: tuple[Path, ...], settings: Settings, name: str, *, lazy
     return signal
 
 
-def _as_series(signal, path):
+def tilt_table(settings: Settings) -> str:
+    """Which file is which tilt, where each is one: a line for each; nothing for stacks."""
+    extracted = not (settings.standards or settings.standards_low_loss)  # else no core loss is read
+    pairs = []
+    for name in ("low_loss", "core_loss")[: 1 + extracted]:
+        if len(paths := getattr(settings, name)) > 1:
+            known = read_spectra(paths, settings, name, lazy=True).metadata.Tomography
+            pairs += zip(known.tilts, known.files, strict=True)
+    if settings.maps and settings.maps.is_dir():
+        maps = data.read_tilt_series(settings.maps, tilt_angles_deg=settings.tilt_angles_deg)
+        files = maps.metadata["files"]
+        pairs += zip(maps.tilt_angles_deg, files, strict=True) if len(files) > 1 else []
+    return "\n".join(f"{tilt:8.2f}°  {file}" for tilt, file in pairs)
+
+
+def _given_tilts(settings, name, count):
+    """Tilts of the settings; None for a core loss of another number of tilts, which are some of the low loss."""
+    tilts = settings.tilt_angles_deg
+    return tilts if name == "low_loss" or (tilts and len(tilts) == count) else None
+
+
+def _of_one_file(path, settings, name, lazy):
+    """Spectra (T, Y, X, E) of a stack, with its tilts; or the core loss (Y, X, E) of one tilt as a series of one."""
+    signal = data.read_signal(path, lazy=lazy)
+    single = name == "core_loss" and signal.data.ndim == 3
+    if signal.axes_manager.signal_dimension != 1 or not (single or signal.data.ndim == 4):
+        raise ValueError(
+            f"{name}: got shape {signal.data.shape} in {path.name}, wants spectra of a tilt series (T, Y, X, E), or "
+            "one file for each tilt"
+        )
+    if single:
+        tilts, signal = _tilt_of_core(signal, path, settings.low_loss), _as_series(signal)
+    else:
+        tilts = _given_tilts(settings, name, len(signal.data))
+        tilts = data.get_tilts(signal) if tilts is None else tilts
+        tilts = tilts_beside(path) if tilts is None else tilts
+    if tilts is None:
+        raise ValueError(f"tilt_angles_deg: got none in {path.name}, wants the angles (--tilts)")
+    tilts = check_tilts(tilts, len(signal.data), series=name == "low_loss")
+    signal.metadata.set_item("Tomography.tilts", tilts.tolist())
+    return signal
+
+
+def _tilt_of_core(signal, path, low_loss):
+    """The angle of one core-loss image, which says with which image of the low loss it goes."""
+    tilt = stage_tilt(signal)
+    if tilt is not None:
+        return [tilt]
+    # beside the names of the low loss it shows whether a hyphen is a minus, and whether numbers count the files
+    for names, explicit in (([path, *low_loss], False), ([path], True)):
+        named = tilts_in_names(names, explicit=explicit)
+        if named is not None:
+            return named[:1]
+    beside = tilts_beside(path)
+    if beside is None:
+        raise ValueError(
+            f"core_loss: got no angle in {path.name}, wants that of its image of the low loss in the metadata or the "
+            "name (core_+30deg.hspy)"
+        )
+    return beside
+
+
+def _as_series(signal):
     """The image of one tilt as a series (1, Y, X, E)."""
-    tilt, named = stage_tilt(signal), tilts_in_names([path])
     axes = [{"name": "tilt", "size": 1, "navigate": True}]
     axes += [axis.get_axis_dictionary() for axis in array_axes(signal)]
     for index, axis in enumerate(axes):
         axis["index_in_array"] = index
-    series = type(signal)(signal.data[None], axes=axes, metadata=signal.metadata.as_dictionary())
-    if tilt is not None or named is not None:
-        series.metadata.set_item("Tomography.tilts", [float(named[0] if tilt is None else tilt)])
-    return series
+    return type(signal)(signal.data[None], axes=axes, metadata=signal.metadata.as_dictionary())
 
 
 def noise_gain_of(low: BaseSignal, gain: float | None, window_eV: tuple[float, float]) -> tuple[float, list[str]]:

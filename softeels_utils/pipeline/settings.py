@@ -11,6 +11,7 @@ from typing import Any
 import yaml
 
 from ..checks import check_not_negative, check_positive, check_tilts
+from ..data.signals import counted_order
 from ..dip.head import HEADS
 from ..scattering import load_system
 
@@ -26,7 +27,7 @@ PATHS = ("low_loss", "core_loss", "maps", "standards", "standards_low_loss", "st
 
 
 def expand(patterns: str | Path | Iterable[str | Path], folder: Path | None = None, name: str = "path") -> tuple[Path]:
-    """Files of paths and patterns (``tilt_*.hspy``), in the order given, those of one pattern sorted.
+    """Files of paths and patterns (``tilt_*.hspy``), in the order given, those of one pattern as their numbers count.
 
     Parameters
     ----------
@@ -42,9 +43,12 @@ def expand(patterns: str | Path | Iterable[str | Path], folder: Path | None = No
         If there is no such file.
     """
     found: list[Path] = []
+    folder = folder or Path.cwd()
     for pattern in [patterns] if isinstance(patterns, (str, Path)) else patterns:
-        whole = (folder or Path.cwd()) / Path(pattern).expanduser()
-        paths = [whole] if _exists(whole) else [Path(path) for path in sorted(glob.glob(str(whole)))]
+        given = Path(pattern).expanduser()
+        paths = [folder / given]
+        if not _exists(paths[0]):  # the folder's own brackets are no pattern
+            paths = [folder / one for one in sorted(glob.glob(str(given), root_dir=folder), key=counted_order)]
         if not paths:
             raise ValueError(f"{name}: got {str(pattern)!r}, which does not exist, wants files")
         found += [path.absolute() for path in paths]
@@ -79,7 +83,8 @@ class Settings:
     system : str
         Name of a system of phases, or its YAML file.
     tilt_angles_deg : tuple of float or None
-        In place of those in the files.
+        Of a stack, in place of those in the file; of files with one tilt each, in their order, and within a degree of
+        what their metadata or names say, if they do. Core loss of another number of tilts states its own.
     pixel_size_nm, beam_energy_keV, convergence_mrad, collection_mrad : float or None
         In place of what the metadata say.
     gain : float or None
@@ -223,6 +228,8 @@ def _resolved(values, folder):
             chosen[name] = folder / Path(chosen[name]).expanduser()
         else:
             files = expand(chosen[name], folder, name)
+            if name not in SERIES and len(files) > 1:
+                raise ValueError(f"{name}: got {len(files)} files ({files[0].name}, {files[1].name}, ...), wants one")
             chosen[name] = files if name in SERIES else files[0]
     if Path(str(chosen.get("system", ""))).suffix in (".yml", ".yaml"):
         chosen["system"] = str(folder / Path(chosen["system"]).expanduser())

@@ -1,0 +1,208 @@
+"""What enters the chain: which file is which tilt, what a settings file may say, what is refused before the work."""
+
+import hyperspy.api as hs
+import mrcfile
+import numpy as np
+import pytest
+import tifffile
+
+from softeels_utils import __main__ as command_line
+from softeels_utils import data, pipeline
+from softeels_utils.pipeline import Settings
+from softeels_utils.pipeline.chain import Chain
+from softeels_utils.pipeline.series import read_spectra, tilt_table
+
+TILTS = (-60.0, -30.0, 0.0, 30.0, 60.0)
+START_EV = {"low": -10.0, "core": 500.0}
+
+
+@pytest.fixture
+def write(tmp_path):
+    """Writes spectra (..., 3, 4, 200) from -10 eV (low) or 500 eV (core), with the tilts of a stack or of the stage."""
+    from exspy.signals import EELSSpectrum
+
+    def write(name, *, tilts=None, stage=None, kind="low"):
+        shape = (3, 4, 200) if tilts is None else (len(tilts), 3, 4, 200)
+        counts = np.random.default_rng(0).poisson(9, shape).astype(np.float32)
+        counts[..., 20] += 1000  # at 0 eV
+        signal = EELSSpectrum(counts)
+        signal.set_microscope_parameters(beam_energy=300, convergence_angle=20, collection_angle=40)
+        energy = signal.axes_manager.signal_axes[0]
+        energy.scale, energy.offset, energy.units = (0.5 if kind == "low" else 1.5), START_EV[kind], "eV"
+        for axis in signal.axes_manager.navigation_axes[:2]:
+            axis.scale, axis.units = 0.4, "nm"
+        if tilts is not None:
+            signal.metadata.set_item("Tomography.tilts", list(tilts))
+        if stage is not None:
+            signal.metadata.set_item("Acquisition_instrument.TEM.Stage.tilt_alpha", stage)
+        signal.save(tmp_path / name)
+        return tmp_path / name
+
+    return write
+
+
+def settings(folder, **changes):
+    return Settings.build({"low_loss": folder / "low*.hspy", "core_loss": folder / "core*.hspy"} | changes)
+
+
+# ---------------------------------------------------------------- which file is which tilt
+
+
+def test_given_tilts_follow_the_files_as_their_numbers_count(write, tmp_path):
+    for k in (1, 2, 10):
+        write(f"low_{k}.hspy", stage=-40 + 4 * k)
+    write("core_2.hspy", kind="core", stage=-32)
+    given = settings(tmp_path, tilt_angles_deg=(-36, -32, 0))
+    assert [path.name for path in given.low_loss] == ["low_1.hspy", "low_2.hspy", "low_10.hspy"]
+    assert tilt_table(given).split() == ["-36.00°", "low_1.hspy", "-32.00°", "low_2.hspy", "0.00°", "low_10.hspy"]
+    Chain(given, print, None).check()
+    as_the_shell_sorts = [given.low_loss[k] for k in (0, 2, 1)]
+    wrong = settings(tmp_path, low_loss=as_the_shell_sorts, tilt_angles_deg=(-36, -32, 0))
+    with pytest.raises(ValueError, match=r"^tilt_angles_deg: got -32 for low_10\.hspy, wants 0 as in its metadata"):
+        Chain(wrong, print, None).check()
+
+
+def test_reconstruct_tells_the_tilt_of_each_file(write, tmp_path, capsys, monkeypatch):
+    for tilt in (0, 30, -30):
+        tifffile.imwrite(tmp_path / f"map_{tilt:+d}deg.tif", np.ones((8, 8), np.float32))
+    monkeypatch.setattr(pipeline, "reconstruct", lambda settings, **_: "the report")
+    assert command_line.main(["reconstruct", str(tmp_path)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[-4:] == [
+        "  -30.00°  map_-30deg.tif",
+        "    0.00°  map_+0deg.tif",
+        "   30.00°  map_+30deg.tif",
+        "the report",
+    ]
+
+
+# ---------------------------------------------------------------- tilts of a stack
+
+
+@pytest.mark.parametrize(
+    ("tilts", "message"),
+    [
+        (np.deg2rad(TILTS), "wants degrees that span at least 10"),
+        ((-60.0, -30.0, -30.0, 30.0, 60.0), "got -30 twice"),
+    ],
+    ids=["radians", "twice"],
+)
+def test_bad_tilts_of_a_stack_are_refused_by_the_first_check(write, tmp_path, tilts, message):
+    write("low.hspy", tilts=tilts)
+    write("core.hspy", kind="core", tilts=tilts)
+    with pytest.raises(ValueError, match=rf"^tilt_angles_deg: .*{message}"):
+        Chain(settings(tmp_path), print, None).check()
+    assert any(message in problem for problem in pipeline.inspect(tmp_path / "low.hspy").problems)
+
+
+# ---------------------------------------------------------------- core loss of some tilts
+
+
+def test_core_loss_of_some_tilts_states_its_own(write, tmp_path):
+    """Given tilts are those of the low loss; two tilts of the core loss need not span ten degrees."""
+    write("low.hspy", tilts=(-60, 0, 5, 60))
+    write("core.hspy", kind="core", tilts=(0, 5))
+    given = settings(tmp_path, tilt_angles_deg=(-60, 0, 5, 60))
+    assert data.get_tilts(read_spectra(given.core_loss, given, "core_loss", lazy=True)).tolist() == [0, 5]
+    assert not pipeline.inspect(tmp_path / "core.hspy").problems
+    Chain(given, print, None).check()
+    (tmp_path / "core.hspy").unlink()
+    for tilt in (0, 5):
+        write(f"core_{tilt}.hspy", kind="core", stage=tilt)
+    Chain(settings(tmp_path), print, None).check()
+
+
+@pytest.mark.parametrize(
+    ("core", "low", "tilt"),
+    [
+        ("core_+30.hspy", ("low_a.hspy", "low_b.hspy"), 30),
+        ("core_cube-30deg.hspy", ("low_cube-30deg.hspy", "low_cube+30deg.hspy"), -30),
+        ("core_tilt_30.hspy", ("low_tilt_-30.hspy", "low_tilt_30.hspy"), 30),
+        ("core_tilt_02.hspy", ("low_tilt_01.hspy", "low_tilt_02.hspy"), None),  # a number that counts
+        ("core_30.hspy", ("low_a.hspy", "low_b.hspy"), None),
+    ],
+)
+def test_the_tilt_of_one_core_image_is_that_of_its_name(write, tmp_path, core, low, tilt):
+    for name in low:
+        write(name)
+    write(core, kind="core")
+    given = settings(tmp_path, low_loss=[tmp_path / name for name in low], tilt_angles_deg=(-30, 30))
+    if tilt is not None:
+        assert data.get_tilts(read_spectra(given.core_loss, given, "core_loss", lazy=True)).tolist() == [tilt]
+        return
+    with pytest.raises(ValueError, match=rf"^core_loss: got no angle in {core}, wants .* or the name"):
+        Chain(given, print, None).check()
+
+
+# ---------------------------------------------------------------- maps
+
+
+def test_maps_without_a_pixel_size_enter_with_one_that_is_given(tmp_path, capsys, monkeypatch):
+    with mrcfile.new(tmp_path / "nosize.mrc") as file:
+        file.set_data(np.ones((5, 8, 8), np.float32))
+    (tmp_path / "nosize.rawtlt").write_text("\n".join(map(str, TILTS)))
+    assert data.read_tilt_series(tmp_path / "nosize.mrc").pixel_size_nm is None
+    assert pipeline.inspect(tmp_path / "nosize.mrc").missing[0] == "pixel size"
+    monkeypatch.setattr(pipeline, "reconstruct", lambda settings, **_: settings.pixel_size_nm)
+    assert command_line.main(["reconstruct", str(tmp_path / "nosize.mrc"), "-p", "pixel_size_nm", "0.4"]) == 0
+    assert capsys.readouterr().out.endswith("\n0.4\n")
+
+
+def test_a_folder_of_maps_may_have_a_dot_in_its_name(tmp_path):
+    folder = tmp_path / "cube_0.4nm"
+    folder.mkdir()
+    for tilt in TILTS:
+        tifffile.imwrite(folder / f"map_{tilt:+.0f}deg.tif", np.ones((8, 8), np.float32))
+    assert pipeline.inspect(folder).kind == "maps"
+
+
+# ---------------------------------------------------------------- settings files
+
+
+@pytest.fixture
+def maps(tmp_path):
+    """Two files of maps."""
+    paths = [tmp_path / name for name in ("a.npz", "b.npz")]
+    for path in paths:
+        np.savez(path, projections=np.ones((1, 5, 8, 8), np.float32), tilt_angles_deg=TILTS)
+    return paths
+
+
+def test_written_settings_are_those_that_reconstruct_takes(maps, tmp_path):
+    reference = pipeline.Inspection(maps[0].with_name("std.npz"), "standards", {})
+    pipeline.write_settings([*map(pipeline.inspect, maps), reference], tmp_path / "written.yml")
+    given = Settings.from_file(tmp_path / "written.yml")
+    assert given.maps == maps[0] and given.standards is None
+    text = (tmp_path / "written.yml").read_text()
+    assert '# maps: "b.npz"' in text and '# standards: "std.npz"' in text
+
+
+def test_a_pattern_for_one_file_must_match_one(maps, tmp_path):
+    assert Settings.build({"maps": tmp_path / "a*.npz"}).maps == maps[0]
+    with pytest.raises(ValueError, match=r"^maps: got 2 files \(a\.npz, b\.npz, \.\.\.\), wants one"):
+        Settings.build({"maps": tmp_path / "*.npz"})
+
+
+def test_brackets_of_a_folder_are_no_pattern(maps, tmp_path):
+    folder = tmp_path / "run [1]"
+    folder.mkdir()
+    maps[0].rename(folder / "a.npz")
+    (folder / "settings.yml").write_text("maps: '*.npz'")
+    assert Settings.from_file(folder / "settings.yml").maps == folder / "a.npz"
+
+
+def test_pixels_that_are_not_square_are_refused(tmp_path):
+    series = data.TiltSeries(np.ones((1, 5, 6, 8), np.float32), np.linspace(-60, 60, 5), ("a",), 1.0)
+    series.save(tmp_path / "maps.hspy")
+    signal = hs.load(tmp_path / "maps.hspy")
+    signal.axes_manager.signal_axes[1].scale = 2.0  # Y
+    signal.save(tmp_path / "maps.hspy", overwrite=True)
+    with pytest.raises(ValueError, match=r"^pixel_size_nm: got 1 nm along X and 2 nm along Y"):
+        data.read_tilt_series(tmp_path / "maps.hspy")
+    energy = {"size": 400, "scale": 0.5, "offset": -20, "units": "eV", "name": "Energy loss"}
+    pixel = [{"size": 6, "scale": scale, "units": "nm", "name": name} for name, scale in (("y", 2), ("x", 1))]
+    peak = 1 + 1e4 * np.exp(-((np.arange(400) / 2 - 20) ** 2))
+    image = hs.signals.Signal1D(np.tile(peak, (6, 6, 1)), axes=[*pixel, energy])
+    image.set_signal_type("EELS")
+    image.save(tmp_path / "image.hspy")
+    assert any("square" in told for told in pipeline.inspect(tmp_path / "image.hspy").problems)
