@@ -188,6 +188,8 @@ def test_sweep_runs_over_microscope_thickness_and_settings(model):
     angles = dose.sweep("collection_mrad", [10.0, 40.0])
     assert angles[0].signal > angles[1].signal
     assert angles[1].total_metal == pytest.approx(dose.compare_edges(model).total_metal, rel=1e-6)
+    wide = dose.sweep("convergence_mrad", [1.0, 20.0, 60.0], microscope=simulate.Microscope(collection_mrad=20.0))
+    assert [c.signal for c in wide] == pytest.approx([61.3, 66.3, 53.2], abs=0.1)
     thick = dose.sweep("thickness_nm", [10.0, 60.0])
     assert thick[0].shot_noise != thick[1].shot_noise
     assert dose.sweep("readout_counts", [0.0, 4.0])[1].total_metal > thick[0].total_metal / 10

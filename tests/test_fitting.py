@@ -152,6 +152,20 @@ def test_scatter_meets_the_cramer_rao_bound_on_the_twin(edge):
     assert np.abs(fit.covariance.mean(0)[three] / scatter[three] - 1).max() < 0.10
 
 
+def test_electrons_are_in_the_unit_of_the_counts():
+    """Of a camera with four counts per electron they are four times as many; the fitted curve is that of the counts."""
+    model = spectrum_model()
+    energy, references, mean = model.low_energy_eV, model.references("M2,3"), model.expected([10.0, 10.0], "low")
+    options = {"window_eV": (42, 88), "nonnegative": False}
+    one, four = (
+        fit_phases(gain * 1e6 * mean, energy, references, gain=gain, electrons=gain * 1e6, **options)
+        for gain in (1.0, 4.0)
+    )
+    np.testing.assert_allclose(four.coefficients, one.coefficients, rtol=1e-3)
+    np.testing.assert_allclose(four.covariance, one.covariance, rtol=1e-2)
+    np.testing.assert_allclose(four.curves()[0], 4 * one.curves()[0], rtol=1e-3)
+
+
 def test_gain_and_readout_noise_enter_the_error_bars():
     rng = np.random.default_rng(5)
     y = 4.0 * draws([1, 1], 3.0, 4000, seed=5) + rng.normal(0, 8, (4000, ENERGY.size))
@@ -516,6 +530,42 @@ def test_a_third_phase_shows_in_the_sum_of_the_residuals(variance):
     assert ((fit.flags & FitFlag.POOR_FIT) > 0).mean() < 0.01
     assert fit.misfit.p_value < 1e-10 and fit.misfit.structure > 0.02
     assert len(fit.warnings) == 1 and "structure" in fit.warnings[0]
+
+
+def test_a_bound_is_no_misfit_of_the_model_and_biases_the_sum():
+    """Pixels of one phase only, exact shapes: half of them are at the bound of the other."""
+    y, references = draws([0.0, 1.0], 10, 2000, seed=21), 10 * REFERENCES
+    for variance in (None, expected([0.0, 1.0], 10)):
+        fit, free = (fit_phases(y, ENERGY, references, variance=variance, nonnegative=n) for n in (True, False))
+        assert fit.warnings == () and free.warnings == ()
+        np.testing.assert_allclose(fit.misfit.residual, free.misfit.residual, atol=0.02)
+        biased, total = fit.summed(), free.summed()
+        assert biased.coefficients[0] > 5 * total.standard_error[0] > abs(total.coefficients[0])
+        assert biased.flags == FitFlag.AT_BOUND and "at its bound" in biased.warnings[0]
+        assert total.flags == FitFlag.OK and total.warnings == ()
+
+
+def test_a_right_model_of_few_pixels_is_seldom_improbable():
+    """48 pixels: T² has the distribution of Hotelling, whose tail is far above that of chi²."""
+    y = draws([1.0, 0.5], 10, 48 * 120, seed=22)
+    fits = [fit_phases(part, ENERGY, 10 * REFERENCES, nonnegative=False) for part in np.split(y, 120)]
+    p = np.array([fit.misfit.p_value for fit in fits])
+    assert (p < 1e-3).sum() <= 1 and 0.35 < p.mean() < 0.65
+
+
+def test_counts_that_a_camera_has_spoiled_are_named(tmp_path):
+    model = spectrum_model()
+    energy, references = model.low_energy_eV, model.references("M2,3")
+    options = {"window_eV": (42, 88), "nonnegative": False}
+    low = np.random.default_rng(8).poisson(np.tile(1e5 * model.expected([10.0, 10.0], "low"), (60, 1))).astype(float)
+    assert fit_phases(low, energy, references, low_loss=low, **options).warnings == ()
+    cut = np.minimum(low, 0.3 * low.max())
+    assert "saturated" in fit_phases(cut, energy, references, low_loss=cut, **options).warnings[0]
+    low[:, np.argmin(np.abs(energy - 56.5))] = 0
+    fit = fit_phases(low, energy, references, low_loss=low, **options)
+    assert "56.50 eV" in fit.warnings[0]
+    fit.save(tmp_path / "fit.hspy")
+    assert PhaseFit.load(tmp_path / "fit.hspy").warnings == fit.warnings
 
 
 def test_a_gain_that_is_not_stated_is_noticed_on_either_side():

@@ -151,6 +151,55 @@ def test_spikes_in_a_single_spectrum_and_at_low_counts():
     assert np.flatnonzero(sp.find_spikes(one)).tolist() == [100]
 
 
+@pytest.mark.parametrize("step", [0.25, 0.5, 1.0])
+@pytest.mark.parametrize("pixels", [1, 9, 15])
+def test_white_lines_of_few_spectra_are_no_spikes(step, pixels):
+    """L3 two channels wide stays; a cosmic ray in one of the spectra does not."""
+    axis = np.arange(640, 780, step)
+    mean = (axis / 700) ** -3.0 + 4 * gauss(axis, 709, max(0.8, step / 1.2)) + 2 * gauss(axis, 722, 1.0)
+    clean = np.random.default_rng(23).poisson(1e5 * np.tile(mean, (pixels, 1))).astype(float)
+    for mask in (sp.find_spikes(clean), sp.find_rare_spikes(clean)):
+        assert not mask.any()
+    np.testing.assert_array_equal(sp.remove_spikes(clean), clean)
+    dirty = clean.copy()
+    dirty[-1, 20] += 3e5
+    assert np.argwhere(sp.find_spikes(dirty)).tolist() == [[pixels - 1, 20]]
+
+
+def test_a_sharp_line_in_all_of_a_few_spectra_is_no_spike():
+    counts = np.random.default_rng(24).poisson(50.0, (5, 400)).astype(float)
+    counts[:, 100] += [400, 300, 350, 500, 420]
+    counts[2, 300] += 400
+    assert np.argwhere(sp.find_spikes(counts)).tolist() == [[2, 300]]
+
+
+# --- camera
+
+
+def test_a_saturated_camera_is_noticed_and_a_sharp_peak_is_not():
+    rng = np.random.default_rng(20)
+    counts = rng.poisson(np.tile(low_loss(0.5, 1e5)[0], (200, 1))).astype(float)
+    assert sp.cut_off_fraction(counts) == 0
+    assert sp.cut_off_fraction(np.minimum(counts, 0.3 * counts.max())) > 0.9
+    assert sp.cut_off_fraction(np.minimum(rng.poisson(2.0, (200, 400)), 3)) == 0  # few counts, alike by chance
+
+
+@pytest.mark.parametrize("scale", [0.3, 2.0, 500.0])
+def test_bad_channels_are_found_and_edges_and_cosmic_rays_are_not(scale):
+    rng = np.random.default_rng(21)
+    edge = (CORE / 700) ** -3.0 * (1 + 2 * (CORE > 708)) + 3 * gauss(CORE, 715, 0.6)
+    counts = rng.poisson(scale * np.tile(edge, (2000, 1))).astype(float)
+    inside = CORE > 620
+    assert sp.find_bad_channels(counts, inside).size == 0
+    counts[7, 300] += 1e6  # in one spectrum
+    assert sp.find_bad_channels(counts, inside).size == 0
+    counts[:, 200], counts[:, 400], counts[:, 500:502] = 0, 2 * counts[:, 400] + 1, 0.4 * counts[:, 500:502]
+    assert sp.find_bad_channels(counts, inside).tolist() == [200, 400, 500, 501]
+    mended = sp.mend_channels(counts, np.array([200, 500, 501]))
+    np.testing.assert_allclose(mended[:, 200], (counts[:, 199] + counts[:, 201]) / 2)
+    np.testing.assert_allclose(mended[:, 501], (counts[:, 499] + 2 * counts[:, 502]) / 3)
+
+
 # --- background
 
 
@@ -335,6 +384,13 @@ def test_one_spectrum_and_a_block_give_the_same():
 
 
 # --- noise
+
+
+@pytest.mark.parametrize("gain", [1.0, 4.0])
+def test_noise_of_bright_and_dim_pixels_tells_the_same(gain):
+    mean = np.concatenate([np.full((600, 1), 1.0), np.full((400, 1), 100.0)]) * np.ones(CORE.size)
+    counts = gain * np.random.default_rng(9).poisson(mean)
+    assert sp.noise_gain(counts, CORE, window_eV=(610, 780)) == pytest.approx(gain, rel=0.08)
 
 
 @pytest.mark.parametrize("spread", [0.0, 0.8])

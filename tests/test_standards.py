@@ -12,6 +12,8 @@ from scipy import ndimage
 
 from softeels_utils import data, fitting, scattering, simulate, source, standards
 from softeels_utils.standards import CONSTRAINTS, Evidence, PhasePair, estimate_rotation, select_constraints
+from softeels_utils.standards.misfit import untested_conditions
+from softeels_utils.standards.plane import blur_error_factor, widened
 
 IRON = PhasePair.of("iron_oxides")
 MANGANESE = PhasePair.of("manganese_oxides")
@@ -215,6 +217,21 @@ def test_ends_that_noise_hides_are_uncertain_by_the_span_searched(size, noise, r
     x = np.linspace(0, 1, size)
     ends, errors = standards.estimate_range(x + noise * rng.standard_normal(size), np.full(size, noise))
     assert (np.abs(ends - (0, 1)) < 2 * errors).all() and (errors > noise / 4).all() and not recwarn.list
+
+
+def test_draws_of_blurred_pixels_scatter_as_the_noise_does():
+    """Means of 200 noisy images against the bootstrap of one, blurred by 0.95 pixels."""
+    rng, size, blur = np.random.default_rng(0), 20, 0.95
+    images = ndimage.gaussian_filter(rng.standard_normal((200, size, size)), (0, blur, blur), mode="wrap")
+    true = images.mean(axis=(1, 2)).std()
+    pixels = images[0].ravel()
+    picks = [np.arange(pixels.size), *(rng.integers(pixels.size, size=pixels.size) for _ in range(200))]
+    means = np.array([[pixels[i].mean()] for i in picks])
+    wide = widened(means, blur_error_factor(blur))
+    assert means[1:].std() < 0.5 * true
+    assert wide[1:].std() == pytest.approx(true, rel=0.2) and wide[0] == means[0]
+    assert wide[1:].mean() == pytest.approx(means[1:].mean())
+    assert blur_error_factor(0.2839) == 1 and widened(means, 1.0) is means  # the twin at pixels of 1.33 nm
 
 
 def test_ends_of_nothing_are_refused():
@@ -592,6 +609,69 @@ def test_the_twin_as_it_is_has_no_warnings(found):
 def test_what_is_stated_wrongly_is_said(pair, options, word):
     found = standards.extract_standards(*pair[1:], bootstrap=20, **options)
     assert found.flagged and any(word in sentence for sentence in found.warnings)
+
+
+def changed(pair, change):
+    """The low loss of a pair, changed, and its core loss."""
+    low = pair[1].deepcopy()
+    low.data = change(low.data.astype(float))
+    return low, pair[2]
+
+
+def test_a_saturated_zero_loss_is_said(pair):
+    dual = standards.prepare_dual_eels(*changed(pair, lambda counts: np.minimum(counts, 0.3 * counts.max())))
+    assert len(dual.warnings) == 1 and "saturated" in dual.warnings[0]
+    assert standards.prepare_dual_eels(*pair[1:]).warnings == ()
+
+
+def test_a_dead_channel_of_the_low_loss_is_named_and_leaves_no_hole_in_the_references(pair, found):
+    dead = np.argmin(np.abs(found.energy_eV - 56.5))
+
+    def without(counts):
+        counts[..., dead] = 0
+        return counts
+
+    bad = standards.extract_standards(*changed(pair, without), bootstrap=24, seed=1)
+    assert any("56.50 eV" in sentence for sentence in bad.warnings)
+    window = (found.energy_eV > 48) & (found.energy_eV < 90)
+    off = standards.spectral_angle_deg(bad.references[:, window], found.references[:, window])
+    assert (off < 2).all(), off
+
+
+@pytest.mark.parametrize("dispersion_eV, fluence", [(0.25, 300.0), (0.25, 1e6), (0.5, 1e4), (1.0, 1e5)])
+def test_counts_of_the_twin_have_no_bad_channels(dispersion_eV, fluence):
+    microscope = simulate.Microscope(dispersion_eV=dispersion_eV, channels=int(256 / dispersion_eV))
+    thickness = simulate.core_shell_nanocube(24, 8 / 3, oversample=2).sum(axis=2) * 8 / 3
+    options = {"pixel_size_nm": 8 / 3, "microscope": microscope, "progress": False}
+    low, core = simulate.dual_eels(thickness, fluence, seed=4, **options)
+    assert standards.prepare_dual_eels(low, core).warnings == ()
+
+
+def test_conditions_that_references_were_not_tested_for_are_said(pair):
+    dual = standards.prepare_dual_eels(*pair[1:])
+    assert untested_conditions(dual, 0.19, None) == ()
+    wide = dataclasses.replace(dual, microscope={**dual.microscope, "convergence_mrad": 60.0})
+    assert "60 mrad) is wider than the collection aperture (40 mrad)" in untested_conditions(wide, 0.19, None)[0]
+    fine = dataclasses.replace(dual, pixel_size_nm=0.4)
+    assert "Pixels of 0.4 nm" in untested_conditions(fine, 0.95, None)[0]
+    assert "pixels of 0.8 nm for them" in untested_conditions(fine, 0.95, None)[0]
+    unknown = dataclasses.replace(dual, pixel_size_nm=None)
+    assert "pixel_size_nm" in untested_conditions(unknown, 0.0, None)[0]
+    assert untested_conditions(unknown, 0.0, 0.0) == ()
+
+
+def test_a_delocalisation_wants_the_size_of_a_pixel(pair, found):
+    _, low, core = pair
+    arrays = {"energy_eV": low.axes_manager[-1].axis, "core_energy_eV": core.axes_manager[-1].axis, **ANGLES}
+    with pytest.raises(ValueError, match="pixel_size_nm: got None, wants"):
+        standards.extract_standards(low.data, core.data, delocalisation_nm=0.9, **arrays)
+    unknown = dataclasses.replace(standards.prepare_dual_eels(low, core), pixel_size_nm=None)
+    with pytest.raises(ValueError, match="pixel_size_nm: got None, wants"):
+        standards.extract_standards(unknown, delocalisation_nm=0.9)
+    stated = standards.extract_standards(low.data, core.data, pixel_size_nm=2.0, bootstrap=24, seed=1, **arrays)
+    assert stated.diagnostics.delocalisation_pixels == found.diagnostics.delocalisation_pixels > 0
+    np.testing.assert_allclose(stated.references, found.references)
+    assert stated.warnings == ()
 
 
 def test_a_shell_that_is_maghemite_is_flagged():

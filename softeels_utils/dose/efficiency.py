@@ -265,15 +265,9 @@ def compare_edges(
 ) -> DoseComparison:
     """`DoseComparison` of M2,3 against L2,3 of the system's metal; settings as for `dose_efficiency`."""
     model = spectrum_model or make_model()
-    m = model.microscope
     settings |= {"thickness_nm": thickness_nm}
     return DoseComparison(
-        signal=signal_ratio(
-            system=model.system,
-            beam_energy_keV=m.beam_energy_keV,
-            collection_mrad=m.collection_mrad,
-            bethe_ridge=m.bethe_ridge,
-        ),
+        signal=signal_ratio(system=model.system, **model.microscope.angles),
         shot_noise=shot_noise_ratio(model, thickness_nm=thickness_nm),
         total_metal=dose_efficiency(model, **settings),
         phases={p: dose_efficiency(model, quantity=p, **settings) for p in model.phases},

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from ..checks import check_flag, check_not_negative, check_positive, finite_array, real_array
-from ..spectra import data_of, energy_axis, map_spectra
+from ..spectra import cut_off_fraction, data_of, energy_axis, find_bad_channels, map_spectra
 from ..spectra.arrays import check_spectra, is_dask, is_signal
 from .components import Components, check_independent
 from .energy_errors import EnergyErrors
@@ -22,6 +22,7 @@ from .solver import PoissonWeights, Solver
 __all__ = ["BlockFit", "fit_phases"]
 
 BLOCK = 192  # spectra worked on at once: their arrays stay in the processor's cache
+LOW_LOSS_EV = 150.0  # windows that end below are looked over for bad channels; white lines above may be as sharp
 BLOCK_COMMON_WEIGHT = 512  # with one variance for all pixels there are no arrays of their size besides the spectra
 
 
@@ -102,8 +103,9 @@ def fit_phases(
         Exposure of ``spectra`` over that of ``low_loss`` (dual EELS). With repeated losses (see ``low_loss``) it
         changes more than a factor of the result.
     electrons : float or array (...)
-        Electrons per pixel, by which coefficients are divided, where no low loss contains them. Refused with a low loss
-        that serves the background, which must be in counts.
+        Electrons per pixel as the camera counts them, so electrons times ``gain``: coefficients are divided by it,
+        where no low loss contains it. A sum of counts, such as that of the zero loss, is in this unit already. Refused
+        with a low loss that serves the background, which must be in counts.
     shift_error_eV, broadening_error_eV : float
         Standard deviations of the error of the energy axis of a pixel, and of the Gaussian that its spectrum may be
         blurred by more or less than the references: two more parameters of each pixel, linearised, with a Gaussian
@@ -198,6 +200,7 @@ def fit_phases(
         phases=phases,
         tilt_angles_deg=_tilts_of(spectra, data.shape[:-1]),
         pixel_size_nm=pixel_size_of(spectra),
+        doubts=_doubts(data, energy, components.window, None if variance is not None else gain, low_loss),
         plural=None if shapes is not None else plural,
     )
 
@@ -216,6 +219,28 @@ def _tilts_of(spectra, lead):
 
 def _same_axis(axis, energy):
     return np.shape(axis) == energy.shape and np.allclose(axis, energy, atol=0.01 * (energy[1] - energy[0]))
+
+
+def _doubts(data, energy, window, gain, low_loss):
+    """What is wrong with the counts, sentences; spectra that are not read yet, or no Poisson counts, are not judged."""
+    found = []
+    cut_off = 0.0 if low_loss is None or is_dask(data_of(low_loss)) else cut_off_fraction(low_loss)
+    if cut_off:
+        found.append(
+            f"{100 * cut_off:.0f} % of the spectra of low_loss are cut off at the largest of all values: the zero loss "
+            "is saturated, and coefficients, which are divided by it, are too large."
+        )
+    inside = np.zeros(energy.size, bool)
+    inside[window] = energy[window][-1] < LOW_LOSS_EV
+    if gain is None or is_dask(data) or data.ndim < 2 or not inside.any():
+        return tuple(found)
+    bad = energy[find_bad_channels(data, inside, gain=gain)]
+    if bad.size:
+        found.append(
+            f"Channels at {', '.join(f'{place:.2f}' for place in bad)} eV are far off their neighbours in all spectra: "
+            "they are dead or hot. Interpolate them (spectra.mend_channels) before the fit."
+        )
+    return tuple(found)
 
 
 def _reference_draws(samples, iron_per_nm3, valence, components):

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import chi2
+from scipy.stats import f as f_distribution
 
 __all__ = ["BINS", "FitMisfit", "bin_matrix"]
 
@@ -20,6 +20,11 @@ LEAST_PROBABLE = 1e-4
 def bin_matrix(channels: int) -> NDArray[np.float64]:
     """(E', BINS) of ones and zeros: sums over even stretches of the channels."""
     return np.eye(BINS)[np.arange(channels) * BINS // channels]
+
+
+def _hotelling(t2, p, n):
+    """Probability of a larger T² of p numbers, whose covariance is estimated from the same n pixels."""
+    return float(f_distribution.sf(t2 * (n - p) / (p * (n - 1)), p, n - p))
 
 
 @dataclass(frozen=True)
@@ -62,7 +67,7 @@ class FitMisfit:
             pixels=n,
             median_chi2=float(np.median(chi2_map[usable])),
             residual=mean,
-            p_value=float(chi2.sf(t2, max(freedom, 1))),
+            p_value=_hotelling(t2, max(int(freedom), 1), n),
             structure=float(np.sqrt(BINS * beyond) / edge) if edge > 0 else 0.0,
         )
 

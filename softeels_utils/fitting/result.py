@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Estimate", "FitFlag", "PhaseFit", "pack", "packed_size", "pixel_size_of", "unpack"]
 
+AT_BOUND_MOST = 0.05  # part of the pixels at a bound, above which their sum is called biased
+
 
 class FitFlag(enum.IntFlag):
     """What may be wrong with the fit of a pixel; flags add up."""
@@ -81,7 +83,7 @@ class PhaseFit:
         Counts that the model holds besides its shapes: repeated losses; None where each of several pixels had its
         own.
     electrons : float or (...)
-        By which the fitted amplitudes were divided.
+        By which the fitted amplitudes were divided: electrons in the unit of the counts.
     edge_counts, binned_residual : (...), (..., B)
         Counts of all references in the window, and the residual summed over even stretches of it; None for files of an
         earlier version.
@@ -96,6 +98,8 @@ class PhaseFit:
     pixel_size_nm : float or None
     plural : PluralScattering or None
         How each pixel's own ``low_loss`` smears the shapes, for `curves`; not saved.
+    doubts : tuple of str
+        What is wrong with the counts, or was lost in a sum, one sentence each; `warnings` holds them, too.
     """
 
     coefficients: np.ndarray
@@ -116,6 +120,7 @@ class PhaseFit:
     tilt_angles_deg: np.ndarray | None = None
     pixel_size_nm: float | None = None
     plural: PluralScattering | None = field(repr=False, default=None)
+    doubts: tuple[str, ...] = ()
 
     @property
     def standard_error(self) -> np.ndarray:
@@ -141,7 +146,8 @@ class PhaseFit:
     def summed(self, mask: np.ndarray | None = None) -> PhaseFit:
         """The fit of many pixels as one: their sum, whose statistical variances add, and systematic shifts do, too.
 
-        With coefficients in nm, ``summed(mask).coefficients`` times the area of a pixel in nm² are volumes.
+        With coefficients in nm, ``summed(mask).coefficients`` times the area of a pixel in nm² are volumes. Where a
+        bound at zero holds more than 5 % of the pixels, their sum is biased: flags and ``warnings`` say so.
 
         Parameters
         ----------
@@ -159,7 +165,15 @@ class PhaseFit:
         summed = {n: getattr(self, n)[chosen].sum(axis=0) for n in sums if getattr(self, n) is not None}
         means = {n: getattr(self, n)[chosen].mean() for n in ("reduced_chi2", "residual_rms")}
         nothing = {"shapes": None, "fixed": None, "energy_errors": None, "tilt_angles_deg": None, "plural": None}
-        return replace(self, **summed, **means, **nothing, flags=np.uint8(0), electrons=1.0)
+        bound = float(((self.flags[chosen] & FitFlag.AT_BOUND) > 0).mean())
+        flags, doubts = FitFlag.OK, self.doubts
+        if bound > AT_BOUND_MOST:
+            flags = FitFlag.AT_BOUND
+            doubts += (
+                f"In {100 * bound:.0f} % of the pixels a phase is at its bound of zero, which biases their sum: "
+                "fit with nonnegative=False.",
+            )
+        return replace(self, **summed, **means, **nothing, flags=np.uint8(flags), electrons=1.0, doubts=doubts)
 
     def draw_references(self, n: int, seed: int | np.random.Generator = 0) -> np.ndarray:
         """Draws (n, K, K) from the references that may be the true ones, for an ensemble: one for each member.
@@ -237,7 +251,7 @@ class PhaseFit:
         Summed over pixels, a misfit shows that no single pixel's chi² does: a third phase, a shift of energy.
         """
         misfit = self.misfit
-        return () if misfit is None else misfit.sentences()
+        return (*self.doubts, *(() if misfit is None else misfit.sentences()))
 
     @property
     def correlation(self) -> np.ndarray:
@@ -305,6 +319,7 @@ class PhaseFit:
         about = {
             "phases": self.coefficients.shape[-1],
             "names": list(self.phases),
+            "doubts": json.dumps(self.doubts),
             "background": self.background.shape[-1],
             "energy_eV": self.energy_eV.tolist(),
             "drawn": "" if self.drawn is None else json.dumps(asdict(self.drawn), default=lambda array: array.tolist()),
@@ -353,6 +368,7 @@ class PhaseFit:
             energy_eV=np.asarray(about.energy_eV),
             drawn=ReferenceDraws(**known) if known else None,
             phases=tuple(about.get_item("names", default=())),
+            doubts=tuple(json.loads(about.get_item("doubts", default="[]"))),
             tilt_angles_deg=None if tilts is None else np.asarray(tilts, float),
             pixel_size_nm=pixel_size_of(signal),
         )

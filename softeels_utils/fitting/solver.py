@@ -15,6 +15,7 @@ from .result import FitFlag, pack, packed_size
 
 __all__ = ["Design", "PixelShapes", "PoissonWeights", "Solver"]
 
+NO_BOUND = np.zeros(0, bool)  # for `Design.solve`
 FLOOR = 0.1  # of the mean counts: no channel's variance is taken below it
 
 
@@ -153,7 +154,10 @@ class Solver:
             x, covariance, residuals = self.common_design.solve_common_weight(y, 1 / variance, self.nonnegative)
             bad = ~np.isfinite(residuals[0])
             bins = bin_matrix(y.shape[1]) * np.isfinite(variance)[:, None]
-            binned = y @ bins - x @ (self.shapes @ bins)
+            free = x.copy()
+            bound = self._at_bound(x)
+            free[bound] = self.common_design.solve_common_weight(y[bound], 1 / variance, NO_BOUND)[0]
+            binned = y @ bins - free @ (self.shapes @ bins)
             results = self._packed(x, covariance, (*residuals, binned), channels, y.shape[1])
         if bad.any():
             results[bad] = self._bad_input(bad.sum())
@@ -190,7 +194,20 @@ class Solver:
             x = np.where(self.nonnegative, np.maximum(x, 0), x)
             covariance, extra = covariance + more, np.einsum("nj,nje->ne", found, terms)
         residuals = design.residuals(x, y, weight, extra)
+        bound = self._at_bound(x)
+        if bound.any():
+            residuals[2][bound] = self._unbounded_bins(y[bound], weight[bound], design.take(bound))
         return self._packed(x, covariance, residuals, channels_used, y.shape[1], flags, edge, found)
+
+    def _at_bound(self, x):
+        """Pixels (n,) that an amplitude is held at zero in."""
+        return ((x == 0) & self.nonnegative).any(-1)
+
+    @staticmethod
+    def _unbounded_bins(y, weight, design):
+        """Binned residuals of the fit without bounds: what pixels have in common is then not made by the bound."""
+        x, _ = design.solve(y, weight, NO_BOUND)
+        return design.residuals(x, y, weight)[2]
 
     def _reweighted(self, y, design):
         """Maximum likelihood: weights from the fitted model until the coefficients converge.

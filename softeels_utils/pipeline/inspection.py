@@ -25,8 +25,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Inspection", "inspect", "inspection_page", "inspection_table", "write_settings"]
 
-SATURATED = 0.01  # fraction of the spectra that stay at the largest of all values, from which it looks like a limit
-MANY = 100  # counts; below, neighbours are alike by chance
 THUMBNAIL = 128  # pixels
 
 
@@ -218,10 +216,8 @@ def _count_facts(counts: Any, energy: NDArray, has_zero: bool) -> tuple[dict[str
     facts["counts per spectrum"] = f"{part.sum(axis=-1).mean():.3g}"
     if part.min() < 0:
         problems.append(f"negative counts, {np.mean(part < 0):.0%} of the values: a dark reference was subtracted")
-    at_top = part == top
-    flat = (at_top[:, 1:] & at_top[:, :-1]).any(axis=1).mean()  # two neighbours that are both the largest of all
-    if top >= MANY and flat > SATURATED:
-        problems.append(f"{flat:.0%} of the spectra are cut off at {top:g}: saturated?")
+    if cut_off := spectra.cut_off_fraction(part):
+        problems.append(f"{cut_off:.0%} of the spectra are cut off at {top:g}: saturated?")
     if has_zero:
         at = spectra.zero_loss_position(part, energy)
         facts["zero loss at"] = f"{np.median(at):.2f} eV ({at.min():.2f} to {at.max():.2f})"

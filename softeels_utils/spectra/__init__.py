@@ -20,6 +20,7 @@ from .align import align_zero_loss, shift_spectra, zero_loss_position
 from .arrays import FWHM_PER_SIGMA, data_of, energy_axis, in_window, step_nm, window_mask, with_data
 from .background import REGRESSION_MODELS, fit_background, remove_background
 from .blocks import map_spectra
+from .camera import cut_off_fraction, find_bad_channels, mend_channels
 from .plural import convolve_low_loss, fourier_log, fourier_ratio, relative_thickness, repeated_losses, zero_loss
 from .spikes import find_rare_spikes, find_spikes, noise_gain, remove_spikes
 
@@ -28,8 +29,10 @@ __all__ = [
     "REGRESSION_MODELS",
     "align_zero_loss",
     "convolve_low_loss",
+    "cut_off_fraction",
     "data_of",
     "energy_axis",
+    "find_bad_channels",
     "find_rare_spikes",
     "find_spikes",
     "fit_background",
@@ -37,6 +40,7 @@ __all__ = [
     "fourier_ratio",
     "in_window",
     "map_spectra",
+    "mend_channels",
     "noise_gain",
     "relative_thickness",
     "remove_background",

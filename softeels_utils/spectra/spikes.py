@@ -14,6 +14,11 @@ from .blocks import map_spectra
 
 __all__ = ["find_rare_spikes", "find_spikes", "noise_gain", "remove_spikes"]
 
+FEW = 16  # spectra
+LEAST_COUNTS = 10.0  # of a block that tells the noise
+CHI2_MEDIAN = 0.4549  # of one degree of freedom
+SHARP = 0.4  # of a peak two channels wide, at least one neighbour has half
+
 
 def find_spikes(
     spectra: Any, *, threshold: float = 8.0, width: int = 3, readout_noise: float = 0.0, gain: float = 1.0
@@ -23,7 +28,8 @@ def find_spikes(
     A channel is a spike where it exceeds the running median along energy (which a spike of up to ``width`` channels
     does not move) by ``threshold`` times the noise. Real peaks differ from spikes in that most pixels have them: the
     excess that is usual for a channel (its median over pixels, in proportion to the local intensity) is subtracted
-    first, and the spread over pixels bounds the noise from below.
+    first, and the spread over pixels bounds the noise from below. Of fewer than 16 spectra that is not known: a spike
+    is then one channel wide, and stands in one of the spectra.
 
     Parameters
     ----------
@@ -51,11 +57,12 @@ def find_spikes(
     size = data.shape[-1]
     if size < 6 * width + 8:
         raise ValueError(f"spectra: got {size} channels, wants at least {6 * width + 8} for width={width}")
-    usual, spread = _usual_excess(data, width, readout_noise, gain)
+    usual, spread, few = _usual_excess(data, width, readout_noise, gain)
 
     def mark(y):
-        z, _ = _excess(y, width, readout_noise, gain)
-        return z - usual[0] - usual[1] * _level(y, width) > threshold * spread
+        z, middle = _excess(y, width, readout_noise, gain)
+        high = z - usual[0] - usual[1] * _level(y, width) > threshold * spread
+        return high & _one_channel_wide(y, middle) if few else high
 
     return map_spectra(mark, data, core_shape=(size,), dtype=bool)
 
@@ -109,15 +116,27 @@ def _excess(y, width, readout_noise, gain):
     return (y - middle) / noise, middle
 
 
+def _one_channel_wide(y, middle):
+    """Where both neighbours stand less high above the running median than those of a peak of two channels."""
+    sides = np.pad(np.asarray(y, float), ((0, 0), (1, 1)), mode="edge")
+    return np.maximum(sides[:, :-2], sides[:, 2:]) - middle < SHARP * (sides[:, 1:-1] - middle)
+
+
 def _usual_excess(data, width, readout_noise, gain, most=4096):
-    """What each channel's excess usually is: (constant, slope with sqrt(intensity)), and its spread (>= 1)."""
+    """What each channel's excess usually is: (constant, slope with sqrt(intensity)), and its spread (>= 1).
+
+    And whether there are too few spectra to tell a peak from a spike by comparing them.
+    """
     size = data.shape[-1]
     flat = data.reshape(-1, size)
     sample = np.asarray(flat[:: max(1, -(-flat.shape[0] // most))], float)
     sample = sample[np.isfinite(sample).all(-1)]
-    if len(sample) < 16:  # too few pixels to tell a peak from a spike by comparing them
+    if len(sample) < FEW:
         z = _excess(sample, width, readout_noise, gain)[0] if len(sample) else np.zeros((1, size))
-        return (0.0, 0.0), np.maximum(1.0, 1.4826 * np.median(np.abs(z), axis=-1).max())
+        # all spectra but one have at most so much; twice that, as some are brighter than others
+        in_others = 2 * np.maximum(np.sort(z, axis=0)[-2], 0) if len(z) > 1 else np.zeros(size)
+        spread = np.maximum(1.0, 1.4826 * np.median(np.abs(z), axis=-1).max())
+        return (ndimage.maximum_filter1d(in_others, 3), 0.0), spread, True
     z, level = _excess(sample, width, readout_noise, gain)[0], _level(sample, width)
     # a peak of fixed shape exceeds its surroundings by a number of sigmas that grows as sqrt(intensity)
     slope = np.median(z / np.maximum(level, 1e-6), axis=0) * (np.median(level, axis=0) > 1)
@@ -126,7 +145,7 @@ def _usual_excess(data, width, readout_noise, gain, most=4096):
     spread = np.maximum(1.0, 1.4826 * np.median(np.abs(rest - constant), axis=0))
     # peaks wander with the drift of the energy axis: what is usual for a channel is usual for its neighbours, too
     near = [ndimage.maximum_filter1d(part, 8 * width + 1) for part in (constant, slope, spread)]
-    return (near[0], near[1]), near[2]
+    return (near[0], near[1]), near[2], False
 
 
 def remove_spikes(
@@ -208,4 +227,6 @@ def noise_gain(
     sums = y.reshape(-1, blocks, block).sum(-1)
     sums = sums[np.isfinite(sums).all(-1)]
     bend = sums[:, 2:] - 2 * sums[:, 1:-1] + sums[:, :-2]  # variance 6 times that of a block
-    return float(np.median(bend**2) / 0.4549 / 6 / sums.mean())  # 0.4549: median of chi² with one degree of freedom
+    level = sums.mean(-1, keepdims=True)  # of each spectrum: dim ones scatter less than bright ones
+    told = level[:, 0] >= (LEAST_COUNTS if (level >= LEAST_COUNTS).any() else 0)
+    return float(np.median(bend[told] ** 2 / np.maximum(level[told], 1e-12)) / CHI2_MEDIAN / 6)

@@ -18,7 +18,7 @@ from .constraints import (
     select_constraints,
 )
 from .coreloss import CoreLossEstimators, core_loss_estimators, edge_cross_section, find_l3, oxygen_to_l3
-from .extract import extract_standards
+from .extract import extract_standards, valence_blur_nm
 from .line import MetalLine, estimate_range, neighbours, outermost_phase
 from .measured import EdgePair, L23Comparison, compare_l23, pair_edges
 from .outside import standards_from_roi, standards_from_spectra
@@ -85,5 +85,6 @@ __all__ = [
     "standards_from_roi",
     "standards_from_spectra",
     "subshell_oscillator_strength",
+    "valence_blur_nm",
     "white_lines",
 ]

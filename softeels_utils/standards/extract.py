@@ -11,19 +11,19 @@ from scipy import ndimage
 
 from .. import scattering
 from ..fitting import background_shapes
-from ..scattering import System, as_system
+from ..scattering import System, as_system, check_not_negative
 from ..spectra import FWHM_PER_SIGMA, in_window
 from .constraints import CONSTRAINTS, Chemistry, Constraint, Evidence, LeadingEdge, select_constraints
 from .coreloss import CoreLossEstimators, core_loss_estimators
 from .line import MetalLine, estimate_range, outermost_phase
-from .misfit import EdgeDistance, Misfit, oxygen_spot, ring_residuals, thickness_ratio
+from .misfit import EdgeDistance, Misfit, oxygen_spot, ring_residuals, thickness_ratio, untested_conditions
 from .pair import PhasePair
-from .plane import find_plane
-from .prepare import DualEELS, find_specimen, prepare_dual_eels
+from .plane import blur_error_factor, find_plane, widened
+from .prepare import DualEELS, find_specimen, known_pixel_size, prepare_dual_eels
 from .result import Diagnostics, Standards
 from .rotation import counted_metal, estimate_rotation
 
-__all__ = ["AxisSpectra", "extract_standards"]
+__all__ = ["AxisSpectra", "extract_standards", "valence_blur_nm"]
 
 TAIL_WEIGHT = 100.0  # in channels
 
@@ -72,13 +72,15 @@ def extract_standards(
         What is left open about the oxides: vacancies, strength of L2,3. By default `Chemistry.of` the system.
     delocalisation_nm : float, optional
         Diameter (FWHM) by which the core loss is blurred to the resolution of the M2,3 maps: an inelastic event
-        of 54 eV is less localised than one of 700 eV. By default Egerton's d50 at both edges; 0 for no blur.
+        of 54 eV is less localised than one of 700 eV. By default `valence_blur_nm`; 0 for no blur. It needs the size
+        of a pixel, without which nothing is blurred.
     bootstrap : int
         Draws of the pixels.
     seed : int
     **preparation
         Of `prepare_dual_eels`: ``energy_eV``, ``core_energy_eV``, ``beam_energy_keV``, ``collection_mrad``,
-        ``convergence_mrad``, ``exposure_ratio``, ``spikes``, ``gain``, ``window_eV``.
+        ``convergence_mrad``, ``exposure_ratio``, ``spikes``, ``gain``, ``window_eV``,
+        ``pixel_size_nm``.
 
     Returns
     -------
@@ -94,6 +96,7 @@ def extract_standards(
     if bootstrap < 20:
         raise ValueError(f"bootstrap: got {bootstrap}, wants at least 20")
     _check_mask(mask, low_loss)
+    _check_blur(delocalisation_nm, low_loss, core_loss, preparation)
     rng = np.random.default_rng(seed)
 
     dual = _prepare(low_loss, core_loss, system, preparation)
@@ -140,7 +143,7 @@ def extract_standards(
         valence=pair.valence_with(vacancies),
         metal_samples=pair.metal_with(places[:, 2]),
         valence_samples=pair.valence_with(places[:, 2]),
-        warnings=misfit.sentences(),
+        warnings=(*dual.warnings, *untested_conditions(dual, axes.blur_pixels, delocalisation_nm), *misfit.sentences()),
         rotation=rotation,
     )
 
@@ -149,6 +152,16 @@ def _check_mask(mask, low_loss):
     low_loss = low_loss.low_loss if isinstance(low_loss, DualEELS) else getattr(low_loss, "data", low_loss)
     if mask is not None and np.shape(mask) != np.shape(low_loss)[:-1]:
         raise ValueError(f"mask: got shape {np.shape(mask)}, wants {np.shape(low_loss)[:-1]}")
+
+
+def _check_blur(delocalisation_nm, low_loss, core_loss, preparation):
+    if delocalisation_nm is None:
+        return
+    check_not_negative(delocalisation_nm=delocalisation_nm)
+    prepared = isinstance(low_loss, DualEELS)
+    size = low_loss.pixel_size_nm if prepared else known_pixel_size(core_loss, preparation.get("pixel_size_nm"))
+    if delocalisation_nm > 0 and not size:
+        raise ValueError("pixel_size_nm: got None, wants the size of a pixel in nm, as delocalisation_nm is given")
 
 
 def _prepare(low_loss, core_loss, system, preparation):
@@ -203,7 +216,7 @@ def _regress_losses(specimen, plane, delocalisation_nm, bootstrap, rng):
     draws = [np.arange(len(low))] + [rng.integers(len(low), size=len(low)) for _ in range(bootstrap)]
     return AxisSpectra(
         low_loss=plane.regress(low, draws, noisy=True),
-        core_loss=plane.regress(core, draws),
+        core_loss=widened(plane.regress(core, draws), blur_error_factor(blur)),  # blurred pixels are not independent
         estimators=core_loss_estimators(dual.core_energy_eV, core.mean(0), system=dual.system, **dual.microscope),
         blur_pixels=blur,
     )
@@ -215,10 +228,22 @@ def _blur_pixels(dual, delocalisation_nm):
         return 0.0
     if delocalisation_nm is None:
         angles = {name: dual.microscope[name] for name in ("beam_energy_keV", "collection_mrad")}
-        energies_eV = (dual.system.edge(edge).standards["localisation_eV"] for edge in ("L2,3", "M2,3"))
-        core, low = (scattering.delocalisation_nm(energy_eV, **angles) for energy_eV in energies_eV)
-        delocalisation_nm = np.sqrt(low**2 - core**2)
+        delocalisation_nm = valence_blur_nm(dual.system, **angles)
     return float(delocalisation_nm / FWHM_PER_SIGMA / dual.pixel_size_nm)
+
+
+def valence_blur_nm(system: System | str | None = None, *, beam_energy_keV: float, collection_mrad: float) -> float:
+    """Diameter (FWHM) of the blur that makes a map of L2,3 look like one of M2,3, by Egerton's d50 of both edges.
+
+    Examples
+    --------
+    >>> round(float(valence_blur_nm(beam_energy_keV=300.0, collection_mrad=40.0)), 2)
+    0.89
+    """
+    angles, system = {"beam_energy_keV": beam_energy_keV, "collection_mrad": collection_mrad}, as_system(system)
+    energies_eV = (system.edge(edge).standards["localisation_eV"] for edge in ("L2,3", "M2,3"))
+    core, low = (scattering.delocalisation_nm(energy_eV, **angles) for energy_eV in energies_eV)
+    return np.sqrt(low**2 - core**2)
 
 
 def _gather_evidence(specimen, plane, axes, pair, chemistry):

@@ -14,7 +14,7 @@ from ..spectra import FWHM_PER_SIGMA
 from .coreloss import DISTANCE_REACH_EV, CoreLossEstimators, oxygen_to_l3
 from .line import neighbours
 from .pair import PhasePair
-from .plane import Plane
+from .plane import Plane, blur_error_factor
 from .prepare import DualEELS, Specimen
 from .rotation import Rotation
 
@@ -29,7 +29,10 @@ __all__ = [
     "oxygen_spot",
     "ring_residuals",
     "thickness_ratio",
+    "untested_conditions",
 ]
+
+FINE_PIXELS = 0.5  # pixels: references found with a wider blur have been found biased
 
 #: Constraints that contradict each other with a smaller p-value are reported.
 LEAST_PROBABLE = 0.02
@@ -248,6 +251,39 @@ class Misfit:
         )
 
 
+def untested_conditions(dual: DualEELS, blur_pixels: float, delocalisation_nm: float | None) -> tuple[str, ...]:
+    """A sentence for each condition of the recording under which references are wrong, or not tested.
+
+    Parameters
+    ----------
+    dual : DualEELS
+    blur_pixels : float
+        Of the core loss.
+    delocalisation_nm : float or None
+        As it was asked for.
+    """
+    found, probe, aperture = [], dual.microscope["convergence_mrad"], dual.microscope["collection_mrad"]
+    if probe > aperture:
+        found.append(
+            f"The probe ({probe:g} mrad) is wider than the collection aperture ({aperture:g} mrad): amounts, which are "
+            f"from counted atoms, are up to {(probe / aperture) ** 2:.2g} times too large, and the references have not "
+            "been tested for it."
+        )
+    size = dual.pixel_size_nm
+    if blur_pixels > FINE_PIXELS:
+        blur_nm, enough = blur_pixels * FWHM_PER_SIGMA * size, np.ceil(10 * blur_pixels * size / FINE_PIXELS) / 10
+        found.append(
+            f"Pixels of {size:.2g} nm are finer than the delocalisation of the valence loss ({blur_nm:.2g} nm): the "
+            f"references have been found biased at such sampling. Bin the images to pixels of {enough:.1f} nm for them."
+        )
+    if not size and delocalisation_nm is None and dual.low_loss.ndim > 2:
+        found.append(
+            "The size of a pixel is not known, so the core loss was not blurred as M2,3 is by its delocalisation: "
+            "state pixel_size_nm."
+        )
+    return tuple(found)
+
+
 def ring_residuals(
     specimen: Specimen,
     plane: Plane,
@@ -295,7 +331,8 @@ def ring_residuals(
         seen = dual.core_loss @ estimator
         seen = ndimage.gaussian_filter(seen, blur_pixels) if blur_pixels else seen
         excess, mean = seen - coordinates @ (core_loss @ estimator), seen[mask].mean()
-        errors = [np.hypot(excess[r].std() / np.sqrt(max(r.sum(), 1)), RING[1] * mean) for r in rings]
+        scatter = [blur_error_factor(blur_pixels) * excess[r].std() for r in rings]
+        errors = [np.hypot(s / np.sqrt(max(r.sum(), 1)), RING[1] * mean) for s, r in zip(scatter, rings, strict=True)]
         rows = [(excess[r].mean(), error) for r, error in zip(rings, errors, strict=True) if r.sum() > 7]
         found[name] = np.array(rows) / mean
     return found

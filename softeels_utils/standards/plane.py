@@ -8,7 +8,17 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-__all__ = ["Plane", "errors_in_variables_regression", "find_plane", "reference_from_abundances", "weighted_fit"]
+__all__ = [
+    "Plane",
+    "blur_error_factor",
+    "errors_in_variables_regression",
+    "find_plane",
+    "reference_from_abundances",
+    "weighted_fit",
+    "widened",
+]
+
+LEAST_FACTOR = 1.2  # less is within what 20 to 60 draws tell of a standard deviation
 
 
 @dataclass(frozen=True)
@@ -85,6 +95,24 @@ def find_plane(spectra: NDArray, variance: NDArray, background: NDArray) -> Plan
     axes = errors_in_variables_regression(coordinates, pixel, 1 / pixel, spectra, noisy=True)
     estimator = weighted_fit(np.concatenate([axes, background]), 1 / np.maximum(spectra.mean(0), 1e-12))[:2].T
     return Plane(coordinates, pixel, signal, scaled - scores @ vt[:2], estimator)
+
+
+def blur_error_factor(blur_pixels: float) -> float:
+    """By how much errors are larger than a resampling of single pixels says, where the pixels were blurred before.
+
+    White noise blurred by a Gaussian of standard deviation s is alike over 4πs² pixels. A factor below 1.2 is taken as
+    1: neither a kernel that hardly leaves its pixel nor a few draws tell so little.
+    """
+    factor = (4 * np.pi) ** 0.5 * blur_pixels
+    return factor if factor > LEAST_FACTOR else 1.0
+
+
+def widened(draws: NDArray, factor: float) -> NDArray:
+    """Draws (B, ...) whose deviations from their mean are ``factor`` times as large; draw 0, of all pixels, stays."""
+    if factor == 1:
+        return draws
+    mean = draws[1:].mean(axis=0)
+    return np.concatenate([draws[:1], mean + factor * (draws[1:] - mean)])
 
 
 def weighted_fit(shapes: NDArray, weights: NDArray) -> NDArray:

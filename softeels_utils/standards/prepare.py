@@ -11,18 +11,22 @@ from scipy import ndimage
 from ..scattering import System, as_system, check_not_negative, check_positive, microscope_from_metadata
 from ..spectra import (
     align_zero_loss,
+    cut_off_fraction,
     energy_axis,
+    find_bad_channels,
     find_rare_spikes,
     fourier_log,
     fourier_ratio,
     in_window,
+    mend_channels,
     remove_spikes,
     zero_loss,
+    zero_loss_position,
 )
 from ..spectra.arrays import step_nm
 from .line import neighbours
 
-__all__ = ["DualEELS", "Specimen", "find_specimen", "prepare_dual_eels"]
+__all__ = ["DualEELS", "Specimen", "find_specimen", "known_pixel_size", "prepare_dual_eels"]
 
 
 @dataclass(frozen=True)
@@ -45,7 +49,9 @@ class DualEELS:
     system : System
         Whose edges are looked for.
     pixel_size_nm : float or None
-        None where the core loss does not state it.
+        None where it is not known.
+    warnings : tuple of str
+        What is wrong with the counts, one sentence each.
     """
 
     low_loss: NDArray = field(repr=False)
@@ -58,6 +64,7 @@ class DualEELS:
     microscope: dict[str, float]
     system: System = field(repr=False)
     pixel_size_nm: float | None = None
+    warnings: tuple[str, ...] = ()
 
     @property
     def in_window(self) -> NDArray:
@@ -79,10 +86,12 @@ def prepare_dual_eels(
     spikes: bool = True,
     gain: float = 1.0,
     window_eV: tuple[float, float] | None = None,
+    pixel_size_nm: float | None = None,
 ) -> DualEELS:
     """Align, clean and deconvolve dual EELS to single-scattering probabilities per eV and electron.
 
-    The low loss is deconvolved by Fourier-log, the core loss, its background included, by Fourier-ratio.
+    The low loss is deconvolved by Fourier-log, the core loss, its background included, by Fourier-ratio. Channels that
+    are dead or hot in all low-loss spectra are interpolated, where M2,3 is.
 
     Parameters
     ----------
@@ -102,6 +111,8 @@ def prepare_dual_eels(
         Counts per electron.
     window_eV : (float, float), optional
         Of the low loss, for M2,3; by default that of the system.
+    pixel_size_nm : float, optional
+        By default that of the axes of ``core_loss``. Without it, nothing is known of the delocalisation in pixels.
 
     Raises
     ------
@@ -114,9 +125,11 @@ def prepare_dual_eels(
     window_eV = system.edge("M2,3").standards["window_eV"] if window_eV is None else window_eV
     microscope = _microscope(core_loss, beam_energy_keV, collection_mrad, convergence_mrad)
     check_positive(exposure_ratio=exposure_ratio)
+    pixel_size_nm = known_pixel_size(core_loss, pixel_size_nm)
     energy = energy_axis(low_loss, energy_eV, name="energy_eV")
     core_energy = energy_axis(core_loss, core_energy_eV, name="core_energy_eV")
     low, core = _checked_counts(low_loss, core_loss, energy, window_eV)
+    low, told = _mended(low, energy, window_eV, gain)
     low, core = align_zero_loss(low, core, energy_eV=energy, others_energy_eV=core_energy)
     if spikes:
         low = np.where(energy > 10, remove_spikes(low, mask=find_rare_spikes(low, gain=gain)), low)
@@ -126,7 +139,6 @@ def prepare_dual_eels(
         raise ValueError(f"low_loss: got no zero loss in {int((direct <= 0).sum())} pixels, wants one in each")
     step, core_step = energy[1] - energy[0], core_energy[1] - core_energy[0]
     counts = ndimage.uniform_filter1d(low[..., in_window(energy, window_eV)], 9, axis=-1)
-    axes = core_loss.axes_manager.navigation_axes if hasattr(core_loss, "axes_manager") else ()
     return DualEELS(
         low_loss=fourier_log(low, energy) / (direct * step),
         core_loss=_deconvolve_core(core, low, core_energy, energy) / (direct * exposure_ratio * core_step),
@@ -137,8 +149,18 @@ def prepare_dual_eels(
         window_eV=tuple(window_eV),
         microscope=microscope,
         system=system,
-        pixel_size_nm=step_nm(axes[0]) if len(axes) >= 2 else None,
+        pixel_size_nm=pixel_size_nm,
+        warnings=told,
     )
+
+
+def known_pixel_size(core_loss: ArrayLike, pixel_size_nm: float | None = None) -> float | None:
+    """Size of a pixel, nm: as given, or as the axes of an image state it."""
+    if pixel_size_nm is not None:
+        check_positive(pixel_size_nm=pixel_size_nm)
+        return float(pixel_size_nm)
+    axes = core_loss.axes_manager.navigation_axes if hasattr(core_loss, "axes_manager") else ()
+    return step_nm(axes[0]) if len(axes) >= 2 else None
 
 
 def _microscope(core_loss, beam_energy_keV, collection_mrad, convergence_mrad):
@@ -172,6 +194,24 @@ def _checked_counts(low_loss, core_loss, energy, window_eV):
             f"-2 to {window_eV[1]:g} eV"
         )
     return low, core
+
+
+def _mended(low, energy, window_eV, gain):
+    """The low loss with the camera's bad channels interpolated where M2,3 is, and what is wrong with it."""
+    told, zero_eV = [], zero_loss_position(low.reshape(-1, energy.size).mean(0), energy)
+    if cut_off := cut_off_fraction(low):
+        told.append(
+            f"{100 * cut_off:.0f} % of the low-loss spectra are cut off at the largest of all values: the zero loss is "
+            "saturated, and amounts, which are divided by it, are too large."
+        )
+    bad = find_bad_channels(low, in_window(energy - zero_eV, window_eV), gain=gain)
+    if bad.size:
+        named = ", ".join(f"{place:.2f}" for place in (energy - zero_eV)[bad])
+        told.append(
+            f"Low-loss channels at {named} eV are far off their neighbours in all spectra: they are dead or hot. They "
+            "were interpolated for the references; interpolate them before a fit, too."
+        )
+    return mend_channels(low, bad), tuple(told)
 
 
 def _deconvolve_core(core, low, core_energy, energy):

@@ -1,0 +1,111 @@
+"""What a camera does to all spectra alike: values cut off at its limit, channels that are dead or hot."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .arrays import data_of
+
+__all__ = ["cut_off_fraction", "find_bad_channels", "mend_channels"]
+
+SATURATED = 0.01  # fraction of the spectra that stay at the largest of all values, from which it looks like a limit
+MANY = 100  # counts; below, neighbours are alike by chance
+PARTS = 4  # of the spectra, all of which show a bad channel: a cosmic ray is in one of them
+BAD, PAIR, NOISE = 0.2, 0.35, 5.0  # parts of the neighbours, and standard deviations, that a channel must be off by
+
+
+def cut_off_fraction(spectra: Any) -> float:
+    """Fraction of the spectra with two neighbouring channels that are both the largest of all values.
+
+    A camera that is saturated cuts the zero loss off at its limit.
+
+    Parameters
+    ----------
+    spectra : (..., E), raw counts
+        Of more than some thousand, some thousand are looked at.
+
+    Returns
+    -------
+    float
+        0 below 1 %, and where the largest value is below 100 counts: neighbours are then alike by chance.
+
+    Examples
+    --------
+    >>> counts = np.array([[10.0, 400.0, 900.0, 300.0], [10.0, 300.0, 500.0, 600.0]])
+    >>> cut_off_fraction(counts), cut_off_fraction(np.minimum(counts, 300.0))
+    (0.0, 1.0)
+    """
+    part = np.nan_to_num(_some(spectra, 4096))
+    top = part.max(initial=0.0)
+    at_top = part == top
+    fraction = (at_top[:, 1:] & at_top[:, :-1]).any(axis=1).mean() if len(part) else 0.0
+    return float(fraction) if top >= MANY and fraction > SATURATED else 0.0
+
+
+def find_bad_channels(spectra: Any, inside: NDArray[np.bool_], *, gain: float = 1.0) -> NDArray[np.intp]:
+    """Channels that lie far below, or far above, both of their neighbours in the sum of all spectra.
+
+    A channel is bad where it is off by more than 20 % and five standard deviations of counting, in each of four parts
+    of the spectra. Two side by side, such as an interpolation makes of one, are bad where both are low by 35 %. What
+    goes up or down, as an edge does, is not; a maximum a single channel wide would be taken for a hot channel.
+
+    Parameters
+    ----------
+    spectra : (..., E), raw counts
+        Before they are aligned: a bad channel is then the same in all of them.
+    inside : bool (E,)
+        Channels that are looked at.
+    gain : float
+        Counts per electron.
+
+    Returns
+    -------
+    int (B,)
+
+    Examples
+    --------
+    >>> counts = np.full((8, 12), 500.0)
+    >>> counts[:, 5] = 0
+    >>> find_bad_channels(counts, np.arange(12) > 2)
+    array([5])
+    """
+    counts = np.nan_to_num(_some(spectra, 65536), posinf=0.0, neginf=0.0)
+    bad = np.asarray(inside, bool).copy()
+    bad[[0, 1, -2, -1]] = False
+    for k in range(min(PARTS, len(counts))):
+        total = counts[k::PARTS].sum(axis=0)
+        before, after, further, beyond = (np.roll(total, move) for move in (1, -1, 2, -2))
+        pair = np.minimum(np.maximum(before, further), np.maximum(after, beyond))
+        low = total < np.minimum(before, after) - _least(np.minimum(before, after), BAD, gain)
+        low |= total < pair - _least(pair, PAIR, gain)
+        bad &= low | (total > np.maximum(before, after) + _least(np.maximum(before, after), BAD, gain))
+    return np.flatnonzero(bad)
+
+
+def _least(level, part, gain):
+    """By how much a sum of counts must differ from its neighbours' level."""
+    level = np.maximum(level, 0)
+    return np.maximum(part * level, NOISE * np.sqrt(gain * np.maximum(level, gain)))
+
+
+def mend_channels(spectra: NDArray, channels: NDArray[np.intp]) -> NDArray:
+    """Spectra (..., E) with some channels on the line between their nearest neighbours that are not among them."""
+    if not len(channels):
+        return spectra
+    mended, good = np.array(spectra, float), np.setdiff1d(np.arange(spectra.shape[-1]), channels)
+    for channel in channels:
+        after = np.clip(np.searchsorted(good, channel), 1, len(good) - 1)
+        left, right = good[after - 1], good[after]
+        part = (channel - left) / (right - left)
+        mended[..., channel] = (1 - part) * mended[..., left] + part * mended[..., right]
+    return mended
+
+
+def _some(spectra, most):
+    """At most so many of the spectra, evenly spaced, (N, E)."""
+    flat = data_of(spectra)
+    flat = flat.reshape(-1, flat.shape[-1])
+    return np.asarray(flat[:: max(1, len(flat) // most)], float)
