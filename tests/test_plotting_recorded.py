@@ -1,10 +1,17 @@
 """Figures of the records: medians, ratios and pictures are those of the rows."""
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 
 from softeels_utils.plotting import recorded
 from softeels_utils.plotting.style import COLORS
+
+
+@pytest.fixture(autouse=True)
+def close():
+    yield
+    plt.close("all")
 
 
 def rows(method, views, values):
