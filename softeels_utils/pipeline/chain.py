@@ -630,7 +630,7 @@ def _extract(low, core, settings, gain):
 
 def standards_binning(core: Any, system: str, microscope: Mapping[str, float]) -> int:
     """Pixels to add along each side so that none is finer than the delocalisation allows; 1 where few would be left."""
-    size, sides = data.pixel_size_of(core), core.data.shape[-3:-1]
+    size, sides = pixel_size_of(core), core.data.shape[-3:-1]
     if not size or len(sides) < 2:
         return 1
     angles = {name: microscope[name] for name in ("beam_energy_keV", "collection_mrad")}
