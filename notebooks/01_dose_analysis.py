@@ -164,6 +164,7 @@ show(
 angles = {
     "beam_energy_keV": beam_energy_keV,
     "collection_mrad": collection_mrad,
+    "convergence_mrad": convergence_mrad,
 }
 signal = dose.signal_ratio("M2,3", "L2,3", **angles)
 shot_noise = {
@@ -195,7 +196,8 @@ show(
     figures.signal_figure(beta_mrad, by_energy, widths_eV, by_window),
     name="signal",
     caption="Definition 1, signal of M2,3 over signal of L2,3. Left: against "
-    "the collection angle, for three beam energies. Right: against the width "
+    "the collection angle of a parallel beam, for three energies. Right: "
+    "against the width "
     f"of the M2,3 window from 53 eV, at {beam_energy_keV:.0f} kV and "
     f"{collection_mrad:.0f} mrad, for four widths of the L2,3 window "
     "from 706 eV.",
