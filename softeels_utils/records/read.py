@@ -77,5 +77,8 @@ def shown(name: str) -> tuple[Record, Callable[[Mapping[str, Any]], NDArray | No
         The record, as of `read`; what gives a row's picture, as `Record.picture`; and a warning, where cells are from
         older code.
     """
-    _, picture, warning = studies.shown(name)
-    return read(name), picture, warning
+    kept, own = read(name), studies.STUDIES[name]
+    older = kept.stale(own.stamp)
+    warning = f"{len(older)} of {len(kept.rows)} cells of `{name}` are from older code than that of this page; "
+    warning += f"`python -m softeels_utils record {name} --again` repeats them."
+    return kept, lambda row: kept.picture(row, own.parameters), warning if older else ""

@@ -22,9 +22,9 @@ from scipy.ndimage import binary_fill_holes, center_of_mass
 from .. import dip, metrics, simulate, study
 from ..simulate import draw_specimen
 from ..source import code_stamp, parts
-from .store import Record, cell_name, load
+from .store import cell_name
 
-__all__ = ["STUDIES", "Study", "cuts_through_void", "shown"]
+__all__ = ["STUDIES", "Study", "cuts_through_void"]
 
 # Of the paper's formulation; on the phantom at 48³ and 5 % noise the least NRMSE of 1,000 iterations was 0.465, 0.365
 # and 0.342 with 5e-4 (the default), 2e-3 and 8e-3.
@@ -437,23 +437,3 @@ STUDIES: dict[str, Study] = {
         _chain_cells, _chain, (*FROM_COUNTS, *SURE, "data", "pipeline"),
     ),
 }  # fmt: skip
-
-
-def shown(name: str) -> tuple[Record, Callable[[Mapping[str, Any]], NDArray | None], str]:
-    """Return what a page needs to show a record.
-
-    Parameters
-    ----------
-    name : str
-        Of `STUDIES`.
-
-    Returns
-    -------
-    (Record, callable, str)
-        The record; what gives a row's picture, as `Record.picture`; and a warning, where cells are from older code.
-    """
-    kept, own = load(name), STUDIES[name]
-    older = kept.stale(own.stamp)
-    warning = f"{len(older)} of {len(kept.rows)} cells of `{name}` are from older code than that of this page; "
-    warning += f"`python -m softeels_utils record {name} --again` repeats them."
-    return kept, lambda row: kept.picture(row, own.parameters), warning if older else ""
