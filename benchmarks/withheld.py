@@ -39,16 +39,15 @@ def series():
     return counts, ndimage.uniform_filter(noise, (0, 0, 5, 5)) + 1, real.tilt_angles_deg, real.channels
 
 
-def row_of(out, methods):
-    """Squared error over variance of each element at tilt number ``out``, for each method."""
-    counts, noise, tilts, names = series()
+def row_of(out, counts, noise, tilts, names):
+    """Squared error over variance of each element at tilt number ``out`` of a series, for each method."""
     rest = np.arange(len(tilts)) != out
     covariance = np.moveaxis(noise[:, rest], 0, -1)[..., None] * np.eye(len(names))
     seen = tomography.Measurement(counts[:, rest], tilts[rest], covariance=covariance).padded(depth=DEPTH)
     predict = seen.projector.like(tilt_angles_deg=tilts[[out]], shifts_px=np.zeros((1, 2)))
     row = {"tilt_deg": float(tilts[out]), "padding": seen.padding}
-    for name in methods:
-        off = (seen.crop(predict(METHODS[name](seen))) - counts[:, [out]]) ** 2 / noise[:, [out]]
+    for name, reconstruct in METHODS.items():
+        off = (seen.crop(predict(reconstruct(seen))) - counts[:, [out]]) ** 2 / noise[:, [out]]
         row[name] = dict(zip(names, off.mean(axis=(1, 2, 3)).tolist(), strict=True))
         print(row["tilt_deg"], name, {n: round(v, 2) for n, v in row[name].items()}, flush=True)
     return row
@@ -72,10 +71,11 @@ def main():
     """Run the rows that are not there yet."""
     argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
     rows = json.loads(RESULTS.read_text(encoding="utf-8"))["rows"] if RESULTS.exists() else []
-    for out, tilt in enumerate(series()[2]):
+    measured = series()
+    for out, tilt in enumerate(measured[2]):
         if tilt in [row["tilt_deg"] for row in rows]:
             continue
-        rows.append(row_of(out, METHODS))
+        rows.append(row_of(out, *measured))
         content = {"date": datetime.date.today().isoformat(), "summary": summary(rows), "rows": rows}
         RESULTS.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
     print(json.dumps(summary(rows), indent=1))
