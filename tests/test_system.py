@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import yaml
 
-from softeels_utils import data, dose, fitting, records, scattering, simulate, standards
+from softeels_utils import data, dose, fitting, pages, records, scattering, simulate, standards
 from softeels_utils.scattering import load_system
 
 FILES = Path(scattering.__file__).parent / "systems"
@@ -313,14 +313,17 @@ def test_changes_of_an_edge():
     assert apart[0] > 1.05 * apart[1]
 
 
-def test_what_is_recorded_of_manganese():
-    """The page on systems takes its words from this record."""
-    record = records.benchmark("standards")["manganese"]
+def test_the_page_on_systems_says_what_is_recorded():
+    measured = records.benchmark("standards")
+    record, page = measured["manganese"], pages.standards_in_words(measured)
+    assert "within 2.3°" in page
     rows = [row for cube in record.values() for row in cube]
     assert len(rows) == 12 and not any(row["warnings"] or row["left_out"] for row in rows)
-    assert max(max(row["angle_deg"]) for row in rows) < 5
+    assert max(max(row["angle_deg"]) for row in rows) < 2.3
     off = {name: [max(abs(v - 1) for v in row["volume"]) for row in cube] for name, cube in record.items()}
-    assert max(value for name, cube in off.items() if name != "no skin" for value in cube) < 0.15
+    skin = [value for name, cube in off.items() if name != "no skin" for value in cube]
+    assert sum(value <= 0.10 for value in skin) == 8 and "in 8 of 9 cases" in page and 0.115 < max(skin) < 0.125
+    assert [round(min(off["no skin"]), 2), round(max(off["no skin"]), 2)] == [0.24, 0.33] and "1.24 to 1.33" in page
     pulls = [(v - 1) / e for row in rows for v, e in zip(row["volume"], row["volume_error"], strict=True)]
     assert max(map(abs, pulls)) < 2  # of the stated errors
 
