@@ -94,7 +94,10 @@ def chosen(draws, n=24):
                     aim = 0.5 * volume + (0 if feature == "vacuum" else 0.5 * np.eye(2)[phase][:, None, None, None])
                     pure = truth[phase][region].max() < 0.05  # no such phase there at all
                     if feature == "vacuum" or pure:
-                        test = dip.feature_test(measurement, np.where(region, aim, volume), region, feature=feature)
+                        painted, filled = np.where(region, aim, volume), dip.fill_in(volume, region)
+                        if feature == "vacuum" and ((filled - painted) * filled)[:, region].sum() <= 0:
+                            continue  # no void: the volume is as empty around it
+                        test = dip.feature_test(measurement, painted, region, feature=feature)
                         row = {"noise": noise, "views": views, "diameter": diameter, "feature": str(feature)}
                         rows.append(row | {"p": test.p_value, "decided": test.decided, "t": test.statistic})
     summary = {}

@@ -357,6 +357,29 @@ def test_parts_of_a_measurement_add_up(cube):
     assert measurement.less(volume).chi2(0 * volume) == pytest.approx(measurement.chi2(volume), rel=1e-5)
 
 
+@pytest.mark.parametrize(("count", "fraction", "expected"), [(9, 0.1, 1), (16, 0.1, 2), (29, 0.2, 6), (9, 0.0, 0)])
+def test_whole_tilts_are_held_out_but_not_the_outermost(count, fraction, expected):
+    tilts = np.random.default_rng(0).permutation(np.linspace(-70, 70, count))
+    places = set()
+    for seed in range(20):
+        measurement = Measurement(np.ones((2, count, 3, 8)), tilts)
+        fitted, held_out = measurement.split(fraction, seed=seed, by="tilts")
+        whole = held_out.used.flatten(2).all(2).all(0)
+        assert torch.equal(held_out.used.flatten(2).any(2).any(0), whole)
+        assert torch.equal(fitted.used, ~held_out.used)
+        out = np.sort(tilts[whole.numpy()])
+        assert len(out) == expected and (np.abs(out) < 69.9).all()
+        steps = np.diff(out)  # evenly spread, and no two neighbours
+        assert (steps < 2.1 * 140 / max(expected, 1)).all() and (steps > 1.5 * 140 / (count - 1)).all()
+        places |= set(out)
+    assert len(places) > expected
+
+
+def test_tilts_are_not_held_out_where_few_are_left():
+    with pytest.raises(ValueError, match=r"fraction.*3 tilts"):
+        Measurement(np.ones((1, 3, 2, 8)), [-40, 0, 40]).split(0.1, by="tilts")
+
+
 def test_variance_floor_touches_only_what_is_known_better():
     covariance = np.array([[1.0, -0.96], [-0.96, 1.0]])
     measurement = Measurement(np.ones((2, 9, 4, 8)), TILTS, covariance=covariance, model_error=0)

@@ -44,6 +44,7 @@ VARIANTS = {
 }
 TYPICAL_SIZE = 16  # voxels; the weight of TV is stated for a specimen of this size
 ONE_THREAD_VOXELS = 80**3
+TILTS_TO_SPLIT = 12  # fewer are missed too much
 RESTARTS = 2  # of a network that stands still, each from another start
 VOXELS = {
     "learning_rate": 0.3, "warmup": 0.1, "tv_weight": 2.0, "clip": 1e3, "blocks": 10**6, "ema": 0.33,
@@ -218,7 +219,7 @@ def fit(
     head: str = "fractions",
     calibrated: bool = True,
     holdout: float = 0.1,
-    split: str = "pixels",
+    split: str | None = None,
     validation: ArrayLike | None = None,
     iterations: int | None = None,
     seed: int = 0,
@@ -245,9 +246,12 @@ def fit(
         unit of ``voxel_size_nm``.
     holdout : float
         Fraction of what was measured that is not fitted but used to stop by; 0: none.
-    split : {"pixels", "counts"}
-        What that is a fraction of: the detector pixels, or, for counts, the counts of every pixel, drawn binomially,
-        which leaves two independent measurements of it.
+    split : {"pixels", "tilts", "counts"}, optional
+        What that is a fraction of: the detector pixels; the tilts, of which whole ones are held out; or, for counts,
+        the counts of every pixel, drawn binomially, which leaves two independent measurements of it. By default tilts
+        with ``head="nonnegative"`` and 12 tilts or more, else pixels. A measured tilt has errors of its own, which
+        held-out pixels share with those that are fitted: what fits them predicts pixels well and other tilts badly.
+        What held-out tilts decide (the correction, the part of joint TV) is done with all tilts at the end.
     validation : array (C, T, Y, X), optional
         A second measurement of the same pixels and of the same covariance, such as the other half of the frames
         (counts may be of another exposure). It is stopped by in place of held-out pixels, and not fitted.
@@ -281,6 +285,7 @@ def fit(
         raise ValueError(f"entropy_weight: got {chosen[0].entropy_weight!r} with head={head!r}, wants 0 (no fractions)")
     seed = check_seed(seed)
     holdout, validation = (0.0, None) if variant == "paper" else (holdout, validation)
+    split = _choose_split(split, head, measurement, validation)
     fitted, held_out = _hold_out(measurement, holdout, split, validation, seed)
     fixed = iterations is not None or not held_out.size
     fingerprint = ""
@@ -320,7 +325,9 @@ def fit(
     still = sum(one["reason"] == STANDS_STILL for one in trained[:-1])
     reason += f"; of those before it {still} stood still" if still else ""
     if variant != "paper":
-        volume, corrected, voids, mixed = _mend(volume, scale, fitted, held_out, chosen[-1], head, prepared["initial"])
+        whole = measurement.rescaled(column.ravel()) if split == "tilts" and held_out.size else None
+        about = chosen[0], chosen[-1], head, prepared["initial"]
+        volume, corrected, voids, mixed = _mend(volume, scale, (fitted, held_out), whole, *about)
         reason += f"; {100 * mixed:.0f} % of joint TV mixed in, as held-out values ask" if mixed else ""
         reason += f"; filled voids emptied, as residuals ask: {voids}" if voids else ""
     scale = column.ravel() * scale.cpu().numpy()
@@ -356,14 +363,22 @@ def _choose(variant, preset, iterations, settings):
     return build(VARIANTS[variant], PRESETS[variant, preset] | settings)
 
 
+def _choose_split(split, head, measurement, validation):
+    """What is held out; see `fit`."""
+    if split is not None:
+        check_choice(split, "split", ("pixels", "tilts", "counts"))
+    if split is not None or validation is not None:
+        return split or "pixels"
+    enough = measurement.projections.shape[1] >= TILTS_TO_SPLIT
+    return "tilts" if head == "nonnegative" and enough else "pixels"
+
+
 def _hold_out(measurement, holdout, split, validation, seed):
     """(fitted, held out) parts of a measurement."""
     if isinstance(holdout, bool) or not isinstance(holdout, numbers.Real) or not 0 <= holdout < 0.5:
         raise ValueError(f"holdout: got {holdout!r}, wants a fraction from 0 to below 0.5")
-    if split not in ("pixels", "counts") or (split == "counts" and not measurement.counts):
-        raise ValueError(
-            f"split: got {split!r}, wants 'pixels', or 'counts' where the projections are counts (poisson)"
-        )
+    if split == "counts" and not measurement.counts:
+        raise ValueError("split: got 'counts', wants 'pixels' or 'tilts' (the projections are not counts)")
     if validation is not None:
         return measurement, measurement.repeated(validation)
     return measurement.split(holdout, seed, by=split if holdout else "pixels")
@@ -379,9 +394,13 @@ def _prepare(fitted, variant, chosen, scale_is_known):
         scale = np.ones(len(fitted.projections)) if scale_is_known else learn_scale(fitted)
         scale = torch.as_tensor(scale, dtype=torch.float32, device=fitted.device)
         if tv.initial_tv_weight:
-            evened = fitted.rescaled(scale.cpu().numpy()).with_variance_floor(training.variance_floor)
-            initial = initial_reconstruction(evened, tv.initial_tv_weight)
+            initial = _first(fitted.rescaled(scale.cpu().numpy()), training, tv)
     return {"scale": scale, "initial": initial, "seconds": time.perf_counter() - began, "trained": [], "restarts": 0}
+
+
+def _first(measurement, training, tv):
+    """The first reconstruction, of a measurement in units in which a pure voxel has the value 1."""
+    return initial_reconstruction(measurement.with_variance_floor(training.variance_floor), tv.initial_tv_weight)
 
 
 def _formulation(fitted, variant, chosen, head, initial, learn, seed):
@@ -408,17 +427,29 @@ def _formulation(fitted, variant, chosen, head, initial, learn, seed):
     return WhitenedTV(model, fitted, chosen[0], learn)
 
 
-def _mend(volume, scale, fitted, held_out, tv, head, initial):
-    """The volume with what it lacks: (volume, whether corrected by joint TV, voids emptied, part of joint TV)."""
+def _mend(volume, scale, parts, whole, training, tv, head, initial):
+    """The volume with what it lacks: (volume, whether corrected by joint TV, voids emptied, part of joint TV).
+
+    The held-out part of ``parts`` (fitted, held out) decides. Where ``whole`` is given, what it decided is then done
+    with all that was measured.
+    """
     constraint = SIMPLEX if head == "fractions" else NONNEGATIVE
     column, mixed = scale[:, None, None, None], 0.0
-    parts = [part.rescaled(scale.cpu().numpy()) for part in (fitted, held_out)]
-    volume, corrected = add_correction(volume / column, *parts, tv.correction_tv_weight, constraint)
+    fitted, held_out = (part.rescaled(scale.cpu().numpy()) for part in parts)
+    network, corrected = volume / column, False
+    volume = network
+    if tv.correction_tv_weight and held_out.size:
+        candidate = add_correction(network, fitted, tv.correction_tv_weight, constraint)
+        corrected = bool(held_out.misfit(candidate).sum() < held_out.misfit(network).sum())
+        volume = candidate if corrected else network
     if tv.mix and initial is not None:
-        volume, mixed = mix(volume, constraint(initial / column), parts[1])
-    volume, voids = empty_voids(volume, parts) if tv.empty_voids and head == "fractions" else (volume, 0)
-    volume = volume * column
-    return volume, corrected, voids, mixed
+        volume, mixed = mix(volume, constraint(initial / column), held_out)
+    if whole is not None:
+        whole = whole.rescaled(scale.cpu().numpy())
+        volume = add_correction(network, whole, tv.correction_tv_weight, constraint) if corrected else network
+        volume = volume.lerp(constraint(_first(whole, training, tv)), mixed) if mixed else volume
+    volume, voids = empty_voids(volume, (fitted, held_out)) if tv.empty_voids and head == "fractions" else (volume, 0)
+    return volume * column, corrected, voids, mixed
 
 
 def _in_unit(callback, column, before, after):

@@ -100,38 +100,32 @@ def specimen_size(initial: torch.Tensor, support: torch.Tensor) -> float:
 
 
 @torch.no_grad()
-def add_correction(
-    volume: torch.Tensor, fitted: Measurement, held_out: Measurement, weight: float, constraint: Constraint
-) -> tuple[torch.Tensor, bool]:
-    """Add the correction of least joint TV that the fitted pixels ask for, if the held-out ones agree.
+def add_correction(volume: torch.Tensor, fitted: Measurement, weight: float, constraint: Constraint) -> torch.Tensor:
+    """Add the correction of least joint TV that the fitted values ask for.
 
     Parameters
     ----------
     volume : tensor (C, Y, Z, X)
-    fitted, held_out : Measurement
+    fitted : Measurement
     weight : float
-        Of the correction's TV, in units of the weight at which noise alone is flattened. 0: no correction.
+        Of the correction's TV, in units of the weight at which noise alone is flattened.
     constraint : Constraint
         That the corrected volume obeys.
 
     Returns
     -------
-    volume, corrected : tensor (C, Y, Z, X), bool
+    tensor (C, Y, Z, X)
 
     References
     ----------
     G.-H. Chen, J. Tang & S. Leng, Med. Phys. 35, 660 (2008): prior image constrained compressed sensing.
     """
-    if not weight or not held_out.size:
-        return volume, False
     gaussian = fitted.as_gaussian()
     weight *= noise_weight(gaussian, short_sirt(gaussian))
     volume = constraint(volume)
     options = {"constraint": constraint.about(volume), "stop": STOP, "max_iterations": 300, "progress": False}
     correction = joint_tv(gaussian.less(volume), weight=weight, **options).volume
-    corrected = volume + torch.as_tensor(correction, device=volume.device)
-    better = held_out.misfit(corrected).sum() < held_out.misfit(volume).sum()
-    return (corrected, True) if better else (volume, False)
+    return volume + torch.as_tensor(correction, device=volume.device)
 
 
 @torch.no_grad()

@@ -288,20 +288,22 @@ class Measurement:
         fraction : float
             Held out, of what ``by`` says.
         seed : int
-        by : {"pixels", "counts"}
-            Detector pixels, all channels of one together; or the counts of every pixel, drawn binomially, which
-            leaves two independent measurements of it.
+        by : {"pixels", "tilts", "counts"}
+            Detector pixels, all channels of one together; whole tilts, at least one, spread evenly and never the
+            outermost two; or the counts of every pixel, drawn binomially, which leaves two independent measurements
+            of it.
         """
         if check_number(fraction, "fraction", 0, 1) == 1:
             raise ValueError(f"fraction: got {fraction!r}, wants a fraction from 0 to below 1")
         check_seed(seed)
-        check_choice(by, "by", ("pixels", "counts"))
-        if by == "pixels":
+        check_choice(by, "by", ("pixels", "tilts", "counts"))
+        if by != "counts":
             generator = torch.Generator().manual_seed(seed)
-            out = (torch.rand(self.projections.shape[1:], generator=generator) < fraction).to(self.device)
+            draw = self._draw_tilts if by == "tilts" else self._draw_pixels
+            out = draw(fraction, generator).to(self.device)
             return self._with(self.loss.restricted(~out)), self._with(self.loss.restricted(out))
-        if by != "counts" or not self.counts:
-            raise ValueError(f"by: got {by!r}, wants 'pixels', or 'counts' where the projections are counts")
+        if not self.counts:
+            raise ValueError("by: got 'counts', wants 'pixels' or 'tilts' (the projections are not counts)")
         whole = self.projections.cpu().numpy()
         if (whole % 1).any():
             raise ValueError("projections: got fractions of counts, wants whole ones to split them")
@@ -311,6 +313,19 @@ class Measurement:
             self._with(replace(self.loss, projections=counts, gain=part * self.loss.gain))
             for counts, part in ((self.projections - held_out, 1 - fraction), (held_out, fraction))
         )
+
+    def _draw_pixels(self, fraction, generator):
+        return torch.rand(self.projections.shape[1:], generator=generator) < fraction
+
+    def _draw_tilts(self, fraction, generator):
+        inner = torch.as_tensor(np.argsort(self.projector.tilt_angles_deg)[1:-1].copy())
+        count = max(round(fraction * (len(inner) + 2)), fraction > 0)
+        if count > len(inner) / 2:
+            raise ValueError(f"fraction: got {fraction!r} of {len(inner) + 2} tilts, wants to leave more than it takes")
+        places = (torch.arange(count) + torch.rand(1, generator=generator)) / max(count, 1) * len(inner)
+        out = torch.zeros(self.projections.shape[1:], dtype=torch.bool)
+        out[inner[places.long()]] = True
+        return out
 
     def repeated(self, projections: ArrayLike) -> Measurement:
         """A second measurement of the same pixels with the same covariance; counts may be of another exposure."""
