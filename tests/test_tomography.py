@@ -372,7 +372,7 @@ def test_whole_tilts_are_held_out_but_not_the_outermost(count, fraction, expecte
         steps = np.diff(out)  # evenly spread, and no two neighbours
         assert (steps < 2.1 * 140 / max(expected, 1)).all() and (steps > 1.5 * 140 / (count - 1)).all()
         places |= set(out)
-    assert len(places) > expected
+    assert not expected or len(places) > expected
 
 
 def test_tilts_are_not_held_out_where_few_are_left():
