@@ -1,9 +1,10 @@
 """Measured tilts, each withheld in turn: which method predicts them best?
 
-``python benchmarks/withheld.py [--again METHOD ...]`` goes on where it was and writes ``benchmarks/results/withheld.json``: the section of a
-dust particle by X-rays (`idp_eds_tilt_series`, 16 tilts, four elements, binned by two), each tilt left out once. Every
-method sees the same measurement with the same padding, because the section leaves the field of view; each has its own
-rule. A row is a tilt: squared error over variance of each element, 1 where nothing but noise is left.
+``python benchmarks/withheld.py [--again METHOD ...]`` goes on where it was and writes
+``benchmarks/results/withheld.json``: the section of a dust particle by X-rays (`idp_eds_tilt_series`, 16 tilts, four
+elements, binned by two), each tilt left out once. Every method sees the same measurement with the same padding, because
+the section leaves the field of view; each has its own rule. A row is a tilt: squared error over variance of each
+element, 1 where nothing but noise is left.
 
 That DIPm-TV holds out whole tilts here was decided on the tilt of -30° alone.
 """
