@@ -332,7 +332,9 @@ def _network(parts, **options):
 
 # One channel at a time there is no total variation anywhere, and no vacuum: a phase alone has no partner to add up to
 # one with, and as a fraction of vacuum it would stop after a few steps.
-ALONE = {"head": "nonnegative", "tv_weight": 0.0, "initial_tv_weight": 0.0, "correction_tv_weight": 0.0}
+ALONE = {
+    "head": "nonnegative", "split": "pixels", "tv_weight": 0.0, "initial_tv_weight": 0.0, "correction_tv_weight": 0.0,
+}  # fmt: skip
 METHODS: dict[str, Callable] = {
     "SIRT": _sirt,
     "TV": _variation(tv, NONNEGATIVE),
