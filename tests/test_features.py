@@ -119,6 +119,30 @@ def test_power_at_the_fluence_that_is_asked_for():
     assert 0.78 < np.mean(found) < 0.99
 
 
+def test_another_phase_is_not_taken_for_a_void():
+    """A grain of FeO in magnetite that the volume does not show: no vacuum, although the data reject pure magnetite."""
+    grain = ball(2 * N, (20.5, 26.5, 16.5), 8)
+    fine = core_shell_nanocube(2 * N, core=0, shell=0.75, skin=0, void_radius=0)
+    fine = np.where(grain, np.eye(2)[0][:, None, None, None], fine)
+    _, measurement, result = measured(fine)
+    without = np.where(HOLE, np.eye(2)[1][:, None, None, None], result.volume)
+    options = {"alternative": without, "feature": "vacuum"}
+    test = dip.feature_test(measurement, np.where(HOLE, 0, result.volume), HOLE, **options)
+    assert test.decided == "contradicted" and abs(test.effect) < 3 * test.standard_error
+    closed = dip.VolumeErrors(composition=0)
+    fooled = dip.feature_test(measurement, np.where(HOLE, 0, result.volume), HOLE, **options, errors=closed)
+    assert fooled.p_value < 1e-3  # what the open composition is there for
+    found = dip.feature_test(measurement, result.volume, HOLE, without, feature=0)
+    assert found.decided == "supported"
+
+
+def test_a_void_is_not_taken_for_another_phase(hollow):
+    _, measurement, result = measured(hollow)
+    full = dip.fill_in(result.volume, HOLE)
+    claimed = np.where(HOLE, np.eye(2)[0][:, None, None, None], full)
+    assert dip.feature_test(measurement, claimed, HOLE, full, feature=0).decided != "supported"
+
+
 def test_trials_and_uncertain_volumes_cost_significance(hollow):
     _, measurement, result = measured(hollow)
     plain = dip.feature_test(measurement, result, HOLE, feature="vacuum")

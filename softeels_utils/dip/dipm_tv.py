@@ -21,6 +21,7 @@ from softeels_utils.tomography import (
     Checkpoint,
     IterationInfo,
     Measurement,
+    joint_tv,
     learn_scale,
     short_sirt,
 )
@@ -326,7 +327,7 @@ def fit(
     reason += f"; of those before it {still} stood still" if still else ""
     if variant != "paper":
         whole = measurement.rescaled(column.ravel()) if split == "tilts" and held_out.size else None
-        about = chosen[0], chosen[-1], head, prepared["initial"]
+        about = chosen[-1], head, prepared["initial"]
         volume, corrected, voids, mixed = _mend(volume, scale, (fitted, held_out), whole, *about)
         reason += f"; {100 * mixed:.0f} % of joint TV mixed in, as held-out values ask" if mixed else ""
         reason += f"; filled voids emptied, as residuals ask: {voids}" if voids else ""
@@ -394,13 +395,9 @@ def _prepare(fitted, variant, chosen, scale_is_known):
         scale = np.ones(len(fitted.projections)) if scale_is_known else learn_scale(fitted)
         scale = torch.as_tensor(scale, dtype=torch.float32, device=fitted.device)
         if tv.initial_tv_weight:
-            initial = _first(fitted.rescaled(scale.cpu().numpy()), training, tv)
+            evened = fitted.rescaled(scale.cpu().numpy()).with_variance_floor(training.variance_floor)
+            initial = initial_reconstruction(evened, tv.initial_tv_weight)
     return {"scale": scale, "initial": initial, "seconds": time.perf_counter() - began, "trained": [], "restarts": 0}
-
-
-def _first(measurement, training, tv):
-    """The first reconstruction, of a measurement in units in which a pure voxel has the value 1."""
-    return initial_reconstruction(measurement.with_variance_floor(training.variance_floor), tv.initial_tv_weight)
 
 
 def _formulation(fitted, variant, chosen, head, initial, learn, seed):
@@ -427,7 +424,13 @@ def _formulation(fitted, variant, chosen, head, initial, learn, seed):
     return WhitenedTV(model, fitted, chosen[0], learn)
 
 
-def _mend(volume, scale, parts, whole, training, tv, head, initial):
+def _joint_tv(measurement, constraint):
+    """Joint TV by its own rule."""
+    volume = joint_tv(measurement.as_gaussian(), constraint=constraint, progress=False).volume
+    return torch.as_tensor(volume, device=measurement.device)
+
+
+def _mend(volume, scale, parts, whole, tv, head, initial):
     """The volume with what it lacks: (volume, whether corrected by joint TV, voids emptied, part of joint TV).
 
     The held-out part of ``parts`` (fitted, held out) decides. Where ``whole`` is given, what it decided is then done
@@ -447,7 +450,7 @@ def _mend(volume, scale, parts, whole, training, tv, head, initial):
     if whole is not None:
         whole = whole.rescaled(scale.cpu().numpy())
         volume = add_correction(network, whole, tv.correction_tv_weight, constraint) if corrected else network
-        volume = volume.lerp(constraint(_first(whole, training, tv)), mixed) if mixed else volume
+        volume = volume.lerp(_joint_tv(whole, constraint), mixed) if mixed else volume
     volume, voids = empty_voids(volume, (fitted, held_out)) if tv.empty_voids and head == "fractions" else (volume, 0)
     return volume * column, corrected, voids, mixed
 

@@ -52,6 +52,10 @@ class VolumeErrors:
         Standard deviation of the fractions in a full voxel, over ``length_px``.
     smooth : float
         The same over ``smooth_length_px``: a wrong scale, cupping, shadows of the missing wedge.
+    composition : float
+        Standard deviation, inside the region and over both lengths, of what else it may be made of than the alternative
+        says, so that a core that the alternative does not have is not taken for a void: the exchange of one phase for
+        another where vacuum is claimed, the amounts of all other phases where a phase is.
     length_px, smooth_length_px : float
         Correlation lengths: the deviation of the Gaussian that smooths white noise to the error.
     """
@@ -59,6 +63,7 @@ class VolumeErrors:
     interface_px: float = 0.5
     bulk: float = 0.1
     smooth: float = 0.2
+    composition: float = 0.5
     length_px: float = 1.0
     smooth_length_px: float = 4.0
 
@@ -184,8 +189,9 @@ def feature_test(
         raise ValueError(f"region: got a contrast of {contrast:.2g} to the alternative, wants a feature that is shown")
     check_seed(seed)
     rng, trials = np.random.default_rng([seed, 4]), places * (len(shown) if feature is None else 1)
-    absent = _Hypothesis(measurement, region, without, change, errors)
-    present = _Hypothesis(measurement, region, without, change, errors, contrast, absent.dispersion)
+    asked = measurement, region, without, change, errors, name
+    absent = _Hypothesis(*asked)
+    present = _Hypothesis(*asked, contrast, absent.dispersion)
     statistic, null, against = absent.statistic(), np.empty(0), np.empty(0)
     if measurement.counts:
         null, against = absent.simulated(simulations, rng), present.simulated(simulations, rng)
@@ -287,7 +293,7 @@ def claim(
 ) -> tuple[str | int, float, NDArray]:
     """What a region is claimed to be, how far the volume goes there, and the change that would go all the way."""
     channels, inside = len(volume), region[None]
-    density = without.sum(0) if without.sum(0)[region].mean() > 0.1 else np.ones(region.shape)
+    density = _density(without, region)
     pure = {VACUUM: np.zeros(channels)} | dict(enumerate(np.eye(channels)))
     known = isinstance(feature, (str, numbers.Integral)) and not isinstance(feature, bool) and feature in pure
     if feature is not None and not known:
@@ -303,30 +309,52 @@ def claim(
     return name, overlap[name] / size[name] if size[name] > 1e-6 * region.sum() else 0.0, changes[name]
 
 
+def _density(without, region):
+    """Of what a region would be filled with: that of the alternative, unless it is all but vacuum."""
+    return without.sum(0) if without.sum(0)[region].mean() > 0.1 else np.ones(region.shape)
+
+
+def _other_compositions(channels, name):
+    """Directions (C, C - 1) of fractions that say nothing of vacuum, or of one phase."""
+    if name == VACUUM:
+        return np.linalg.svd(np.ones((1, channels)))[2][1:].T
+    return np.delete(np.eye(channels), name, axis=1)
+
+
 # ---------------------------------------------------------------- what the volume may be wrong by
 
 
 class _ErrorModel:
     """M with C = M Mᵀ, from white numbers to whitened projections of errors of the volume."""
 
-    def __init__(self, projector, loss, base, errors):
-        self.projector, self.loss = projector, loss
+    def __init__(self, projector, loss, base, errors, region, directions):
+        self.projector, self.loss, self.directions = projector, loss, directions
         slope = torch.zeros_like(base)
         for axis, n in enumerate(base.shape[1:], 1):
             if n > 1:
                 slope += torch.gradient(base, dim=axis)[0] ** 2
         inside = base.sum(0).clamp(0, 1).expand_as(base)
         fine = ((errors.interface_px**2) * slope + (errors.bulk * inside) ** 2).sqrt()
-        parts = ((fine, errors.length_px), (errors.smooth * inside, errors.smooth_length_px))
-        self.parts = [(size, [_kernel(n, length, base) for n in base.shape[1:]]) for size, length in parts]
+        self.sizes = fine, errors.smooth * inside
+        lengths = errors.length_px, errors.smooth_length_px
+        self.kernels = [[_kernel(n, length, base) for n in base.shape[1:]] for length in lengths]
+        self.region = errors.composition * region
 
     def __call__(self, white):
-        error = sum(_smooth(size * x, kernels) for x, (size, kernels) in zip(white, self.parts, strict=True))
+        error = 0
+        for size, kernels, everywhere, other in zip(self.sizes, self.kernels, white[::2], white[1::2], strict=True):
+            error = error + _smooth(size * everywhere, kernels)
+            error = error + torch.tensordot(self.directions, self.region * _smooth(other, kernels), dims=1)
         return self.loss.whiten(self.projector(error))
 
     def transpose(self, stack):
         back = self.projector.T(self.loss.whiten_transposed(stack))
-        return [size * _smooth(back, kernels) for size, kernels in self.parts]
+        other = self.region * torch.tensordot(self.directions.T, back, dims=1)
+        pairs = [
+            (size * _smooth(back, kernels), _smooth(other, kernels))
+            for size, kernels in zip(self.sizes, self.kernels, strict=True)
+        ]
+        return [part for pair in pairs for part in pair]
 
     def covariance(self, stack):
         """S of whitened projections."""
@@ -381,7 +409,7 @@ def _lanczos(apply, start, steps=100, tolerance=3e-3):
 class _Hypothesis:
     """The volume with a given amplitude of the feature: how the data estimate the amplitude if it is right."""
 
-    def __init__(self, measurement, region, without, change, errors, expected=0.0, dispersion=None):
+    def __init__(self, measurement, region, without, change, errors, name, expected=0.0, dispersion=None):
         rows = np.flatnonzero(region.any((1, 2)))
         margin = MARGIN + measurement.projector.reach(measurement.volume_shape[1])
         self.rows = slice(max(0, rows[0] - margin), rows[-1] + 1 + margin)
@@ -390,7 +418,10 @@ class _Hypothesis:
         base = torch.as_tensor(without[:, self.rows], device=measurement.device) + expected * change
         self.projections = measurement.projector(base)
         self.loss = as_gaussian(measurement.rows(self.rows).loss, self.projections)
-        self.model = _ErrorModel(measurement.projector, self.loss, base, errors)
+        like = {"dtype": base.dtype, "device": base.device}
+        where = torch.as_tensor((region * _density(without, region))[self.rows], **like)
+        directions = torch.as_tensor(_other_compositions(len(base), name), **like)
+        self.model = _ErrorModel(measurement.projector, self.loss, base, errors, where, directions)
         self.signal = self.loss.whiten(measurement.projector(change))
         if not float(self.signal.norm()):
             raise ValueError("region: got one that no measured value sees, wants one in the field of view")
