@@ -106,7 +106,7 @@ def parameter_bound(
     description says (smooth surfaces, pure phases, a prior learnt elsewhere) may scatter less than the bound; its
     estimates are then biased where that knowledge is wrong.
 
-    S. M. Kay, *Fundamentals of Statistical Signal Processing: Estimation Theory* (1993), ch. 3.
+    Kay, S. M., *Fundamentals of Statistical Signal Processing: Estimation Theory* (1993), ch. 3.
 
     Examples
     --------
