@@ -45,6 +45,7 @@ RECORDED_NM, RECORDED_VOXEL_NM, RECORDED_FIELD_NM = 34.4, 2.0, 64.0  # phantom, 
 ELEMENTS = RECORDED_NM / RECORDED_VOXEL_NM  # across the particle
 NEAREST = 2.0  # factor within which a voxel and a fluence have a recorded one beside them
 PATCH_NM = 5.0
+LARGER = {"void": "larger", "skin": "thicker"}  # in words, as in planner.js
 SIZES_NM = 1.0, 1000.0  # of particles that can be planned: beyond, hardly an electron has been scattered only once
 EDGES = ("M2,3", "L2,3")
 MARK = "<!-- generated: planner -->"  # in book/planning.md
@@ -435,7 +436,7 @@ def _expect(
     for name, size in features.items():
         features[name] = max(size, blur)
         if features[name] >= particle.size_nm:
-            remarks.append(f"{name}: none in this particle")
+            remarks.append(f"{name}: {LARGER[name]} than the particle")
         elif size < blur:
             remarks.append(f"{name}: not below {blur:.2g} nm, the delocalisation of {particle.edge}")
     nrmse, fine, why = _errors_of_volume(particle, recorded, equivalent, views, voxel_size_nm)
