@@ -427,8 +427,8 @@ show_3d(
     spread.best,
     errors=np.hypot(spread.std, spread.systematic),
     voxel_size_nm=voxel_size_nm,
-    caption="The first member of the ensemble; its standard error can be "
-    "shown as colour.",
+    caption=f"The first member of the ensemble, of {side_iterations} steps; "
+    "its standard error can be shown as colour.",
     name="nanocube-3d-uncertainty",
     alt="Three-dimensional view of the cube, cut open, with buttons for phases "
     "and for the standard error.",
@@ -665,7 +665,7 @@ for warning in filter(None, (older, older_amounts, older_halves)):
     notice(warning, "warning")
 
 # %% [markdown] tags=["twin"]
-# ## Real data, and what failed
+# ## Real data, judged without a truth
 #
 # **Measured**: a section of an interplanetary dust particle, by energy-dispersive X-rays at 16 tilts from −40° to 35°:
 # oxygen, magnesium, silicon, iron, a few counts per pixel. Nobody knows the truth. Elements are no volume fractions, so
@@ -752,8 +752,8 @@ for key, (real, maps, noise, withheld, elements) in measured_series.items():
         f"**{best['']}** predicts the withheld tilts best "
         f"({best['mean']:.2f}), {last['']} worst ({last['mean']:.2f}); "
         f"DIPm-TV ran for {real_iterations} steps. They differ by "
-        f"{last['mean'] - best['mean']:.2f}; 1 would be as good as the errors "
-        "allow."
+        f"{last['mean'] - best['mean']:.2f}, and the best is "
+        f"{best['mean'] - 1:.2f} above 1, which the errors would allow."
     )
 if "dust" in orders:
     ranking = ", ".join(
@@ -802,8 +802,9 @@ say(
     f"- On the twin DIPm-TV has an error of **{errors['DIPm-TV']:.3f}** "
     f"against {errors['joint TV']:.3f} for joint TV and {errors['SIRT']:.3f} "
     f"for SIRT, from the same {views} views.\n"
-    f"- Its best iterate is that of step {result.stopped_at}: "
-    f"{result.reason}.\n" + verdict
+    f"- It ended at step {result.history['iteration'][-1]} "
+    f"({result.reason}); its best iterate is that of step "
+    f"{result.stopped_at}.\n" + verdict
 )
 seconds = time.perf_counter() - began
 run_time.update(
@@ -1151,9 +1152,8 @@ left = (errors["joint TV"] - after) / (errors["joint TV"] - before)
 say(
     f"With fractions the error is {before:.3f}, with the non-negative head "
     f"{after:.3f}; joint TV has {errors['joint TV']:.3f}: {left:.0%} of the "
-    "gain is left. Without vacuum as a competitor the density inside the "
-    "particle is free to fluctuate, and the missing wedge smears it along the "
-    "beam."
+    "gain is left. What the softmax adds: with vacuum as a competitor the "
+    "density inside the particle is not free to fluctuate."
 )
 
 # %% [markdown] tags=["twin"]
