@@ -342,8 +342,8 @@ def expect(
     The error of the volume and the time are from recorded runs.
 
     The record is of the phantom (34.4 nm, three draws of the noise) and of five drawn bodies of similar size, on voxels
-    of 2 nm, with exact references. Reconstruction has no length of its own, so that a particle of size D on elements of
-    D/17.2 is expected to come out as the record's at the fluence at which both have the same relative error
+    of 2 nm, with exact references. Reconstruction has no length scale of its own, so that a particle of size D on
+    elements of D/17.2 is expected to come out as the record's at the fluence at which both have the same relative error
     :math:`\sigma/D` per element (of the worse phase, at the particle's thickness):
 
     .. math::

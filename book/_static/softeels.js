@@ -22,7 +22,8 @@
   // A number stays with its unit; the unit of fluence, edges and the method are not broken at a slash or a hyphen.
   function keep() {
     const article = document.querySelector('.bd-article'), found = [];
-    const number = /(\d) (?=(?:%|nm|eV|keV|kV|mrad)(?!\w)|e\/Å)/g, whole = /(e\/Å²|DIPm-TV|(?:Fe|Mn)-[LM]|O-K)/;
+    const number = /(\d) (?=(?:%|nm|eV|keV|kV|mrad|s|min|h)(?!\w)|e\/Å)/g;
+    const whole = /(e\/Å²|t\/λ|DIPm-TV|(?:Fe|Mn)-[LM]|O-K|[αγ]-Fe)/;
     if (!article) return;
     const walker = document.createTreeWalker(article, NodeFilter.SHOW_TEXT);
     while (walker.nextNode()) {
