@@ -741,7 +741,7 @@ for key, (real, maps, noise, withheld, elements) in measured_series.items():
                 for name, volume in seen.items()
             },
             channels=elements,
-            unit="of each element's largest",
+            unit="fraction of the largest",
         ),
         caption=captions[key],
         name=f"nanocube-{key}",
