@@ -94,7 +94,7 @@ more_methods = ["TV", "DIPm-TV"]  # "DIP" takes longest
 oracle_weights = [0.71]  # times the automatic one, tried on the truth
 network = {"preset": "quick"}  # settings of dip.dipm_tv
 run_to_end = False  # networks once more, without their stop
-results_path = ""  # JSON file of finished runs, to go on from
+results_path = ""  # JSON file of finished runs, to resume from
 
 # %% [markdown] tags=["twin"]
 # ## A specimen and its projections

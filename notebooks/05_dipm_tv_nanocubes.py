@@ -95,7 +95,7 @@ run_time = display(Markdown("Running ..."), display_id=True)
 data_path = ""  # your maps: the fit of chapter 3, or .npz, .hspy, .mrc, ...
 output_path = ""  # where to write the volume of your data (.hspy, .zspy)
 mask_path = ""  # .npy, bool (T, Y, X): True where maps are to be used
-checkpoint_path = ""  # folder that a killed reconstruction goes on from
+checkpoint_path = ""  # folder that a killed run resumes from
 head = "fractions"  # or "nonnegative": channels that do not share a volume
 calibrated = False  # True: your maps are nm of each phase, exactly
 iterations = 0  # for your data; 0: those of the preset
@@ -788,7 +788,7 @@ if data.available("paper_nanocube"):
 # ## Summary
 #
 # - The network is a prior, not knowledge: it makes coarse and connected bodies first. Stopping is part of the method.
-# - Small voids are the network's weak side. DIPm-TV empties those whose traces stand out in the residuals; for the
+# - Small voids are the network's weak point. DIPm-TV empties those whose traces stand out in the residuals; for the
 #   others look at joint TV and SIRT, too, before you say that there is none.
 #   {py:func}`dip.audit <softeels_utils.dip.audit>` tests voids that joint TV alone shows.
 # - An ensemble knows its spread, not what all of its members have in common.
@@ -1188,9 +1188,9 @@ say(
 # tilt series of maps does as well: `.npz` with `projections` (C, T, Y, X) and `tilt_angles_deg`, or a stack in any
 # format of `data.read_tilt_series`. One scale per channel is learned, so that the volume is one of volume fractions;
 # maps that are nm of each phase, exactly, can be taken as they are with `-p calibrated true`. Align the series first
-# (chapter 4). With `-p checkpoint_path FOLDER` a run that was killed goes on where it was. Eight members of full length
-# are the recommended use. Counts can be thinned in place of held-out pixels (`split="counts"`), or other frames of the
-# same pixels given (`validation`).
+# (chapter 4). With `-p checkpoint_path FOLDER` a run that was killed resumes where it stopped. Eight members of full
+# length are the recommended use. Counts can be thinned in place of held-out pixels (`split="counts"`), or other frames
+# of the same pixels given (`validation`).
 #
 # The volume is written as a HyperSpy signal (channel, Y, Z, X) with voxel size and names; its variance is where
 # HyperSpy looks for it.
