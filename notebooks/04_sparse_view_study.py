@@ -307,8 +307,8 @@ better = [text for text, helps in gains.items() if helps]
 worse = [text for text, helps in gains.items() if not helps]
 assert phantom is not None or gain["NRMSE of both phases' sum"] > 1
 say(
-    "With variances only, these errors are larger (in brackets: over that "
-    f"with the covariance): {', '.join(better)}; these are not: "
+    "With variances only, these errors are larger (in brackets, the ratio to "
+    f"the error with the covariance): {', '.join(better)}; these are not: "
     f"{', '.join(worse) or 'none'}. "
     "The covariance says that the sum of both phases is well known, so it "
     "improves what depends on the sum, such as the surface; what depends on "

@@ -802,8 +802,8 @@ say(
     f"- On the twin DIPm-TV has an error of **{errors['DIPm-TV']:.3f}** "
     f"against {errors['joint TV']:.3f} for joint TV and {errors['SIRT']:.3f} "
     f"for SIRT, from the same {views} views.\n"
-    f"- It ended at step {result.history['iteration'][-1]} "
-    f"({result.reason}); its best iterate is that of step "
+    f"- It ended at step {result.history['iteration'][-1]}: "
+    f"{result.reason}. Its best iterate is that of step "
     f"{result.stopped_at}.\n" + verdict
 )
 seconds = time.perf_counter() - began
