@@ -177,7 +177,7 @@ shot_noise = {
 # %% tags=["hide-input", "twin"]
 beta_mrad, widths_eV = np.geomspace(4, 80, 40), np.arange(2, 41, 2.0)
 by_energy = {
-    f"{kV:.0f} kV": [
+    f"{kV:.0f} keV": [
         dose.signal_ratio(beam_energy_keV=kV, collection_mrad=b)
         for b in beta_mrad
     ]
@@ -198,10 +198,10 @@ show(
     caption="Definition 1, signal of M2,3 over signal of L2,3. Left: against "
     "the collection angle of a parallel beam, for three energies. Right: "
     "against the width "
-    f"of the M2,3 window from 53 eV, at {beam_energy_keV:.0f} kV and "
+    f"of the M2,3 window from 53 eV, at {beam_energy_keV:.0f} keV and "
     f"{collection_mrad:.0f} mrad, for four widths of the L2,3 window "
     "from 706 eV.",
-    alt="The signal ratio falls with the collection angle, most at 80 kV, and "
+    alt="The signal ratio falls with the collection angle, most at 80 keV, and "
     "grows with the M2,3 window and shrinks with the L2,3 window.",
 )
 rows = []
@@ -216,7 +216,7 @@ for kV in (80.0, 200.0, 300.0):
     )
     rows.append(
         {
-            "beam energy (kV)": f"{kV:.0f}",
+            "beam energy (keV)": f"{kV:.0f}",
             "M2,3 (barn)": f"{m23:,.0f}",
             "L2,3 (barn)": f"{l23:,.0f}",
             "M2,3 / L2,3": m23 / l23,
@@ -375,7 +375,7 @@ say(
 n = sweep_points
 conditions = {
     "collection_mrad": ("collection angle (mrad)", np.geomspace(5, 80, n)),
-    "beam_energy_keV": ("beam energy (kV)", np.geomspace(60, 300, n)),
+    "beam_energy_keV": ("beam energy (keV)", np.geomspace(60, 300, n)),
     "thickness_nm": ("total thickness (nm)", np.geomspace(5, 160, n)),
     "energy_resolution_eV": (
         "energy resolution (eV)",
@@ -625,7 +625,7 @@ for title, recorded in measured.items():
         twin = its_model.expected(pixel["thickness_nm"], edge)
         panels.append(
             {
-                "title": f"{title}, {here.beam_energy_keV:.0f} kV",
+                "title": f"{title}, {here.beam_energy_keV:.0f} keV",
                 "kind": kind,
                 "energy_eV": energy[inside],
                 "counts": spectrum[inside],
@@ -644,7 +644,7 @@ for title, recorded in measured.items():
             rows.append(
                 {
                     "counts of": counts_of,
-                    "beam energy (kV)": f"{here.beam_energy_keV:.0f}",
+                    "beam energy (keV)": f"{here.beam_energy_keV:.0f}",
                     "edge": f"Fe-{edge}",
                     "FeO (nm)": its_errors["FeO"],
                     "Fe3O4 (nm)": its_errors["Fe3O4"],
@@ -705,7 +705,8 @@ say(
     "- The fit of the next chapters reaches the bound: variance over bound "
     f"{scatter['M2,3'][0, 0]:.2f} and {scatter['L2,3'][0, 0]:.2f} for FeO.\n"
     f"- {total} in all, divided among nine tilts, leave an error of "
-    f"at most {nine:.1f} nm per pixel in each phase at M<sub>2,3</sub>.\n\n"
+    f"{nine:.1f} nm per pixel in the worse phase at M<sub>2,3</sub>, at best."
+    "\n\n"
     f"This page took **{time.perf_counter() - began:.0f} s** to run."
 )
 

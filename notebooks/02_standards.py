@@ -948,8 +948,8 @@ say(
     f"apart by the regression of this chapter, and {angles[1]:.2f}° by the "
     f"shortcut: {100 - 100 * angles[1] / angles[0]:.0f} % of the contrast is "
     "lost, because noise in the maps pulls both references towards the mean. "
-    "At lower fluence the maps are noisier and more is lost (about a sixth at "
-    "2e4 e/Å²: run the chapter with `-p fluence_e_per_A2 2e4`)."
+    "At lower fluence the maps are noisier and more is lost: run the chapter "
+    "with `-p fluence_e_per_A2 2e4`."
 )
 
 # %% [markdown]

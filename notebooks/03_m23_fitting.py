@@ -168,7 +168,7 @@ show(
 )
 say(
     f"{tilts} × {pixels} × {pixels} pixels of {pixel_nm:g} nm at "
-    f"{fluence_e_per_A2:.0f} e/Å² per tilt: {electrons:,.0f} electrons per "
+    f"{fluence_e_per_A2:,.0f} e/Å² per tilt: {electrons:,.0f} electrons per "
     f"pixel. Of these, {soft:.0f} fall on each channel around "
     f"Fe-M<sub>2,3</sub> and {hard:.2f} on each channel around "
     "Fe-L<sub>2,3</sub> (for 20 nm of oxide). The shapes of the standards "
@@ -537,7 +537,7 @@ say(
     f"At {per_channel[1]:.1f} counts per channel, weights from the counts "
     f"take {-bias_counts[1]:.1f} nm off the 20 nm of oxide; weights from the "
     f"model are {abs(bias_model[1]):.1f} nm off "
-    f"(±{scatter[1] / np.sqrt(draws):.1f} nm from {draws} draws). The "
+    f"(±{scatter[1] / np.sqrt(draws):.1f} nm from {draws:,} draws). The "
     f"reported error of the sum is {(reported / scatter).min():.2f} to "
     f"{(reported / scatter).max():.2f} times the scatter, at all fluences."
 )
@@ -887,10 +887,9 @@ if real:
         f"%) and of {np.corrcoef(*grouped)[0, 1]:.2f} in means of five "
         "positions. (Chapter 2 integrates deconvolved data over other "
         "windows, so its correlation differs.) A straight line through the "
-        f"origin fits with a reduced χ² of {chi2:.1f}. The noise of the camera "
-        f"corresponds to {camera:.0f} counts per electron "
-        "(`spectra.noise_gain`), far above Poisson counts; the error bars "
-        "allow for it."
+        f"origin fits with a reduced χ² of {chi2:.1f}. The variance of the "
+        f"counts is {camera:.0f} times their mean (`spectra.noise_gain`), "
+        "where Poisson counts have 1; the error bars allow for it."
     )
 else:
     notice(

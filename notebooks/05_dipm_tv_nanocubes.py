@@ -95,7 +95,7 @@ run_time = display(Markdown("Running ..."), display_id=True)
 data_path = ""  # your maps: the fit of chapter 3, or .npz, .hspy, .mrc, ...
 output_path = ""  # where to write the volume of your data (.hspy, .zspy)
 mask_path = ""  # .npy, bool (T, Y, X): True where maps are to be used
-checkpoint_path = ""  # folder that a killed reconstruction goes on from
+checkpoint_path = ""  # folder that a killed run resumes from
 head = "fractions"  # or "nonnegative": channels that do not share a volume
 calibrated = False  # True: your maps are nm of each phase, exactly
 iterations = 0  # for your data; 0: those of the preset
@@ -427,8 +427,8 @@ show_3d(
     spread.best,
     errors=np.hypot(spread.std, spread.systematic),
     voxel_size_nm=voxel_size_nm,
-    caption="The first member of the ensemble; its standard error can be "
-    "shown as colour.",
+    caption=f"The first member of the ensemble, of {side_iterations} steps; "
+    "its standard error can be shown as colour.",
     name="nanocube-3d-uncertainty",
     alt="Three-dimensional view of the cube, cut open, with buttons for phases "
     "and for the standard error.",
@@ -665,7 +665,7 @@ for warning in filter(None, (older, older_amounts, older_halves)):
     notice(warning, "warning")
 
 # %% [markdown] tags=["twin"]
-# ## Real data, and what failed
+# ## Real data, judged without a truth
 #
 # **Measured**: a section of an interplanetary dust particle, by energy-dispersive X-rays at 16 tilts from −40° to 35°:
 # oxygen, magnesium, silicon, iron, a few counts per pixel. Nobody knows the truth. Elements are no volume fractions, so
@@ -741,7 +741,7 @@ for key, (real, maps, noise, withheld, elements) in measured_series.items():
                 for name, volume in seen.items()
             },
             channels=elements,
-            unit="of each element's largest",
+            unit="fraction of the largest",
         ),
         caption=captions[key],
         name=f"nanocube-{key}",
@@ -752,8 +752,8 @@ for key, (real, maps, noise, withheld, elements) in measured_series.items():
         f"**{best['']}** predicts the withheld tilts best "
         f"({best['mean']:.2f}), {last['']} worst ({last['mean']:.2f}); "
         f"DIPm-TV ran for {real_iterations} steps. They differ by "
-        f"{last['mean'] - best['mean']:.2f}; 1 would be as good as the errors "
-        "allow."
+        f"{last['mean'] - best['mean']:.2f}, and the best is "
+        f"{best['mean'] - 1:.2f} above 1, which the errors would allow."
     )
 if "dust" in orders:
     ranking = ", ".join(
@@ -788,7 +788,7 @@ if data.available("paper_nanocube"):
 # ## Summary
 #
 # - The network is a prior, not knowledge: it makes coarse and connected bodies first. Stopping is part of the method.
-# - Small voids are the network's weak side. DIPm-TV empties those whose traces stand out in the residuals; for the
+# - Small voids are the network's weak point. DIPm-TV empties those whose traces stand out in the residuals; for the
 #   others look at joint TV and SIRT, too, before you say that there is none.
 #   {py:func}`dip.audit <softeels_utils.dip.audit>` tests voids that joint TV alone shows.
 # - An ensemble knows its spread, not what all of its members have in common.
@@ -802,8 +802,9 @@ say(
     f"- On the twin DIPm-TV has an error of **{errors['DIPm-TV']:.3f}** "
     f"against {errors['joint TV']:.3f} for joint TV and {errors['SIRT']:.3f} "
     f"for SIRT, from the same {views} views.\n"
-    f"- Its best iterate is that of step {result.stopped_at}: "
-    f"{result.reason}.\n" + verdict
+    f"- It ended at step {result.history['iteration'][-1]}: "
+    f"{result.reason}. Its best iterate is that of step "
+    f"{result.stopped_at}.\n" + verdict
 )
 seconds = time.perf_counter() - began
 run_time.update(
@@ -1151,9 +1152,8 @@ left = (errors["joint TV"] - after) / (errors["joint TV"] - before)
 say(
     f"With fractions the error is {before:.3f}, with the non-negative head "
     f"{after:.3f}; joint TV has {errors['joint TV']:.3f}: {left:.0%} of the "
-    "gain is left. Without vacuum as a competitor the density inside the "
-    "particle is free to fluctuate, and the missing wedge smears it along the "
-    "beam."
+    "gain is left. What the softmax adds: with vacuum as a competitor the "
+    "density inside the particle is not free to fluctuate."
 )
 
 # %% [markdown] tags=["twin"]
@@ -1188,9 +1188,9 @@ say(
 # tilt series of maps does as well: `.npz` with `projections` (C, T, Y, X) and `tilt_angles_deg`, or a stack in any
 # format of `data.read_tilt_series`. One scale per channel is learned, so that the volume is one of volume fractions;
 # maps that are nm of each phase, exactly, can be taken as they are with `-p calibrated true`. Align the series first
-# (chapter 4). With `-p checkpoint_path FOLDER` a run that was killed goes on where it was. Eight members of full length
-# are the recommended use. Counts can be thinned in place of held-out pixels (`split="counts"`), or other frames of the
-# same pixels given (`validation`).
+# (chapter 4). With `-p checkpoint_path FOLDER` a run that was killed resumes where it stopped. Eight members of full
+# length are the recommended use. Counts can be thinned in place of held-out pixels (`split="counts"`), or other frames
+# of the same pixels given (`validation`).
 #
 # The volume is written as a HyperSpy signal (channel, Y, Z, X) with voxel size and names; its variance is where
 # HyperSpy looks for it.

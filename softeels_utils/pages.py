@@ -189,7 +189,7 @@ def _plural() -> str:
         "**Simulated** low loss of three thicknesses. Top: with thickness the zero-loss peak falls, and the plasmon "
         "repeats. Bottom: the same spectra about Fe-M<sub>2,3</sub>, relative to their value before the edge. In a "
         "thick specimen most electrons that have excited the edge have lost energy to a plasmon as well, and the edge "
-        "drowns."
+        "stands out less."
     )
     figure = primer.plural_figure(energy[inside], spectra, (45.0, 100.0))
     return _figure(figure, "primer-plural", caption, "Low loss of a thin, a medium and a thick specimen")

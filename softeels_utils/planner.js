@@ -19,7 +19,7 @@
   function time(s) { return s < 90 ? short(s) + ' s' : s < 5400 ? short(s / 60) + ' min' : short(s / 3600) + ' h'; }
   function shown(name, unit) {
     const x = value(name, state), feature = /^(void|skin)_nm$/.test(name);
-    if (x === null && feature) return 'none in this particle';
+    if (x === null && feature) return (name === 'skin_nm' ? 'thicker' : 'larger') + ' than the particle';
     if (x === null) return recorded(name) ? 'outside the record' : 'no record';
     if (feature && x === value('delocalisation_nm', state)) {
       return 'not below ' + short(x) + '\u00a0' + unit + ', the delocalisation of ' + grid.axes.edge[state[0]];
@@ -45,22 +45,22 @@
       return value(name, index);
     });
   }
+  function put(element, text) { element.textContent = text.replaceAll('e/Å²', 'e/\u2060Å²'); }  // not broken there
   function draw() {
     names.forEach(function (name, a) {
       const control = box.querySelector('[name="' + name + '"]');
       if (control.type !== 'range') return;
       const text = (short(grid.axes[name][state[a]]) + ' ' + grid.units[name]).trim();
       control.setAttribute('aria-valuetext', text);
-      control.nextElementSibling.textContent = text;
+      put(control.nextElementSibling, text);
     });
     box.querySelectorAll('td[data-planner]').forEach(function (cell) {
-      cell.textContent = shown(cell.dataset.planner, cell.dataset.unit);
+      put(cell, shown(cell.dataset.planner, cell.dataset.unit));
     });
-    box.querySelector('[data-planner="summary"]').textContent =
-      'NRMSE with exact references: ' + shown('nrmse', '') +
+    put(box.querySelector('[data-planner="summary"]'), 'NRMSE with exact references: ' + shown('nrmse', '') +
       '; NRMSE recorded on fine voxels, references found: ' + shown('fine_nrmse', '') +
       '; smallest void: ' + shown('void_nm', 'nm') + '; thinnest skin: ' + shown('skin_nm', 'nm') +
-      '; fluence of the series: ' + shown('total', 'e/Å²') + '.';
+      '; fluence of the series: ' + shown('total', 'e/Å²') + '.');
     const ys = ['nrmse_least', 'nrmse_most', 'nrmse', 'void_nm', 'skin_nm'].map(curve);
     const x = grid.axes.fluence_e_per_A2[state[fluence]], colour = grid.colours[grid.axes.edge[state[0]]];
     Plotly.restyle(plot, {y: ys, 'line.color': colour, 'marker.color': colour});

@@ -45,6 +45,7 @@ RECORDED_NM, RECORDED_VOXEL_NM, RECORDED_FIELD_NM = 34.4, 2.0, 64.0  # phantom, 
 ELEMENTS = RECORDED_NM / RECORDED_VOXEL_NM  # across the particle
 NEAREST = 2.0  # factor within which a voxel and a fluence have a recorded one beside them
 PATCH_NM = 5.0
+LARGER = {"void": "larger", "skin": "thicker"}  # in words, as in planner.js
 SIZES_NM = 1.0, 1000.0  # of particles that can be planned: beyond, hardly an electron has been scattered only once
 EDGES = ("M2,3", "L2,3")
 MARK = "<!-- generated: planner -->"  # in book/planning.md
@@ -341,8 +342,8 @@ def expect(
     The error of the volume and the time are from recorded runs.
 
     The record is of the phantom (34.4 nm, three draws of the noise) and of five drawn bodies of similar size, on voxels
-    of 2 nm, with exact references. Reconstruction has no length of its own, so that a particle of size D on elements of
-    D/17.2 is expected to come out as the record's at the fluence at which both have the same relative error
+    of 2 nm, with exact references. Reconstruction has no length scale of its own, so that a particle of size D on
+    elements of D/17.2 is expected to come out as the record's at the fluence at which both have the same relative error
     :math:`\sigma/D` per element (of the worse phase, at the particle's thickness):
 
     .. math::
@@ -435,7 +436,7 @@ def _expect(
     for name, size in features.items():
         features[name] = max(size, blur)
         if features[name] >= particle.size_nm:
-            remarks.append(f"{name}: none in this particle")
+            remarks.append(f"{name}: {LARGER[name]} than the particle")
         elif size < blur:
             remarks.append(f"{name}: not below {blur:.2g} nm, the delocalisation of {particle.edge}")
     nrmse, fine, why = _errors_of_volume(particle, recorded, equivalent, views, voxel_size_nm)

@@ -238,8 +238,8 @@ def test_without_a_record_the_bounds_stay(monkeypatch, tmp_path):
 def test_features_larger_than_the_particle_are_none(record):
     found = planner.expect(0.01, particle_nm=8.0, record=record)
     assert found.void_nm is None and found.skin_nm is None
-    assert [remark for remark in found.remarks if "none in this particle" in remark] == [
-        "void: none in this particle", "skin: none in this particle",
+    assert [remark for remark in found.remarks if "than the particle" in remark] == [
+        "void: larger than the particle", "skin: thicker than the particle",
     ]  # fmt: skip
 
 
@@ -360,7 +360,10 @@ def shown(grid, plans):
     )
     page = page.replace("__PLANS__", json.dumps([dict(zip(grid.axes, map(int, plan), strict=True)) for plan in plans]))
     done = subprocess.run(["node", "-"], input=page, capture_output=True, text=True, check=True)
-    return [{key: text.replace("\xa0", " ") for key, text in one.items()} for one in json.loads(done.stdout)]
+    return [
+        {key: text.replace("\xa0", " ").replace("\u2060", "") for key, text in one.items()}
+        for one in json.loads(done.stdout)
+    ]
 
 
 @pytest.mark.skipif(shutil.which("node") is None, reason="there is no node to run the page's script")
@@ -373,9 +376,10 @@ def test_page_shows_what_expect_says():
         assert texts["total"] == f"{at['views'] * at['fluence_e_per_A2']:,.0f} e/Å²"
         (void, skin), wanted = (texts["void_nm"], texts["skin_nm"]), grid.values
         blur = wanted["delocalisation_nm"][plan]
-        for text, number in ((void, wanted["void_nm"][plan]), (skin, wanted["skin_nm"][plan])):
+        for word, text in (("larger", void), ("thicker", skin)):
+            number = wanted["void_nm" if word == "larger" else "skin_nm"][plan]
             if np.isnan(number):
-                assert text == "none in this particle"
+                assert text == f"{word} than the particle"
             elif number == blur:
                 assert text == f"not below {blur:.2g} nm, the delocalisation of {at['edge']}"
             else:

@@ -19,12 +19,53 @@
     });
   }
 
+  // A number stays with its unit; the unit of fluence, edges and the method are not broken at a slash or a hyphen.
+  function keep() {
+    const article = document.querySelector('.bd-article'), found = [];
+    const number = /(\d) (?=(?:%|nm|eV|keV|kV|mrad|s|min|h)(?!\w)|e\/Å)/g;
+    const whole = /(e\/Å²|t\/λ|DIPm-TV|(?:Fe|Mn)-[LM]|O-K|[αγ]-Fe)/;
+    if (!article) return;
+    const walker = document.createTreeWalker(article, NodeFilter.SHOW_TEXT);
+    while (walker.nextNode()) {
+      const node = walker.currentNode;
+      const skipped = node.parentElement.closest('script, style, svg, pre, code, option, mjx-container');
+      if (!skipped && (/\d /.test(node.data) || whole.test(node.data))) found.push(node);
+    }
+    found.forEach(function (node) {
+      const parts = node.data.replace(number, '$1\u00a0').split(whole), last = parts.pop();
+      parts.forEach(function (part, i) {
+        const kept = {className: 'unit', textContent: part};
+        node.before(i % 2 ? Object.assign(document.createElement('span'), kept) : part);
+      });
+      node.data = last;
+    });
+  }
+
+  // Nor is a formula in a link before a subscript, which stands there in a box of its own.
+  function keepFormulas() {
+    document.querySelectorAll('.bd-article a sub').forEach(function (sub) {
+      const text = sub.previousSibling;
+      if (!text || text.nodeType !== Node.TEXT_NODE) return;
+      const word = text.data.match(/\S*$/)[0], before = text.previousSibling;
+      if (before && before.className === 'unit' && word === text.data) {
+        before.append(text, sub);
+      } else if (word) {
+        const whole = Object.assign(document.createElement('span'), {className: 'unit'});
+        text.data = text.data.slice(0, text.data.length - word.length);
+        sub.before(whole);
+        whole.append(word, sub);
+      }
+    });
+  }
+
   addEventListener('DOMContentLoaded', function () {
     name('.bd-links summary', 'Pages of this part');
     // An option is not broken after its hyphens.
     document.querySelectorAll('.bd-article code .pre').forEach(function (word) {
       if (word.textContent.startsWith('-')) word.style.whiteSpace = 'nowrap';
     });
+    keep();
+    keepFormulas();
     // The summary says what it does; a label that says something else is read in its place.
     document.querySelectorAll('details.hide > summary').forEach(function (s) { s.removeAttribute('aria-label'); });
     // A list may hold list items only: bibliographies hold anchors too, signatures on several lines are lists of names.

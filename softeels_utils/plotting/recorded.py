@@ -161,7 +161,7 @@ def change_figure(rows: Sequence[Mapping[str, Any]], *, reference: str = "as it 
         ax.plot(ratios[name], [k] * len(ratios[name]), "o", color=METHODS["DIPm-TV"]["color"], ms=5, alpha=0.7)
         ax.plot(np.median(ratios[name]), k, "|", color="k", ms=14)
     ax.axvline(1, color="0.6", lw=1)
-    ax.set_yticks(range(len(names)), [name.replace(" x ", " × ") for name in names])
+    ax.set_yticks(range(len(names)), [name.replace(" x ", " × ").replace("first", "initial") for name in names])
     ax.set(xscale="log", xlabel="error over that of DIPm-TV as it is")
     ticks = [t for t in (0.5, 0.7, 1, 1.5, 2, 3, 5, 7) if t <= 1.1 * max(map(max, ratios.values()), default=1)]
     ax.set_xticks(ticks, [f"{t:g}" for t in ticks])
