@@ -148,13 +148,10 @@ def _settings_of(options):
 
 def _reconstruct(options):
     from . import pipeline
-    from .pipeline.series import tilt_table
 
     settings, say = _settings_of(options), partial(print, flush=True)
     inputs = [*settings.low_loss, *settings.core_loss, *([settings.maps] if settings.maps else [])]
     say(pipeline.inspection_table(pipeline.inspect(path, settings.system) for path in inputs))
-    if tilts := tilt_table(settings):
-        say(tilts)
     with _client(options.scheduler) as client:
         say(pipeline.reconstruct(settings, report=say, client=client))
 

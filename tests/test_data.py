@@ -458,8 +458,9 @@ def spectrum_images(tmp_path):
     """Writes spectrum images (3, 4, 20) with the tilt in their name, the same stage tilt in each, of any change."""
     from exspy.signals import EELSSpectrum
 
-    def write(name, level=1.0, *, stage=0.0, shape=(3, 4, 20), scale=0.5, pixel=0.4):
-        signal = EELSSpectrum(np.full(shape, level, np.float32))
+    def write(name, level=1.0, *, stage=0.0, shape=(3, 4, 20), scale=0.5, pixel=0.4, start=0.0):
+        signal = EELSSpectrum(np.broadcast_to(level, shape).astype(np.float32))
+        signal.axes_manager.signal_axes[0].offset = start
         signal.set_microscope_parameters(beam_energy=300, convergence_angle=20, collection_angle=40)
         signal.metadata.set_item("Acquisition_instrument.TEM.Stage.tilt_alpha", stage)
         axes = (*signal.axes_manager.navigation_axes, *signal.axes_manager.signal_axes)
@@ -468,6 +469,7 @@ def spectrum_images(tmp_path):
         signal.save(tmp_path / name)
         return tmp_path / name
 
+    write.folder = tmp_path
     return write
 
 
@@ -585,10 +587,42 @@ def test_given_angles_follow_the_names_as_they_count(spectrum_images, tmp_path):
         data.read_spectrum_series(files, [-30, 0, 30])
 
 
-@pytest.mark.parametrize("other", [{"shape": (3, 4, 21)}, {"shape": (4, 3, 20)}, {"scale": 0.51}, {"pixel": 0.5}])
+@pytest.mark.parametrize("other", [{"shape": (3, 5, 20)}, {"shape": (4, 3, 20)}, {"scale": 0.51}, {"pixel": 0.5}])
 def test_a_file_that_differs_is_named(spectrum_images, other):
     files = [spectrum_images("tilt_-35.hspy"), spectrum_images("tilt_35.hspy", **other)]
     with pytest.raises(ValueError, match=r"paths: got .* in tilt_35\.hspy, wants .* as in tilt_-35\.hspy"):
+        data.read_spectrum_series(files)
+
+
+@pytest.mark.parametrize("lazy", [False, True])
+def test_energies_that_start_elsewhere_are_brought_together_by_whole_channels(spectrum_images, lazy):
+    """The value of each channel is its energy; nothing is interpolated, nothing invented."""
+    starts, sizes = {-40: -2.0, 0: 1.0, 40: -0.4}, {-40: 40, 0: 40, 40: 33}
+    for tilt, start in starts.items():
+        spectrum_images(
+            f"tilt_{tilt}.hspy", start + 0.5 * np.arange(sizes[tilt]), start=start, shape=(3, 4, sizes[tilt])
+        )
+    files = [spectrum_images.folder / f"tilt_{tilt}.hspy" for tilt in (0, 40, -40)]
+    series = data.read_spectrum_series(files, lazy=lazy)
+    energy, found = series.axes_manager.signal_axes[0].axis, np.asarray(series.data)
+    np.testing.assert_allclose(energy, np.arange(1.0, 16.0, 0.5))
+    assert series.metadata.Tomography.energy_offsets == [-2.0, 1.0, -0.4]
+    np.testing.assert_allclose(series.metadata.Tomography.energy_residuals, [0, 0, 0.1], atol=1e-6)
+    for values, residual in zip(found, series.metadata.Tomography.energy_residuals, strict=True):
+        np.testing.assert_allclose(values, np.broadcast_to(energy + residual, values.shape), atol=1e-5)
+
+
+def test_half_a_channel_is_left_on_one_side(spectrum_images):
+    files = [spectrum_images(f"tilt_{10 * k}.hspy", start=start) for k, start in enumerate((0.25, 1.0, 1.5, 0.75))]
+    residuals = data.read_spectrum_series(files).metadata.Tomography.energy_residuals
+    np.testing.assert_allclose(residuals, [0, -0.25, -0.25, 0])
+
+
+def test_energies_that_do_not_meet_are_refused(spectrum_images):
+    files = [spectrum_images("tilt_-35.hspy"), spectrum_images("tilt_35.hspy", start=5.0)]
+    with pytest.raises(
+        ValueError, match=r"paths: got energies that end at 10 eV in tilt_-35\.hspy and start at 5 eV in tilt_35\.hspy"
+    ):
         data.read_spectrum_series(files)
 
 
@@ -635,6 +669,70 @@ def test_maps_of_one_file_a_tilt(series, tmp_path):
         np.testing.assert_array_equal(back.projections[0], series.projections[0])
     with pytest.raises(ValueError, match=r"tilt_angles_deg: got -60 for FeO_tilt_70\.tif, wants 70 as in its name"):
         data.read_tilt_series(tmp_path, tilt_angles_deg=[1.5, -60, 70])
+
+
+@pytest.fixture
+def single_maps(tmp_path):
+    """Writes a map (Y, X), or (C, Y, X), of one tilt with what HyperSpy keeps beside it."""
+    import hyperspy.api as hs
+
+    def write(tilt, *, channels=None, variance=0.5, unit="nm", size_nm=0.4, covariance=None):
+        shape = (4, 5) if channels is None else (len(channels), 4, 5)
+        signal = hs.signals.Signal2D(np.full(shape, 1.0 * tilt))
+        for axis in signal.axes_manager.signal_axes:
+            axis.scale, axis.units = size_nm, "nm"
+        stated = {"Tomography.unit": unit, "Tomography.channels": channels, "Tomography.covariance": covariance}
+        if variance is not None:
+            stated["Signal.Noise_properties.variance"] = hs.signals.Signal2D(np.full(shape, variance + abs(tilt)))
+        for place, value in stated.items():
+            if value is not None:
+                signal.metadata.set_item(place, value)
+        signal.save(tmp_path / f"map_{tilt:+d}deg.hspy")
+
+    write.folder = tmp_path
+    return write
+
+
+@pytest.mark.parametrize("channels", [None, ["FeO", "Fe3O4"]])
+def test_single_maps_keep_variance_unit_and_channels(single_maps, channels):
+    for tilt in (30, -30, 0):
+        single_maps(tilt, channels=channels)
+    series = data.read_tilt_series(single_maps.folder)
+    assert series.unit == "nm" and series.pixel_size_nm == 0.4
+    assert series.channels == tuple(channels or ["channel 0"])
+    assert series.variance.shape == series.projections.shape
+    np.testing.assert_array_equal(series.variance, 0.5 + np.abs(series.projections))
+    assert series.projections[0, :, 0, 0].tolist() == [-30, 0, 30]
+
+
+def test_single_maps_keep_their_covariance(single_maps):
+    for tilt in (30, -30):
+        covariance = np.broadcast_to(np.eye(2) * (50 + tilt), (4, 5, 2, 2)).copy()
+        single_maps(tilt, channels=["FeO", "Fe3O4"], covariance=covariance)
+    series = data.read_tilt_series(single_maps.folder)
+    assert series.covariance.shape == (2, 4, 5, 2, 2) and series.covariance[:, 0, 0, 0, 0].tolist() == [20, 80]
+
+
+@pytest.mark.parametrize(
+    ("other", "told"),
+    [
+        ({"unit": "counts"}, r"unit: got 'counts' in map_\+30deg\.hspy, wants 'nm' as in map_\+0deg\.hspy"),
+        ({"variance": None}, r"variance: got none in map_\+30deg\.hspy, wants one in each file"),
+        ({"size_nm": 0.5}, r"pixel_size_nm: got 0\.5 in map_\+30deg\.hspy, wants 0\.4 as in map_\+0deg\.hspy"),
+        ({"channels": ["Fe3O4"]}, r"path: got shape \(1, 4, 5\) in map_\+30deg\.hspy"),
+    ],
+)
+def test_single_maps_that_disagree_are_refused(single_maps, other, told):
+    single_maps(0)
+    single_maps(30, **other)
+    with pytest.raises(ValueError, match=told):
+        data.read_tilt_series(single_maps.folder)
+
+
+def test_a_pixel_size_that_is_given_stands_above_those_of_single_maps(single_maps):
+    single_maps(0)
+    single_maps(30, size_nm=0.5)
+    assert data.read_tilt_series(single_maps.folder, pixel_size_nm=0.45).pixel_size_nm == 0.45
 
 
 class _Trap:

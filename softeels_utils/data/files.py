@@ -18,6 +18,7 @@ from ..spectra.arrays import NM_PER, data_of
 from .archives import check_size, read_archive
 from .signals import (
     MRC_SUFFIXES,
+    UNEVEN,
     files_of_series,
     is_spectral,
     read_signal,
@@ -192,7 +193,7 @@ def read_tilt_series(
     """
     if _is_series(path):
         files = files_of_series(path, STACK_SUFFIXES, "path")
-        stored, path, tilt_angles_deg = _read_single_maps(files, tilt_angles_deg), files[0], None
+        stored, path, tilt_angles_deg = _read_single_maps(files, tilt_angles_deg, pixel_size_nm), files[0], None
     else:
         path = check_file(path, TILT_SERIES_SUFFIXES, folders=(".zspy",))
         stored = _read_archive(path) if path.suffix.lower() == ".npz" else _read_stack(path)
@@ -361,7 +362,7 @@ def _is_series(path):
     return folder or (any(mark in str(path) for mark in "*?[") and not path.expanduser().exists())
 
 
-def _read_single_maps(files, tilt_angles_deg):
+def _read_single_maps(files, tilt_angles_deg, pixel_size_nm):
     """What several files say of a tilt series, one map (Y, X) or (C, Y, X) in each, in the order of the tilts."""
     maps, stage = [], []
     for file in files:
@@ -370,16 +371,55 @@ def _read_single_maps(files, tilt_angles_deg):
         if not found:
             raise ValueError(f"path: got only spectra in {file.name}, wants a map in each file")
         signal = max(found, key=lambda one: one.data.size)
-        if signal.data.ndim not in (2, 3) or (maps and signal.data.shape != maps[0].data.shape):
-            like = "(Y, X) or (C, Y, X)" if not maps else f"{maps[0].data.shape} as in {files[0].name}"
+        if signal.data.ndim not in (2, 3) or (maps and signal.data.shape != maps[0]["projections"].shape):
+            like = "(Y, X) or (C, Y, X)" if not maps else f"{maps[0]['projections'].shape} as in {files[0].name}"
             raise ValueError(f"path: got shape {signal.data.shape} in {file.name}, wants {like}")
-        maps.append(signal)
+        maps.append(_of_single_map(signal))
         stage.append(stage_tilt(signal))
+    for name in ("unit", "channels", *(() if pixel_size_nm else ("pixel_size_nm",))):
+        _check_same(name, [one[name] for one in maps], files)
     tilts = tilts_of_files(files, stage, tilt_angles_deg)
-    order, size = np.argsort(tilts), square_pixel_nm(maps[0])
-    stack = np.stack([np.asarray(maps[k].data) for k in order], axis=-3)
-    channels = maps[0].metadata.get_item("Tomography.channels", default=None)
-    if channels is None and stack.ndim == 3 and maps[0].metadata.General.title:
-        channels = [maps[0].metadata.General.title] if len({m.metadata.General.title for m in maps}) == 1 else None
-    known = {"projections": stack, "tilt_angles_deg": tilts[order], "pixel_size_nm": size, "channels": channels}
-    return known | {"files": [files[k].name for k in order]}
+    order = np.argsort(tilts)
+    known = {name: value for name, value in maps[0].items() if name != "title"}
+    for name, tilt_axis in (("projections", -3), ("variance", -3), ("covariance", 0)):
+        known[name] = _stacked(name, [maps[k][name] for k in order], [files[k] for k in order], tilt_axis)
+    if known["channels"] is None and known["projections"].ndim == 3 and len({one["title"] for one in maps}) == 1:
+        known["channels"] = [maps[0]["title"]] if maps[0]["title"] else None
+    return known | {"tilt_angles_deg": tilts[order], "files": [files[k].name for k in order]}
+
+
+def _of_single_map(signal):
+    """What one file says of its map."""
+    shape, about = signal.data.shape, signal.metadata
+    variance, channels = about.get_item("Signal.Noise_properties.variance"), about.get_item("Tomography.channels")
+    return {
+        "projections": np.asarray(signal.data),
+        "pixel_size_nm": square_pixel_nm(signal),
+        "variance": None if variance is None else np.broadcast_to(np.asarray(data_of(variance)), shape),
+        "covariance": about.get_item("Tomography.covariance"),
+        "unit": about.get_item("Tomography.unit", default=""),
+        "channels": None if channels is None else list(channels),
+        "title": about.get_item("General.title", default=""),
+    }
+
+
+def _check_same(name, values, files):
+    """Raise ValueError unless all files say the same."""
+    first = values[0]
+    for value, file in zip(values, files, strict=True):
+        numbers = isinstance(value, float) and isinstance(first, float)
+        if not (np.isclose(value, first, rtol=UNEVEN, atol=0) if numbers else value == first):
+            raise ValueError(f"{name}: got {value!r} in {file.name}, wants {first!r} as in {files[0].name}")
+
+
+def _stacked(name, values, files, axis):
+    """Arrays of single maps over tilt; None where no file has one."""
+    lacking = [file.name for value, file in zip(values, files, strict=True) if value is None]
+    if len(lacking) == len(values):
+        return None
+    if lacking:
+        raise ValueError(f"{name}: got none in {lacking[0]}, wants one in each file, as the others have it")
+    try:
+        return np.stack([np.asarray(value) for value in values], axis=axis)
+    except ValueError:
+        raise ValueError(f"{name}: got shapes {sorted({np.shape(v) for v in values})}, wants one") from None

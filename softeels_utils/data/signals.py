@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 __all__ = [
     "MRC_SUFFIXES",
     "SIGNAL_SUFFIXES",
+    "UNEVEN",
     "array_axes",
     "counted_order",
     "files_of_series",
@@ -38,6 +39,7 @@ __all__ = [
 MRC_SUFFIXES = (".mrc", ".st", ".ali", ".rec", ".mrcs")
 SIGNAL_SUFFIXES = (".hspy", ".zspy", ".dm3", ".dm4", ".emd", ".bcf", ".msa", ".tif", ".tiff", *MRC_SUFFIXES)
 UNEVEN = 0.01  # difference of the two sides of a pixel, in parts
+LEAST_CHANNELS = 16  # that the files of a series have in common
 STAGE_TOLERANCE_DEG = 1.0  # between the stage and the names of the files
 
 
@@ -262,6 +264,9 @@ def read_spectrum_series(
 ) -> BaseSignal:
     """Read a tilt series of spectrum images, one file a tilt, as one signal (T, Y, X, E), sorted by tilt.
 
+    Energy axes may start at different energies and have different lengths: they are brought together by whole channels,
+    and those that not all files have are left out.
+
     Parameters
     ----------
     paths : path or sequence of paths
@@ -280,13 +285,15 @@ def read_spectrum_series(
     -------
     signal
         Of the kind of the first tilt (``EELSSpectrum``, or EDS), with its pixel size and microscope, and the angles in
-        ``metadata.Tomography.tilts``.
+        ``metadata.Tomography.tilts``. Where energy axes differ, ``metadata.Tomography.energy_offsets`` says where that
+        of each file starts, and ``energy_residuals`` what has to be added to the energies of each tilt to have those
+        of its file: at most half a channel.
 
     Raises
     ------
     ValueError
-        Naming ``paths`` and the file that holds no spectrum image, or one whose shape, energies or pixels are not those
-        of the first; or ``tilt_angles_deg``.
+        Naming ``paths`` and the file that holds no spectrum image, or one whose shape, dispersion or pixels are not
+        those of the first, or that has no energies in common with the others; or ``tilt_angles_deg``.
     """
     files = files_of_series(paths, SIGNAL_SUFFIXES)
     signals = [_spectrum_image(file, lazy) for file in files]
@@ -294,21 +301,28 @@ def read_spectrum_series(
     for file, signal in zip(files[1:], signals[1:], strict=True):
         _check_like(signal, signals[0], file, files[0])
     order = np.argsort(tilts)
-    first = signals[order[0]]
+    files, signals = ([several[k] for k in order] for several in (files, signals))
+    first = signals[0]
+    starts, size, residuals = _common_channels([array_axes(signal)[-1] for signal in signals], files)
+    parts = [signal.data[..., start : start + size] for signal, start in zip(signals, starts, strict=True)]
     if lazy:
         import dask.array as da
 
-        stack = da.stack([signals[k].data for k in order])
+        stack = da.stack(parts)
     else:
-        stack = np.stack([signals[k].data for k in order])
+        stack = np.stack(parts)
     axes = [{"name": "tilt", "size": len(tilts), "navigate": True}]
     axes += [axis.get_axis_dictionary() for axis in array_axes(first)]
+    axes[-1] |= {"size": size, "offset": axes[-1]["offset"] + starts[0] * axes[-1]["scale"]}
     for index, axis in enumerate(axes):
         axis["index_in_array"] = index
     metadata, original = first.metadata.as_dictionary(), first.original_metadata.as_dictionary()
     series = type(first)(stack, axes=axes, metadata=metadata, original_metadata=original)
     series.metadata.set_item("Tomography.tilts", tilts[order])
-    series.metadata.set_item("Tomography.files", [files[k].name for k in order])
+    series.metadata.set_item("Tomography.files", [file.name for file in files])
+    if starts.any() or residuals.any() or size < first.data.shape[-1]:
+        series.metadata.set_item("Tomography.energy_offsets", [float(array_axes(s)[-1].offset) for s in signals])
+        series.metadata.set_item("Tomography.energy_residuals", residuals.tolist())
     if series.metadata.has_item("Acquisition_instrument.TEM.Stage.tilt_alpha"):
         del series.metadata.Acquisition_instrument.TEM.Stage.tilt_alpha  # of one tilt
     return series
@@ -330,15 +344,34 @@ def _spectrum_image(file, lazy):
 
 
 def _check_like(signal, first, file, first_file):
-    """Raise ValueError unless shape, energies and pixel size are those of the first file."""
-    if signal.data.shape != first.data.shape:
+    """Raise ValueError unless pixels, their size and the dispersion are those of the first file."""
+    if signal.data.shape[:-1] != first.data.shape[:-1]:
         raise ValueError(
             f"paths: got shape {signal.data.shape} in {file.name}, wants {first.data.shape} as in {first_file.name}"
         )
     for axis, wanted in zip(array_axes(signal), array_axes(first), strict=True):
-        energy = axis is array_axes(signal)[-1]
-        same = str(axis.units) == str(wanted.units) and np.isclose(axis.scale, wanted.scale, rtol=1e-4, atol=0)
-        if not same or (energy and abs(axis.offset - wanted.offset) > 0.01 * abs(wanted.scale)):
-            what = "energies" if energy else f"pixels along {axis.name}"
-            got, like = (f"{a.size} from {a.offset:g} by {a.scale:g} {a.units}" for a in (axis, wanted))
+        if str(axis.units) != str(wanted.units) or not np.isclose(axis.scale, wanted.scale, rtol=1e-4, atol=0):
+            what = "energies" if axis is array_axes(signal)[-1] else f"pixels along {axis.name}"
+            got, like = (f"{a.size} by {a.scale:g} {a.units}" for a in (axis, wanted))
             raise ValueError(f"paths: got {what} of {got} in {file.name}, wants {like} as in {first_file.name}")
+
+
+def _common_channels(axes, files):
+    """Of energy axes of one dispersion: the first channel of each that all have, their number, and what is left.
+
+    That is the energy of a file less that of the first at its side: less than half a channel, and 0 below a hundredth.
+    """
+    step, offset = axes[0].scale, axes[0].offset
+    apart = np.array([(axis.offset - offset) / step for axis in axes])
+    whole = np.floor(apart + 0.5).astype(int)
+    left = np.where(np.abs(apart - whole) > 0.01, apart - whole, 0.0)
+    ends = whole + [axis.size for axis in axes]
+    first, last = int(whole.max()), int(ends.min())
+    if last - first < min(LEAST_CHANNELS, *(axis.size for axis in axes)):
+        low, high = files[int(ends.argmin())], files[int(whole.argmax())]
+        end, start = (f"{offset + step * k:g} {axes[0].units}" for k in (last, first))
+        raise ValueError(
+            f"paths: got energies that end at {end} in {low.name} and start at {start} in {high.name}, wants at least "
+            f"{LEAST_CHANNELS} channels in common"
+        )
+    return first - whole, last - first, left * step
