@@ -450,6 +450,115 @@ def test_axes_and_pixel_size_of_imagej(series, tmp_path):
         data.read_tilt_series(tmp_path / "colour.tif", tilt_angles_deg=ANGLES)
 
 
+@pytest.mark.parametrize(
+    ("unit", "scale"), [("nm", 0.4), ("Å", 4.0), ("µm", 4e-4), (None, 4e-4)], ids=["nm", "angstrom", "um", "as a rule"]
+)
+def test_axes_and_pixel_size_of_ome(series, tmp_path, unit, scale):
+    import tifffile
+
+    path, size = tmp_path / "stack.ome.tif", {}
+    for axis in "XY":
+        size |= {f"PhysicalSize{axis}": scale} | ({f"PhysicalSize{axis}Unit": unit} if unit else {})
+    tifffile.imwrite(path, series.projections.swapaxes(0, 1).copy(), metadata={"axes": "TCYX"} | size)
+    back = data.read_tilt_series(path, tilt_angles_deg=ANGLES)
+    np.testing.assert_array_equal(back.projections, series.projections)
+    assert back.pixel_size_nm == pytest.approx(0.4)
+
+
+def test_pixels_of_imagej_that_are_not_square_are_refused(series, tmp_path):
+    import tifffile
+
+    options = {"imagej": True, "resolution": (2.5, 1.25), "metadata": {"axes": "TYX", "unit": "nm"}}
+    tifffile.imwrite(tmp_path / "uneven.tif", series.projections[0], **options)
+    with pytest.raises(ValueError, match=r"^pixel_size_nm: got 0\.4 nm along X and 0\.8 nm along Y"):
+        data.read_tilt_series(tmp_path / "uneven.tif", tilt_angles_deg=ANGLES)
+
+
+def test_a_link_has_the_angles_of_its_stack(series, tmp_path):
+    import mrcfile
+
+    with mrcfile.new(tmp_path / "stack.mrc") as file:
+        file.set_data(series.projections[0])
+    (tmp_path / "stack.rawtlt").write_text("\n".join(map(str, ANGLES)))
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "link.mrc").symlink_to(tmp_path / "stack.mrc")
+    assert data.read_tilt_series(tmp_path / "elsewhere" / "link.mrc").tilt_angles_deg.tolist() == ANGLES
+
+
+# ---------------------------------------------------------------- axes in another order
+
+
+def axis_of(name, size, values=(0.4, 0.0, "nm")):
+    return {"name": name, "size": size, "scale": values[0], "offset": values[1], "units": values[2]}
+
+
+@pytest.mark.parametrize("order", ["tcyx", "ytx", "yxt", "txy", "xyt"])
+def test_named_axes_of_maps_are_put_in_order(tmp_path, order):
+    import hyperspy.api as hs
+
+    whole = np.random.default_rng(0).random((2, 4, 5, 4), np.float32)  # as many rows as tilts: sizes tell nothing
+    axes = {"c": {"name": "channel", "size": 2}, "t": axis_of("tilt", 4, (30, -45, "deg"))}
+    axes |= {"y": axis_of("y", 5), "x": axis_of("x", 4)}
+    part = whole if "c" in order else whole[0]
+    names = "ctyx" if "c" in order else "tyx"
+    image = np.transpose(part, [names.index(name) for name in order]).copy()
+    hs.signals.Signal2D(image, axes=[axes[name] for name in order]).save(tmp_path / "maps.hspy")
+    back = data.read_tilt_series(tmp_path / "maps.hspy")
+    assert back.tilt_angles_deg.tolist() == [-45, -15, 15, 45]
+    np.testing.assert_array_equal(back.projections, part if "c" in order else part[None])
+
+
+def test_emd_stacks_in_the_order_of_c(tmp_path):
+    import h5py
+
+    whole = np.random.default_rng(0).random((3, 5, 4), np.float32)
+    dims = [("tilt", ANGLES, "[deg]"), ("y", np.arange(5) * 0.4, "[n_m]"), ("x", np.arange(4) * 0.4, "[n_m]")]
+    with h5py.File(tmp_path / "maps.emd", "w") as file:
+        file.attrs["version_major"], file.attrs["version_minor"] = 0, 2
+        group = file.create_group("data/series")
+        group.attrs["emd_group_type"] = 1
+        group["data"] = whole
+        for k, (name, values, unit) in enumerate(dims, 1):
+            group[f"dim{k}"] = values
+            group[f"dim{k}"].attrs.update({"name": name, "units": unit})
+    back = data.read_tilt_series(tmp_path / "maps.emd")
+    np.testing.assert_array_equal(back.projections[0], whole)
+    np.testing.assert_allclose(back.tilt_angles_deg, ANGLES)
+
+
+@pytest.mark.parametrize("lazy", [False, True])
+@pytest.mark.parametrize(("order", "kind"), [("eyx", "signal"), ("yex", "image"), ("yxe", "falling")])
+def test_energies_are_the_last_axis_and_rise(tmp_path, order, kind, lazy):
+    import hyperspy.api as hs
+
+    counts = np.random.default_rng(0).poisson(9, (3, 4, 20)).astype(np.int32)
+    falling = kind == "falling"
+    axes = {"y": axis_of("y", 3), "x": axis_of("x", 4)}
+    axes["e"] = axis_of("Energy loss", 20, (-0.5, 5.5, "eV") if falling else (0.5, -4.0, "eV"))
+    stored = np.transpose(counts[..., ::-1] if falling else counts, ["yxe".index(name) for name in order]).copy()
+    if kind == "image":
+        signal = hs.signals.Signal2D(stored, axes=[axes[name] for name in order])
+    else:
+        signal = hs.signals.Signal1D(stored, axes=[axes[name] | {"navigate": name != "e"} for name in order])
+    signal.save(tmp_path / "image.hspy")
+    back = data.read_signal(tmp_path / "image.hspy", lazy=lazy)
+    np.testing.assert_array_equal(np.asarray(back.data), counts)
+    np.testing.assert_allclose(back.axes_manager.signal_axes[0].axis, -4 + 0.5 * np.arange(20))
+    assert [axis.name for axis in back.axes_manager.navigation_axes] == ["x", "y"]
+
+
+@pytest.mark.parametrize("unit", ["nanometer", "Nanometers", "angstrom", "Micrometer", "micron"])
+def test_units_by_their_names(series, tmp_path, unit):
+    import hyperspy.api as hs
+
+    series.save(tmp_path / "maps.hspy")
+    signal, per_nm = hs.load(tmp_path / "maps.hspy"), {"n": 1, "a": 10, "m": 1e-3}[unit[0].lower()]
+    for axis in signal.axes_manager.signal_axes:
+        axis.scale, axis.units = 0.4 * per_nm, unit
+    signal.save(tmp_path / "maps.hspy", overwrite=True)
+    assert data.read_tilt_series(tmp_path / "maps.hspy").pixel_size_nm == pytest.approx(0.4)
+
+
 # ---------------------------------------------------------------- one file a tilt
 
 

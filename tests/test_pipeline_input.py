@@ -10,7 +10,7 @@ from softeels_utils import __main__ as command_line
 from softeels_utils import data, pipeline, spectra
 from softeels_utils.pipeline import Settings
 from softeels_utils.pipeline.chain import Chain
-from softeels_utils.pipeline.series import energy_residuals, level_dual, read_spectra
+from softeels_utils.pipeline.series import energy_residuals, level_dual, noise_gain_of, read_spectra
 
 TILTS = (-60.0, -30.0, 0.0, 30.0, 60.0)
 START_EV = {"low": -10.0, "core": 500.0}
@@ -18,11 +18,11 @@ START_EV = {"low": -10.0, "core": 500.0}
 
 @pytest.fixture
 def write(tmp_path):
-    """Writes spectra (..., 3, 4, 200) from -10 eV (low) or 500 eV (core), with the tilts of a stack or of the stage."""
+    """Writes spectra (..., 3, 4, 260) from -10 eV (low) or 500 eV (core), with the tilts of a stack or of the stage."""
     from exspy.signals import EELSSpectrum
 
     def write(name, *, tilts=None, stage=None, kind="low", start=None):
-        shape = (3, 4, 200) if tilts is None else (len(tilts), 3, 4, 200)
+        shape = (3, 4, 260) if tilts is None else (len(tilts), 3, 4, 260)
         counts = np.random.default_rng(0).poisson(9, shape).astype(np.float32)
         counts[..., 20] += 1000  # at 0 eV
         signal = EELSSpectrum(counts)
@@ -94,19 +94,19 @@ def test_energies_of_each_file_are_told(write, tmp_path):
         "  -30.00°  low_-30.hspy  from -10 eV",
         "    0.00°  low_+0.hspy  from -9.75 eV",
         "   30.00°  low_+30.hspy  from -10.5 eV",
-        "low_loss: all have -9.5 to 89 eV, which is what is used",
+        "low_loss: all have -9.5 to 119 eV, which is what is used",
         "  -30.00°  core_-30.hspy  from 500 eV",
         "    0.00°  core_+0.hspy  from 500.25 eV",
         "   30.00°  core_+30.hspy  from 499.5 eV",
-        "core_loss: all have 500 to 798.5 eV, which is what is used",
+        "core_loss: all have 500 to 888.5 eV, which is what is used",
     ]
 
 
 @pytest.mark.parametrize(
     ("kind", "start", "told"),
     [
-        ("low", -30.0, r"^low_loss: got energies -10 to 69\.5 eV in all files, wants the zero loss and Fe-M2,3"),
-        ("core", 700.0, r"^core_loss: got energies 699\.5 to 798\.5 eV in all files, wants Fe-L2,3: 69"),
+        ("low", -30.0, r"^low_loss: got energies -10 to 99\.5 eV in all files, wants the zero loss and Fe-M2,3"),
+        ("core", 700.0, r"^core_loss: got energies 699\.5 to 888\.5 eV in all files, wants Fe-L2,3: 69"),
     ],
 )
 def test_energies_in_common_that_lack_an_edge_are_refused(write, tmp_path, kind, start, told):
@@ -226,6 +226,41 @@ def test_a_folder_of_maps_may_have_a_dot_in_its_name(tmp_path):
     for tilt in TILTS:
         tifffile.imwrite(folder / f"map_{tilt:+.0f}deg.tif", np.ones((8, 8), np.float32))
     assert pipeline.inspect(folder).kind == "maps"
+
+
+@pytest.mark.parametrize("error", [0.0, -1.0, np.nan])
+def test_maps_whose_errors_are_none_are_refused(tmp_path, error):
+    shape = (1, 5, 8, 8)
+    np.savez(tmp_path / "maps.npz", projections=np.ones(shape), variance=np.full(shape, error), tilt_angles_deg=TILTS)
+    with pytest.raises(ValueError, match=r"^maps: got no positive sum in maps\.npz where values and errors are finite"):
+        Chain(Settings.build({"maps": tmp_path / "maps.npz", "output": tmp_path / "out"}), print, None).check()
+
+
+# ---------------------------------------------------------------- counts
+
+
+@pytest.mark.parametrize(("stated", "warned"), [(4.0, False), (1.0, True)])
+def test_gain_of_the_metadata_is_taken_and_compared_with_the_noise(stated, warned):
+    counts = 4.0 * np.random.default_rng(0).poisson(40, (1, 16, 16, 300))
+    low = hs.signals.Signal1D(counts)
+    energy = low.axes_manager.signal_axes[0]
+    energy.scale, energy.offset, energy.units = 0.5, -10, "eV"
+    low.metadata.set_item("Signal.Noise_properties.Variance_linear_model.gain_factor", stated)
+    gain, told = noise_gain_of(low, None, (42, 88))
+    assert gain == stated and bool(told) is warned
+    assert noise_gain_of(low, 3, (42, 88)) == (3.0, [])
+
+
+def test_a_dark_level_is_told(tmp_path):
+    energy = -20 + 0.5 * np.arange(400)
+    counts = np.where(energy > -3, 60, 0) + 1e4 * np.exp(-(energy**2)) + np.zeros((4, 4, 1))
+    for name, dark in (("clean", 0), ("dark", 20)):
+        signal = hs.signals.Signal1D(counts + dark)
+        axis = signal.axes_manager.signal_axes[0]
+        axis.scale, axis.offset, axis.units = 0.5, -20, "eV"
+        signal.save(tmp_path / f"{name}.hspy")
+        told = [p for p in pipeline.inspect(tmp_path / f"{name}.hspy").problems if "before the zero loss" in p]
+        assert len(told) == (dark > 0) and all("25%" in text for text in told)
 
 
 # ---------------------------------------------------------------- settings files

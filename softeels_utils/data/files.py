@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from os import PathLike
@@ -19,7 +20,10 @@ from .archives import check_size, read_archive
 from .signals import (
     MRC_SUFFIXES,
     UNEVEN,
+    UNITS,
+    check_square,
     files_of_series,
+    in_order,
     is_spectral,
     read_signal,
     read_signals,
@@ -277,6 +281,7 @@ def _read_stack(path):
     if signal.metadata.get_item("SoftEELS.fit", default=None) is not None:
         return _maps_of_fit(path, PhaseFit.from_signal(signal))
     _refuse_spectra(signal, path)
+    signal = in_order(signal)
     if signal.data.ndim not in (3, 4):
         raise ValueError(f"path: got shape {signal.data.shape} in {path.name}, wants (T, Y, X) or (C, T, Y, X)")
     return {
@@ -309,9 +314,9 @@ def _read_tiff(path):
         with tifffile.TiffFile(path) as file:
             series = max(file.series, key=lambda one: one.size)
             check_size(int(series.size) * series.dtype.itemsize, path)
-            axes, stack, calibration = series.axes, series.asarray(), _imagej_pixel_nm(file)
+            axes, stack, calibration = series.axes, series.asarray(), _tiff_pixel_nm(file)
     except Exception as error:
-        if str(error).startswith("path: "):
+        if str(error).startswith(("path: ", "pixel_size_nm: ")):
             raise
         raise ValueError(f"path: got {path.name}, wants a TIFF that can be read ({error})") from error
     if stack.ndim not in (3, 4) or not axes.endswith("YX"):
@@ -323,13 +328,21 @@ def _read_tiff(path):
     return {"projections": stack, "pixel_size_nm": calibration or square_pixel_nm(read_signal(path))}
 
 
-def _imagej_pixel_nm(file):
-    """Size of a pixel in an ImageJ file, None where it does not say it in a unit of length."""
-    unit, tag = str((file.imagej_metadata or {}).get("unit", "")), file.pages[0].tags.get("XResolution")
-    unit = {"micron": "µm", "\\u00B5m": "µm", "microns": "µm", "angstrom": "Å", "nanometer": "nm"}.get(unit, unit)
-    if unit not in NM_PER or tag is None or not tag.value[0]:
+def _tiff_pixel_nm(file):
+    """Size of a pixel in an ImageJ or OME file, None where it does not say it in a unit of length."""
+    if file.is_ome:
+        said = dict(re.findall(r'\b(PhysicalSize[XY](?:Unit)?)="([^"]*)"', file.ome_metadata))
+        stated = [(said.get(f"PhysicalSize{axis}", 0), said.get(f"PhysicalSize{axis}Unit", "µm")) for axis in "XY"]
+    else:
+        unit = str((file.imagej_metadata or {}).get("unit", "")).replace("\\u00B5", "µ")
+        tags = [file.pages[0].tags.get(f"{axis}Resolution") for axis in "XY"]
+        stated = [(tag.value[1] / tag.value[0] if tag and tag.value[0] else 0, unit) for tag in tags]
+    units = [UNITS.get(unit.lower(), unit) for _, unit in stated]
+    sizes = [float(size) * NM_PER.get(unit, 0) for (size, _), unit in zip(stated, units, strict=True)]
+    if min(sizes) <= 0:
         return None
-    return NM_PER[unit] * tag.value[1] / tag.value[0]
+    check_square(*sizes)
+    return sizes[0]
 
 
 def _emd_angles(path, signal):
@@ -369,7 +382,7 @@ def _read_single_maps(files, tilt_angles_deg, pixel_size_nm):
         lazy = file.suffix.lower() == ".bcf"  # whose spectra are not wanted
         found = [signal for signal in read_signals(file, lazy=lazy, name="path") if not is_spectral(signal)]
         if not found:
-            raise ValueError(f"path: got only spectra in {file.name}, wants a map in each file")
+            raise ValueError(f"path: got only spectra in {file.name}, wants a map in each file (spectra: name them)")
         signal = max(found, key=lambda one: one.data.size)
         if signal.data.ndim not in (2, 3) or (maps and signal.data.shape != maps[0]["projections"].shape):
             like = "(Y, X) or (C, Y, X)" if not maps else f"{maps[0]['projections'].shape} as in {files[0].name}"

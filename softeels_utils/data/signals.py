@@ -18,7 +18,7 @@ from numpy.typing import ArrayLike, NDArray
 from ..checks import LEAST_SPREAD_DEG, check_file, check_tilts, real_array
 from ..spectra.arrays import EV_PER, step_nm
 from .archives import check_size, check_zarr
-from .tilts import stage_tilt, tilts_in_names
+from .tilts import AXIS_NAMES, degrees_per, stage_tilt, tilts_in_names
 
 if TYPE_CHECKING:
     from hyperspy.signal import BaseSignal
@@ -27,9 +27,12 @@ __all__ = [
     "MRC_SUFFIXES",
     "SIGNAL_SUFFIXES",
     "UNEVEN",
+    "UNITS",
     "array_axes",
+    "check_square",
     "counted_order",
     "files_of_series",
+    "in_order",
     "is_spectral",
     "read_signal",
     "read_spectrum_series",
@@ -38,6 +41,9 @@ __all__ = [
 
 MRC_SUFFIXES = (".mrc", ".st", ".ali", ".rec", ".mrcs")
 SIGNAL_SUFFIXES = (".hspy", ".zspy", ".dm3", ".dm4", ".emd", ".bcf", ".msa", ".tif", ".tiff", *MRC_SUFFIXES)
+UNITS = {"nanometer": "nm", "nanometre": "nm", "micrometer": "µm", "micrometre": "µm", "micron": "µm"}
+UNITS |= {"picometer": "pm", "angstrom": "Å", "ångström": "Å", "meter": "m", "electronvolt": "eV"}
+UNITS |= {f"{name}s": unit for name, unit in UNITS.items()} | {"ev": "eV", "kev": "keV"}  # by lower-case name
 UNEVEN = 0.01  # difference of the two sides of a pixel, in parts
 LEAST_CHANNELS = 16  # that the files of a series have in common
 STAGE_TOLERANCE_DEG = 1.0  # between the stage and the names of the files
@@ -110,8 +116,10 @@ def _read_signals(path, suffix, lazy):
     if suffix == ".emd":
         _share_microscope(signals)
     for signal in signals:
+        for axis in array_axes(signal):
+            axis.units = UNITS.get(str(axis.units).lower(), axis.units)
         _energies_in_ev(signal)
-    return signals
+    return [_aligned(signal) for signal in signals]
 
 
 def _share_microscope(signals):
@@ -130,6 +138,52 @@ def _energies_in_ev(signal):
         factor = EV_PER.get(str(axis.units), 1.0)
         if factor != 1.0:
             axis.scale, axis.offset, axis.units = axis.scale * factor, axis.offset * factor, "eV"
+
+
+def _aligned(signal):
+    """A signal whose array has its axes in HyperSpy's order, of spectra with rising energies last."""
+    axes = array_axes(signal)
+    energies = [axis for axis in axes if str(axis.units) in EV_PER]
+    last = energies if len(energies) == 1 else list(signal.axes_manager.signal_axes)
+    if [axis.index_in_array for axis in axes] != list(range(len(axes))) or last != list(
+        signal.axes_manager.signal_axes
+    ):
+        others = [axis for axis in axes[::-1] if axis not in last]
+        signal = signal.transpose(signal_axes=last, navigation_axes=others)
+    energy = array_axes(signal)[-1]
+    if len(energies) == 1 and getattr(energy, "scale", 1) < 0:
+        signal.data = signal.data[..., ::-1]
+        energy.offset, energy.scale = energy.offset + (energy.size - 1) * energy.scale, -energy.scale
+    return signal
+
+
+def in_order(signal: BaseSignal) -> BaseSignal:
+    """A tilt series (C, T, Y, X), (T, Y, X) or (T, Y, X, E) in this order, where its file names or measures the axes.
+
+    Axes that a file tells nothing about fill the other places in their own order.
+    """
+    axes = array_axes(signal)
+    n_signal = signal.axes_manager.signal_dimension
+    places = ["tilt", "y", "x", "energy"] if is_spectral(signal) else ["channel", "tilt", "y", "x"][-len(axes) :]
+    known = ["energy"] if is_spectral(signal) else []
+    roles = [_role(axis) for axis in axes[: len(axes) - len(known)]] + known
+    told = [role for role in roles if role]
+    if len(places) != len(axes) or not set(told) <= set(places) or len(set(told)) < len(told):
+        return signal
+    free = iter([place for place in places if place not in told])
+    roles = [role or next(free) for role in roles]
+    if roles == places:
+        return signal
+    wanted = [axes[roles.index(place)] for place in places][::-1]
+    return signal.transpose(signal_axes=wanted[: n_signal or 2], navigation_axes=wanted[n_signal or 2 :])
+
+
+def _role(axis):
+    """What an axis of a tilt series is by its name or unit; None where they do not say."""
+    name = str(axis.name).lower()
+    if name in AXIS_NAMES or degrees_per(axis.units):
+        return "tilt"
+    return {"x": "x", "width": "x", "y": "y", "height": "y", "channel": "channel", "channels": "channel"}.get(name)
 
 
 def _check_entries(entries, path):
@@ -166,9 +220,17 @@ def square_pixel_nm(signal: BaseSignal) -> float | None:
     pixel = (axes[:-1] if signal.axes_manager.signal_dimension == 1 else axes)[:-3:-1]  # X, Y
     sizes = [size if (size := step_nm(axis)) and 0 < size < np.inf else None for axis in pixel]
     known = [size for size, axis in zip(sizes, pixel, strict=True) if size and axis.size > 1]
-    if len(known) == 2 and abs(known[1] / known[0] - 1) > UNEVEN:
-        raise ValueError(f"pixel_size_nm: got {known[0]:g} nm along X and {known[1]:g} nm along Y, wants square pixels")
+    if len(known) == 2:
+        check_square(*known)
     return sizes[0] if sizes else None
+
+
+def check_square(across_nm: float, along_nm: float) -> None:
+    """Refuse pixels of different sizes along X and Y."""
+    if abs(along_nm / across_nm - 1) > UNEVEN:
+        raise ValueError(
+            f"pixel_size_nm: got {across_nm:g} nm along X and {along_nm:g} nm along Y, wants square pixels"
+        )
 
 
 def is_spectral(signal: BaseSignal) -> bool:
@@ -350,7 +412,10 @@ def _check_like(signal, first, file, first_file):
             f"paths: got shape {signal.data.shape} in {file.name}, wants {first.data.shape} as in {first_file.name}"
         )
     for axis, wanted in zip(array_axes(signal), array_axes(first), strict=True):
-        if str(axis.units) != str(wanted.units) or not np.isclose(axis.scale, wanted.scale, rtol=1e-4, atol=0):
+        same, sizes = str(axis.units) == str(wanted.units), (axis.scale, wanted.scale)
+        if (lengths := (step_nm(axis), step_nm(wanted))) and None not in lengths:
+            same, sizes = True, lengths
+        if not (same and np.isclose(*sizes, rtol=1e-4, atol=0)):
             what = "energies" if axis is array_axes(signal)[-1] else f"pixels along {axis.name}"
             got, like = (f"{a.size} by {a.scale:g} {a.units}" for a in (axis, wanted))
             raise ValueError(f"paths: got {what} of {got} in {file.name}, wants {like} as in {first_file.name}")

@@ -103,9 +103,12 @@ class Chain:
             if len(files) > 1:
                 self._tell(f"{tilt:8.2f}°  {file}" for tilt, file in zip(maps.tilt_angles_deg, files, strict=True))
             self.from_fit = isinstance(maps, fitting.PhaseFit)
-            values = np.asarray(maps.coefficients) if self.from_fit else np.moveaxis(maps.values, 0, -1)
-            if not (np.nansum(values, axis=(0, 1, 2)) > 0).any():
-                raise ValueError(f"maps: got no positive sum in {settings.maps.name}, wants maps of amounts")
+            seen = Maps.of_fit(maps) if self.from_fit else maps
+            if not (seen.projections().sum(axis=(1, 2, 3)) > 0).any():
+                raise ValueError(
+                    f"maps: got no positive sum in {settings.maps.name} where values and errors are finite and errors "
+                    "positive, wants maps of amounts"
+                )
             self.known["tilts"] = maps.tilt_angles_deg.tolist()
             if self.from_fit or maps.unit == "nm":
                 self._check_calibrated(maps.pixel_size_nm)
@@ -113,7 +116,7 @@ class Chain:
         low = read_spectra(settings.low_loss, settings, "low_loss", lazy=True)
         self.known["low_loss tilts"] = data.get_tilts(low).tolist()
         self._tell(tilt_table(low, "low_loss"))
-        _check_low(low, self.system, "low_loss")
+        _check_low(low, self.system, "low_loss", extracted=not (settings.standards or settings.standards_low_loss))
         self._check_calibrated(pixel_size_of(low))
         axis, window = spectra.energy_axis(low), self.system.edge("M2,3").fit_window_eV
         pair = settings.standards_low_loss, settings.standards_core_loss
@@ -129,7 +132,7 @@ class Chain:
         else:
             if all(pair):
                 image, core = (data.read_signal(path, lazy=True) for path in pair)
-                _check_low(image, self.system, "standards_low_loss")
+                _check_low(image, self.system, "standards_low_loss", extracted=True)
                 _check_core(core, self.system, "standards_core_loss")
                 if image.data.shape[:-1] != core.data.shape[:-1]:
                     got, wanted = core.data.shape[:-1], image.data.shape[:-1]
@@ -591,23 +594,29 @@ def _chunks(array):
     return 1, min(array.shape[1], max(1, CHUNK_BYTES // row)), *array.shape[2:]
 
 
-def _check_low(low, system, name, where=""):
-    """Refuse a low loss without its zero loss or the metal's M2,3."""
-    axis, end = spectra.energy_axis(low), system.edge("M2,3").fit_window_eV[1]
+def _check_low(low, system, name, where="", extracted=False):
+    """Refuse a low loss without its zero loss or the metal's M2,3, with what standards need if they are extracted."""
+    axis, edge = spectra.energy_axis(low), system.edge("M2,3")
+    end = edge.fit_window_eV[1]
+    if extracted and edge.standards:
+        end = max(end, edge.standards["window_eV"][1])
     if axis[0] > -2 or axis[-1] < end:
         raise ValueError(
             f"{name}: got energies {axis[0]:g} to {axis[-1]:g} eV{where or _shared(low)}, wants the zero loss and "
-            f"{system.metal}-M2,3: -2 to {end:g} eV"
+            f"{system.metal}-M2,3: -2 to {end:g} eV" + " for standards" * (extracted and end > edge.fit_window_eV[1])
         )
 
 
 def _check_core(core, system, name, where=""):
-    """Refuse a core loss without the metal's L2,3."""
-    axis, onset = spectra.energy_axis(core), system.edge("L2,3").onset_eV
-    if axis[0] > onset - 15 or axis[-1] < onset + 40:
+    """Refuse a core loss without what standards need of the metal's L2,3."""
+    axis, edge = spectra.energy_axis(core), system.edge("L2,3")
+    start, end = edge.onset_eV - 15, edge.onset_eV + 40
+    if edge.standards:
+        start, end = edge.standards["before_eV"][0], edge.standards["window_eV"][1] + 2
+    if axis[0] > start or axis[-1] < end:
         raise ValueError(
             f"{name}: got energies {axis[0]:g} to {axis[-1]:g} eV{where or _shared(core)}, wants {system.metal}-L2,3: "
-            f"{onset - 15:g} to {onset + 40:g} eV at least"
+            f"{start:g} to {end:g} eV at least"
         )
 
 
@@ -659,7 +668,7 @@ def _extract(low, core, settings, gain, system):
     if factor > 1:
         low, core = (_binned(signal, factor) for signal in (low, core))
     low, core = level_dual(low, core)
-    _check_low(low, system, "low_loss", LEVELLED)
+    _check_low(low, system, "low_loss", LEVELLED, extracted=True)
     _check_core(core, system, "core_loss", LEVELLED)
     options = {"system": settings.system, "seed": settings.seed, "exposure_ratio": settings.exposure_ratio}
     return standards.extract_standards(low, core, gain=gain, **options, **microscope)

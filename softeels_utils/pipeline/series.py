@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .. import data, spectra
-from ..checks import check_tilts
-from ..data.signals import array_axes, square_pixel_nm
+from ..checks import check_positive, check_tilts
+from ..data.signals import array_axes, in_order, square_pixel_nm
 from ..data.tilts import stage_tilt, tilts_beside, tilts_in_names
 from ..fitting import PhaseFit, ReferenceDraws
 from ..scattering.microscope import MICROSCOPE_KEYS
@@ -36,6 +36,7 @@ __all__ = [
 ]
 
 LEAST_MODE = 0.1  # of the largest: below, a mode of the references' errors is left out
+FAR_GAIN = 1.5  # ratio of gains
 SPIKES_ABOVE_EV = 10.0  # the zero-loss peak itself is as sharp as a spike
 
 
@@ -85,7 +86,7 @@ def _given_tilts(settings, name, count):
 
 def _of_one_file(path, settings, name, lazy):
     """Spectra (T, Y, X, E) of a stack, with its tilts; or the core loss (Y, X, E) of one tilt as a series of one."""
-    signal = data.read_signal(path, lazy=lazy)
+    signal = in_order(data.read_signal(path, lazy=lazy))
     single = name == "core_loss" and signal.data.ndim == 3
     if signal.axes_manager.signal_dimension != 1 or not (single or signal.data.ndim == 4):
         raise ValueError(
@@ -134,18 +135,25 @@ def _as_series(signal):
 
 
 def noise_gain_of(low: BaseSignal, gain: float | None, window_eV: tuple[float, float]) -> tuple[float, list[str]]:
-    """Counts per electron, and warnings: as given, 1 of whole numbers, else estimated from the noise."""
+    """Counts per electron, and warnings: as given or in HyperSpy's noise model, 1 of whole numbers, else estimated."""
     if gain is not None:
         return float(gain), []
+    stated = low.metadata.get_item("Signal.Noise_properties.Variance_linear_model.gain_factor", default=None)
+    if stated is not None:
+        check_positive(gain=stated)
     energy, part = spectra.energy_axis(low), np.asarray(low.data[len(low.data) // 2])
     part = part[np.isfinite(part).all(axis=-1)]
     beyond = window_eV[1] - 0.6 * (window_eV[1] - window_eV[0]), window_eV[1]  # the edge, where it is smooth
     counts = part[..., spectra.window_mask(energy, beyond)].sum(axis=-1)
     bright = part[counts > 0.5 * np.percentile(counts, 98)] if counts.any() else part[:0]  # vacuum tells nothing
     found = spectra.noise_gain(bright, energy, window_eV=beyond, block=4) if len(bright) else 0.0
+    if stated is not None:
+        far = 0 < found < np.inf and abs(np.log(found / stated)) > np.log(FAR_GAIN)
+        told = f"The metadata state {stated:g} counts per electron, the noise is that of {found:.3g}: set gain."
+        return float(stated), [told] if far else []
     if not 0 < found < np.inf:
         raise ValueError("gain: got None, and the low loss has no counts or no noise to estimate it, wants a number")
-    if not (part % 1).any() and found < 1.5:
+    if not (part % 1).any() and found < FAR_GAIN:
         return 1.0, []
     return found, [
         f"The noise is that of {found:.3g} counts per electron, as estimated from it; set gain to what is known of the "
