@@ -94,11 +94,11 @@ def test_energies_of_each_file_are_told(write, tmp_path):
         "  -30.00°  low_-30.hspy  from -10 eV",
         "    0.00°  low_+0.hspy  from -9.75 eV",
         "   30.00°  low_+30.hspy  from -10.5 eV",
-        "low_loss: all have -9.5 to 119 eV, which is what is used",
+        "low_loss: all have -9.75 to 119.25 eV, which is what is used",
         "  -30.00°  core_-30.hspy  from 500 eV",
         "    0.00°  core_+0.hspy  from 500.25 eV",
         "   30.00°  core_+30.hspy  from 499.5 eV",
-        "core_loss: all have 500 to 888.5 eV, which is what is used",
+        "core_loss: all have 500.25 to 888.75 eV, which is what is used",
     ]
 
 
@@ -106,7 +106,7 @@ def test_energies_of_each_file_are_told(write, tmp_path):
     ("kind", "start", "told"),
     [
         ("low", -30.0, r"^low_loss: got energies -10 to 99\.5 eV in all files, wants the zero loss and Fe-M2,3"),
-        ("core", 700.0, r"^core_loss: got energies 699\.5 to 888\.5 eV in all files, wants Fe-L2,3: 69"),
+        ("core", 700.0, r"^core_loss: got energies 700 to 889 eV in all files, wants Fe-L2,3: 69"),
     ],
 )
 def test_energies_in_common_that_lack_an_edge_are_refused(write, tmp_path, kind, start, told):
@@ -282,6 +282,27 @@ def test_written_settings_are_those_that_reconstruct_takes(maps, tmp_path):
     assert given.maps == maps[0] and given.standards is None
     text = (tmp_path / "written.yml").read_text()
     assert '# maps: "b.npz"' in text and '# standards: "std.npz"' in text
+
+
+def test_angles_of_a_file_may_have_comments(maps, tmp_path):
+    (tmp_path / "angles.txt").write_text("# degrees\n-50 ; first\n-30\n0, 30 // two\n50\n")
+    given = Settings.build({"maps": maps[0], "tilt_angles_deg": str(tmp_path / "angles.txt")})
+    assert given.tilt_angles_deg == (-50, -30, 0, 30, 50)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("tilt_angles_deg", [-60, -30, 0, 30, True]), ("seed", 2**64), ("seed", True)]
+)
+def test_values_that_would_fail_late_are_refused(maps, name, value):
+    with pytest.raises(ValueError, match=rf"^{name}: got "):
+        Settings.build({"maps": maps[0], name: value})
+
+
+@pytest.mark.parametrize("option", ["--html", "--write"])
+def test_a_page_in_no_folder_is_refused(maps, tmp_path, capsys, option):
+    name = {"--html": "page.html", "--write": "settings.yml"}[option]
+    assert command_line.main(["inspect", str(maps[0]), option, str(tmp_path / "none" / name)]) == 2
+    assert f"error: {option}: got" in capsys.readouterr().err
 
 
 def test_a_pattern_for_one_file_must_match_one(maps, tmp_path):

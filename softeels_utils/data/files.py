@@ -278,7 +278,7 @@ def _read_stack(path):
     if path.suffix.lower() in TIFF_SUFFIXES:
         return _read_tiff(path)
     signal = read_signal(path)
-    if signal.metadata.get_item("SoftEELS.fit", default=None) is not None:
+    if _is_fit(signal):
         return _maps_of_fit(path, PhaseFit.from_signal(signal))
     _refuse_spectra(signal, path)
     signal = in_order(signal)
@@ -380,14 +380,16 @@ def _read_single_maps(files, tilt_angles_deg, pixel_size_nm):
     maps, stage = [], []
     for file in files:
         lazy = file.suffix.lower() == ".bcf"  # whose spectra are not wanted
-        found = [signal for signal in read_signals(file, lazy=lazy, name="path") if not is_spectral(signal)]
+        found = [s for s in read_signals(file, lazy=lazy, name="path") if _is_fit(s) or not is_spectral(s)]
         if not found:
             raise ValueError(f"path: got only spectra in {file.name}, wants a map in each file (spectra: name them)")
         signal = max(found, key=lambda one: one.data.size)
-        if signal.data.ndim not in (2, 3) or (maps and signal.data.shape != maps[0]["projections"].shape):
+        one = _of_single_fit(signal) if _is_fit(signal) else _of_single_map(in_order(signal, series=False))
+        shape = one["projections"].shape
+        if len(shape) not in (2, 3) or (maps and shape != maps[0]["projections"].shape):
             like = "(Y, X) or (C, Y, X)" if not maps else f"{maps[0]['projections'].shape} as in {files[0].name}"
-            raise ValueError(f"path: got shape {signal.data.shape} in {file.name}, wants {like}")
-        maps.append(_of_single_map(signal))
+            raise ValueError(f"path: got shape {shape} in {file.name}, wants {like}")
+        maps.append(one)
         stage.append(stage_tilt(signal))
     for name in ("unit", "channels", *(() if pixel_size_nm else ("pixel_size_nm",))):
         _check_same(name, [one[name] for one in maps], files)
@@ -399,6 +401,25 @@ def _read_single_maps(files, tilt_angles_deg, pixel_size_nm):
     if known["channels"] is None and known["projections"].ndim == 3 and len({one["title"] for one in maps}) == 1:
         known["channels"] = [maps[0]["title"]] if maps[0]["title"] else None
     return known | {"tilt_angles_deg": tilts[order], "files": [files[k].name for k in order]}
+
+
+def _is_fit(signal):
+    """Whether a signal is one of `PhaseFit.save`."""
+    return signal.metadata.get_item("SoftEELS.fit", default=None) is not None
+
+
+def _of_single_fit(signal):
+    """What the fit of one image says; its references' errors, one draw for all tilts, are left out."""
+    fit = PhaseFit.from_signal(signal)
+    return {
+        "projections": np.moveaxis(fit.coefficients, -1, 0),
+        "pixel_size_nm": fit.pixel_size_nm,
+        "variance": None,
+        "covariance": fit.covariance,
+        "unit": "nm",
+        "channels": list(fit.phases) or None,
+        "title": "",
+    }
 
 
 def _of_single_map(signal):

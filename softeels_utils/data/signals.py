@@ -157,15 +157,15 @@ def _aligned(signal):
     return signal
 
 
-def in_order(signal: BaseSignal) -> BaseSignal:
+def in_order(signal: BaseSignal, *, series: bool = True) -> BaseSignal:
     """A tilt series (C, T, Y, X), (T, Y, X) or (T, Y, X, E) in this order, where its file names or measures the axes.
 
-    Axes that a file tells nothing about fill the other places in their own order.
+    Axes that a file tells nothing about fill the other places in their own order. One image of a series has no tilts.
     """
     axes = array_axes(signal)
     n_signal = signal.axes_manager.signal_dimension
-    places = ["tilt", "y", "x", "energy"] if is_spectral(signal) else ["channel", "tilt", "y", "x"][-len(axes) :]
     known = ["energy"] if is_spectral(signal) else []
+    places = (["channel"] * (not known) + ["tilt"] * series + ["y", "x", *known])[-len(axes) :]
     roles = [_role(axis) for axis in axes[: len(axes) - len(known)]] + known
     told = [role for role in roles if role]
     if len(places) != len(axes) or not set(told) <= set(places) or len(set(told)) < len(told):
@@ -359,13 +359,14 @@ def read_spectrum_series(
     """
     files = files_of_series(paths, SIGNAL_SUFFIXES)
     signals = [_spectrum_image(file, lazy) for file in files]
-    tilts = tilts_of_files(files, [stage_tilt(signal) for signal in signals], tilt_angles_deg, series=whole)
     for file, signal in zip(files[1:], signals[1:], strict=True):
         _check_like(signal, signals[0], file, files[0])
+    starts, size, residuals = _common_channels([array_axes(signal)[-1] for signal in signals], files)
+    tilts = tilts_of_files(files, [stage_tilt(signal) for signal in signals], tilt_angles_deg, series=whole)
     order = np.argsort(tilts)
+    starts, residuals = starts[order], residuals[order]
     files, signals = ([several[k] for k in order] for several in (files, signals))
     first = signals[0]
-    starts, size, residuals = _common_channels([array_axes(signal)[-1] for signal in signals], files)
     parts = [signal.data[..., start : start + size] for signal, start in zip(signals, starts, strict=True)]
     if lazy:
         import dask.array as da
@@ -375,7 +376,8 @@ def read_spectrum_series(
         stack = np.stack(parts)
     axes = [{"name": "tilt", "size": len(tilts), "navigate": True}]
     axes += [axis.get_axis_dictionary() for axis in array_axes(first)]
-    axes[-1] |= {"size": size, "offset": axes[-1]["offset"] + starts[0] * axes[-1]["scale"]}
+    start = axes[-1]["offset"] + starts[0] * axes[-1]["scale"] - residuals[0]
+    axes[-1] |= {"size": size, "offset": float(start)}
     for index, axis in enumerate(axes):
         axis["index_in_array"] = index
     metadata, original = first.metadata.as_dictionary(), first.original_metadata.as_dictionary()
@@ -399,7 +401,7 @@ def _spectrum_image(file, lazy):
     ]
     if not found:
         raise ValueError(f"paths: got no spectrum image in {file.name}, wants one of shape (Y, X, E) in each file")
-    signal = max(found, key=lambda s: s.data.size)
+    signal = in_order(max(found, key=lambda s: s.data.size), series=False)
     if not lazy:
         real_array(signal.data, f"paths ({file.name})", finite=False)
     return signal
@@ -424,9 +426,9 @@ def _check_like(signal, first, file, first_file):
 def _common_channels(axes, files):
     """Of energy axes of one dispersion: the first channel of each that all have, their number, and what is left.
 
-    That is the energy of a file less that of the first at its side: less than half a channel, and 0 below a hundredth.
+    That is the energy of a file less that of the file that starts last: half a channel at most, 0 below a hundredth.
     """
-    step, offset = axes[0].scale, axes[0].offset
+    step, offset = axes[0].scale, max(axis.offset for axis in axes)
     apart = np.array([(axis.offset - offset) / step for axis in axes])
     whole = np.floor(apart + 0.5).astype(int)
     left = np.where(np.abs(apart - whole) > 0.01, apart - whole, 0.0)
