@@ -148,6 +148,27 @@ def test_core_loss_moves_with_the_zero_loss_of_its_tilt(tmp_path, core_step):
     assert core.axes_manager.signal_axes[0].axis[0] > 608  # where the last of them starts
 
 
+def test_a_line_of_dual_eels_is_levelled_too(tmp_path):
+    """Standards may come from a line of pixels: its zero losses drift by five channels."""
+    energy, drift = -20 + 0.5 * np.arange(300), np.linspace(0, 2.5, 40)[:, None]
+    low = hs.signals.Signal1D(1e4 * np.exp(-((energy - drift) ** 2)))
+    core = hs.signals.Signal1D(1e4 * np.exp(-((energy - 60 - drift) ** 2) / 9))
+    for signal in (low, core):
+        axis = signal.axes_manager.signal_axes[0]
+        axis.scale, axis.offset, axis.units = 0.5, -20, "eV"
+    low, core = level_dual(low, core)
+    for signal, line in ((low, 0), (core, 60)):
+        energy = signal.axes_manager.signal_axes[0].axis
+        assert energy.size == 295 and np.abs(signal.data @ energy / signal.data.sum(-1) - line).max() < 0.26
+
+
+def test_energies_that_are_not_those_of_the_tilts_are_refused():
+    series = hs.signals.Signal1D(np.ones((3, 2, 2, 20)))
+    series.metadata.set_item("Tomography.energy_residuals", [0.0, 0.1])
+    with pytest.raises(ValueError, match=r"energy_residuals: got 2, wants one for each tilt \(3\)"):
+        energy_residuals(series)
+
+
 # ---------------------------------------------------------------- tilts of a stack
 
 

@@ -72,7 +72,7 @@ def tilt_table(series: BaseSignal, name: str) -> list[str]:
     files, starts = (series.metadata.get_item(f"Tomography.{key}", default=[]) for key in ("files", "energy_offsets"))
     lines = [f"{tilt:8.2f}°  {file}" for tilt, file in zip(data.get_tilts(series), files, strict=False)]
     if starts:
-        lines = [f"{line}  from {start:g} eV" for line, start in zip(lines, starts, strict=True)]
+        lines = [f"{line}  from {start:g} eV" for line, start in zip(lines, starts, strict=False)]
         energy = spectra.energy_axis(series)
         lines.append(f"{name}: all have {energy[0]:g} to {energy[-1]:g} eV, which is what is used")
     return lines
@@ -218,7 +218,11 @@ def level_dual(low: BaseSignal, core: BaseSignal) -> tuple[BaseSignal, BaseSigna
 def energy_residuals(series: BaseSignal) -> Any:
     """What is to be added to the energies (eV) of each tilt to have those of its file: (T, 1, 1), or 0."""
     known = series.metadata.get_item("Tomography.energy_residuals", default=None)
-    return 0.0 if known is None else np.reshape(known, (-1, 1, 1))
+    if known is None:
+        return 0.0
+    if np.shape(known) != series.data.shape[:1]:
+        raise ValueError(f"Tomography.energy_residuals: got {len(known)}, wants one for each tilt ({len(series.data)})")
+    return np.reshape(known, (-1, 1, 1))
 
 
 def _moved(signal, shift_eV):
@@ -238,7 +242,7 @@ def _to_zero(zero_loss_eV, energy):
 
 def _measured_channels(shift_eV, energy):
     """The channels that 99 of 100 spectra of each image still hold once they are moved; and a warning of the others."""
-    channels = shift_eV / (energy[1] - energy[0])
+    channels = np.atleast_2d(shift_eV / (energy[1] - energy[0]))
     most = [np.percentile(sign * channels, 99, axis=(-2, -1), method="higher").max() for sign in (1, -1)]
     first, last = (max(int(np.ceil(up - 1e-3)), 0) for up in most)
     if first + last > energy.size - 3:
