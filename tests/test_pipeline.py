@@ -333,7 +333,7 @@ def test_killed_and_run_again_it_gives_the_same_volume(files, done, tmp_path):
         run.wait()
     lines = []
     reconstruct(settings(files, output), report=lines.append)
-    assert "spectra: unchanged" in lines[0]
+    assert any("spectra: unchanged" in line for line in lines)
     for name in ("best", "std", "systematic"):
         np.testing.assert_array_equal(np.load(output / "volume.npz")[name], np.load(done[0] / "volume.npz")[name])
 
