@@ -107,6 +107,9 @@ def _inspect(options):
 
     if options.html and options.html.suffix.lower() not in (".html", ".htm"):
         raise ValueError(f"--html: got {options.html}, wants the name of a page to write (.html)")
+    for name, path in (("--html", options.html), ("--write", options.write)):
+        if path and not path.absolute().parent.is_dir():
+            raise ValueError(f"{name}: got {path}, wants it in a folder that exists")
     found = [pipeline.inspect(path, options.system) for path in pipeline.expand(options.files, name="FILE")]
     print(pipeline.inspection_table(found))
     if options.html:
@@ -148,13 +151,10 @@ def _settings_of(options):
 
 def _reconstruct(options):
     from . import pipeline
-    from .pipeline.series import tilt_table
 
     settings, say = _settings_of(options), partial(print, flush=True)
     inputs = [*settings.low_loss, *settings.core_loss, *([settings.maps] if settings.maps else [])]
     say(pipeline.inspection_table(pipeline.inspect(path, settings.system) for path in inputs))
-    if tilts := tilt_table(settings):
-        say(tilts)
     with _client(options.scheduler) as client:
         say(pipeline.reconstruct(settings, report=say, client=client))
 

@@ -450,6 +450,130 @@ def test_axes_and_pixel_size_of_imagej(series, tmp_path):
         data.read_tilt_series(tmp_path / "colour.tif", tilt_angles_deg=ANGLES)
 
 
+@pytest.mark.parametrize(
+    ("unit", "scale"), [("nm", 0.4), ("Å", 4.0), ("µm", 4e-4), (None, 4e-4)], ids=["nm", "angstrom", "um", "as a rule"]
+)
+def test_axes_and_pixel_size_of_ome(series, tmp_path, unit, scale):
+    import tifffile
+
+    path, size = tmp_path / "stack.ome.tif", {}
+    for axis in "XY":
+        size |= {f"PhysicalSize{axis}": scale} | ({f"PhysicalSize{axis}Unit": unit} if unit else {})
+    tifffile.imwrite(path, series.projections.swapaxes(0, 1).copy(), metadata={"axes": "TCYX"} | size)
+    back = data.read_tilt_series(path, tilt_angles_deg=ANGLES)
+    np.testing.assert_array_equal(back.projections, series.projections)
+    assert back.pixel_size_nm == pytest.approx(0.4)
+
+
+def test_pixels_of_imagej_that_are_not_square_are_refused(series, tmp_path):
+    import tifffile
+
+    options = {"imagej": True, "resolution": (2.5, 1.25), "metadata": {"axes": "TYX", "unit": "nm"}}
+    tifffile.imwrite(tmp_path / "uneven.tif", series.projections[0], **options)
+    with pytest.raises(ValueError, match=r"^pixel_size_nm: got 0\.4 nm along X and 0\.8 nm along Y"):
+        data.read_tilt_series(tmp_path / "uneven.tif", tilt_angles_deg=ANGLES)
+
+
+def test_a_link_has_the_angles_of_its_stack(series, tmp_path):
+    import mrcfile
+
+    with mrcfile.new(tmp_path / "stack.mrc") as file:
+        file.set_data(series.projections[0])
+    (tmp_path / "stack.rawtlt").write_text("\n".join(map(str, ANGLES)))
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "link.mrc").symlink_to(tmp_path / "stack.mrc")
+    assert data.read_tilt_series(tmp_path / "elsewhere" / "link.mrc").tilt_angles_deg.tolist() == ANGLES
+
+
+# ---------------------------------------------------------------- axes in another order
+
+
+def axis_of(name, size, values=(0.4, 0.0, "nm")):
+    return {"name": name, "size": size, "scale": values[0], "offset": values[1], "units": values[2]}
+
+
+@pytest.mark.parametrize("order", ["tcyx", "ytx", "yxt", "txy", "xyt"])
+def test_named_axes_of_maps_are_put_in_order(tmp_path, order):
+    import hyperspy.api as hs
+
+    whole = np.random.default_rng(0).random((2, 4, 5, 4), np.float32)  # as many rows as tilts: sizes tell nothing
+    axes = {"c": {"name": "channel", "size": 2}, "t": axis_of("tilt", 4, (30, -45, "deg"))}
+    axes |= {"y": axis_of("y", 5), "x": axis_of("x", 4)}
+    part = whole if "c" in order else whole[0]
+    names = "ctyx" if "c" in order else "tyx"
+    image = np.transpose(part, [names.index(name) for name in order]).copy()
+    hs.signals.Signal2D(image, axes=[axes[name] for name in order]).save(tmp_path / "maps.hspy")
+    back = data.read_tilt_series(tmp_path / "maps.hspy")
+    assert back.tilt_angles_deg.tolist() == [-45, -15, 15, 45]
+    np.testing.assert_array_equal(back.projections, part if "c" in order else part[None])
+
+
+def test_emd_stacks_in_the_order_of_c(tmp_path):
+    import h5py
+
+    whole = np.random.default_rng(0).random((3, 5, 4), np.float32)
+    dims = [("tilt", ANGLES, "[deg]"), ("y", np.arange(5) * 0.4, "[n_m]"), ("x", np.arange(4) * 0.4, "[n_m]")]
+    with h5py.File(tmp_path / "maps.emd", "w") as file:
+        file.attrs["version_major"], file.attrs["version_minor"] = 0, 2
+        group = file.create_group("data/series")
+        group.attrs["emd_group_type"] = 1
+        group["data"] = whole
+        for k, (name, values, unit) in enumerate(dims, 1):
+            group[f"dim{k}"] = values
+            group[f"dim{k}"].attrs.update({"name": name, "units": unit})
+    back = data.read_tilt_series(tmp_path / "maps.emd")
+    np.testing.assert_array_equal(back.projections[0], whole)
+    np.testing.assert_allclose(back.tilt_angles_deg, ANGLES)
+
+
+def test_named_axes_of_single_images_are_put_in_order(tmp_path):
+    import hyperspy.api as hs
+
+    axes = {"y": axis_of("y", 5), "x": axis_of("x", 4), "e": axis_of("Energy loss", 20, (0.5, -4.0, "eV"))}
+    image, counts = np.random.default_rng(0).random((5, 4)), np.random.default_rng(0).random((5, 4, 20))
+    (tmp_path / "maps").mkdir()
+    for tilt in (-30, 30):
+        hs.signals.Signal2D(image.T.copy(), axes=[axes["x"], axes["y"]]).save(tmp_path / "maps" / f"map_{tilt:+d}.hspy")
+        spectra = hs.signals.Signal1D(counts.swapaxes(0, 1).copy(), axes=[axes["x"], axes["y"], axes["e"]])
+        spectra.save(tmp_path / f"low_{tilt:+d}.hspy")
+    maps = data.read_tilt_series(tmp_path / "maps")
+    np.testing.assert_array_equal(maps.projections[0, 0], image.astype(np.float32))
+    np.testing.assert_array_equal(data.read_spectrum_series(tmp_path / "low_*.hspy").data[1], counts)
+
+
+@pytest.mark.parametrize("lazy", [False, True])
+@pytest.mark.parametrize(("order", "kind"), [("eyx", "signal"), ("yex", "image"), ("yxe", "falling")])
+def test_energies_are_the_last_axis_and_rise(tmp_path, order, kind, lazy):
+    import hyperspy.api as hs
+
+    counts = np.random.default_rng(0).poisson(9, (3, 4, 20)).astype(np.int32)
+    falling = kind == "falling"
+    axes = {"y": axis_of("y", 3), "x": axis_of("x", 4)}
+    axes["e"] = axis_of("Energy loss", 20, (-0.5, 5.5, "eV") if falling else (0.5, -4.0, "eV"))
+    stored = np.transpose(counts[..., ::-1] if falling else counts, ["yxe".index(name) for name in order]).copy()
+    if kind == "image":
+        signal = hs.signals.Signal2D(stored, axes=[axes[name] for name in order])
+    else:
+        signal = hs.signals.Signal1D(stored, axes=[axes[name] | {"navigate": name != "e"} for name in order])
+    signal.save(tmp_path / "image.hspy")
+    back = data.read_signal(tmp_path / "image.hspy", lazy=lazy)
+    np.testing.assert_array_equal(np.asarray(back.data), counts)
+    np.testing.assert_allclose(back.axes_manager.signal_axes[0].axis, -4 + 0.5 * np.arange(20))
+    assert [axis.name for axis in back.axes_manager.navigation_axes] == ["x", "y"]
+
+
+@pytest.mark.parametrize("unit", ["nanometer", "Nanometers", "angstrom", "Micrometer", "micron"])
+def test_units_by_their_names(series, tmp_path, unit):
+    import hyperspy.api as hs
+
+    series.save(tmp_path / "maps.hspy")
+    signal, per_nm = hs.load(tmp_path / "maps.hspy"), {"n": 1, "a": 10, "m": 1e-3}[unit[0].lower()]
+    for axis in signal.axes_manager.signal_axes:
+        axis.scale, axis.units = 0.4 * per_nm, unit
+    signal.save(tmp_path / "maps.hspy", overwrite=True)
+    assert data.read_tilt_series(tmp_path / "maps.hspy").pixel_size_nm == pytest.approx(0.4)
+
+
 # ---------------------------------------------------------------- one file a tilt
 
 
@@ -458,8 +582,9 @@ def spectrum_images(tmp_path):
     """Writes spectrum images (3, 4, 20) with the tilt in their name, the same stage tilt in each, of any change."""
     from exspy.signals import EELSSpectrum
 
-    def write(name, level=1.0, *, stage=0.0, shape=(3, 4, 20), scale=0.5, pixel=0.4):
-        signal = EELSSpectrum(np.full(shape, level, np.float32))
+    def write(name, level=1.0, *, stage=0.0, shape=(3, 4, 20), scale=0.5, pixel=0.4, start=0.0):
+        signal = EELSSpectrum(np.broadcast_to(level, shape).astype(np.float32))
+        signal.axes_manager.signal_axes[0].offset = start
         signal.set_microscope_parameters(beam_energy=300, convergence_angle=20, collection_angle=40)
         signal.metadata.set_item("Acquisition_instrument.TEM.Stage.tilt_alpha", stage)
         axes = (*signal.axes_manager.navigation_axes, *signal.axes_manager.signal_axes)
@@ -468,6 +593,7 @@ def spectrum_images(tmp_path):
         signal.save(tmp_path / name)
         return tmp_path / name
 
+    write.folder = tmp_path
     return write
 
 
@@ -585,10 +711,42 @@ def test_given_angles_follow_the_names_as_they_count(spectrum_images, tmp_path):
         data.read_spectrum_series(files, [-30, 0, 30])
 
 
-@pytest.mark.parametrize("other", [{"shape": (3, 4, 21)}, {"shape": (4, 3, 20)}, {"scale": 0.51}, {"pixel": 0.5}])
+@pytest.mark.parametrize("other", [{"shape": (3, 5, 20)}, {"shape": (4, 3, 20)}, {"scale": 0.51}, {"pixel": 0.5}])
 def test_a_file_that_differs_is_named(spectrum_images, other):
     files = [spectrum_images("tilt_-35.hspy"), spectrum_images("tilt_35.hspy", **other)]
     with pytest.raises(ValueError, match=r"paths: got .* in tilt_35\.hspy, wants .* as in tilt_-35\.hspy"):
+        data.read_spectrum_series(files)
+
+
+@pytest.mark.parametrize("lazy", [False, True])
+def test_energies_that_start_elsewhere_are_brought_together_by_whole_channels(spectrum_images, lazy):
+    """The value of each channel is its energy; nothing is interpolated, nothing invented."""
+    starts, sizes = {-40: -2.2, 0: 1.0, 40: -0.4}, {-40: 40, 0: 40, 40: 33}
+    for tilt, start in starts.items():
+        spectrum_images(
+            f"tilt_{tilt}.hspy", start + 0.5 * np.arange(sizes[tilt]), start=start, shape=(3, 4, sizes[tilt])
+        )
+    files = [spectrum_images.folder / f"tilt_{tilt}.hspy" for tilt in (0, 40, -40)]
+    series = data.read_spectrum_series(files, lazy=lazy)
+    energy, found = series.axes_manager.signal_axes[0].axis, np.asarray(series.data)
+    np.testing.assert_allclose(energy, np.arange(1.0, 16.0, 0.5))
+    assert series.metadata.Tomography.energy_offsets == [-2.2, 1.0, -0.4]
+    np.testing.assert_allclose(series.metadata.Tomography.energy_residuals, [-0.2, 0, 0.1], atol=1e-6)
+    for values, residual in zip(found, series.metadata.Tomography.energy_residuals, strict=True):
+        np.testing.assert_allclose(values, np.broadcast_to(energy + residual, values.shape), atol=1e-5)
+
+
+def test_half_a_channel_is_left_on_one_side(spectrum_images):
+    files = [spectrum_images(f"tilt_{10 * k}.hspy", start=start) for k, start in enumerate((0.25, 1.0, 1.5, 0.75))]
+    residuals = data.read_spectrum_series(files).metadata.Tomography.energy_residuals
+    np.testing.assert_allclose(residuals, [-0.25, 0, 0, -0.25])
+
+
+def test_energies_that_do_not_meet_are_refused(spectrum_images):
+    files = [spectrum_images("tilt_-35.hspy"), spectrum_images("tilt_35.hspy", start=5.0)]
+    with pytest.raises(
+        ValueError, match=r"paths: got energies that end at 10 eV in tilt_-35\.hspy and start at 5 eV in tilt_35\.hspy"
+    ):
         data.read_spectrum_series(files)
 
 
@@ -635,6 +793,70 @@ def test_maps_of_one_file_a_tilt(series, tmp_path):
         np.testing.assert_array_equal(back.projections[0], series.projections[0])
     with pytest.raises(ValueError, match=r"tilt_angles_deg: got -60 for FeO_tilt_70\.tif, wants 70 as in its name"):
         data.read_tilt_series(tmp_path, tilt_angles_deg=[1.5, -60, 70])
+
+
+@pytest.fixture
+def single_maps(tmp_path):
+    """Writes a map (Y, X), or (C, Y, X), of one tilt with what HyperSpy keeps beside it."""
+    import hyperspy.api as hs
+
+    def write(tilt, *, channels=None, variance=0.5, unit="nm", size_nm=0.4, covariance=None):
+        shape = (4, 5) if channels is None else (len(channels), 4, 5)
+        signal = hs.signals.Signal2D(np.full(shape, 1.0 * tilt))
+        for axis in signal.axes_manager.signal_axes:
+            axis.scale, axis.units = size_nm, "nm"
+        stated = {"Tomography.unit": unit, "Tomography.channels": channels, "Tomography.covariance": covariance}
+        if variance is not None:
+            stated["Signal.Noise_properties.variance"] = hs.signals.Signal2D(np.full(shape, variance + abs(tilt)))
+        for place, value in stated.items():
+            if value is not None:
+                signal.metadata.set_item(place, value)
+        signal.save(tmp_path / f"map_{tilt:+d}deg.hspy")
+
+    write.folder = tmp_path
+    return write
+
+
+@pytest.mark.parametrize("channels", [None, ["FeO", "Fe3O4"]])
+def test_single_maps_keep_variance_unit_and_channels(single_maps, channels):
+    for tilt in (30, -30, 0):
+        single_maps(tilt, channels=channels)
+    series = data.read_tilt_series(single_maps.folder)
+    assert series.unit == "nm" and series.pixel_size_nm == 0.4
+    assert series.channels == tuple(channels or ["channel 0"])
+    assert series.variance.shape == series.projections.shape
+    np.testing.assert_array_equal(series.variance, 0.5 + np.abs(series.projections))
+    assert series.projections[0, :, 0, 0].tolist() == [-30, 0, 30]
+
+
+def test_single_maps_keep_their_covariance(single_maps):
+    for tilt in (30, -30):
+        covariance = np.broadcast_to(np.eye(2) * (50 + tilt), (4, 5, 2, 2)).copy()
+        single_maps(tilt, channels=["FeO", "Fe3O4"], covariance=covariance)
+    series = data.read_tilt_series(single_maps.folder)
+    assert series.covariance.shape == (2, 4, 5, 2, 2) and series.covariance[:, 0, 0, 0, 0].tolist() == [20, 80]
+
+
+@pytest.mark.parametrize(
+    ("other", "told"),
+    [
+        ({"unit": "counts"}, r"unit: got 'counts' in map_\+30deg\.hspy, wants 'nm' as in map_\+0deg\.hspy"),
+        ({"variance": None}, r"variance: got none in map_\+30deg\.hspy, wants one in each file"),
+        ({"size_nm": 0.5}, r"pixel_size_nm: got 0\.5 in map_\+30deg\.hspy, wants 0\.4 as in map_\+0deg\.hspy"),
+        ({"channels": ["Fe3O4"]}, r"path: got shape \(1, 4, 5\) in map_\+30deg\.hspy"),
+    ],
+)
+def test_single_maps_that_disagree_are_refused(single_maps, other, told):
+    single_maps(0)
+    single_maps(30, **other)
+    with pytest.raises(ValueError, match=told):
+        data.read_tilt_series(single_maps.folder)
+
+
+def test_a_pixel_size_that_is_given_stands_above_those_of_single_maps(single_maps):
+    single_maps(0)
+    single_maps(30, size_nm=0.5)
+    assert data.read_tilt_series(single_maps.folder, pixel_size_nm=0.45).pixel_size_nm == 0.45
 
 
 class _Trap:

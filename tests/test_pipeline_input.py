@@ -7,10 +7,10 @@ import pytest
 import tifffile
 
 from softeels_utils import __main__ as command_line
-from softeels_utils import data, pipeline
+from softeels_utils import data, pipeline, spectra
 from softeels_utils.pipeline import Settings
 from softeels_utils.pipeline.chain import Chain
-from softeels_utils.pipeline.series import read_spectra, tilt_table
+from softeels_utils.pipeline.series import energy_residuals, level_dual, noise_gain_of, read_spectra
 
 TILTS = (-60.0, -30.0, 0.0, 30.0, 60.0)
 START_EV = {"low": -10.0, "core": 500.0}
@@ -18,17 +18,21 @@ START_EV = {"low": -10.0, "core": 500.0}
 
 @pytest.fixture
 def write(tmp_path):
-    """Writes spectra (..., 3, 4, 200) from -10 eV (low) or 500 eV (core), with the tilts of a stack or of the stage."""
+    """Writes spectra (..., 3, 4, 260) from -10 eV (low) or 500 eV (core), with the tilts of a stack or of the stage."""
     from exspy.signals import EELSSpectrum
 
-    def write(name, *, tilts=None, stage=None, kind="low"):
-        shape = (3, 4, 200) if tilts is None else (len(tilts), 3, 4, 200)
+    def write(name, *, tilts=None, stage=None, kind="low", start=None):
+        shape = (3, 4, 260) if tilts is None else (len(tilts), 3, 4, 260)
         counts = np.random.default_rng(0).poisson(9, shape).astype(np.float32)
         counts[..., 20] += 1000  # at 0 eV
         signal = EELSSpectrum(counts)
         signal.set_microscope_parameters(beam_energy=300, convergence_angle=20, collection_angle=40)
         energy = signal.axes_manager.signal_axes[0]
-        energy.scale, energy.offset, energy.units = (0.5 if kind == "low" else 1.5), START_EV[kind], "eV"
+        energy.scale, energy.offset, energy.units = (
+            (0.5 if kind == "low" else 1.5),
+            START_EV[kind] if start is None else start,
+            "eV",
+        )
         for axis in signal.axes_manager.navigation_axes[:2]:
             axis.scale, axis.units = 0.4, "nm"
         if tilts is not None:
@@ -54,19 +58,20 @@ def test_given_tilts_follow_the_files_as_their_numbers_count(write, tmp_path):
     write("core_2.hspy", kind="core", stage=-32)
     given = settings(tmp_path, tilt_angles_deg=(-36, -32, 0))
     assert [path.name for path in given.low_loss] == ["low_1.hspy", "low_2.hspy", "low_10.hspy"]
-    assert tilt_table(given).split() == ["-36.00°", "low_1.hspy", "-32.00°", "low_2.hspy", "0.00°", "low_10.hspy"]
-    Chain(given, print, None).check()
+    lines = []
+    Chain(given, lines.append, None).check()
+    assert lines == ["  -36.00°  low_1.hspy", "  -32.00°  low_2.hspy", "    0.00°  low_10.hspy"]
     as_the_shell_sorts = [given.low_loss[k] for k in (0, 2, 1)]
     wrong = settings(tmp_path, low_loss=as_the_shell_sorts, tilt_angles_deg=(-36, -32, 0))
     with pytest.raises(ValueError, match=r"^tilt_angles_deg: got -32 for low_10\.hspy, wants 0 as in its metadata"):
         Chain(wrong, print, None).check()
 
 
-def test_reconstruct_tells_the_tilt_of_each_file(write, tmp_path, capsys, monkeypatch):
+def test_reconstruct_tells_the_tilt_of_each_file(tmp_path, capsys, monkeypatch):
     for tilt in (0, 30, -30):
         tifffile.imwrite(tmp_path / f"map_{tilt:+d}deg.tif", np.ones((8, 8), np.float32))
-    monkeypatch.setattr(pipeline, "reconstruct", lambda settings, **_: "the report")
-    assert command_line.main(["reconstruct", str(tmp_path)]) == 0
+    monkeypatch.setattr(Chain, "run", lambda _: "the report")
+    assert command_line.main(["reconstruct", str(tmp_path), "-o", str(tmp_path / "out")]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[-4:] == [
         "  -30.00°  map_-30deg.tif",
@@ -74,6 +79,94 @@ def test_reconstruct_tells_the_tilt_of_each_file(write, tmp_path, capsys, monkey
         "   30.00°  map_+30deg.tif",
         "the report",
     ]
+
+
+# ---------------------------------------------------------------- energies of each file
+
+
+def test_energies_of_each_file_are_told(write, tmp_path):
+    for tilt, start in ((-30, -10.0), (0, -9.75), (30, -10.5)):
+        write(f"low_{tilt:+d}.hspy", start=start)
+        write(f"core_{tilt:+d}.hspy", kind="core", start=510.0 + start)
+    lines = []
+    Chain(settings(tmp_path), lines.append, None).check()
+    assert lines == [
+        "  -30.00°  low_-30.hspy  from -10 eV",
+        "    0.00°  low_+0.hspy  from -9.75 eV",
+        "   30.00°  low_+30.hspy  from -10.5 eV",
+        "low_loss: all have -9.75 to 119.25 eV, which is what is used",
+        "  -30.00°  core_-30.hspy  from 500 eV",
+        "    0.00°  core_+0.hspy  from 500.25 eV",
+        "   30.00°  core_+30.hspy  from 499.5 eV",
+        "core_loss: all have 500.25 to 888.75 eV, which is what is used",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("kind", "start", "told"),
+    [
+        ("low", -30.0, r"^low_loss: got energies -10 to 99\.5 eV in all files, wants the zero loss and Fe-M2,3"),
+        ("core", 700.0, r"^core_loss: got energies 700 to 889 eV in all files, wants Fe-L2,3: 69"),
+    ],
+)
+def test_energies_in_common_that_lack_an_edge_are_refused(write, tmp_path, kind, start, told):
+    for tilt in (-30, 30):
+        write(f"low_{tilt:+d}.hspy", start=start if kind == "low" and tilt < 0 else None)
+        write(f"core_{tilt:+d}.hspy", kind="core", start=start if kind == "core" and tilt > 0 else None)
+    with pytest.raises(ValueError, match=told):
+        Chain(settings(tmp_path), lambda _: None, None).check()
+
+
+def peaks(folder, kind, tilt, *, start, at, step, n=400, width_eV=1.0):
+    """A spectrum image (2, 2, n) of one Gaussian peak at an energy; the axis starts where it is told."""
+    from exspy.signals import EELSSpectrum
+
+    energy = start + step * np.arange(n)
+    peak = 1e4 * np.exp(-(((energy - at) / width_eV) ** 2) / 2)
+    signal = EELSSpectrum(np.broadcast_to(peak, (2, 2, n)).astype(np.float32))
+    axis = signal.axes_manager.signal_axes[0]
+    axis.scale, axis.offset, axis.units = step, start, "eV"
+    signal.save(folder / f"{kind}_{tilt:+d}.hspy")
+
+
+@pytest.mark.parametrize("core_step", [0.25, 1.0])
+def test_core_loss_moves_with_the_zero_loss_of_its_tilt(tmp_path, core_step):
+    """A line at 700 eV is there in each tilt, whatever the offsets of both axes and the drift are."""
+    drifts = {-30: 0.0, 0: 3.1, 30: -2.3}
+    low_starts, core_starts = {-30: -20.0, 0: -17.1, 30: -21.6}, {-30: 600.3, 0: 611.0, 30: 594.4}
+    for tilt, drift in drifts.items():
+        peaks(tmp_path, "low", tilt, start=low_starts[tilt], at=drift, step=0.25)
+        peaks(tmp_path, "core", tilt, start=core_starts[tilt], at=700 + drift, step=core_step, width_eV=3, n=1000)
+    given = settings(tmp_path)
+    low, core = (read_spectra(getattr(given, name), given, name) for name in ("low_loss", "core_loss"))
+    assert np.abs(energy_residuals(low)).max() > 0.09 and np.abs(energy_residuals(core)).max() > 0.09
+    low, core = level_dual(low, core)
+    low, core = spectra.align_zero_loss(low, core)  # as standards do
+    for signal, line in ((low, 0.0), (core, 700.0)):
+        energy, counts = signal.axes_manager.signal_axes[0].axis, signal.data[:, 0, 0]
+        np.testing.assert_allclose(counts @ energy / counts.sum(-1), line, atol=0.02)
+    assert core.axes_manager.signal_axes[0].axis[0] > 608  # where the last of them starts
+
+
+def test_a_line_of_dual_eels_is_levelled_too(tmp_path):
+    """Standards may come from a line of pixels: its zero losses drift by five channels."""
+    energy, drift = -20 + 0.5 * np.arange(300), np.linspace(0, 2.5, 40)[:, None]
+    low = hs.signals.Signal1D(1e4 * np.exp(-((energy - drift) ** 2)))
+    core = hs.signals.Signal1D(1e4 * np.exp(-((energy - 60 - drift) ** 2) / 9))
+    for signal in (low, core):
+        axis = signal.axes_manager.signal_axes[0]
+        axis.scale, axis.offset, axis.units = 0.5, -20, "eV"
+    low, core = level_dual(low, core)
+    for signal, line in ((low, 0), (core, 60)):
+        energy = signal.axes_manager.signal_axes[0].axis
+        assert energy.size == 295 and np.abs(signal.data @ energy / signal.data.sum(-1) - line).max() < 0.26
+
+
+def test_energies_that_are_not_those_of_the_tilts_are_refused():
+    series = hs.signals.Signal1D(np.ones((3, 2, 2, 20)))
+    series.metadata.set_item("Tomography.energy_residuals", [0.0, 0.1])
+    with pytest.raises(ValueError, match=r"energy_residuals: got 2, wants one for each tilt \(3\)"):
+        energy_residuals(series)
 
 
 # ---------------------------------------------------------------- tilts of a stack
@@ -156,6 +249,41 @@ def test_a_folder_of_maps_may_have_a_dot_in_its_name(tmp_path):
     assert pipeline.inspect(folder).kind == "maps"
 
 
+@pytest.mark.parametrize("error", [0.0, -1.0, np.nan])
+def test_maps_whose_errors_are_none_are_refused(tmp_path, error):
+    shape = (1, 5, 8, 8)
+    np.savez(tmp_path / "maps.npz", projections=np.ones(shape), variance=np.full(shape, error), tilt_angles_deg=TILTS)
+    with pytest.raises(ValueError, match=r"^maps: got no positive sum in maps\.npz where values and errors are finite"):
+        Chain(Settings.build({"maps": tmp_path / "maps.npz", "output": tmp_path / "out"}), print, None).check()
+
+
+# ---------------------------------------------------------------- counts
+
+
+@pytest.mark.parametrize(("stated", "warned"), [(4.0, False), (1.0, True)])
+def test_gain_of_the_metadata_is_taken_and_compared_with_the_noise(stated, warned):
+    counts = 4.0 * np.random.default_rng(0).poisson(40, (1, 16, 16, 300))
+    low = hs.signals.Signal1D(counts)
+    energy = low.axes_manager.signal_axes[0]
+    energy.scale, energy.offset, energy.units = 0.5, -10, "eV"
+    low.metadata.set_item("Signal.Noise_properties.Variance_linear_model.gain_factor", stated)
+    gain, told = noise_gain_of(low, None, (42, 88))
+    assert gain == stated and bool(told) is warned
+    assert noise_gain_of(low, 3, (42, 88)) == (3.0, [])
+
+
+def test_a_dark_level_is_told(tmp_path):
+    energy = -20 + 0.5 * np.arange(400)
+    counts = np.where(energy > -3, 60, 0) + 1e4 * np.exp(-(energy**2)) + np.zeros((4, 4, 1))
+    for name, dark in (("clean", 0), ("dark", 20)):
+        signal = hs.signals.Signal1D(counts + dark)
+        axis = signal.axes_manager.signal_axes[0]
+        axis.scale, axis.offset, axis.units = 0.5, -20, "eV"
+        signal.save(tmp_path / f"{name}.hspy")
+        told = [p for p in pipeline.inspect(tmp_path / f"{name}.hspy").problems if "before the zero loss" in p]
+        assert len(told) == (dark > 0) and all("25%" in text for text in told)
+
+
 # ---------------------------------------------------------------- settings files
 
 
@@ -175,6 +303,27 @@ def test_written_settings_are_those_that_reconstruct_takes(maps, tmp_path):
     assert given.maps == maps[0] and given.standards is None
     text = (tmp_path / "written.yml").read_text()
     assert '# maps: "b.npz"' in text and '# standards: "std.npz"' in text
+
+
+def test_angles_of_a_file_may_have_comments(maps, tmp_path):
+    (tmp_path / "angles.txt").write_text("# degrees\n-50 ; first\n-30\n0, 30 // two\n50\n")
+    given = Settings.build({"maps": maps[0], "tilt_angles_deg": str(tmp_path / "angles.txt")})
+    assert given.tilt_angles_deg == (-50, -30, 0, 30, 50)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("tilt_angles_deg", [-60, -30, 0, 30, True]), ("seed", 2**64), ("seed", True)]
+)
+def test_values_that_would_fail_late_are_refused(maps, name, value):
+    with pytest.raises(ValueError, match=rf"^{name}: got "):
+        Settings.build({"maps": maps[0], name: value})
+
+
+@pytest.mark.parametrize("option", ["--html", "--write"])
+def test_a_page_in_no_folder_is_refused(maps, tmp_path, capsys, option):
+    name = {"--html": "page.html", "--write": "settings.yml"}[option]
+    assert command_line.main(["inspect", str(maps[0]), option, str(tmp_path / "none" / name)]) == 2
+    assert f"error: {option}: got" in capsys.readouterr().err
 
 
 def test_a_pattern_for_one_file_must_match_one(maps, tmp_path):

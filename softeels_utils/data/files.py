@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from os import PathLike
@@ -18,7 +19,11 @@ from ..spectra.arrays import NM_PER, data_of
 from .archives import check_size, read_archive
 from .signals import (
     MRC_SUFFIXES,
+    UNEVEN,
+    UNITS,
+    check_square,
     files_of_series,
+    in_order,
     is_spectral,
     read_signal,
     read_signals,
@@ -192,7 +197,7 @@ def read_tilt_series(
     """
     if _is_series(path):
         files = files_of_series(path, STACK_SUFFIXES, "path")
-        stored, path, tilt_angles_deg = _read_single_maps(files, tilt_angles_deg), files[0], None
+        stored, path, tilt_angles_deg = _read_single_maps(files, tilt_angles_deg, pixel_size_nm), files[0], None
     else:
         path = check_file(path, TILT_SERIES_SUFFIXES, folders=(".zspy",))
         stored = _read_archive(path) if path.suffix.lower() == ".npz" else _read_stack(path)
@@ -273,9 +278,10 @@ def _read_stack(path):
     if path.suffix.lower() in TIFF_SUFFIXES:
         return _read_tiff(path)
     signal = read_signal(path)
-    if signal.metadata.get_item("SoftEELS.fit", default=None) is not None:
+    if _is_fit(signal):
         return _maps_of_fit(path, PhaseFit.from_signal(signal))
     _refuse_spectra(signal, path)
+    signal = in_order(signal)
     if signal.data.ndim not in (3, 4):
         raise ValueError(f"path: got shape {signal.data.shape} in {path.name}, wants (T, Y, X) or (C, T, Y, X)")
     return {
@@ -308,9 +314,9 @@ def _read_tiff(path):
         with tifffile.TiffFile(path) as file:
             series = max(file.series, key=lambda one: one.size)
             check_size(int(series.size) * series.dtype.itemsize, path)
-            axes, stack, calibration = series.axes, series.asarray(), _imagej_pixel_nm(file)
+            axes, stack, calibration = series.axes, series.asarray(), _tiff_pixel_nm(file)
     except Exception as error:
-        if str(error).startswith("path: "):
+        if str(error).startswith(("path: ", "pixel_size_nm: ")):
             raise
         raise ValueError(f"path: got {path.name}, wants a TIFF that can be read ({error})") from error
     if stack.ndim not in (3, 4) or not axes.endswith("YX"):
@@ -322,13 +328,21 @@ def _read_tiff(path):
     return {"projections": stack, "pixel_size_nm": calibration or square_pixel_nm(read_signal(path))}
 
 
-def _imagej_pixel_nm(file):
-    """Size of a pixel in an ImageJ file, None where it does not say it in a unit of length."""
-    unit, tag = str((file.imagej_metadata or {}).get("unit", "")), file.pages[0].tags.get("XResolution")
-    unit = {"micron": "µm", "\\u00B5m": "µm", "microns": "µm", "angstrom": "Å", "nanometer": "nm"}.get(unit, unit)
-    if unit not in NM_PER or tag is None or not tag.value[0]:
+def _tiff_pixel_nm(file):
+    """Size of a pixel in an ImageJ or OME file, None where it does not say it in a unit of length."""
+    if file.is_ome:
+        said = dict(re.findall(r'\b(PhysicalSize[XY](?:Unit)?)="([^"]*)"', file.ome_metadata))
+        stated = [(said.get(f"PhysicalSize{axis}", 0), said.get(f"PhysicalSize{axis}Unit", "µm")) for axis in "XY"]
+    else:
+        unit = str((file.imagej_metadata or {}).get("unit", "")).replace("\\u00B5", "µ")
+        tags = [file.pages[0].tags.get(f"{axis}Resolution") for axis in "XY"]
+        stated = [(tag.value[1] / tag.value[0] if tag and tag.value[0] else 0, unit) for tag in tags]
+    units = [UNITS.get(unit.lower(), unit) for _, unit in stated]
+    sizes = [float(size) * NM_PER.get(unit, 0) for (size, _), unit in zip(stated, units, strict=True)]
+    if min(sizes) <= 0:
         return None
-    return NM_PER[unit] * tag.value[1] / tag.value[0]
+    check_square(*sizes)
+    return sizes[0]
 
 
 def _emd_angles(path, signal):
@@ -361,25 +375,85 @@ def _is_series(path):
     return folder or (any(mark in str(path) for mark in "*?[") and not path.expanduser().exists())
 
 
-def _read_single_maps(files, tilt_angles_deg):
+def _read_single_maps(files, tilt_angles_deg, pixel_size_nm):
     """What several files say of a tilt series, one map (Y, X) or (C, Y, X) in each, in the order of the tilts."""
     maps, stage = [], []
     for file in files:
         lazy = file.suffix.lower() == ".bcf"  # whose spectra are not wanted
-        found = [signal for signal in read_signals(file, lazy=lazy, name="path") if not is_spectral(signal)]
+        found = [s for s in read_signals(file, lazy=lazy, name="path") if _is_fit(s) or not is_spectral(s)]
         if not found:
-            raise ValueError(f"path: got only spectra in {file.name}, wants a map in each file")
+            raise ValueError(f"path: got only spectra in {file.name}, wants a map in each file (spectra: name them)")
         signal = max(found, key=lambda one: one.data.size)
-        if signal.data.ndim not in (2, 3) or (maps and signal.data.shape != maps[0].data.shape):
-            like = "(Y, X) or (C, Y, X)" if not maps else f"{maps[0].data.shape} as in {files[0].name}"
-            raise ValueError(f"path: got shape {signal.data.shape} in {file.name}, wants {like}")
-        maps.append(signal)
+        one = _of_single_fit(signal) if _is_fit(signal) else _of_single_map(in_order(signal, series=False))
+        shape = one["projections"].shape
+        if len(shape) not in (2, 3) or (maps and shape != maps[0]["projections"].shape):
+            like = "(Y, X) or (C, Y, X)" if not maps else f"{maps[0]['projections'].shape} as in {files[0].name}"
+            raise ValueError(f"path: got shape {shape} in {file.name}, wants {like}")
+        maps.append(one)
         stage.append(stage_tilt(signal))
+    for name in ("unit", "channels", *(() if pixel_size_nm else ("pixel_size_nm",))):
+        _check_same(name, [one[name] for one in maps], files)
     tilts = tilts_of_files(files, stage, tilt_angles_deg)
-    order, size = np.argsort(tilts), square_pixel_nm(maps[0])
-    stack = np.stack([np.asarray(maps[k].data) for k in order], axis=-3)
-    channels = maps[0].metadata.get_item("Tomography.channels", default=None)
-    if channels is None and stack.ndim == 3 and maps[0].metadata.General.title:
-        channels = [maps[0].metadata.General.title] if len({m.metadata.General.title for m in maps}) == 1 else None
-    known = {"projections": stack, "tilt_angles_deg": tilts[order], "pixel_size_nm": size, "channels": channels}
-    return known | {"files": [files[k].name for k in order]}
+    order = np.argsort(tilts)
+    known = {name: value for name, value in maps[0].items() if name != "title"}
+    for name, tilt_axis in (("projections", -3), ("variance", -3), ("covariance", 0)):
+        known[name] = _stacked(name, [maps[k][name] for k in order], [files[k] for k in order], tilt_axis)
+    if known["channels"] is None and known["projections"].ndim == 3 and len({one["title"] for one in maps}) == 1:
+        known["channels"] = [maps[0]["title"]] if maps[0]["title"] else None
+    return known | {"tilt_angles_deg": tilts[order], "files": [files[k].name for k in order]}
+
+
+def _is_fit(signal):
+    """Whether a signal is one of `PhaseFit.save`."""
+    return signal.metadata.get_item("SoftEELS.fit", default=None) is not None
+
+
+def _of_single_fit(signal):
+    """What the fit of one image says; its references' errors, one draw for all tilts, are left out."""
+    fit = PhaseFit.from_signal(signal)
+    return {
+        "projections": np.moveaxis(fit.coefficients, -1, 0),
+        "pixel_size_nm": fit.pixel_size_nm,
+        "variance": None,
+        "covariance": fit.covariance,
+        "unit": "nm",
+        "channels": list(fit.phases) or None,
+        "title": "",
+    }
+
+
+def _of_single_map(signal):
+    """What one file says of its map."""
+    shape, about = signal.data.shape, signal.metadata
+    variance, channels = about.get_item("Signal.Noise_properties.variance"), about.get_item("Tomography.channels")
+    return {
+        "projections": np.asarray(signal.data),
+        "pixel_size_nm": square_pixel_nm(signal),
+        "variance": None if variance is None else np.broadcast_to(np.asarray(data_of(variance)), shape),
+        "covariance": about.get_item("Tomography.covariance"),
+        "unit": about.get_item("Tomography.unit", default=""),
+        "channels": None if channels is None else list(channels),
+        "title": about.get_item("General.title", default=""),
+    }
+
+
+def _check_same(name, values, files):
+    """Raise ValueError unless all files say the same."""
+    first = values[0]
+    for value, file in zip(values, files, strict=True):
+        numbers = isinstance(value, float) and isinstance(first, float)
+        if not (np.isclose(value, first, rtol=UNEVEN, atol=0) if numbers else value == first):
+            raise ValueError(f"{name}: got {value!r} in {file.name}, wants {first!r} as in {files[0].name}")
+
+
+def _stacked(name, values, files, axis):
+    """Arrays of single maps over tilt; None where no file has one."""
+    lacking = [file.name for value, file in zip(values, files, strict=True) if value is None]
+    if len(lacking) == len(values):
+        return None
+    if lacking:
+        raise ValueError(f"{name}: got none in {lacking[0]}, wants one in each file, as the others have it")
+    try:
+        return np.stack([np.asarray(value) for value in values], axis=axis)
+    except ValueError:
+        raise ValueError(f"{name}: got shapes {sorted({np.shape(v) for v in values})}, wants one") from None

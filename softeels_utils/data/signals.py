@@ -18,7 +18,7 @@ from numpy.typing import ArrayLike, NDArray
 from ..checks import LEAST_SPREAD_DEG, check_file, check_tilts, real_array
 from ..spectra.arrays import EV_PER, step_nm
 from .archives import check_size, check_zarr
-from .tilts import stage_tilt, tilts_in_names
+from .tilts import AXIS_NAMES, degrees_per, stage_tilt, tilts_in_names
 
 if TYPE_CHECKING:
     from hyperspy.signal import BaseSignal
@@ -26,9 +26,13 @@ if TYPE_CHECKING:
 __all__ = [
     "MRC_SUFFIXES",
     "SIGNAL_SUFFIXES",
+    "UNEVEN",
+    "UNITS",
     "array_axes",
+    "check_square",
     "counted_order",
     "files_of_series",
+    "in_order",
     "is_spectral",
     "read_signal",
     "read_spectrum_series",
@@ -37,7 +41,11 @@ __all__ = [
 
 MRC_SUFFIXES = (".mrc", ".st", ".ali", ".rec", ".mrcs")
 SIGNAL_SUFFIXES = (".hspy", ".zspy", ".dm3", ".dm4", ".emd", ".bcf", ".msa", ".tif", ".tiff", *MRC_SUFFIXES)
+UNITS = {"nanometer": "nm", "nanometre": "nm", "micrometer": "µm", "micrometre": "µm", "micron": "µm"}
+UNITS |= {"picometer": "pm", "angstrom": "Å", "ångström": "Å", "meter": "m", "electronvolt": "eV"}
+UNITS |= {f"{name}s": unit for name, unit in UNITS.items()} | {"ev": "eV", "kev": "keV"}  # by lower-case name
 UNEVEN = 0.01  # difference of the two sides of a pixel, in parts
+LEAST_CHANNELS = 16  # that the files of a series have in common
 STAGE_TOLERANCE_DEG = 1.0  # between the stage and the names of the files
 
 
@@ -108,8 +116,10 @@ def _read_signals(path, suffix, lazy):
     if suffix == ".emd":
         _share_microscope(signals)
     for signal in signals:
+        for axis in array_axes(signal):
+            axis.units = UNITS.get(str(axis.units).lower(), axis.units)
         _energies_in_ev(signal)
-    return signals
+    return [_aligned(signal) for signal in signals]
 
 
 def _share_microscope(signals):
@@ -128,6 +138,52 @@ def _energies_in_ev(signal):
         factor = EV_PER.get(str(axis.units), 1.0)
         if factor != 1.0:
             axis.scale, axis.offset, axis.units = axis.scale * factor, axis.offset * factor, "eV"
+
+
+def _aligned(signal):
+    """A signal whose array has its axes in HyperSpy's order, of spectra with rising energies last."""
+    axes = array_axes(signal)
+    energies = [axis for axis in axes if str(axis.units) in EV_PER]
+    last = energies if len(energies) == 1 else list(signal.axes_manager.signal_axes)
+    if [axis.index_in_array for axis in axes] != list(range(len(axes))) or last != list(
+        signal.axes_manager.signal_axes
+    ):
+        others = [axis for axis in axes[::-1] if axis not in last]
+        signal = signal.transpose(signal_axes=last, navigation_axes=others)
+    energy = array_axes(signal)[-1]
+    if len(energies) == 1 and getattr(energy, "scale", 1) < 0:
+        signal.data = signal.data[..., ::-1]
+        energy.offset, energy.scale = energy.offset + (energy.size - 1) * energy.scale, -energy.scale
+    return signal
+
+
+def in_order(signal: BaseSignal, *, series: bool = True) -> BaseSignal:
+    """A tilt series (C, T, Y, X), (T, Y, X) or (T, Y, X, E) in this order, where its file names or measures the axes.
+
+    Axes that a file tells nothing about fill the other places in their own order. One image of a series has no tilts.
+    """
+    axes = array_axes(signal)
+    n_signal = signal.axes_manager.signal_dimension
+    known = ["energy"] if is_spectral(signal) else []
+    places = (["channel"] * (not known) + ["tilt"] * series + ["y", "x", *known])[-len(axes) :]
+    roles = [_role(axis) for axis in axes[: len(axes) - len(known)]] + known
+    told = [role for role in roles if role]
+    if len(places) != len(axes) or not set(told) <= set(places) or len(set(told)) < len(told):
+        return signal
+    free = iter([place for place in places if place not in told])
+    roles = [role or next(free) for role in roles]
+    if roles == places:
+        return signal
+    wanted = [axes[roles.index(place)] for place in places][::-1]
+    return signal.transpose(signal_axes=wanted[: n_signal or 2], navigation_axes=wanted[n_signal or 2 :])
+
+
+def _role(axis):
+    """What an axis of a tilt series is by its name or unit; None where they do not say."""
+    name = str(axis.name).lower()
+    if name in AXIS_NAMES or degrees_per(axis.units):
+        return "tilt"
+    return {"x": "x", "width": "x", "y": "y", "height": "y", "channel": "channel", "channels": "channel"}.get(name)
 
 
 def _check_entries(entries, path):
@@ -164,9 +220,17 @@ def square_pixel_nm(signal: BaseSignal) -> float | None:
     pixel = (axes[:-1] if signal.axes_manager.signal_dimension == 1 else axes)[:-3:-1]  # X, Y
     sizes = [size if (size := step_nm(axis)) and 0 < size < np.inf else None for axis in pixel]
     known = [size for size, axis in zip(sizes, pixel, strict=True) if size and axis.size > 1]
-    if len(known) == 2 and abs(known[1] / known[0] - 1) > UNEVEN:
-        raise ValueError(f"pixel_size_nm: got {known[0]:g} nm along X and {known[1]:g} nm along Y, wants square pixels")
+    if len(known) == 2:
+        check_square(*known)
     return sizes[0] if sizes else None
+
+
+def check_square(across_nm: float, along_nm: float) -> None:
+    """Refuse pixels of different sizes along X and Y."""
+    if abs(along_nm / across_nm - 1) > UNEVEN:
+        raise ValueError(
+            f"pixel_size_nm: got {across_nm:g} nm along X and {along_nm:g} nm along Y, wants square pixels"
+        )
 
 
 def is_spectral(signal: BaseSignal) -> bool:
@@ -262,6 +326,9 @@ def read_spectrum_series(
 ) -> BaseSignal:
     """Read a tilt series of spectrum images, one file a tilt, as one signal (T, Y, X, E), sorted by tilt.
 
+    Energy axes may start at different energies and have different lengths: they are brought together by whole channels,
+    and those that not all files have are left out.
+
     Parameters
     ----------
     paths : path or sequence of paths
@@ -280,35 +347,46 @@ def read_spectrum_series(
     -------
     signal
         Of the kind of the first tilt (``EELSSpectrum``, or EDS), with its pixel size and microscope, and the angles in
-        ``metadata.Tomography.tilts``.
+        ``metadata.Tomography.tilts``. Where energy axes differ, ``metadata.Tomography.energy_offsets`` says where that
+        of each file starts, and ``energy_residuals`` what has to be added to the energies of each tilt to have those
+        of its file: at most half a channel.
 
     Raises
     ------
     ValueError
-        Naming ``paths`` and the file that holds no spectrum image, or one whose shape, energies or pixels are not those
-        of the first; or ``tilt_angles_deg``.
+        Naming ``paths`` and the file that holds no spectrum image, or one whose shape, dispersion or pixels are not
+        those of the first, or that has no energies in common with the others; or ``tilt_angles_deg``.
     """
     files = files_of_series(paths, SIGNAL_SUFFIXES)
     signals = [_spectrum_image(file, lazy) for file in files]
-    tilts = tilts_of_files(files, [stage_tilt(signal) for signal in signals], tilt_angles_deg, series=whole)
     for file, signal in zip(files[1:], signals[1:], strict=True):
         _check_like(signal, signals[0], file, files[0])
+    starts, size, residuals = _common_channels([array_axes(signal)[-1] for signal in signals], files)
+    tilts = tilts_of_files(files, [stage_tilt(signal) for signal in signals], tilt_angles_deg, series=whole)
     order = np.argsort(tilts)
-    first = signals[order[0]]
+    starts, residuals = starts[order], residuals[order]
+    files, signals = ([several[k] for k in order] for several in (files, signals))
+    first = signals[0]
+    parts = [signal.data[..., start : start + size] for signal, start in zip(signals, starts, strict=True)]
     if lazy:
         import dask.array as da
 
-        stack = da.stack([signals[k].data for k in order])
+        stack = da.stack(parts)
     else:
-        stack = np.stack([signals[k].data for k in order])
+        stack = np.stack(parts)
     axes = [{"name": "tilt", "size": len(tilts), "navigate": True}]
     axes += [axis.get_axis_dictionary() for axis in array_axes(first)]
+    start = axes[-1]["offset"] + starts[0] * axes[-1]["scale"] - residuals[0]
+    axes[-1] |= {"size": size, "offset": float(start)}
     for index, axis in enumerate(axes):
         axis["index_in_array"] = index
     metadata, original = first.metadata.as_dictionary(), first.original_metadata.as_dictionary()
     series = type(first)(stack, axes=axes, metadata=metadata, original_metadata=original)
     series.metadata.set_item("Tomography.tilts", tilts[order])
-    series.metadata.set_item("Tomography.files", [files[k].name for k in order])
+    series.metadata.set_item("Tomography.files", [file.name for file in files])
+    if starts.any() or residuals.any() or size < first.data.shape[-1]:
+        series.metadata.set_item("Tomography.energy_offsets", [float(array_axes(s)[-1].offset) for s in signals])
+        series.metadata.set_item("Tomography.energy_residuals", residuals.tolist())
     if series.metadata.has_item("Acquisition_instrument.TEM.Stage.tilt_alpha"):
         del series.metadata.Acquisition_instrument.TEM.Stage.tilt_alpha  # of one tilt
     return series
@@ -323,22 +401,44 @@ def _spectrum_image(file, lazy):
     ]
     if not found:
         raise ValueError(f"paths: got no spectrum image in {file.name}, wants one of shape (Y, X, E) in each file")
-    signal = max(found, key=lambda s: s.data.size)
+    signal = in_order(max(found, key=lambda s: s.data.size), series=False)
     if not lazy:
         real_array(signal.data, f"paths ({file.name})", finite=False)
     return signal
 
 
 def _check_like(signal, first, file, first_file):
-    """Raise ValueError unless shape, energies and pixel size are those of the first file."""
-    if signal.data.shape != first.data.shape:
+    """Raise ValueError unless pixels, their size and the dispersion are those of the first file."""
+    if signal.data.shape[:-1] != first.data.shape[:-1]:
         raise ValueError(
             f"paths: got shape {signal.data.shape} in {file.name}, wants {first.data.shape} as in {first_file.name}"
         )
     for axis, wanted in zip(array_axes(signal), array_axes(first), strict=True):
-        energy = axis is array_axes(signal)[-1]
-        same = str(axis.units) == str(wanted.units) and np.isclose(axis.scale, wanted.scale, rtol=1e-4, atol=0)
-        if not same or (energy and abs(axis.offset - wanted.offset) > 0.01 * abs(wanted.scale)):
-            what = "energies" if energy else f"pixels along {axis.name}"
-            got, like = (f"{a.size} from {a.offset:g} by {a.scale:g} {a.units}" for a in (axis, wanted))
+        same, sizes = str(axis.units) == str(wanted.units), (axis.scale, wanted.scale)
+        if (lengths := (step_nm(axis), step_nm(wanted))) and None not in lengths:
+            same, sizes = True, lengths
+        if not (same and np.isclose(*sizes, rtol=1e-4, atol=0)):
+            what = "energies" if axis is array_axes(signal)[-1] else f"pixels along {axis.name}"
+            got, like = (f"{a.size} by {a.scale:g} {a.units}" for a in (axis, wanted))
             raise ValueError(f"paths: got {what} of {got} in {file.name}, wants {like} as in {first_file.name}")
+
+
+def _common_channels(axes, files):
+    """Of energy axes of one dispersion: the first channel of each that all have, their number, and what is left.
+
+    That is the energy of a file less that of the file that starts last: half a channel at most, 0 below a hundredth.
+    """
+    step, offset = axes[0].scale, max(axis.offset for axis in axes)
+    apart = np.array([(axis.offset - offset) / step for axis in axes])
+    whole = np.floor(apart + 0.5).astype(int)
+    left = np.where(np.abs(apart - whole) > 0.01, apart - whole, 0.0)
+    ends = whole + [axis.size for axis in axes]
+    first, last = int(whole.max()), int(ends.min())
+    if last - first < min(LEAST_CHANNELS, *(axis.size for axis in axes)):
+        low, high = files[int(ends.argmin())], files[int(whole.argmax())]
+        end, start = (f"{offset + step * k:g} {axes[0].units}" for k in (last, first))
+        raise ValueError(
+            f"paths: got energies that end at {end} in {low.name} and start at {start} in {high.name}, wants at least "
+            f"{LEAST_CHANNELS} channels in common"
+        )
+    return first - whole, last - first, left * step

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -80,20 +81,20 @@ def stage_tilt(signal: BaseSignal) -> float | None:
 def tilts_beside(path: Path) -> NDArray[np.float64] | None:
     """Angles in a ``.rawtlt``, ``.tlt`` or SerialEM ``.mdoc`` file beside a stack; None without such a file.
 
-    The name is that of the stack, with the suffix in place of its own or after it. In a ``.rawtlt`` or ``.tlt`` file
-    angles stand one per line; what follows ``#``, ``;`` or ``//`` is a comment, and a comma may be the decimal sign.
+    The name is that of the stack (or of what it links to), with the suffix in place of its own or after it. In a
+    ``.rawtlt`` or ``.tlt`` file angles stand one per line; what follows ``#``, ``;`` or ``//`` is a comment, and a
+    comma may be the decimal sign.
 
     Raises
     ------
     ValueError
         ``tilt_angles_deg``, naming a file that holds something else.
     """
-    for suffix in (".rawtlt", ".tlt", ".mdoc"):
-        for sidecar in (path.with_suffix(suffix), path.with_name(path.name + suffix)):
+    for stack, suffix in product((path, path.resolve()), (".rawtlt", ".tlt", ".mdoc")):
+        for sidecar in (stack.with_suffix(suffix), stack.with_name(stack.name + suffix)):
             if sidecar.is_file():
-                text = (
-                    sidecar.read_bytes()[: 2**24].decode("utf-8-sig", errors="replace").replace("\N{MINUS SIGN}", "-")
-                )
+                text = sidecar.read_bytes()[: 2**24].decode("utf-8-sig", errors="replace")
+                text = text.replace("\N{MINUS SIGN}", "-")
                 return _of_mdoc(text, sidecar) if suffix == ".mdoc" else _of_list(text, sidecar)
     return None
 

@@ -26,7 +26,7 @@ from ..scattering.microscope import MICROSCOPE_KEYS
 from ..tomography import Measurement
 from . import report as report_page
 from .folder import Folder
-from .series import Maps, clean_low_loss, noise_gain_of, on_axis, read_maps, read_spectra
+from .series import Maps, clean_low_loss, level_dual, noise_gain_of, on_axis, read_maps, read_spectra, tilt_table
 from .settings import Settings
 from .volume_files import FORMATS, write_maps, write_volume
 
@@ -49,6 +49,7 @@ REFINED = 64  # pixels: images are binned to at most so many per side to refine 
 ENOUGH_TILTS, BADLY_PREDICTED = 9, 1.3  # twelve drawn series: at most 0.99; with two tilts exchanged, at least 1.47
 ACROSS = 0.8  # of chi-square: with less, X may be the tilt axis
 TURNED, TURNED_PX, FEWEST = 1.5, 0.15, 8  # errors; pixels: less is not worth an interpolation; pixels a side
+LEVELLED = " in all spectra, their zero losses at 0"
 CHUNK_BYTES = 2**24  # of spectra in one task of a cluster: about a second's work, which is all that a dead worker loses
 
 
@@ -98,18 +99,24 @@ class Chain:
         settings = self.settings
         load_hyperspy()  # files are written with it at the end
         if not self.from_spectra:
-            maps = read_maps(settings)
+            maps, files = read_maps(settings)
+            if len(files) > 1:
+                self._tell(f"{tilt:8.2f}°  {file}" for tilt, file in zip(maps.tilt_angles_deg, files, strict=True))
             self.from_fit = isinstance(maps, fitting.PhaseFit)
-            values = np.asarray(maps.coefficients) if self.from_fit else np.moveaxis(maps.values, 0, -1)
-            if not (np.nansum(values, axis=(0, 1, 2)) > 0).any():
-                raise ValueError(f"maps: got no positive sum in {settings.maps.name}, wants maps of amounts")
+            seen = Maps.of_fit(maps) if self.from_fit else maps
+            if not (seen.projections().sum(axis=(1, 2, 3)) > 0).any():
+                raise ValueError(
+                    f"maps: got no positive sum in {settings.maps.name} where values and errors are finite and errors "
+                    "positive, wants maps of amounts"
+                )
             self.known["tilts"] = maps.tilt_angles_deg.tolist()
             if self.from_fit or maps.unit == "nm":
                 self._check_calibrated(maps.pixel_size_nm)
             return
         low = read_spectra(settings.low_loss, settings, "low_loss", lazy=True)
         self.known["low_loss tilts"] = data.get_tilts(low).tolist()
-        _check_low(low, self.system, "low_loss")
+        self._tell(tilt_table(low, "low_loss"))
+        _check_low(low, self.system, "low_loss", extracted=not (settings.standards or settings.standards_low_loss))
         self._check_calibrated(pixel_size_of(low))
         axis, window = spectra.energy_axis(low), self.system.edge("M2,3").fit_window_eV
         pair = settings.standards_low_loss, settings.standards_core_loss
@@ -125,7 +132,7 @@ class Chain:
         else:
             if all(pair):
                 image, core = (data.read_signal(path, lazy=True) for path in pair)
-                _check_low(image, self.system, "standards_low_loss")
+                _check_low(image, self.system, "standards_low_loss", extracted=True)
                 _check_core(core, self.system, "standards_core_loss")
                 if image.data.shape[:-1] != core.data.shape[:-1]:
                     got, wanted = core.data.shape[:-1], image.data.shape[:-1]
@@ -133,12 +140,17 @@ class Chain:
             else:
                 core = read_spectra(settings.core_loss, settings, "core_loss", lazy=True)
                 self.known["core_loss tilts"] = data.get_tilts(core).tolist()
+                self._tell(tilt_table(core, "core_loss"))
                 _check_core(core, self.system, "core_loss")
                 _matching(low, core)
             known = microscope_from_metadata(core)
             for name in ("beam_energy_keV", "collection_mrad"):
                 if name not in known and settings[name] is None:
                     raise ValueError(f"{name}: got None, and the files do not say it; wants a number")
+
+    def _tell(self, lines):
+        for line in lines:
+            self.report(line)
 
     def _check_calibrated(self, pixel_size_nm):
         """Maps in nm are fractions only by the size of a voxel in nm."""
@@ -191,9 +203,10 @@ class Chain:
             low = read_spectra(self.settings.low_loss, self.settings, "low_loss")
             gain, told = noise_gain_of(low, self.settings.gain, self.system.edge("M2,3").fit_window_eV)
             cleaned, images, facts = clean_low_loss(low, gain)
+            _check_low(cleaned, self.system, "low_loss", LEVELLED)
             cleaned.save(str(place / "low_loss.hspy"), overwrite=True, compression=None, chunks=_chunks(cleaned.data))
             np.savez(place / "images.npz", **images)
-            return facts | {"gain": gain, "warnings": told}
+            return facts | {"gain": gain, "warnings": told + facts["warnings"]} | _energies(low, "low loss")
 
         self.folder.step(
             "spectra",
@@ -211,6 +224,7 @@ class Chain:
         inputs = used or (*settings.low_loss, *settings.core_loss)
 
         def work(place):
+            facts = {"extracted": not settings.standards}
             if settings.standards:
                 found = standards.Standards.load(settings.standards)
             else:
@@ -219,11 +233,12 @@ class Chain:
                 else:
                     low = read_spectra(settings.low_loss, settings, "low_loss")
                     core = read_spectra(settings.core_loss, settings, "core_loss")
+                    facts |= _energies(core, "core loss")
                     low = _matching(low, core)
                 gain = self.folder.record("spectra").facts["gain"]
-                found = _extract(low, core, settings, gain)
+                found = _extract(low, core, settings, gain, self.system)
             found.save(place / "standards.npz")
-            return {"warnings": list(found.warnings), "extracted": not settings.standards}
+            return facts | {"warnings": list(found.warnings)}
 
         self.folder.step(
             "standards",
@@ -273,7 +288,7 @@ class Chain:
         target = self._maps_files()[0].name
 
         def work(place):
-            maps = read_maps(self.settings)
+            maps = read_maps(self.settings)[0]
             maps.save(place / target)
             return _fit_facts(maps) if self.from_fit else {"warnings": [], "phases": list(maps.channels)}
 
@@ -579,24 +594,46 @@ def _chunks(array):
     return 1, min(array.shape[1], max(1, CHUNK_BYTES // row)), *array.shape[2:]
 
 
-def _check_low(low, system, name):
-    """Refuse a low loss without its zero loss or the metal's M2,3."""
-    axis, end = spectra.energy_axis(low), system.edge("M2,3").fit_window_eV[1]
+def _check_low(low, system, name, where="", extracted=False):
+    """Refuse a low loss without its zero loss or the metal's M2,3, with what standards need if they are extracted."""
+    axis, edge = spectra.energy_axis(low), system.edge("M2,3")
+    end = edge.fit_window_eV[1]
+    if extracted and edge.standards:
+        end = max(end, edge.standards["window_eV"][1])
     if axis[0] > -2 or axis[-1] < end:
         raise ValueError(
-            f"{name}: got energies {axis[0]:g} to {axis[-1]:g} eV, wants the zero loss and {system.metal}-M2,3: -2 to "
-            f"{end:g} eV"
+            f"{name}: got energies {axis[0]:g} to {axis[-1]:g} eV{where or _shared(low)}, wants the zero loss and "
+            f"{system.metal}-M2,3: -2 to {end:g} eV" + " for standards" * (extracted and end > edge.fit_window_eV[1])
         )
 
 
-def _check_core(core, system, name):
-    """Refuse a core loss without the metal's L2,3."""
-    axis, onset = spectra.energy_axis(core), system.edge("L2,3").onset_eV
-    if axis[0] > onset - 15 or axis[-1] < onset + 40:
+def _check_core(core, system, name, where=""):
+    """Refuse a core loss without what standards need of the metal's L2,3."""
+    axis, edge = spectra.energy_axis(core), system.edge("L2,3")
+    start, end = edge.onset_eV - 15, edge.onset_eV + 40
+    if edge.standards:
+        start, end = edge.standards["before_eV"][0], edge.standards["window_eV"][1] + 2
+    if axis[0] > start or axis[-1] < end:
         raise ValueError(
-            f"{name}: got energies {axis[0]:g} to {axis[-1]:g} eV, wants {system.metal}-L2,3: {onset - 15:g} to "
-            f"{onset + 40:g} eV at least"
+            f"{name}: got energies {axis[0]:g} to {axis[-1]:g} eV{where or _shared(core)}, wants {system.metal}-L2,3: "
+            f"{start:g} to {end:g} eV at least"
         )
+
+
+def _shared(series):
+    """Of energies that files with different axes have in common."""
+    return " in all files" if series.metadata.has_item("Tomography.energy_offsets") else ""
+
+
+def _energies(series, kind):
+    """What a step tells of files whose energies start at different values."""
+    if not _shared(series):
+        return {}
+    starts, energy = series.metadata.Tomography.energy_offsets, spectra.energy_axis(series)
+    return {
+        "energies": f"The files of the {kind} start at {min(starts):g} to {max(starts):g} eV: they were brought to one "
+        f"axis by whole channels, from {energy[0]:g} to {energy[-1]:g} eV, which all of them have."
+    }
 
 
 def _matching(low, core):
@@ -612,10 +649,16 @@ def _matching(low, core):
         raise ValueError(
             f"core_loss: got tilts {far or wanted.tolist()}, wants some of those of low_loss {tilts.tolist()}"
         )
-    return spectra.with_data(low, low.data[at]) if at != list(range(len(tilts))) else low
+    if at == list(range(len(tilts))):
+        return low
+    part = spectra.with_data(low, low.data[at])
+    for key in ("tilts", "energy_residuals"):
+        if low.metadata.has_item(f"Tomography.{key}"):
+            part.metadata.set_item(f"Tomography.{key}", np.asarray(low.metadata.Tomography[key])[at])
+    return part
 
 
-def _extract(low, core, settings, gain):
+def _extract(low, core, settings, gain, system):
     """Standards from dual EELS, binned so that there are no more and no finer pixels than they need."""
     microscope = {name: settings[name] for name in MICROSCOPE_KEYS if settings[name] is not None}
     pixels = low.data[..., 0]
@@ -624,6 +667,9 @@ def _extract(low, core, settings, gain):
         factor += 1
     if factor > 1:
         low, core = (_binned(signal, factor) for signal in (low, core))
+    low, core = level_dual(low, core)
+    _check_low(low, system, "low_loss", LEVELLED, extracted=True)
+    _check_core(core, system, "core_loss", LEVELLED)
     options = {"system": settings.system, "seed": settings.seed, "exposure_ratio": settings.exposure_ratio}
     return standards.extract_standards(low, core, gain=gain, **options, **microscope)
 

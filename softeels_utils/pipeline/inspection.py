@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from .. import data, spectra
 from ..checks import check_tilts
-from ..data.signals import square_pixel_nm
+from ..data.signals import in_order, square_pixel_nm
 from ..data.tilts import stage_tilt, tilts_beside, tilts_in_names
 from ..scattering import load_system, microscope_from_metadata
 from ..standards import Standards
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 __all__ = ["Inspection", "inspect", "inspection_page", "inspection_table", "write_settings"]
 
 THUMBNAIL = 128  # pixels
+BEFORE_EV, DARK_LEVEL = -8.0, 0.05  # from the zero loss; of the counts at the edge
 
 
 @dataclass(frozen=True)
@@ -84,7 +85,7 @@ def inspect(path: str | Path, system: str = "iron_oxides") -> Inspection:
         signal = data.read_signal(path, lazy=path.suffix in (".hspy", ".zspy"))
         if signal.metadata.get_item("SoftEELS.fit", default=None) is not None or not _is_spectra(signal, path):
             return _inspect_maps(path)
-        return _inspect_spectra(path, signal, known)
+        return _inspect_spectra(path, in_order(signal), known)
     except ValueError as error:
         return Inspection(path, "unknown", {}, problems=(str(error),), enters="nowhere")
 
@@ -158,7 +159,7 @@ def _inspect_spectra(path, signal, system):
         "pixel size": f"{size:g} nm" if size else "not stated",
     }
     facts |= {name.replace("_", " "): f"{value:g}" for name, value in stated.items()}
-    told, problems = _count_facts(counts, energy, has_zero)
+    told, problems = _count_facts(counts, energy, has_zero, system)
     problems += _tilt_problems(tilts, counts, kind) + uneven
     missing = [name.replace("_", " ") for name in ("beam_energy_keV", "collection_mrad") if name not in stated]
     missing += ["pixel size"] * (not (size or uneven)) + ["tilts"] * (tilts is None)
@@ -203,7 +204,7 @@ def _kind(energy: NDArray, has_zero: bool, system: System) -> str:
     return "spectra"
 
 
-def _count_facts(counts: Any, energy: NDArray, has_zero: bool) -> tuple[dict[str, str], list[str]]:
+def _count_facts(counts: Any, energy: NDArray, has_zero: bool, system: System) -> tuple[dict[str, str], list[str]]:
     """What the values look like, and what of that is wrong; of at most some thousand spectra."""
     flat = counts.reshape(-1, counts.shape[-1])
     part = np.asarray(flat[:: max(1, len(flat) // 4096)], float)
@@ -221,12 +222,26 @@ def _count_facts(counts: Any, energy: NDArray, has_zero: bool) -> tuple[dict[str
     if has_zero:
         at = spectra.zero_loss_position(part, energy)
         facts["zero loss at"] = f"{np.median(at):.2f} eV ({at.min():.2f} to {at.max():.2f})"
+        problems += _dark_level(part, energy - np.median(at), system)
         thickness = spectra.relative_thickness(spectra.shift_spectra(part, -at, energy, method="nearest"), energy)
         most = thickness[np.isfinite(thickness)].max(initial=0.0)
         facts["thickness t/λ"] = f"up to {most:.2f}"
         if most > 1.5:
             problems.append(f"t/λ reaches {most:.1f}: plural scattering is strong")
     return facts, problems
+
+
+def _dark_level(counts, energy, system):
+    """What is wrong if counts before the zero loss are not few against those at M2,3."""
+    before = counts[:, energy < BEFORE_EV]
+    at_edge = counts[:, spectra.in_window(energy, system.edge("M2,3").fit_window_eV)]
+    fraction = before.mean() / max(at_edge.mean(), 1e-12) if before.size and at_edge.size else 0.0
+    if fraction < DARK_LEVEL:
+        return []
+    return [
+        f"{before.mean():.3g} counts per channel before the zero loss, {fraction:.0%} of those at M2,3: the dark level "
+        "was not subtracted, or the zero loss has a long tail"
+    ]
 
 
 def _tilts_text(tilts: NDArray) -> str:

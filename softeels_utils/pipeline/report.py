@@ -34,7 +34,7 @@ def write_report(folder: Folder, settings: Settings, maps: Maps) -> str:
     parts = [_summary(done, maps, settings), warnings_box(warnings)]
     if not warnings:
         parts.append("<p>No check raised a warning.</p>")
-    parts.append(_input(settings))
+    parts.append(_input(settings, done))
     if "spectra" in done:
         gain = done["spectra"].facts["gain"]
         parts += [_spectra(folder, settings, gain), _standards(folder, settings)]
@@ -87,7 +87,7 @@ def _summary(done, maps, settings):
     return html_table(rows) + told
 
 
-def _input(settings):
+def _input(settings, done):
     paths = [
         *settings.low_loss[:INSPECTED],
         *settings.core_loss[:INSPECTED],
@@ -95,6 +95,8 @@ def _input(settings):
     ]
     rest = max(len(settings.low_loss) - INSPECTED, 0) + max(len(settings.core_loss) - INSPECTED, 0)
     told = f"<p>And {rest} more of the same kinds.</p>" if rest else ""
+    energies = [step.facts["energies"] for step in done.values() if "energies" in step.facts]
+    told += "".join(f"<p>{html.escape(line)}</p>" for line in energies)
     sections = [inspection_section(inspect(path, settings.system)).replace("h2>", "h3>") for path in paths]
     return _section("Input as read", *sections, told)
 

@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .. import data, spectra
-from ..checks import check_tilts
-from ..data.signals import array_axes, square_pixel_nm
+from ..checks import check_positive, check_tilts
+from ..data.signals import array_axes, in_order, square_pixel_nm
 from ..data.tilts import stage_tilt, tilts_beside, tilts_in_names
 from ..fitting import PhaseFit, ReferenceDraws
 from ..scattering.microscope import MICROSCOPE_KEYS
@@ -23,9 +23,20 @@ if TYPE_CHECKING:
     from ..standards import Standards
     from .settings import Settings
 
-__all__ = ["Maps", "clean_low_loss", "noise_gain_of", "on_axis", "read_maps", "read_spectra", "tilt_table"]
+__all__ = [
+    "Maps",
+    "clean_low_loss",
+    "energy_residuals",
+    "level_dual",
+    "noise_gain_of",
+    "on_axis",
+    "read_maps",
+    "read_spectra",
+    "tilt_table",
+]
 
 LEAST_MODE = 0.1  # of the largest: below, a mode of the references' errors is left out
+FAR_GAIN = 1.5  # ratio of gains
 SPIKES_ABOVE_EV = 10.0  # the zero-loss peak itself is as sharp as a spike
 
 
@@ -56,19 +67,15 @@ def read_spectra(paths: tuple[Path, ...], settings: Settings, name: str, *, lazy
     return signal
 
 
-def tilt_table(settings: Settings) -> str:
-    """Which file is which tilt, where each is one: a line for each; nothing for stacks."""
-    extracted = not (settings.standards or settings.standards_low_loss)  # else no core loss is read
-    pairs = []
-    for name in ("low_loss", "core_loss")[: 1 + extracted]:
-        if len(paths := getattr(settings, name)) > 1:
-            known = read_spectra(paths, settings, name, lazy=True).metadata.Tomography
-            pairs += zip(known.tilts, known.files, strict=True)
-    if settings.maps and settings.maps.is_dir():
-        maps = data.read_tilt_series(settings.maps, tilt_angles_deg=settings.tilt_angles_deg)
-        files = maps.metadata["files"]
-        pairs += zip(maps.tilt_angles_deg, files, strict=True) if len(files) > 1 else []
-    return "\n".join(f"{tilt:8.2f}°  {file}" for tilt, file in pairs)
+def tilt_table(series: BaseSignal, name: str) -> list[str]:
+    """Which file is which tilt, and the energies that they have in common: lines; none for a stack."""
+    files, starts = (series.metadata.get_item(f"Tomography.{key}", default=[]) for key in ("files", "energy_offsets"))
+    lines = [f"{tilt:8.2f}°  {file}" for tilt, file in zip(data.get_tilts(series), files, strict=False)]
+    if starts:
+        lines = [f"{line}  from {start:g} eV" for line, start in zip(lines, starts, strict=False)]
+        energy = spectra.energy_axis(series)
+        lines.append(f"{name}: all have {energy[0]:g} to {energy[-1]:g} eV, which is what is used")
+    return lines
 
 
 def _given_tilts(settings, name, count):
@@ -79,7 +86,7 @@ def _given_tilts(settings, name, count):
 
 def _of_one_file(path, settings, name, lazy):
     """Spectra (T, Y, X, E) of a stack, with its tilts; or the core loss (Y, X, E) of one tilt as a series of one."""
-    signal = data.read_signal(path, lazy=lazy)
+    signal = in_order(data.read_signal(path, lazy=lazy))
     single = name == "core_loss" and signal.data.ndim == 3
     if signal.axes_manager.signal_dimension != 1 or not (single or signal.data.ndim == 4):
         raise ValueError(
@@ -128,18 +135,25 @@ def _as_series(signal):
 
 
 def noise_gain_of(low: BaseSignal, gain: float | None, window_eV: tuple[float, float]) -> tuple[float, list[str]]:
-    """Counts per electron, and warnings: as given, 1 of whole numbers, else estimated from the noise."""
+    """Counts per electron, and warnings: as given or in HyperSpy's noise model, 1 of whole numbers, else estimated."""
     if gain is not None:
         return float(gain), []
+    stated = low.metadata.get_item("Signal.Noise_properties.Variance_linear_model.gain_factor", default=None)
+    if stated is not None:
+        check_positive(gain=stated)
     energy, part = spectra.energy_axis(low), np.asarray(low.data[len(low.data) // 2])
     part = part[np.isfinite(part).all(axis=-1)]
     beyond = window_eV[1] - 0.6 * (window_eV[1] - window_eV[0]), window_eV[1]  # the edge, where it is smooth
     counts = part[..., spectra.window_mask(energy, beyond)].sum(axis=-1)
     bright = part[counts > 0.5 * np.percentile(counts, 98)] if counts.any() else part[:0]  # vacuum tells nothing
     found = spectra.noise_gain(bright, energy, window_eV=beyond, block=4) if len(bright) else 0.0
+    if stated is not None:
+        far = 0 < found < np.inf and abs(np.log(found / stated)) > np.log(FAR_GAIN)
+        told = f"The metadata state {stated:g} counts per electron, the noise is that of {found:.3g}: set gain."
+        return float(stated), [told] if far else []
     if not 0 < found < np.inf:
         raise ValueError("gain: got None, and the low loss has no counts or no noise to estimate it, wants a number")
-    if not (part % 1).any() and found < 1.5:
+    if not (part % 1).any() and found < FAR_GAIN:
         return 1.0, []
     return found, [
         f"The noise is that of {found:.3g} counts per electron, as estimated from it; set gain to what is known of the "
@@ -163,26 +177,82 @@ def clean_low_loss(
     Returns
     -------
     signal, images, facts
-        ``images``: ``zero_loss_eV`` and ``relative_thickness`` (t/λ), each (T, Y, X).
+        The signal lacks the channels that were not measured at all tilts. ``images``: ``zero_loss_eV`` and
+        ``relative_thickness`` (t/λ), each (T, Y, X).
     """
     energy = spectra.energy_axis(low)
-    cleaned = np.empty(low.data.shape, np.float32)
-    moves, thickness, spikes = np.empty(cleaned.shape[:-1]), np.empty(cleaned.shape[:-1]), 0
+    if zero_loss_eV is None:
+        zero_loss_eV = np.stack([spectra.zero_loss_position(np.asarray(counts), energy) for counts in low.data])
+    moves, axis = _to_zero(zero_loss_eV, energy), energy
+    measured, warnings = _measured_channels(moves, energy)
+    energy = energy[measured]
+    cleaned = np.empty((*low.data.shape[:-1], energy.size), np.float32)
+    thickness, spikes = np.empty(cleaned.shape[:-1]), 0
     for t, counts in enumerate(low.data):
-        counts = np.asarray(counts)
-        moves[t] = spectra.zero_loss_position(counts, energy) if zero_loss_eV is None else zero_loss_eV[t]
-        aligned = spectra.shift_spectra(counts, -moves[t], energy, method="nearest")
+        aligned = spectra.shift_spectra(np.asarray(counts), moves[t], axis, method="nearest")[..., measured]
         found = spectra.find_rare_spikes(aligned, gain=gain) & (energy > SPIKES_ABOVE_EV)
         spikes += int(found.any(-1).sum())
         cleaned[t] = spectra.remove_spikes(aligned, mask=found)
         thickness[t] = spectra.relative_thickness(cleaned[t], energy)
     facts = {
         "electrons": float(cleaned.sum(-1, dtype=float).mean() / gain),
-        "zero_loss_range_eV": [float(moves.min()), float(moves.max())],
+        "energies_eV": [float(energy[0]), float(energy[-1])],
+        "zero_loss_range_eV": [float(zero_loss_eV.min()), float(zero_loss_eV.max())],
         "spikes": spikes,
         "relative_thickness": float(np.nanmax(thickness)),
+        "warnings": warnings,
     }
-    return spectra.with_data(low, cleaned), {"zero_loss_eV": moves, "relative_thickness": thickness}, facts
+    images = {"zero_loss_eV": zero_loss_eV, "relative_thickness": thickness}
+    return spectra.with_data(low.isig[measured], cleaned), images, facts
+
+
+def level_dual(low: BaseSignal, core: BaseSignal) -> tuple[BaseSignal, BaseSignal]:
+    """Dual EELS whose zero losses are within half a channel of 0, without channels that were not measured.
+
+    The core loss moves along, by what the energy axes of its files differ from those of the low loss, too.
+    """
+    moves = _to_zero(spectra.zero_loss_position(low), spectra.energy_axis(low))
+    return _moved(low, moves), _moved(core, moves + energy_residuals(core) - energy_residuals(low))
+
+
+def energy_residuals(series: BaseSignal) -> Any:
+    """What is to be added to the energies (eV) of each tilt to have those of its file: (T, 1, 1), or 0."""
+    known = series.metadata.get_item("Tomography.energy_residuals", default=None)
+    if known is None:
+        return 0.0
+    if np.shape(known) != series.data.shape[:1]:
+        raise ValueError(f"Tomography.energy_residuals: got {len(known)}, wants one for each tilt ({len(series.data)})")
+    return np.reshape(known, (-1, 1, 1))
+
+
+def _moved(signal, shift_eV):
+    """Spectra moved along the energy axis, by a fraction of a channel where need be."""
+    if not np.any(shift_eV):
+        return signal
+    energy, shift_eV = spectra.energy_axis(signal), np.broadcast_to(shift_eV, signal.data.shape[:-1])
+    moved = spectra.shift_spectra(np.asarray(signal.data), shift_eV, energy)
+    return spectra.with_data(signal, moved).isig[_measured_channels(shift_eV, energy)[0]]
+
+
+def _to_zero(zero_loss_eV, energy):
+    """What moves zero losses to 0 by whole channels, eV."""
+    step = energy[1] - energy[0]
+    return step * np.round(-zero_loss_eV / step)
+
+
+def _measured_channels(shift_eV, energy):
+    """The channels that 99 of 100 spectra of each image still hold once they are moved; and a warning of the others."""
+    channels = np.atleast_2d(shift_eV / (energy[1] - energy[0]))
+    most = [np.percentile(sign * channels, 99, axis=(-2, -1), method="higher").max() for sign in (1, -1)]
+    first, last = (max(int(np.ceil(up - 1e-3)), 0) for up in most)
+    if first + last > energy.size - 3:
+        raise ValueError(
+            f"low_loss: got zero losses from {-shift_eV.max():g} to {-shift_eV.min():g} eV on energies from "
+            f"{energy[0]:g} to {energy[-1]:g} eV, wants them closer together: nothing is common to all spectra"
+        )
+    beyond = int(((channels > first + 1e-3) | (-channels > last + 1e-3)).sum())
+    told = f"The zero loss of {beyond} spectra is far from that of the others: one end of theirs is not measured."
+    return slice(first, energy.size - last), [told] * (beyond > 0)
 
 
 def on_axis(found: Standards, energy: NDArray) -> Standards:
@@ -332,8 +402,10 @@ class Maps:
         return np.eye(len(self.channels)) + steps
 
 
-def read_maps(settings: Settings) -> Maps | PhaseFit:
+def read_maps(settings: Settings) -> tuple[Maps | PhaseFit, list[str]]:
     """Maps of the settings' file, in any format of `data.read_tilt_series`; a fit of chapter 3 as what it is.
+
+    And the names of the files, in the order of the tilts, where each tilt is one.
 
     Raises
     ------
@@ -342,9 +414,10 @@ def read_maps(settings: Settings) -> Maps | PhaseFit:
     """
     tilts, size = settings.tilt_angles_deg, settings.pixel_size_nm
     series = data.read_tilt_series(settings.maps, tilt_angles_deg=tilts, pixel_size_nm=size)
+    files = series.metadata["files"]
     if settings.maps.suffix in (".hspy", ".zspy"):
-        signal = data.read_signal(settings.maps)
+        signal = data.read_signal(settings.maps, lazy=True)
         if signal.metadata.get_item("SoftEELS.fit", default=None) is not None:
-            fit = PhaseFit.from_signal(signal)
-            return replace(fit, tilt_angles_deg=series.tilt_angles_deg, pixel_size_nm=series.pixel_size_nm)
-    return Maps.of_series(series)
+            fit = PhaseFit.load(settings.maps)
+            return replace(fit, tilt_angles_deg=series.tilt_angles_deg, pixel_size_nm=series.pixel_size_nm), files
+    return Maps.of_series(series), files

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import glob
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any
 
 import yaml
 
-from ..checks import check_not_negative, check_positive, check_tilts
+from ..checks import check_not_negative, check_positive, check_seed, check_tilts
 from ..data.signals import counted_order
 from ..dip.head import HEADS
 from ..scattering import load_system
@@ -146,10 +147,11 @@ class Settings:
         check_positive(**{name: value for name in POSITIVE if (value := getattr(self, name)) is not None})
         if self.convergence_mrad is not None:
             check_not_negative(convergence_mrad=self.convergence_mrad)
-        for name, least in (("members", 2), ("reference_members", 0), ("iterations", 1), ("workers", 1), ("seed", 0)):
+        for name, least in (("members", 2), ("reference_members", 0), ("iterations", 1), ("workers", 1)):
             value = getattr(self, name)
             if value is not None and (type(value) is not int or value < least):
                 raise ValueError(f"{name}: got {value!r}, wants a whole number of at least {least}")
+        check_seed(self.seed)
         for name in ("align", "calibrated", "half_dose", "audit"):
             if not isinstance(getattr(self, name), bool):
                 raise ValueError(f"{name}: got {getattr(self, name)!r}, wants true or false")
@@ -245,7 +247,7 @@ def _are_paths(value, many):
 
 
 def _tilts(values, folder):
-    """Tilts as numbers; of text (``-70 -35 0``, or a file of angles) what stands between commas and spaces."""
+    """Tilts as numbers; of text (``-70 -35 0``, or a file of angles with comments) what stands between commas."""
     if isinstance(values, (str, Path)):
         path, text = folder / Path(values).expanduser(), str(values)
         if _exists(path):
@@ -253,8 +255,10 @@ def _tilts(values, folder):
                 text = path.read_text(encoding="utf-8-sig")
             except (OSError, UnicodeDecodeError) as error:
                 raise ValueError(f"tilt_angles_deg: got {path.name}, wants a text file of angles ({error})") from None
-        values = text.replace(",", " ").split()
+        values = re.sub(r"(#|;|//).*", "", text).replace(",", " ").split()
     try:
+        if any(isinstance(value, bool) for value in values):
+            raise TypeError
         numbers_found = tuple(float(value) for value in values)
     except (TypeError, ValueError):
         raise ValueError(f"tilt_angles_deg: got {values!r}, wants numbers") from None
