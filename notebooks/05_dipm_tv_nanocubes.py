@@ -768,14 +768,16 @@ if "dust" in orders:
         "aligned to a few pixels only)."
     )
 recorded = records.benchmark("withheld")
-if recorded and "dust" in orders:
+if recorded:
     kept = recorded["summary"]["methods"]
     means = ", ".join(f"{name} {row['mean']:.2f}" for name, row in kept.items())
     row = kept["DIPm-TV"]
     say(
-        f"**Recorded** ({recorded['date']}), each of the "
-        f"{recorded['summary']['tilts']} tilts withheld in turn, all methods "
-        f"padded alike because the section leaves the field of view: {means}. "
+        f"**Recorded** ({recorded['date']}): each of the "
+        f"{recorded['summary']['tilts']} tilts of the dust particle withheld "
+        "in turn, all methods padded alike because the section leaves the "
+        "field of view; squared error over variance, mean over the tilts and "
+        f"elements: {means}. "
         f"DIPm-TV less joint TV is {row['less joint TV']:.3f} ± "
         f"{row['its standard error over the tilts']:.3f}. It holds out whole "
         "tilts here, not pixels, which share the errors of their own tilt and "
