@@ -24,6 +24,7 @@ from .signals import (
     check_square,
     files_of_series,
     in_order,
+    is_fit,
     is_spectral,
     read_signal,
     read_signals,
@@ -278,7 +279,7 @@ def _read_stack(path):
     if path.suffix.lower() in TIFF_SUFFIXES:
         return _read_tiff(path)
     signal = read_signal(path)
-    if _is_fit(signal):
+    if is_fit(signal):
         return _maps_of_fit(path, PhaseFit.from_signal(signal))
     _refuse_spectra(signal, path)
     signal = in_order(signal)
@@ -380,11 +381,11 @@ def _read_single_maps(files, tilt_angles_deg, pixel_size_nm):
     maps, stage = [], []
     for file in files:
         lazy = file.suffix.lower() == ".bcf"  # whose spectra are not wanted
-        found = [s for s in read_signals(file, lazy=lazy, name="path") if _is_fit(s) or not is_spectral(s)]
+        found = [s for s in read_signals(file, lazy=lazy, name="path") if is_fit(s) or not is_spectral(s)]
         if not found:
             raise ValueError(f"path: got only spectra in {file.name}, wants a map in each file (spectra: name them)")
         signal = max(found, key=lambda one: one.data.size)
-        one = _of_single_fit(signal) if _is_fit(signal) else _of_single_map(in_order(signal, series=False))
+        one = _of_single_fit(signal) if is_fit(signal) else _of_single_map(in_order(signal, series=False))
         shape = one["projections"].shape
         if len(shape) not in (2, 3) or (maps and shape != maps[0]["projections"].shape):
             like = "(Y, X) or (C, Y, X)" if not maps else f"{maps[0]['projections'].shape} as in {files[0].name}"
@@ -401,11 +402,6 @@ def _read_single_maps(files, tilt_angles_deg, pixel_size_nm):
     if known["channels"] is None and known["projections"].ndim == 3 and len({one["title"] for one in maps}) == 1:
         known["channels"] = [maps[0]["title"]] if maps[0]["title"] else None
     return known | {"tilt_angles_deg": tilts[order], "files": [files[k].name for k in order]}
-
-
-def _is_fit(signal):
-    """Whether a signal is one of `PhaseFit.save`."""
-    return signal.metadata.get_item("SoftEELS.fit", default=None) is not None
 
 
 def _of_single_fit(signal):

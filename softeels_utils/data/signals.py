@@ -33,6 +33,7 @@ __all__ = [
     "counted_order",
     "files_of_series",
     "in_order",
+    "is_fit",
     "is_spectral",
     "read_signal",
     "read_spectrum_series",
@@ -143,11 +144,9 @@ def _energies_in_ev(signal):
 def _aligned(signal):
     """A signal whose array has its axes in HyperSpy's order, of spectra with rising energies last."""
     axes = array_axes(signal)
-    energies = [axis for axis in axes if str(axis.units) in EV_PER]
-    last = energies if len(energies) == 1 else list(signal.axes_manager.signal_axes)
-    if [axis.index_in_array for axis in axes] != list(range(len(axes))) or last != list(
-        signal.axes_manager.signal_axes
-    ):
+    energies, stored = [axis for axis in axes if str(axis.units) in EV_PER], list(signal.axes_manager.signal_axes)
+    last = energies if len(energies) == 1 else stored
+    if [axis.index_in_array for axis in axes] != list(range(len(axes))) or last != stored:
         others = [axis for axis in axes[::-1] if axis not in last]
         signal = signal.transpose(signal_axes=last, navigation_axes=others)
     energy = array_axes(signal)[-1]
@@ -238,6 +237,11 @@ def is_spectral(signal: BaseSignal) -> bool:
     axes = array_axes(signal)
     energies = [a for a in axes if str(a.units) in EV_PER or "energy" in str(a.name).lower()]
     return bool(energies) or signal.axes_manager.signal_dimension == 1
+
+
+def is_fit(signal: BaseSignal) -> bool:
+    """Whether a signal is one of `PhaseFit.save`."""
+    return signal.metadata.get_item("SoftEELS.fit", default=None) is not None
 
 
 # ---------------------------------------------------------------- one file a tilt

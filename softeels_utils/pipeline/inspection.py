@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from .. import data, spectra
 from ..checks import check_tilts
-from ..data.signals import in_order, square_pixel_nm
+from ..data.signals import in_order, is_fit, square_pixel_nm
 from ..data.tilts import stage_tilt, tilts_beside, tilts_in_names
 from ..scattering import load_system, microscope_from_metadata
 from ..standards import Standards
@@ -83,7 +83,7 @@ def inspect(path: str | Path, system: str = "iron_oxides") -> Inspection:
         if path.is_dir() and path.suffix.lower() not in data.TILT_SERIES_SUFFIXES:
             return _inspect_maps(path)
         signal = data.read_signal(path, lazy=path.suffix in (".hspy", ".zspy"))
-        if signal.metadata.get_item("SoftEELS.fit", default=None) is not None or not _is_spectra(signal, path):
+        if is_fit(signal) or not _is_spectra(signal, path):
             return _inspect_maps(path)
         return _inspect_spectra(path, in_order(signal), known)
     except ValueError as error:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from .. import data, spectra
 from ..checks import check_positive, check_tilts
-from ..data.signals import array_axes, in_order, square_pixel_nm
+from ..data.signals import array_axes, in_order, is_fit, square_pixel_nm
 from ..data.tilts import stage_tilt, tilts_beside, tilts_in_names
 from ..fitting import PhaseFit, ReferenceDraws
 from ..scattering.microscope import MICROSCOPE_KEYS
@@ -416,8 +416,7 @@ def read_maps(settings: Settings) -> tuple[Maps | PhaseFit, list[str]]:
     series = data.read_tilt_series(settings.maps, tilt_angles_deg=tilts, pixel_size_nm=size)
     files = series.metadata["files"]
     if settings.maps.suffix in (".hspy", ".zspy"):
-        signal = data.read_signal(settings.maps, lazy=True)
-        if signal.metadata.get_item("SoftEELS.fit", default=None) is not None:
+        if is_fit(data.read_signal(settings.maps, lazy=True)):
             fit = PhaseFit.load(settings.maps)
             return replace(fit, tilt_angles_deg=series.tilt_angles_deg, pixel_size_nm=series.pixel_size_nm), files
     return Maps.of_series(series), files
