@@ -267,9 +267,9 @@ def untested_conditions(dual: DualEELS, blur_pixels: float, delocalisation_nm: f
     if blur_pixels > FINE_PIXELS:
         blur_nm, enough = blur_pixels * FWHM_PER_SIGMA * size, np.ceil(10 * blur_pixels * size / FINE_PIXELS) / 10
         found.append(
-            f"Pixels of {size:.2g} nm are finer than the delocalisation of the valence loss ({blur_nm:.2g} nm), and too "
-            f"few of them show the specimen to be averaged to pixels of {enough:.1f} nm: at such sampling the references "
-            "have been found biased."
+            f"Pixels of {size:.2g} nm are finer than the delocalisation of the valence loss ({blur_nm:.2g} nm), and "
+            f"too few of them show the specimen to be averaged to pixels of {enough:.1f} nm: at such sampling the "
+            "references have been found biased."
         )
     if not size and delocalisation_nm is None and dual.low_loss.ndim > 2:
         found.append(
