@@ -18,8 +18,9 @@ if TYPE_CHECKING:
 
 __all__ = ["bound_rows", "errors_figure", "visibility_figure"]
 
-INTERFACES = {"surface": "outer surface", "core": "edge of the core", "skin": "thickness of the skin"}
-DIRECTIONS = {"Y": "along the tilt axis", "X": "across", "Z": "along the beam", "edges": "at edges"}
+INTERFACES = {"surface": "outer surface", "core": "edge of the core", "skin": "skin, thickness"}
+NORMALS = ("Y", "X", "Z", "edges")
+TICKS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
 
 
 def visibility_figure(
@@ -64,7 +65,7 @@ def visibility_figure(
     across, up = x / np.sqrt(1 + y), z / np.sqrt(1 + y)  # the rim, y = 0, is the unit circle
     figure, ax = plt.subplots(figsize=(4.6, 3.8))
     known = np.isfinite(values)
-    size = np.clip(30000 / max(known.sum(), 1), 15, 400)
+    size = np.clip(60000 / max(known.sum(), 1), 15, 400)
     shown = ax.scatter(across[known], up[known], c=values[known], s=size, cmap="viridis", linewidths=0)
     ax.add_patch(plt.Circle((0, 0), 1, fill=False, color="0.4"))
     if max_tilt_deg is not None:
@@ -93,20 +94,25 @@ def errors_figure(row: Mapping[str, Any], methods: Sequence[str]) -> Figure:
         Of those in it.
     """
     figure, axes = plt.subplots(1, len(INTERFACES), figsize=(WIDTH, 3.4), sharey=True, layout="constrained")
-    place = np.arange(len(DIRECTIONS))
+    place = np.arange(len(NORMALS))
+    least_of_all = []
     for ax, (name, title) in zip(axes, INTERFACES.items(), strict=True):
-        least = [row["bounds"][name][group]["bound"] for group in DIRECTIONS]
+        least = [row["bounds"][name][group]["bound"] for group in NORMALS]
+        least_of_all += least
         ax.bar(place, least, color="0.85", width=0.8, label="bound", zorder=0)
         for k, method in enumerate(methods):
             style = {name: METHODS[method][name] for name in ("color", "marker")}
             beside = place + 0.24 * (k - (len(methods) - 1) / 2)
             for what, fill in (("rms", style["color"]), ("scatter", "none")):
-                values = [row[method][name][group][what] for group in DIRECTIONS]
+                values = [row[method][name][group][what] for group in NORMALS]
                 label = f"{method}, {'error' if what == 'rms' else 'scatter alone'}"
                 ax.plot(beside, values, ls="", **style, mfc=fill, label=label)
         ax.set(title=title, yscale="log")
-        ax.set_xticks(place, DIRECTIONS.values(), rotation=40, ha="right", rotation_mode="anchor")
-    axes[0].set_ylabel("voxels")
+        ax.set_xticks(place, NORMALS)
+        ax.minorticks_off()
+    axes[0].set_yticks(TICKS, [f"{t:g}" for t in TICKS])
+    axes[0].set(ylabel="voxels", ylim=(min(least_of_all) / 1.5, None))
+    axes[1].set_xlabel("direction of the normal")
     figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
     return figure
 
