@@ -274,7 +274,7 @@ say(
 # A reconstruction that is told that the two errors are independent may move iron from one phase to the other at a
 # price that is wrong by the ratio found above. Both at the same weight:
 
-# %% tags=["twin"]
+# %% tags=["hide-input", "twin"]
 variances_only = case.covariance * np.eye(2)
 blind = tomography.reconstruct(
     case.projections,
@@ -284,8 +284,6 @@ blind = tomography.reconstruct(
     weight=automatic.weight,
     **geometry,
 )
-
-# %% tags=["hide-input", "twin"]
 rows = []
 for label, v in {
     "with the covariance": automatic.volume,
@@ -488,15 +486,13 @@ if drawn is not None:
 #
 # No method can know more than the counts hold. The {term}`Cramér-Rao bound` of chapter 1 goes on through the projector:
 # from the covariance of every pixel to the least standard error of whatever describes the volume.
-# <a href="#fig-visibility"></a> shows it for one small piece of interface, a disc six voxels across between FeO and
-# Fe<sub>3</sub>O<sub>4</sub>, in every orientation. What the interface looks like in profile is unknown, too, so that a
-# shift must be told from a blur: it takes tilts that see the disc edge-on.
-
-# %% tags=["twin"]
-normals = metrics.even_directions(400)[:200]  # half of them: Y and -Y are one
-errors = tomography.visibility(measurement, normals, 6.0, difference=(1, -1))
+# <a href="#fig-visibility"></a> shows it (`tomography.visibility`) for one small piece of interface, a disc six voxels
+# across between FeO and Fe<sub>3</sub>O<sub>4</sub>, in every orientation. What the interface looks like in profile is
+# unknown, too, so that a shift must be told from a blur: it takes tilts that see the disc edge-on.
 
 # %% tags=["hide-input", "twin"]
+normals = metrics.even_directions(400)[:200]  # half of them: Y and -Y are one
+errors = tomography.visibility(measurement, normals, 6.0, difference=(1, -1))
 show(
     bounds.visibility_figure(normals, errors, max_tilt_deg=max(tilts)),
     caption="Least standard error of the position of a small interface, over "
