@@ -7,12 +7,13 @@ import contextlib
 import os
 import sys
 from collections.abc import Sequence
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 
 import yaml
 
 from . import __version__, book, chapters, data, slides
+from .checks import named
 
 
 def _parser():
@@ -120,29 +121,30 @@ def _inspect(options):
         print(options.write)
 
 
-def _settings_of(options):
-    """Settings of the command line, and of the YAML file that it names, if it does."""
+def _settings_of(options, look):
+    """Settings of the command line, and of the YAML file that it names, if it does; ``look`` inspects a file."""
     from . import pipeline
 
     low, core = options.standards_from or (None, None)
     values = {name: getattr(options, name) for name in ("core_loss", "standards", "system", "output", "preset")}
     values |= {"standards_low_loss": low, "standards_core_loss": core}
     if options.tilt_angles_deg:
-        one_file = len(options.tilt_angles_deg) == 1 and Path(options.tilt_angles_deg[0]).is_file()
-        values["tilt_angles_deg"] = options.tilt_angles_deg[0] if one_file else options.tilt_angles_deg
+        values["tilt_angles_deg"] = " ".join(options.tilt_angles_deg)  # or the name of a file
     for name, text in options.settings:
         try:
-            values[name] = yaml.safe_load(text)
-        except yaml.YAMLError:
+            values[name] = pipeline.plain_yaml(text)
+        except (ValueError, yaml.YAMLError):
             raise ValueError(f"-p {name}: got {text!r}, wants a value") from None
     given = {name: value for name, value in values.items() if value is not None}
-    if len(options.files) == 1 and Path(options.files[0]).suffix in (".yml", ".yaml"):
+    if len(options.files) == 1 and Path(options.files[0]).suffix.lower() in (".yml", ".yaml"):
         return pipeline.Settings.from_file(options.files[0], given)
     files = pipeline.expand(options.files, name="LOW")
-    first = pipeline.inspect(files[0], given.get("system", "iron_oxides"))
+    first = look(files[0], given.get("system", pipeline.Settings.system), given.get("energy_unit"))
     if first.kind == "unknown":
-        hint = "; of maps with a file for each tilt, the folder" if len(files) > 1 else ""
-        raise ValueError(f"LOW: got {files[0].name}, wants a file that can be read{hint} ({'; '.join(first.problems)})")
+        problem = "; ".join(first.problems)
+        hint = "; of maps with a file for each tilt, the folder" if len(files) > 1 and "(T, Y, X)" in problem else ""
+        with named("LOW"):
+            raise ValueError(problem + hint)
     is_maps = first.kind == "maps"
     if is_maps and len(files) > 1:
         raise ValueError(f"LOW: got maps in {files[0].name} and more files, wants one stack, or the folder of the maps")
@@ -152,9 +154,10 @@ def _settings_of(options):
 def _reconstruct(options):
     from . import pipeline
 
-    settings, say = _settings_of(options), partial(print, flush=True)
+    look, say = cache(pipeline.inspect), partial(print, flush=True)
+    settings = _settings_of(options, look)
     inputs = [*settings.low_loss, *settings.core_loss, *([settings.maps] if settings.maps else [])]
-    say(pipeline.inspection_table(pipeline.inspect(path, settings.system) for path in inputs))
+    say(pipeline.inspection_table(look(path, settings.system, settings.energy_unit) for path in inputs))
     with _client(options.scheduler) as client:
         say(pipeline.reconstruct(settings, report=say, client=client))
 

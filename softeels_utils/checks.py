@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import numbers
 import os
-from collections.abc import Collection
+import re
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -30,6 +32,7 @@ __all__ = [
     "check_window",
     "describe",
     "finite_array",
+    "named",
     "real_array",
 ]
 
@@ -45,6 +48,27 @@ def describe(value: Any) -> str:
         return f"{value.dtype} of shape {value.shape}"
     text = repr(value)
     return text if len(text) <= 80 else f"{type(value).__name__} ({text[:60]}...)"
+
+
+@contextmanager
+def named(name: str, of: str = "path") -> Iterator[None]:
+    """Within it, errors about an argument ``of`` speak of ``name``: what the caller's own user calls it.
+
+    Examples
+    --------
+    >>> with named("low_loss"):
+    ...     check_file("cube.txt", [".hspy"])
+    Traceback (most recent call last):
+        ...
+    ValueError: low_loss: got cube.txt, which does not exist, wants a file
+    """
+    try:
+        yield
+    except ValueError as error:
+        told = re.sub(rf"^{of}(?=: | \()", name, str(error))
+        if told == str(error):
+            raise
+        raise ValueError(told) from error
 
 
 # ---------------------------------------------------------------- arrays
@@ -244,9 +268,7 @@ def check_window(window_eV: ArrayLike, name: str = "window_eV") -> tuple[float, 
 # ---------------------------------------------------------------- files
 
 
-def check_file(
-    path: str | PathLike, suffixes: Collection[str], *, folders: Collection[str] = (), name: str = "path"
-) -> Path:
+def check_file(path: str | PathLike, suffixes: Collection[str], *, folders: Collection[str] = ()) -> Path:
     """The path of a file to read, ``~`` expanded.
 
     Parameters
@@ -256,8 +278,6 @@ def check_file(
         Kinds of files that can be read, in lower case.
     folders : sequence of str
         Those of them that may be folders.
-    name : str
-        What error messages call it.
 
     Raises
     ------
@@ -266,23 +286,23 @@ def check_file(
         one of another kind.
     """
     if not isinstance(path, (str, PathLike)) or "\0" in os.fsdecode(path):
-        raise ValueError(f"{name}: got {describe(path)}, wants the path of a file")
+        raise ValueError(f"path: got {describe(path)}, wants the path of a file")
     path = Path(os.fsdecode(path)).expanduser()
     suffix = path.suffix.lower()
     try:
         is_file, is_folder, exists = path.is_file(), path.is_dir(), path.exists()
         empty = is_file and not path.stat().st_size
     except OSError as error:  # a name that is too long, a folder that may not be entered
-        raise ValueError(f"{name}: got {describe(str(path))}, wants a file that can be read ({error})") from None
+        raise ValueError(f"path: got {describe(str(path))}, wants a file that can be read ({error})") from None
     if not exists:
-        raise ValueError(f"{name}: got {path}, which does not exist, wants a file")
+        raise ValueError(f"path: got {path}, which does not exist, wants a file")
     if suffix not in suffixes:
-        raise ValueError(f"{name}: got a file of kind {suffix!r} ({path.name}), wants one of {', '.join(suffixes)}")
+        raise ValueError(f"path: got a file of kind {suffix!r} ({path.name}), wants one of {', '.join(suffixes)}")
     if not is_file and not (is_folder and suffix in folders):
         kind = "a folder" if is_folder else "a pipe or device"
-        raise ValueError(f"{name}: got {kind} ({path}), wants a file")
+        raise ValueError(f"path: got {kind} ({path}), wants a file")
     if empty:
-        raise ValueError(f"{name}: got an empty file ({path.name}), wants one with data")
+        raise ValueError(f"path: got an empty file ({path.name}), wants one with data")
     if not os.access(path, os.R_OK):
-        raise ValueError(f"{name}: got {path}, which may not be read, wants a file that can be")
+        raise ValueError(f"path: got {path}, which may not be read, wants a file that can be")
     return path

@@ -859,6 +859,232 @@ def test_a_pixel_size_that_is_given_stands_above_those_of_single_maps(single_map
     assert data.read_tilt_series(single_maps.folder, pixel_size_nm=0.45).pixel_size_nm == 0.45
 
 
+# ---------------------------------------------------------------- what would be read wrongly without a word
+
+
+def test_brackets_in_the_name_of_a_file_are_no_pattern(series, tmp_path):
+    """HyperSpy would take the name for a pattern, and read the other file."""
+    series.save(tmp_path / "cube_[1].hspy")
+    data.TiltSeries(2 * series.projections, series.tilt_angles_deg, series.channels).save(tmp_path / "cube_1.hspy")
+    back = data.read_tilt_series(tmp_path / "cube_[1].hspy")
+    np.testing.assert_array_equal(back.projections, series.projections)
+
+
+def test_brackets_in_the_name_of_a_folder_are_no_pattern(spectrum_images, tmp_path):
+    folder = tmp_path / "run [1]"
+    folder.mkdir()
+    for tilt in (-30, 30):
+        spectrum_images(f"run [1]/low_{tilt:+d}.hspy")
+    assert data.get_tilts(data.read_spectrum_series(folder / "low_*.hspy")).tolist() == [-30, 30]
+
+
+@pytest.mark.parametrize("dtype", [np.float16, ">f4", ">i4", np.uint16])
+@pytest.mark.parametrize("lazy", [False, True])
+def test_values_of_any_precision_and_byte_order(tmp_path, dtype, lazy):
+    import hyperspy.api as hs
+
+    counts = np.random.default_rng(0).integers(0, 2000, (4, 5, 300)).astype(dtype)
+    hs.signals.Signal1D(counts).save(tmp_path / "image.hspy")
+    back = data.read_signal(tmp_path / "image.hspy", lazy=lazy)
+    assert back.data.dtype.isnative and back.data.dtype.itemsize >= (4 if dtype == np.float16 else 2)
+    np.testing.assert_array_equal(np.asarray(back.data).sum(axis=-1), counts.astype(float).sum(axis=-1))
+
+
+@pytest.mark.parametrize(
+    ("values", "stated", "told"),
+    [
+        ([-100, 0, 100], (-100, 100), None),
+        ([0, 100, 200], (0, 200), None),
+        ([0, 100, 120], (0, 0), None),
+        ([0, 100, 200], (0, 0), r"^path: got bytes in stack\.mrc that may be signed"),
+    ],
+)
+def test_bytes_of_an_mrc_file_have_the_sign_that_its_header_tells(tmp_path, values, stated, told):
+    import mrcfile
+
+    stack = np.resize(np.array(values, np.int16), (3, 4, 5))
+    with mrcfile.new(tmp_path / "stack.mrc") as file:
+        file.set_data(stack.astype(np.uint8).view(np.int8))
+        file.header.dmin, file.header.dmax = stated
+    if told:
+        with pytest.raises(ValueError, match=told):
+            data.read_tilt_series(tmp_path / "stack.mrc", tilt_angles_deg=ANGLES)
+        return
+    np.testing.assert_array_equal(
+        data.read_tilt_series(tmp_path / "stack.mrc", tilt_angles_deg=ANGLES).projections[0], stack
+    )
+
+
+def test_the_header_of_an_mrc_file_is_believed_only_where_it_speaks(series, tmp_path):
+    import mrcfile
+
+    with mrcfile.new(tmp_path / "stack.mrc") as file:
+        file.set_data(series.projections[0])
+        file.header.mx, file.header.my = 0, 0
+    assert data.read_tilt_series(tmp_path / "stack.mrc", tilt_angles_deg=ANGLES).pixel_size_nm is None
+    with mrcfile.open(tmp_path / "stack.mrc", "r+") as file:
+        file.header.mapc, file.header.mapr = 2, 1
+    with pytest.raises(ValueError, match=r"^path: got axes \(2, 1, 3\) in stack\.mrc, wants \(1, 2, 3\)"):
+        data.read_tilt_series(tmp_path / "stack.mrc", tilt_angles_deg=ANGLES)
+
+
+@pytest.mark.parametrize("suffix", [".hspy", ".npz"])
+@pytest.mark.parametrize("beside", [[-60, 1.5], [-65, 1.5, 70]])
+def test_angles_beside_a_stack_that_contradict_it_are_refused(series, tmp_path, suffix, beside):
+    path = tmp_path / f"stack{suffix}"
+    series.save(path)
+    np.savetxt(path.with_suffix(".rawtlt"), beside)
+    with pytest.raises(ValueError, match=rf"^tilt_angles_deg: got {len(beside)} \(.* in stack\.rawtlt, wants those"):
+        data.read_tilt_series(path)
+    assert data.read_tilt_series(path, tilt_angles_deg=ANGLES).tilt_angles_deg.tolist() == ANGLES
+    np.savetxt(path.with_suffix(".rawtlt"), [-60.4, 1.5, 70])  # as a stage reads it
+    assert data.read_tilt_series(path).tilt_angles_deg.tolist() == ANGLES
+
+
+@pytest.mark.parametrize(("order", "accepted"), [("TZYX", False), ("CZYX", True), ("ZCYX", True)])
+def test_two_axes_of_a_tiff_that_may_both_be_tilts_are_refused(series, tmp_path, order, accepted):
+    import tifffile
+
+    stack = series.projections if order[1] != "C" else series.projections.swapaxes(0, 1).copy()
+    tifffile.imwrite(tmp_path / "stack.ome.tif", stack, metadata={"axes": order})
+    if accepted:
+        back = data.read_tilt_series(tmp_path / "stack.ome.tif", tilt_angles_deg=ANGLES)
+        np.testing.assert_array_equal(back.projections, series.projections)
+        return
+    with pytest.raises(ValueError, match=r"^path: got axes TZYX"):
+        data.read_tilt_series(tmp_path / "stack.ome.tif", tilt_angles_deg=ANGLES)
+
+
+def test_pages_of_a_tiff_are_not_left_out(series, tmp_path):
+    import tifffile
+
+    for k, image in enumerate(series.projections[0]):
+        kind = np.float64 if k == 0 else np.float32
+        tifffile.imwrite(tmp_path / "pages.tif", image.astype(kind), append=k > 0, metadata=None)
+    with pytest.raises(ValueError, match=r"^path: got images of several kinds in pages\.tif, wants one stack"):
+        data.read_tilt_series(tmp_path / "pages.tif", tilt_angles_deg=ANGLES[:2])
+
+
+def test_a_file_with_two_spectra_of_one_size_is_refused(tmp_path):
+    """Dual EELS in one file: which of them is meant is not known."""
+    cube = np.ones((3, 4, 30), np.float32)
+    path = write_velox(tmp_path / "dual.emd", cube, 0)
+    import h5py
+
+    with h5py.File(path, "a") as file:
+        file.copy("Data/EelsSpectrumImage/c", "Data/EelsSpectrumImage/d")
+    with pytest.raises(ValueError, match=r"^path: got 2 signals of one size in dual\.emd \(.*\), wants one"):
+        data.read_signal(path)
+
+
+def two_detectors(path, titles):
+    """One file with an image of each of two detectors, in the order of the titles; their values tell which is which."""
+    import h5py
+    import hyperspy.api as hs
+
+    for title in titles:
+        image = hs.signals.Signal2D(np.full((4, 5), {"BF": 1.0, "HAADF": 2.0}[title]))
+        image.metadata.General.title = title
+        image.save(path.with_name(f"{title}.hspy"), overwrite=True)
+    with h5py.File(path, "w") as file:
+        for k, title in enumerate(titles):
+            with h5py.File(path.with_name(f"{title}.hspy")) as one:
+                for name, value in one.attrs.items():
+                    file.attrs[name] = value
+                one.copy(f"Experiments/{title}", file.require_group("Experiments"), name=f"{k}")
+    for title in titles:
+        path.with_name(f"{title}.hspy").unlink()
+
+
+def test_images_of_several_detectors_are_never_mixed(tmp_path):
+    two_detectors(tmp_path / "map_-30deg.hspy", ["BF", "HAADF"])
+    two_detectors(tmp_path / "map_+30deg.hspy", ["HAADF", "BF"])
+    with pytest.raises(ValueError, match=r"^path: got 2 signals of one size in map_-30deg\.hspy \(BF, HAADF\)"):
+        data.read_signal(tmp_path / "map_-30deg.hspy")
+    series = data.read_tilt_series(tmp_path)
+    assert series.projections.max() == series.projections.min() and len(series.channels) == 1
+
+
+def test_two_arrays_of_one_name_are_refused(series, tmp_path):
+    path = tmp_path / "twice.npz"
+    series.save(path)
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr("old/projections.npy", archive.read("projections.npy"))
+    with pytest.raises(ValueError, match=r"^path: got arrays of the same name in twice\.npz"):
+        data.read_tilt_series(path)
+
+
+@pytest.mark.parametrize("kind", ["link", "raw", "virtual"])
+def test_hdf5_files_that_read_from_others_are_refused(series, tmp_path, kind):
+    import h5py
+
+    series.save(tmp_path / "maps.hspy")
+    (tmp_path / "secret").write_bytes(bytes(10_000))
+    with h5py.File(tmp_path / "maps.hspy", "a") as file, h5py.File(tmp_path / "other.h5", "w") as other:
+        group = next(iter(file["Experiments"].values()))
+        other["data"] = group["data"][:]
+        shape, dtype = group["data"].shape, group["data"].dtype
+        del group["data"]
+        if kind == "link":
+            group["data"] = h5py.ExternalLink(str(tmp_path / "other.h5"), "data")
+        elif kind == "raw":
+            group.create_dataset("data", shape, "u1", external=[(str(tmp_path / "secret"), 0, int(np.prod(shape)))])
+        else:
+            layout = h5py.VirtualLayout(shape, dtype)
+            layout[:] = h5py.VirtualSource(str(tmp_path / "other.h5"), "data", shape)
+            group.create_virtual_dataset("data", layout)
+    with pytest.raises(ValueError, match=r"^path: got data in other files .* wants all in this one"):
+        data.read_signal(tmp_path / "maps.hspy")
+
+
+def test_an_emd_file_that_claims_more_than_it_holds_is_refused(tmp_path):
+    import h5py
+
+    with h5py.File(tmp_path / "huge.emd", "w") as file:
+        file.attrs["version_major"], file.attrs["version_minor"] = 0, 2
+        group = file.create_group("data/series")
+        group.attrs["emd_group_type"] = 1
+        group.create_dataset("data", (100, 20_000, 20_000), "f4", chunks=(1, 100, 100))
+    with pytest.raises(ValueError, match=r"^path: got 1\.6e\+11 bytes in huge\.emd"):
+        data.read_signal(tmp_path / "huge.emd")
+
+
+# ---------------------------------------------------------------- what is given stands above the files
+
+
+def test_a_pixel_size_that_is_given_stands_above_those_of_spectra(spectrum_images):
+    files = [spectrum_images(f"tilt_{10 * k}.hspy", pixel=pixel) for k, pixel in ((-3, 0.4), (3, 0.5))]
+    with pytest.raises(ValueError, match=r"^paths: got pixels along"):
+        data.read_spectrum_series(files)
+    series = data.read_spectrum_series(files, pixel_size_nm=0.45)
+    assert [axis.scale for axis in series.axes_manager.navigation_axes[:2]] == [0.45, 0.45]
+    assert series.metadata.Tomography.stated_pixels_nm == [0.4, 0.5]
+
+
+def test_microscopes_that_differ_are_refused_unless_one_is_given(spectrum_images):
+    import hyperspy.api as hs
+
+    files = [spectrum_images(f"tilt_{tilt}.hspy") for tilt in (-30, 30)]
+    other = hs.load(files[1])
+    other.metadata.Acquisition_instrument.TEM.beam_energy = 200.0
+    other.save(files[1], overwrite=True)
+    with pytest.raises(ValueError, match=r"^beam_energy_keV: got 200 in tilt_30\.hspy, wants 300 as in tilt_-30\.hspy"):
+        data.read_spectrum_series(files)
+    series = data.read_spectrum_series(files, microscope={"beam_energy_keV": 250.0})
+    assert series.metadata.Acquisition_instrument.TEM.beam_energy == 250.0
+
+
+def test_energies_of_a_series_in_uneven_steps_are_refused(spectrum_images):
+    import hyperspy.api as hs
+
+    files = [spectrum_images(f"tilt_{tilt}.hspy") for tilt in (-30, 30)]
+    uneven = {"axis": np.arange(20.0) ** 1.1, "name": "Energy loss", "units": "eV", "navigate": False}
+    pixels = [{"size": 3, "name": "y", "navigate": True}, {"size": 4, "name": "x", "navigate": True}]
+    hs.signals.Signal1D(np.ones((3, 4, 20)), axes=[*pixels, uneven]).save(files[1], overwrite=True)
+    with pytest.raises(ValueError, match=r"^paths: got uneven steps of an axis in tilt_30\.hspy"):
+        data.read_spectrum_series(files)
+
+
 class _Trap:
     """Unpickling this would leave a trace."""
 

@@ -128,15 +128,21 @@ def _groups(node):
             yield from _groups(child)
 
 
-def test_ome_zarr_and_etspy_open_theirs(done):
-    output, _ = done
+def test_ome_zarr_opens_the_volume(done):
     reader = pytest.importorskip("ome_zarr.reader", reason="ome-zarr is not installed")
     from ome_zarr.io import parse_url
 
-    (node,) = list(reader.Reader(parse_url(output / "volume.ome.zarr"))())
-    assert node.data[0].shape == (6, N, N, N)
+    (node,) = list(reader.Reader(parse_url(done[0] / "volume.ome.zarr"))())
+    volume = hs.load(done[0] / "volume.hspy").data
+    np.testing.assert_array_equal(np.asarray(node.data[0])[:2], volume)
+    assert node.metadata["axes"][1]["unit"] == "nanometer" and node.metadata["name"][0] == "FeO"
+
+
+def test_etspy_opens_the_maps(done):
     etspy = pytest.importorskip("etspy", reason="ETSpy is not installed")
-    np.testing.assert_allclose(etspy.load(output / "maps" / "FeO.hspy").tilts.data.ravel(), TILTS)
+    stack = etspy.load(done[0] / "maps" / "FeO.hspy")
+    np.testing.assert_allclose(stack.tilts.data.ravel(), TILTS)
+    assert stack.data.shape == (len(TILTS), N, N)
 
 
 def test_the_report_stands_alone_and_tells_of_this_specimen(done):
@@ -429,7 +435,7 @@ def test_pixels_without_counts_are_refused_by_the_first_step(files, tmp_path):
     spoilt.data[2, 3, 5:9] = np.nan
     spoilt.save(tmp_path / "low_+30.hspy", overwrite=True)
     wanted = Settings.build({"low_loss": tmp_path / "low_*.hspy", "core_loss": files / "core_*.hspy"} | FAST)
-    with pytest.raises(ValueError, match="low_loss: got 1 pixels with values that are not finite"):
+    with pytest.raises(ValueError, match=r"low_loss: got NaN or infinity in 1 spectra of low_\+30\.hspy"):
         read_spectra(wanted.low_loss, wanted, "low_loss")
 
 

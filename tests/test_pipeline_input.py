@@ -1,5 +1,8 @@
 """What enters the chain: which file is which tilt, what a settings file may say, what is refused before the work."""
 
+import shutil
+import sys
+
 import hyperspy.api as hs
 import mrcfile
 import numpy as np
@@ -10,7 +13,7 @@ from softeels_utils import __main__ as command_line
 from softeels_utils import data, pipeline, spectra
 from softeels_utils.pipeline import Settings
 from softeels_utils.pipeline.chain import Chain
-from softeels_utils.pipeline.series import energy_residuals, level_dual, noise_gain_of, read_spectra
+from softeels_utils.pipeline.series import energy_residuals, level_dual, noise_gain_of, read_maps, read_spectra
 
 TILTS = (-60.0, -30.0, 0.0, 30.0, 60.0)
 START_EV = {"low": -10.0, "core": 500.0}
@@ -21,25 +24,26 @@ def write(tmp_path):
     """Writes spectra (..., 3, 4, 260) from -10 eV (low) or 500 eV (core), with the tilts of a stack or of the stage."""
     from exspy.signals import EELSSpectrum
 
-    def write(name, *, tilts=None, stage=None, kind="low", start=None):
+    def write(name, *, tilts=None, stage=None, kind="low", start=None, unit="eV", per_ev=1.0, pixel=0.4, bad=None):
         shape = (3, 4, 260) if tilts is None else (len(tilts), 3, 4, 260)
         counts = np.random.default_rng(0).poisson(9, shape).astype(np.float32)
         counts[..., 20] += 1000  # at 0 eV
+        if bad is not None:
+            counts[..., 1, 2, 200] = bad
         signal = EELSSpectrum(counts)
         signal.set_microscope_parameters(beam_energy=300, convergence_angle=20, collection_angle=40)
         energy = signal.axes_manager.signal_axes[0]
-        energy.scale, energy.offset, energy.units = (
-            (0.5 if kind == "low" else 1.5),
-            START_EV[kind] if start is None else start,
-            "eV",
-        )
+        energy.scale = per_ev * (0.5 if kind == "low" else 1.5)
+        energy.offset = per_ev * (START_EV[kind] if start is None else start)
+        if unit is not None:
+            energy.units = unit
         for axis in signal.axes_manager.navigation_axes[:2]:
-            axis.scale, axis.units = 0.4, "nm"
+            axis.scale, axis.units = pixel, "nm"
         if tilts is not None:
             signal.metadata.set_item("Tomography.tilts", list(tilts))
         if stage is not None:
             signal.metadata.set_item("Acquisition_instrument.TEM.Stage.tilt_alpha", stage)
-        signal.save(tmp_path / name)
+        signal.save(tmp_path / name, overwrite=True)
         return tmp_path / name
 
     return write
@@ -169,7 +173,218 @@ def test_energies_that_are_not_those_of_the_tilts_are_refused():
         energy_residuals(series)
 
 
+@pytest.fixture
+def series(write, tmp_path):
+    """Writes a pair of files for each of two tilts, some of them changed."""
+
+    def make(low=None, core=None, **changes):
+        for tilt in (-30, 30):
+            write(f"low_{tilt:+d}.hspy", **(low or {}) | changes)
+            write(f"core_{tilt:+d}.hspy", kind="core", **(core or {}) | changes)
+        return tmp_path
+
+    return make
+
+
+def check(given):
+    """The lines of the first check."""
+    lines = []
+    Chain(given, lines.append, None).check()
+    return lines
+
+
+@pytest.mark.parametrize("unit", [None, "", "unknown"])
+def test_energies_without_a_unit_that_plainly_are_ev_are_taken_and_told(series, unit):
+    folder = series(unit=unit)
+    told = [line for line in check(settings(folder)) if "unit" in line]
+    assert told == [
+        f"{name}: the energies have no unit, and are taken to be in eV" for name in ("low_loss", "core_loss")
+    ]
+    found = pipeline.inspect(folder / "low_-30.hspy")
+    assert found.kind == "low loss" and "the energies have no unit, and are taken to be in eV" in found.problems
+    energies = spectra.energy_axis(read_spectra(settings(folder).low_loss, settings(folder), "low_loss"))
+    assert energies[0] == -10 and energies[-1] == 119.5
+
+
+@pytest.mark.parametrize(
+    ("low", "core", "name"),
+    [
+        ({"per_ev": 1e-3}, {}, "low_loss"),  # in keV, M2,3 ends at 0.1
+        ({"per_ev": 1e3}, {}, "low_loss"),  # in meV, no channel is at M2,3
+        ({"start": -15.0}, {}, "low_loss"),  # the zero loss is not at 0
+        ({}, {"per_ev": 1e-3}, "core_loss"),
+        ({}, {"start": 0.0, "per_ev": 2 / 3}, "core_loss"),  # channels are counted
+    ],
+)
+def test_energies_without_a_unit_that_may_be_anything_are_refused(series, low, core, name):
+    folder = series({"unit": None} | low, {"unit": None} | core)
+    with pytest.raises(ValueError, match=rf"^{name}: got an energy axis without a unit, wants eV, keV or meV"):
+        check(settings(folder))
+
+
+def test_a_unit_of_energy_that_is_given_is_used_where_none_is_stated(series, capsys, monkeypatch):
+    folder = series({"unit": None, "per_ev": 1e-3}, {"unit": "channels"})
+    with pytest.raises(ValueError, match=r"^core_loss: got an energy axis in channels, wants eV, keV or meV"):
+        check(settings(series({}, {"unit": "channels"})))
+    series({"unit": None, "per_ev": 1e-3}, {"unit": "channels", "per_ev": 1e-3})
+    told = check(settings(folder, energy_unit="keV"))
+    assert told[-1] == "core_loss: energies in keV, as given in place of channels"
+    monkeypatch.setattr(pipeline, "reconstruct", lambda settings, **_: settings.energy_unit)
+    arguments = [str(folder / "low_*.hspy"), "--core", str(folder / "core_*.hspy"), "-p", "energy_unit", "keV"]
+    assert command_line.main(["reconstruct", *arguments]) == 0
+    assert "-10 to 119.5 eV, 0.5 eV per channel" in capsys.readouterr().out
+
+
+# ---------------------------------------------------------------- what is given, and what the files say
+
+
+def test_a_pixel_size_that_is_given_wins_and_is_told(series, write, tmp_path):
+    folder = series()
+    write("low_+30.hspy", pixel=0.5)
+    with pytest.raises(ValueError, match=r"^low_loss: got pixels along .* in low_\+30\.hspy"):
+        check(settings(folder))
+    given = settings(folder, pixel_size_nm=0.45)
+    told = [line for line in check(given) if "pixels" in line]
+    assert told == [
+        "low_loss: pixels of 0.45 nm, as given in place of 0.4 to 0.5 nm",
+        "core_loss: pixels of 0.45 nm, as given in place of 0.4 nm",
+    ]
+    low = read_spectra(given.low_loss, given, "low_loss")
+    assert [axis.scale for axis in low.axes_manager.navigation_axes[:2]] == [0.45, 0.45]
+
+
+@pytest.mark.parametrize("uneven", [False, True])
+def test_a_pixel_size_that_is_given_wins_over_that_of_maps(tmp_path, uneven):
+    data.TiltSeries(np.ones((1, 5, 6, 8), np.float32), TILTS, ("a",), 1.0).save(tmp_path / "maps.hspy")
+    signal = hs.load(tmp_path / "maps.hspy")
+    signal.axes_manager.signal_axes[1].scale = 2.0 if uneven else 1.0
+    signal.save(tmp_path / "maps.hspy", overwrite=True)
+    given = Settings.build({"maps": tmp_path / "maps.hspy", "pixel_size_nm": 0.4, "output": tmp_path / "out"})
+    assert check(given) == [f"maps: pixels of 0.4 nm, as given in place of 1{' to 2' * uneven} nm"]
+    assert read_maps(given)[0].pixel_size_nm == 0.4
+
+
+def test_pixels_of_the_core_loss_are_those_of_the_low_loss(series):
+    with pytest.raises(ValueError, match=r"^core_loss: got pixels of 0\.8 nm, wants those of low_loss, 0\.4 nm"):
+        check(settings(series(core={"pixel": 0.8})))
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("beam_energy_keV", 3e5), ("collection_mrad", 0.04), ("pixel_size_nm", 4e-10), ("pixel_size_nm", 352_778.0)],
+)
+def test_values_in_another_unit_are_refused(series, name, value):
+    with pytest.raises(ValueError, match=rf"^{name}: got .*, wants a number from "):
+        settings(series(), **{name: value})
+
+
+@pytest.mark.parametrize("value", [3e5, "300 kV"])
+def test_what_files_say_in_another_unit_is_refused(series, tmp_path, value):
+    folder = series()
+    for tilt in (-30, 30):
+        core = hs.load(tmp_path / f"core_{tilt:+d}.hspy")
+        core.metadata.Acquisition_instrument.TEM.beam_energy = value
+        core.save(tmp_path / f"core_{tilt:+d}.hspy", overwrite=True)
+    with pytest.raises(ValueError, match=r"^beam_energy_keV.*: got .*, wants "):
+        check(settings(folder))
+
+
+# ---------------------------------------------------------------- which input it was
+
+
+@pytest.mark.parametrize("name", ["low_loss", "core_loss", "standards_low_loss", "standards_core_loss"])
+@pytest.mark.parametrize("suffix", [".hspy", ".txt"])
+def test_errors_about_files_name_the_setting_that_they_came_from(series, tmp_path, name, suffix):
+    folder = series()
+    pair = {"standards_low_loss": folder / "low_-30.hspy", "standards_core_loss": folder / "core_-30.hspy"}
+    bad = folder / f"bad{suffix}"
+    bad.write_bytes(b"nothing of the kind")
+    many = [folder / f"{name.partition('_')[0]}_+30.hspy", bad]
+    for files in ([bad], many) if name in ("low_loss", "core_loss") else (bad,):
+        with pytest.raises(ValueError, match=rf"^{name}: got .*bad"):
+            check(settings(folder, **(pair | {"core_loss": None} if name in pair else {}) | {name: files}))
+    (tmp_path / "maps.npz").write_bytes(b"nothing of the kind")
+    with pytest.raises(ValueError, match=r"^maps: got maps\.npz"):
+        check(Settings.build({"maps": tmp_path / "maps.npz", "output": tmp_path / "out"}))
+
+
+@pytest.mark.parametrize("name", ["low_loss", "core_loss", "standards_core_loss"])
+@pytest.mark.parametrize("bad", [np.nan, -np.inf])
+def test_values_that_are_no_numbers_are_found_before_the_work(series, write, name, bad):
+    folder, changes = series(), {}
+    if name == "standards_core_loss":
+        changes = {name: folder / "bad.hspy", "standards_low_loss": folder / "low_-30.hspy", "core_loss": None}
+    kind = "low" if name == "low_loss" else "core"
+    write("bad.hspy" if changes else f"{kind}_+30.hspy", kind=kind, bad=bad)
+    with pytest.raises(ValueError, match=rf"^{name}: got NaN or infinity in 1 spectra.*, wants finite counts"):
+        check(settings(folder, **changes))
+
+
+@pytest.mark.parametrize(("bad", "told"), [(0.0, "got no counts of low_.30.hspy"), (1e30, "got 1e.30 counts")])
+def test_images_without_counts_or_with_too_many_are_refused_before_the_work(series, bad, told):
+    folder = series()
+    image = hs.load(folder / "low_+30.hspy")
+    image.data = np.full_like(image.data, bad)
+    image.save(folder / "low_+30.hspy", overwrite=True)
+    with pytest.raises(ValueError, match=f"^low_loss: {told}"):
+        check(settings(folder))
+
+
+def test_channels_too_wide_for_an_edge_are_refused(write, tmp_path):
+    """As those of X-ray spectra, whose axis holds the edges, too."""
+    for tilt in (-30, 30):
+        write(f"low_{tilt:+d}.hspy", per_ev=20, start=-10)
+        write(f"core_{tilt:+d}.hspy", kind="core")
+    with pytest.raises(ValueError, match=r"^low_loss: got channels of 10 eV, wants at least 16 over Fe-M2,3"):
+        check(settings(tmp_path))
+    assert pipeline.inspect(tmp_path / "low_+30.hspy").kind == "spectra"
+
+
+def test_large_spectra_are_looked_at_in_part_before_the_work(series, monkeypatch):
+    """A row of each image: what is in another is found when the spectra are read."""
+    folder = series({"bad": np.nan})
+    monkeypatch.setattr(sys.modules["softeels_utils.pipeline.series"], "LOOKED_AT_BYTES", 2 * 4 * 260 * 4)
+    check(settings(folder))
+    with pytest.raises(ValueError, match=r"^low_loss: got NaN or infinity in 1 spectra of low_-30\.hspy"):
+        read_spectra(settings(folder).low_loss, settings(folder), "low_loss")
+
+
+def test_numbers_of_low_loss_and_core_loss_are_in_one_order(write, tmp_path):
+    """Where angles are given, nothing else says that the files belong together."""
+    for k in (7, 8, 10):
+        write(f"low_{k}.hspy")
+        write(f"core_{k}.hspy", kind="core")
+    given = {"tilt_angles_deg": (-30, 0, 30)}
+    check(settings(tmp_path, **given))
+    as_the_shell_sorts = [tmp_path / f"core_{k}.hspy" for k in (10, 7, 8)]
+    with pytest.raises(ValueError, match=r"^core_loss: got core_10\.hspy where low_loss has low_7\.hspy"):
+        check(settings(tmp_path, core_loss=as_the_shell_sorts, **given))
+
+
+def test_one_tilt_does_not_stand_for_two(series, tmp_path):
+    folder = series()
+    (folder / "low_+0.hspy").symlink_to(folder / "low_+30.hspy")
+    with pytest.raises(ValueError, match=r"^low_loss: got low_\+0\.hspy twice"):
+        settings(folder)
+    (folder / "low_+0.hspy").unlink()
+    shutil.copy(folder / "low_+30.hspy", folder / "low_+0.hspy")
+    with pytest.raises(ValueError, match=r"^low_loss: got the same content in low_\+0\.hspy and low_\+30\.hspy"):
+        pipeline.reconstruct(settings(folder, output=tmp_path / "out"), report=lambda _: None)
+
+
 # ---------------------------------------------------------------- tilts of a stack
+
+
+def test_angles_that_are_given_stand_above_bad_ones_of_a_stack(write, tmp_path, capsys, monkeypatch):
+    write("low.hspy", tilts=np.deg2rad(TILTS))
+    write("core.hspy", kind="core", tilts=TILTS)
+    np.savetxt(tmp_path / "low.rawtlt", np.add(TILTS, 5))
+    monkeypatch.setattr(pipeline, "reconstruct", lambda settings, **_: settings.tilt_angles_deg)
+    arguments = ["reconstruct", str(tmp_path / "low.hspy"), "--core", str(tmp_path / "core.hspy")]
+    for angles in (["−60", "-30", "0", "30", "60"], ["=-60,-30,0,30,60"]):
+        given = [f"--tilts{angles[0]}"] if len(angles) == 1 else ["--tilts", *angles]
+        assert command_line.main([*arguments, *given]) == 0
+        assert capsys.readouterr().out.endswith(f"\n{TILTS}\n")
 
 
 @pytest.mark.parametrize(
@@ -186,6 +401,21 @@ def test_bad_tilts_of_a_stack_are_refused_by_the_first_check(write, tmp_path, ti
     with pytest.raises(ValueError, match=rf"^tilt_angles_deg: .*{message}"):
         Chain(settings(tmp_path), print, None).check()
     assert any(message in problem for problem in pipeline.inspect(tmp_path / "low.hspy").problems)
+
+
+def test_angles_that_are_given_for_a_stack_are_told_and_never_its_own_in_another_order(write, tmp_path):
+    write("low.hspy", tilts=TILTS)
+    write("core.hspy", kind="core", tilts=TILTS[::-1])
+    given = (-70, -35, 0, 35, 70)
+    told = [f"{name}: tilts as given, in place of those in the file" for name in ("low_loss", "core_loss")]
+    assert check(settings(tmp_path, tilt_angles_deg=given)) == told
+    with pytest.raises(ValueError, match=r"^tilt_angles_deg: got the angles of core\.hspy in another order"):
+        check(settings(tmp_path, tilt_angles_deg=TILTS))
+    np.savez(tmp_path / "maps.npz", projections=np.ones((1, 5, 8, 8), np.float32), tilt_angles_deg=TILTS)
+    values = {"maps": tmp_path / "maps.npz", "output": tmp_path / "out"}
+    assert check(Settings.build(values | {"tilt_angles_deg": given})) == [told[0].replace("low_loss", "maps")]
+    with pytest.raises(ValueError, match=r"^tilt_angles_deg: got the angles of maps\.npz in another order"):
+        check(Settings.build(values | {"tilt_angles_deg": TILTS[::-1]}))
 
 
 # ---------------------------------------------------------------- core loss of some tilts
@@ -241,12 +471,40 @@ def test_maps_without_a_pixel_size_enter_with_one_that_is_given(tmp_path, capsys
     assert capsys.readouterr().out.endswith("\n0.4\n")
 
 
+def test_each_input_is_opened_once(maps, tmp_path, monkeypatch):
+    opened = []
+    read = data.files.read_archive
+    monkeypatch.setattr(data.files, "read_archive", lambda path, names: opened.append(path) or read(path, names))
+    monkeypatch.setattr(pipeline, "reconstruct", lambda settings, **_: "the report")
+    assert command_line.main(["reconstruct", str(maps[0])]) == 0
+    assert opened == [maps[0]]
+    Chain(Settings.build({"maps": maps[0], "output": tmp_path / "out"}), print, None).check()
+    assert opened == [maps[0]] * 2
+
+
 def test_a_folder_of_maps_may_have_a_dot_in_its_name(tmp_path):
     folder = tmp_path / "cube_0.4nm"
     folder.mkdir()
     for tilt in TILTS:
         tifffile.imwrite(folder / f"map_{tilt:+.0f}deg.tif", np.ones((8, 8), np.float32))
     assert pipeline.inspect(folder).kind == "maps"
+
+
+def test_maps_in_another_unit_of_length_are_brought_to_nm(tmp_path):
+    values = {"projections": np.full((1, 5, 8, 8), 3e-9), "variance": np.full((1, 5, 8, 8), 1e-18), "unit": "m"}
+    np.savez(tmp_path / "maps.npz", tilt_angles_deg=TILTS, **values)
+    found, _ = read_maps(Settings.build({"maps": tmp_path / "maps.npz"}))
+    assert found.unit == "nm"
+    np.testing.assert_allclose(found.values, 3, rtol=1e-6)
+    np.testing.assert_allclose(found.covariance, 1, rtol=1e-6)
+
+
+def test_pixels_that_are_left_out_are_told(tmp_path):
+    maps = np.ones((1, 5, 8, 8), np.float32)
+    maps[0, 1], maps[0, 2, 3, 4] = np.nan, np.nan
+    np.savez(tmp_path / "maps.npz", projections=maps, tilt_angles_deg=TILTS)
+    told = "maps: 65 of 320 pixels are NaN or have no error, and are left out, all of them at -30°"
+    assert check(Settings.build({"maps": tmp_path / "maps.npz", "output": tmp_path / "out"})) == [told]
 
 
 @pytest.mark.parametrize("error", [0.0, -1.0, np.nan])
@@ -317,6 +575,30 @@ def test_angles_of_a_file_may_have_comments(maps, tmp_path):
 def test_values_that_would_fail_late_are_refused(maps, name, value):
     with pytest.raises(ValueError, match=rf"^{name}: got "):
         Settings.build({"maps": maps[0], name: value})
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("seed: 1\nseed: 2", "seed stands twice"),
+        ("maps: &a a.npz\nstandards: *a", "is an alias"),
+        ("maps:\n\t- a.npz", "wants a YAML file of settings"),
+        ("members: 0x10", "wants a YAML file of settings"),
+        ("maps: !!python/name:os.system", "wants a YAML file of settings"),
+    ],
+)
+def test_settings_files_that_say_something_twice_or_oddly_are_refused(tmp_path, text, told):
+    (tmp_path / "settings.yml").write_text(text)
+    with pytest.raises(ValueError, match=rf"^path: got settings\.yml, wants .*{told}|^path: .*{told}"):
+        Settings.from_file(tmp_path / "settings.yml")
+
+
+def test_numbers_of_settings_are_decimal(maps, tmp_path):
+    """YAML 1.1 takes 060 for 48, and 4e-1 for a text."""
+    text = "maps: a.npz\ntilt_angles_deg: [-060, -030, 000, 030, 060]\npixel_size_nm: 4e-1\n"
+    (tmp_path / "settings.yml").write_text(text, encoding="utf-8-sig")
+    given = Settings.from_file(tmp_path / "settings.yml")
+    assert given.tilt_angles_deg == TILTS and given.pixel_size_nm == 0.4
 
 
 @pytest.mark.parametrize("option", ["--html", "--write"])

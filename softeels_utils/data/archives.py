@@ -1,4 +1,4 @@
-"""What a file claims, read before the file is: archives of arrays, Zarr stores, and how large a file may unpack."""
+"""What a file claims, read before the file is: arrays, HDF5 and Zarr stores, and how large it may unpack."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["BROKEN_ZIP", "check_size", "check_zarr", "read_archive"]
+__all__ = ["BROKEN_ZIP", "check_hdf5", "check_size", "check_zarr", "read_archive"]
 
 #: What reading a damaged zip archive raises; NotImplementedError, of an unknown compression, is a RuntimeError.
 BROKEN_ZIP = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, OSError, RuntimeError)
@@ -65,6 +65,8 @@ def read_archive(path: Path, names: Iterable[str]) -> dict[str, np.ndarray]:
     try:
         with zipfile.ZipFile(path) as archive:
             members = {Path(info.filename).stem: info for info in archive.infolist()}
+            if len(members) < len(archive.infolist()):
+                raise ValueError(f"path: got arrays of the same name in {path.name}, wants each name once")
             _check_members(archive, members.values(), path)
             found = {}
             for name in members.keys() & set(names):
@@ -97,6 +99,32 @@ def _check_members(archive, members, path):
             raise ValueError(
                 f"path: got {shape} {dtype} ({claimed:.3g} bytes) in {path.name}, wants the {info.file_size} it holds"
             )
+
+
+# ---------------------------------------------------------------- HDF5
+
+
+def check_hdf5(path: Path) -> None:
+    """Refuse an HDF5 file that reads from other files, or whose arrays claim more than `check_size` allows."""
+    import h5py
+
+    sizes = []
+
+    def look(name, item):
+        elsewhere = False
+        if isinstance(item, h5py.Group):
+            elsewhere = any(isinstance(item.get(key, getlink=True), h5py.ExternalLink) for key in item)
+        elif isinstance(item, h5py.Dataset):
+            parts = item.virtual_sources() if item.is_virtual else ()
+            elsewhere = bool(item.external) or any(part.file_name != "." for part in parts)
+            sizes.append(int(np.prod(item.shape or (), dtype=object)) * item.dtype.itemsize)
+        if elsewhere:
+            raise ValueError(f"path: got data in other files ({name} of {path.name}), wants all in this one")
+
+    with h5py.File(path) as file:
+        look("/", file)
+        file.visititems(look)
+    check_size(sum(sizes), path)
 
 
 # ---------------------------------------------------------------- Zarr stores

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ..checks import check_file, check_positive, check_tilts, real_array
+from ..checks import LARGEST, check_file, check_positive, check_tilts, real_array
 from ..fitting import PhaseFit
 from ..spectra.arrays import NM_PER, data_of
 from .archives import check_size, read_archive
@@ -28,14 +28,16 @@ from .signals import (
     is_spectral,
     read_signal,
     read_signals,
+    set_pixel_size,
     square_pixel_nm,
     tilts_of_files,
 )
-from .tilts import AXIS_NAMES, degrees_per, get_tilts, stage_tilt, tilts_beside
+from .tilts import AXIS_NAMES, degrees_per, get_tilts, replaces_tilts, stage_tilt, tilts_of_stack
 
 __all__ = ["TILT_SERIES_SUFFIXES", "TiltSeries", "read_tilt_series"]
 
 TIFF_SUFFIXES = (".tif", ".tiff")
+UNNAMED = "QI"  # axes of a TIFF of which nothing is known
 STACK_SUFFIXES = (".hspy", ".zspy", ".dm3", ".dm4", ".emd", ".bcf", *TIFF_SUFFIXES, *MRC_SUFFIXES)
 TILT_SERIES_SUFFIXES = (*STACK_SUFFIXES, ".npz")
 STORED = (
@@ -67,7 +69,9 @@ class TiltSeries:
         Unit of the maps; a length such as ``"nm"`` says that they are line integrals of volume fractions. Empty: not
         known.
     metadata : dict
-        What else is known: title, source, and ``files``, the names of all, in the order of the tilts if each is one.
+        What else is known: title, source; ``files``, the names of all, in the order of the tilts if each is one;
+        ``fit``, the `PhaseFit` if it was one; ``stated_pixels_nm``, the sizes of pixels that the files state;
+        ``tilts_replaced``, whether given angles are others than those of the file.
 
     Raises
     ------
@@ -197,31 +201,38 @@ def read_tilt_series(
         those of a series in degrees.
     """
     if _is_series(path):
-        files = files_of_series(path, STACK_SUFFIXES, "path")
-        stored, path, tilt_angles_deg = _read_single_maps(files, tilt_angles_deg, pixel_size_nm), files[0], None
+        files = files_of_series(path, STACK_SUFFIXES)
+        stored, path = _read_single_maps(files, tilt_angles_deg, pixel_size_nm), files[0]
+        tilts = stored["tilt_angles_deg"]
     else:
         path = check_file(path, TILT_SERIES_SUFFIXES, folders=(".zspy",))
-        stored = _read_archive(path) if path.suffix.lower() == ".npz" else _read_stack(path)
-    arguments = {"tilt_angles_deg": tilt_angles_deg, "channels": channels, "pixel_size_nm": pixel_size_nm}
-    stored |= {name: value for name, value in arguments.items() if value is not None}
-    tilts = stored.get("tilt_angles_deg")
-    if tilts is None:
-        tilts = tilts_beside(path)
+        stored = _read_archive(path) if path.suffix.lower() == ".npz" else _read_stack(path, pixel_size_nm)
+        tilts, own = tilt_angles_deg, stored.get("tilt_angles_deg")
+        if tilts is None:
+            tilts = tilts_of_stack(path, own)
+        else:
+            stored["tilts_replaced"] = replaces_tilts(check_tilts(tilts, series=False), own, path)
     if tilts is None:
         raise ValueError(
             f"tilt_angles_deg: got none with {path.name}, wants the angles as an argument or in {path.stem}.rawtlt"
         )
-    projections = real_array(stored["projections"], f"path ({path.name})", finite=False).astype(np.float32, order="C")
+    projections = real_array(stored["projections"], f"path ({path.name})", finite=False)
+    top = np.nanmax(np.abs(projections), initial=0)
+    if 0 < top < 1 / LARGEST:
+        raise ValueError(f"path: got values up to {top:g} in {path.name}, wants another unit: at least {1 / LARGEST:g}")
+    projections = projections.astype(np.float32, order="C")
     variance = _variance_of(projections, stored.get("variance"))
     if projections.ndim == 3:
         projections = projections[None]
     if projections.ndim != 4:
         raise ValueError(f"path: got shape {projections.shape} in {path.name}, wants (T, Y, X) or (C, T, Y, X)")
     covariance = stored.get("covariance")
-    names = stored.get("channels")
+    names = stored.get("channels") if channels is None else channels
     if names is None:
         names = [f"channel {index}" for index in range(len(projections))]
-    size = stored.get("pixel_size_nm")
+    size = stored.get("pixel_size_nm") if pixel_size_nm is None else pixel_size_nm
+    about = {"title": path.stem, "source": path.name, "files": stored.get("files", [path.name])}
+    about |= {name: stored[name] for name in ("fit", "stated_pixels_nm", "tilts_replaced") if name in stored}
     return TiltSeries(
         projections,
         check_tilts(tilts, projections.shape[1]),
@@ -231,7 +242,7 @@ def read_tilt_series(
         haadf=stored.get("haadf"),
         covariance=covariance,
         unit=str(stored.get("unit") or ""),
-        metadata={"title": path.stem, "source": path.name, "files": stored.get("files", [path.name])},
+        metadata=about,
     )
 
 
@@ -250,6 +261,8 @@ def _read_archive(path):
     stored = read_archive(path, STORED)
     if "pixel_nm" in stored:  # the name of pixel_size_nm in files of version 0.1
         stored.setdefault("pixel_size_nm", stored["pixel_nm"])
+    if "pixel_size_nm" in stored:
+        stored["stated_pixels_nm"] = [_number(stored["pixel_size_nm"], "pixel_size_nm")]
     return stored
 
 
@@ -264,6 +277,7 @@ def _maps_of_fit(path, fit):
         "channels": fit.phases or None,
         "covariance": fit.covariance,
         "unit": "nm",
+        "fit": fit,
     }
 
 
@@ -274,13 +288,14 @@ def _number(value, name):
     return float(value.item())
 
 
-def _read_stack(path):
+def _read_stack(path, pixel_size_nm):
     """What a file says of a tilt series; names as in `TiltSeries`."""
     if path.suffix.lower() in TIFF_SUFFIXES:
-        return _read_tiff(path)
+        return _read_tiff(path, pixel_size_nm)
     signal = read_signal(path)
+    stated = {"stated_pixels_nm": set_pixel_size(signal, pixel_size_nm)}
     if is_fit(signal):
-        return _maps_of_fit(path, PhaseFit.from_signal(signal))
+        return _maps_of_fit(path, PhaseFit.from_signal(signal)) | stated
     _refuse_spectra(signal, path)
     signal = in_order(signal)
     if signal.data.ndim not in (3, 4):
@@ -293,7 +308,7 @@ def _read_stack(path):
         "variance": signal.metadata.get_item("Signal.Noise_properties.variance", default=None),
         "covariance": signal.metadata.get_item("Tomography.covariance", default=None),
         "unit": signal.metadata.get_item("Tomography.unit", default=""),
-    }
+    } | stated
 
 
 def _refuse_spectra(signal, path):
@@ -307,30 +322,39 @@ def _refuse_spectra(signal, path):
 # ---------------------------------------------------------------- formats that say more than HyperSpy keeps
 
 
-def _read_tiff(path):
+def _read_tiff(path, pixel_size_nm):
     """A TIFF stack with its axes in the order that ImageJ or OME metadata state, and ImageJ's pixel size."""
     import tifffile
 
     try:
         with tifffile.TiffFile(path) as file:
             series = max(file.series, key=lambda one: one.size)
+            if sum(one.shape[-2:] == series.shape[-2:] for one in file.series) > 1:
+                raise ValueError(f"path: got images of several kinds in {path.name}, wants one stack")
             check_size(int(series.size) * series.dtype.itemsize, path)
-            axes, stack, calibration = series.axes, series.asarray(), _tiff_pixel_nm(file)
+            axes, stack, stated = series.axes, series.asarray(), _tiff_pixel_nm(file)
     except Exception as error:
-        if str(error).startswith(("path: ", "pixel_size_nm: ")):
+        if str(error).startswith("path: "):
             raise
         raise ValueError(f"path: got {path.name}, wants a TIFF that can be read ({error})") from error
-    if stack.ndim not in (3, 4) or not axes.endswith("YX"):
+    known = stack.ndim == 3 or "C" in axes or not set(axes[:-2]) - set(UNNAMED)
+    if stack.ndim not in (3, 4) or not axes.endswith("YX") or not known:
         raise ValueError(
             f"path: got axes {axes} of shape {stack.shape} in {path.name}, wants (T, Y, X) or (C, T, Y, X)"
         )
     if stack.ndim == 4 and axes[1] == "C":
         stack = stack.swapaxes(0, 1)
-    return {"projections": stack, "pixel_size_nm": calibration or square_pixel_nm(read_signal(path))}
+    if not stated:  # HyperSpy knows other programs than ImageJ
+        signal = read_signal(path)
+        stated, pixel_size_nm = set_pixel_size(signal, pixel_size_nm), square_pixel_nm(signal)
+    elif pixel_size_nm is None:
+        check_square(*stated)
+        pixel_size_nm = stated[0]
+    return {"projections": stack, "pixel_size_nm": pixel_size_nm, "stated_pixels_nm": stated}
 
 
 def _tiff_pixel_nm(file):
-    """Size of a pixel in an ImageJ or OME file, None where it does not say it in a unit of length."""
+    """Size of a pixel along X and Y in an ImageJ or OME file; empty where it does not say it in a unit of length."""
     if file.is_ome:
         said = dict(re.findall(r'\b(PhysicalSize[XY](?:Unit)?)="([^"]*)"', file.ome_metadata))
         stated = [(said.get(f"PhysicalSize{axis}", 0), said.get(f"PhysicalSize{axis}Unit", "µm")) for axis in "XY"]
@@ -340,10 +364,7 @@ def _tiff_pixel_nm(file):
         stated = [(tag.value[1] / tag.value[0] if tag and tag.value[0] else 0, unit) for tag in tags]
     units = [UNITS.get(unit.lower(), unit) for _, unit in stated]
     sizes = [float(size) * NM_PER.get(unit, 0) for (size, _), unit in zip(stated, units, strict=True)]
-    if min(sizes) <= 0:
-        return None
-    check_square(*sizes)
-    return sizes[0]
+    return sizes if min(sizes) > 0 else []
 
 
 def _emd_angles(path, signal):
@@ -378,13 +399,14 @@ def _is_series(path):
 
 def _read_single_maps(files, tilt_angles_deg, pixel_size_nm):
     """What several files say of a tilt series, one map (Y, X) or (C, Y, X) in each, in the order of the tilts."""
-    maps, stage = [], []
+    maps, stage, stated = [], [], set()
     for file in files:
         lazy = file.suffix.lower() == ".bcf"  # whose spectra are not wanted
-        found = [s for s in read_signals(file, lazy=lazy, name="path") if is_fit(s) or not is_spectral(s)]
+        found = [s for s in read_signals(file, lazy=lazy) if is_fit(s) or not is_spectral(s)]
         if not found:
             raise ValueError(f"path: got only spectra in {file.name}, wants a map in each file (spectra: name them)")
-        signal = max(found, key=lambda one: one.data.size)
+        signal = max(found, key=lambda one: (one.data.size, bool(maps) and _title(one) == maps[0]["title"]))
+        stated |= set(set_pixel_size(signal, pixel_size_nm))
         one = _of_single_fit(signal) if is_fit(signal) else _of_single_map(in_order(signal, series=False))
         shape = one["projections"].shape
         if len(shape) not in (2, 3) or (maps and shape != maps[0]["projections"].shape):
@@ -392,7 +414,8 @@ def _read_single_maps(files, tilt_angles_deg, pixel_size_nm):
             raise ValueError(f"path: got shape {shape} in {file.name}, wants {like}")
         maps.append(one)
         stage.append(stage_tilt(signal))
-    for name in ("unit", "channels", *(() if pixel_size_nm else ("pixel_size_nm",))):
+    images = len(found) > 1 and not is_fit(signal)  # of several detectors, by their titles
+    for name in ("unit", "channels", "pixel_size_nm", *("title",) * images):
         _check_same(name, [one[name] for one in maps], files)
     tilts = tilts_of_files(files, stage, tilt_angles_deg)
     order = np.argsort(tilts)
@@ -401,7 +424,8 @@ def _read_single_maps(files, tilt_angles_deg, pixel_size_nm):
         known[name] = _stacked(name, [maps[k][name] for k in order], [files[k] for k in order], tilt_axis)
     if known["channels"] is None and known["projections"].ndim == 3 and len({one["title"] for one in maps}) == 1:
         known["channels"] = [maps[0]["title"]] if maps[0]["title"] else None
-    return known | {"tilt_angles_deg": tilts[order], "files": [files[k].name for k in order]}
+    about = {"files": [files[k].name for k in order], "stated_pixels_nm": sorted(stated)}
+    return known | {"tilt_angles_deg": tilts[order]} | about
 
 
 def _of_single_fit(signal):
@@ -429,8 +453,12 @@ def _of_single_map(signal):
         "covariance": about.get_item("Tomography.covariance"),
         "unit": about.get_item("Tomography.unit", default=""),
         "channels": None if channels is None else list(channels),
-        "title": about.get_item("General.title", default=""),
+        "title": _title(signal),
     }
+
+
+def _title(signal):
+    return signal.metadata.get_item("General.title", default="")
 
 
 def _check_same(name, values, files):

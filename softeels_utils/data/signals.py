@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from glob import glob
 from importlib import import_module
 from os import PathLike
@@ -15,10 +15,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ..checks import LEAST_SPREAD_DEG, check_file, check_tilts, real_array
+from ..checks import LEAST_SPREAD_DEG, check_choice, check_file, check_positive, check_tilts, named, real_array
+from ..scattering.microscope import MICROSCOPE_KEYS, microscope_from_metadata
 from ..spectra.arrays import EV_PER, step_nm
-from .archives import check_size, check_zarr
-from .tilts import AXIS_NAMES, degrees_per, stage_tilt, tilts_in_names
+from .archives import check_hdf5, check_size, check_zarr
+from .tilts import AXIS_NAMES, STAGE_TOLERANCE_DEG, degrees_per, stage_tilt, tilts_in_names
 
 if TYPE_CHECKING:
     from hyperspy.signal import BaseSignal
@@ -32,22 +33,27 @@ __all__ = [
     "check_square",
     "counted_order",
     "files_of_series",
+    "in_ev",
     "in_order",
     "is_fit",
     "is_spectral",
+    "matching",
     "read_signal",
     "read_spectrum_series",
+    "set_microscope",
+    "set_pixel_size",
     "square_pixel_nm",
+    "stated_microscope",
 ]
 
 MRC_SUFFIXES = (".mrc", ".st", ".ali", ".rec", ".mrcs")
 SIGNAL_SUFFIXES = (".hspy", ".zspy", ".dm3", ".dm4", ".emd", ".bcf", ".msa", ".tif", ".tiff", *MRC_SUFFIXES)
 UNITS = {"nanometer": "nm", "nanometre": "nm", "micrometer": "µm", "micrometre": "µm", "micron": "µm"}
 UNITS |= {"picometer": "pm", "angstrom": "Å", "ångström": "Å", "meter": "m", "electronvolt": "eV"}
+UNITS |= {"electron volt": "eV"}
 UNITS |= {f"{name}s": unit for name, unit in UNITS.items()} | {"ev": "eV", "kev": "keV"}  # by lower-case name
 UNEVEN = 0.01  # difference of the two sides of a pixel, in parts
 LEAST_CHANNELS = 16  # that the files of a series have in common
-STAGE_TOLERANCE_DEG = 1.0  # between the stage and the names of the files
 
 
 def read_signal(path: str | PathLike, *, lazy: bool = False) -> BaseSignal:
@@ -60,7 +66,7 @@ def read_signal(path: str | PathLike, *, lazy: bool = False) -> BaseSignal:
     path : path
         ``.hspy``, ``.zspy``, ``.dm3``, ``.dm4``, ``.emd`` (Berkeley or Velox), ``.bcf``, ``.msa``, ``.tif`` or ``.mrc``
         (also as ``.st``, ``.ali``, ``.rec``, ``.mrcs``). Of several signals in one file, the largest is taken: of a
-        ``.bcf`` or a Velox file with EELS, the spectra.
+        ``.bcf`` or a Velox file with EELS, the spectra. Several that are largest are refused.
     lazy : bool
         Leave the data on disk, as a lazy signal (Dask).
 
@@ -70,8 +76,21 @@ def read_signal(path: str | PathLike, *, lazy: bool = False) -> BaseSignal:
         The file is missing, of another kind, cut, no file but a folder, pipe or device; it claims to unpack into more
         than it can hold, or would have code evaluated or unpickled.
     """
-    signals = read_signals(check_file(path, SIGNAL_SUFFIXES, folders=(".zspy",)), lazy=lazy)
-    return max(signals, key=lambda signal: signal.data.size)
+    path = check_file(path, SIGNAL_SUFFIXES, folders=(".zspy",))
+    return _largest(read_signals(path, lazy=lazy), path)
+
+
+def _largest(signals, path):
+    """The largest signal of a file; there must be one that is."""
+    size = max(signal.data.size for signal in signals)
+    found = [signal for signal in signals if signal.data.size == size]
+    if len(found) > 1:
+        titles = ", ".join(signal.metadata.get_item("General.title", default="") or "no title" for signal in found)
+        raise ValueError(
+            f"path: got {len(found)} signals of one size in {path.name} ({titles}), wants one: save them as files of "
+            "their own"
+        )
+    return found[0]
 
 
 def load_hyperspy() -> ModuleType:
@@ -85,32 +104,37 @@ def load_hyperspy() -> ModuleType:
     return hyperspy.api
 
 
-def read_signals(path: Path, *, lazy: bool = False, name: str = "path") -> list[BaseSignal]:
-    """All signals of a file, those with data; the path, which error messages call ``name``, has been checked."""
+def read_signals(path: Path, *, lazy: bool = False) -> list[BaseSignal]:
+    """All signals of a file, those with data; the path has been checked."""
     load_hyperspy()
     try:
         return _read_signals(path, path.suffix.lower(), lazy)
     except Exception as error:
-        if str(error).startswith(f"{name}: "):
+        if str(error).startswith("path: "):
             raise
-        raise ValueError(f"{name}: got {path.name}, wants a file that can be read ({error})") from error
+        raise ValueError(f"path: got {path.name}, wants a file that can be read ({error})") from error
 
 
 def _read_signals(path, suffix, lazy):
     if suffix == ".zspy":
         check_zarr(path)
+    if suffix in (".hspy", ".emd"):
+        check_hdf5(path)
     if suffix in (".hspy", ".zspy"):
         _check_entries(import_module(f"rsciio.{suffix[1:]}").file_reader(str(path), lazy=True), path)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         options = {"reader": "MRC"} if suffix in MRC_SUFFIXES else {}
-        signals = load_hyperspy().load(str(path), lazy=lazy and suffix != ".msa", **options)
+        signals = load_hyperspy().load(path, lazy=lazy and suffix != ".msa", **options)  # a text may be a pattern
     signals = [signal for signal in (signals if isinstance(signals, list) else [signals]) if signal.data.size]
     if not signals:
         raise ValueError(f"path: got {path.name} without data, wants some")
     for signal in signals:
         if signal.data.dtype.kind not in "fiub" and not signal.data.dtype.names:  # names: the colours of a picture
             raise ValueError(f"path: got {signal.data.dtype} values in {path.name}, wants real numbers")
+        signal.data = _in_plain_type(signal.data)
+    if suffix in MRC_SUFFIXES:
+        _check_mrc(signals[0], path)
     if suffix == ".msa":
         _check_msa(signals[0], path)
         signals = [signal.as_lazy() for signal in signals] if lazy else signals
@@ -121,6 +145,37 @@ def _read_signals(path, suffix, lazy):
             axis.units = UNITS.get(str(axis.units).lower(), axis.units)
         _energies_in_ev(signal)
     return [_aligned(signal) for signal in signals]
+
+
+def _in_plain_type(array):
+    """The array in the byte order of this machine; of half precision, in which sums overflow, as float32."""
+    plain = array.dtype.newbyteorder("=")
+    return array.astype(np.float32 if plain == np.float16 else plain, copy=False)
+
+
+def _check_mrc(signal, path):
+    """What the header of an MRC file says beside what HyperSpy reads: order of axes, sign of bytes, no pixel size."""
+    header = signal.original_metadata.std_header
+    order = int(header.MAPC), int(header.MAPR), int(header.MAPS)
+    if order not in ((1, 2, 3), (0, 0, 0)):
+        raise ValueError(f"path: got axes {order} in {path.name}, wants (1, 2, 3): columns, rows, sections")
+    if header.MODE == 0:
+        signal.data = _bytes_of_mrc(np.asarray(signal.data), header, path)
+    for axis in signal.axes_manager.signal_axes:
+        if not (header.MX and header.MY):
+            axis.units = ""
+
+
+def _bytes_of_mrc(array, header, path):
+    """Bytes with the sign that agrees with the least and the largest value in the header; programs differ in it."""
+    if array.max() < 128:
+        return array
+    read = {signed: array.astype(np.int8) if signed else array for signed in (False, True)}
+    stated = float(header.AMIN), float(header.AMAX)
+    fits = [values for values in read.values() if np.allclose((values.min(), values.max()), stated, atol=0.5)]
+    if not fits:
+        raise ValueError(f"path: got bytes in {path.name} that may be signed, wants 16-bit or float values")
+    return fits[0]
 
 
 def _share_microscope(signals):
@@ -136,9 +191,17 @@ def _energies_in_ev(signal):
     if str(signal.metadata.get_item("Signal.signal_type", default="")).startswith("EDS"):
         return
     for axis in array_axes(signal):
-        factor = EV_PER.get(str(axis.units), 1.0)
-        if factor != 1.0:
-            axis.scale, axis.offset, axis.units = axis.scale * factor, axis.offset * factor, "eV"
+        if str(axis.units) in EV_PER:
+            in_ev(axis, str(axis.units))
+
+
+def in_ev(axis: Any, unit: str) -> None:
+    """Convert the values of an axis, which are in ``unit``, to eV."""
+    if axis.is_uniform:
+        axis.scale, axis.offset = axis.scale * EV_PER[unit], axis.offset * EV_PER[unit]
+    else:
+        axis.axis = axis.axis * EV_PER[unit]
+    axis.units = "eV"
 
 
 def _aligned(signal):
@@ -150,7 +213,7 @@ def _aligned(signal):
         others = [axis for axis in axes[::-1] if axis not in last]
         signal = signal.transpose(signal_axes=last, navigation_axes=others)
     energy = array_axes(signal)[-1]
-    if len(energies) == 1 and getattr(energy, "scale", 1) < 0:
+    if len(last) == 1 and getattr(energy, "scale", 1) < 0:
         signal.data = signal.data[..., ::-1]
         energy.offset, energy.scale = energy.offset + (energy.size - 1) * energy.scale, -energy.scale
     return signal
@@ -207,6 +270,12 @@ def array_axes(signal: BaseSignal) -> tuple[Any, ...]:
     return (*signal.axes_manager.navigation_axes[::-1], *signal.axes_manager.signal_axes[::-1])
 
 
+def _pixel_axes(signal: BaseSignal) -> tuple[Any, ...]:
+    """X and Y of images or spectra, as far as they have them."""
+    axes = array_axes(signal)
+    return (axes[:-1] if signal.axes_manager.signal_dimension == 1 else axes)[:-3:-1]
+
+
 def square_pixel_nm(signal: BaseSignal) -> float | None:
     """Size of a pixel of images or spectra, None where it is not stated (as of an ``.mrc`` file without calibration).
 
@@ -215,13 +284,18 @@ def square_pixel_nm(signal: BaseSignal) -> float | None:
     ValueError
         Naming ``pixel_size_nm``, where pixels are not square.
     """
-    axes = array_axes(signal)
-    pixel = (axes[:-1] if signal.axes_manager.signal_dimension == 1 else axes)[:-3:-1]  # X, Y
-    sizes = [size if (size := step_nm(axis)) and 0 < size < np.inf else None for axis in pixel]
+    pixel = _pixel_axes(signal)
+    sizes = [_size_nm(axis) for axis in pixel]
     known = [size for size, axis in zip(sizes, pixel, strict=True) if size and axis.size > 1]
     if len(known) == 2:
         check_square(*known)
     return sizes[0] if sizes else None
+
+
+def _size_nm(axis):
+    """Size of a pixel along an axis; None where it is not stated, or not even."""
+    size = step_nm(axis) if axis.is_uniform else None
+    return size if size and 0 < size < np.inf else None
 
 
 def check_square(across_nm: float, along_nm: float) -> None:
@@ -252,23 +326,32 @@ def counted_order(path: str | PathLike) -> list[tuple[int, str]]:
     return [(int(part), "") if part.isdecimal() else (0, part) for part in re.split(r"(\d+)", str(path))]
 
 
-def files_of_series(paths: Any, suffixes: Sequence[str], name: str = "paths") -> list[Path]:
+def matching(pattern: str | PathLike) -> list[Path]:
+    """Files of a pattern (``tilt_*.dm4``), as their numbers count; brackets of a folder that exists are no pattern."""
+    pattern = Path(pattern)
+    folder = next(parent for parent in pattern.parents if parent.is_dir() or parent == parent.parent)
+    found = glob(str(pattern.relative_to(folder)), root_dir=folder)
+    return sorted((folder / one for one in found), key=counted_order)
+
+
+def files_of_series(paths: Any, suffixes: Sequence[str]) -> list[Path]:
     """Checked paths of a series with one file a tilt: from a folder, a pattern (``tilt_*.dm4``) or a sequence."""
     if isinstance(paths, (str, PathLike)):
-        text = str(Path(paths).expanduser())
-        folder = Path(text)
-        found = [p for p in folder.iterdir() if p.suffix.lower() in suffixes] if folder.is_dir() else glob(text)
+        given = Path(paths).expanduser()
+        if given.is_dir():
+            found = [p for p in given.iterdir() if p.suffix.lower() in suffixes and not p.name.startswith(".")]
+            found = sorted(found, key=counted_order)
+        else:
+            found = matching(given)
         if not found:
-            raise ValueError(
-                f"{name}: got {text}, where no file is one of {', '.join(suffixes)}, wants one file a tilt"
-            )
-        paths = sorted(found, key=counted_order)
+            raise ValueError(f"path: got {given}, where no file is one of {', '.join(suffixes)}, wants one file a tilt")
+        paths = found
     if not isinstance(paths, Sequence) or len(paths) < 2:
         got = len(paths) if isinstance(paths, Sequence) else repr(paths)
         raise ValueError(
-            f"{name}: got {got}, wants at least two files, a folder of them, or a pattern such as tilt_*.dm4"
+            f"path: got {got}, wants at least two files, a folder of them, or a pattern such as tilt_*.dm4"
         )
-    return [check_file(path, suffixes, folders=(".zspy",), name=name) for path in paths]
+    return [check_file(path, suffixes, folders=(".zspy",)) for path in paths]
 
 
 def tilts_of_files(
@@ -321,10 +404,13 @@ def _check_given(tilts, files, stage):
         )
 
 
+@named("paths")
 def read_spectrum_series(
     paths: str | PathLike | Sequence[str | PathLike],
     tilt_angles_deg: ArrayLike | None = None,
     *,
+    pixel_size_nm: float | None = None,
+    microscope: Mapping[str, float] | None = None,
     whole: bool = True,
     lazy: bool = False,
 ) -> BaseSignal:
@@ -342,6 +428,10 @@ def read_spectrum_series(
         One for each file, in the order of ``paths`` (of a folder or pattern: of the names, 2 before 10), within 1° of
         what metadata or names say. By default those of the stage in the files' metadata or, where these are the same in
         all files, those in their names (``tilt_-35.hspy``, ``cube_+17.5deg.dm4``).
+    pixel_size_nm : float, optional
+        Size of a pixel, in place of what the files say, which need not agree then.
+    microscope : {name: float}, optional
+        Beam energy and angles (``beam_energy_keV``, ``convergence_mrad``, ``collection_mrad``), likewise.
     whole : bool
         Whether the files are a whole series; some tilts of one need not span 10°.
     lazy : bool
@@ -359,10 +449,14 @@ def read_spectrum_series(
     ------
     ValueError
         Naming ``paths`` and the file that holds no spectrum image, or one whose shape, dispersion or pixels are not
-        those of the first, or that has no energies in common with the others; or ``tilt_angles_deg``.
+        those of the first, or that has no energies in common with the others; or ``tilt_angles_deg``, or what of the
+        microscope the files do not agree in.
     """
     files = files_of_series(paths, SIGNAL_SUFFIXES)
     signals = [_spectrum_image(file, lazy) for file in files]
+    stated = [set_pixel_size(signal, pixel_size_nm) for signal in signals]
+    for signal in signals:
+        set_microscope(signal, microscope or {})
     for file, signal in zip(files[1:], signals[1:], strict=True):
         _check_like(signal, signals[0], file, files[0])
     starts, size, residuals = _common_channels([array_axes(signal)[-1] for signal in signals], files)
@@ -388,9 +482,12 @@ def read_spectrum_series(
     series = type(first)(stack, axes=axes, metadata=metadata, original_metadata=original)
     series.metadata.set_item("Tomography.tilts", tilts[order])
     series.metadata.set_item("Tomography.files", [file.name for file in files])
+    if pixel_size_nm is not None:
+        series.metadata.set_item("Tomography.stated_pixels_nm", sorted({size for sizes in stated for size in sizes}))
     if starts.any() or residuals.any() or size < first.data.shape[-1]:
         series.metadata.set_item("Tomography.energy_offsets", [float(array_axes(s)[-1].offset) for s in signals])
         series.metadata.set_item("Tomography.energy_residuals", residuals.tolist())
+    set_microscope(series, {name: value for s in signals for name, value in stated_microscope(s).items()})
     if series.metadata.has_item("Acquisition_instrument.TEM.Stage.tilt_alpha"):
         del series.metadata.Acquisition_instrument.TEM.Stage.tilt_alpha  # of one tilt
     return series
@@ -398,24 +495,57 @@ def read_spectrum_series(
 
 def _spectrum_image(file, lazy):
     """The largest spectrum image of a file."""
-    found = [
-        s
-        for s in read_signals(file, lazy=lazy, name="paths")
-        if s.data.ndim == 3 and s.axes_manager.signal_dimension == 1
-    ]
+    found = [s for s in read_signals(file, lazy=lazy) if s.data.ndim == 3 and s.axes_manager.signal_dimension == 1]
     if not found:
-        raise ValueError(f"paths: got no spectrum image in {file.name}, wants one of shape (Y, X, E) in each file")
-    signal = in_order(max(found, key=lambda s: s.data.size), series=False)
+        raise ValueError(f"path: got no spectrum image in {file.name}, wants one of shape (Y, X, E) in each file")
+    signal = in_order(_largest(found, file), series=False)
+    if not all(axis.is_uniform for axis in array_axes(signal)):
+        raise ValueError(f"path: got uneven steps of an axis in {file.name}, wants even ones")
     if not lazy:
-        real_array(signal.data, f"paths ({file.name})", finite=False)
+        real_array(signal.data, f"path ({file.name})", finite=False)
     return signal
 
 
+def set_pixel_size(signal: BaseSignal, pixel_size_nm: float | None) -> list[float]:
+    """Give an image the size of a pixel, if it is known from elsewhere; return what the image said of it."""
+    pixel = _pixel_axes(signal)
+    if not all(axis.is_uniform for axis in pixel):
+        raise ValueError("pixel_size_nm: got pixels of uneven sizes, wants even ones")
+    stated = [size for axis in pixel if (size := _size_nm(axis))]
+    if pixel_size_nm is not None:
+        check_positive(pixel_size_nm=pixel_size_nm)
+        for axis in pixel:
+            axis.scale, axis.units = pixel_size_nm, "nm"
+    return stated
+
+
+def set_microscope(signal: BaseSignal, microscope: Mapping[str, float]) -> None:
+    """Give a signal beam energy and angles that are known from elsewhere."""
+    for name, value in microscope.items():
+        check_choice(name, "microscope", MICROSCOPE_KEYS)
+        signal.metadata.set_item(MICROSCOPE_KEYS[name], value)
+
+
+def stated_microscope(signal: BaseSignal) -> dict[str, float]:
+    """Beam energy and angles of the metadata, as `microscope_from_metadata`; ValueError for what is no number."""
+    try:
+        return microscope_from_metadata(signal)
+    except (TypeError, ValueError) as error:
+        raise ValueError(
+            f"{', '.join(MICROSCOPE_KEYS)}: got metadata that are no numbers ({error}), wants some"
+        ) from None
+
+
 def _check_like(signal, first, file, first_file):
-    """Raise ValueError unless pixels, their size and the dispersion are those of the first file."""
+    """Raise ValueError unless pixels, their size, the dispersion and the microscope are those of the first file."""
+    known, like = stated_microscope(signal), stated_microscope(first)
+    for name in known.keys() & like.keys():
+        if not np.isclose(known[name], like[name], rtol=UNEVEN):
+            got, wanted = f"{known[name]:g} in {file.name}", f"{like[name]:g} as in {first_file.name}"
+            raise ValueError(f"{name}: got {got}, wants {wanted}")
     if signal.data.shape[:-1] != first.data.shape[:-1]:
         raise ValueError(
-            f"paths: got shape {signal.data.shape} in {file.name}, wants {first.data.shape} as in {first_file.name}"
+            f"path: got shape {signal.data.shape} in {file.name}, wants {first.data.shape} as in {first_file.name}"
         )
     for axis, wanted in zip(array_axes(signal), array_axes(first), strict=True):
         same, sizes = str(axis.units) == str(wanted.units), (axis.scale, wanted.scale)
@@ -424,7 +554,7 @@ def _check_like(signal, first, file, first_file):
         if not (same and np.isclose(*sizes, rtol=1e-4, atol=0)):
             what = "energies" if axis is array_axes(signal)[-1] else f"pixels along {axis.name}"
             got, like = (f"{a.size} by {a.scale:g} {a.units}" for a in (axis, wanted))
-            raise ValueError(f"paths: got {what} of {got} in {file.name}, wants {like} as in {first_file.name}")
+            raise ValueError(f"path: got {what} of {got} in {file.name}, wants {like} as in {first_file.name}")
 
 
 def _common_channels(axes, files):
@@ -442,7 +572,7 @@ def _common_channels(axes, files):
         low, high = files[int(ends.argmin())], files[int(whole.argmax())]
         end, start = (f"{offset + step * k:g} {axes[0].units}" for k in (last, first))
         raise ValueError(
-            f"paths: got energies that end at {end} in {low.name} and start at {start} in {high.name}, wants at least "
+            f"path: got energies that end at {end} in {low.name} and start at {start} in {high.name}, wants at least "
             f"{LEAST_CHANNELS} channels in common"
         )
     return first - whole, last - first, left * step

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from ..checks import check_tilts
 from ..spectra.arrays import data_of
@@ -17,11 +17,22 @@ from ..spectra.arrays import data_of
 if TYPE_CHECKING:
     from hyperspy.signal import BaseSignal
 
-__all__ = ["AXIS_NAMES", "degrees_per", "get_tilts", "stage_tilt", "tilts_beside", "tilts_in_names"]
+__all__ = [
+    "AXIS_NAMES",
+    "STAGE_TOLERANCE_DEG",
+    "angles_in_text",
+    "degrees_per",
+    "get_tilts",
+    "replaces_tilts",
+    "stage_tilt",
+    "tilts_in_names",
+    "tilts_of_stack",
+]
 
 DEGREES_PER = dict.fromkeys(("degrees", "degree", "deg", "°"), 1.0)
 DEGREES_PER |= dict.fromkeys(("radians", "radian", "rad"), 180 / np.pi) | {"mrad": 0.18 / np.pi}
 AXIS_NAMES = ("tilt", "tilts", "tilt angle", "tilt angles", "tilt_angle", "tilt_angle_deg", "projections", "alpha")
+STAGE_TOLERANCE_DEG = 1.0  # between two sources of one angle: the stage, the name of a file, a list of angles
 SIGNS = "−+-"  # the hyphen last, as a pattern of single characters wants it
 NUMBER = rf"([{SIGNS}]?\d+(?:[.,p]\d+)?)"
 
@@ -78,35 +89,85 @@ def stage_tilt(signal: BaseSignal) -> float | None:
 # ---------------------------------------------------------------- a file beside a stack
 
 
-def tilts_beside(path: Path) -> NDArray[np.float64] | None:
-    """Angles in a ``.rawtlt``, ``.tlt`` or SerialEM ``.mdoc`` file beside a stack; None without such a file.
+def tilts_of_stack(path: Path, stated: ArrayLike | None) -> NDArray[np.float64] | None:
+    """Angles of a stack: those that it states, else those of a file beside it; None where there are none.
 
-    The name is that of the stack (or of what it links to), with the suffix in place of its own or after it. In a
-    ``.rawtlt`` or ``.tlt`` file angles stand one per line; what follows ``#``, ``;`` or ``//`` is a comment, and a
-    comma may be the decimal sign.
+    That file is a ``.rawtlt`` or ``.tlt`` (see `angles_in_text`) or a SerialEM ``.mdoc``. Its name is that of the stack
+    (or of what it links to), with the suffix in place of its own or after it.
 
     Raises
     ------
     ValueError
-        ``tilt_angles_deg``, naming a file that holds something else.
+        ``tilt_angles_deg``, naming a file that holds something else, or says something else than the stack.
     """
+    beside, sidecar = _tilts_beside(path)
+    if stated is None:
+        return beside
+    stated = check_tilts(stated, series=False)
+    apart = beside is not None and (len(beside) != len(stated) or np.abs(stated - beside).max() > STAGE_TOLERANCE_DEG)
+    if apart:
+        got, wanted = (f"{len(angles)} ({', '.join(f'{a:g}' for a in angles[:3])}, ...)" for angles in (beside, stated))
+        raise ValueError(
+            f"tilt_angles_deg: got {got} in {sidecar.name}, wants those that {path.name} states, {wanted}, or the "
+            "angles as an argument"
+        )
+    return stated
+
+
+def replaces_tilts(given: ArrayLike, stated: ArrayLike | None, path: Path) -> bool:
+    """Whether angles that are given for a stack are others than those that it states.
+
+    Raises
+    ------
+    ValueError
+        ``tilt_angles_deg``, where they are the same angles in another order.
+    """
+    given, stated = np.asarray(given, float), np.ravel([] if stated is None else stated)
+    if not stated.size or stated.dtype.kind not in "fiu":
+        return False
+    if given.shape != stated.shape or np.abs(np.sort(given) - np.sort(stated)).max() > STAGE_TOLERANCE_DEG:
+        return True
+    if np.abs(given - stated).max() > STAGE_TOLERANCE_DEG:
+        order = ", ".join(f"{angle:g}" for angle in stated[:3])
+        raise ValueError(
+            f"tilt_angles_deg: got the angles of {path.name} in another order, wants that of its images ({order}, "
+            "...): leave the angles out"
+        )
+    return False
+
+
+def _tilts_beside(path):
+    """Angles of a file beside a stack, and that file; None, None without one."""
     for stack, suffix in product((path, path.resolve()), (".rawtlt", ".tlt", ".mdoc")):
         for sidecar in (stack.with_suffix(suffix), stack.with_name(stack.name + suffix)):
             if sidecar.is_file():
                 text = sidecar.read_bytes()[: 2**24].decode("utf-8-sig", errors="replace")
-                text = text.replace("\N{MINUS SIGN}", "-")
-                return _of_mdoc(text, sidecar) if suffix == ".mdoc" else _of_list(text, sidecar)
-    return None
+                angles = _of_mdoc(text, sidecar) if suffix == ".mdoc" else angles_in_text(text, f" in {sidecar.name}")
+                return angles, sidecar
+    return None, None
 
 
-def _of_list(text, sidecar):
+def angles_in_text(text: str, where: str = "") -> NDArray[np.float64]:
+    """Angles that stand in lines or words; what follows ``#``, ``;`` or ``//`` in a line is a comment.
+
+    A comma between two rows of digits is the decimal sign (``-17,5``); other commas part two angles (``-60,-30,0``).
+    ``where`` the text stands is for error messages.
+
+    Examples
+    --------
+    >>> angles_in_text("-60,5 -30  # degrees")
+    array([-60.5, -30. ])
+    >>> angles_in_text("-60,-30,0")
+    array([-60., -30.,   0.])
+    """
     values = []
-    for line in text.splitlines():
+    for line in text.replace("\N{MINUS SIGN}", "-").splitlines():
         for word in re.split(r"\s+|,\s+", re.split(r"#|;|//", line)[0].strip(" ,\t")):
             try:
-                values += [float(word.replace(",", "."))] if word else []
+                decimal = re.fullmatch(r"[+-]?\d+,\d+", word)
+                values += [float(part) for part in ([word.replace(",", ".")] if decimal else word.split(",")) if part]
             except ValueError:
-                raise ValueError(f"tilt_angles_deg: got {word[:40]!r} in {sidecar.name}, wants angles") from None
+                raise ValueError(f"tilt_angles_deg: got {word[:40]!r}{where}, wants angles") from None
     return np.array(values)
 
 

@@ -10,7 +10,7 @@ from .chain import classical_volumes, reconstruct
 from .folder import Folder, FolderBusy, Step
 from .inspection import Inspection, inspect, inspection_page, inspection_table, write_settings
 from .series import Maps
-from .settings import Settings, expand
+from .settings import Settings, expand, plain_yaml
 from .volume_files import volume_signal, write_maps, write_volume
 
 __all__ = [
@@ -25,6 +25,7 @@ __all__ = [
     "inspect",
     "inspection_page",
     "inspection_table",
+    "plain_yaml",
     "reconstruct",
     "volume_signal",
     "write_maps",

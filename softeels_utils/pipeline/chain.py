@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from .. import data, dip, fitting, metrics, spectra, standards, tomography
-from ..data.signals import load_hyperspy
+from ..checks import check_file, named
+from ..data.signals import UNEVEN, load_hyperspy, square_pixel_nm
 from ..fitting.result import pixel_size_of
 from ..progress import headless
 from ..scattering import load_system, microscope_from_metadata
@@ -26,7 +27,22 @@ from ..scattering.microscope import MICROSCOPE_KEYS
 from ..tomography import Measurement
 from . import report as report_page
 from .folder import Folder
-from .series import Maps, clean_low_loss, level_dual, noise_gain_of, on_axis, read_maps, read_spectra, tilt_table
+from .series import (
+    FEWEST_CHANNELS,
+    Maps,
+    check_counts,
+    clean_low_loss,
+    fine_enough,
+    level_dual,
+    noise_gain_of,
+    on_axis,
+    read_image,
+    read_maps,
+    read_spectra,
+    remarks,
+    stated_gain,
+    tilt_table,
+)
 from .settings import Settings
 from .volume_files import FORMATS, write_maps, write_volume
 
@@ -97,9 +113,8 @@ class Chain:
         settings = self.settings
         load_hyperspy()  # files are written with it at the end
         if not self.from_spectra:
-            maps, files = read_maps(settings)
-            if len(files) > 1:
-                self._tell(f"{tilt:8.2f}°  {file}" for tilt, file in zip(maps.tilt_angles_deg, files, strict=True))
+            maps, told = read_maps(settings)
+            self._tell(told)
             self.from_fit = isinstance(maps, fitting.PhaseFit)
             seen = Maps.of_fit(maps) if self.from_fit else maps
             if not (seen.projections().sum(axis=(1, 2, 3)) > 0).any():
@@ -107,6 +122,8 @@ class Chain:
                     f"maps: got no positive sum in {settings.maps.name} where values and errors are finite and errors "
                     "positive, wants maps of amounts"
                 )
+            self._tell(_not_measured(seen))
+            seen.measurement()
             self.known["tilts"] = maps.tilt_angles_deg.tolist()
             if self.from_fit or maps.unit == "nm":
                 self._check_calibrated(maps.pixel_size_nm)
@@ -114,11 +131,15 @@ class Chain:
         low = read_spectra(settings.low_loss, settings, "low_loss", lazy=True)
         self.known["low_loss tilts"] = data.get_tilts(low).tolist()
         self._tell(tilt_table(low, "low_loss"))
+        check_counts(low, "low_loss")
+        stated_gain(low)
         _check_low(low, self.system, "low_loss", extracted=not (settings.standards or settings.standards_low_loss))
-        self._check_calibrated(pixel_size_of(low))
+        self._check_calibrated(square_pixel_nm(low))
         axis, window = spectra.energy_axis(low), self.system.edge("M2,3").fit_window_eV
         pair = settings.standards_low_loss, settings.standards_core_loss
         if settings.standards:
+            with named("standards"):
+                check_file(settings.standards, (".npz",))
             try:
                 found = standards.Standards.load(settings.standards)
             except ValueError as error:
@@ -129,7 +150,10 @@ class Chain:
             found.on(axis[(axis >= window[0]) & (axis <= window[1])])
         else:
             if all(pair):
-                image, core = (data.read_signal(path, lazy=True) for path in pair)
+                image, core = self._pair(lazy=True)
+                for signal, name in ((image, "standards_low_loss"), (core, "standards_core_loss")):
+                    self._tell(remarks(signal))
+                    check_counts(signal, name)
                 _check_low(image, self.system, "standards_low_loss", extracted=True)
                 _check_core(core, self.system, "standards_core_loss")
                 if image.data.shape[:-1] != core.data.shape[:-1]:
@@ -139,12 +163,18 @@ class Chain:
                 core = read_spectra(settings.core_loss, settings, "core_loss", lazy=True)
                 self.known["core_loss tilts"] = data.get_tilts(core).tolist()
                 self._tell(tilt_table(core, "core_loss"))
+                check_counts(core, "core_loss")
                 _check_core(core, self.system, "core_loss")
                 _matching(low, core)
             known = microscope_from_metadata(core)
             for name in ("beam_energy_keV", "collection_mrad"):
                 if name not in known and settings[name] is None:
                     raise ValueError(f"{name}: got None, and the files do not say it; wants a number")
+
+    def _pair(self, lazy=False):
+        """Dual EELS of one image, which standards are extracted from."""
+        names = "standards_low_loss", "standards_core_loss"
+        return [read_image(self.settings[name], self.settings, name, lazy=lazy) for name in names]
 
     def _tell(self, lines):
         for line in lines:
@@ -161,6 +191,7 @@ class Chain:
         """All steps, in order; the path of the report."""
         self._check_specimen()
         if self.from_spectra:
+            self._check_copies()
             self.spectra()
             self.standards()
             self.fit()
@@ -188,6 +219,14 @@ class Chain:
             names = ", ".join(sorted({Path(path).name for path in former})[:3])
             raise ValueError(f"output: got {self.folder.path}, which holds results of {names}; wants another folder")
 
+    def _check_copies(self):
+        """Refuse a file that is there under two names: one tilt would stand for two."""
+        known = {}
+        for path in self.settings.low_loss:
+            twin = known.setdefault(self.folder.hash_of(path), path)
+            if twin != path:
+                raise ValueError(f"low_loss: got the same content in {twin.name} and {path.name}, wants each tilt once")
+
     def _of(self, *names: str) -> dict[str, Any]:
         """Some settings as plain JSON, for the stamp of a step, with what the files say of tilts, and the system."""
         return self.known | {name: self.settings[name] for name in names}
@@ -204,13 +243,14 @@ class Chain:
             _check_low(cleaned, self.system, "low_loss", LEVELLED)
             cleaned.save(str(place / "low_loss.hspy"), overwrite=True, compression=None, chunks=_chunks(cleaned.data))
             np.savez(place / "images.npz", **images)
-            return facts | {"gain": gain, "warnings": told + facts["warnings"]} | _energies(low, "low loss")
+            told += facts["warnings"] + remarks(low)
+            return facts | {"gain": gain, "warnings": told} | _energies(low, "low loss")
 
         self.folder.step(
             "spectra",
             work,
             inputs=self.settings.low_loss,
-            parameters=self._of("tilt_angles_deg", "pixel_size_nm", "gain", *MICROSCOPE_KEYS),
+            parameters=self._of("tilt_angles_deg", "pixel_size_nm", "energy_unit", "gain", *MICROSCOPE_KEYS),
             outputs=("low_loss.hspy", "images.npz"),
         )
 
@@ -222,27 +262,30 @@ class Chain:
         inputs = used or (*settings.low_loss, *settings.core_loss)
 
         def work(place):
-            facts = {"extracted": not settings.standards}
+            facts, told = {"extracted": not settings.standards}, []
             if settings.standards:
                 found = standards.Standards.load(settings.standards)
             else:
                 if all(pair):
-                    low, core = (data.read_signal(path) for path in pair)
+                    low, core = self._pair()
                 else:
                     low = read_spectra(settings.low_loss, settings, "low_loss")
                     core = read_spectra(settings.core_loss, settings, "core_loss")
                     facts |= _energies(core, "core loss")
                     low = _matching(low, core)
+                told = remarks(core)
                 gain = self.folder.record("spectra").facts["gain"]
                 found = _extract(low, core, settings, gain, self.system)
             found.save(place / "standards.npz")
-            return facts | {"warnings": list(found.warnings)}
+            return facts | {"warnings": told + list(found.warnings)}
 
         self.folder.step(
             "standards",
             work,
             inputs=inputs,
-            parameters=self._of("exposure_ratio", "seed", "tilt_angles_deg", "pixel_size_nm", *MICROSCOPE_KEYS)
+            parameters=self._of(
+                "exposure_ratio", "seed", "tilt_angles_deg", "pixel_size_nm", "energy_unit", *MICROSCOPE_KEYS
+            )
             | {"gain": self.folder.record("spectra").facts["gain"]},
             outputs=("standards.npz",),
         )
@@ -603,6 +646,16 @@ def _check_low(low, system, name, where="", extracted=False):
             f"{name}: got energies {axis[0]:g} to {axis[-1]:g} eV{where or _shared(low)}, wants the zero loss and "
             f"{system.metal}-M2,3: -2 to {end:g} eV" + " for standards" * (extracted and end > edge.fit_window_eV[1])
         )
+    _check_channels(axis, "M2,3", edge.fit_window_eV, name, system)
+
+
+def _check_channels(energy, edge, window, name, system):
+    """Refuse channels that are too wide for the shape of an edge."""
+    if not fine_enough(energy, window):
+        step = energy[1] - energy[0]
+        raise ValueError(
+            f"{name}: got channels of {step:g} eV, wants at least {FEWEST_CHANNELS} over {system.metal}-{edge}"
+        )
 
 
 def _check_core(core, system, name, where=""):
@@ -616,6 +669,7 @@ def _check_core(core, system, name, where=""):
             f"{name}: got energies {axis[0]:g} to {axis[-1]:g} eV{where or _shared(core)}, wants {system.metal}-L2,3: "
             f"{start:g} to {end:g} eV at least"
         )
+    _check_channels(axis, "L2,3", (start, end), name, system)
 
 
 def _shared(series):
@@ -634,6 +688,16 @@ def _energies(series, kind):
     }
 
 
+def _not_measured(maps):
+    """What to tell of values that are left out."""
+    out = ~maps.mask
+    if not out.any():
+        return []
+    whole = maps.tilt_angles_deg[out.all(axis=(1, 2))]
+    tilts = f", all of them at {', '.join(f'{tilt:g}°' for tilt in whole)}" if whole.size else ""
+    return [f"maps: {out.sum()} of {out.size} pixels are NaN or have no error, and are left out{tilts}"]
+
+
 def _matching(low, core):
     """The tilts of the low loss that the core loss has, in its order."""
     tilts, wanted = data.get_tilts(low), data.get_tilts(core)
@@ -641,6 +705,9 @@ def _matching(low, core):
         raise ValueError(
             f"core_loss: got pixels {core.data.shape[1:-1]}, wants those of low_loss {low.data.shape[1:-1]}"
         )
+    sizes = square_pixel_nm(low), square_pixel_nm(core)
+    if all(sizes) and abs(sizes[1] / sizes[0] - 1) > UNEVEN:
+        raise ValueError(f"core_loss: got pixels of {sizes[1]:g} nm, wants those of low_loss, {sizes[0]:g} nm")
     at = [int(np.argmin(np.abs(tilts - tilt))) for tilt in wanted]
     far = [float(tilt) for k, tilt in zip(at, wanted, strict=True) if abs(tilts[k] - tilt) > 0.05]
     if far or len(set(at)) < len(at):

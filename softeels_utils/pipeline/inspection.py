@@ -5,7 +5,7 @@ from __future__ import annotations
 import html
 import json
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,11 +14,12 @@ from numpy.typing import NDArray
 
 from .. import data, spectra
 from ..checks import check_tilts
-from ..data.signals import in_order, is_fit, square_pixel_nm
-from ..data.tilts import stage_tilt, tilts_beside, tilts_in_names
-from ..scattering import load_system, microscope_from_metadata
+from ..data.signals import MRC_SUFFIXES, in_order, is_fit, square_pixel_nm, stated_microscope
+from ..data.tilts import stage_tilt, tilts_in_names, tilts_of_stack
+from ..scattering import load_system
 from ..standards import Standards
 from .page import figure_png, html_table, page
+from .series import kind_of_spectra, state_energies
 
 if TYPE_CHECKING:
     from ..scattering import System
@@ -27,6 +28,12 @@ __all__ = ["Inspection", "inspect", "inspection_page", "inspection_table", "writ
 
 THUMBNAIL = 128  # pixels
 BEFORE_EV, DARK_LEVEL = -8.0, 0.05  # from the zero loss; of the counts at the edge
+STATED = {  # what settings may state in place of a file
+    "tilt_angles_deg": ("tilts", "reconstruct --tilts ..."),
+    "Tomography.tilts": ("tilts", "reconstruct --tilts ..."),
+    "pixel_size_nm": ("pixel size", "reconstruct -p pixel_size_nm ..."),
+}
+IMAGES = (".tif", ".tiff", *MRC_SUFFIXES)  # which hold no spectra
 
 
 @dataclass(frozen=True)
@@ -59,7 +66,7 @@ class Inspection:
     images: dict[str, NDArray] = field(default_factory=dict, repr=False)
 
 
-def inspect(path: str | Path, system: str = "iron_oxides") -> Inspection:
+def inspect(path: str | Path, system: str = "iron_oxides", energy_unit: str | None = None) -> Inspection:
     """Look at a file without changing or keeping it.
 
     Parameters
@@ -68,6 +75,8 @@ def inspect(path: str | Path, system: str = "iron_oxides") -> Inspection:
         Spectra, maps, a fit, or standards, in any format that `data` reads.
     system : str
         Whose edges are looked for.
+    energy_unit : {"eV", "keV", "meV"}, optional
+        Of an energy axis that states none.
 
     Raises
     ------
@@ -78,20 +87,20 @@ def inspect(path: str | Path, system: str = "iron_oxides") -> Inspection:
     if not path.exists():
         raise ValueError(f"path: got {path}, which does not exist, wants a file")
     try:
-        if path.suffix == ".npz":
+        if path.suffix.lower() == ".npz":
             return _inspect_archive(path)
-        if path.is_dir() and path.suffix.lower() not in data.TILT_SERIES_SUFFIXES:
+        folder = path.is_dir() and path.suffix.lower() not in data.TILT_SERIES_SUFFIXES
+        if folder or path.suffix.lower() in IMAGES:
             return _inspect_maps(path)
-        signal = data.read_signal(path, lazy=path.suffix in (".hspy", ".zspy"))
-        if is_fit(signal) or not _is_spectra(signal, path):
+        signal = data.read_signal(path, lazy=path.suffix.lower() in (".hspy", ".zspy"))
+        if is_fit(signal) or signal.axes_manager.signal_dimension != 1:
             return _inspect_maps(path)
-        return _inspect_spectra(path, in_order(signal), known)
+        signal = in_order(signal)
+        told = state_energies(signal, "path", known, energy_unit)
+        found = _inspect_spectra(path, signal, known)
+        return replace(found, problems=(*found.problems, *told))
     except ValueError as error:
         return Inspection(path, "unknown", {}, problems=(str(error),), enters="nowhere")
-
-
-def _is_spectra(signal, path):
-    return signal.axes_manager.signal_dimension == 1 and path.suffix.lower() not in (".tif", ".tiff", ".mrc")
 
 
 def _inspect_archive(path):
@@ -112,11 +121,11 @@ def _inspect_maps(path):
     try:
         series = data.read_tilt_series(path)
     except ValueError as error:
-        if "tilt_angles_deg" not in str(error):
-            return Inspection(path, "unknown", {}, problems=(str(error),), enters="nowhere")
-        return Inspection(
-            path, "maps", {}, missing=("tilts",), problems=(str(error),), enters="reconstruct --tilts ..."
-        )
+        told, said = (str(error),), str(error).partition(":")[0]
+        if said not in STATED:
+            return Inspection(path, "unknown", {}, problems=told, enters="nowhere")
+        missing, enters = STATED[said]
+        return Inspection(path, "maps", {}, missing=(missing,), problems=told, enters=enters)
     values = series.projections
     errors = "covariance of the channels" if series.covariance is not None else "none"
     errors = "variance" if errors == "none" and series.variance is not None else errors
@@ -143,10 +152,10 @@ def _inspect_maps(path):
 
 def _inspect_spectra(path, signal, system):
     energy = spectra.energy_axis(signal)
-    counts, stated = signal.data, microscope_from_metadata(signal)
+    counts, stated = signal.data, stated_microscope(signal)
     has_zero = energy[0] < -2 and energy[-1] > 5
-    kind = _kind(energy, has_zero, system)
-    tilts = _tilts_of(path, signal)
+    kind = kind_of_spectra(energy, system)
+    tilts, wrong = _tilts_of(path, signal, kind)
     size, uneven = None, []
     try:
         size = square_pixel_nm(signal)
@@ -160,7 +169,7 @@ def _inspect_spectra(path, signal, system):
     }
     facts |= {name.replace("_", " "): f"{value:g}" for name, value in stated.items()}
     told, problems = _count_facts(counts, energy, has_zero, system)
-    problems += _tilt_problems(tilts, counts, kind) + uneven
+    problems += wrong + uneven
     missing = [name.replace("_", " ") for name in ("beam_energy_keV", "collection_mrad") if name not in stated]
     missing += ["pixel size"] * (not (size or uneven)) + ["tilts"] * (tilts is None)
     enters = {
@@ -174,34 +183,19 @@ def _inspect_spectra(path, signal, system):
     return Inspection(path, kind, facts | told, tuple(missing), tuple(problems), enters, images)
 
 
-def _tilts_of(path, signal):
-    """Angles of a stack, or the one angle of a single image, in its metadata, beside it or in its name."""
-    if signal.data.ndim > 3:
-        found = data.get_tilts(signal)
-        return tilts_beside(path) if found is None else found
-    one = stage_tilt(signal)
-    return tilts_in_names([path]) if one is None else np.array([one])
+def _tilts_of(path, signal, kind):
+    """Angles of a stack, or the one angle of a single image, in its metadata, beside it or in its name.
 
-
-def _tilt_problems(tilts, counts, kind):
-    """Why `reconstruct` would refuse the tilts of a stack; a core loss may hold some of a series."""
-    if tilts is None or counts.ndim < 4:
-        return []
+    And why `reconstruct` would refuse those of a stack; a core loss may hold some of a series.
+    """
+    if signal.data.ndim < 4:
+        one = stage_tilt(signal)
+        return (tilts_in_names([path]) if one is None else np.array([one])), []
     try:
-        check_tilts(tilts, len(counts), series=kind != "core loss")
+        tilts = tilts_of_stack(path, data.get_tilts(signal))
+        return tilts if tilts is None else check_tilts(tilts, len(signal.data), series=kind != "core loss"), []
     except ValueError as error:
-        return [str(error)]
-    return []
-
-
-def _kind(energy: NDArray, has_zero: bool, system: System) -> str:
-    """Which edges of the system the axis covers."""
-    soft, hard = system.edge("M2,3"), system.edge("L2,3")
-    if has_zero and energy[-1] > soft.fit_window_eV[1]:
-        return "low loss"
-    if energy[0] < hard.onset_eV - 15 and energy[-1] > hard.onset_eV + 40:
-        return "core loss"
-    return "spectra"
+        return None, [str(error)]
 
 
 def _count_facts(counts: Any, energy: NDArray, has_zero: bool, system: System) -> tuple[dict[str, str], list[str]]:

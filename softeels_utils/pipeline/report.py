@@ -97,7 +97,9 @@ def _input(settings, done):
     told = f"<p>And {rest} more of the same kinds.</p>" if rest else ""
     energies = [step.facts["energies"] for step in done.values() if "energies" in step.facts]
     told += "".join(f"<p>{html.escape(line)}</p>" for line in energies)
-    sections = [inspection_section(inspect(path, settings.system)).replace("h2>", "h3>") for path in paths]
+    sections = [
+        inspection_section(inspect(path, settings.system, settings.energy_unit)).replace("h2>", "h3>") for path in paths
+    ]
     return _section("Input as read", *sections, told)
 
 

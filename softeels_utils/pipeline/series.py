@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,34 +11,58 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .. import data, spectra
-from ..checks import check_positive, check_tilts
-from ..data.signals import array_axes, in_order, is_fit, square_pixel_nm
-from ..data.tilts import stage_tilt, tilts_beside, tilts_in_names
+from ..checks import LARGEST, check_positive, check_tilts, named
+from ..data.signals import (
+    UNEVEN,
+    array_axes,
+    in_ev,
+    in_order,
+    set_microscope,
+    set_pixel_size,
+    square_pixel_nm,
+    stated_microscope,
+)
+from ..data.tilts import replaces_tilts, stage_tilt, tilts_in_names, tilts_of_stack
 from ..fitting import PhaseFit, ReferenceDraws
+from ..scattering import System, load_system
 from ..scattering.microscope import MICROSCOPE_KEYS
+from ..spectra.arrays import EV_PER, NM_PER, is_dask
 from ..tomography import Measurement, ParallelBeam
+from .settings import Settings, check_plausible
 
 if TYPE_CHECKING:
     from hyperspy.signal import BaseSignal
 
     from ..standards import Standards
-    from .settings import Settings
 
 __all__ = [
     "Maps",
+    "check_counts",
     "clean_low_loss",
     "energy_residuals",
+    "fine_enough",
+    "kind_of_spectra",
     "level_dual",
     "noise_gain_of",
     "on_axis",
+    "read_image",
     "read_maps",
     "read_spectra",
+    "remarks",
+    "state_energies",
+    "stated_gain",
     "tilt_table",
 ]
 
+UNSTATED = ("", "<undefined>", "undefined", "none", "unknown")  # units that say nothing
 LEAST_MODE = 0.1  # of the largest: below, a mode of the references' errors is left out
 FAR_GAIN = 1.5  # ratio of gains
+REPLACED_TILTS = "tilts as given, in place of those in the file"
 SPIKES_ABOVE_EV = 10.0  # the zero-loss peak itself is as sharp as a spike
+LOOKED_AT_BYTES = 2**30  # of the spectra, before the work
+AT_ZERO_EV = 3.0  # of the zero loss, where its axis has no unit
+FEWEST_CHANNELS = 16  # over an edge
+COUNTED_FROM = 10.0  # at most, where an axis counts channels
 
 
 def read_spectra(paths: tuple[Path, ...], settings: Settings, name: str, *, lazy: bool = False) -> BaseSignal:
@@ -48,44 +73,166 @@ def read_spectra(paths: tuple[Path, ...], settings: Settings, name: str, *, lazy
     ValueError
         Naming the input, for spectra that are no series, or tilts that are not known.
     """
-    if len(paths) == 1:
-        signal = _of_one_file(paths[0], settings, name, lazy)
-    else:
-        given, whole = _given_tilts(settings, name, len(paths)), name == "low_loss"
-        signal = data.read_spectrum_series(paths, tilt_angles_deg=given, whole=whole, lazy=lazy)
-    for key, place in MICROSCOPE_KEYS.items():
-        if settings[key] is not None:
-            signal.metadata.set_item(place, settings[key])
-    if settings.pixel_size_nm:
-        for axis in signal.axes_manager.navigation_axes[:2]:
-            axis.scale, axis.units = settings.pixel_size_nm, "nm"
-    square_pixel_nm(signal)
+    with named(name), named(name, "paths"):
+        if len(paths) == 1:
+            signal, told = _of_one_file(paths[0], settings, name, lazy)
+        else:
+            given, whole = _given_tilts(settings, name, len(paths)), name == "low_loss"
+            known = {
+                "tilt_angles_deg": given,
+                "pixel_size_nm": settings.pixel_size_nm,
+                "microscope": _microscope(settings),
+            }
+            signal, told = data.read_spectrum_series(paths, **known, whole=whole, lazy=lazy), []
+    told += _replaced_pixels(signal.metadata.get_item("Tomography.stated_pixels_nm", default=[]), settings)
+    return _checked(signal, settings, name, lazy, told)
+
+
+def read_image(path: Path, settings: Settings, name: str, *, lazy: bool = False) -> BaseSignal:
+    """Spectra of one image, as `read_spectra` those of a series."""
+    with named(name):
+        signal = data.read_signal(path, lazy=lazy)
+    return _checked(signal, settings, name, lazy, [])
+
+
+def _checked(signal, settings, name, lazy, told):
+    """Spectra whose pixels, microscope, energies and values make sense, with what is to be told of them."""
+    set_microscope(signal, _microscope(settings))
+    check_plausible(pixel_size_nm=square_pixel_nm(signal), **stated_microscope(signal))
+    told += state_energies(signal, name, load_system(settings.system), settings.energy_unit)
+    signal.metadata.set_item("Tomography.remarks", [f"{name}: {line}" for line in told])
     if not lazy:
-        bad = np.count_nonzero(~np.isfinite(signal.data).all(axis=-1))
-        if bad:
-            raise ValueError(f"{name}: got {bad} pixels with values that are not finite, wants counts (fill them in)")
+        check_counts(signal, name)
     return signal
 
 
+def _microscope(settings):
+    return {name: settings[name] for name in MICROSCOPE_KEYS if settings[name] is not None}
+
+
+def _replaced_pixels(stated, settings):
+    """What to tell of a pixel size that is given in place of others."""
+    given = settings.pixel_size_nm
+    if given is None or not any(abs(size / given - 1) > UNEVEN for size in stated):
+        return []
+    said = " to ".join(f"{size:g}" for size in sorted({min(stated), max(stated)}))
+    return [f"pixels of {given:g} nm, as given in place of {said} nm"]
+
+
+def state_energies(signal: BaseSignal, name: str, system: System, unit: str | None = None) -> list[str]:
+    """Give the energy axis of spectra its unit, where it states none of energy; return what is to be told of that.
+
+    Without ``unit``, an axis that states none at all is taken to be in eV where it plainly is: it covers an edge of the
+    system with many channels, and of a low loss the zero loss is at 0.
+
+    Raises
+    ------
+    ValueError
+        Naming the input: the unit is not known, or energies do not rise in even steps.
+    """
+    axes = signal.axes_manager.signal_axes
+    stated = str(axes[0].units) if len(axes) == 1 else "eV"  # of other numbers of axes `energy_axis` tells
+    none, told = stated.lower() in UNSTATED, []
+    if stated not in EV_PER:
+        if unit is not None:
+            told = [] if none else [f"energies in {unit}, as given in place of {stated}"]
+        elif none and _plainly_ev(signal, system):
+            unit, told = "eV", ["the energies have no unit, and are taken to be in eV"]
+        else:
+            got = "without a unit" if none else f"in {stated}"
+            raise ValueError(f"{name}: got an energy axis {got}, wants eV, keV or meV: set energy_unit")
+        in_ev(axes[0], unit)
+    spectra.energy_axis(signal, name=name, of=name)
+    return told
+
+
+def _plainly_ev(signal, system):
+    """Whether the energies of spectra can only be in eV."""
+    energy = signal.axes_manager.signal_axes[0].axis
+    kind = kind_of_spectra(energy, system)
+    if kind != "low loss":
+        return kind == "core loss" and energy[0] > COUNTED_FROM
+    image = np.asarray(signal.data[len(signal.data) // 2] if signal.data.ndim > 2 else signal.data, float)
+    summed = np.nan_to_num(image.reshape(-1, energy.size)).sum(axis=0)
+    return abs(energy[summed.argmax()]) < AT_ZERO_EV
+
+
+def kind_of_spectra(energy: NDArray, system: System) -> str:
+    """``low loss``, ``core loss``, or ``spectra`` of neither, by the edges that the energies (E,) cover."""
+    soft, hard = system.edge("M2,3"), system.edge("L2,3")
+    if energy[0] < -2 and energy[-1] > soft.fit_window_eV[1] and fine_enough(energy, soft.fit_window_eV):
+        return "low loss"
+    window = hard.onset_eV - 15, hard.onset_eV + 40
+    if energy[0] < window[0] and energy[-1] > window[1] and fine_enough(energy, window):
+        return "core loss"
+    return "spectra"
+
+
+def fine_enough(energy: NDArray, window_eV: tuple[float, float]) -> bool:
+    """Whether as many channels lie over an edge as its shape takes."""
+    return np.count_nonzero(spectra.in_window(energy, window_eV)) >= FEWEST_CHANNELS
+
+
+def check_counts(series: BaseSignal, name: str) -> None:
+    """Refuse spectra with NaN or infinity, and images of nothing; of large lazy ones some rows of each image are read.
+
+    Raises
+    ------
+    ValueError
+        Naming the input, and the first file with such spectra where each tilt has one.
+    """
+    counts, files = series.data, series.metadata.get_item("Tomography.files", default=[])
+    step = max(1, -(-counts.nbytes // LOOKED_AT_BYTES)) if is_dask(counts) else 1
+    many = counts.ndim > 3
+    for k, image in enumerate(counts if many else counts[None]):
+        rows, which = np.asarray(image[::step]), files[k] if k < len(files) else f"image {k}"
+        where = f" of {which}" if many else ""
+        bad = np.count_nonzero(~np.isfinite(rows).all(axis=-1))
+        if bad:
+            raise ValueError(f"{name}: got NaN or infinity in {bad} spectra{where}, wants finite counts (fill them in)")
+        top = np.abs(rows).max()
+        if top == 0 or top > LARGEST:
+            got = f"{top:.3g} counts" if top else "no counts"
+            raise ValueError(f"{name}: got {got}{where}, wants counts of electrons in each image")
+
+
+def remarks(series: BaseSignal) -> list[str]:
+    """What is to be told of spectra as they were read."""
+    return list(series.metadata.get_item("Tomography.remarks", default=[]))
+
+
 def tilt_table(series: BaseSignal, name: str) -> list[str]:
-    """Which file is which tilt, and the energies that they have in common: lines; none for a stack."""
+    """Which file is which tilt, and the energies that they have in common: lines; none of these for a stack.
+
+    And what is to be told of the spectra as they were read.
+    """
     files, starts = (series.metadata.get_item(f"Tomography.{key}", default=[]) for key in ("files", "energy_offsets"))
     lines = [f"{tilt:8.2f}°  {file}" for tilt, file in zip(data.get_tilts(series), files, strict=False)]
     if starts:
         lines = [f"{line}  from {start:g} eV" for line, start in zip(lines, starts, strict=False)]
         energy = spectra.energy_axis(series)
         lines.append(f"{name}: all have {energy[0]:g} to {energy[-1]:g} eV, which is what is used")
-    return lines
+    return lines + remarks(series)
 
 
 def _given_tilts(settings, name, count):
     """Tilts of the settings; None for a core loss of another number of tilts, which are some of the low loss."""
     tilts = settings.tilt_angles_deg
-    return tilts if name == "low_loss" or (tilts and len(tilts) == count) else None
+    if name == "low_loss" or not tilts or len(tilts) != count:
+        return tilts if name == "low_loss" else None
+    numbers = [[re.findall(r"\d+", path.stem) for path in files] for files in (settings.low_loss, settings.core_loss)]
+    if numbers[0] != numbers[1] and sorted(numbers[0]) == sorted(numbers[1]):
+        k = next(k for k, (low, core) in enumerate(zip(*numbers, strict=True)) if low != core)
+        got, like = settings.core_loss[k].name, settings.low_loss[k].name
+        raise ValueError(f"core_loss: got {got} where low_loss has {like}, wants both in the order of the angles")
+    return tilts
 
 
 def _of_one_file(path, settings, name, lazy):
-    """Spectra (T, Y, X, E) of a stack, with its tilts; or the core loss (Y, X, E) of one tilt as a series of one."""
+    """Spectra (T, Y, X, E) of a stack, with its tilts; or the core loss (Y, X, E) of one tilt as a series of one.
+
+    And what is to be told of the tilts.
+    """
     signal = in_order(data.read_signal(path, lazy=lazy))
     single = name == "core_loss" and signal.data.ndim == 3
     if signal.axes_manager.signal_dimension != 1 or not (single or signal.data.ndim == 4):
@@ -93,17 +240,29 @@ def _of_one_file(path, settings, name, lazy):
             f"{name}: got shape {signal.data.shape} in {path.name}, wants spectra of a tilt series (T, Y, X, E), or "
             "one file for each tilt"
         )
+    told = []
     if single:
         tilts, signal = _tilt_of_core(signal, path, settings.low_loss), _as_series(signal)
     else:
         tilts = _given_tilts(settings, name, len(signal.data))
-        tilts = data.get_tilts(signal) if tilts is None else tilts
-        tilts = tilts_beside(path) if tilts is None else tilts
+        if tilts is None:
+            tilts = tilts_of_stack(path, data.get_tilts(signal))
+        elif replaces_tilts(tilts, _tilts_or_none(signal), path):
+            told = [REPLACED_TILTS]
     if tilts is None:
         raise ValueError(f"tilt_angles_deg: got none in {path.name}, wants the angles (--tilts)")
     tilts = check_tilts(tilts, len(signal.data), series=name == "low_loss")
     signal.metadata.set_item("Tomography.tilts", tilts.tolist())
-    return signal
+    signal.metadata.set_item("Tomography.stated_pixels_nm", set_pixel_size(signal, settings.pixel_size_nm))
+    return signal, told
+
+
+def _tilts_or_none(signal):
+    """The angles that a stack states, if they make sense: others were given."""
+    try:
+        return data.get_tilts(signal)
+    except ValueError:
+        return None
 
 
 def _tilt_of_core(signal, path, low_loss):
@@ -113,10 +272,10 @@ def _tilt_of_core(signal, path, low_loss):
         return [tilt]
     # beside the names of the low loss it shows whether a hyphen is a minus, and whether numbers count the files
     for names, explicit in (([path, *low_loss], False), ([path], True)):
-        named = tilts_in_names(names, explicit=explicit)
-        if named is not None:
-            return named[:1]
-    beside = tilts_beside(path)
+        found = tilts_in_names(names, explicit=explicit)
+        if found is not None:
+            return found[:1]
+    beside = tilts_of_stack(path, None)
     if beside is None:
         raise ValueError(
             f"core_loss: got no angle in {path.name}, wants that of its image of the low loss in the metadata or the "
@@ -134,13 +293,19 @@ def _as_series(signal):
     return type(signal)(signal.data[None], axes=axes, metadata=signal.metadata.as_dictionary())
 
 
+def stated_gain(low: BaseSignal) -> float | None:
+    """Counts per electron as HyperSpy's noise model states them."""
+    stated = low.metadata.get_item("Signal.Noise_properties.Variance_linear_model.gain_factor", default=None)
+    if stated is not None:
+        check_positive(gain=stated)
+    return stated
+
+
 def noise_gain_of(low: BaseSignal, gain: float | None, window_eV: tuple[float, float]) -> tuple[float, list[str]]:
     """Counts per electron, and warnings: as given or in HyperSpy's noise model, 1 of whole numbers, else estimated."""
     if gain is not None:
         return float(gain), []
-    stated = low.metadata.get_item("Signal.Noise_properties.Variance_linear_model.gain_factor", default=None)
-    if stated is not None:
-        check_positive(gain=stated)
+    stated = stated_gain(low)
     energy, part = spectra.energy_axis(low), np.asarray(low.data[len(low.data) // 2])
     part = part[np.isfinite(part).all(axis=-1)]
     beyond = window_eV[1] - 0.6 * (window_eV[1] - window_eV[0]), window_eV[1]  # the edge, where it is smooth
@@ -305,14 +470,16 @@ class Maps:
 
     @classmethod
     def of_series(cls, series: data.TiltSeries) -> Maps:
-        """The maps of a file."""
-        covariance = series.covariance
+        """The maps of a file; those in another unit of length are brought to nm."""
+        covariance, nm = series.covariance, NM_PER.get(series.unit)
         if covariance is None and series.variance is not None:
             variance = np.moveaxis(series.variance, 0, -1)
             covariance = variance[..., None] * np.eye(len(series.channels))
-        return cls(
-            series.projections, series.tilt_angles_deg, series.channels, covariance, series.pixel_size_nm, series.unit
-        )
+        values, unit = series.projections, series.unit
+        if nm:
+            values, unit = values * np.float32(nm), "nm"
+            covariance = None if covariance is None else covariance * nm**2
+        return cls(values, series.tilt_angles_deg, series.channels, covariance, series.pixel_size_nm, unit)
 
     def save(self, path: Path) -> None:
         """Write what `load` reads."""
@@ -405,18 +572,23 @@ class Maps:
 def read_maps(settings: Settings) -> tuple[Maps | PhaseFit, list[str]]:
     """Maps of the settings' file, in any format of `data.read_tilt_series`; a fit of chapter 3 as what it is.
 
-    And the names of the files, in the order of the tilts, where each tilt is one.
+    And what is to be told: which file is which tilt, where each tilt is one; a pixel size in place of another.
 
     Raises
     ------
     ValueError
-        As `data.read_tilt_series`.
+        As `data.read_tilt_series`, naming ``maps``.
     """
     tilts, size = settings.tilt_angles_deg, settings.pixel_size_nm
-    series = data.read_tilt_series(settings.maps, tilt_angles_deg=tilts, pixel_size_nm=size)
-    files = series.metadata["files"]
-    if settings.maps.suffix in (".hspy", ".zspy"):
-        if is_fit(data.read_signal(settings.maps, lazy=True)):
-            fit = PhaseFit.load(settings.maps)
-            return replace(fit, tilt_angles_deg=series.tilt_angles_deg, pixel_size_nm=series.pixel_size_nm), files
-    return Maps.of_series(series), files
+    with named("maps"):
+        series = data.read_tilt_series(settings.maps, tilt_angles_deg=tilts, pixel_size_nm=size)
+    check_plausible(pixel_size_nm=series.pixel_size_nm)
+    files, fit = series.metadata["files"], series.metadata.get("fit")
+    told = [f"{tilt:8.2f}°  {file}" for tilt, file in zip(series.tilt_angles_deg, files, strict=False)]
+    told = told * (len(files) > 1)
+    lines = [REPLACED_TILTS] * series.metadata.get("tilts_replaced", False)
+    lines += _replaced_pixels(series.metadata.get("stated_pixels_nm", []), settings)
+    told += [f"maps: {line}" for line in lines]
+    if fit is None:
+        return Maps.of_series(series), told
+    return replace(fit, tilt_angles_deg=series.tilt_angles_deg, pixel_size_nm=series.pixel_size_nm), told

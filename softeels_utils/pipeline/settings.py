@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import glob
+import os
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
@@ -11,20 +11,42 @@ from typing import Any
 
 import yaml
 
-from ..checks import check_not_negative, check_positive, check_seed, check_tilts
-from ..data.signals import counted_order
+from ..checks import check_choice, check_number, check_positive, check_seed, check_tilts
+from ..data.signals import matching
+from ..data.tilts import angles_in_text
 from ..dip.head import HEADS
 from ..scattering import load_system
+from ..spectra.arrays import EV_PER
 
-__all__ = ["Settings", "expand"]
+__all__ = ["Settings", "check_plausible", "expand", "plain_yaml"]
 
 PRESETS = {
     "quick": {"members": 4, "reference_members": 2},
     "full": {"members": 8, "reference_members": 4},
 }
-POSITIVE = ("pixel_size_nm", "beam_energy_keV", "collection_mrad", "gain", "exposure_ratio")
+PLAUSIBLE = {  # beyond, the unit is another one
+    "pixel_size_nm": (1e-3, 1e4),
+    "beam_energy_keV": (10.0, 3e3),
+    "convergence_mrad": (0.0, 500.0),
+    "collection_mrad": (0.1, 500.0),
+}
 SERIES = ("low_loss", "core_loss")
 PATHS = ("low_loss", "core_loss", "maps", "standards", "standards_low_loss", "standards_core_loss", "output")
+
+
+def check_plausible(**values: float | None) -> None:
+    """Refuse sizes, energies and angles that can only be in another unit (keV, nm, mrad); None is not known.
+
+    Examples
+    --------
+    >>> check_plausible(beam_energy_keV=300e3)
+    Traceback (most recent call last):
+        ...
+    ValueError: beam_energy_keV: got 300000.0, wants a number from 10 to 3000
+    """
+    for name, value in values.items():
+        if value is not None:
+            check_number(value, name, *PLAUSIBLE[name])
 
 
 def expand(patterns: str | Path | Iterable[str | Path], folder: Path | None = None, name: str = "path") -> tuple[Path]:
@@ -47,14 +69,17 @@ def expand(patterns: str | Path | Iterable[str | Path], folder: Path | None = No
     folder = folder or Path.cwd()
     for pattern in [patterns] if isinstance(patterns, (str, Path)) else patterns:
         given = Path(pattern).expanduser()
-        paths = [folder / given]
-        if not _exists(paths[0]):  # the folder's own brackets are no pattern
-            paths = [folder / one for one in sorted(glob.glob(str(given), root_dir=folder), key=counted_order)]
+        try:
+            paths = [folder / given] if (folder / given).exists() else matching(folder / given)
+            paths = paths if all(path.exists() for path in paths) else []  # a link may lead nowhere
+        except (OSError, ValueError):  # of what can be no name
+            paths = []
         if not paths:
             raise ValueError(f"{name}: got {str(pattern)!r}, which does not exist, wants files")
         found += [path.absolute() for path in paths]
-    if len(set(found)) < len(found):
-        twice = next(path for path in found if found.count(path) > 1)
+    meant = [os.path.realpath(path) for path in found]
+    if len(set(meant)) < len(meant):
+        twice = next(path for path, file in zip(found, meant, strict=True) if meant.count(file) > 1)
         raise ValueError(f"{name}: got {twice.name} twice, wants each file once")
     return tuple(found)
 
@@ -88,6 +113,8 @@ class Settings:
         what their metadata or names say, if they do. Core loss of another number of tilts states its own.
     pixel_size_nm, beam_energy_keV, convergence_mrad, collection_mrad : float or None
         In place of what the metadata say.
+    energy_unit : {"eV", "keV", "meV"} or None
+        Of energy axes that state no unit of energy; None: eV where these plainly are eV.
     gain : float or None
         Counts per electron; None: 1 where the values are whole numbers, else estimated from the noise.
     exposure_ratio : float
@@ -127,6 +154,7 @@ class Settings:
     beam_energy_keV: float | None = None
     convergence_mrad: float | None = None
     collection_mrad: float | None = None
+    energy_unit: str | None = None
     gain: float | None = None
     exposure_ratio: float = 1.0
     align: bool = True
@@ -144,9 +172,8 @@ class Settings:
 
     def __post_init__(self) -> None:
         """Check each setting by itself; `ValueError` names it, what it got and what it wants."""
-        check_positive(**{name: value for name in POSITIVE if (value := getattr(self, name)) is not None})
-        if self.convergence_mrad is not None:
-            check_not_negative(convergence_mrad=self.convergence_mrad)
+        check_plausible(**{name: getattr(self, name) for name in PLAUSIBLE})
+        check_positive(exposure_ratio=self.exposure_ratio, **({} if self.gain is None else {"gain": self.gain}))
         for name, least in (("members", 2), ("reference_members", 0), ("iterations", 1), ("workers", 1)):
             value = getattr(self, name)
             if value is not None and (type(value) is not int or value < least):
@@ -155,6 +182,8 @@ class Settings:
         for name in ("align", "calibrated", "half_dose", "audit"):
             if not isinstance(getattr(self, name), bool):
                 raise ValueError(f"{name}: got {getattr(self, name)!r}, wants true or false")
+        if self.energy_unit is not None:
+            check_choice(self.energy_unit, "energy_unit", EV_PER)
         for name, known in (("head", HEADS), ("preset", tuple(PRESETS))):
             if getattr(self, name) not in known:
                 raise ValueError(f"{name}: got {getattr(self, name)!r}, wants one of {', '.join(known)}")
@@ -165,8 +194,8 @@ class Settings:
 
     def _check_inputs(self):
         if bool(self.low_loss) == bool(self.maps):
-            got = "both" if self.maps else "neither"
-            raise ValueError(f"low_loss: got {got} low loss and maps, wants one of them")
+            got = "low loss and maps" if self.maps else "neither low loss nor maps"
+            raise ValueError(f"low_loss: got {got}, wants one of them")
         pair = (self.standards_low_loss, self.standards_core_loss)
         if any(pair) and not all(pair):
             missing = "standards_low_loss" if pair[0] is None else "standards_core_loss"
@@ -206,12 +235,48 @@ class Settings:
         """
         path = Path(path)
         try:
-            values = yaml.safe_load(path.read_text(encoding="utf-8"))
-        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+            values = plain_yaml(path.read_text(encoding="utf-8-sig"))
+        except (OSError, ValueError, yaml.YAMLError) as error:
             raise ValueError(f"path: got {path.name}, wants a YAML file of settings ({error})") from error
         if not isinstance(values, dict):
             raise ValueError(f"path: got {path.name}, wants a YAML file of settings: 'name: value' in each line")
         return cls(**_resolved(values, path.absolute().parent) | _resolved(changes or {}, Path.cwd()))
+
+
+def plain_yaml(text: str) -> Any:
+    """A value, or settings, as YAML; no key may stand twice, nothing is repeated by an alias, numbers are decimal.
+
+    Raises
+    ------
+    yaml.YAMLError, ValueError
+        For text that is none.
+
+    Examples
+    --------
+    >>> plain_yaml("[-060, 4e-1]")  # of plain YAML, -48 and a text
+    [-60, 0.4]
+    """
+    return yaml.load(text, _Loader)
+
+
+class _Loader(yaml.SafeLoader):
+    def compose_node(self, parent, index):
+        if self.check_event(yaml.AliasEvent):
+            raise yaml.YAMLError(f"*{self.peek_event().anchor} is an alias")
+        return super().compose_node(parent, index)
+
+    def construct_mapping(self, node, deep=False):
+        keys = [key.value for key, _ in node.value]
+        twice = next((key for key in keys if keys.count(key) > 1), None)
+        if twice is not None:
+            raise yaml.YAMLError(f"{twice} stands twice")
+        return super().construct_mapping(node, deep)
+
+
+_Loader.add_constructor("tag:yaml.org,2002:int", lambda _, node: int(node.value))
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+$"), list("-+0123456789")
+)
 
 
 def _resolved(values, folder):
@@ -247,7 +312,7 @@ def _are_paths(value, many):
 
 
 def _tilts(values, folder):
-    """Tilts as numbers; of text (``-70 -35 0``, or a file of angles with comments) what stands between commas."""
+    """Tilts as numbers; of text, as it is or in a file, as `angles_in_text` finds them."""
     if isinstance(values, (str, Path)):
         path, text = folder / Path(values).expanduser(), str(values)
         if _exists(path):
@@ -255,7 +320,7 @@ def _tilts(values, folder):
                 text = path.read_text(encoding="utf-8-sig")
             except (OSError, UnicodeDecodeError) as error:
                 raise ValueError(f"tilt_angles_deg: got {path.name}, wants a text file of angles ({error})") from None
-        values = re.sub(r"(#|;|//).*", "", text).replace(",", " ").split()
+        values = angles_in_text(text, f" in {path.name}" if _exists(path) else "")
     try:
         if any(isinstance(value, bool) for value in values):
             raise TypeError
