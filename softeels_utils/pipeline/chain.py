@@ -20,7 +20,6 @@ from scipy import ndimage
 from .. import data, dip, fitting, metrics, spectra, standards, tomography
 from ..checks import check_file, named
 from ..data.signals import UNEVEN, load_hyperspy, square_pixel_nm
-from ..fitting.result import pixel_size_of
 from ..progress import headless
 from ..scattering import load_system, microscope_from_metadata
 from ..scattering.microscope import MICROSCOPE_KEYS
