@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike
 from ..progress import headless
 from .interactive import figure_html
 from .panels import checked_volume
-from .style import COLORS, CYCLE
+from .style import phase_colors
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -77,7 +77,7 @@ def surfaces_figure(
             f"errors: got {[f'{k} {v.shape}' for k, v in spreads.items()]}, wants one for each volume, of its shape: "
             f"{[f'{k} {v.shape}' for k, v in volumes.items()]}"
         )
-    colors = [COLORS.get(name, color) for name, color in zip(channels, CYCLE, strict=False)]
+    colors = phase_colors(channels)
     traces, owners = [], []
     for label, bodies in _within_budget(volumes, spreads, level, cutaway).items():
         for name, color, parts in zip(channels, colors, bodies, strict=True):
