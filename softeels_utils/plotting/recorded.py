@@ -454,7 +454,7 @@ def nanocube_rows(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
         middle = {key: np.median([row[key] for row in mine if row[key] is not None] or [np.nan]) for key in SCORES}
         void, true = middle["void_nm3"], middle["true_void_nm3"]
         table.append({
-            "voxels": f"{n}³", "method": method, "NRMSE": f"{middle['nrmse']:.3f}",
+            "method": method, "voxels": f"{n}³", "NRMSE": f"{middle['nrmse']:.3f}",
             "core's edge (nm)": f"{middle['core_nm']:.2f}", "surface (nm)": f"{middle['surface_nm']:.2f}",
             "corners (nm)": f"{middle['corner_nm']:.2f}",
             "skin (nm)": f"{middle['skin_nm']:.2f} of\N{NO-BREAK SPACE}{middle['true_skin_nm']:.2f}",
