@@ -702,7 +702,7 @@ for name, fit in fitted:
                 "phase": phase,
                 "mean error bar (nm)": f"{bars[k]:.1f}",
                 "thickness / error bar": f"{known / bars[k]:.1f}",
-                "rms error (nm)": f"{np.sqrt((off[:, k] ** 2).mean()):.1f}",
+                "RMS error (nm)": f"{np.sqrt((off[:, k] ** 2).mean()):.1f}",
                 "bias (nm)": f"{off[:, k].mean():+.1f}",
             }
         )

@@ -350,7 +350,7 @@ table(
     [
         {"method": row["method"], "views": row["views"]}
         | {"e/Å² per tilt": f"{row['fluence']:,g}"}
-        | {key: row[key] for key in ("oracle", "automatic", "end")}
+        | {key: f"{row[key]:.3f}" for key in ("oracle", "automatic", "end")}
         | {"processor time (s)": f"{row['seconds']:.0f}"}
         for row in summary
     ],
@@ -485,15 +485,15 @@ if drawn is not None:
         "**A small void that it does not show may be there all the same**: "
         "look at the other volumes, too."
     )
+    ladder = [row["methods"] for row in drawn["rows"]]
+    ladder = [methods for methods in ladder if "network" in methods]
     table(
         figures.ladder_rows(drawn),
-        caption="Recorded: what each step adds, on the specimens on which all "
-        "steps were run (in brackets, least and most)",
+        caption=f"Recorded: step by step, on {len(ladder)} of the specimens "
+        "(in brackets, least and most)",
     )
     step = {one["to"]: one["median"] for one in drawn["split"]}
     assert step["network"] == min(step.values())
-    ladder = [row["methods"] for row in drawn["rows"]]
-    ladder = [methods for methods in ladder if "network" in methods]
     alone, early, whole = (
         max(methods[name]["ratio"] for methods in ladder)
         for name in ("network", "DIPm-TV, no last stage", "DIPm-TV")

@@ -587,8 +587,9 @@ def markdown(found: Mapping[str, Finding | None]) -> str:
         if claim.name in found:
             one = found[claim.name] or NO_RECORD
             shown = claim.figure and found[claim.name]
-            figure = f' <a href="{claim.page}.html#fig-{claim.figure}"></a>' if shown else ""
-            rows.append(f"| {claim.text} | [{claim.test}]({claim.page}){figure} | {one.number} | **{one.verdict}** |")
+            where = f"[chapter {int(claim.page.rpartition('/')[2][:2])}]({claim.page})"
+            where = f'<a href="{claim.page}.html#fig-{claim.figure}"></a>' if shown else where
+            rows.append(f"| {claim.text} | {claim.test} {where} | {one.number} | **{one.verdict}** |")
     return "\n".join(rows)
 
 

@@ -147,7 +147,7 @@ def test_the_ladder_shows_every_method_on_the_same_specimens():
         for k in range(3)
     ]
     shown = sparse.ladder_rows({"rows": rows}, least=2)
-    assert [row["method"] for row in shown] == ["SIRT", "total generalised variation (1 only)", "DIPm-TV"]
+    assert [row["method"] for row in shown] == ["SIRT", "total generalised variation (on 1 of them)", "DIPm-TV"]
     assert shown[2]["error over joint TV's"] == "0.50 (0.40 to 0.60)" and shown[1]["error over joint TV's"] == "1.10"
     drawn = records.benchmark("draws_report_48")
     methods = {name for row in drawn["rows"] for name in row["methods"]}

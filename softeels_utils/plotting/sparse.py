@@ -296,7 +296,7 @@ def ladder_rows(recorded: Mapping[str, Any], least: int = 5) -> list[dict[str, A
     rows = []
     for name, found in _by_method(shared):
         ratios = [one["ratio"] for one in found]
-        words = LADDER[name] + (f" ({len(found)} only)" if len(found) < len(shared) else "")
+        words = LADDER[name] + (f" (on {len(found)} of them)" if len(found) < len(shared) else "")
         ends = [f"{end(ratios):.2f}" for end in (min, max)]
         span = f" ({' to '.join(ends)})" if ends[0] != ends[1] else ""
         rows.append({"method": words, "error over joint TV's": _number(ratios) + span} | _measures(found))
