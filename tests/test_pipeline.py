@@ -147,11 +147,11 @@ def test_ome_zarr_opens_the_volume(done):
     (node,) = list(reader.Reader(parse_url(done[0] / "volume.ome.zarr"))())
     volume = hs.load(done[0] / "volume.hspy").data
     np.testing.assert_array_equal(np.asarray(node.data[0])[:2], volume)
-    assert node.metadata["axes"][1]["unit"] == "nanometer" and node.metadata["name"][0] == "FeO"
+    assert node.metadata["axes"][1]["unit"] == "nanometer" and node.metadata["channel_names"][:2] == ["FeO", "Fe3O4"]
 
 
 def test_etspy_opens_the_maps(done):
-    etspy = pytest.importorskip("etspy", reason="ETSpy is not installed")
+    etspy = pytest.importorskip("etspy.api", reason="ETSpy is not installed")
     stack = etspy.load(done[0] / "maps" / "FeO.hspy")
     np.testing.assert_allclose(stack.tilts.data.ravel(), TILTS)
     assert stack.data.shape == (len(TILTS), N, N)

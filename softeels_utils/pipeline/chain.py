@@ -127,8 +127,10 @@ class Chain:
             self._tell(_not_measured(seen))
             seen.measurement()
             self.known["tilts"] = maps.tilt_angles_deg.tolist()
-            if self.from_fit or maps.unit == "nm":
+            if seen.unit == "nm":
                 self._check_calibrated(maps.pixel_size_nm)
+            elif settings.calibrated and seen.unit:
+                raise ValueError(f"calibrated: got true with maps in {seen.unit}, wants false, or maps in nm")
             return
         low = read_spectra(settings.low_loss, settings, "low_loss", lazy=True)
         self.known["low_loss tilts"] = data.get_tilts(low).tolist()
