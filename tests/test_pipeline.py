@@ -451,6 +451,21 @@ def test_pixels_without_counts_are_refused_by_the_first_step(files, tmp_path):
         read_spectra(wanted.low_loss, wanted, "low_loss")
 
 
+def test_spectra_that_no_references_come_from_are_refused(files, tmp_path, monkeypatch):
+    """As those of a camera that was saturated far below the zero loss."""
+
+    def fail(*_, **__):
+        raise np.linalg.LinAlgError("SVD did not converge")
+
+    monkeypatch.setattr(standards, "extract_standards", fail)
+    chain = Chain(settings(files, tmp_path / "out"), lambda _: None, None)
+    chain.check()
+    with chain.folder:
+        chain.spectra()
+        with pytest.raises(ValueError, match=r"^standards: got none from these spectra \(SVD .* wants a low loss that"):
+            chain.standards()
+
+
 def test_a_run_that_is_stopped_by_hand_says_how_to_go_on(monkeypatch, capsys):
     def stop(options):
         raise KeyboardInterrupt

@@ -279,7 +279,13 @@ class Chain:
                     low = _matching(low, core)
                 told = remarks(core)
                 gain = self.folder.record("spectra").facts["gain"]
-                found = _extract(low, core, settings, gain, self.system)
+                try:
+                    found = _extract(low, core, settings, gain, self.system)
+                except np.linalg.LinAlgError as error:
+                    raise ValueError(
+                        f"standards: got none from these spectra ({error}), wants a low loss that is not saturated, or "
+                        "reference spectra from elsewhere"
+                    ) from error
             found.save(place / "standards.npz")
             return facts | {"warnings": told + list(found.warnings)}
 
