@@ -361,7 +361,7 @@ if __name__ == "__main__":
             row["visibility_16_voxels"] = visible(measurement, 16.0)
             row["resolved"] = resolved(measurement)
         write(result, row)
-        methods = {"joint TV": args.seeds} | ({"DIPm-TV": args.network_seeds} if fluence == 4000 else {})
+        methods = {"joint TV": args.seeds, "DIPm-TV": args.network_seeds if fluence == 4000 else 0}
         for method, seeds in methods.items():
             if seeds < 2:  # no scatter
                 continue

@@ -21,6 +21,7 @@ from pathlib import Path
 os.environ.setdefault("SOFTEELS_HEADLESS", "1")
 
 import numpy as np
+from scipy.special import erf
 
 from softeels_utils import data, fitting, scattering, standards
 from softeels_utils.simulate import CHEMISTRY_KINDS, draw_chemistry
@@ -155,6 +156,12 @@ def summary(rows):
         ]
         return float(np.mean(hits)) if hits else None
 
+    def expected(name, absolute):
+        errors = [
+            np.hypot(row["quantities"][name]["statistical"], row["quantities"][name]["systematic"]) for row in ran
+        ]
+        return float(np.mean(erf(absolute / np.sqrt(2) / np.array(errors)))) if errors else None
+
     names = list(ran[0]["quantities"]) if ran else []
     return {
         "rows": len(rows), "failed": len(rows) - len(ran), "flagged": len(ran) - len(unflagged),
@@ -162,6 +169,7 @@ def summary(rows):
         "coverage_90_unflagged": {name: within(unflagged, name) for name in names},
         "total_metal_within_5_percent": within(ran, "total metal", absolute=0.05),
         "mean_valence_within_0.05": within(ran, "mean valence", absolute=0.05),
+        "expected_by_stated_errors": {n: expected(n, 0.05) for n in ("total metal", "mean valence")},
     }  # fmt: skip
 
 

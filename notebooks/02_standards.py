@@ -608,6 +608,8 @@ if record:
     ]
     valences = [row["mean valence"] for row in silent]
     near = sum(abs(v["measured"] - v["true"]) <= 0.05 for v in valences)
+    hoped = summary["expected_by_stated_errors"]
+    oxygen = standards.Chemistry().oxygen_uncertainty
     say(
         "How often is that not noticed? A recorded benchmark drew "
         f"{specimens} specimens, with {rows / specimens:.0f} exposures each, "
@@ -623,8 +625,13 @@ if record:
         f"{len(silent)}. Over all results that is "
         f"{100 * summary['mean_valence_within_0.05']:.0f} %, and total iron "
         "is within 5 % in "
-        f"{100 * summary['total_metal_within_5_percent']:.0f} %: "
-        "the error bars are honest, but not small."
+        f"{100 * summary['total_metal_within_5_percent']:.0f} %. The stated "
+        f"errors let one expect {100 * hoped['mean valence']:.0f} and "
+        f"{100 * hoped['total metal']:.0f} %: they are honest, or too large, "
+        "but not small. Iron is counted against oxygen, whose cross-section "
+        f"is known to {100 * oxygen:.0f} %, and where no pixel shows the "
+        "lower oxide pure, its valence rests on that ratio and on the foot "
+        "of L<sub>3</sub>. More electrons change neither."
     )
 
 # %% [markdown] tags=["twin"]

@@ -254,24 +254,21 @@ def _no_symmetry() -> Finding | None:
 
 
 def _all_channels() -> Finding | None:
-    kept, drawn = records.load("sparse_views"), records.benchmark("draws_report_48")
-    cells = [{"fluence": f, "views": v} for f in (4000, 16000) for v in (5, 7, 9, 15, 29)]
-    pairs = [_pairs(kept, "nrmse", CENTRE | c | {"method": "DIPm-TV"}, CENTRE | c | {"method": "DIP"}) for c in cells]
-    pairs, coupled = np.concatenate(pairs), "joint TV, non-negative"
+    kept, drawn, coupled = records.read("ablations"), records.benchmark("draws_report_48"), "joint TV, non-negative"
     both = [row["methods"] for row in (drawn or {}).get("rows", ()) if {coupled, "TV"} <= set(row["methods"])]
+    head = "non-negative head"
+    pairs = _pairs(kept, "nrmse", {"change": head}, {"change": f"{head}, one phase at a time"})
     if not len(pairs):
         return None
-    number = (
-        f"error of DIPm-TV {_spread(pairs[:, 0] / pairs[:, 1])} times that of a network for each phase "
-        f"({len(pairs)} cells), which also differs as said"
-    )
+    ratio = pairs[:, 0] / pairs[:, 1]
+    number = f"error with a network for both phases {_spread(ratio)} times that with one for each ({len(ratio)} series)"
     if both:
         alone = np.array([one[coupled]["nrmse"] / one["TV"]["nrmse"] for one in both])
         number += (
             f"; without a network, where nothing else differs, joint TV has {_spread(alone)} times the error of TV "
             f"({len(alone)} specimens)"
         )
-    return Finding(number, VERDICTS[3])
+    return Finding(number, _judge(ratio.max() < 1, np.median(ratio) < 0.95))
 
 
 def _conventional() -> Finding | None:
@@ -512,9 +509,9 @@ CLAIMS = (
           "Drawn specimens, 48³ voxels, nine views, 5 % noise; phase maps alone. Holds: better than the best joint TV "
           "even in the worst tenth; in part: in the median.", "../notebooks/04_sparse_view_study", "", _no_symmetry),
     Claim("channels", "All channels together are better than one at a time.",
-          "A network for each phase was recorded, mostly on the phantom, but also without volume fractions, total "
-          "variation, initial reconstruction and correction: no clean comparison.", "../notebooks/04_sparse_view_study",
-          "recorded-views", _all_channels),
+          "DIPm-TV on both maps, with their covariance, and on one map at a time, all else alike; without volume "
+          "fractions, which need all phases. 32³ voxels, 4,000 e/Å² per tilt. Holds: better in every series; in part: "
+          "by 5 % in the median.", "../notebooks/04_sparse_view_study", "recorded-changes", _all_channels),
     Claim("conventional", "Conventional methods cannot see what DIPm-TV shows.",
           "The same projections through methods that are tuned by rules of their own. Holds: joint TV has more than "
           "twice the error in every series; in part: SIRT has, in the median.",

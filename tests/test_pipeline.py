@@ -32,7 +32,6 @@ from softeels_utils.pipeline.chain import (
     find_geometry,
     large_systematic,
     missing_voids,
-    standards_binning,
 )
 from softeels_utils.pipeline.series import Maps, clean_low_loss, noise_gain_of, read_spectra
 from softeels_utils.pipeline.volume_files import file_names, write_maps, write_volume
@@ -86,17 +85,6 @@ def test_maps_and_volume_are_those_of_the_specimen(files, done):
     assert volume.data.shape == (2, N, N, N) and 0 <= volume.data.min() and volume.data.sum(0).max() < 1.01
     total = PIXEL_NM * volume.data.sum(0)
     assert np.corrcoef(total.sum(1).ravel(), truth[:, 2].sum(0).ravel())[0, 1] > 0.9  # the projection at 0°
-
-
-@pytest.mark.parametrize(
-    "size_nm, side, factor", [(4 / 3, 48, 1), (0.4, 64, 2), (0.4, 40, 1), (0.2, 128, 4), (None, 128, 1)]
-)
-def test_fine_pixels_are_binned_for_the_standards(size_nm, side, factor):
-    """To pixels of at least 0.76 nm at 300 kV, unless fewer than 24 a side would be left."""
-    core = hs.signals.Signal1D(np.zeros((2, side, side, 3), np.float32))
-    for axis in core.axes_manager.navigation_axes[:2] if size_nm else ():
-        axis.scale, axis.units = size_nm, "nm"
-    assert standards_binning(core, "iron_oxides", {"beam_energy_keV": 300.0, "collection_mrad": 40.0}) == factor
 
 
 def test_each_file_opens_with_its_own_reader(done):

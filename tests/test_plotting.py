@@ -9,6 +9,7 @@ import plotly.graph_objects as go
 import pytest
 
 from softeels_utils import plotting
+from softeels_utils.plotting import bounds
 
 
 @pytest.fixture(autouse=True)
@@ -55,13 +56,13 @@ def test_slices_show_the_slice_asked_for(cube):
 
 def test_visibility_is_folded_onto_the_half_seen_along_the_tilt_axis():
     normals = [[0, 0, 1], [0, 0, -1], [-2, 0, 0], [0, 3, 4], [0, 1, 0]]
-    figure = plotting.show_visibility(normals, [1, 1, 2, 3, np.inf], max_tilt_deg=60)
+    figure = bounds.visibility_figure(normals, [1, 1, 2, 3, np.inf], max_tilt_deg=60)
     points = figure.axes[0].collections[0]
     np.testing.assert_allclose(points.get_offsets(), [[1, 0], [-1, 0], [0, 0], [0.8, 0.6]], atol=1e-12)
     np.testing.assert_array_equal(points.get_array(), [1, 1, 2, 3])  # what is unknown is left out
     np.testing.assert_allclose(figure.axes[0].lines[0].get_data(), [[-0.5, 0.5], [-(0.75**0.5), 0.75**0.5]])
     with pytest.raises(ValueError, match=r"normals: got \(5, 3\) with \(2,\)"):
-        plotting.show_visibility(normals, [1, 2])
+        bounds.visibility_figure(normals, [1, 2])
 
 
 def test_spectra_have_bands_labels_and_distinct_colours():

@@ -59,6 +59,21 @@ def test_angles():
     assert scattering.angular_factor(57.0, bethe_ridge=True, **settings) < parallel
 
 
+def test_what_a_spectrum_shows_is_the_same_with_probe_and_aperture_exchanged():
+    """Reciprocity, per electron of the zero loss."""
+    wide = {"convergence_mrad": 40.0, "collection_mrad": 20.0}
+    narrow = {"convergence_mrad": 20.0, "collection_mrad": 40.0}
+    energy = np.array([20.0, 57.0, 710.0])
+    shown = [
+        scattering.angular_factor(energy, beam_energy_keV=300.0, **angles) / scattering.collected_fraction(**angles)
+        for angles in (wide, narrow)
+    ]
+    np.testing.assert_allclose(*shown, rtol=2e-4)
+    assert scattering.collected_fraction(**wide) == 0.25
+    with pytest.raises(ValueError, match="collection_mrad"):
+        scattering.collected_fraction(0.0)
+
+
 def test_mean_free_path_and_delocalisation_are_of_the_known_size():
     path = scattering.inelastic_mean_free_path(5.2, beam_energy_keV=200, collection_mrad=20, convergence_mrad=10)
     assert 90 < path < 160  # iron oxides at 200 kV

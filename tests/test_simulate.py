@@ -358,3 +358,13 @@ def test_exspy_reads_the_thickness_back():
     expected = (np.array([20.0, 10.0]) / model.mean_free_path_nm).sum()
     estimated = low.estimate_thickness(threshold=2.0).data
     assert estimated == pytest.approx(expected, rel=0.04)  # 0.7 % of the electrons lose more than the axis holds
+
+
+def test_a_probe_wider_than_the_aperture_loses_electrons_not_atoms():
+    angles = ({"convergence_mrad": a, "collection_mrad": 60.0 - a} for a in (40.0, 20.0))
+    wide, narrow = (simulate.SpectrumModel(simulate.Microscope(**pair)) for pair in angles)
+    np.testing.assert_allclose(wide.references("M2,3").sum(), narrow.references("M2,3").sum(), rtol=2e-3)
+    counts = [model.expected([5.0, 10.0]).sum() for model in (wide, narrow)]
+    assert counts[0] == pytest.approx(counts[1] / 4, rel=1e-3)
+    amounts = [model.derivative([5.0, 10.0], "L2,3").sum() for model in (wide, narrow)]
+    assert amounts[0] == pytest.approx(amounts[1] / 4, rel=5e-3)

@@ -650,14 +650,31 @@ def test_counts_of_the_twin_have_no_bad_channels(dispersion_eV, fluence):
 def test_conditions_that_references_were_not_tested_for_are_said(pair):
     dual = standards.prepare_dual_eels(*pair[1:])
     assert untested_conditions(dual, 0.19, None) == ()
-    wide = dataclasses.replace(dual, microscope={**dual.microscope, "convergence_mrad": 60.0})
-    assert "60 mrad) is wider than the collection aperture (40 mrad)" in untested_conditions(wide, 0.19, None)[0]
     fine = dataclasses.replace(dual, pixel_size_nm=0.4)
     assert "Pixels of 0.4 nm" in untested_conditions(fine, 0.95, None)[0]
-    assert "pixels of 0.8 nm for them" in untested_conditions(fine, 0.95, None)[0]
+    assert "averaged to pixels of 0.8 nm" in untested_conditions(fine, 0.95, None)[0]
     unknown = dataclasses.replace(dual, pixel_size_nm=None)
     assert "pixel_size_nm" in untested_conditions(unknown, 0.0, None)[0]
     assert untested_conditions(unknown, 0.0, 0.0) == ()
+
+
+def test_fine_pixels_are_averaged_for_the_references():
+    thickness = simulate.core_shell_nanocube(24, 8 / 3, oversample=2).sum(axis=2) * 8 / 3
+    fine = thickness.repeat(3, axis=1).repeat(3, axis=2)[:, 1:, :]  # rows are left over
+    low, core = simulate.dual_eels(fine, 2e5, seed=2, pixel_size_nm=0.4, progress=False)
+    found = standards.extract_standards(low, core, bootstrap=20)
+    assert found.abundances.shape == fine.shape
+    assert found.diagnostics.delocalisation_pixels <= 0.5 and not any("finer" in said for said in found.warnings)
+    residual, mask = found.diagnostics.residual_map, found.diagnostics.mask
+    assert residual.shape == mask.shape == fine.shape[1:] and np.isfinite(residual[mask]).mean() > 0.9
+
+
+def test_metal_that_is_taken_for_a_support_film_is_said(pair):
+    dual = standards.prepare_dual_eels(*pair[1:])
+    film = dual.core_loss[standards.find_specimen(dual).mask].mean(0) / 5
+    there = dataclasses.replace(dual, core_loss=dual.core_loss + film)
+    said = [w for w in standards.extract_standards(there, bootstrap=20).warnings if "support film, but holds iron" in w]
+    assert len(said) == 1 and int(re.search(r"(\d+) % of what", said[0]).group(1)) == pytest.approx(20, abs=3)
 
 
 def test_a_delocalisation_wants_the_size_of_a_pixel(pair, found):

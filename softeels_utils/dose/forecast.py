@@ -158,8 +158,10 @@ def _edges_of_free_atoms(
     """M2,3 of the metal of each system that there is, per atom and nm², in each channel: ``{metal: (E,)}``."""
     step, loss = energy_eV[1] - energy_eV[0], np.maximum(energy_eV, 10.5)
     shapes = {}
+    angles = {name: value for name, value in microscope.items() if name in ("collection_mrad", "convergence_mrad")}
+    collected = scattering.collected_fraction(**angles)
     for metal in {scattering.load_system(name).metal: None for name in scattering.system_names()}:
         strength = scattering.edge_oscillator_strength(metal, "M2,3", loss)
-        per_eV = scattering.differential_cross_section(strength, loss, **microscope)
+        per_eV = scattering.differential_cross_section(strength, loss, **microscope) / collected
         shapes[metal] = gaussian_filter1d(per_eV * step, energy_resolution_eV / FWHM_PER_SIGMA / step)
     return shapes

@@ -25,7 +25,7 @@ from .fourier import (
     fourier_shell_correlation,
     psd_resolution,
 )
-from .interfaces import InterfaceError, interface_error
+from .interfaces import InterfaceError, even_directions, interface_error
 from .intervals import coverage
 from .smoothing import best_smoothing
 
@@ -42,6 +42,7 @@ __all__ = [
     "corner_error",
     "coverage",
     "directional_resolution",
+    "even_directions",
     "false_skin",
     "film_about_voids",
     "fourier_shell_correlation",

@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike
 from ..checks import check_count, check_positive
 from .errors import check_pair
 
-__all__ = ["InterfaceError", "interface_error"]
+__all__ = ["InterfaceError", "even_directions", "interface_error"]
 
 
 @dataclass(frozen=True)
@@ -146,7 +146,7 @@ def centre_of_mass(density):
 
 
 def even_directions(count):
-    """Evenly spread unit vectors (count, 3)."""
+    """Evenly spread unit vectors (y, z, x), (count, 3), from +Y to -Y: a Fibonacci spiral."""
     i = np.arange(count) + 0.5
     height, angle = 1 - 2 * i / count, np.pi * (1 + 5**0.5) * i
     ring = np.sqrt(1 - height**2)

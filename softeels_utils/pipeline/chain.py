@@ -20,7 +20,6 @@ from scipy import ndimage
 from .. import data, dip, fitting, metrics, spectra, standards, tomography
 from ..checks import check_file, named
 from ..data.signals import UNEVEN, load_hyperspy, square_pixel_nm
-from ..fitting.result import pixel_size_of
 from ..progress import headless
 from ..scattering import load_system, microscope_from_metadata
 from ..scattering.microscope import MICROSCOPE_KEYS
@@ -54,11 +53,9 @@ __all__ = [
     "large_systematic",
     "missing_voids",
     "reconstruct",
-    "standards_binning",
 ]
 
 STANDARDS_PIXELS = 30_000  # spectra are binned to at most so many before standards are extracted
-STANDARDS_BLUR, STANDARDS_SIDE = 0.5, 24  # and so that the delocalisation (standard deviation) is at most half a pixel
 LARGE_SYSTEMATIC = 0.2  # of an amount: above, the report says so
 SKINS_AUDITED, AUDITED = 64**3, 200**3  # voxels: a patch of skin takes over a minute at 112³, a void some seconds
 REFINED = 64  # pixels: images are binned to at most so many per side to refine their geometry
@@ -734,10 +731,10 @@ def _matching(low, core):
 
 
 def _extract(low, core, settings, gain, system):
-    """Standards from dual EELS, binned so that there are no more and no finer pixels than they need."""
+    """Standards from dual EELS, binned so that there are no more pixels than they need."""
     microscope = {name: settings[name] for name in MICROSCOPE_KEYS if settings[name] is not None}
     pixels = low.data[..., 0]
-    factor = standards_binning(core, settings.system, microscope_from_metadata(core) | microscope)
+    factor = 1
     while pixels.size / factor**2 > STANDARDS_PIXELS:
         factor += 1
     if factor > 1:
@@ -747,17 +744,6 @@ def _extract(low, core, settings, gain, system):
     _check_core(core, system, "core_loss", LEVELLED)
     options = {"system": settings.system, "seed": settings.seed, "exposure_ratio": settings.exposure_ratio}
     return standards.extract_standards(low, core, gain=gain, **options, **microscope)
-
-
-def standards_binning(core: Any, system: str, microscope: Mapping[str, float]) -> int:
-    """Pixels to add along each side so that none is finer than the delocalisation allows; 1 where few would be left."""
-    size, sides = pixel_size_of(core), core.data.shape[-3:-1]
-    if not size or len(sides) < 2:
-        return 1
-    angles = {name: microscope[name] for name in ("beam_energy_keV", "collection_mrad")}
-    blur_pixels = standards.valence_blur_nm(system, **angles) / spectra.FWHM_PER_SIGMA / size
-    factor = max(1, int(np.ceil(blur_pixels / STANDARDS_BLUR)))
-    return factor if min(sides) // factor >= STANDARDS_SIDE else 1
 
 
 def _binned(signal, factor):

@@ -1,7 +1,7 @@
 """Figures of the book: maps, slices, spectra, interactive plotly figures, 3-D views, and prose with numbers in it."""
 
 from .interactive import browse_slices, figure_html, plotly_file, show, slices_figure
-from .panels import maps_figure, show_maps, show_slices, show_spectra, show_visibility, slices_panels
+from .panels import maps_figure, show_maps, show_slices, show_spectra, slices_panels
 from .pixels import browse_pixels, pixel_explorer, pixel_panels
 from .prose import markdown_table, notice, say, table
 from .style import COLORS, CYCLE, use_style
@@ -25,7 +25,6 @@ __all__ = [
     "show_maps",
     "show_slices",
     "show_spectra",
-    "show_visibility",
     "slices_figure",
     "slices_panels",
     "surfaces_figure",

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["maps_figure", "show_maps", "show_slices", "show_spectra", "show_visibility", "slices_panels"]
+__all__ = ["maps_figure", "show_maps", "show_slices", "show_spectra", "slices_panels"]
 
 
 def _limits(images, vmin, vmax, percentile):
@@ -238,64 +238,3 @@ def show_spectra(
     if new_figure:
         plt.show()
     return ax.figure
-
-
-def show_visibility(
-    normals: ArrayLike,
-    standard_errors: ArrayLike,
-    *,
-    max_tilt_deg: float | None = None,
-    unit: str = "voxels",
-    title: str | None = None,
-) -> Figure:
-    """Show how well interfaces are known over the direction of their normal: all directions, seen along the tilt axis.
-
-    Y is in the middle, X to the sides, Z (the beam at 0°) at the top and bottom; opposite normals are the same
-    interface. Equal areas of the figure are equal solid angles (J. H. Lambert, 1772).
-
-    Parameters
-    ----------
-    normals : array (N, 3)
-        (y, z, x), of any length: of discs (`tomography.visibility`) or of a volume's own patches.
-    standard_errors : array (N,)
-        Infinite ones are left out.
-    max_tilt_deg : float, optional
-        Dashed lines to the largest tilt: interfaces with normals above and below them are never seen edge-on.
-    unit : str
-        Of the standard errors.
-
-    Returns
-    -------
-    matplotlib.figure.Figure
-
-    Raises
-    ------
-    ValueError
-        Normals and standard errors that disagree in number.
-    """
-    normals, values = np.asarray(normals, float), np.asarray(standard_errors, float)
-    if normals.ndim != 2 or normals.shape[1] != 3 or values.shape != normals.shape[:1]:
-        raise ValueError(f"normals: got {normals.shape} with {values.shape} standard errors, wants (N, 3) with (N,)")
-    normals = normals / np.linalg.norm(normals, axis=1, keepdims=True)
-    normals = np.where(normals[:, :1] < 0, -normals, normals)
-    y, z, x = normals.T
-    across, up = x / np.sqrt(1 + y), z / np.sqrt(1 + y)  # the rim, y = 0, is the unit circle
-    figure, ax = plt.subplots(figsize=(4.6, 3.8))
-    known = np.isfinite(values)
-    size = np.clip(30000 / max(known.sum(), 1), 15, 400)
-    shown = ax.scatter(across[known], up[known], c=values[known], s=size, cmap="viridis", linewidths=0)
-    ax.add_patch(plt.Circle((0, 0), 1, fill=False, color="0.4"))
-    if max_tilt_deg is not None:
-        for angle in np.deg2rad([max_tilt_deg, -max_tilt_deg]):
-            ends = np.array([-1, 1])
-            ax.plot(ends * np.cos(angle), ends * np.sin(angle), "--", color="0.3", linewidth=1, zorder=3)
-    for label, place in (("X", (1.1, 0)), ("Z", (0, 1.1))):
-        ax.text(*place, label, ha="center", va="center")
-    ax.annotate(
-        "Y", (0, 0), ha="center", va="center", path_effects=[patheffects.withStroke(linewidth=3, foreground="w")]
-    )
-    ax.set(xlim=(-1.2, 1.2), ylim=(-1.2, 1.2), aspect="equal", title=title)
-    ax.axis("off")
-    figure.colorbar(shown, ax=ax, shrink=0.8, label=f"standard error of the position ({unit})")
-    plt.show()
-    return figure

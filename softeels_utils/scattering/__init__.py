@@ -10,6 +10,7 @@ from .kinematics import (
     ELECTRON_REST_EV,
     angular_factor,
     characteristic_angle,
+    collected_fraction,
     effective_energy_eV,
     lorentz_factor,
 )
@@ -35,6 +36,7 @@ __all__ = [
     "check_not_negative",
     "check_positive",
     "check_window",
+    "collected_fraction",
     "complete_microscope",
     "delocalisation_nm",
     "differential_cross_section",

@@ -7,7 +7,14 @@ from numpy.typing import ArrayLike, NDArray
 
 from ..checks import check_not_negative, check_positive, finite_array
 
-__all__ = ["ELECTRON_REST_EV", "angular_factor", "characteristic_angle", "effective_energy_eV", "lorentz_factor"]
+__all__ = [
+    "ELECTRON_REST_EV",
+    "angular_factor",
+    "characteristic_angle",
+    "collected_fraction",
+    "effective_energy_eV",
+    "lorentz_factor",
+]
 
 ELECTRON_REST_EV = 510998.95
 
@@ -28,6 +35,27 @@ def characteristic_angle(energy_eV: ArrayLike, beam_energy_keV: float) -> NDArra
     return finite_array(energy_eV, "energy_eV") / (
         2 * lorentz_factor(beam_energy_keV) * effective_energy_eV(beam_energy_keV)
     )
+
+
+def collected_fraction(collection_mrad: float, convergence_mrad: float = 0.0) -> float:
+    """Part of the electrons of an evenly filled probe that reach the spectrometer without a specimen, at most 1.
+
+    Cross-sections are per electron of the probe. A spectrum states amounts by the zero loss, and so per electron that
+    the aperture lets through: it shows cross-sections divided by this fraction (Egerton 2011, section 4.5.3, F2).
+
+    Parameters
+    ----------
+    collection_mrad, convergence_mrad
+        Half angles of the collection aperture and of the probe.
+
+    Examples
+    --------
+    >>> collected_fraction(40.0, 20.0), collected_fraction(10.0, 20.0)
+    (1.0, 0.25)
+    """
+    check_positive(collection_mrad=collection_mrad)
+    check_not_negative(convergence_mrad=convergence_mrad)
+    return 1.0 if convergence_mrad <= collection_mrad else float((collection_mrad / convergence_mrad) ** 2)
 
 
 def angular_factor(

@@ -97,6 +97,11 @@ class Microscope:
             "bethe_ridge": self.bethe_ridge,
         }
 
+    @property
+    def collected_fraction(self) -> float:
+        """Electrons that reach the spectrometer without a specimen, per incident electron."""
+        return scattering.collected_fraction(self.collection_mrad, self.convergence_mrad)
+
 
 @dataclass(frozen=True)
 class SpectrumModel:
@@ -233,7 +238,8 @@ class SpectrumModel:
     def reference(self, phase: str, edge: str) -> NDArray:
         """Single-scattering reference ``(E,)`` of an edge (or ``"valence"``), counts per channel, nm and electron.
 
-        On the energy axis of the edge (`energy_eV(edge)`), with the resolution of the zero-loss peak.
+        Per electron that is collected without a specimen: all of them, if the aperture is wider than the probe. On the
+        energy axis of the edge (`energy_eV(edge)`), with the resolution of the zero-loss peak.
         """
         if phase not in self.phases:
             raise ValueError(f"phase: got {phase!r}, wants one of {self.phases}")
@@ -282,6 +288,7 @@ class SpectrumModel:
         zero_loss = self._zero_loss if shift_eV is None else self._zero_loss_peak(shift_eV)
         spectrum = (np.exp(log) if self.plural else 1 + log) * zero_loss
         full = irfft(spectrum, self.grid_eV.size, axis=-1)
+        full *= self.microscope.collected_fraction
         return [np.maximum(self._on_axis(full, axis), 0.0) for axis in axes]
 
     def expected(self, thickness_nm: ArrayLike, axis: str = "low", *, shift_eV: ArrayLike | None = None) -> NDArray:
@@ -320,6 +327,7 @@ class SpectrumModel:
         """
         t = self._thickness(thickness_nm)
         through = np.exp(self._log_spectrum(t)) if self.plural else np.ones((*t.shape[:-1], 1))
+        through = through * self.microscope.collected_fraction
         spectrum = (through * self._zero_loss)[..., None, :] * self._transform(edge)
         return self._on_axis(irfft(spectrum, self.grid_eV.size, axis=-1), self.axis_of(axis or edge))
 
@@ -331,7 +339,7 @@ class SpectrumModel:
 
 @lru_cache(maxsize=64)
 def _single_scattering(system: System, phase: Phase, m: Microscope, size: int, top: float) -> dict[str, NDArray]:
-    """{component: single scattering per channel, nm and electron} of a phase, on a grid from 0 that ends at `top`."""
+    """{component: single scattering per channel, nm and collected electron} of a phase, on a grid from 0 to `top`."""
     energy = m.dispersion_eV * np.arange(size)
     inside = np.where((energy > 0) & (energy < top), 1.0, 0.0)
     single = dict.fromkeys(COMPONENTS, np.zeros_like(energy))
@@ -355,9 +363,10 @@ def _single_scattering(system: System, phase: Phase, m: Microscope, size: int, t
 
 
 def _per_channel(strength: NDArray, energy: NDArray, inside: NDArray, m: Microscope, **angles: bool) -> NDArray:
-    """Cross-section of each channel, nm², from df/dE; zero outside the modelled energies."""
+    """Cross-section of each channel, nm² per collected electron, from df/dE; zero outside the modelled energies."""
     safe = np.maximum(energy, m.dispersion_eV / 2)
-    return scattering.differential_cross_section(strength, safe, **{**m.angles, **angles}) * m.dispersion_eV * inside
+    per_eV = scattering.differential_cross_section(strength, safe, **{**m.angles, **angles}) / m.collected_fraction
+    return per_eV * m.dispersion_eV * inside
 
 
 def _outer_oscillator_strength(element: str, edges: Sequence[str], energy: NDArray) -> NDArray:

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import ndimage
 
-from ..scattering import System, as_system, differential_cross_section
+from ..scattering import System, as_system, collected_fraction, differential_cross_section
 from ..spectra import FWHM_PER_SIGMA, in_window
 from .plane import weighted_fit
 from .subshells import subshell_oscillator_strength
@@ -182,13 +182,14 @@ def core_loss_estimators(
     metal_strength = step * subshell_oscillator_strength(system.metal, "L2,3", e[lines]).sum()
     leading_edge, centres = _leading_edge(e, mean, l3_eV - offset, edge["before_eV"])
     above_k = in_window(e, oxygen["window_eV"])
+    collected = collected_fraction(collection_mrad, convergence_mrad)  # the spectra are per electron that is
     return CoreLossEstimators(
-        metal=step * fit.sum_above(lines / per_strength, range(len(fit.shapes))) / metal_strength,
+        metal=collected * step * fit.sum_above(lines / per_strength, range(len(fit.shapes))) / metal_strength,
         leading_edge=leading_edge,
         leading_edge_eV=centres + offset,
         l3_eV=float(l3_eV),
-        oxygen=step * fit.sum_above(above_k / per_strength, range(2)) if has_oxygen else None,
-        oxygen_atoms=fit.rows[2] if has_oxygen else None,
+        oxygen=collected * step * fit.sum_above(above_k / per_strength, range(2)) if has_oxygen else None,
+        oxygen_atoms=collected * fit.rows[2] if has_oxygen else None,
     )
 
 

@@ -16,7 +16,15 @@ from ..spectra import FWHM_PER_SIGMA, in_window
 from .constraints import CONSTRAINTS, Chemistry, Constraint, Evidence, LeadingEdge, select_constraints
 from .coreloss import CoreLossEstimators, core_loss_estimators
 from .line import MetalLine, estimate_range, outermost_phase
-from .misfit import EdgeDistance, Misfit, oxygen_spot, ring_residuals, thickness_ratio, untested_conditions
+from .misfit import (
+    FINE_PIXELS,
+    EdgeDistance,
+    Misfit,
+    oxygen_spot,
+    ring_residuals,
+    thickness_ratio,
+    untested_conditions,
+)
 from .pair import PhasePair
 from .plane import blur_error_factor, find_plane, widened
 from .prepare import DualEELS, find_specimen, known_pixel_size, prepare_dual_eels
@@ -26,6 +34,8 @@ from .rotation import counted_metal, estimate_rotation
 __all__ = ["AxisSpectra", "extract_standards", "valence_blur_nm"]
 
 TAIL_WEIGHT = 100.0  # in channels
+FEWEST_PIXELS = 200  # of specimen: pixels are not averaged to fewer
+FILM_METAL = 0.05, 5.0  # part of that in the specimen, and standard errors, that may be outside of it
 
 
 def extract_standards(
@@ -73,7 +83,8 @@ def extract_standards(
     delocalisation_nm : float, optional
         Diameter (FWHM) by which the core loss is blurred to the resolution of the M2,3 maps: an inelastic event
         of 54 eV is less localised than one of 700 eV. By default `valence_blur_nm`; 0 for no blur. It needs the size
-        of a pixel, without which nothing is blurred.
+        of a pixel, without which nothing is blurred. Pixels finer than twice the standard deviation of this blur
+        are averaged for the references, which have been found biased without; the abundances are those of all pixels.
     bootstrap : int
         Draws of the pixels.
     seed : int
@@ -103,11 +114,14 @@ def extract_standards(
     pair = PhasePair.of(dual.system)
     constraints = select_constraints(constraints, pair)
     onset_eV = dual.system.edge("M2,3").standards["onset_eV"] if onset_eV is None else onset_eV
-    specimen = find_specimen(dual, mask)
+    fine = find_specimen(dual, mask)
+    blur_nm = _blur_nm(dual, delocalisation_nm)
+    factor = _binning(fine, blur_nm)
+    specimen = fine.binned(factor)
 
     plane = _find_m23_plane(specimen)
 
-    axes = _regress_losses(specimen, plane, delocalisation_nm, bootstrap, rng)
+    axes = _regress_losses(specimen, plane, blur_nm, bootstrap, rng)
 
     line, evidence = _gather_evidence(specimen, plane, axes, pair, chemistry or Chemistry.of(pair))
     rotation = estimate_rotation(evidence, constraints)
@@ -116,13 +130,13 @@ def extract_standards(
     mixing = line.mixing(x0, x1, counted_metal(evidence, rotation.place))
     places = rotation.draw(rng, bootstrap)
     references, samples = _find_references(specimen, axes, line, evidence, [rotation.place, *places], onset_eV, rng)
-    coordinates = plane.locate(specimen.dual.low_loss[..., dual.in_window])
+    coordinates = plane.locate(fine.dual.low_loss[..., dual.in_window])
     abundances = np.moveaxis(coordinates @ np.linalg.inv(mixing), -1, 0).astype(np.float32)
     misfit = Misfit(
         rotation=rotation,
         residual=float((plane.residual**2).mean()),
         third_component=float(plane.signal[2]),
-        thickness_ratio=thickness_ratio(specimen, abundances),
+        thickness_ratio=thickness_ratio(fine, abundances),
         rings=ring_residuals(specimen, plane, axes.estimators, axes.core_loss[0], axes.blur_pixels, pair),
         pair=pair,
         spot=oxygen_spot(specimen, plane, axes.estimators, axes.core_loss[0], axes.blur_pixels),
@@ -135,7 +149,7 @@ def extract_standards(
         references=references,
         uncertainty=samples.std(axis=0),
         abundances=abundances,
-        diagnostics=_diagnose(specimen, plane, axes, evidence, misfit, constraints, references, onset_eV),
+        diagnostics=_diagnose(fine, factor, plane, axes, evidence, misfit, constraints, references, onset_eV),
         core_energy_eV=dual.core_energy_eV,
         core_references=mixing @ axes.core_loss[0],
         samples=samples.astype(np.float32),
@@ -143,7 +157,12 @@ def extract_standards(
         valence=pair.valence_with(vacancies),
         metal_samples=pair.metal_with(places[:, 2]),
         valence_samples=pair.valence_with(places[:, 2]),
-        warnings=(*dual.warnings, *untested_conditions(dual, axes.blur_pixels, delocalisation_nm), *misfit.sentences()),
+        warnings=(
+            *dual.warnings,
+            *untested_conditions(specimen.dual, axes.blur_pixels, delocalisation_nm),
+            *_metal_outside(specimen, axes.estimators),
+            *misfit.sentences(),
+        ),
         rotation=rotation,
     )
 
@@ -207,9 +226,9 @@ class AxisSpectra:
     blur_pixels: float
 
 
-def _regress_losses(specimen, plane, delocalisation_nm, bootstrap, rng):
+def _regress_losses(specimen, plane, blur_nm, bootstrap, rng):
     dual, mask = specimen.dual, specimen.mask
-    blur, core = _blur_pixels(dual, delocalisation_nm), dual.core_loss
+    blur, core = blur_nm / dual.pixel_size_nm if blur_nm else 0.0, dual.core_loss
     if blur:
         core = ndimage.gaussian_filter(core, (*[0.0] * (core.ndim - 3), blur, blur, 0.0))
     low, core = dual.low_loss[mask], core[mask]
@@ -222,14 +241,22 @@ def _regress_losses(specimen, plane, delocalisation_nm, bootstrap, rng):
     )
 
 
-def _blur_pixels(dual, delocalisation_nm):
-    """Standard deviation, in pixels, of the blur that the core loss needs to look like the M2,3 maps."""
+def _blur_nm(dual, delocalisation_nm):
+    """Standard deviation of the blur that the core loss needs to look like the M2,3 maps; 0 without a pixel size."""
     if not dual.pixel_size_nm:
         return 0.0
     if delocalisation_nm is None:
         angles = {name: dual.microscope[name] for name in ("beam_energy_keV", "collection_mrad")}
         delocalisation_nm = valence_blur_nm(dual.system, **angles)
-    return float(delocalisation_nm / FWHM_PER_SIGMA / dual.pixel_size_nm)
+    return float(delocalisation_nm / FWHM_PER_SIGMA)
+
+
+def _binning(specimen, blur_nm):
+    """Pixels to average along each side, so that the blur is at most half a pixel wide; 1 where few would be left."""
+    if not blur_nm or specimen.mask.ndim < 2:
+        return 1
+    factor = max(1, int(np.ceil(blur_nm / specimen.dual.pixel_size_nm / FINE_PIXELS)))
+    return factor if specimen.mask.sum() / factor**2 >= FEWEST_PIXELS else 1
 
 
 def valence_blur_nm(system: System | str | None = None, *, beam_energy_keV: float, collection_mrad: float) -> float:
@@ -327,11 +354,33 @@ def remove_m23_background(
     return edges
 
 
-def _diagnose(specimen, plane, axes, evidence, misfit, constraints, references, onset_eV):
-    rotation = misfit.rotation
-    dual, squared, sigma = specimen.dual, plane.residual**2, np.sqrt(np.diag(rotation.covariance))
+def _metal_outside(specimen, estimators):
+    """A sentence if what was taken for a support film holds the metal."""
+    outside, mask, core = specimen.outside, specimen.mask, specimen.dual.core_loss
+    metal, inside = specimen.film @ estimators.metal, core[mask].mean(0) @ estimators.metal
+    if not specimen.film.any() or not inside > 0:
+        return ()
+    error = (core[outside] @ estimators.metal).std() / np.sqrt(outside.sum())
+    most, errors = FILM_METAL
+    if metal < most * inside or metal < errors * error:
+        return ()
+    name = specimen.dual.system.metal_name
+    return (
+        f"What lies outside of the specimen was subtracted as its support film, but holds {name}: "
+        f"{100 * metal / inside:.0f} % of what the specimen holds on average. Amounts are too small by so much; if the "
+        "specimen fills the image, give the pixels to use as mask.",
+    )
+
+
+def _diagnose(fine, factor, plane, axes, evidence, misfit, constraints, references, onset_eV):
+    rotation, specimen = misfit.rotation, fine.binned(factor)
+    dual, squared, sigma = fine.dual, plane.residual**2, np.sqrt(np.diag(rotation.covariance))
     residual_map = np.full(specimen.mask.shape, np.nan)
     residual_map[specimen.mask] = squared.mean(axis=1)
+    for axis in range(-min(2, residual_map.ndim), 0) if factor > 1 else ():
+        residual_map = residual_map.repeat(factor, axis=axis)
+    over = [(0, n - m) for n, m in zip(fine.mask.shape, residual_map.shape, strict=True)]
+    residual_map = np.pad(residual_map, over, constant_values=np.nan)
     edge = in_window(dual.energy_eV, (onset_eV, min(dual.window_eV[1], 90.0)))
     unit = references[:, edge] / np.linalg.norm(references[:, edge], axis=1, keepdims=True)
     leading_edge = next((c.choose_window(evidence) for c in constraints if isinstance(c, LeadingEdge)), None)
@@ -365,5 +414,5 @@ def _diagnose(specimen, plane, axes, evidence, misfit, constraints, references, 
         microscope=dual.microscope,
         onset_eV=onset_eV,
         window_eV=dual.window_eV,
-        mask=specimen.mask,
+        mask=fine.mask,
     )

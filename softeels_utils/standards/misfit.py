@@ -19,6 +19,7 @@ from .prepare import DualEELS, Specimen
 from .rotation import Rotation
 
 __all__ = [
+    "FINE_PIXELS",
     "LEAST_PROBABLE",
     "RESIDUAL",
     "SPOT",
@@ -32,7 +33,7 @@ __all__ = [
     "untested_conditions",
 ]
 
-FINE_PIXELS = 0.5  # pixels: references found with a wider blur have been found biased
+FINE_PIXELS = 0.5  # standard deviation of the blur, in pixels: with a wider one references have been found biased
 
 #: Constraints that contradict each other with a smaller p-value are reported.
 LEAST_PROBABLE = 0.02
@@ -262,19 +263,13 @@ def untested_conditions(dual: DualEELS, blur_pixels: float, delocalisation_nm: f
     delocalisation_nm : float or None
         As it was asked for.
     """
-    found, probe, aperture = [], dual.microscope["convergence_mrad"], dual.microscope["collection_mrad"]
-    if probe > aperture:
-        found.append(
-            f"The probe ({probe:g} mrad) is wider than the collection aperture ({aperture:g} mrad): amounts, which are "
-            f"from counted atoms, are up to {(probe / aperture) ** 2:.2g} times too large, and the references have not "
-            "been tested for it."
-        )
-    size = dual.pixel_size_nm
+    found, size = [], dual.pixel_size_nm
     if blur_pixels > FINE_PIXELS:
         blur_nm, enough = blur_pixels * FWHM_PER_SIGMA * size, np.ceil(10 * blur_pixels * size / FINE_PIXELS) / 10
         found.append(
-            f"Pixels of {size:.2g} nm are finer than the delocalisation of the valence loss ({blur_nm:.2g} nm): the "
-            f"references have been found biased at such sampling. Bin the images to pixels of {enough:.1f} nm for them."
+            f"Pixels of {size:.2g} nm are finer than the delocalisation of the valence loss ({blur_nm:.2g} nm), and "
+            f"too few of them show the specimen to be averaged to pixels of {enough:.1f} nm: at such sampling the "
+            "references have been found biased."
         )
     if not size and delocalisation_nm is None and dual.low_loss.ndim > 2:
         found.append(

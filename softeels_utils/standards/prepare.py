@@ -71,6 +71,13 @@ class DualEELS:
         """Channels of the low loss inside ``window_eV``, bool (E,)."""
         return in_window(self.energy_eV, self.window_eV)
 
+    def binned(self, factor: int) -> DualEELS:
+        """Means over ``factor`` × ``factor`` pixels of each image, see `block_mean`."""
+        means = {name: block_mean(getattr(self, name), factor) for name in ("low_loss", "core_loss", "variance")}
+        means["variance"] = means["variance"] / factor**2
+        electrons, size = self.electrons * factor**2, self.pixel_size_nm
+        return replace(self, **means, electrons=electrons, pixel_size_nm=size and size * factor)
+
 
 def prepare_dual_eels(
     low_loss: ArrayLike,
@@ -262,11 +269,24 @@ class Specimen:
         Pixels of the specimen, N of them.
     has_rim : bool
         The mask was found in the data, and so ends where the specimen does.
+    outside : bool (...)
+        Pixels well outside of it.
+    film : (E2,)
+        What was subtracted from the core loss: the mean of those pixels, 0 where there are too few.
     """
 
     dual: DualEELS
     mask: NDArray = field(repr=False)
     has_rim: bool
+    outside: NDArray = field(repr=False)
+    film: NDArray = field(repr=False)
+
+    def binned(self, factor: int) -> Specimen:
+        """The same specimen with `DualEELS.binned`; a pixel is inside, or outside, if half of it is."""
+        if factor == 1:
+            return self
+        mask, outside = (block_mean(pixels[..., None], factor)[..., 0] >= 0.5 for pixels in (self.mask, self.outside))
+        return replace(self, dual=self.dual.binned(factor), mask=mask, outside=outside)
 
 
 def find_specimen(dual: DualEELS, mask: ArrayLike | None = None) -> Specimen:
@@ -291,10 +311,19 @@ def find_specimen(dual: DualEELS, mask: ArrayLike | None = None) -> Specimen:
         outside = ~ndimage.binary_dilation(mask, neighbours(mask.ndim), iterations=2)
     if mask.sum() < 50:
         raise ValueError(f"mask: got {mask.sum()} pixels of specimen, wants at least 50")
+    film = np.zeros(dual.core_energy_eV.size)
     if outside.sum() >= 20:  # support film and detector offset
-        spectra = {"low_loss": dual.low_loss, "core_loss": dual.core_loss}
-        dual = replace(dual, **{name: y - y[outside].mean(0) for name, y in spectra.items()})
-    return Specimen(dual, mask, has_rim)
+        film = dual.core_loss[outside].mean(0)
+        dual = replace(dual, low_loss=dual.low_loss - dual.low_loss[outside].mean(0), core_loss=dual.core_loss - film)
+    return Specimen(dual, mask, has_rim, outside, film)
+
+
+def block_mean(values: NDArray, factor: int) -> NDArray:
+    """Means over ``factor`` × ``factor`` pixels of images (..., Y, X, E); rows and columns left over are cut off."""
+    *stack, height, width, channels = values.shape
+    rows, columns = height // factor, width // factor
+    whole = values[..., : rows * factor, : columns * factor, :]
+    return whole.reshape(*stack, rows, factor, columns, factor, channels).mean(axis=(-4, -2))
 
 
 def _find_particle(low, energy):
