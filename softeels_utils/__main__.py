@@ -135,7 +135,8 @@ def _settings_of(options, look):
             raise ValueError(f"-p {name}: got {text!r}, wants a value") from None
     given = {name: value for name, value in values.items() if value is not None}
     if len(options.files) == 1 and Path(options.files[0]).suffix.lower() in (".yml", ".yaml"):
-        return pipeline.Settings.from_file(options.files[0], given)
+        with named("LOW"):
+            return pipeline.Settings.from_file(options.files[0], given)
     files = pipeline.expand(options.files, name="LOW")
     first = look(files[0], given.get("system", pipeline.Settings.system), given.get("energy_unit"))
     if first.kind == "unknown":

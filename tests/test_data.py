@@ -1083,6 +1083,20 @@ def test_a_pixel_size_that_is_given_stands_above_those_of_spectra(spectrum_image
     assert series.metadata.Tomography.stated_pixels_nm == [0.4, 0.5]
 
 
+@pytest.mark.parametrize(
+    ("given", "name"),
+    [
+        ({"pixel_size_nm": 0}, "pixel_size_nm"),
+        ({"pixel_size_nm": "1"}, "pixel_size_nm"),
+        ({"microscope": {"kV": 3}}, "microscope"),
+    ],
+)
+def test_what_is_given_must_make_sense(spectrum_images, given, name):
+    files = [spectrum_images(f"tilt_{tilt}.hspy") for tilt in (-30, 30)]
+    with pytest.raises(ValueError, match=rf"^{name}: got "):
+        data.read_spectrum_series(files, **given)
+
+
 def test_microscopes_that_differ_are_refused_unless_one_is_given(spectrum_images):
     import hyperspy.api as hs
 
