@@ -10,8 +10,6 @@ from collections.abc import Sequence
 from functools import cache, partial
 from pathlib import Path
 
-import yaml
-
 from . import __version__, book, chapters, data, slides
 from .checks import named
 
@@ -133,11 +131,12 @@ def _settings_of(options, look):
     for name, text in options.settings:
         try:
             values[name] = pipeline.plain_yaml(text)
-        except (ValueError, yaml.YAMLError):
+        except ValueError:
             raise ValueError(f"-p {name}: got {text!r}, wants a value") from None
     given = {name: value for name, value in values.items() if value is not None}
     if len(options.files) == 1 and Path(options.files[0]).suffix.lower() in (".yml", ".yaml"):
-        return pipeline.Settings.from_file(options.files[0], given)
+        with named("LOW"):
+            return pipeline.Settings.from_file(options.files[0], given)
     files = pipeline.expand(options.files, name="LOW")
     first = look(files[0], given.get("system", pipeline.Settings.system), given.get("energy_unit"))
     if first.kind == "unknown":

@@ -367,6 +367,10 @@ ANGLES = [-60.0, 1.5, 70.0]
             "stack.mrc.mdoc",
             "PixelSpacing = 4\n" + "".join(f"[ZValue = {k}]\nTiltAngle = {a}\n" for k, a in enumerate(ANGLES)),
         ),
+        (
+            "stack.mrc.mdoc",
+            "".join(f"[ZValue = {k}]\nTiltAngle = {ANGLES[k]}\n" for k in (2, 0, 1)),
+        ),
     ],
 )
 def test_angles_in_files_beside_a_stack(series, tmp_path, name, text):
@@ -941,6 +945,24 @@ def test_angles_beside_a_stack_that_contradict_it_are_refused(series, tmp_path, 
     assert data.read_tilt_series(path).tilt_angles_deg.tolist() == ANGLES
 
 
+def test_lists_of_angles_that_contradict_each_other_are_refused(series, tmp_path):
+    _write_mrc(tmp_path / "stack.mrc", series.projections[0])
+    np.savetxt(tmp_path / "stack.rawtlt", ANGLES)
+    np.savetxt(tmp_path / "stack.tlt", np.add(ANGLES, 0.4))  # refined
+    assert data.read_tilt_series(tmp_path / "stack.mrc").tilt_angles_deg.tolist() == ANGLES
+    np.savetxt(tmp_path / "stack.tlt", np.add(ANGLES, 4))
+    with pytest.raises(ValueError, match=r"^tilt_angles_deg: got .* in stack\.tlt, wants those that stack\.rawtlt"):
+        data.read_tilt_series(tmp_path / "stack.mrc")
+
+
+def test_sections_of_an_mdoc_that_are_not_those_of_the_images_are_refused(series, tmp_path):
+    _write_mrc(tmp_path / "stack.mrc", series.projections[0])
+    text = "".join(f"[ZValue = {k}]\nTiltAngle = {a}\n" for k, a in zip((0, 1, 1), ANGLES, strict=True))
+    (tmp_path / "stack.mdoc").write_text(text)
+    with pytest.raises(ValueError, match=r"^tilt_angles_deg: got sections \[0, 1, 1\] in stack\.mdoc, wants one"):
+        data.read_tilt_series(tmp_path / "stack.mrc")
+
+
 @pytest.mark.parametrize(("order", "accepted"), [("TZYX", False), ("CZYX", True), ("ZCYX", True)])
 def test_two_axes_of_a_tiff_that_may_both_be_tilts_are_refused(series, tmp_path, order, accepted):
     import tifffile
@@ -1059,6 +1081,20 @@ def test_a_pixel_size_that_is_given_stands_above_those_of_spectra(spectrum_image
     series = data.read_spectrum_series(files, pixel_size_nm=0.45)
     assert [axis.scale for axis in series.axes_manager.navigation_axes[:2]] == [0.45, 0.45]
     assert series.metadata.Tomography.stated_pixels_nm == [0.4, 0.5]
+
+
+@pytest.mark.parametrize(
+    ("given", "name"),
+    [
+        ({"pixel_size_nm": 0}, "pixel_size_nm"),
+        ({"pixel_size_nm": "1"}, "pixel_size_nm"),
+        ({"microscope": {"kV": 3}}, "microscope"),
+    ],
+)
+def test_what_is_given_must_make_sense(spectrum_images, given, name):
+    files = [spectrum_images(f"tilt_{tilt}.hspy") for tilt in (-30, 30)]
+    with pytest.raises(ValueError, match=rf"^{name}: got "):
+        data.read_spectrum_series(files, **given)
 
 
 def test_microscopes_that_differ_are_refused_unless_one_is_given(spectrum_images):

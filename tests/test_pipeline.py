@@ -135,11 +135,11 @@ def test_ome_zarr_opens_the_volume(done):
     (node,) = list(reader.Reader(parse_url(done[0] / "volume.ome.zarr"))())
     volume = hs.load(done[0] / "volume.hspy").data
     np.testing.assert_array_equal(np.asarray(node.data[0])[:2], volume)
-    assert node.metadata["axes"][1]["unit"] == "nanometer" and node.metadata["name"][0] == "FeO"
+    assert node.metadata["axes"][1]["unit"] == "nanometer" and node.metadata["channel_names"][:2] == ["FeO", "Fe3O4"]
 
 
 def test_etspy_opens_the_maps(done):
-    etspy = pytest.importorskip("etspy", reason="ETSpy is not installed")
+    etspy = pytest.importorskip("etspy.api", reason="ETSpy is not installed")
     stack = etspy.load(done[0] / "maps" / "FeO.hspy")
     np.testing.assert_allclose(stack.tilts.data.ravel(), TILTS)
     assert stack.data.shape == (len(TILTS), N, N)
@@ -437,6 +437,21 @@ def test_pixels_without_counts_are_refused_by_the_first_step(files, tmp_path):
     wanted = Settings.build({"low_loss": tmp_path / "low_*.hspy", "core_loss": files / "core_*.hspy"} | FAST)
     with pytest.raises(ValueError, match=r"low_loss: got NaN or infinity in 1 spectra of low_\+30\.hspy"):
         read_spectra(wanted.low_loss, wanted, "low_loss")
+
+
+def test_spectra_that_no_references_come_from_are_refused(files, tmp_path, monkeypatch):
+    """As those of a camera that was saturated far below the zero loss."""
+
+    def fail(*_, **__):
+        raise np.linalg.LinAlgError("SVD did not converge")
+
+    monkeypatch.setattr(standards, "extract_standards", fail)
+    chain = Chain(settings(files, tmp_path / "out"), lambda _: None, None)
+    chain.check()
+    with chain.folder:
+        chain.spectra()
+        with pytest.raises(ValueError, match=r"^standards: got none from these spectra \(SVD .* wants a low loss that"):
+            chain.standards()
 
 
 def test_a_run_that_is_stopped_by_hand_says_how_to_go_on(monkeypatch, capsys):

@@ -499,6 +499,13 @@ def test_maps_in_another_unit_of_length_are_brought_to_nm(tmp_path):
     np.testing.assert_allclose(found.covariance, 1, rtol=1e-6)
 
 
+def test_calibrated_maps_are_in_nm(tmp_path):
+    np.savez(tmp_path / "maps.npz", projections=np.ones((1, 5, 8, 8)), tilt_angles_deg=TILTS, unit="counts")
+    values = {"maps": tmp_path / "maps.npz", "calibrated": True, "output": tmp_path / "out"}
+    with pytest.raises(ValueError, match=r"^calibrated: got true with maps in counts, wants false, or maps in nm"):
+        check(Settings.build(values))
+
+
 def test_pixels_that_are_left_out_are_told(tmp_path):
     maps = np.ones((1, 5, 8, 8), np.float32)
     maps[0, 1], maps[0, 2, 3, 4] = np.nan, np.nan
@@ -585,6 +592,7 @@ def test_values_that_would_fail_late_are_refused(maps, name, value):
         ("maps:\n\t- a.npz", "wants a YAML file of settings"),
         ("members: 0x10", "wants a YAML file of settings"),
         ("maps: !!python/name:os.system", "wants a YAML file of settings"),
+        ("maps: " + 5000 * "[", "wants a YAML file of settings"),
     ],
 )
 def test_settings_files_that_say_something_twice_or_oddly_are_refused(tmp_path, text, told):

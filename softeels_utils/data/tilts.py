@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -98,20 +97,22 @@ def tilts_of_stack(path: Path, stated: ArrayLike | None) -> NDArray[np.float64] 
     Raises
     ------
     ValueError
-        ``tilt_angles_deg``, naming a file that holds something else, or says something else than the stack.
+        ``tilt_angles_deg``, naming a file that holds something else, or says something else than the stack or another
+        such file.
     """
-    beside, sidecar = _tilts_beside(path)
-    if stated is None:
-        return beside
-    stated = check_tilts(stated, series=False)
-    apart = beside is not None and (len(beside) != len(stated) or np.abs(stated - beside).max() > STAGE_TOLERANCE_DEG)
-    if apart:
-        got, wanted = (f"{len(angles)} ({', '.join(f'{a:g}' for a in angles[:3])}, ...)" for angles in (beside, stated))
-        raise ValueError(
-            f"tilt_angles_deg: got {got} in {sidecar.name}, wants those that {path.name} states, {wanted}, or the "
-            "angles as an argument"
-        )
-    return stated
+    found = {} if stated is None else {path: check_tilts(stated, series=False)}
+    found |= _tilts_beside(path)
+    if not found:
+        return None
+    (first, tilts), *others = found.items()
+    for sidecar, beside in others:
+        if len(beside) != len(tilts) or np.abs(beside - tilts).max() > STAGE_TOLERANCE_DEG:
+            got, wanted = (f"{len(a)} ({', '.join(f'{one:g}' for one in a[:3])}, ...)" for a in (beside, tilts))
+            raise ValueError(
+                f"tilt_angles_deg: got {got} in {sidecar.name}, wants those that {first.name} states, {wanted}, or the "
+                "angles as an argument"
+            )
+    return tilts
 
 
 def replaces_tilts(given: ArrayLike, stated: ArrayLike | None, path: Path) -> bool:
@@ -137,14 +138,18 @@ def replaces_tilts(given: ArrayLike, stated: ArrayLike | None, path: Path) -> bo
 
 
 def _tilts_beside(path):
-    """Angles of a file beside a stack, and that file; None, None without one."""
-    for stack, suffix in product((path, path.resolve()), (".rawtlt", ".tlt", ".mdoc")):
-        for sidecar in (stack.with_suffix(suffix), stack.with_name(stack.name + suffix)):
-            if sidecar.is_file():
-                text = sidecar.read_bytes()[: 2**24].decode("utf-8-sig", errors="replace")
-                angles = _of_mdoc(text, sidecar) if suffix == ".mdoc" else angles_in_text(text, f" in {sidecar.name}")
-                return angles, sidecar
-    return None, None
+    """Angles of the files beside a stack, or else beside what it links to."""
+    for stack in (path, path.resolve()):
+        found = {}
+        for suffix in (".rawtlt", ".tlt", ".mdoc"):
+            for sidecar in (stack.with_suffix(suffix), stack.with_name(stack.name + suffix)):
+                if sidecar.is_file():
+                    text = sidecar.read_bytes()[: 2**24].decode("utf-8-sig", errors="replace")
+                    where = f" in {sidecar.name}"
+                    found[sidecar] = _of_mdoc(text, where) if suffix == ".mdoc" else angles_in_text(text, where)
+        if found:
+            return found
+    return {}
 
 
 def angles_in_text(text: str, where: str = "") -> NDArray[np.float64]:
@@ -171,15 +176,19 @@ def angles_in_text(text: str, where: str = "") -> NDArray[np.float64]:
     return np.array(values)
 
 
-def _of_mdoc(text, sidecar):
-    sections = re.split(r"(?m)^\s*\[(?:ZValue|FrameSet|Image)\s*=\s*[^\]]*\]", text)[1:] or [text]
+def _of_mdoc(text, where):
+    """Angles of SerialEM's sections, by the number of their image (``ZValue``) where they state it."""
+    parts = re.split(r"(?m)^\s*\[(ZValue|FrameSet|Image)\s*=\s*([^\]]*)\]", text)
+    kinds, names, sections = parts[1::3], parts[2::3], parts[3::3] or [text]
     tilts = [re.search(r"(?m)^\s*TiltAngle\s*=\s*(\S+)", section) for section in sections]
     try:
-        return np.array([float(found.group(1)) for found in tilts])
+        angles = np.array([float(found.group(1)) for found in tilts])
+        order = np.array([int(name) for name in names]) if set(kinds) == {"ZValue"} else np.arange(len(angles))
     except (AttributeError, ValueError):
-        raise ValueError(
-            f"tilt_angles_deg: got sections without one in {sidecar.name}, wants a TiltAngle each"
-        ) from None
+        raise ValueError(f"tilt_angles_deg: got sections without one{where}, wants a TiltAngle each") from None
+    if sorted(order) != list(range(len(angles))):
+        raise ValueError(f"tilt_angles_deg: got sections {order.tolist()}{where}, wants one for each image, from 0")
+    return angles[np.argsort(order)]
 
 
 # ---------------------------------------------------------------- names of files

@@ -109,66 +109,84 @@ class Chain:
 
     def check(self) -> None:
         """Open every input, so that what does not fit is said before the work."""
-        settings = self.settings
         load_hyperspy()  # files are written with it at the end
-        if not self.from_spectra:
-            maps, told = read_maps(settings)
-            self._tell(told)
-            self.from_fit = isinstance(maps, fitting.PhaseFit)
-            seen = Maps.of_fit(maps) if self.from_fit else maps
-            if not (seen.projections().sum(axis=(1, 2, 3)) > 0).any():
-                raise ValueError(
-                    f"maps: got no positive sum in {settings.maps.name} where values and errors are finite and errors "
-                    "positive, wants maps of amounts"
-                )
-            self._tell(_not_measured(seen))
-            seen.measurement()
-            self.known["tilts"] = maps.tilt_angles_deg.tolist()
-            if self.from_fit or maps.unit == "nm":
-                self._check_calibrated(maps.pixel_size_nm)
-            return
-        low = read_spectra(settings.low_loss, settings, "low_loss", lazy=True)
-        self.known["low_loss tilts"] = data.get_tilts(low).tolist()
-        self._tell(tilt_table(low, "low_loss"))
-        check_counts(low, "low_loss")
+        if self.from_spectra:
+            self._check_spectra()
+        else:
+            self._check_maps()
+
+    def _check_maps(self):
+        settings = self.settings
+        maps, told = read_maps(settings)
+        self.from_fit = isinstance(maps, fitting.PhaseFit)
+        seen = Maps.of_fit(maps) if self.from_fit else maps
+        self._tell(told + _not_measured(seen))
+        if not (seen.projections().sum(axis=(1, 2, 3)) > 0).any():
+            raise ValueError(
+                f"maps: got no positive sum in {settings.maps.name} where values and errors are finite and errors "
+                "positive, wants maps of amounts"
+            )
+        seen.measurement()
+        self.known["tilts"] = maps.tilt_angles_deg.tolist()
+        if seen.unit == "nm":
+            self._check_calibrated(maps.pixel_size_nm)
+        elif settings.calibrated and seen.unit:
+            raise ValueError(f"calibrated: got true with maps in {seen.unit}, wants false, or maps in nm")
+
+    def _check_spectra(self):
+        settings = self.settings
+        low = self._looked_at("low_loss")
         stated_gain(low)
         _check_low(low, self.system, "low_loss", extracted=not (settings.standards or settings.standards_low_loss))
         self._check_calibrated(square_pixel_nm(low))
-        axis, window = spectra.energy_axis(low), self.system.edge("M2,3").fit_window_eV
-        pair = settings.standards_low_loss, settings.standards_core_loss
         if settings.standards:
-            with named("standards"):
-                check_file(settings.standards, (".npz",))
-            try:
-                found = standards.Standards.load(settings.standards)
-            except ValueError as error:
-                name = settings.standards.name
-                raise ValueError(f"standards: got {name}, wants reference spectra ({error})") from None
-            if found.system != self.system.name:
-                raise ValueError(f"standards: got those of {found.system}, wants {self.system.name} (or set system)")
-            found.on(axis[(axis >= window[0]) & (axis <= window[1])])
+            self._check_standards(spectra.energy_axis(low))
+            return
+        if settings.standards_low_loss:
+            core = self._check_pair()
         else:
-            if all(pair):
-                image, core = self._pair(lazy=True)
-                for signal, name in ((image, "standards_low_loss"), (core, "standards_core_loss")):
-                    self._tell(remarks(signal))
-                    check_counts(signal, name)
-                _check_low(image, self.system, "standards_low_loss", extracted=True)
-                _check_core(core, self.system, "standards_core_loss")
-                if image.data.shape[:-1] != core.data.shape[:-1]:
-                    got, wanted = core.data.shape[:-1], image.data.shape[:-1]
-                    raise ValueError(f"standards_core_loss: got pixels {got}, wants {wanted} of standards_low_loss")
-            else:
-                core = read_spectra(settings.core_loss, settings, "core_loss", lazy=True)
-                self.known["core_loss tilts"] = data.get_tilts(core).tolist()
-                self._tell(tilt_table(core, "core_loss"))
-                check_counts(core, "core_loss")
-                _check_core(core, self.system, "core_loss")
-                _matching(low, core)
-            known = microscope_from_metadata(core)
-            for name in ("beam_energy_keV", "collection_mrad"):
-                if name not in known and settings[name] is None:
-                    raise ValueError(f"{name}: got None, and the files do not say it; wants a number")
+            core = self._looked_at("core_loss")
+            _check_core(core, self.system, "core_loss")
+            _matching(low, core)
+        known = microscope_from_metadata(core)
+        for name in ("beam_energy_keV", "collection_mrad"):
+            if name not in known and settings[name] is None:
+                raise ValueError(f"{name}: got None, and the files do not say it; wants a number")
+
+    def _looked_at(self, name):
+        """Spectra over tilt, lazy, with their values looked at and what is to be told of them said."""
+        series = read_spectra(self.settings[name], self.settings, name, lazy=True)
+        self.known[f"{name} tilts"] = data.get_tilts(series).tolist()
+        self._tell(tilt_table(series, name))
+        check_counts(series, name)
+        return series
+
+    def _check_standards(self, energy):
+        """Refuse reference spectra of another system, or that lack energies of the fit."""
+        settings, window = self.settings, self.system.edge("M2,3").fit_window_eV
+        with named("standards"):
+            check_file(settings.standards, (".npz",))
+        try:
+            found = standards.Standards.load(settings.standards)
+        except ValueError as error:
+            name = settings.standards.name
+            raise ValueError(f"standards: got {name}, wants reference spectra ({error})") from None
+        if found.system != self.system.name:
+            raise ValueError(f"standards: got those of {found.system}, wants {self.system.name} (or set system)")
+        found.on(energy[spectra.in_window(energy, window)])
+
+    def _check_pair(self):
+        """Refuse dual EELS of one image that no standards come from; its core loss."""
+        low, core = self._pair(lazy=True)
+        for signal, name in ((low, "standards_low_loss"), (core, "standards_core_loss")):
+            self._tell(remarks(signal))
+            check_counts(signal, name)
+        _check_low(low, self.system, "standards_low_loss", extracted=True)
+        _check_core(core, self.system, "standards_core_loss")
+        if low.data.shape[:-1] != core.data.shape[:-1]:
+            got, wanted = core.data.shape[:-1], low.data.shape[:-1]
+            raise ValueError(f"standards_core_loss: got pixels {got}, wants {wanted} of standards_low_loss")
+        return core
 
     def _pair(self, lazy=False):
         """Dual EELS of one image, which standards are extracted from."""
@@ -274,7 +292,13 @@ class Chain:
                     low = _matching(low, core)
                 told = remarks(core)
                 gain = self.folder.record("spectra").facts["gain"]
-                found = _extract(low, core, settings, gain, self.system)
+                try:
+                    found = _extract(low, core, settings, gain, self.system)
+                except np.linalg.LinAlgError as error:
+                    raise ValueError(
+                        f"standards: got none from these spectra ({error}), wants a low loss that is not saturated, or "
+                        "reference spectra from elsewhere"
+                    ) from error
             found.save(place / "standards.npz")
             return facts | {"warnings": told + list(found.warnings)}
 

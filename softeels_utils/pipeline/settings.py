@@ -236,7 +236,7 @@ class Settings:
         path = Path(path)
         try:
             values = plain_yaml(path.read_text(encoding="utf-8-sig"))
-        except (OSError, ValueError, yaml.YAMLError) as error:
+        except (OSError, ValueError) as error:
             raise ValueError(f"path: got {path.name}, wants a YAML file of settings ({error})") from error
         if not isinstance(values, dict):
             raise ValueError(f"path: got {path.name}, wants a YAML file of settings: 'name: value' in each line")
@@ -248,7 +248,7 @@ def plain_yaml(text: str) -> Any:
 
     Raises
     ------
-    yaml.YAMLError, ValueError
+    ValueError
         For text that is none.
 
     Examples
@@ -256,7 +256,10 @@ def plain_yaml(text: str) -> Any:
     >>> plain_yaml("[-060, 4e-1]")  # of plain YAML, -48 and a text
     [-60, 0.4]
     """
-    return yaml.load(text, _Loader)
+    try:
+        return yaml.load(text, _Loader)
+    except (yaml.YAMLError, RecursionError, ValueError) as error:
+        raise ValueError(str(error)) from None
 
 
 class _Loader(yaml.SafeLoader):
