@@ -553,7 +553,10 @@ if told is not None:
         alt="For surface, core edge and skin, errors of joint TV and DIPm-TV "
         "in four directions beside bars of the bound.",
     )
-    table(bounds.bound_rows(row, rivals))
+    table(
+        bounds.bound_rows(row, rivals),
+        caption="Volumes: the bound, and mean error ± scatter of each method",
+    )
     ratio = {
         name: row["DIPm-TV"][name]["all"]["rms"]
         / row["bounds"][name]["all"]["bound"]
@@ -564,8 +567,8 @@ if told is not None:
         + ", ".join(f"{v:.1f} ({n})" for n, v in ratio.items())
         + " times the bound of an estimate that knows that all phases are "
         "pure and all interfaces sharp. Its scatter can be below the bound, "
-        "since what it assumes draws every result to the same answer; what "
-        "it gains so shows up as bias."
+        "since its assumptions draw every result towards the same answer; "
+        "what it gains that way shows up as bias."
     )
 
 # %% [markdown] tags=["twin"]
