@@ -30,7 +30,7 @@ s.text = parent.document.getElementById('plotly').textContent;
 document.head.appendChild(s);
 function fit() {
   const plot = document.querySelector('.js-plotly-plot'), around = document.body.offsetHeight - plot.offsetHeight;
-  if (innerHeight > 0) Plotly.relayout(plot, {height: Math.max(200, innerHeight - around - 20)});
+  if (innerHeight > 0) Plotly.relayout(plot, {height: Math.max(200, innerHeight - around - 36)});
 }
 addEventListener('load', () => { fit(); addEventListener('resize', fit); });
 </script>"""

@@ -25,8 +25,8 @@ FAR_BELOW = -1e4  # outside a body: puts its surface on the last voxels before a
 LIGHT = {"ambient": 0.55, "diffuse": 0.6, "specular": 0.1, "roughness": 0.8}
 SECTION_LIGHT = {"ambient": 1.0, "diffuse": 0.0, "specular": 0.0}  # the colour itself
 CAMERA = {  # looks at the cut, a little from above; the axes below it fit into the view
-    "eye": {"x": 1.95, "y": 1.15, "z": 0.9},
-    "center": {"x": 0.0, "y": 0.0, "z": -0.12},
+    "eye": {"x": 2.0, "y": 1.2, "z": 0.92},
+    "center": {"x": 0.0, "y": 0.0, "z": -0.17},
 }
 
 
