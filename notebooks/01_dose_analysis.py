@@ -177,11 +177,11 @@ shot_noise = {
 # %% tags=["hide-input", "twin"]
 beta_mrad, widths_eV = np.geomspace(4, 80, 40), np.arange(2, 41, 2.0)
 by_energy = {
-    f"{kV:.0f} keV": [
-        dose.signal_ratio(beam_energy_keV=kV, collection_mrad=b)
+    f"{beam_keV:.0f} keV": [
+        dose.signal_ratio(beam_energy_keV=beam_keV, collection_mrad=b)
         for b in beta_mrad
     ]
-    for kV in (80.0, 200.0, 300.0)
+    for beam_keV in (80.0, 200.0, 300.0)
 }
 by_window = {
     f"{stop} eV": [
@@ -205,8 +205,8 @@ show(
     "grows with the M2,3 window and shrinks with the L2,3 window.",
 )
 rows = []
-for kV in (80.0, 200.0, 300.0):
-    at = {"beam_energy_keV": kV, "collection_mrad": collection_mrad}
+for beam_keV in (80.0, 200.0, 300.0):
+    at = {"beam_energy_keV": beam_keV, "collection_mrad": collection_mrad}
     m23, l23 = (
         dose.partial_cross_section("Fe", e, window_eV=w, **at)
         for e, w in windows_eV.items()
@@ -216,7 +216,7 @@ for kV in (80.0, 200.0, 300.0):
     )
     rows.append(
         {
-            "beam energy (keV)": f"{kV:.0f}",
+            "beam energy (keV)": f"{beam_keV:.0f}",
             "M2,3 (barn)": f"{m23:,.0f}",
             "L2,3 (barn)": f"{l23:,.0f}",
             "M2,3 / L2,3": m23 / l23,

@@ -449,7 +449,7 @@ say(
     f"phases are {between_deg:.1f}° apart. In the maps of "
     '<a href="#fig-bias"></a> that becomes a bias of '
     f"{rms[0]:.1f} % (FeO) and {rms[1]:.1f} % (Fe<sub>3</sub>O<sub>4</sub>) "
-    "of the largest thickness, rms over the particle. It is the same in every "
+    "of the largest thickness, RMS over the particle. It is the same in every "
     "exposure that is fitted with these references: more electrons do not "
     "average it out."
 )
@@ -878,7 +878,7 @@ if data_path:
 #    counts, so its coordinates are the less noisy ones, and their remaining noise can be accounted for.
 # 3. Leading edge, pure rim and pixels. Both statements on oxygen need O-K, at about 530 eV.
 # 4. That the statements do not contradict each other, and that nothing else stands out. It does not show that the
-#    assumed phases are the right ones: what hides in M<sub>2,3</sub> and in the core loss alike is not seen.
+#    assumed phases are the right ones: what hides both in M<sub>2,3</sub> and in the core loss is not seen.
 # 5. The statistical ones. The errors of the references shrink only as far as they come from noise; what the statements
 #    leave open stays.
 # :::

@@ -702,7 +702,7 @@ for name, fit in fitted:
                 "phase": phase,
                 "mean error bar (nm)": f"{bars[k]:.1f}",
                 "thickness / error bar": f"{known / bars[k]:.1f}",
-                "rms error (nm)": f"{np.sqrt((off[:, k] ** 2).mean()):.1f}",
+                "RMS error (nm)": f"{np.sqrt((off[:, k] ** 2).mean()):.1f}",
                 "bias (nm)": f"{off[:, k].mean():+.1f}",
             }
         )
@@ -743,7 +743,7 @@ say(
     "error bars are as large as the thickness, the bound at zero biases the "
     "means: the weaker phase upwards and the other, anti-correlated with it, "
     "downwards. For sums and reconstructions, use `nonnegative=False`.\n\n"
-    f"The delocalisation at {beam_energy_keV:.0f} kV is {d50['M2,3']:.1f} nm "
+    f"The delocalisation at {beam_energy_keV:.0f} keV is {d50['M2,3']:.1f} nm "
     f"for M<sub>2,3</sub> and {d50['L2,3']:.1f} nm for L<sub>2,3</sub>. Below "
     f"about {cross[0] / 1e6:.1f} (FeO) and {cross[1] / 1e6:.1f} million e/Å² "
     "(Fe<sub>3</sub>O<sub>4</sub>), M<sub>2,3</sub> gives the better map; "

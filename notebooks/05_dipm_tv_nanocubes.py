@@ -447,8 +447,8 @@ intervals, _, older_intervals = records.shown("intervals")
 if intervals.rows:
     table(
         recorded.interval_rows(intervals.rows),
-        caption="Recorded, 32³ voxels, nine tilts, ensembles of six: part of "
-        "the voxels whose 90 % interval holds the truth, as mean over the "
+        caption="Recorded, 32³ voxels, nine tilts, ensembles of six: "
+        "fraction of the voxels whose 90 % interval holds the truth, as mean over the "
         "series that have the region (worst series; number of series). "
         f"{records.completeness('intervals')}",
     )
@@ -471,8 +471,8 @@ for warning in filter(None, (older_intervals, older_chain)):
 # A rendering convinces too easily. Distances do not: the core's edge, the outer surface, the thickness of the skin and
 # the volume of the void, each against the truth (<a href="#fig-nanocube-anatomy"></a>). Small dots are the other
 # members of the ensemble: of shorter runs and, with a second draw of the noise, of twice its variance. A mean thickness
-# of the skin says little: a failed volume can have the right one. *Skin found* is the part of the surface under which
-# at least half of the true thickness is there.
+# of the skin says little: a failed volume can have the right one. *Skin found* is the fraction of the surface under
+# which at least half of the true thickness is there.
 
 
 # %% tags=["twin"]
@@ -753,8 +753,9 @@ for key, (real, maps, noise, withheld, elements) in measured_series.items():
         f"**{best['']}** predicts the withheld tilts best "
         f"({best['mean']:.2f}), {last['']} worst ({last['mean']:.2f}); "
         f"DIPm-TV ran for {real_iterations} steps, and "
-        f"{100 * network.mixed:.0f} % of its volume is joint TV, as what was "
-        "held out asks. They differ by "
+        f"{100 * network.mixed:.0f} % of its volume is joint TV of the weight "
+        "that it starts from, not that of the table, because its held-out "
+        "pixels ask for it. They differ by "
         f"{last['mean'] - best['mean']:.2f}, and the best is "
         f"{best['mean'] - 1:.2f} above 1, which the errors would allow."
     )
@@ -775,8 +776,8 @@ if recorded:
     say(
         f"**Recorded** ({recorded['date']}): each of the "
         f"{recorded['summary']['tilts']} tilts of the dust particle withheld "
-        "in turn, all methods padded alike because the section leaves the "
-        "field of view; squared error over variance, mean over the tilts and "
+        "in turn, all methods padded in the same way because the section leaves "
+        "the field of view; squared error over variance, mean over the tilts and "
         f"elements: {means}. "
         f"DIPm-TV less joint TV is {row['less joint TV']:.3f} ± "
         f"{row['its standard error over the tilts']:.3f}. It holds out whole "

@@ -45,8 +45,14 @@ CORES = 100  # of the cluster of the example
 #: What materials stand: name, lowest and highest limit in e/Å², what happens beyond, and the source in
 #: ``book/references.bib``. 1 e/Å² is 100 e/nm², and 1 C/cm² is 624 e/Å².
 DAMAGE = (
-    ("manganese oxides, layered (birnessites)", 10.0, 1e3, "the valence of manganese falls (EELS, 200 kV)", "livi2012"),
-    ("manganese oxide, tunnels (todorokite)", 1e4, 1e4, "the valence of manganese falls (EELS, 200 kV)", "livi2012"),
+    (
+        "manganese oxides, layered (birnessites)",
+        10.0,
+        1e3,
+        "the valence of manganese falls (EELS, 200 keV)",
+        "livi2012",
+    ),
+    ("manganese oxide, tunnels (todorokite)", 1e4, 1e4, "the valence of manganese falls (EELS, 200 keV)", "livi2012"),
     ("vitreous ice", 100.0, 100.0, "water is split, hydrogen collects in bubbles", "leapman1995"),
     ("metal–organic frameworks, MFM-300", 147.0, 1111.0, "the crystal is lost (four metals)", "tien2024"),
     (
@@ -201,8 +207,8 @@ def _blur() -> str:
 
     energy = np.geomspace(15, 2000, 60)
     curves = {
-        f"{kV:.0f} kV": [delocalisation_nm(float(e), beam_energy_keV=kV, collection_mrad=40.0) for e in energy]
-        for kV in (80.0, 300.0)
+        f"{beam:.0f} keV": [delocalisation_nm(float(e), beam_energy_keV=beam, collection_mrad=40.0) for e in energy]
+        for beam in (80.0, 300.0)
     }
     edges = {f"Fe-{edge}": _model().system.edge(edge).onset_eV for edge in EDGES}
     caption = "Diameter that holds half of an inelastic signal, at a collection angle of 40 mrad, by the formula above."
@@ -230,7 +236,7 @@ def _edges_table() -> str:
             "diameter with half of the signal (nm)": f"{scattering.delocalisation_nm(edge.signal_eV, **at):.2f}",
         }
     quantities = next(iter(columns.values()))
-    caption = f"At {at['beam_energy_keV']:g} kV and a collection angle of {at['collection_mrad']:g} mrad."
+    caption = f"At {at['beam_energy_keV']:g} keV and a collection angle of {at['collection_mrad']:g} mrad."
     table = markdown_table({"": q} | {edge: values[q] for edge, values in columns.items()} for q in quantities)
     return f"{table}\n\n{caption}"
 

@@ -54,7 +54,7 @@
       control.setAttribute('aria-valuetext', text);
       put(control.nextElementSibling, text);
     });
-    box.querySelectorAll('td[data-planner]').forEach(function (cell) {
+    box.querySelectorAll('td > [data-planner]').forEach(function (cell) {
       put(cell, shown(cell.dataset.planner, cell.dataset.unit));
     });
     put(box.querySelector('[data-planner="summary"]'), 'NRMSE with exact references: ' + shown('nrmse', '') +

@@ -574,7 +574,7 @@ class PlanGrid:
             '<th scope="col">from</th></tr></thead><tbody>',
             *(
                 f'<tr><th scope="row" style="font-weight:normal">{title}</th>'
-                f'<td data-planner="{key}" data-unit="{unit}"></td><td>{source}</td></tr>'
+                f'<td><span data-planner="{key}" data-unit="{unit}"></span></td><td>{source}</td></tr>'
                 for key, title, unit, source in self.rows
             ),
             "</tbody></table></div>",

@@ -10,15 +10,18 @@ import ast
 import inspect
 import re
 import textwrap
+from dataclasses import is_dataclass
 from enum import Enum
 from graphlib import TopologicalSorter
 from importlib import import_module
 from itertools import takewhile
+from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 from .source import PACKAGE, fingerprint, import_graph, parts
 
-__all__ = ["import_graph_svg", "pages", "placeholders"]
+__all__ = ["import_graph_svg", "pages", "placeholders", "setup"]
 
 # In the order of the reference: the way the data goes, then what stands beside it.
 PACKAGES = (
@@ -92,12 +95,24 @@ def _directive(name: str, member: object) -> str:
 
 
 def _constant(module: ModuleType, name: str) -> str:
-    """A constant with its value, where that is short, and the comment beside or above it in the source."""
-    value = getattr(module, name)
+    """A constant with its value, where that is short, and the comment beside or above it in the source.
+
+    Of longer collections of names these are listed, and of a folder of the checkout its place.
+    """
+    value, text = getattr(module, name), _comment(module, name)
     lines = [f".. py:data:: {name}"]
-    if isinstance(value, (int, float, str, tuple)) and len(repr(value)) <= VALUE_WIDTH:
-        lines.append(f"   :value: {value!r}")
-    return "\n".join([*lines, "", textwrap.indent(_comment(module, name), "   "), ""])
+    plain = isinstance(value, (int, float, str, tuple, dict)) or is_dataclass(value)
+    if plain and len(repr(value)) <= VALUE_WIDTH:
+        lines.append(f"   :value: {float(value) if isinstance(value, float) else value!r}")
+    elif not text and isinstance(value, (tuple, dict)) and all(isinstance(one, str) for one in value):
+        text = ", ".join(f"``{one}``" for one in value)
+    if isinstance(value, Path):
+        text = f"``{value.relative_to(PACKAGE.parent).as_posix()}``, {text}"
+    if text[:1].islower():
+        text = text[0].upper() + text[1:]
+    if text and not text.endswith((".", "``")):
+        text += "."
+    return "\n".join([*lines, "", textwrap.indent(text, "   "), ""])
 
 
 def _comment(module: ModuleType, name: str) -> str:
@@ -107,8 +122,29 @@ def _comment(module: ModuleType, name: str) -> str:
             if re.match(rf"({name}|.*, {name}|{name}, .*)\b[^=(]*=[^=]", line) and not line.startswith((" ", "#")):
                 above = list(takewhile(re.compile("#:? ").match, reversed(lines[:number])))
                 beside = re.search(r"  # (.*)", line)
+                if beside and beside[1] == "likewise":
+                    beside = re.search(r"  # (.*)", lines[number - 1])
                 return beside.group(1) if beside else "\n".join(text.lstrip("#: ") for text in reversed(above))
     return ""
+
+
+NAMED = re.compile(rf"(?<!`)`((?:{'|'.join(PACKAGES)})\.\w[\w.]*)`(?!`)")
+
+
+def setup(app: Any) -> dict[str, bool]:
+    """Make Sphinx link a name such as `fitting.fit_phases` in a docstring to its entry; an extension of Sphinx.
+
+    Parameters
+    ----------
+    app : sphinx.application.Sphinx
+    """
+    app.connect("autodoc-process-docstring", _link_names, priority=400)  # before numpydoc
+    return {"parallel_read_safe": True}
+
+
+def _link_names(app, what, name, member, options, lines):
+    """Names with their package get the whole path; a literal right after a sign is one all the same."""
+    lines[:] = [NAMED.sub(r":py:obj:`\1 <softeels_utils.\1>`", line).replace("±``", "±\\ ``") for line in lines]
 
 
 def _package_table() -> str:

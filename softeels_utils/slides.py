@@ -22,11 +22,18 @@ __all__ = ["Slide", "deck_html", "make_slides", "slides_of"]
 FIGURE = re.compile(r'(?s)<figure class="softeels"(?: id="(fig-[\w-]+)")?.*?</figure>')
 HEADING = re.compile(r"(?m)^#{1,4} +(.*?) *#*$")
 PLOTLY = re.compile(r'<script[^>]*plotly(?:\.min)?\.js"[^>]*></script>')
-# In a frame the script of the page around it is run again, for the frame's own document.
-IN_FRAME = (
-    "<script>const s = document.createElement('script');"
-    "s.text = parent.document.getElementById('plotly').textContent; document.head.appendChild(s);</script>"
-)
+# In a frame the script of the page around it is run again, for the frame's own document; the figure is as high as the
+# frame leaves room for.
+IN_FRAME = """<script>
+const s = document.createElement('script');
+s.text = parent.document.getElementById('plotly').textContent;
+document.head.appendChild(s);
+function fit() {
+  const plot = document.querySelector('.js-plotly-plot'), around = document.body.offsetHeight - plot.offsetHeight;
+  if (innerHeight > 0) Plotly.relayout(plot, {height: Math.max(200, innerHeight - around - 20)});
+}
+addEventListener('load', () => { fit(); addEventListener('resize', fit); });
+</script>"""
 
 
 @dataclass
@@ -175,16 +182,17 @@ def _plain_markdown(text: str) -> str:
 STYLE = """
 * { box-sizing: border-box }
 body { margin: 0; font: 1.1rem/1.45 system-ui, sans-serif; color: #111; background: #fff }
-section { display: flex; min-height: 100vh; padding: 2rem 4vw 3.5rem; flex-direction: column; gap: 1rem }
+section { display: flex; height: 100vh; padding: 1.2rem 4vw 3rem; flex-direction: column; gap: .8rem; overflow-y: auto }
 section:not(.on) { position: absolute; left: -300vw; width: 100%; visibility: hidden } /* figures keep their size */
 h1, h2 { margin: 0; font-size: 1.7rem; line-height: 1.2 }
-section.text { justify-content: center; max-width: 60rem; margin: auto; font-size: 1.4rem }
-figure { margin: 0; flex: 1 }
-figure img { display: block; width: 100%; height: 62vh; object-fit: contain }
-figure iframe { width: 100% }
+section.text { max-width: 60rem; margin: auto; font-size: 1.4rem }
+section.text > div { margin: auto 0 }
+figure { display: flex; margin: 0; flex: 1; min-height: 50vh; flex-direction: column } /* takes what is left */
+figure img { display: block; width: 100%; min-height: 0; flex: 1; object-fit: contain }
+figure iframe { width: 100%; min-height: 0; flex: 1 }
+figure [role=group] { min-height: 0; flex: 1 }
 figure [role=group] > div { height: auto !important }
-.plotly-graph-div { height: 60vh !important }
-figcaption { margin-top: .8rem }
+figcaption { margin-top: .6rem; font-size: 1rem }
 aside { border-top: 1px solid #888; padding-top: .6rem; font-size: 1rem }
 body:not(.notes) aside { display: none }
 table { border-collapse: collapse; display: block; overflow-x: auto }
@@ -193,16 +201,31 @@ nav { position: fixed; right: 1rem; bottom: .6rem; font-size: .95rem }
 nav button { font: inherit; padding: .2rem .7rem }
 @media print {
   nav { display: none }
-  section, section:not(.on) { position: static; visibility: visible; min-height: 0; break-after: page }
+  section, section:not(.on) { position: static; visibility: visible; height: auto; break-after: page }
+  figure { display: block }
+  figure img { height: 60vh }
   body:not(.notes) aside { display: none }
 }
 """
 SCRIPT = """
 const slides = [...document.querySelectorAll('section')], count = document.getElementById('count');
 let at = 0;
+function fit(slide) {  // a figure of plotly to the room that is left, text smaller until it fits
+  const group = slide.querySelector('figure [role=group]'), plot = slide.querySelector('.js-plotly-plot');
+  if (plot && innerWidth > 700) {
+    const around = plot.parentElement.offsetHeight - plot.offsetHeight;
+    Plotly.relayout(plot, {height: Math.max(200, group.clientHeight - around)});
+  }
+  if (!slide.matches('.text')) return;
+  for (let size = 1.4; size > 0.9; size -= 0.1) {
+    slide.style.fontSize = `${size}rem`;
+    if (slide.scrollHeight <= slide.clientHeight) break;
+  }
+}
 function go(to) {
   at = Math.min(Math.max(to, 0), slides.length - 1);
   slides.forEach((slide, index) => slide.classList.toggle('on', index === at));
+  fit(slides[at]);
   count.textContent = `${at + 1} / ${slides.length}`;
   history.replaceState(null, '', `#${at + 1}`);
 }
@@ -211,12 +234,14 @@ document.addEventListener('keydown', event => {
   const moves = {ArrowRight: at + 1, PageDown: at + 1, ' ': at + 1, ArrowLeft: at - 1, PageUp: at - 1, Home: 0,
                  End: slides.length - 1};
   if (event.key in moves) { event.preventDefault(); go(moves[event.key]); }
-  if (event.key === 'n') document.body.classList.toggle('notes');
+  if (event.key === 'n') notes();
 });
 document.getElementById('back').onclick = () => go(at - 1);
 document.getElementById('on').onclick = () => go(at + 1);
-document.getElementById('say').onclick = () => document.body.classList.toggle('notes');
-go((parseInt(location.hash.slice(1)) || 1) - 1);
+function notes() { document.body.classList.toggle('notes'); fit(slides[at]); }
+document.getElementById('say').onclick = notes;
+addEventListener('load', () => go((parseInt(location.hash.slice(1)) || 1) - 1));
+addEventListener('resize', () => fit(slides[at]));
 """
 
 
@@ -228,7 +253,8 @@ def deck_html(slides: list[Slide]) -> str:
     from markdown_it import MarkdownIt
     from mdit_py_plugins.dollarmath import dollarmath_plugin
 
-    parser = MarkdownIt("commonmark", {"html": True}).enable("table").use(dollarmath_plugin, renderer=_equation)
+    parser = MarkdownIt("commonmark", {"html": True, "typographer": True}).enable(["table", "smartquotes"])
+    parser.use(dollarmath_plugin, renderer=_equation)
     parts = []
     for index, slide in enumerate(slides):
         level = "h2" if index else "h1"

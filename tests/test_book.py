@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from softeels_utils import book, chapters, plotting, records, source
+from softeels_utils import book, chapters, plotting, records, slides, source
 from softeels_utils.__main__ import main
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -488,6 +488,11 @@ LOOKS = {
         return root.scrollWidth > root.clientWidth + 1 ? [`${root.scrollWidth} > ${root.clientWidth}`] : [];
     """,
 }
+WIDE_TABLES = """
+    return [...document.querySelectorAll('.bd-article .pst-scrollable-table-container, .softeels-planner > div')]
+        .filter(box => box.querySelector('table') && box.scrollWidth > box.clientWidth + 1)
+        .map(box => box.textContent.trim().slice(0, 60));
+"""
 READY = """
     const math = document.querySelectorAll('.bd-article .math').length;
     return (!math || document.querySelectorAll('mjx-container').length > 0) &&
@@ -514,6 +519,7 @@ def _faults(browser, axe, page):
     browser.execute_script("return new Promise(done => setTimeout(done, 200))")
     what = "does not fit sideways"
     found[f"{what}, phone"] = browser.execute_script(LOOKS[what])
+    found["tables wider than the page, phone"] = browser.execute_script(WIDE_TABLES)
     found["axe, phone"] = _axe(browser, without=["color-contrast"])
     browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
     found["console"] = _errors(browser)
@@ -571,7 +577,7 @@ def test_planner_reacts(html, browser):
     wait = _open(browser, html / "book" / "planning.html")
     state = """
         const box = document.querySelector('.softeels-planner'), plot = box.querySelector('.js-plotly-plot');
-        const cells = [...box.querySelectorAll('td[data-planner]')].map(cell => cell.textContent);
+        const cells = [...box.querySelectorAll('td > [data-planner]')].map(cell => cell.textContent);
         const sentence = box.querySelector('[role=status]').textContent;
         const drawn = JSON.stringify([plot.data.map(trace => [...trace.y]), plot.layout.shapes]);
         return sentence && [cells.join(), sentence, drawn];
@@ -793,6 +799,33 @@ def cube_view(tmp_path):
     figure = plotting.surfaces_figure(volume, height=150).update_layout(width=150)
     page.write_text(plotting.figure_html(figure, post_script=script))
     return page
+
+
+@pytest.mark.parametrize("chapter", chapters.names())
+def test_slides_fit_on_a_screen_without_scrolling(html, browser, tmp_path, chapter):
+    """At 1280 × 720, 3-D views and their controls included."""
+    size = {"width": 1280, "height": 720, "deviceScaleFactor": 1, "mobile": False}
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+    wait = _open(browser, slides.make_slides(chapter, tmp_path / "slides.html"))
+    room = "const box = document.querySelector('section.on'); return [box.scrollHeight, box.clientHeight]"
+    inside = "return [document.documentElement.scrollHeight, innerHeight]"
+    faults = {}
+    for number in range(1, browser.execute_script("return document.querySelectorAll('section').length") + 1):
+        browser.execute_script(f"go({number} - 1)")
+        needed, there = browser.execute_script(room)
+        if needed > there + 1:
+            faults[number] = f"{needed} > {there}"
+        for frame in browser.find_elements("css selector", "section.on iframe"):
+            browser.switch_to.frame(frame)
+            drawn = "return document.querySelectorAll('canvas').length > 0"
+            wait.until(lambda page, drawn=drawn: page.execute_script(drawn))
+            try:
+                wait.until(lambda page: page.execute_script(inside)[0] <= page.execute_script(inside)[1] + 1)
+            except Exception:
+                faults[number] = f"frame: {browser.execute_script(inside)}"
+            browser.switch_to.default_content()
+    browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+    assert faults == {} and not _errors(browser)
 
 
 def test_a_chapter_prints_without_the_site_around_it(html, browser):

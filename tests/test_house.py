@@ -277,6 +277,23 @@ def test_reference_has_a_page_for_each_package_and_an_entry_for_each_name():
         assert any(mark in page.read_text(encoding="utf-8") for page in (ROOT / "book").glob("*.md")), mark
 
 
+def test_constants_in_the_reference_say_what_they_hold():
+    """By their value, the comment in the source, or the names that they hold."""
+    entries = [e for text in reference.pages().values() for e in text.split(".. py:data:: ")[1:]]
+    assert len(entries) > 15
+    for entry in entries:
+        assert ":value:" in entry or re.search(r"(?m)^   (``|[A-Z]).*", entry), entry
+
+
+def test_names_with_their_package_become_links_in_docstrings():
+    hooks = {}
+    reference.setup(types.SimpleNamespace(connect=lambda event, hook, priority: hooks.update({event: hook})))
+    lines = ["See `tomography.Measurement`, ``dip.fit`` and `fit`; ±``width``."]
+    hooks["autodoc-process-docstring"](None, "function", "x", None, None, lines)
+    link = ":py:obj:`tomography.Measurement <softeels_utils.tomography.Measurement>`"
+    assert lines == [f"See {link}, ``dip.fit`` and `fit`; ±\\ ``width``."]
+
+
 def test_graph_of_imports_is_drawn_with_the_ground_at_the_bottom():
     graph = {"top": {"middle", "ground"}, "middle": {"ground"}, "ground": set(), "alone": set()}
     drawing = ElementTree.fromstring(reference.import_graph_svg(graph))

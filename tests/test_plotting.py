@@ -73,6 +73,23 @@ def test_spectra_have_bands_labels_and_distinct_colours():
     assert len({line.get_color() for line in ax.lines}) == 3
 
 
+def test_only_phases_have_the_colours_of_phases(cube):
+    """Channels, curves and Matplotlib's own cycle get others, the same in every figure."""
+    figure = plotting.surfaces_figure(cube, channels=("Co", "FeO"))
+    (unknown,), (known,) = ({t.color for t in figure.data if t.name == name} for name in ("Co", "FeO"))
+    (ax,) = plotting.show_spectra(np.arange(3), {"Co": np.arange(3.0), "FeO": np.ones(3)}).axes
+    assert [line.get_color() for line in ax.lines] == [unknown, known] and known == plotting.COLORS["FeO"]
+    plotting.use_style()
+    cycle = plt.rcParams["axes.prop_cycle"].by_key()["color"]
+    assert unknown in cycle and not {c.upper() for c in plotting.COLORS.values()} & {c.upper() for c in cycle}
+
+
+def test_a_long_caption_of_a_table_is_bold_in_its_first_clause(page):
+    rest = " with a second clause that goes on for a while, so that nobody wants to read all of it in bold type"
+    plotting.table([{"a": 1}], caption="What it costs:" + rest)
+    assert page[0].data.startswith(f"**What it costs:**{rest}\n\n| a |")
+
+
 def test_prose_tables_and_boxes(page):
     plotting.say("a **b**")
     plotting.table([{"method": "SIRT", "error": 0.123456}, {"method": "TV|x", "error": "-"}], caption="Errors")

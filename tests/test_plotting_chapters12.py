@@ -67,7 +67,7 @@ FIGURES = {
     "edges": lambda: dose_figures.edges_figure(
         {"M2,3": (ENERGY, BY_PHASE), "L2,3": (ENERGY, BY_PHASE)}, windows_eV={"M2,3": (53, 73), "L2,3": (60, 70)}
     ),
-    "signal": lambda: dose_figures.signal_figure([1, 2], {"80 kV": [3, 2]}, [1, 2], {"10 eV": [1, 5]}),
+    "signal": lambda: dose_figures.signal_figure([1, 2], {"80 keV": [3, 2]}, [1, 2], {"10 eV": [1, 5]}),
     "ellipses": lambda: dose_figures.ellipses_figure((10, 10), {"M2,3": ELLIPSE, "L2,3": 3 * ELLIPSE}),
     "sweep": lambda: dose_figures.sweep_figure(
         {f"condition {k}": ([1, 2], [_comparison(1), _comparison(2)]) for k in range(6)}

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from matplotlib.colors import to_hex, to_rgb
 
-from softeels_utils import chapters
+from softeels_utils import chapters, records
 from softeels_utils.plotting import COLORS, browse_slices, nanocube, recorded, sparse, use_style
 
 CHAPTERS = ["04_sparse_view_study", "05_dipm_tv_nanocubes"]
@@ -126,18 +126,32 @@ def test_the_slice_browser_has_a_caption_and_a_name(cube, monkeypatch):
 
 
 def test_rows_of_the_record_count_the_voids_that_are_filled():
-    medians = dict.fromkeys(("ratio", "ratio_worst_tenth", "surface", "core", "corner", "void_contrast"), 0.5)
+    measures = dict.fromkeys(("ratio", "surface", "corner"), 0.5)
     contrasts = [0.1, 0.7, None, 0.19]
     cores = [None, {"name": "cube"}, {"name": "sphere"}, None]  # without a core its edge is none
-    recorded = {
-        "medians": {name: medians | {"draws": n} for name, n in (("DIPm-TV", 4), ("voxels", 4), ("TGV", 1))},
-        "rows": [
-            {"label": {"core": core}, "methods": {"DIPm-TV": {"void_contrast": c, "core": 0.1 if core else 9.0}}}
-            for c, core in zip(contrasts, cores, strict=True)
-        ],
-    }
-    (row,) = sparse.draws_rows(recorded, least=2)
+    rows = []
+    for contrast, core in zip(contrasts, cores, strict=True):
+        cell = measures | {"void_contrast": contrast, "core": 0.1 if core else 9.0}
+        rows.append({"label": {"core": core}, "methods": {"DIPm-TV": cell}})
+    rows[0]["methods"]["SIRT"] = measures | {"void_contrast": None, "core": None}
+    (row,) = sparse.draws_rows({"rows": rows})
     assert row["method"] == "DIPm-TV" and row["voids filled"] == "2 of 3" and row["core's edge"] == "0.10"
+
+
+def test_the_ladder_shows_every_method_on_the_same_specimens():
+    """In the order of its steps; a method that was run on fewer specimens says so."""
+    runs = {"DIPm-TV": (0.4, 0.6, 0.1), "TGV": (1.1,), "SIRT": (2.0, 2.4)}  # the third specimen has DIPm-TV alone
+    cell = {"surface": 0.5, "corner": 0.5, "void_contrast": 0.7}
+    rows = [
+        {"methods": {name: cell | {"ratio": found[k]} for name, found in runs.items() if k < len(found)}}
+        for k in range(3)
+    ]
+    shown = sparse.ladder_rows({"rows": rows}, least=2)
+    assert [row["method"] for row in shown] == ["SIRT", "total generalised variation (on 1 of them)", "DIPm-TV"]
+    assert shown[2]["error over joint TV's"] == "0.50 (0.40 to 0.60)" and shown[1]["error over joint TV's"] == "1.10"
+    drawn = records.benchmark("draws_report_48")
+    methods = {name for row in drawn["rows"] for name in row["methods"]}
+    assert len(sparse.ladder_rows(drawn)) == len(methods)  # none is left out
 
 
 def test_the_diagram_fits_its_boxes():

@@ -58,8 +58,45 @@
     });
   }
 
+  // On a phone a table that is too wide is set smaller. If that is not enough, or if its rows are very high, it becomes a
+  // list: each row a block, each value with the name of its column, which stands in the cell but is shown there alone.
+  function label() {
+    document.querySelectorAll('.bd-article table.table').forEach(function (table) {
+      const heads = table.tHead && table.tHead.rows.length === 1 ? [...table.tHead.rows[0].cells] : [];
+      if (heads.length < 2) return;
+      const roles = {table: 'table', thead: 'rowgroup', tbody: 'rowgroup', tr: 'row', 'thead th': 'columnheader',
+        'tbody th': 'rowheader', td: 'cell'};  // a block is none of these by itself
+      Object.keys(roles).forEach(function (part) {
+        (part === 'table' ? [table] : table.querySelectorAll(part)).forEach(e => e.setAttribute('role', roles[part]));
+      });
+      [...table.tBodies].flatMap(body => [...body.rows]).forEach(function (row) {
+        [...row.cells].forEach(function (cell, i) {
+          if (!i || !heads[i] || !heads[i].textContent.trim()) return;
+          const shown = Object.assign(document.createElement('span'), {className: 'column-name'});
+          shown.setAttribute('aria-hidden', 'true');
+          const source = heads[i].querySelector('p') || heads[i];
+          shown.append(...[...source.childNodes].map(node => node.cloneNode(true)), ': ');
+          (cell.querySelector(':scope > p') || cell).prepend(shown);
+        });
+      });
+      table.classList.add('can-stack');
+    });
+  }
+  function stack() {
+    document.querySelectorAll('table.can-stack').forEach(function (table) {
+      table.classList.remove('tight', 'stacked');
+      if (innerWidth > 600) return;
+      const rows = [...table.rows], box = table.parentElement;
+      function wide() { return box.scrollWidth > box.clientWidth + 1; }
+      const high = rows.some(row => row.offsetHeight > 240);
+      if (wide()) table.classList.add('tight');
+      if (high || wide()) table.classList.replace('tight', 'stacked') || table.classList.add('stacked');
+    });
+  }
+
   addEventListener('DOMContentLoaded', function () {
     name('.bd-links summary', 'Pages of this part');
+    label();
     // An option is not broken after its hyphens.
     document.querySelectorAll('.bd-article code .pre').forEach(function (word) {
       if (word.textContent.startsWith('-')) word.style.whiteSpace = 'nowrap';
@@ -76,8 +113,8 @@
     });
     document.querySelectorAll('[role=doc-biblioentry]').forEach(function (e) { e.removeAttribute('role'); });
   });
-  addEventListener('load', reach);
-  addEventListener('resize', reach);
+  addEventListener('load', function () { stack(); reach(); });
+  addEventListener('resize', function () { stack(); reach(); });
 
   let opened = [];
   addEventListener('beforeprint', function () {

@@ -2,7 +2,7 @@
 // and redraws it from the precomputed grid. calculator.py puts the grid in place of __GRID__, plotly the id of its div.
 (function () {
   const grid = __GRID__, plot = document.getElementById('{plot_id}');
-  const titles = {beam_energy_keV: ['beam energy', 'kV'], collection_mrad: ['collection angle', 'mrad'],
+  const titles = {beam_energy_keV: ['beam energy', 'keV'], collection_mrad: ['collection angle', 'mrad'],
     energy_resolution_eV: ['energy resolution', 'eV'], thickness_nm: ['thickness', 'nm'],
     readout_electrons: ['readout noise', 'electrons']};
   const state = grid.start.slice(), names = Object.keys(grid.axes);

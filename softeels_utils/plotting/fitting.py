@@ -370,7 +370,7 @@ def crossover(
             left.loglog(fluence_e_per_A2, error[:, k], style, color=color, label=f"{phases[k]}, {edge}")
             right.loglog(fluence_e_per_A2, resolutions_nm[edge][:, k], style, color=color)
         right.axhline(limits_nm[edge], color=color, lw=1, ls=":")
-    left.set(xlabel="fluence (e/Å²)", ylabel="rms error of the map (nm)")
+    left.set(xlabel="fluence (e/Å²)", ylabel="RMS error of the map (nm)")
     right.set(xlabel="fluence (e/Å²)", ylabel="resolution of the map (nm)")
     figure.legend(*left.get_legend_handles_labels(), loc="outside upper center", ncol=2, columnspacing=1)
     return figure

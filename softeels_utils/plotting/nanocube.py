@@ -10,8 +10,8 @@ import numpy as np
 from matplotlib.patches import FancyBboxPatch
 from numpy.typing import ArrayLike
 
-from .sparse import NEUTRAL, phase_image
-from .style import COLORS, WIDTH
+from .sparse import phase_image
+from .style import COLORS, NEUTRAL, WIDTH
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

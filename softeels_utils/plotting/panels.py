@@ -10,7 +10,7 @@ import numpy as np
 from matplotlib import patheffects
 from numpy.typing import ArrayLike
 
-from .style import COLORS, CYCLE, WIDTH
+from .style import WIDTH, phase_colors
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -220,9 +220,7 @@ def show_spectra(
     new_figure = ax is None
     if new_figure:
         _, ax = plt.subplots(figsize=figsize)
-    free = [color for color in CYCLE if color not in {COLORS.get(label) for label in spectra}]
-    for label, spectrum in spectra.items():
-        color = COLORS.get(label) or (free.pop(0) if free else None)
+    for (label, spectrum), color in zip(spectra.items(), phase_colors(list(spectra)), strict=True):
         (line,) = ax.plot(energy_eV, spectrum, label=label, color=color, lw=1.4)
         if bands and label in bands:
             half = np.asarray(bands[label])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -11,6 +12,8 @@ import numpy as np
 from .formulas import in_html
 
 __all__ = ["markdown_table", "notice", "say", "table"]
+
+SHORT = 90  # characters of a caption that is bold as a whole
 
 
 def say(markdown: str) -> None:
@@ -41,7 +44,7 @@ def notice(markdown: str, kind: str = "note", title: str | None = None) -> None:
     Parameters
     ----------
     markdown : str
-        Text; ``**bold**``, ``*emphasis*`` and `` `code` `` are understood.
+        Text; ``**bold**``, ``*emphasis*`` and code in backticks are understood.
     kind : {"note", "warning", "danger", "tip"}
     title : str, optional
         Headline; by default the kind.
@@ -103,5 +106,8 @@ def markdown_table(rows: Iterable[Mapping[str, Any]], *, digits: int = 3) -> str
 
 
 def table(rows: Iterable[Mapping[str, Any]], *, caption: str | None = None) -> None:
-    """Put a `markdown_table` of dictionaries into the page, under a bold caption."""
-    say((f"**{caption}**\n\n" if caption else "") + markdown_table(rows))
+    """Put a `markdown_table` of dictionaries into the page, under a caption; its first clause is bold."""
+    title, rest = re.match(r"(.*?[.:;](?=\s)|.*)(.*)", caption or "", re.DOTALL).groups()
+    if len(caption or "") <= SHORT:
+        title, rest = caption, ""
+    say((f"**{title}**{rest}\n\n" if title else "") + markdown_table(rows))

@@ -454,7 +454,7 @@ def nanocube_rows(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
         middle = {key: np.median([row[key] for row in mine if row[key] is not None] or [np.nan]) for key in SCORES}
         void, true = middle["void_nm3"], middle["true_void_nm3"]
         table.append({
-            "voxels": f"{n}³", "method": method, "NRMSE": f"{middle['nrmse']:.3f}",
+            "method": method, "voxels": f"{n}³", "NRMSE": f"{middle['nrmse']:.3f}",
             "core's edge (nm)": f"{middle['core_nm']:.2f}", "surface (nm)": f"{middle['surface_nm']:.2f}",
             "corners (nm)": f"{middle['corner_nm']:.2f}",
             "skin (nm)": f"{middle['skin_nm']:.2f} of\N{NO-BREAK SPACE}{middle['true_skin_nm']:.2f}",
@@ -488,12 +488,18 @@ def void_rows(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
                 )
                 line = {"edge": edge, "voxels": f"{n}³", "e/Å² per tilt": f"{fluence:,}"}
                 line["fraction of the void that the data require"] = f"{effect:.2f} ± {error:.2f}"
-                line["largest p-value"] = f"{max(row['void_p'] for row in tested):.1g}"
+                line["largest p-value"] = _small(max(row["void_p"] for row in tested))
                 for method in ("DIPm-TV", "joint TV"):
                     shown = [row["void_nm3"] / row["true_void_nm3"] for row in mine if row["method"] == method]
                     line[f"{method} shows"] = f"{np.median(shown):.2f}" if shown else ""
                 table.append(line | {"seeds": f"{len(tested)}"})
     return table
+
+
+def _small(value):
+    """A number with one digit, a small one as a power of ten."""
+    digit, power = f"{value:.0e}".split("e")
+    return f"{digit} × 10<sup>−{-int(power)}</sup>" if value < 1e-3 else f"{value:.1g}"
 
 
 REGIONS = {  # of a drawn specimen
@@ -505,7 +511,7 @@ PHASES = {"feo": "FeO", "fe3o4": "Fe3O4"}
 
 
 def interval_rows(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
-    """Return what part of the voxels of each region has the truth in its 90 % interval: means, and the worst specimen.
+    """Return what fraction of each region's voxels has the truth in its 90 % interval: means, and the worst specimen.
 
     Parameters
     ----------

@@ -13,14 +13,22 @@ from matplotlib.ticker import MaxNLocator
 from numpy.typing import ArrayLike, NDArray
 
 from .panels import checked_volume
-from .style import COLORS, WIDTH
+from .style import NEUTRAL, WIDTH, phase_colors
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["correlations", "draws_rows", "methods_over_views", "sections", "shifts", "stopping", "weights"]
+__all__ = [
+    "correlations",
+    "draws_rows",
+    "ladder_rows",
+    "methods_over_views",
+    "sections",
+    "shifts",
+    "stopping",
+    "weights",
+]
 
-NEUTRAL = ["#6A3D9A", "#B8860B", "#1B7837", "#C51B7D", "#4D4D4D"]  # of methods and runs: no phase's colour
 # Of each method, in every figure: color, marker, line.
 METHODS = {
     "SIRT": {"color": NEUTRAL[0], "marker": "o", "ls": ":"},
@@ -197,7 +205,7 @@ def sections(
     side = min(2.05, (WIDTH - 0.7) / columns)
     size = (side * columns + 0.7, (side + 0.35) * rows + 0.9)
     figure, axes = plt.subplots(rows, columns, figsize=size, squeeze=False, layout="compressed")
-    colors = [COLORS.get(name) or NEUTRAL[k % len(NEUTRAL)] for k, name in enumerate(channels)]
+    colors = phase_colors(channels)
     for ax in axes.flat[len(volumes) :]:
         ax.remove()
     for ax, (label, volume) in zip(axes.flat, volumes.items(), strict=False):
@@ -236,39 +244,81 @@ def phase_image(fractions: ArrayLike, colors: Sequence[str]) -> NDArray:
 
 # ---------------------------------------------------------------- the record of drawn specimens
 
-DRAWS_COLUMNS = {
-    "error over joint TV's": "ratio",
-    "worst tenth": "ratio_worst_tenth",
-    "surface": "surface",
-    "core's edge": "core",
-    "corners": "corner",
-    "contrast of voids": "void_contrast",
+# Methods of the record in the order in which each adds something, in words.
+LADDER = {
+    "SIRT": "SIRT",
+    "TV": "TV of each phase",
+    "TV, simplex after": "TV of each phase, fractions afterwards",
+    "joint TV, non-negative": "joint TV, non-negative values",
+    "joint TV": "joint TV",
+    "joint TV, best": "joint TV, best weight (oracle)",
+    "TGV": "total generalised variation",
+    "free voxels": "free voxels, softmax and TV",
+    "discrete": "free voxels, softmax, TV and entropy",
+    "voxels": "DIPm-TV with voxels for the network",
+    "network": "network alone",
+    "network and TV": "network and TV",
+    "DIPm-TV, no last stage": "DIPm-TV without its last stage",
+    "DIPm-TV": "DIPm-TV",
 }
+LENGTHS = {"surface": "surface", "corners": "corner"}  # columns, and their names in the record
+FILLED = 0.2  # of its contrast: with less, a void counts as filled
 
 
-def draws_rows(recorded: Mapping[str, Any], least: int = 20) -> list[dict[str, Any]]:
-    """Rows of a table of the record of `benchmarks/draws.py`: medians over drawn specimens, a row for each method.
+def draws_rows(recorded: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Rows of a table of the record of `benchmarks/draws.py`: methods that were run on all drawn specimens.
 
-    Methods run on fewer than ``least`` specimens, and the free voxels without a network, are left out. The core's edge
-    is that of the specimens that have a core. ``voids filled``: specimens whose voids keep less than a fifth of their
-    contrast, of those that have voids.
+    Medians over the specimens; the core's edge is that of the specimens that have a core. ``voids filled``: specimens
+    whose voids keep less than a fifth of their contrast, of those that have voids.
     """
     rows = []
-    for name, medians in recorded["medians"].items():
-        if medians["draws"] < least or name == "voxels":
+    for name, found in _by_method(recorded["rows"]):
+        if len(found) < len(recorded["rows"]):
             continue
-        contrasts = [cell["methods"][name]["void_contrast"] for cell in recorded["rows"] if name in cell["methods"]]
-        contrasts = [value for value in contrasts if value is not None]
-        shown = medians | {"core": _core(recorded["rows"], name)}
+        core = [row["methods"][name]["core"] for row in recorded["rows"] if row["label"]["core"]]
         rows.append(
-            {"method": name, "specimens": medians["draws"]}
-            | {label: f"{shown[key]:.2f}" for label, key in DRAWS_COLUMNS.items()}
-            | {"voids filled": f"{sum(value < 0.2 for value in contrasts)} of {len(contrasts)}"}
+            {"method": LADDER[name], "error over joint TV's": _number([one["ratio"] for one in found])}
+            | {"worst tenth": f"{np.quantile([one['ratio'] for one in found], 0.9):.2f}"}
+            | {"core's edge": _number(core)}
+            | _measures(found)
         )
     return rows
 
 
-def _core(rows, name):
-    """Median distance of the core's edge of one method, over the specimens that have a core."""
-    own = [row["methods"][name]["core"] for row in rows if name in row["methods"] and row["label"]["core"]]
-    return np.median([value for value in own if value is not None] or [np.nan])
+def ladder_rows(recorded: Mapping[str, Any], least: int = 5) -> list[dict[str, Any]]:
+    """Rows of a table of the same record: every method, on those specimens on which nearly all methods were run.
+
+    These are the specimens of the methods that were run on ``least`` specimens or more. Methods that were run on fewer
+    say on how many.
+    """
+    usual = {name for name, found in _by_method(recorded["rows"]) if len(found) >= least}
+    shared = [row for row in recorded["rows"] if usual <= set(row["methods"])]
+    rows = []
+    for name, found in _by_method(shared):
+        ratios = [one["ratio"] for one in found]
+        words = LADDER[name] + (f" (on {len(found)} of them)" if len(found) < len(shared) else "")
+        ends = [f"{end(ratios):.2f}" for end in (min, max)]
+        span = f" ({' to '.join(ends)})" if ends[0] != ends[1] else ""
+        rows.append({"method": words, "error over joint TV's": _number(ratios) + span} | _measures(found))
+    return rows
+
+
+def _by_method(rows):
+    """(name, its cells) of the methods that were run, in the order of the ladder."""
+    found = [(name, [row["methods"][name] for row in rows if name in row["methods"]]) for name in LADDER]
+    return [(name, cells) for name, cells in found if cells]
+
+
+def _measures(cells):
+    contrasts = [one["void_contrast"] for one in cells if one["void_contrast"] is not None]
+    filled = sum(value < FILLED for value in contrasts)
+    return {column: _number([one[key] for one in cells]) for column, key in LENGTHS.items()} | {
+        "contrast of voids": _number(contrasts),
+        "voids filled": f"{filled} of {len(contrasts)}",
+    }
+
+
+def _number(values):
+    """The median of what is a number, as text."""
+    values = [value for value in values if value is not None]
+    return f"{np.median(values):.2f}" if values else "–"

@@ -266,7 +266,7 @@ def diagnostics_figure(diagnostics: Any) -> Figure:
 def _residual(ax, diagnostics):
     ax.plot(diagnostics.residual_energy_eV, diagnostics.residual_spectrum, lw=0.8, color="0.1")
     highest = max(1.5, 1.05 * float(np.max(diagnostics.residual_spectrum)))
-    ax.set(xlabel="energy loss (eV)", ylabel="rms residual / noise", ylim=(0.5, highest))
+    ax.set(xlabel="energy loss (eV)", ylabel="RMS residual / noise", ylim=(0.5, highest))
 
 
 def cases_figure(cases: Mapping[str, Mapping[str, Any]], phases: Sequence[str]) -> Figure:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from itertools import cycle
+
 import matplotlib.pyplot as plt
 
-__all__ = ["COLORS", "CYCLE", "WIDTH", "use_style"]
+__all__ = ["COLORS", "CYCLE", "NEUTRAL", "WIDTH", "phase_colors", "use_style"]
 
 
 # Okabe and Ito's palette, and Tol's muted one for phases of which few are shown together: told apart in colour-blind
@@ -27,7 +30,22 @@ COLORS = {
 
 WIDTH = 6.2  # inches of a figure, at most: 682 pixels fill the text's column; on a phone 10 points are 9 pixels high
 
+# Okabe and Ito's palette in its order; the first two are those of the iron oxides.
 CYCLE = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000"]
+# Of methods, runs and whatever has no colour of its own in `COLORS`: none of these is a phase's or an edge's.
+NEUTRAL = ["#6A3D9A", "#B8860B", "#1B7837", "#C51B7D", "#4D4D4D"]
+
+
+def phase_colors(names: Sequence[str]) -> list[str]:
+    """Return a colour for each phase or channel: its own in `COLORS`, or else one that no phase of the book has.
+
+    Examples
+    --------
+    >>> phase_colors(["FeO", "unknown", "another"])
+    ['#0072B2', '#6A3D9A', '#B8860B']
+    """
+    others = cycle(NEUTRAL)
+    return [COLORS.get(name) or next(others) for name in names]
 
 
 def use_style() -> None:
@@ -43,7 +61,7 @@ def use_style() -> None:
             "axes.grid": False,
             "axes.spines.top": False,
             "axes.spines.right": False,
-            "axes.prop_cycle": plt.cycler(color=CYCLE),
+            "axes.prop_cycle": plt.cycler(color=NEUTRAL),
             "image.interpolation": "nearest",
             "image.cmap": "magma",
             "legend.frameon": False,

@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike
 from ..progress import headless
 from .interactive import figure_html
 from .panels import checked_volume
-from .style import COLORS, CYCLE
+from .style import phase_colors
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -24,7 +24,10 @@ VERTICES = 36_000  # in one `surfaces_figure`: about 1.2 MB
 FAR_BELOW = -1e4  # outside a body: puts its surface on the last voxels before a cut, within 1e-4 of a voxel
 LIGHT = {"ambient": 0.55, "diffuse": 0.6, "specular": 0.1, "roughness": 0.8}
 SECTION_LIGHT = {"ambient": 1.0, "diffuse": 0.0, "specular": 0.0}  # the colour itself
-CAMERA = {"eye": {"x": 1.85, "y": 1.1, "z": 0.85}}  # looks at the cut, a little from above
+CAMERA = {  # looks at the cut, a little from above; the axes below it fit into the view
+    "eye": {"x": 1.95, "y": 1.15, "z": 0.9},
+    "center": {"x": 0.0, "y": 0.0, "z": -0.12},
+}
 
 
 def surfaces_figure(
@@ -77,7 +80,7 @@ def surfaces_figure(
             f"errors: got {[f'{k} {v.shape}' for k, v in spreads.items()]}, wants one for each volume, of its shape: "
             f"{[f'{k} {v.shape}' for k, v in volumes.items()]}"
         )
-    colors = [COLORS.get(name, color) for name, color in zip(channels, CYCLE, strict=False)]
+    colors = phase_colors(channels)
     traces, owners = [], []
     for label, bodies in _within_budget(volumes, spreads, level, cutaway).items():
         for name, color, parts in zip(channels, colors, bodies, strict=True):
