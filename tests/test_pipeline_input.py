@@ -361,6 +361,22 @@ def test_numbers_of_low_loss_and_core_loss_are_in_one_order(write, tmp_path):
         check(settings(tmp_path, core_loss=as_the_shell_sorts, **given))
 
 
+def test_a_link_that_leads_nowhere_is_named(series):
+    folder = series()
+    (folder / "low_+0.hspy").symlink_to(folder / "gone.hspy")
+    with pytest.raises(ValueError, match=r"^low_loss: got low_\+0\.hspy, a link that leads nowhere, wants files"):
+        settings(folder)
+
+
+def test_spectra_without_a_zero_loss_can_be_inspected(tmp_path):
+    signal = hs.signals.Signal1D(np.ones((4, 4, 400)))
+    energy = signal.axes_manager.signal_axes[0]
+    energy.scale, energy.offset, energy.units = 0.5, -20, "eV"
+    signal.save(tmp_path / "flat.hspy")
+    found = pipeline.inspect(tmp_path / "flat.hspy")
+    assert found.kind == "low loss" and any("no thickness" in told for told in found.problems)
+
+
 def test_one_tilt_does_not_stand_for_two(series, tmp_path):
     folder = series()
     (folder / "low_+0.hspy").symlink_to(folder / "low_+30.hspy")

@@ -217,7 +217,10 @@ def _count_facts(counts: Any, energy: NDArray, has_zero: bool, system: System) -
         at = spectra.zero_loss_position(part, energy)
         facts["zero loss at"] = f"{np.median(at):.2f} eV ({at.min():.2f} to {at.max():.2f})"
         problems += _dark_level(part, energy - np.median(at), system)
-        thickness = spectra.relative_thickness(spectra.shift_spectra(part, -at, energy, method="nearest"), energy)
+        try:
+            thickness = spectra.relative_thickness(spectra.shift_spectra(part, -at, energy, method="nearest"), energy)
+        except ValueError as error:
+            return facts, [*problems, f"no thickness ({error})"]
         most = thickness[np.isfinite(thickness)].max(initial=0.0)
         facts["thickness t/λ"] = f"up to {most:.2f}"
         if most > 1.5:

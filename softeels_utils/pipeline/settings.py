@@ -71,11 +71,12 @@ def expand(patterns: str | Path | Iterable[str | Path], folder: Path | None = No
         given = Path(pattern).expanduser()
         try:
             paths = [folder / given] if (folder / given).exists() else matching(folder / given)
-            paths = paths if all(path.exists() for path in paths) else []  # a link may lead nowhere
+            lost = [path.name for path in paths if not path.exists()]
         except (OSError, ValueError):  # of what can be no name
-            paths = []
-        if not paths:
-            raise ValueError(f"{name}: got {str(pattern)!r}, which does not exist, wants files")
+            paths, lost = [], []
+        if lost or not paths:
+            got = f"{lost[0]}, a link that leads nowhere" if lost else f"{str(pattern)!r}, which does not exist"
+            raise ValueError(f"{name}: got {got}, wants files")
         found += [path.absolute() for path in paths]
     meant = [os.path.realpath(path) for path in found]
     if len(set(meant)) < len(meant):
