@@ -145,8 +145,14 @@ def centre_of_mass(density):
     return (grid * density).sum(axis=(1, 2, 3)) / density.sum()
 
 
-def even_directions(count):
-    """Evenly spread unit vectors (y, z, x), (count, 3), from +Y to -Y: a Fibonacci spiral."""
+def even_directions(count: int) -> NDArray[np.float64]:
+    """Evenly spread unit vectors (y, z, x), (count, 3), from +Y to -Y: a Fibonacci spiral.
+
+    Examples
+    --------
+    >>> even_directions(2).round(2)[:, 0]
+    array([ 0.5, -0.5])
+    """
     i = np.arange(count) + 0.5
     height, angle = 1 - 2 * i / count, np.pi * (1 + 5**0.5) * i
     ring = np.sqrt(1 - height**2)
