@@ -778,9 +778,9 @@ if recorded:
     say(
         f"**Recorded** ({recorded['date']}): each of the "
         f"{recorded['summary']['tilts']} tilts of the dust particle withheld "
-        "in turn, all methods padded in the same way because the section leaves "
-        "the field of view; squared error over variance, mean over the tilts and "
-        f"elements: {means}. "
+        "in turn, all methods padded in the same way because the section "
+        "leaves the field of view; squared error over variance, mean over the "
+        f"tilts and elements: {means}. "
         f"DIPm-TV less joint TV is {row['less joint TV']:.3f} ± "
         f"{row['its standard error over the tilts']:.3f}. It holds out whole "
         "tilts here, not pixels, which share the errors of their own tilt and "

@@ -29,8 +29,9 @@ const s = document.createElement('script');
 s.text = parent.document.getElementById('plotly').textContent;
 document.head.appendChild(s);
 function fit() {
-  const plot = document.querySelector('.js-plotly-plot'), around = document.body.offsetHeight - plot.offsetHeight;
-  if (innerHeight > 0) Plotly.relayout(plot, {height: Math.max(200, innerHeight - around - 36)});
+  const plot = document.querySelector('.js-plotly-plot'), parts = [...plot.parentElement.children];
+  const room = innerHeight - Math.max(...parts.map(part => part.getBoundingClientRect().bottom)) - 8;
+  if (innerHeight > 0) Plotly.relayout(plot, {height: Math.max(200, plot.offsetHeight + room)});
 }
 addEventListener('load', () => { fit(); addEventListener('resize', fit); });
 </script>"""

@@ -808,7 +808,10 @@ def test_slides_fit_on_a_screen_without_scrolling(html, browser, tmp_path, chapt
     browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
     wait = _open(browser, slides.make_slides(chapter, tmp_path / "slides.html"))
     room = "const box = document.querySelector('section.on'); return [box.scrollHeight, box.clientHeight]"
-    inside = "return [document.documentElement.scrollHeight, innerHeight]"
+    inside = """
+        const parts = [...document.querySelector('.js-plotly-plot').parentElement.children];
+        return [Math.max(...parts.map(part => part.getBoundingClientRect().bottom)), innerHeight];
+    """
     faults = {}
     for number in range(1, browser.execute_script("return document.querySelectorAll('section').length") + 1):
         browser.execute_script(f"go({number} - 1)")
