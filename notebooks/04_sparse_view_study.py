@@ -510,9 +510,9 @@ if drawn is not None:
 #
 # No method can know more than the counts hold. The {term}`Cramér-Rao bound` of chapter 1 goes on through the projector:
 # from the covariance of every pixel to the least standard error of whatever describes the volume.
-# <a href="#fig-visibility"></a> shows it (`tomography.visibility`) for one small piece of interface, a disc six voxels
-# across between FeO and Fe<sub>3</sub>O<sub>4</sub>, in every orientation. What the interface looks like in profile is
-# unknown, too, so that a shift must be told from a blur: it takes tilts that see the disc edge-on.
+# <a href="#fig-sparse-visibility"></a> shows it (`tomography.visibility`) for one small piece of interface, a disc six
+# voxels across between FeO and Fe<sub>3</sub>O<sub>4</sub>, in every orientation. What the interface looks like in
+# profile is unknown, too, so that a shift must be told from a blur: it takes tilts that see the disc edge-on.
 
 # %% tags=["hide-input", "twin"]
 normals = metrics.even_directions(400)[:200]  # half of them: Y and -Y are one
@@ -522,7 +522,7 @@ show(
     caption="Least standard error of the position of a small interface, over "
     "the direction of its normal, seen along the tilt axis Y; the beam at 0° "
     "runs along Z. Interfaces beyond the dashed lines are never seen edge-on.",
-    name="visibility",
+    name="sparse-visibility",
     alt="A disc of colours: errors are least in the middle, where normals lie "
     "along the tilt axis, and largest at top and bottom, along the beam.",
 )
@@ -549,7 +549,7 @@ if told is not None:
         "scatter of an unbiased estimate of all patches of all interfaces "
         "together. Symbols: RMS error in the same patches (filled) and its "
         "scatter between draws of the noise alone (open).",
-        name="bounds",
+        name="sparse-bounds",
         alt="For surface, core edge and skin, errors of joint TV and DIPm-TV "
         "in four directions beside bars of the bound.",
     )

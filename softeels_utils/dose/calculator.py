@@ -74,9 +74,10 @@ class Calculator:
         """Errors against fluence under the conditions `start`; pixel of 0.4 nm (the page's control rescales it)."""
         import plotly.graph_objects as go
 
-        from ..plotting import COLORS, CYCLE
+        from ..plotting import phase_colors
 
-        figure = go.Figure()
+        figure, total = go.Figure(), "Fe total"  # of any metal
+        colors = phase_colors([total if q.startswith("total") else q for q in self.quantities])
         for (e, edge), (q, quantity) in product(enumerate(EDGES), enumerate(self.quantities)):
             figure.add_trace(
                 go.Scatter(
@@ -85,7 +86,7 @@ class Calculator:
                     mode="lines",
                     name=f"{quantity}, {edge}",
                     line={
-                        "color": COLORS.get("Fe total" if quantity.startswith("total") else quantity, CYCLE[q]),
+                        "color": colors[q],
                         "dash": "solid" if e == 0 else "dash",
                     },
                     hovertemplate="%{x:.2e} e/Å²: %{y:.2f} nm",

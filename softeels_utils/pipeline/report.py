@@ -12,7 +12,15 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from .. import __version__, data, fitting, spectra, standards
-from ..plotting import CYCLE, figure_html, maps_figure, plotly_file, slices_figure, slices_panels, surfaces_figure
+from ..plotting import (
+    figure_html,
+    maps_figure,
+    phase_colors,
+    plotly_file,
+    slices_figure,
+    slices_panels,
+    surfaces_figure,
+)
 from ..scattering import load_system
 from .folder import Folder
 from .inspection import inspect, inspection_section
@@ -149,7 +157,8 @@ def _standards(folder, settings):
     figure = Figure(figsize=(7, 3.2), layout="constrained")
     ax = figure.subplots()
     phases = found.phases
-    for name, y, error, color in zip(phases, found.references, found.uncertainty, CYCLE, strict=False):
+    parts = zip(phases, found.references, found.uncertainty, phase_colors(phases), strict=True)
+    for name, y, error, color in parts:
         ax.plot(energy[shown], 1e3 * y[shown], color=color, label=name)
         ax.fill_between(
             energy[shown], 1e3 * (y - error)[shown], 1e3 * (y + error)[shown], color=color, alpha=0.25, lw=0

@@ -4,18 +4,18 @@ from .interactive import browse_slices, figure_html, plotly_file, show, slices_f
 from .panels import maps_figure, show_maps, show_slices, show_spectra, slices_panels
 from .pixels import browse_pixels, pixel_explorer, pixel_panels
 from .prose import markdown_table, notice, say, table
-from .style import COLORS, CYCLE, use_style
+from .style import COLORS, phase_colors, use_style
 from .surfaces import show_3d, surfaces_figure
 
 __all__ = [
     "COLORS",
-    "CYCLE",
     "browse_pixels",
     "browse_slices",
     "figure_html",
     "maps_figure",
     "markdown_table",
     "notice",
+    "phase_colors",
     "pixel_explorer",
     "pixel_panels",
     "plotly_file",

@@ -7,7 +7,7 @@ from itertools import cycle
 
 import matplotlib.pyplot as plt
 
-__all__ = ["COLORS", "CYCLE", "NEUTRAL", "WIDTH", "phase_colors", "use_style"]
+__all__ = ["COLORS", "NEUTRAL", "WIDTH", "phase_colors", "use_style"]
 
 
 # Okabe and Ito's palette, and Tol's muted one for phases of which few are shown together: told apart in colour-blind
@@ -30,8 +30,6 @@ COLORS = {
 
 WIDTH = 6.2  # inches of a figure, at most: 682 pixels fill the text's column; on a phone 10 points are 9 pixels high
 
-# Okabe and Ito's palette in its order; the first two are those of the iron oxides.
-CYCLE = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000"]
 # Of methods, runs and whatever has no colour of its own in `COLORS`: none of these is a phase's or an edge's.
 NEUTRAL = ["#6A3D9A", "#B8860B", "#1B7837", "#C51B7D", "#4D4D4D"]
 
