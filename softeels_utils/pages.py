@@ -339,7 +339,7 @@ def _wedge() -> str:
         ("nine tilts over ±70°", nine),
     ):
         seen = tomography.Measurement(tomography.ParallelBeam(64, tilts)(image), tilts)
-        images[label] = tomography.sirt(seen, iterations=150).volume[0, 0]
+        images[label] = tomography.sirt(seen, iterations=150, progress=False).volume[0, 0]
     caption = (
         "Top left: the lines of the Fourier plane that nine tilts over ±70° measure, and the missing wedge that no "
         "tilt reaches. The slices are SIRT reconstructions of the **simulated** nanocube from projections without "
