@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from . import dose, records, scattering, simulate
 from .plotting import recorded
 from .records import CENTRE
+from .records.studies import ALONE, NONNEGATIVE
 
 __all__ = ["CLAIMS", "LANDING", "VERDICTS", "Claim", "Finding", "findings", "markdown", "placeholders", "readme"]
 
@@ -256,8 +257,7 @@ def _no_symmetry() -> Finding | None:
 def _all_channels() -> Finding | None:
     kept, drawn, coupled = records.read("ablations"), records.benchmark("draws_report_48"), "joint TV, non-negative"
     both = [row["methods"] for row in (drawn or {}).get("rows", ()) if {coupled, "TV"} <= set(row["methods"])]
-    head = "non-negative head"
-    pairs = _pairs(kept, "nrmse", {"change": head}, {"change": f"{head}, one phase at a time"})
+    pairs = _pairs(kept, "nrmse", {"change": NONNEGATIVE}, {"change": ALONE})
     if not len(pairs):
         return None
     ratio = pairs[:, 0] / pairs[:, 1]

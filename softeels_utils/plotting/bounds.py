@@ -101,7 +101,7 @@ def errors_figure(row: Mapping[str, Any], methods: Sequence[str]) -> Figure:
         least_of_all += least
         ax.bar(place, least, color="0.85", width=0.8, label="bound", zorder=0)
         for k, method in enumerate(methods):
-            style = {name: METHODS[method][name] for name in ("color", "marker")}
+            style = {key: METHODS[method][key] for key in ("color", "marker")}
             beside = place + 0.24 * (k - (len(methods) - 1) / 2)
             for what, fill in (("rms", style["color"]), ("scatter", "none")):
                 values = [row[method][name][group][what] for group in NORMALS]

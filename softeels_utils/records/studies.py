@@ -24,7 +24,7 @@ from ..simulate import draw_specimen
 from ..source import code_stamp, parts
 from .store import cell_name
 
-__all__ = ["STUDIES", "Study", "cuts_through_void"]
+__all__ = ["ALONE", "NONNEGATIVE", "STUDIES", "Study", "cuts_through_void"]
 
 # Of the paper's formulation; on the phantom at 48³ and 5 % noise the least NRMSE of 1,000 iterations was 0.465, 0.365
 # and 0.342 with 5e-4 (the default), 2e-3 and 8e-3.

@@ -149,7 +149,7 @@ def extract_standards(
         references=references,
         uncertainty=samples.std(axis=0),
         abundances=abundances,
-        diagnostics=_diagnose(fine, factor, plane, axes, evidence, misfit, constraints, references, onset_eV),
+        diagnostics=_diagnose(fine, specimen, factor, plane, axes, evidence, misfit, constraints, references, onset_eV),
         core_energy_eV=dual.core_energy_eV,
         core_references=mixing @ axes.core_loss[0],
         samples=samples.astype(np.float32),
@@ -372,15 +372,19 @@ def _metal_outside(specimen, estimators):
     )
 
 
-def _diagnose(fine, factor, plane, axes, evidence, misfit, constraints, references, onset_eV):
-    rotation, specimen = misfit.rotation, fine.binned(factor)
+def _on_fine_pixels(values, factor, shape):
+    """Values of binned pixels on those that they were binned from; NaN in rows and columns that were left over."""
+    for axis in range(-min(2, values.ndim), 0) if factor > 1 else ():
+        values = values.repeat(factor, axis=axis)
+    over = [(0, many - few) for many, few in zip(shape, values.shape, strict=True)]
+    return np.pad(values, over, constant_values=np.nan)
+
+
+def _diagnose(fine, specimen, factor, plane, axes, evidence, misfit, constraints, references, onset_eV):
+    rotation = misfit.rotation
     dual, squared, sigma = fine.dual, plane.residual**2, np.sqrt(np.diag(rotation.covariance))
     residual_map = np.full(specimen.mask.shape, np.nan)
     residual_map[specimen.mask] = squared.mean(axis=1)
-    for axis in range(-min(2, residual_map.ndim), 0) if factor > 1 else ():
-        residual_map = residual_map.repeat(factor, axis=axis)
-    over = [(0, n - m) for n, m in zip(fine.mask.shape, residual_map.shape, strict=True)]
-    residual_map = np.pad(residual_map, over, constant_values=np.nan)
     edge = in_window(dual.energy_eV, (onset_eV, min(dual.window_eV[1], 90.0)))
     unit = references[:, edge] / np.linalg.norm(references[:, edge], axis=1, keepdims=True)
     leading_edge = next((c.choose_window(evidence) for c in constraints if isinstance(c, LeadingEdge)), None)
@@ -395,7 +399,7 @@ def _diagnose(fine, factor, plane, axes, evidence, misfit, constraints, referenc
         residual=misfit.residual,
         residual_energy_eV=dual.energy_eV[dual.in_window],
         residual_spectrum=np.sqrt(squared.mean(axis=0)),
-        residual_map=residual_map,
+        residual_map=_on_fine_pixels(residual_map, factor, fine.mask.shape),
         delocalisation_pixels=axes.blur_pixels,
         l3_eV=axes.estimators.l3_eV,
         leading_edge_eV=leading_edge.energy_eV if leading_edge else float("nan"),
