@@ -84,7 +84,7 @@ class DIPResult:
     scale : array (C,)
         Value of a pure voxel.
     voids : int
-        Balls that were emptied after that because residuals ask for it (see `dipm_tv`).
+        Balls that were emptied because residuals ask for it (see `dipm_tv`).
     settings : dict
     """
 
@@ -145,27 +145,28 @@ def dipm_tv(
 
     Notes
     -----
-    Memory: about eight copies of the volume (initial reconstruction, last iterate, mean, running mean, and what the
-    correction needs), the covariances where every pixel has its own, and the activations of one minibatch of slices.
+    Memory: about nine copies of the volume (initial reconstruction, last iterate, three means, and what the correction
+    needs), the covariances where every pixel has its own, and the activations of one minibatch of slices.
 
     The network maps the coordinates of a point to the fractions of the phases there (`CoordinateSettings`). A loosely
     converged joint TV reconstruction of the fitted pixels says where there may be a specimen at all (elsewhere the
     volume is 0), how large it is, which sets the scale of the network's frequencies, and what the first few iterations
-    are led to. With ``networks`` above 1 several are trained and averaged. At the end a correction :math:`r` is added
-    that makes :math:`f_w + r` fit as well as it can while :math:`r` has least TV and :math:`f_w + r` obeys the
-    constraint of the head: details that the network's prior cannot make, as a void of two voxels. It is kept if the
-    held-out pixels are predicted better. Then as much of the joint TV reconstruction is mixed in as the held-out pixels
-    ask for beyond chance: where the network's prior is wrong, the result is not the network's. Last, voids that are
-    still filled are looked for in the residuals of all values, held out or not, and emptied where they stand out beyond
-    chance (with ``head="fractions"``, in bodies thicker than three voxels).
+    are led to. With ``networks`` above 1 several are trained and averaged. Voids that the network has filled are then
+    looked for in the residuals of all values, held out or not, and emptied where they stand out beyond chance (with
+    ``head="fractions"``, in bodies thicker than three voxels). To this volume f a correction :math:`r` is added that
+    makes :math:`f + r` fit as well as it can while :math:`r` has least TV and :math:`f + r` obeys the constraint of the
+    head: details that the network's prior cannot make. It is kept if the held-out pixels are predicted better. Last,
+    as much of the joint TV reconstruction is mixed in as the held-out pixels ask for beyond chance: where the network's
+    prior is wrong, the result is not the network's.
 
     Stopping. When the misfit of the held-out pixels rises above its lowest, by more than twice the standard error of
     the mean difference, pixel by pixel, five looks in a row and after two fifths of the schedule, the network fits
     noise and the run ends before its schedule does. Returned is, also at the end of the schedule, the mean of the
-    iterates seen at the looks, weighted with the root of the likelihood that each gives to the held-out pixels: with
-    few of them the lowest misfit is in part chance. With ``iterations=`` the run returns to the best iterate instead,
-    also if the misfit is no lower for ten looks. The running variance of the volume is a second opinion: reported, not
-    acted on.
+    iterates seen at the looks up to the best one, weighted with the fourth root of the likelihood that each gives to
+    the held-out pixels: with few of them the lowest misfit is in part chance, and noise is fitted first where no
+    projection sees it, so that later iterates that predict nearly as well are worse. With ``iterations=`` the run
+    returns to the best iterate instead, also if the misfit is no lower for ten looks. The running variance of the
+    volume is a second opinion: reported, not acted on.
 
     A network whose every voxel is saturated has no gradient left. Where the volume is the same at two looks in the
     first half of the schedule, the network begins again from another start, at most twice; if that does not help, the
@@ -292,7 +293,7 @@ def fit(
     fingerprint = ""
     if checkpoint is not None:
         about = (variant, chosen, head, calibrated, seed, fixed, holdout, split, held_out.fingerprint())
-        fingerprint = fitted.fingerprint("dip 7", *about)
+        fingerprint = fitted.fingerprint("dip 8", *about)
     stored = Checkpoint(checkpoint, fingerprint, checkpoint_seconds, measurement.device)
     run = stored.content["run"]
     scale_is_known = calibrated and head == "fractions"
@@ -305,7 +306,8 @@ def fit(
         k, restarts = len(trained), prepared["restarts"]
         entropy = [seed, k] + [restarts] * (restarts > 0)
         own_seed = int(np.random.SeedSequence(entropy).generate_state(1)[0]) if k or restarts else seed
-        formulation = _formulation(fitted, variant, chosen, head, prepared["initial"], not calibrated, own_seed)
+        about = variant, chosen, head, prepared["initial"], not calibrated, own_seed
+        formulation = _formulation(fitted, held_out, *about)
         training = Training(formulation, held_out, fixed=fixed, seed=own_seed)
         training.seconds = prepared["seconds"]
         if state:
@@ -400,13 +402,13 @@ def _prepare(fitted, variant, chosen, scale_is_known):
     return {"scale": scale, "initial": initial, "seconds": time.perf_counter() - began, "trained": [], "restarts": 0}
 
 
-def _formulation(fitted, variant, chosen, head, initial, learn, seed):
+def _formulation(fitted, held_out, variant, chosen, head, initial, learn, seed):
     """The volume model and its loss, drawn with the seed."""
     gaussian = fitted.as_gaussian()
     sums = gaussian.projections.sum((1, 2, 3)) / gaussian.used.sum((1, 2, 3)).clamp_min(1)
     mean = (sums / gaussian.projector.voxel_size_nm / gaussian.projector.n_z).cpu()
     initial = None if initial is None else initial.to(fitted.device)
-    support = find_support(fitted, initial).cpu() if variant == "coordinates" else None
+    support = find_support(fitted, held_out, initial).cpu() if variant == "coordinates" else None
     # Modules draw from torch's global generator: seed it inside a fork, which leaves the caller's alone.
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)  # not those of GPUs, which are not forked
@@ -433,13 +435,17 @@ def _joint_tv(measurement, constraint):
 def _mend(volume, scale, parts, whole, tv, head, initial):
     """The volume with what it lacks: (volume, whether corrected by joint TV, voids emptied, part of joint TV).
 
+    Voids come first: a correction of least TV makes some of each, and what is then left in the residuals too little.
+
     The held-out part of ``parts`` (fitted, held out) decides. Where ``whole`` is given, what it decided is then done
     with all that was measured.
     """
     constraint = SIMPLEX if head == "fractions" else NONNEGATIVE
     column, mixed = scale[:, None, None, None], 0.0
     fitted, held_out = (part.rescaled(scale.cpu().numpy()) for part in parts)
-    network, corrected = volume / column, False
+    network, corrected, voids = volume / column, False, 0
+    if tv.empty_voids and head == "fractions":
+        network, voids = empty_voids(network, (fitted, held_out))
     volume = network
     if tv.correction_tv_weight and held_out.size:
         candidate = add_correction(network, fitted, tv.correction_tv_weight, constraint)
@@ -451,7 +457,6 @@ def _mend(volume, scale, parts, whole, tv, head, initial):
         whole = whole.rescaled(scale.cpu().numpy())
         volume = add_correction(network, whole, tv.correction_tv_weight, constraint) if corrected else network
         volume = volume.lerp(_joint_tv(whole, constraint), mixed) if mixed else volume
-    volume, voids = empty_voids(volume, (fitted, held_out)) if tv.empty_voids and head == "fractions" else (volume, 0)
     return volume * column, corrected, voids, mixed
 
 

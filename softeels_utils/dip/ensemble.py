@@ -147,7 +147,7 @@ class _Task:
         """Volume, scale, iteration and reason; from the file of an earlier run if there is one."""
         measurement, file, more = self.measurement(), None, {}
         settings = {name: value for name, value in self.options.items() if name not in ("progress", "callbacks")}
-        fingerprint = measurement.fingerprint("member 1", self.seed, self.fractions, sorted(settings.items()))
+        fingerprint = measurement.fingerprint("member 2", self.seed, self.fractions, sorted(settings.items()))
         if self.folder is not None:
             file = self.folder / f"{self.name}.npz"
             more["checkpoint"] = self.folder / f"{self.name}.pt"

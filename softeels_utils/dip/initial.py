@@ -46,16 +46,18 @@ def initial_reconstruction(measurement: Measurement, weight: float) -> torch.Ten
 
 
 @torch.no_grad()
-def find_support(measurement: Measurement, initial: torch.Tensor | None) -> torch.Tensor:
+def find_support(fitted: Measurement, held_out: Measurement, initial: torch.Tensor | None) -> torch.Tensor:
     """Where there may be a specimen: about the least that the first reconstruction cannot do without.
 
     Of the voxels above some level and a margin around them, the smallest set is taken outside of which the first
-    reconstruction can be emptied without chi-square rising by more than half of its standard deviation. Of that, specks
-    that stand alone are left out (the correction may bring them back).
+    reconstruction can be emptied without the misfit of the fitted values rising by more than its standard deviation, or
+    without the held-out values being predicted worse: noise in the vacuum, once fitted, looks as if it were needed. Of
+    that, specks that stand alone are left out (the correction may bring them back).
 
     Parameters
     ----------
-    measurement : Measurement
+    fitted, held_out : Measurement
+        The second may be empty.
     initial : tensor (C, Y, Z, X) or None
         None: everywhere.
 
@@ -63,15 +65,17 @@ def find_support(measurement: Measurement, initial: torch.Tensor | None) -> torc
     -------
     bool tensor (Y, Z, X)
     """
-    everywhere = torch.ones(measurement.volume_shape[1:], dtype=torch.bool, device=measurement.device)
+    everywhere = torch.ones(fitted.volume_shape[1:], dtype=torch.bool, device=fitted.device)
     if initial is None:
         return everywhere
     largest = initial.amax(0)
-    bound = float(measurement.misfit(initial).sum()) + (measurement.size / 2) ** 0.5  # half of chi-square's deviation
+    bounds = [float(part.misfit(initial).sum()) for part in (fitted, held_out)]
+    bounds[0] += (fitted.size / 2) ** 0.5
     for level in LEVELS:
         above = (largest > level).float()[None]
         support = F.max_pool3d(above, 2 * MARGIN + 1, stride=1, padding=MARGIN)[0] > 0
-        if float(measurement.misfit(initial * support).sum()) <= bound:
+        misfits = [float(part.misfit(initial * support).sum()) for part in (fitted, held_out)]
+        if misfits[0] <= bounds[0] or (held_out.size and misfits[1] <= bounds[1]):
             return without_specks(support, initial.sum(0))
     return everywhere
 

@@ -18,11 +18,15 @@ class EarlyStopping:
     Attributes
     ----------
     mean : tensor (C, Y, Z, X)
-        Of the iterates, each weighted with the root of the likelihood that it gives to the held-out pixels.
+        Of the iterates up to the best one, each weighted with the fourth root of the likelihood that it gives to the
+        held-out pixels. Those after it fit noise first where no projection sees it: they may predict nearly as well,
+        and are worse.
     scale : tensor (C,)
         Value of a pure voxel, averaged in the same way.
+    running_mean, running_scale : tensor
+        The same of all iterates so far.
     log_weight : float
-        Of all iterates in the mean.
+        Of all iterates so far.
     misfit : tensor
         Of the held-out pixels, one by one, at the best iterate: the one whose mean misfit is lowest.
     iteration : int
@@ -37,6 +41,8 @@ class EarlyStopping:
 
     mean: torch.Tensor | None = None
     scale: torch.Tensor | None = None
+    running_mean: torch.Tensor | None = None
+    running_scale: torch.Tensor | None = None
     log_weight: float = -math.inf
     misfit: torch.Tensor | None = None
     iteration: int = 0
@@ -69,13 +75,14 @@ class EarlyStopping:
         weights : list of tensors
             To go back to, if wanted.
         """
-        log_weight = -0.5 * float(misfit.double().sum())
+        log_weight = -float(misfit.double().sum()) / 4
         self.log_weight = float(np.logaddexp(self.log_weight, log_weight))
         fraction = math.exp(log_weight - self.log_weight)
-        self.mean = volume if self.mean is None else self.mean.lerp(volume, fraction)
-        self.scale = scale if self.scale is None else self.scale.lerp(scale, fraction)
+        self.running_mean = volume if self.running_mean is None else self.running_mean.lerp(volume, fraction)
+        self.running_scale = scale if self.running_scale is None else self.running_scale.lerp(scale, fraction)
         if self.misfit is None or misfit.mean() < self.misfit.mean():
             self.misfit, self.iteration, self.weights = misfit, iteration, [w.clone() for w in weights]
+            self.mean, self.scale = self.running_mean, self.running_scale
             self.reset()
             return
         difference = misfit - self.misfit
