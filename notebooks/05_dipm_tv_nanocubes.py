@@ -238,11 +238,12 @@ show(
 #   a small specimen is far from converged after a thousand steps. Should every voxel saturate, no gradient is left and
 #   the network stands still: the run notices and begins again from another start.
 # - **Held-out pixels**, a tenth of the detector pixels, never enter the fit. Their misfit tells when to stop.
-# - **At the end** voids that the prior has filled are looked for in the residuals of all pixels, since a tenth of them
-#   holds too little of their signal, and emptied where they stand out beyond chance (`result.voids`). Then a correction
-#   of least TV (prior image constrained, {cite}`chen2008`) is added where the maps ask for what the network cannot
-#   make, and some of joint TV is mixed in (`result.mixed`), each only if the held-out pixels are predicted better with
-#   it.
+# - **Voids** that the prior has filled leave too little signal in a tenth of the pixels. They are looked for in the
+#   residuals of all of them, four times during the run, and kept empty where they stand out beyond chance
+#   (`result.voids`).
+# - **At the end** a correction of least TV (prior image constrained, {cite}`chen2008`) is added where the maps ask for
+#   what the network cannot make, and some of joint TV is mixed in (`result.mixed`), each only if the held-out pixels
+#   are predicted better with it.
 #
 # Why does a random network help at all? It can make any volume, but gradient descent makes the coarse and connected
 # first, and noise last {cite}`tancik2020`. Watch it (<a href="#fig-nanocube-steps"></a>):
@@ -283,8 +284,8 @@ say(
 # settings this one was picked because it shows the effect. It fits the pixels that it was given ever more closely,
 # below the noise level, while the misfit of those held out and the true error turn and rise
 # (<a href="#fig-nanocube-overfit"></a>). What it goes on fitting is noise. A run of DIPm-TV ends early when the
-# held-out misfit rises. What is returned is a mean of the iterates up to the best one, weighted by how likely each makes
-# the held-out pixels: later ones may predict nearly as well, but noise enters first where no projection sees it.
+# held-out misfit rises. What is returned is a mean of the iterates up to the best one, weighted by how likely each
+# makes the held-out pixels: later ones may predict nearly as well, but noise enters first where no projection sees it.
 
 # %% tags=["twin"]
 weak = {"frequency_deviation": 2.0, "tv_weight": 0.0, "ema": 0.0}

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from softeels_utils.dip.voids import empty_voids, inside_specimen
+from softeels_utils.dip.voids import find_voids, inside_specimen
 from softeels_utils.tomography import Measurement, ParallelBeam
 
 N, TILTS = 24, np.linspace(-70, 70, 9)
@@ -44,8 +44,9 @@ def test_a_filled_void_is_emptied_where_it_is(by):
     shifts = {"shifts_px": np.linspace([-2, 1.5], [1.5, -1], len(TILTS))} if by == "shifted" else {}
     measurement = measured(truth, 0.5, 1, **shifts)
     parts = measurement.split(0.1, 0) if by == "two parts" else (measurement,)
-    volume, balls = empty_voids(torch.as_tensor(filled), parts)
-    assert balls >= 1
+    kept, balls = find_voids(torch.as_tensor(filled), parts)
+    volume = torch.as_tensor(filled) * kept
+    assert balls >= 1 and kept.max() == 1 and kept.min() >= 0
     removed = filled.sum(0) - volume.numpy().sum(0)
     missing = filled.sum(0) - truth.sum(0)
     assert removed.sum() == pytest.approx(missing.sum(), rel=0.25)
@@ -57,7 +58,7 @@ def test_a_filled_void_is_emptied_where_it_is(by):
 def test_nothing_is_emptied_where_there_is_no_void():
     _, filled = specimen()
     clean = project(filled)
-    found = [empty_voids(torch.as_tensor(filled), [with_noise(clean, 0.5, seed)])[1] for seed in range(100)]
+    found = [find_voids(torch.as_tensor(filled), [with_noise(clean, 0.5, seed)])[1] for seed in range(100)]
     assert sum(count > 0 for count in found) <= 5  # 2 by chance
 
 
@@ -66,7 +67,7 @@ def test_counts_bring_their_own_noise():
     options = {"counts": True, "voxel_size_nm": 20.0, "device": "cpu"}  # counts per voxel of a pure phase
     for volume, wanted in ((truth, True), (filled, False)):
         counts = np.random.default_rng(3).poisson(project(volume, 20.0).clip(0))
-        _, balls = empty_voids(torch.as_tensor(filled), Measurement(counts, TILTS, **options).split(0.1, 0, "counts"))
+        _, balls = find_voids(torch.as_tensor(filled), Measurement(counts, TILTS, **options).split(0.1, 0, "counts"))
         assert (balls > 0) is wanted
 
 
@@ -83,7 +84,7 @@ WRONG = {
 def test_what_is_no_void_makes_none(what):
     _, filled = specimen()
     clean = WRONG[what](filled)
-    found = [empty_voids(torch.as_tensor(filled), [with_noise(clean, 0.3, seed)])[1] for seed in range(5)]
+    found = [find_voids(torch.as_tensor(filled), [with_noise(clean, 0.3, seed)])[1] for seed in range(5)]
     assert found == [0] * 5
 
 
@@ -94,8 +95,8 @@ def test_thin_bodies_and_empty_fields_stay_as_they_are(rows, channels):
         volume[:, :, 2:22, 2:22] = 1 / channels
     stack = project(volume.numpy()) - 1.0  # as of a body that is nearly empty
     measurement = Measurement(stack, TILTS, covariance=[1.0] * channels, device="cpu")
-    same, balls = empty_voids(volume, [measurement])
-    assert balls == 0 and torch.equal(same, volume)
+    kept, balls = find_voids(volume, [measurement])
+    assert balls == 0 and (kept == 1).all()
 
 
 def test_depth_counts_voids_as_inside():

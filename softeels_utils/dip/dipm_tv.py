@@ -33,7 +33,7 @@ from .initial import add_correction, find_support, initial_reconstruction, mix, 
 from .paper import PaperFormulation, PaperSettings, channel_maxima
 from .settings import CoordinateSettings, TrainingSettings, TVSettings, build, flatten
 from .training import STANDS_STILL, Training
-from .voids import empty_voids
+from .voids import find_voids
 from .voxels import Voxels
 
 __all__ = ["PRESETS", "VARIANTS", "DIPResult", "check_measurement", "dipm_tv", "fit"]
@@ -151,13 +151,16 @@ def dipm_tv(
     The network maps the coordinates of a point to the fractions of the phases there (`CoordinateSettings`). A loosely
     converged joint TV reconstruction of the fitted pixels says where there may be a specimen at all (elsewhere the
     volume is 0), how large it is, which sets the scale of the network's frequencies, and what the first few iterations
-    are led to. With ``networks`` above 1 several are trained and averaged. Voids that the network has filled are then
-    looked for in the residuals of all values, held out or not, and emptied where they stand out beyond chance (with
-    ``head="fractions"``, in bodies thicker than three voxels). To this volume f a correction :math:`r` is added that
-    makes :math:`f + r` fit as well as it can while :math:`r` has least TV and :math:`f + r` obeys the constraint of the
-    head: details that the network's prior cannot make. It is kept if the held-out pixels are predicted better. Last,
-    as much of the joint TV reconstruction is mixed in as the held-out pixels ask for beyond chance: where the network's
-    prior is wrong, the result is not the network's.
+    are led to. With ``networks`` above 1 several are trained and averaged.
+
+    Voids that the network fills are looked for in the residuals of all values, held out or not, four times from two
+    fifths of the schedule to its end, and emptied where they stand out beyond chance (with ``head="fractions"``, in
+    bodies thicker than three voxels). In between the network is trained with them empty: it would bend the rest of the
+    specimen to fit without them. To the volume :math:`f` at the end a correction :math:`r` is added that makes
+    :math:`f + r` fit as well as it can while :math:`r` has least TV and :math:`f + r` obeys the constraint of the head:
+    details that the network's prior cannot make. It is kept if the held-out pixels are predicted better. Last, as much
+    of the joint TV reconstruction is mixed in as the held-out pixels ask for beyond chance: where the network's prior
+    is wrong, the result is not the network's.
 
     Stopping. When the misfit of the held-out pixels rises above its lowest, by more than twice the standard error of
     the mean difference, pixel by pixel, five looks in a row and after two fifths of the schedule, the network fits
@@ -308,7 +311,8 @@ def fit(
         own_seed = int(np.random.SeedSequence(entropy).generate_state(1)[0]) if k or restarts else seed
         about = variant, chosen, head, prepared["initial"], not calibrated, own_seed
         formulation = _formulation(fitted, held_out, *about)
-        training = Training(formulation, held_out, fixed=fixed, seed=own_seed)
+        voids = variant != "paper" and head == "fractions" and chosen[-1].empty_voids
+        training = Training(formulation, held_out, fixed=fixed, voids=voids, seed=own_seed)
         training.seconds = prepared["seconds"]
         if state:
             training.load(state)
@@ -445,7 +449,8 @@ def _mend(volume, scale, parts, whole, tv, head, initial):
     fitted, held_out = (part.rescaled(scale.cpu().numpy()) for part in parts)
     network, corrected, voids = volume / column, False, 0
     if tv.empty_voids and head == "fractions":
-        network, voids = empty_voids(network, (fitted, held_out))
+        kept, voids = find_voids(network, (fitted, held_out))
+        network = network * kept
     volume = network
     if tv.correction_tv_weight and held_out.size:
         candidate = add_correction(network, fitted, tv.correction_tv_weight, constraint)

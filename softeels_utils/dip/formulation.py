@@ -41,6 +41,8 @@ class Formulation(ABC):
         Whether a run that may not stop returns to its best iterate.
     chunk : int
         Slices that the model makes at once.
+    kept : tensor (Y, Z, X)
+        What the misfit multiplies the model's volume by: less than 1 in voids that were found beside it.
     """
 
     iterations: int
@@ -55,6 +57,7 @@ class Formulation(ABC):
         self.log_scale = nn.Parameter(torch.zeros(len(fitted.projections), device=fitted.device), learn_scale)
         parameters = [*model.parameters(), self.log_scale]
         self.parameters = [p for p in parameters if p.requires_grad and p.numel()]
+        self.kept = torch.ones(fitted.volume_shape[1:], device=fitted.device)
 
     @property
     def scale(self) -> torch.Tensor:
@@ -75,7 +78,7 @@ class Formulation(ABC):
 
     @torch.no_grad()
     def volume(self) -> torch.Tensor:
-        """The whole volume (C, Y, Z, X), scale included."""
+        """The whole volume (C, Y, Z, X) as the model makes it, scale included."""
         rows = torch.arange(self.fitted.volume_shape[1], device=self.fitted.device)
         volume = torch.cat([self.model(part) for part in rows.split(self.chunk)], dim=1)
         return volume * self.scale[:, None, None, None]
@@ -145,7 +148,7 @@ class WhitenedTV(Formulation):
         fractions = self.model(rows, generator)
         if self.initial is not None and iteration < self.settings.pretraining * self.iterations:
             return _cross_entropy(fractions, self.initial[:, rows].clamp_min(0))
-        misfit = self.misfit(fractions * self.log_scale.exp()[:, None, None, None], rows, cuts)
+        misfit = self.misfit(fractions * self.kept[rows] * self.log_scale.exp()[:, None, None, None], rows, cuts)
         roughness = sum(joint_variation(block) for block in fractions.tensor_split(cuts, dim=1))
         loss = misfit + self.settings.tv_weight * roughness
         if self.settings.entropy_weight:

@@ -13,6 +13,7 @@ from softeels_utils.tomography import Checkpoint, IterationInfo, Measurement
 
 from .formulation import Formulation
 from .stopping import EarlyStopping
+from .voids import find_voids
 
 __all__ = ["STANDS_STILL", "Training"]
 
@@ -20,6 +21,7 @@ HISTORY = ("iteration", "chi2", "heldout", "variance", "seconds")
 # What a checkpoint keeps of the training beside parameters and optimiser.
 STATE = ("iteration", "seconds", "history", "rate_factor", "previous", "running_mean", "running_variance", "reason")
 EARLIEST_STOP = 0.4  # of the schedule
+VOIDS_AT = (0.4, 0.6, 0.8)  # of the schedule
 STANDS_STILL = "the network stands still: it has lost its gradient"
 
 
@@ -33,12 +35,15 @@ class Training:
         Judges the iterates; may be empty.
     fixed : bool
         Do all iterations, whatever the held-out pixels say.
+    voids : bool
+        Look now and then for voids that the model has filled, and keep them empty from then on: it would bend the rest
+        of the specimen to fit without them.
     seed : int
         Of the minibatches and the noise on the inputs.
     """
 
-    def __init__(self, formulation: Formulation, held_out: Measurement, *, fixed: bool, seed: int):
-        self.formulation, self.held_out, self.fixed = formulation, held_out, fixed
+    def __init__(self, formulation: Formulation, held_out: Measurement, *, fixed: bool, voids: bool, seed: int):
+        self.formulation, self.held_out, self.fixed, self.voids = formulation, held_out, fixed, voids
         self.average = [p.detach().clone() for p in formulation.parameters]
         self.optimizer, self.stopping = formulation.optimizer(), EarlyStopping()
         self.generator = torch.Generator().manual_seed(seed)
@@ -55,7 +60,7 @@ class Training:
         return {name: getattr(self, name) for name in STATE} | {
             "parameters": [p.detach() for p in f.parameters], "buffers": self._buffers(),
             "average": self.average, "optimizer": self.optimizer.state_dict(), "generator": self.generator.get_state(),
-            "stopping": vars(self.stopping),
+            "stopping": vars(self.stopping), "kept": f.kept,
         }  # fmt: skip
 
     def _buffers(self):
@@ -72,7 +77,7 @@ class Training:
                 parameter.copy_(value)
             for name, buffer in self._buffers().items():
                 buffer.copy_(state["buffers"][name])
-        self.average = state["average"]
+        self.average, f.kept = state["average"], state["kept"]
         self.optimizer.load_state_dict(state["optimizer"])
         self.generator.set_state(state["generator"].cpu())
         self.stopping = EarlyStopping(**state["stopping"])
@@ -141,10 +146,15 @@ class Training:
 
     @torch.no_grad()
     def look(self) -> IterationInfo:
-        """Judge by the held-out pixels; remember the best, and decide whether to stop."""
+        """Judge by the held-out pixels, remember the best, decide whether to stop; if it is time, look for voids."""
         volume, scale = self.averaged()
         f, held_out = self.formulation, self.held_out
-        model = f.fitted.projector(volume)
+        before = max(self.history["iteration"], default=0)
+        if self.voids and any(before < part * f.iterations <= self.iteration for part in VOIDS_AT):
+            parts = [part.rescaled(scale.cpu().numpy()) for part in (f.fitted, held_out)]
+            f.kept, _ = find_voids(volume / scale[:, None, None, None], parts)
+        seen = volume * f.kept
+        model = f.fitted.projector(seen)
         chi2 = 2 * float(f.fitted.loss(model)[f.fitted.used].mean())
         heldout = float("nan")
         if held_out.size:
@@ -161,7 +171,7 @@ class Training:
         for name, value in zip(HISTORY, entry, strict=True):
             self.history[name].append(value)
         return IterationInfo(
-            self.iteration, np.ascontiguousarray(volume.cpu().numpy()), f.iterations, chi2=chi2, heldout=heldout,
+            self.iteration, np.ascontiguousarray(seen.cpu().numpy()), f.iterations, chi2=chi2, heldout=heldout,
             best_iteration=self.stopping.iteration, seconds=self.seconds,
         )  # fmt: skip
 

@@ -16,7 +16,7 @@ from softeels_utils.tomography import Measurement
 from .features import as_gaussian
 from .initial import specimen_size
 
-__all__ = ["empty_voids", "inside_specimen"]
+__all__ = ["find_voids", "inside_specimen"]
 
 SMALLEST, FACTOR = 1.2, 1.5  # voxels: radius of the smallest ball; of each next one, over that before
 LARGEST = 0.2  # of the specimen's size: radius of the largest ball
@@ -33,8 +33,8 @@ STEPS = np.concatenate([np.eye(3), -np.eye(3)]) / 2  # voxels
 
 
 @torch.no_grad()
-def empty_voids(volume: torch.Tensor, parts: Sequence[Measurement]) -> tuple[torch.Tensor, int]:
-    r"""Empty balls inside a specimen that the data do not want filled: matching pursuit on the residuals.
+def find_voids(volume: torch.Tensor, parts: Sequence[Measurement]) -> tuple[torch.Tensor, int]:
+    r"""Find balls inside a specimen that the data do not want filled: matching pursuit on the residuals.
 
     A prior of smooth or closed bodies fills a void that is small beside the specimen, and what it leaves in the
     residuals is spread over pixels none of which stands out. With g the gradient of the misfit, :math:`\sum_c v_c g_c`,
@@ -57,13 +57,14 @@ def empty_voids(volume: torch.Tensor, parts: Sequence[Measurement]) -> tuple[tor
 
     Returns
     -------
-    volume, balls : tensor (C, Y, Z, X), int
-        How many were emptied.
+    kept, balls : tensor (Y, Z, X), int
+        What the volume is to be multiplied by, 1 where it stays as it is; and how many balls there are.
 
     References
     ----------
     S. Mallat & Z. Zhang, IEEE Trans. Signal Process. 41, 3397 (1993): matching pursuit.
     """
+    kept = torch.ones_like(volume[0])
     series = [_Series(part, volume) for part in parts if part.size]
     solid, depth = inside_specimen(volume.sum(0).cpu().numpy())
     depth = torch.as_tensor(depth, dtype=volume.dtype, device=volume.device)
@@ -71,7 +72,7 @@ def empty_voids(volume: torch.Tensor, parts: Sequence[Measurement]) -> tuple[tor
     residuals = [one.residual(volume) for one in series]
     misfit = _sum(residual.square() for residual in residuals) / sum(one.loss.size for one in series)
     if int(inside.sum()) < FEWEST or misfit > MISFIT:
-        return volume, 0
+        return kept, 0
     largest = max(LARGEST * specimen_size(volume, torch.as_tensor(solid, device=volume.device)), SMALLEST)
     radii = [float(r) for r in SMALLEST * FACTOR ** np.arange(12) if r <= largest]
     chance = CHANCE / (int(inside.sum()) * len(radii))
@@ -80,7 +81,7 @@ def empty_voids(volume: torch.Tensor, parts: Sequence[Measurement]) -> tuple[tor
         gradient = sum(one.adjoint(residual) for one, residual in zip(series, residuals, strict=True))
         centre = maps.outlier((volume * gradient).sum(0), volume.sum(0))
         if centre is None:
-            return volume, emptied
+            return kept, emptied
 
         @functools.cache
         def gain(radius, centre, volume=volume, residuals=residuals):
@@ -90,15 +91,16 @@ def empty_voids(volume: torch.Tensor, parts: Sequence[Measurement]) -> tuple[tor
         radius = max(radii, key=lambda radius: gain(radius, centre).ratio)
         radius, centre = _climb(gain, radius, centre)
         best = gain(radius, centre)
-        change = volume * (best.amount * _ball(radius, _offsets(volume, centre)))
+        part = best.amount * _ball(radius, _offsets(volume, centre))
+        change = volume * part
         outside = float(change.sum(0)[~inside].sum()) > OUTSIDE * float(change.sum())
         by_chance = stats.norm.sf((best.ratio / best.misfit) ** 0.5) > chance
         of_one_tilt = stats.norm.sf((best.ratio_of_others / best.misfit) ** 0.5) > chance / CHANCE
         if by_chance or of_one_tilt or outside or best.amount < EMPTY:
-            return volume, emptied
-        volume = volume - change
+            return kept, emptied
+        volume, kept = volume - change, kept * (1 - part)
         residuals = [one.residual(volume) for one in series]
-    return volume, MOST
+    return kept, MOST
 
 
 def inside_specimen(total: NDArray) -> tuple[NDArray[np.bool_], NDArray]:
