@@ -1,4 +1,4 @@
-"""From files to a volume with errors, in steps that are files; nothing in it is simulated.
+"""From files to a volume with errors, in steps whose results are files; nothing in it is simulated.
 
 `inspect` says what files contain and at which step they can enter; `Settings` says what is reconstructed and how, and
 `reconstruct` does it: spectra cleaned, standards, phase maps with covariance, alignment, DIPm-TV with its ensemble,
