@@ -128,7 +128,7 @@ def audit(
     contrast : float
         Smallest difference, as a fraction of a voxel, that is a feature.
     errors, level, reconstruct, seed
-        Of `feature_test`.
+        As for `feature_test`.
     """
     shown = as_volume(measurement, volume)
     if isinstance(kinds, str) or not set(kinds) <= set(KINDS):

@@ -131,7 +131,7 @@ def dipm_tv(
         See `tomography.Measurement`. The error of the voxel grid itself (1 % of the range) is added.
     noise : {"gaussian", "poisson"}
     **options
-        Of `fit`: ``variant``, ``preset``, ``head``, ``calibrated``, ``holdout``, ``split``, ``validation``,
+        Arguments of `fit`: ``variant``, ``preset``, ``head``, ``calibrated``, ``holdout``, ``split``, ``validation``,
         ``iterations``, ``seed``, ``callbacks``, ``checkpoint``, ``progress``, and settings by name.
 
     Returns

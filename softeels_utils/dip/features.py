@@ -157,7 +157,7 @@ def feature_test(
     places : float
         Number of trials for which ``p_value`` is corrected (Šidák), at least 1.
     level : float
-        Of ``decided`` and ``fluence_factor``.
+        Significance level for ``decided`` and ``fluence_factor``.
     reconstruct : callable, optional
         The method that made the volume, from a measurement to a volume or a result: the null distribution is then
         taken from reconstructions of data simulated from the volume without the feature. By default the data alone

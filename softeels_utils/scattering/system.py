@@ -198,7 +198,7 @@ class System:
         Raises
         ------
         ValueError
-            If the system does not hold it.
+            If it is not in the system.
         """
         if name not in self.phases:
             raise ValueError(f"phase: got {name!r}, wants one of {sorted(self.phases)} ({self.title})")
@@ -217,7 +217,7 @@ class System:
         Raises
         ------
         ValueError
-            If the system does not hold it.
+            If it is not in the system.
         """
         if name not in self.edges:
             raise ValueError(f"edge: got {name!r}, wants one of {sorted(self.edges)} ({self.title})")

@@ -89,9 +89,8 @@ def extract_standards(
         Draws of the pixels.
     seed : int
     **preparation
-        Of `prepare_dual_eels`: ``energy_eV``, ``core_energy_eV``, ``beam_energy_keV``, ``collection_mrad``,
-        ``convergence_mrad``, ``exposure_ratio``, ``spikes``, ``gain``, ``window_eV``,
-        ``pixel_size_nm``.
+        Arguments of `prepare_dual_eels`: ``energy_eV``, ``core_energy_eV``, ``beam_energy_keV``, ``collection_mrad``,
+        ``convergence_mrad``, ``exposure_ratio``, ``spikes``, ``gain``, ``window_eV``, ``pixel_size_nm``.
 
     Returns
     -------

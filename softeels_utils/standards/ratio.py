@@ -37,7 +37,7 @@ def metal_per_oxygen(low_loss: Any, core_loss: Any, *, mask: ArrayLike | None = 
     mask : bool (...), optional
         Pixels whose mean spectrum shows where the edges are; by default all.
     **options
-        Of `prepare_dual_eels`: ``system``, ``gain``, ``exposure_ratio``, ``beam_energy_keV``, ...
+        Arguments of `prepare_dual_eels`: ``system``, ``gain``, ``exposure_ratio``, ``beam_energy_keV``, ...
 
     Returns
     -------

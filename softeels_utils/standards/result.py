@@ -217,7 +217,7 @@ class Standards:
 
     @classmethod
     def from_roi(cls, low_loss: Any, regions: Mapping[str, Any], **options: Any) -> Standards:
-        """References from regions of a spectrum image that hold one phase each: `standards_from_roi`."""
+        """References from regions of a spectrum image that contain one phase each: `standards_from_roi`."""
         from .outside import standards_from_roi
 
         return standards_from_roi(low_loss, regions, **options)

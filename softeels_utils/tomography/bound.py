@@ -276,7 +276,7 @@ def visibility(
     profile_reach : float
         In voxels. 0: the profile is known, and only the noise counts.
     **options
-        Of `parameter_bound`.
+        Further arguments of `parameter_bound`.
 
     Returns
     -------

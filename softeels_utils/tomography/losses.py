@@ -82,7 +82,7 @@ class GaussianLoss:
         return 0.5 * self.whiten(model - self.projections) ** 2
 
     def rows(self, rows: torch.Tensor | slice) -> GaussianLoss:
-        """The same of some rows along Y."""
+        """The same for some rows along Y."""
         modes = self.modes if self.modes.shape[3] == 1 else self.modes[..., rows, :]
         precision = self.precision if self.precision.shape[2] == 1 else self.precision[:, :, rows]
         return GaussianLoss(self.projections[:, :, rows], self.used[:, :, rows], modes, precision)
@@ -92,7 +92,7 @@ class GaussianLoss:
         return replace(self, projections=self.projections * keep, used=self.used & keep)
 
     def padded(self, columns: int) -> GaussianLoss:
-        """The same with so many columns more on each side that are not used."""
+        """The same with that many unused columns added on each side."""
         names = ["projections", "used"]
         names += [name for name in ("modes", "precision") if getattr(self, name).shape[-1] > 1]  # others broadcast
         return replace(self, **{name: _with_columns(getattr(self, name), columns) for name in names})
@@ -145,7 +145,7 @@ class PoissonLoss:
     whiten_transposed = whiten
 
     def rows(self, rows: torch.Tensor | slice) -> PoissonLoss:
-        """The same of some rows along Y."""
+        """The same for some rows along Y."""
         return replace(self, projections=self.projections[:, :, rows], used=self.used[:, :, rows])
 
     def restricted(self, keep: torch.Tensor) -> PoissonLoss:
@@ -153,7 +153,7 @@ class PoissonLoss:
         return replace(self, projections=self.projections * keep, used=self.used & keep)
 
     def padded(self, columns: int) -> PoissonLoss:
-        """The same with so many columns more on each side that are not used."""
+        """The same with that many unused columns added on each side."""
         return replace(self, **{name: _with_columns(getattr(self, name), columns) for name in ("projections", "used")})
 
     def with_variance_floor(self, fraction: float) -> PoissonLoss:
