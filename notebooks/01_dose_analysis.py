@@ -328,10 +328,10 @@ say(
 # ## The three numbers side by side
 #
 # **Definition 3** is the ratio of the fluences that bound a thickness equally well. It depends on how much the fit
-# knows of the background. *Free* means several shapes with unknown amplitudes, here as in later chapters; *fixed* means
-# a single power, $E^{-3}$, with an unknown amplitude. It also depends on the camera. <a href="#fig-sweeps"></a>
-# changes one condition at a time, and <a href="#fig-thickness"></a> shows the errors themselves, because a ratio can
-# look good where both edges are bad.
+# knows about the background. *Free* means several shapes with unknown amplitudes, here as in later chapters;
+# *fixed* means a single power, $E^{-3}$, with an unknown amplitude. It also depends on the camera.
+# <a href="#fig-sweeps"></a> changes one condition at a time, and <a href="#fig-thickness"></a> shows the errors
+# themselves, because a ratio can look good where both edges are bad.
 
 # %% tags=["twin"]
 compare = {"spectrum_model": model, **pixel}

@@ -874,7 +874,7 @@ if data_path:
 # :::{admonition} Answers
 # :class: dropdown
 # 1. No. Any invertible mixture of the references fits equally well, {eq}`eq-rotation`.
-# 2. Noise in the explanatory variables of a regression pulls its result towards the mean. M<sub>2,3</sub> has far more
+# 2. Noise in the explanatory variables of a regression pulls its slopes towards zero. M<sub>2,3</sub> has far more
 #    counts, so its coordinates are the less noisy ones, and their remaining noise can be accounted for.
 # 3. Leading edge, pure rim and pixels. Both statements on oxygen need O-K, at about 530 eV.
 # 4. That the statements do not contradict each other, and that nothing else stands out. It does not show that the

@@ -374,9 +374,9 @@ say(
 # %% [markdown] tags=["twin"]
 # ## Right, flagged, and what cannot be known
 #
-# An error bar holds counting noise, not a wrong model. Standards bring a second error, one for all pixels and tilts
-# at once, a {term}`systematic error`: `PhaseFit` keeps it apart as `systematic`. And a specimen may hold what the model
-# does not. Four specimens are fitted with the standards found above and summed over all pixels
+# An error bar covers counting noise, not a wrong model. Standards bring a second error, one for all pixels and
+# tilts at once, a {term}`systematic error`: `PhaseFit` keeps it apart as `systematic`. And a specimen may hold what
+# the model does not. Four specimens are fitted with the standards found above and summed over all pixels
 # (<a href="#fig-cases"></a>):
 #
 # 1. the specimen that the standards come from, in a new exposure;
@@ -1095,8 +1095,9 @@ if data_path:
 # %% [markdown] tags=["own-data"]
 # ## Checks that need no truth
 #
-# The thickness from the low loss knows nothing of the standards: the phases should add up to it. A fit that follows
-# its background does not move with the window. Iron per oxygen is counted by the core loss, where one is given.
+# The thickness from the low loss knows nothing about the standards: the phases should add up to it. A fit that
+# follows its background does not move with the window. Iron per oxygen is counted by the core loss, where one is
+# given.
 
 # %% tags=["hide-input", "own-data"]
 if data_path:

@@ -508,8 +508,8 @@ if drawn is not None:
 # %% [markdown] tags=["twin"]
 # ## What the data can tell at all
 #
-# No method can know more than the counts hold. The {term}`Cramér-Rao bound` of chapter 1 goes on through the projector:
-# from the covariance of every pixel to the least standard error of whatever describes the volume.
+# No method can know more than the counts hold. The {term}`Cramér-Rao bound` of chapter 1 extends through the
+# projector: from the covariance of every pixel to the smallest standard error of whatever describes the volume.
 # <a href="#fig-sparse-visibility"></a> shows it (`tomography.visibility`) for one small piece of interface, a disc six
 # voxels across between FeO and Fe<sub>3</sub>O<sub>4</sub>, in every orientation. What the interface looks like in
 # profile is unknown, too, so that a shift must be told from a blur: it takes tilts that see the disc edge-on.
@@ -690,8 +690,8 @@ say(
 #
 # Real tilt series are not aligned. One set of shifts is sought for all channels: neighbours by cross-correlation,
 # the centre of mass along and across the tilt axis, then projection matching against reconstructions from the
-# *other* tilts. Nor is the tilt axis quite vertical. Its direction, and the last hundredths of the shifts, are found
-# inside the fit: joint TV and steps of the geometry in turns.
+# *other* tilts. Nor is the tilt axis quite vertical. Its direction, and the last hundredths of the shifts, are
+# found inside the fit: joint TV and steps of the geometry alternate.
 
 # %% tags=["twin"]
 shifts = np.random.default_rng(seed).uniform(-2, 2, (len(tilts), 2))
@@ -749,7 +749,7 @@ if data.available("idp_eds_tilt_series"):
 # - Few views and a missing wedge leave a gap that only an assumption closes; say which one you made.
 # - Stop, weight and compare without the truth, and give the oracle beside it: the difference is the price of
 #   the rule.
-# - Tell the reconstruction what the fit knows of its errors.
+# - Tell the reconstruction what the fit knows about its errors.
 # - Two halves that agree do not prove that either is right.
 
 # %% tags=["hide-input", "twin"]
@@ -898,8 +898,8 @@ if data_path:
 #
 # :::{admonition} Answer
 # :class: dropdown
-# Else the reconstruction knows exactly how its data were made: an inverse crime. Exercise 1 measures how much that
-# flatters joint TV.
+# Otherwise the reconstruction knows exactly how its data were made: an inverse crime. Exercise 1 measures how much
+# that flatters joint TV.
 # :::
 #
 # ## Exercises

@@ -231,12 +231,11 @@ show(
 #   Fractions are never negative and never add up to more than one: physics that non-negative intensities do not know.
 # - **The covariance** of each pixel weighs well-known combinations of the phases (their sum) against badly known ones,
 #   but by no more than five to one in variance: otherwise the badly known would be learned too slowly.
-# - **An initial reconstruction** by joint TV, made in a second or two, says where there may be a specimen at all.
-#   Where it is empty, the volume stays empty. The first few steps lead the network to it; after that, the maps alone
-#   decide.
-# - **The optimiser** is Adam in the eigenbasis of the gradients of each weight matrix {cite}`vyas2025`: with Adam alone
-#   a small specimen is far from converged after a thousand steps. Should every voxel saturate, no gradient is left and
-#   the network stands still: the run notices and begins again from another start.
+# - **An initial reconstruction** by joint TV, made in a second or two, shows where the specimen can be. Where it is
+#   empty, the volume stays empty. The first few steps fit the network to it; after that, the maps alone decide.
+# - **The optimiser** is Adam in the eigenbasis of the gradients of each weight matrix {cite}`vyas2025`: with Adam
+#   alone a small specimen is far from converged after a thousand steps. Should every voxel saturate, no gradient is
+#   left and the network stands still: the run notices and restarts from another random start.
 # - **Held-out pixels**, a tenth of the detector pixels, never enter the fit. Their misfit tells when to stop.
 # - **Voids** that the prior has filled leave too little signal in a tenth of the pixels. They are looked for in the
 #   residuals of all of them, four times during the run, and kept empty where they stand out beyond chance
@@ -284,8 +283,8 @@ say(
 # settings this one was picked because it shows the effect. It fits the pixels that it was given ever more closely,
 # below the noise level, while the misfit of those held out and the true error turn and rise
 # (<a href="#fig-nanocube-overfit"></a>). What it goes on fitting is noise. A run of DIPm-TV ends early when the
-# held-out misfit rises. What is returned is a mean of the iterates up to the best one, weighted by how likely each
-# makes the held-out pixels: later ones may predict nearly as well, but noise enters first where no projection sees it.
+# held-out misfit rises. It returns a mean of the iterates up to the best one, weighted by how likely each makes the
+# held-out pixels: later ones may predict nearly as well, but noise enters first where no projection sees it.
 
 # %% tags=["twin"]
 weak = {"frequency_deviation": 2.0, "tv_weight": 0.0, "ema": 0.0}
@@ -524,9 +523,9 @@ say(
 # %% [markdown] tags=["twin"]
 # ### Half the dose, twice
 #
-# Each count goes to one of two series by the toss of a coin; both are fitted and reconstructed on their own. They agree
-# up to a frequency: {term}`Fourier shell correlation` (FSC). Agreement is not truth: the prior and the missing wedge
-# are the same in both, so the cone around the beam is shown apart.
+# Each count goes to one of two series by the toss of a coin; both are fitted and reconstructed on their own. They
+# agree up to a frequency: {term}`Fourier shell correlation` (FSC). Agreement is not truth: the prior and the
+# missing wedge are the same in both, so the cone around the beam is shown separately.
 
 # %% tags=["twin"]
 counts = low_loss.data.astype(int)
@@ -668,9 +667,10 @@ for warning in filter(None, (older, older_amounts, older_halves)):
 # %% [markdown] tags=["twin"]
 # ## Real data, judged without a truth
 #
-# **Measured**: a section of an interplanetary dust particle, by energy-dispersive X-rays at 16 tilts from −40° to 35°:
-# oxygen, magnesium, silicon, iron, a few counts per pixel. Nobody knows the truth. Elements are no volume fractions, so
-# the output is only kept non-negative. Two tilts are withheld; the method that predicts them best has the best claim.
+# **Measured**: a section of an interplanetary dust particle, by energy-dispersive X-rays at 16 tilts from −40° to
+# 35°: oxygen, magnesium, silicon, iron, a few counts per pixel. Nobody knows the truth. Elements are not volume
+# fractions, so the output is only kept non-negative. Two tilts are withheld; the method that predicts them best has
+# the best claim.
 
 # %% tags=["hide-input", "twin"]
 weight = real_tv_weight
@@ -841,7 +841,7 @@ run_time.update(
 # %% [markdown] tags=["own-data"]
 # ## Your data
 #
-# The maps as they were read, and what they say of their errors.
+# The maps as they were read, and what they say about their errors.
 
 # %% tags=["hide-input", "own-data", "output-hspy", "output-zspy"]
 if data_path:
@@ -1040,8 +1040,8 @@ if data_path:
 # %% [markdown] tags=["own-data"]
 # ## Tilts that were not seen
 #
-# Two tilts are left out, and predicted from the volumes that the others give. The method that predicts them best has
-# the best claim. A chi² far above 1 for all of them speaks of misaligned maps, or of errors larger than stated.
+# Two tilts are left out, and predicted from the volumes that the others give. The method that predicts them best
+# has the best claim. A chi² far above 1 for all of them points to misaligned maps, or to errors larger than stated.
 
 # %% tags=["hide-input", "own-data"]
 if data_path:

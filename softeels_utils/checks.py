@@ -1,6 +1,7 @@
-"""Checks of what a caller hands in: arrays, numbers, tilt angles, masks and paths, the same at every door.
+"""Checks of what a caller passes: arrays, numbers, tilt angles, masks and paths, the same everywhere.
 
-Each raises `ValueError` ("name: got X, wants Y") before any work, or returns the value in the form that is worked with.
+Each raises `ValueError` ("name: got X, wants Y") before any work, or returns the value in the form that the package
+uses.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""What the pages that are no chapters show of the package: figures and tables of the primer, times, settings, links.
+"""Generated parts of the pages that are not chapters: figures and tables of the primer, times, settings, links.
 
-A page of ``book/`` holds marks such as ``<!-- generated: primer wedge -->``; `placeholders` computes what stands there
+A page of ``book/`` holds marks such as ``<!-- generated: primer wedge -->``; `placeholders` computes what replaces them
 when the book is rendered. Spectra and specimens are those of the digital twin, and the pages say so.
 """
 

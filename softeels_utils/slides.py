@@ -194,6 +194,11 @@ figure iframe { width: 100%; min-height: 0; flex: 1 }
 figure [role=group] { min-height: 0; flex: 1 }
 figure [role=group] > div { height: auto !important }
 figcaption { margin-top: .6rem; font-size: 1rem }
+@media screen and (min-width: 900px) { /* a tall figure takes the whole height, its caption stands beside it */
+  figure.tall { flex-direction: row; gap: 2vw; align-items: center }
+  figure.tall img { flex: 0 0 68%; width: 68%; height: 100% }
+  figure.tall figcaption { flex: 1; margin: 0 }
+}
 aside { border-top: 1px solid #888; padding-top: .6rem; font-size: 1rem }
 body:not(.notes) aside { display: none }
 table { border-collapse: collapse; display: block; overflow-x: auto }
@@ -241,7 +246,11 @@ document.getElementById('back').onclick = () => go(at - 1);
 document.getElementById('on').onclick = () => go(at + 1);
 function notes() { document.body.classList.toggle('notes'); fit(slides[at]); }
 document.getElementById('say').onclick = notes;
-addEventListener('load', () => go((parseInt(location.hash.slice(1)) || 1) - 1));
+addEventListener('load', () => {
+  for (const image of document.querySelectorAll('figure > img'))
+    image.parentElement.classList.toggle('tall', image.naturalHeight > 0.8 * image.naturalWidth);
+  go((parseInt(location.hash.slice(1)) || 1) - 1);
+});
 addEventListener('resize', () => fit(slides[at]));
 """
 

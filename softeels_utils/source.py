@@ -1,4 +1,4 @@
-"""The source of the package, read and not imported: its files, who imports whom, fingerprints; and what it runs on."""
+"""The source of the package, read without importing it: files, imports, fingerprints; and what it runs on."""
 
 from __future__ import annotations
 

@@ -180,7 +180,7 @@ def make_case(
     volume : array (2, 2 n, 2 n, 2 n), optional
         Another specimen on the fine grid, in place of the nanocube.
     **specimen
-        Of `simulate.core_shell_nanocube`.
+        Further arguments of `simulate.core_shell_nanocube`.
     """
     fine = simulate.core_shell_nanocube(2 * n, **specimen) if volume is None else np.asarray(volume, np.float32)
     if fine.ndim != 4 or len(fine) != 2 or any(s % 2 for s in fine.shape[1:]) or fine.shape[2] != fine.shape[3]:

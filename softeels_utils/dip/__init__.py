@@ -1,8 +1,9 @@
 """DIPm-TV: all phases at once from few projections, with an untrained network and total variation.
 
-`dipm_tv` is the way in; `fit` does the same for a `tomography.Measurement`. Volume models stand side by side: the
-network on coordinates (`coordinates`), free voxels (`voxels`), the paper's network with its formulation (`paper`).
-`feature_test` asks whether what a volume shows is in the data or in the prior; `audit` asks it of all that it shows.
+Start with `dipm_tv`; `fit` does the same for a `tomography.Measurement`. There are three volume models: the network on
+coordinates (`coordinates`), free voxels (`voxels`), and the paper's network with its formulation (`paper`).
+`feature_test` asks whether what a volume shows is in the data or in the prior; `audit` asks this about everything that
+it shows.
 """
 
 from .audit import Audit, Feature, audit, find_features

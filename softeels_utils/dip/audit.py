@@ -29,7 +29,7 @@ DIRECTIONS = np.array([d for d in np.ndindex(3, 3, 3) if sum(x != 1 for x in d) 
 
 @dataclass(frozen=True)
 class Feature:
-    """What a volume shows somewhere.
+    """A feature that a volume shows.
 
     Attributes
     ----------
@@ -40,13 +40,13 @@ class Feature:
     alternative : array (C, Y, Z, X)
         The volume without it.
     places : float
-        Voxels in which such a feature would have been found, over those of the region.
+        Number of voxels in which such a feature would have been found, divided by that of the region.
     test : FeatureTest or None
         Its p-value is corrected for ``places``.
     p_value : float
         Corrected for the other features as well (S. Holm, Scand. J. Stat. 6, 65 (1979)).
     shown : bool
-        By the volume itself; False: by the other volume alone, ``alternative`` is the volume as it is.
+        True: the volume itself shows it; False: only the other volume does, and ``alternative`` is the volume as it is.
     """
 
     kind: str
@@ -60,7 +60,7 @@ class Feature:
 
     @property
     def centre(self) -> tuple[float, float, float]:
-        """Of the region, (y, z, x) in voxels."""
+        """Centre of the region, (y, z, x) in voxels."""
         return tuple(float(x) for x in np.argwhere(self.region).mean(0))
 
 
@@ -73,9 +73,9 @@ class Audit:
     features : tuple of Feature
         With their tests.
     level : float
-        Chance that any feature is called supported where none exists.
+        Probability that any feature is called supported if none exists.
     unsupported : bool array (Y, Z, X)
-        Where the volume shows features that are not supported: to be painted.
+        Where the volume shows features that are not supported, for display.
     """
 
     features: tuple[Feature, ...]
@@ -84,7 +84,7 @@ class Audit:
 
     @property
     def missing(self) -> tuple[Feature, ...]:
-        """Features that the data support and the volume does not show."""
+        """Features that the data support but the volume does not show."""
         return tuple(f for f in self.features if not f.shown and f.p_value < self.level)
 
     def __str__(self) -> str:
@@ -121,14 +121,14 @@ def audit(
     volume : array (C, Y, Z, X), or a result that has one
         Volume fractions.
     other : array (C, Y, Z, X), or a result that has one, optional
-        From another method, such as joint TV: voids that it shows and the volume does not are tested too
+        From another method, such as joint TV: voids that it shows but the volume does not are tested, too
         (`Audit.missing`).
     kinds : collection of {"void", "film", "skin", "island"}
         What to look for.
     contrast : float
-        Fraction of a voxel from which a difference is a feature.
+        Smallest difference, as a fraction of a voxel, that is a feature.
     errors, level, reconstruct, seed
-        Of `feature_test`.
+        As for `feature_test`.
     """
     shown = as_volume(measurement, volume)
     if isinstance(kinds, str) or not set(kinds) <= set(KINDS):
@@ -153,18 +153,18 @@ def audit(
 
 
 def find_features(volume: ArrayLike, contrast: float = 0.25) -> list[Feature]:
-    """Voids, films about them, skins and second cores of a particle, in patches.
+    """Voids, films around them, skins and second cores of a particle, in patches.
 
-    A void is less filled than the rest of the inside; a film is a phase in the two voxels about a void that the
-    surroundings, continued, do not have; a skin the same in the outermost two voxels, cut into fourteen directions;
-    an island a piece of a phase, not its largest, in another.
+    A void is less filled than the rest of the inside. A film is a phase in the two voxels around a void that the
+    surroundings, continued to there, do not have; a skin is the same in the outermost two voxels, divided into fourteen
+    directions. An island is a piece of a phase, not its largest, inside another phase.
 
     Parameters
     ----------
     volume : array (C, Y, Z, X)
         Volume fractions.
     contrast : float
-        Fraction of a voxel from which a difference counts.
+        Smallest difference, as a fraction of a voxel, that counts.
     """
     volume = np.asarray(real_array(volume, "volume", ndim=4), float).clip(0)
     if check_number(contrast, "contrast", 0, 1) in (0, 1):

@@ -69,22 +69,22 @@ class DIPResult:
     ----------
     volume : array (C, Y, Z, X), float32
     history : dict of arrays
-        ``iteration``, ``chi2`` and ``heldout`` (chi-square per fitted and per held-out value: about 1 where residuals
-        are as large as the errors say; less where the error of the voxel grid, which is added, is not small),
-        ``variance`` (running variance of the volume, in parts of its norm squared) and ``seconds``, one entry per look.
+        ``iteration``, ``chi2`` and ``heldout`` (chi-square per fitted and per held-out value: about 1 if residuals are
+        as large as the errors; less if the error of the voxel grid, which is added, is not small), ``variance``
+        (running variance of the volume, as a fraction of its squared norm) and ``seconds``, one entry per check.
     stopped_at : int
-        Iteration of the volume; where that is a mean (see `dipm_tv`), the best one in it, of several networks in the
-        last one's part. The run ended at ``history["iteration"][-1]``.
+        Iteration of the volume; if that is a mean (see `dipm_tv`), the best iteration in it; with several networks,
+        that of the last one. The run ended at ``history["iteration"][-1]``.
     reason : str
-        Why it is this one.
+        Why this iteration was chosen.
     corrected : bool
-        Whether a correction of least TV was added after the last step (see `dipm_tv`).
+        Whether a correction of least TV was added at the end (see `dipm_tv`).
     mixed : float
-        Part of joint TV in the volume: above 0 where that predicts held-out values better than the network alone.
+        Fraction of joint TV in the volume: above 0 if that predicts held-out values better than the network alone.
     scale : array (C,)
         Value of a pure voxel.
     voids : int
-        Balls that were emptied because residuals ask for it (see `dipm_tv`).
+        Number of balls that were emptied because residuals call for it (see `dipm_tv`).
     settings : dict
     """
 
@@ -115,8 +115,8 @@ def dipm_tv(
 ) -> DIPResult:
     r"""Reconstruct all phases jointly with an untrained network and total variation (DIPm-TV).
 
-    With :math:`f_w` the volumes the network makes of its parameters :math:`w`, :math:`A` the projector, :math:`b` the
-    projections and :math:`\Sigma` the covariance of the channels in a detector pixel, it minimises
+    With :math:`f_w` the volume that the network makes from its parameters :math:`w`, :math:`A` the projector, :math:`b`
+    the projections and :math:`\Sigma` the covariance of the channels in a detector pixel, DIPm-TV minimises
 
     .. math:: \tfrac12 \sum_{t,y,x} \| \Sigma^{-1/2} (A f_w - b) \|^2
               + \lambda \sum_{v} \Big( \sum_{c,d} (\partial_d f_{w,c})^2 \Big)^{1/2}.
@@ -131,7 +131,7 @@ def dipm_tv(
         See `tomography.Measurement`. The error of the voxel grid itself (1 % of the range) is added.
     noise : {"gaussian", "poisson"}
     **options
-        Of `fit`: ``variant``, ``preset``, ``head``, ``calibrated``, ``holdout``, ``split``, ``validation``,
+        Arguments of `fit`: ``variant``, ``preset``, ``head``, ``calibrated``, ``holdout``, ``split``, ``validation``,
         ``iterations``, ``seed``, ``callbacks``, ``checkpoint``, ``progress``, and settings by name.
 
     Returns
@@ -146,34 +146,34 @@ def dipm_tv(
     Notes
     -----
     Memory: about nine copies of the volume (initial reconstruction, last iterate, three means, and what the correction
-    needs), the covariances where every pixel has its own, and the activations of one minibatch of slices.
+    needs), the covariances if every pixel has its own, and the activations of one minibatch of slices.
 
     The network maps the coordinates of a point to the fractions of the phases there (`CoordinateSettings`). A loosely
-    converged joint TV reconstruction of the fitted pixels says where there may be a specimen at all (elsewhere the
-    volume is 0), how large it is, which sets the scale of the network's frequencies, and what the first few iterations
-    are led to. With ``networks`` above 1 several are trained and averaged.
+    converged joint TV reconstruction of the fitted pixels has three uses: it shows where the specimen can be (elsewhere
+    the volume is 0), its size sets the scale of the network's frequencies, and the first few iterations fit the network
+    to it. With ``networks`` above 1, several are trained and averaged.
 
-    Voids that the network fills are looked for in the residuals of all values, held out or not, four times from two
-    fifths of the schedule to its end, and emptied where they stand out beyond chance (with ``head="fractions"``, in
-    bodies thicker than three voxels). In between the network is trained with them empty: it would bend the rest of the
-    specimen to fit without them. To the volume :math:`f` at the end a correction :math:`r` is added that makes
-    :math:`f + r` fit as well as it can while :math:`r` has least TV and :math:`f + r` obeys the constraint of the head:
-    details that the network's prior cannot make. It is kept if the held-out pixels are predicted better. Last, as much
-    of the joint TV reconstruction is mixed in as the held-out pixels ask for beyond chance: where the network's prior
-    is wrong, the result is not the network's.
+    Voids that the network fills are sought in the residuals of all values, held out or not, four times from two fifths
+    of the schedule to its end, and emptied where they stand out beyond chance (with ``head="fractions"``, in bodies
+    thicker than three voxels). In between, the network is trained with them empty; otherwise it would distort the rest
+    of the specimen to fit without them. For the volume :math:`f` at the end, a correction :math:`r` is computed that
+    minimises the misfit of :math:`f + r` plus the TV of :math:`r`, with :math:`f + r` under the constraint of the head.
+    It adds details that the network's prior cannot make, and is kept if the held-out pixels are predicted better.
+    Finally, as much of the joint TV reconstruction is mixed in as the held-out pixels call for beyond chance, in case
+    the network's prior is wrong.
 
-    Stopping. When the misfit of the held-out pixels rises above its lowest, by more than twice the standard error of
-    the mean difference, pixel by pixel, five looks in a row and after two fifths of the schedule, the network fits
-    noise and the run ends before its schedule does. Returned is, also at the end of the schedule, the mean of the
-    iterates seen at the looks up to the best one, weighted with the fourth root of the likelihood that each gives to
-    the held-out pixels: with few of them the lowest misfit is in part chance, and noise is fitted first where no
-    projection sees it, so that later iterates that predict nearly as well are worse. With ``iterations=`` the run
-    returns to the best iterate instead, also if the misfit is no lower for ten looks. The running variance of the
-    volume is a second opinion: reported, not acted on.
+    Stopping. The held-out pixels are checked at regular intervals. If, after two fifths of the schedule, their misfit
+    exceeds its lowest value at five checks in a row, each time by more than twice the standard error of the mean
+    difference over pixels, the network overfits and the run stops early. Whether or not it stops early, the result is
+    the mean of the iterates at the checks up to the best one, weighted with the fourth root of the likelihood that each
+    gives to the held-out pixels. A mean, because with few pixels the lowest misfit is partly chance; up to the best
+    one, because noise is fitted first where no projection sees it, so that later iterates may predict nearly as well
+    and yet be worse. With ``iterations=``, the run returns to the best iterate instead, also when ten checks bring no
+    lower misfit. The running variance of the volume is reported as a second opinion, but not acted on.
 
-    A network whose every voxel is saturated has no gradient left. Where the volume is the same at two looks in the
-    first half of the schedule, the network begins again from another start, at most twice; if that does not help, the
-    ``reason`` says so.
+    A network in which every voxel is saturated has no gradient. If the volume is the same at two checks in the first
+    half of the schedule, training restarts from another random start, at most twice; if that does not help, ``reason``
+    says so.
 
     References
     ----------
@@ -240,40 +240,40 @@ def fit(
     ----------
     measurement : Measurement
     variant : {"coordinates", "voxels", "paper"}
-        This project's network on coordinates; the same without a network (free voxels behind the same head); or the
+        This project's network on coordinates; the same without a network (free voxels with the same head); or the
         formulation of arXiv:2606.10893: 3-D U-Net on noise, squared output, channels divided by their maxima, L1, TV of
         the channel sum, a fixed number of iterations and no stopping (`PaperSettings`).
     preset : {"quick", "full"}
     head : {"fractions", "nonnegative"}
-        Volume fractions that add up to at most one (softmax with vacuum), or just non-negative values.
+        Volume fractions that add up to at most one (softmax with vacuum), or simply non-negative values.
     calibrated : bool
         False: learn one scale per channel; the volume is then in the projections' unit per
         unit of ``voxel_size_nm``.
     holdout : float
-        Fraction of what was measured that is not fitted but used to stop by; 0: none.
+        Fraction of the data that is not fitted but decides when to stop; 0: none.
     split : {"pixels", "tilts", "counts"}, optional
-        What that is a fraction of: the detector pixels; the tilts, of which whole ones are held out; or, for counts,
-        the counts of every pixel, drawn binomially, which leaves two independent measurements of it. By default tilts
-        with ``head="nonnegative"`` and 12 tilts or more, else pixels. A measured tilt has errors of its own, which
-        held-out pixels share with those that are fitted: what fits them predicts pixels well and other tilts badly.
-        What held-out tilts decide (the correction, the part of joint TV) is done with all tilts at the end.
+        What is held out: detector pixels; whole tilts; or, for counts, a binomial draw of the counts in every pixel,
+        which leaves two independent measurements of it. By default tilts with ``head="nonnegative"`` and at least 12
+        tilts, otherwise pixels. A measured tilt has errors of its own, which its held-out pixels share with the fitted
+        ones: a volume that fits these errors predicts pixels well but other tilts badly. Held-out tilts decide about
+        the correction and the fraction of joint TV; both are then computed with all tilts.
     validation : array (C, T, Y, X), optional
-        A second measurement of the same pixels and of the same covariance, such as the other half of the frames
-        (counts may be of another exposure). It is stopped by in place of held-out pixels, and not fitted.
+        A second measurement of the same pixels with the same covariance, such as the other half of the frames (counts
+        may have another exposure). It replaces the held-out pixels and is not fitted.
     iterations : int, optional
-        Do so many and do not stop before; the last iterate is returned (see ``return_to_best``).
+        Do exactly this many; the last iterate is returned (see ``return_to_best``).
     seed : int
         Of the network, the minibatches and the held-out pixels.
     callbacks : sequence of callables
-        Each is called with an `IterationInfo` at every look at the held-out pixels; one that returns True ends the run.
-        A network that begins again counts its iterations anew.
+        Each is called with an `IterationInfo` at every check of the held-out pixels; one that returns True ends the
+        run. A network that restarts counts its iterations anew.
     checkpoint : path, optional
-        File to write the state to (at least every ``checkpoint_seconds``), and to go on from if it exists. On one
-        machine and thread count a run that was killed and resumed gives the volume of one that was not.
+        File to write the state to (every ``checkpoint_seconds``), and to resume from if it exists. On the same machine
+        and thread count, a run that was killed and resumed gives the same volume as one that was not.
     progress : bool, optional
         Show a bar with the held-out chi-square. By default, unless ``SOFTEELS_HEADLESS`` is set.
     **settings
-        Fields of `TrainingSettings`, `CoordinateSettings` and `TVSettings`, in place of the preset's.
+        Fields of `TrainingSettings`, `CoordinateSettings` and `TVSettings`, instead of the preset's.
 
     Returns
     -------

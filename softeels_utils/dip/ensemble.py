@@ -36,13 +36,13 @@ WORKERS = {"distributed.nanny.pre-spawn-environ": {"OMP_NUM_THREADS": 1}}
 
 @dataclass(frozen=True)
 class EnsembleResult:
-    """Members of an ensemble, the best volume, and how far off it may be.
+    """Members of an ensemble, the best volume, and its uncertainty.
 
     Attributes
     ----------
     best : array (C, Y, Z, X)
-        The first member where the others are resampled, as it alone is made of the data as they are (the others have
-        twice the noise); else the mean.
+        The first member if the others are resampled, since only the first uses the data as measured (the others have
+        twice the noise variance); otherwise the mean.
     mean : array (C, Y, Z, X)
         Of the members.
     std : array (C, Y, Z, X)
@@ -54,10 +54,10 @@ class EnsembleResult:
     scale : array (M, C)
         Value of a pure voxel, of each member.
     systematic : array (C, Y, Z, X)
-        Standard uncertainty that the references cause: root mean square of what each of ``transformed`` is off the
-        first member; 0 without.
+        Standard uncertainty due to the references: root-mean-square difference between ``transformed`` and the first
+        member; 0 without ``transforms``.
     transformed : array (S, C, Y, Z, X)
-        The first member again, of the maps that other references would have given.
+        The first member again, from the maps that other references would have given.
     unit : array (C,)
         Value of a pure voxel in these volumes: 1 where they are volume fractions.
     """
@@ -74,9 +74,10 @@ class EnsembleResult:
     unit: np.ndarray
 
     def interval(self, level: float = 0.9) -> tuple[NDArray, NDArray]:
-        """Lower and upper bound that hold the true value of about ``level`` of the voxels near interfaces.
+        """Lower and upper bound, which contain the true value of about the fraction ``level`` of the voxels near
+        interfaces.
 
-        By Student's t, as the spread of few members is itself not well known; the systematic uncertainty is included.
+        Student's t allows for the spread of few members being itself uncertain; the systematic uncertainty is included.
         """
         from scipy.stats import norm, t
 
@@ -89,7 +90,7 @@ class EnsembleResult:
     def amounts(self) -> Estimate:
         """Sum of each channel over the volume, three arrays (C,): value, statistical and systematic error.
 
-        Of volume fractions in voxels, else in the unit of the maps over the size of a voxel.
+        For volume fractions in voxels, otherwise in the unit of the maps over the size of a voxel.
         """
         members, transformed = (volumes.sum(axis=(-3, -2, -1)) for volumes in (self.members, self.transformed))
         best = self.best.sum(axis=(-3, -2, -1))
@@ -103,7 +104,8 @@ class EnsembleResult:
 def resample(
     projections: ArrayLike, tilt_angles_deg: ArrayLike, *, seed: int, voxel_size_nm: float = 1.0, **errors: Any
 ) -> NDArray[np.float32]:
-    """Draw the projections again: add noise of their covariance (Gaussian), or draw Poisson counts of their counts.
+    """Draw the projections again: add noise of their covariance (Gaussian), or draw Poisson counts with their counts as
+    means.
 
     Parameters
     ----------
@@ -198,7 +200,7 @@ def ensemble(
     finished: Callable[[int, int], None] | None = None,
     **options: Any,
 ) -> EnsembleResult:
-    """Reconstruct several times, from other seeds and other draws of the noise, and say how far the results differ.
+    """Reconstruct several times, with other seeds and other draws of the noise, to see how far the results differ.
 
     Parameters
     ----------
@@ -207,23 +209,23 @@ def ensemble(
     members : int
         At least 2. Member ``k`` has seed ``seed + k``: network, minibatches, held-out pixels and noise draw.
     resample : bool
-        Add a draw of the noise to the projections of every member but the first (see `dip.resample`), which then has
-        twice the covariance. A ``validation`` stays as it is.
+        Add a draw of the noise to the projections of every member except the first (see `dip.resample`), which doubles
+        their covariance. A ``validation`` is left as it is.
     transforms : array (S, C, C), optional
         Draws of what other references would do to the maps (``maps @ transform``, `PhaseFit.draw_references`): for
         each, the first member is reconstructed again. How far it moves is the systematic uncertainty; with
-        ``calibrated=False`` a common factor of all references moves nothing.
+        ``calibrated=False``, a factor common to all references has no effect.
     fractions : bool
-        Divide each member by its own value of a pure voxel: volume fractions, also with ``calibrated=False``.
+        Divide each member by its own value of a pure voxel, which gives volume fractions also with
+        ``calibrated=False``.
     client : dask.distributed.Client, optional
         Where the members run side by side.
     workers : int
-        Without a client: 1 runs them one after the other here, more start so many local processes.
+        Without a client: 1 runs them one after the other in this process, more start that many local processes.
     checkpoint : path, optional
-        Folder for one checkpoint per member, and for members that are finished; an ensemble that was killed goes on
-        from there.
+        Folder for one checkpoint per member and for finished members; an ensemble that was killed resumes from there.
     finished : callable, optional
-        Called with the number of members that are done, and of all, when another one is.
+        Called with the number of finished members and the total, whenever another member is finished.
     **options
         As for `dipm_tv`.
 

@@ -39,10 +39,10 @@ FEWEST_COUNTS = 0.5  # expected in a pixel, for its weight
 
 @dataclass(frozen=True)
 class VolumeErrors:
-    """What a reconstruction may be wrong by beside the feature: a Gaussian process about either volume.
+    """Errors that a reconstruction may have besides the feature: a Gaussian process around either volume.
 
     The defaults were chosen on eight drawn specimens so that the amplitude found agrees with the truth within its
-    error; benchmarks/features.py reports on others.
+    error; ``benchmarks/features.py`` reports on other specimens.
 
     Attributes
     ----------
@@ -53,11 +53,11 @@ class VolumeErrors:
     smooth : float
         The same over ``smooth_length_px``: a wrong scale, cupping, shadows of the missing wedge.
     composition : float
-        Standard deviation, inside the region and over both lengths, of what else it may be made of than the alternative
-        says, so that a core that the alternative does not have is not taken for a void: the exchange of one phase for
-        another where vacuum is claimed, the amounts of all other phases where a phase is.
+        Standard deviation, inside the region and over both lengths, of departures from the alternative's composition,
+        so that a core that the alternative lacks is not taken for a void: the exchange of one phase for another where
+        vacuum is claimed, the amounts of all other phases where a phase is claimed.
     length_px, smooth_length_px : float
-        Correlation lengths: the deviation of the Gaussian that smooths white noise to the error.
+        Correlation lengths: the standard deviation of the Gaussian that smooths white noise into the error.
     """
 
     interface_px: float = 0.5
@@ -82,28 +82,28 @@ class FeatureTest:
     Attributes
     ----------
     p_value : float
-        Of the data, or data that speak more strongly for the feature, if it did not exist.
+        Probability of data that speak at least as strongly for the feature, if it did not exist.
     p_contradiction : float
-        Of the data, or data that speak more strongly against the feature, if it existed as the volume shows it.
+        Probability of data that speak at least as strongly against the feature, if it existed as the volume shows it.
     decided : str
         ``"supported"`` (the data reject the volume without it); ``"contradicted"`` (they reject the volume with it);
-        ``"weaker than shown"`` (both: there is something, but less); ``"undecided"`` (neither: the data do not tell,
-        it comes from the prior).
+        ``"weaker than shown"`` (both: there is something, but less); ``"undecided"`` (neither: the data cannot tell,
+        and the feature comes from the prior).
     effect, standard_error : float
-        Amplitude that the data ask for: 1 as in the volume, 0 as in the alternative. The error allows for an outline
+        Amplitude that fits the data best: 1 as in the volume, 0 as in the alternative. The error allows for an outline
         that is as uncertain as other interfaces.
     statistic : float
         Signed root of the likelihood ratio against the volume without the feature: standard normal if it is right.
     fluence_factor : float
-        Times the fluence of these data at which a feature as shown is found with a probability of 0.9; inf where no
+        Multiple of the fluence of these data at which a feature as shown is found with a probability of 0.9; inf if no
         fluence decides it in these views.
     feature : str or int
         What the region is claimed to be: ``"vacuum"`` or a phase.
     contrast : float
         Fraction of the region that the volume turns into the feature.
     dispersion : float
-        Chi-square per value :math:`r^T S^{-1} r / N` of the rows about the region, at least 1: variances are multiplied
-        by it, so that errors larger than stated do not make features.
+        Chi-square per value :math:`r^T S^{-1} r / N` of the rows around the region, at least 1: variances are
+        multiplied by it, so that errors larger than stated do not produce features.
     null : array (simulations,)
         Statistics simulated from the volume without the feature; empty where the distribution is known.
     """
@@ -137,27 +137,27 @@ def feature_test(
 ) -> FeatureTest:
     """Test whether the data contain what a volume shows in a region.
 
-    The level holds for a region chosen before the volume was seen. For one that the volume itself suggested, state
+    The level holds for a region chosen before the volume was seen. For one that the volume itself suggested, give
     ``places``, the number of regions of its size that would have been reported as well (`audit` does).
 
     Parameters
     ----------
     measurement : Measurement
-        What the volume was reconstructed from, its covariance as far as known.
+        What the volume was reconstructed from, with its covariance as far as known.
     volume : array (C, Y, Z, X), or a result that has one
         Volume fractions with the feature; from any method.
     region : bool array (Y, Z, X)
         Where the feature is.
     alternative : "fill", "vacuum", int, array (C,) or array (C, Y, Z, X)
-        What is there without it: the surroundings continued, vacuum, one phase, fractions.
+        What is there without the feature: the surroundings continued, vacuum, one phase, or given fractions.
     feature : "vacuum" or int, optional
-        What the region would be: vacuum, or a phase as dense as the alternative. By default what the volume's change
-        from the alternative points to, at the price of a p-value that counts one trial per candidate.
+        What the region would be: vacuum, or a phase as dense as the alternative. By default what the difference between
+        volume and alternative suggests, at the price of a p-value that counts one trial per candidate.
     errors : VolumeErrors, optional
     places : float
-        Trials for which p_value is corrected (Šidák), at least 1.
+        Number of trials for which ``p_value`` is corrected (Šidák), at least 1.
     level : float
-        Of ``decided`` and ``fluence_factor``.
+        Significance level for ``decided`` and ``fluence_factor``.
     reconstruct : callable, optional
         The method that made the volume, from a measurement to a volume or a result: the null distribution is then
         taken from reconstructions of data simulated from the volume without the feature. By default the data alone
@@ -249,9 +249,9 @@ def _check_options(errors, places, level, reconstruct):
 
 
 def fill_in(volume: ArrayLike, region: ArrayLike) -> NDArray[np.float64]:
-    """The volume (C, Y, Z, X) with its surroundings continued into a region (Y, Z, X): harmonic interpolation.
+    """The volume (C, Y, Z, X) with the surroundings of a region (Y, Z, X) continued into it by harmonic interpolation.
 
-    From two voxels off the region, because the next ones share its blur.
+    The interpolation starts two voxels away from the region, because nearer voxels share its blur.
     """
     volume = np.asarray(real_array(volume, "volume", ndim=4), float)
     region = _check_region(region, volume)

@@ -19,7 +19,7 @@ __all__ = ["PaperFormulation", "PaperSettings", "UNet3d", "channel_maxima"]
 
 @dataclass(frozen=True)
 class PaperSettings:
-    """Numbers of the paper's formulation: a fixed number of iterations, the last iterate is returned.
+    """Settings of the paper's formulation: a fixed number of iterations; the last iterate is returned.
 
     Attributes
     ----------
@@ -29,7 +29,7 @@ class PaperSettings:
     tv_weight : float
         Of the TV of the channel sum, against the mean absolute residual.
     every : int
-        Iterations between looks; 0: a fortieth of the iterations.
+        Iterations between two checks; 0: a fortieth of the iterations.
     """
 
     iterations: int = number(250, 1)

@@ -36,38 +36,39 @@ class TrainingSettings:
     Attributes
     ----------
     networks : int
-        Trained one after the other, each from its own random start, and averaged: with equal weights, unless held-out
-        values ask for others beyond chance.
+        Number of networks, trained one after the other, each from its own random start, and averaged: with equal
+        weights, unless held-out values call for others beyond chance.
     iterations : int
         Of each.
     learning_rate : float
-        Of the optimiser, at its highest: it rises over the fraction ``warmup`` of the iterations and falls as a cosine.
+        Highest learning rate of the optimiser: it rises over the fraction ``warmup`` of the iterations, then falls as a
+        cosine.
     pretraining : float
-        Part of the iterations in which the model is led to the initial reconstruction (or, without one, to a short
-        SIRT), by cross-entropy: from a bad start the softmax drives some places into the wrong phase, from where there
-        is no gradient back.
+        Fraction of the iterations in which the model is fitted to the initial reconstruction (or, without one, to a
+        short SIRT), by cross-entropy: from a bad start, the softmax drives some regions into the wrong phase, from
+        which no gradient leads back.
     clip : float
         Largest norm of the gradient.
     tv_weight : float
-        Of joint TV, in units of the whitened misfit: what one voxel's face of interface costs, against half a squared
-        residual in units of its standard deviation. A network scales it to the specimen, so that its whole surface
-        costs as much on any grid: it holds for a size of 16 voxels, and falls with the square of the size.
+        Of joint TV, in units of the whitened misfit: the cost of one voxel face of interface, against half a squared
+        residual in units of its standard deviation. A network scales it to the specimen, so that the whole surface
+        costs the same on any grid: the value is for a size of 16 voxels, and falls with the square of the size.
     entropy_weight : float
-        Of the entropy of the fractions of a voxel, vacuum included, in the same unit: it draws them to 0 and 1.
+        Of the entropy of the fractions of a voxel, including vacuum, in the same unit: it draws them to 0 and 1.
     variance_floor : float
-        Of a combination of channels, as a fraction of the largest variance in its pixel
+        Smallest variance of a combination of channels, as a fraction of the largest in its pixel
         (`Measurement.with_variance_floor`).
     blocks, block_rows : int
-        A minibatch is this many blocks of this many neighbouring slices. 0 blocks: one for every 48 slices, at least
-        one, so that a volume of any size is seen equally often in the same number of iterations.
+        A minibatch is this many blocks of this many neighbouring slices. 0 blocks: one per 48 slices, at least one, so
+        that the same number of iterations sees a volume of any size equally often.
     ema : float
         The output is the network with its parameters averaged, exponentially, over about this fraction of the
-        iterations so far. 0: as they are.
+        iterations so far. 0: no averaging.
     return_to_best : bool
-        Where ``iterations`` forbids stopping: go back to the best iterate instead, with a hundredth of the rate.
-        False: let it fit noise.
+        Where ``iterations`` rules out stopping early: return to the best iterate instead, and continue with a hundredth
+        of the learning rate. False: let the network overfit.
     every : int
-        Iterations between two looks at the held-out pixels; 0: a fortieth of the iterations.
+        Iterations between two checks of the held-out pixels; 0: a fortieth of the iterations.
     """
 
     networks: int = number(1, 1)
@@ -93,20 +94,20 @@ class TrainingSettings:
 
 @dataclass(frozen=True)
 class CoordinateSettings:
-    """What makes a `Coordinates` network.
+    """Architecture of a `Coordinates` network.
 
     Attributes
     ----------
     frequencies : int
         Number of random frequencies.
     frequency_deviation : float
-        Standard deviation of each of their components, in cycles per size of the specimen (twice its root mean square
-        radius: the edge of a cube, 0.77 of the diameter of a sphere). It is the prior: too low and small voids are
-        missed, too high and noise is fitted.
+        Standard deviation of each of their components, in cycles per size of the specimen (twice its root-mean-square
+        radius: the edge of a cube, 0.77 of the diameter of a sphere). This is the prior: if it is too low, small voids
+        are missed; if it is too high, noise is fitted.
     width, layers : int
         Of the perceptron.
     sharpness : float
-        By which the inputs of the softmax are multiplied, so that nearly pure voxels are within reach.
+        Factor on the inputs of the softmax, so that nearly pure voxels are within reach.
     """
 
     frequencies: int = number(128, 1)
@@ -126,14 +127,14 @@ class TVSettings:
     Attributes
     ----------
     initial_tv_weight : float
-        Of the joint TV that makes the initial reconstruction, which says where there is a specimen at all, in units of
-        the weight at which noise alone is flattened. 0: none, the network fills the whole field.
+        Weight of joint TV in the initial reconstruction, which shows where the specimen is, in units of the weight at
+        which noise alone is flattened. 0: no initial reconstruction; the network fills the whole field.
     correction_tv_weight : float
-        Of the TV of the correction that is added at the end, in the same unit. 0: none.
+        Weight of TV for the correction that is added at the end, in the same unit. 0: no correction.
     empty_voids : bool
-        Empty balls inside the specimen where residuals ask for it beyond chance: voids that the prior has filled.
+        Empty balls inside the specimen where residuals call for it beyond chance: voids that the prior has filled.
     mix : bool
-        Mix the initial reconstruction into the result where held-out values ask for it.
+        Mix the initial reconstruction into the result if held-out values call for it.
     """
 
     initial_tv_weight: float = number(1.0, 0)

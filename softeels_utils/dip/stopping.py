@@ -13,30 +13,30 @@ __all__ = ["EarlyStopping"]
 
 @dataclass
 class EarlyStopping:
-    """What the held-out pixels say of the iterates so far.
+    """What the held-out pixels say about the iterates so far.
 
     Attributes
     ----------
     mean : tensor (C, Y, Z, X)
-        Of the iterates up to the best one, each weighted with the fourth root of the likelihood that it gives to the
-        held-out pixels. Those after it fit noise first where no projection sees it: they may predict nearly as well,
-        and are worse.
+        Mean of the iterates up to the best one, each weighted with the fourth root of the likelihood that it gives to
+        the held-out pixels. Later iterates fit noise first where no projection sees it: they may predict nearly as well
+        and yet be worse.
     scale : tensor (C,)
         Value of a pure voxel, averaged in the same way.
     running_mean, running_scale : tensor
-        The same of all iterates so far.
+        The same for all iterates so far.
     log_weight : float
-        Of all iterates so far.
+        Logarithm of the total weight of all iterates so far.
     misfit : tensor
-        Of the held-out pixels, one by one, at the best iterate: the one whose mean misfit is lowest.
+        Misfit of each held-out pixel at the best iterate, the one whose mean misfit is lowest.
     iteration : int
         Of the best iterate.
     weights : list of tensors
-        Of the best iterate, where they were handed in.
+        Network parameters of the best iterate, if they were passed.
     n_worse : int
-        Looks in a row whose misfit was higher by more than twice the standard error of the mean difference.
+        Consecutive checks at which the misfit was higher by more than twice the standard error of the mean difference.
     n_stale : int
-        Looks since the best iterate.
+        Checks since the best iterate.
     """
 
     mean: torch.Tensor | None = None
@@ -52,12 +52,12 @@ class EarlyStopping:
 
     @property
     def overfits(self) -> bool:
-        """Whether the network fits noise: five looks in a row were worse."""
+        """Whether the network overfits: five checks in a row were worse."""
         return self.n_worse >= 5
 
     @property
     def stalled(self) -> bool:
-        """Whether ten looks brought nothing."""
+        """Whether ten checks brought no improvement."""
         return self.n_stale >= 10
 
     def update(
@@ -68,12 +68,12 @@ class EarlyStopping:
         Parameters
         ----------
         misfit : tensor
-            Of the held-out pixels, minus the logarithm of their likelihood but for a constant.
+            Of each held-out pixel: minus the logarithm of its likelihood, up to a constant.
         volume : tensor (C, Y, Z, X)
         scale : tensor (C,)
         iteration : int
         weights : list of tensors
-            To go back to, if wanted.
+            Network parameters to return to; may be empty.
         """
         log_weight = -float(misfit.double().sum()) / 4
         self.log_weight = float(np.logaddexp(self.log_weight, log_weight))
@@ -91,5 +91,5 @@ class EarlyStopping:
         self.n_stale += 1
 
     def reset(self) -> None:
-        """Count from here."""
+        """Start counting anew."""
         self.n_worse = self.n_stale = 0

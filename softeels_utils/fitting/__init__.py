@@ -11,15 +11,15 @@ model, not of the counts, and is iterated: the result is the maximum of the Pois
 weights that follow the noise.
 
 Errors come in two parts. The covariance of a pixel is statistical: independent between pixels. That of the references
-is systematic: one draw for all pixels and tilts, kept as a few matrices (`PhaseFit.systematic`). What M2,3 determines
+is systematic: one draw for all pixels and tilts, stored as a few matrices (`PhaseFit.systematic`). What M2,3 determines
 is the amount of iron and its mean valence (`PhaseFit.iron`, `PhaseFit.mean_valence`); `confusable_phases` says which
 phases it cannot tell apart.
 
 Two checks of a fit need no truth: how far it moves with its window (`sweep_windows`), and whether its phases add up to
-the thickness that the low loss gives by itself (`thickness_map`).
+the thickness that the low loss alone gives (`thickness_map`).
 
 The arguments become `Components` (references and background in the window) and, with a low loss, `PluralScattering`
-(the same as each pixel's low loss smears them); `Solver` fits blocks of pixels.
+(the same, smeared by each pixel's low loss); `Solver` fits blocks of pixels.
 """
 
 from .background import FIXED_POWERS, background_shapes

@@ -17,7 +17,7 @@ FIXED_POWERS = {"plasmon_tail": (1.0, 3.0, 5.0), "power_law": (2.0, 4.0)}
 
 
 def background_shapes(energy_eV: ArrayLike, background: str | ArrayLike | None = "plasmon_tail") -> NDArray[np.float64]:
-    """Shapes of a background whose amplitudes are free.
+    """Background shapes whose amplitudes are free.
 
     Parameters
     ----------
@@ -28,18 +28,19 @@ def background_shapes(energy_eV: ArrayLike, background: str | ArrayLike | None =
 
         "plasmon_tail": the tail of the valence losses and their plural scattering falls as a power whose exponent
         changes slowly with energy (Drude: E**-3 far above the plasmon). A few fixed powers with amplitudes of either
-        sign follow it; they follow plural scattering better if `fit_phases` is given the low loss of each pixel and
-        computes it. "power_law": two fixed powers, which stand in for a power law A·E**-r of any r near 3, before a
-        core-loss edge far above the last one.
+        sign follow it; with the low loss of each pixel, `fit_phases` computes the plural scattering instead, which is
+        better. "power_law": two fixed powers, which stand in for a power law A·E**-r of any r near 3, for a core-loss
+        edge far above the one before it.
 
     Returns
     -------
-    (P, E), powers 1 at the (geometric) middle of the range.
+    (P, E); powers are 1 at the geometric middle of the range.
 
     Raises
     ------
     ValueError
-        Naming ``background``, or ``window_eV`` if powers of energies that are not positive are asked for.
+        Naming ``energy_eV`` or ``background`` for a wrong shape, or ``window_eV`` for powers of energies that are not
+        positive.
 
     Examples
     --------

@@ -65,12 +65,12 @@ def fit_phases(
         One reference spectrum per row, on the same energies. `Standards` come with their samples, iron densities and
         valences, and are per eV: the width of a channel is multiplied in here.
     reference_samples : (S, K, E), optional
-        Other references that may be the true ones: their error is carried on as ``PhaseFit.systematic``.
+        Other references that may be the true ones: their scatter becomes ``PhaseFit.systematic``.
     iron_per_nm3, valence : (K,) or (S + 1, K), optional
         Iron atoms per nm³ of each phase and their mean valence, for `PhaseFit.iron` and `PhaseFit.mean_valence`; with
         a row for the references and one for each sample where they differ.
     phases : sequence of K str, optional
-        Names, carried on to the result; those of `Standards` by default.
+        Names, passed on to the result; by default those of `Standards`.
     background : str, exponents, shapes (P, E) or None
         See `background_shapes`.
     nonnegative : bool or sequence of K bools
@@ -80,43 +80,42 @@ def fit_phases(
         bound on a nuisance amplitude biases the phases where counts are few.
     variance : None, scalar, (E,) or (..., E)
         None: Poisson, variance = gain · fit + readout_noise², iterated to self-consistency. Otherwise used as it is;
-        ``inf`` leaves a channel out.
+        ``inf`` excludes a channel.
     gain, readout_noise : float
         Counts per electron; standard deviation of the readout in counts.
     window_eV : (float, float), optional
         Energies to fit; all by default. Channels outside may hold anything.
     low_loss : (..., E2) or (E2,), optional
-        Low loss of the same pixels (or one for all), zero loss at 0 eV. The references are convolved with it before
-        the fit, so that plural scattering is in the model and the data stay as they were counted. In counts, it also
-        contains the number of electrons: coefficients are in nm if references are per electron and nm.
+        Low loss of the same pixels (or one for all), zero loss at 0 eV. The references are convolved with it before the
+        fit, so that plural scattering is in the model and the data stay as they were counted. If it is in counts, it
+        also contains the number of electrons: coefficients are in nm if references are per electron and nm.
 
-        A low loss of the same pixels that covers the window serves the background, too. Its exponents are then those
-        of single scattering, convolved like the references (amplitudes are per electron). What losses below the window
-        add by repeated scattering is computed from them (`spectra.repeated_losses`) and has a fixed amplitude, so such
-        a low loss must be in counts, and ``exposure_ratio`` must be right. Your own shapes are not convolved. The
-        model holds as far as the low loss covers the window, if the window starts below the onset. Error bars do not
-        contain the noise of the low loss.
+        A low loss of the same pixels that covers the window also serves the background. Its exponents are then those of
+        single scattering, convolved like the references (amplitudes are per electron). What losses below the window add
+        by repeated scattering is computed from them (`spectra.repeated_losses`) and has a fixed amplitude, so such a
+        low loss must be in counts, and ``exposure_ratio`` must be right. Your own shapes are not convolved. The window
+        must start below the onset. Error bars do not include the noise of the low loss.
     low_loss_energy_eV : (E2,)
     zero_loss_peak : {"delta", "keep"}
         See `spectra.convolve_low_loss`.
     exposure_ratio : float
-        Exposure of ``spectra`` over that of ``low_loss`` (dual EELS). With repeated losses (see ``low_loss``) it
-        changes more than a factor of the result.
+        Exposure of ``spectra`` over that of ``low_loss`` (dual EELS). With repeated losses (see ``low_loss``) an error
+        in it does more than scale the result.
     electrons : float or array (...)
-        Electrons per pixel as the camera counts them, so electrons times ``gain``: coefficients are divided by it,
-        where no low loss contains it. A sum of counts, such as that of the zero loss, is in this unit already. Refused
-        with a low loss that serves the background, which must be in counts.
+        Electrons per pixel in the unit of the counts (electrons times ``gain``): coefficients are divided by it. Leave
+        it at 1 where a low loss in counts contains the electrons. A sum of counts, such as that of the zero loss, is in
+        this unit already. Refused with a low loss that serves the background, since that contains the electrons.
     shift_error_eV, broadening_error_eV : float
-        Standard deviations of the error of the energy axis of a pixel, and of the Gaussian that its spectrum may be
-        blurred by more or less than the references: two more parameters of each pixel, linearised, with a Gaussian
-        prior, at most three standard deviations. 0: none. Their uncertainty is in the covariance.
+        Standard deviations of the energy error of a pixel, and of the Gaussian by which its spectrum may be blurred
+        more or less than the references: two more parameters per pixel, linearised, with a Gaussian prior and limited
+        to three standard deviations. 0: not fitted. Their uncertainty is in the covariance.
     scale_covariance : bool
         Multiply the covariance by the reduced chi², where that is above 1 (noise above Poisson).
     tolerance : float
         The Poisson weights are iterated until no coefficient moves by more than this fraction of its error; the
         remaining distance to convergence is several times less.
     max_iterations : int
-        Of the Poisson weights; pixels that need more are flagged.
+        Limit for the Poisson weights; pixels that need more are flagged.
 
     Returns
     -------

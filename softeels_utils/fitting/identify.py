@@ -18,19 +18,19 @@ CERTAIN = 3.0  # times the angle that the errors of the references alone would m
 
 @dataclass(frozen=True)
 class Confusion:
-    """How nearly a phase is a sum of the other phases, see `confusable_phases`.
+    """How close a phase comes to a sum of the other phases, see `confusable_phases`.
 
     Attributes
     ----------
     phase : str
     mixture : dict of str to float
-        The sum of the other references, of any sign, that is nearest to it.
+        The sum of the other references that is nearest to it: the amount of each, of either sign.
     angle_deg : float
-        Between the two, beside the background.
+        Between the phase and that sum, with the background projected out.
     expected_deg : float
-        Angle that the errors of the references alone would make.
+        Angle that the errors of the references alone would produce.
     distinct : bool
-        Whether the angle is beyond the errors, and beyond ``least_deg``.
+        Whether the angle exceeds both what the errors explain and ``least_deg``.
     """
 
     phase: str
@@ -56,31 +56,32 @@ def confusable_phases(
     window_eV: tuple[float, float] | None = None,
     least_deg: float = 0.5,
 ) -> list[Confusion]:
-    """For each phase, the sum of the others that looks most like it, and whether data can tell.
+    """For each phase, the sum of the others that looks most like it, and whether the data can tell them apart.
 
-    A phase that is a sum of others is invisible to a fit that does not hold it: it is fitted as that sum, with a good
-    chi². In the same way it cannot be added as a component of its own.
+    A phase that is a sum of others is invisible to a fit that leaves it out: it is fitted as that sum, with a good
+    chi². For the same reason it cannot be added as a component of its own.
 
     Parameters
     ----------
     energy_eV : (E,)
     references : (K, E)
-        Per iron atom, or in any other unit: the mixtures are in the same.
+        Per iron atom, or in any other unit; the mixtures are in the same unit.
     names : K names
     uncertainty : float, (E,), (K, E) or samples (S, K, E)
         One standard deviation of the references, taken as independent between channels, or samples of them.
     background : see `background_shapes`
-        Projected out: a difference that looks like background is none.
+        Projected out: a difference that looks like background does not count.
     variance : (E,), optional
-        Of the counts, for the weights; by default even.
+        Of the counts, for the weights; by default the same in all channels.
     window_eV : (float, float), optional
     least_deg : float
-        Smaller angles are never called distinct: no calculated or measured shape is as exact.
+        Smaller angles are never called distinct: no calculated or measured shape is that exact.
 
     Raises
     ------
     ValueError
-        For fewer than two references, or names that do not match them.
+        For fewer than two references, names that do not match them, too few channels in the window, or a variance or
+        uncertainty of another shape.
 
     Examples
     --------

@@ -34,15 +34,15 @@ class FitMisfit:
     Attributes
     ----------
     pixels : int
-        That have enough counts.
+        Number of pixels that have enough counts.
     median_chi2 : float
         Median of the reduced chi².
     residual : (B,)
-        Mean residual in even stretches of the window, counts per pixel.
+        Mean residual in equal stretches of the window, counts per pixel.
     p_value : float
-        How probable a mean residual as large is if each pixel only holds noise (Hotelling's T²).
+        Probability of a mean residual at least as large if every residual is noise alone (Hotelling's T²).
     structure : float
-        Mean residual beyond noise, as a part of the counts of the edges.
+        Mean residual beyond noise, as a fraction of the counts in the edges.
     """
 
     pixels: int
@@ -53,7 +53,7 @@ class FitMisfit:
 
     @classmethod
     def measured(cls, chi2_map: NDArray, residuals: NDArray, edge_counts: NDArray, usable: NDArray) -> FitMisfit:
-        """From chi² (N,), binned residuals (N, B), counts of the edges (N,), of the pixels that are usable (N,)."""
+        """From chi² (N,), binned residuals (N, B) and counts in the edges (N,), over the usable pixels, bool (N,)."""
         n = int(usable.sum())
         if n < FEWEST:
             return cls(n, float(np.median(chi2_map[usable])) if n else np.nan, np.zeros(BINS), np.nan, 0.0)
@@ -72,7 +72,7 @@ class FitMisfit:
         )
 
     def sentences(self) -> tuple[str, ...]:
-        """One sentence for each thing that does not fit."""
+        """One sentence for each way in which the model does not fit."""
         found = []
         if self.pixels >= FEWEST and not CHI2[0] < self.median_chi2 < CHI2[1]:
             cause = (

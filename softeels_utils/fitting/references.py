@@ -15,14 +15,14 @@ __all__ = ["ReferenceDraws", "drawn_references"]
 
 @dataclass(frozen=True)
 class ReferenceDraws:
-    """Other references that may be the true ones, S of them, as what they do to maps.
+    """S other sets of references that may be the true ones, expressed by what they do to the maps.
 
     Attributes
     ----------
     transforms : (S, K, K)
         ``coefficients @ transforms[s]`` are the maps that references ``s`` would give.
     iron_per_nm3, valence : (S + 1, K) or None
-        Iron atoms per nm³ of each phase, and their mean valence; row 0 is that of the references of the fit.
+        Iron atoms per nm³ of each phase, and their mean valence; row 0 belongs to the references of the fit.
     """
 
     transforms: NDArray
@@ -42,12 +42,12 @@ class ReferenceDraws:
         return (size[:, None] * directions)[used].reshape(-1, *away.shape[1:])
 
     def check_chemistry(self) -> None:
-        """Raise ValueError where iron densities and valences are not known."""
+        """Raise `ValueError` unless iron densities and valences are known."""
         if self.iron_per_nm3 is None or self.valence is None:
             raise ValueError("references: got an array, wants Standards, or iron_per_nm3 and valence of the phases")
 
     def iron_shifts(self) -> tuple[NDArray, NDArray]:
-        """Per nm of each phase: iron atoms, and iron times valence, of each draw less those of the fit, (S, K) each."""
+        """Iron atoms, and iron atoms times valence, per nm of each phase: each draw minus the fit, (S, K) each."""
         self.check_chemistry()
         iron, charge = self.iron_per_nm3, self.iron_per_nm3 * self.valence
         return tuple(np.einsum("skl,sl->sk", self.transforms, n[1:]) - n[0] for n in (iron, charge))

@@ -32,12 +32,12 @@ class FitFlag(enum.IntFlag):
     FEW_COUNTS = 4  #: fewer than ten counts per free amplitude: the error bars are rough
     POOR_FIT = 8  #: reduced chi² more than five of its standard deviations above 1
     NOT_CONVERGED = 16  #: the weights still moved by more than the tolerance
-    TOO_GOOD = 32  #: reduced chi² more than five of its standard deviations below 1: gain or exposure are wrong
+    TOO_GOOD = 32  #: reduced chi² more than five of its standard deviations below 1: gain or exposure is wrong
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """A number per pixel, or one for many, with its two errors.
+    """A number per pixel, or one number for many pixels, with its two errors.
 
     Attributes
     ----------
@@ -52,7 +52,7 @@ class Estimate:
 
     @property
     def error(self) -> np.ndarray:
-        """Both together."""
+        """Both errors together, added in quadrature."""
         return np.hypot(self.statistical, self.systematic)
 
 
@@ -69,37 +69,36 @@ class PhaseFit:
         Covariance of the unconstrained estimate, background amplitudes free: the inverse Fisher information. Near a
         bound (`FitFlag.AT_BOUND`) the non-negative estimate itself scatters less.
     reduced_chi2, residual_rms : (...)
-        Σ (y - fit)²/variance over degrees of freedom; root of the mean of (y - fit)², in counts.
+        Σ (y - fit)²/variance per degree of freedom; root mean square of y - fit, in counts.
     flags : (...), uint8
         Sums of `FitFlag`.
     background : (..., P)
-        Amplitudes of the background shapes; per electron of a `low_loss` that serves them.
+        Amplitudes of the background shapes; per electron where ``low_loss`` serves the background.
     energy_eV : (E',)
         Energies that were fitted.
     shapes : (K + P, E') or None
         References and background shapes as they were fitted; None where each of several pixels had its own
         (``low_loss``).
     fixed : float, (E',) or None
-        Counts that the model holds besides its shapes: repeated losses; None where each of several pixels had its
-        own.
+        Counts in the model besides its shapes: repeated losses; None where each of several pixels had its own.
     electrons : float or (...)
-        By which the fitted amplitudes were divided: electrons in the unit of the counts.
+        What the fitted amplitudes were divided by: electrons, in the unit of the counts.
     edge_counts, binned_residual : (...), (..., B)
-        Counts of all references in the window, and the residual summed over even stretches of it; None for files of an
-        earlier version.
+        Counts of all references in the window, and the residual summed over B equal stretches of it; None for files of
+        an earlier version.
     energy_errors : (..., J) or None
-        Shift (eV) and broadening (eV²) of each pixel, those of the two that were asked for.
+        Shift (eV) and broadening (eV²) of each pixel, as far as they were fitted.
     drawn : ReferenceDraws or None
         Other references that may be the true ones: the systematic part of the error, not held by ``covariance``.
     phases : tuple of str
         Names of the K phases; empty where the references have none.
     tilt_angles_deg : (T,) or None
-        Of a tilt series ``(T, Y, X)`` whose signal states them.
+        Of a tilt series ``(T, Y, X)``, if its signal states them.
     pixel_size_nm : float or None
     plural : PluralScattering or None
         How each pixel's own ``low_loss`` smears the shapes, for `curves`; not saved.
     doubts : tuple of str
-        What is wrong with the counts, or was lost in a sum, one sentence each; `warnings` holds them, too.
+        What is wrong with the counts, or was lost in a sum, one sentence each; `warnings` includes them.
     """
 
     coefficients: np.ndarray
@@ -131,8 +130,8 @@ class PhaseFit:
     def systematic(self) -> np.ndarray:
         """Modes (M, K, K) of the systematic error.
 
-        It is fully correlated over pixels: one standard deviation along mode m moves all coefficients to
-        ``coefficients + coefficients @ systematic[m]``. M is 0 where the references are taken as exact.
+        It is the same for all pixels: one standard deviation along mode m moves all coefficients to ``coefficients +
+        coefficients @ systematic[m]``. M is 0 where the references are taken as exact.
         """
         k = self.coefficients.shape[-1]
         return np.zeros((0, k, k)) if self.drawn is None else self.drawn.modes
@@ -144,10 +143,10 @@ class PhaseFit:
         return np.sqrt(sum(shifts, 0 * self.coefficients))
 
     def summed(self, mask: np.ndarray | None = None) -> PhaseFit:
-        """The fit of many pixels as one: their sum, whose statistical variances add, and systematic shifts do, too.
+        """The fit of many pixels as one: their sum. Statistical variances add up, and so do systematic shifts.
 
-        With coefficients in nm, ``summed(mask).coefficients`` times the area of a pixel in nm² are volumes. Where a
-        bound at zero holds more than 5 % of the pixels, their sum is biased: flags and ``warnings`` say so.
+        With coefficients in nm, ``summed(mask).coefficients`` times the area of a pixel in nm² are volumes. Where more
+        than 5 % of the pixels are held at zero by the bound, their sum is biased: flags and ``warnings`` say so.
 
         Parameters
         ----------
@@ -176,7 +175,7 @@ class PhaseFit:
         return replace(self, **summed, **means, **nothing, flags=np.uint8(flags), electrons=1.0, doubts=doubts)
 
     def draw_references(self, n: int, seed: int | np.random.Generator = 0) -> np.ndarray:
-        """Draws (n, K, K) from the references that may be the true ones, for an ensemble: one for each member.
+        """Draws (n, K, K) from the references that may be the true ones: one for each member of an ensemble.
 
         The maps of a member are ``coefficients @ draw``, in all pixels and tilts; its statistical noise comes on top.
 
@@ -192,7 +191,7 @@ class PhaseFit:
     def iron(self) -> Estimate:
         """Iron atoms per nm², in each pixel; needs the iron density of the phases.
 
-        It is what M2,3 determines best: exchanging one phase for another changes it little.
+        M2,3 determines this best: exchanging one phase for another changes it little.
         """
         self._chemistry().check_chemistry()
         density = self.drawn.iron_per_nm3[0]
@@ -236,7 +235,7 @@ class PhaseFit:
 
     @property
     def misfit(self) -> FitMisfit | None:
-        """chi² of all pixels, and what their residuals have in common; None for lazy results and one spectrum."""
+        """Chi² of all pixels, and what their residuals have in common; None for lazy results and a single spectrum."""
         if self.binned_residual is None or is_dask(self.coefficients) or self.coefficients.ndim < 2:
             return None
         few = FitFlag.BAD_INPUT | FitFlag.FEW_COUNTS
@@ -248,7 +247,7 @@ class PhaseFit:
     def warnings(self) -> tuple[str, ...]:
         """What speaks against the fit as a whole, one sentence each; empty where nothing does, and for lazy results.
 
-        Summed over pixels, a misfit shows that no single pixel's chi² does: a third phase, a shift of energy.
+        The sum over pixels reveals a misfit that no single pixel's chi² shows: a third phase, a shift in energy.
         """
         misfit = self.misfit
         return (*self.doubts, *(() if misfit is None else misfit.sentences()))
@@ -265,12 +264,12 @@ class PhaseFit:
         Parameters
         ----------
         low_loss : (..., E2), optional
-            Where every pixel was fitted with the shapes of its own ``low_loss``: the same again.
+            The low loss of the fit once more, where every pixel was fitted with its own.
 
         Raises
         ------
         ValueError
-            If ``low_loss`` is missing there, or does not have the pixels of the fit.
+            If ``low_loss`` is needed and missing, or does not have the pixels of the fit.
         """
         k = self.coefficients.shape[-1]
         shapes, fixed = self.shapes, self.fixed
@@ -345,7 +344,7 @@ class PhaseFit:
         Raises
         ------
         ValueError
-            If the file is not one of `save`.
+            If the file was not written by `save`.
         """
         import hyperspy.api as hs
 
@@ -353,7 +352,7 @@ class PhaseFit:
 
     @classmethod
     def from_signal(cls, signal: Any) -> PhaseFit:
-        """The fit in the signal that `save` wrote; `ValueError` of ``path`` if it is another one."""
+        """The fit in a signal that `save` wrote; `ValueError`, naming ``path``, for any other signal."""
         about = signal.metadata.get_item("SoftEELS.fit", default=None)
         if about is None:
             title = signal.metadata.get_item("General.original_filename", default="another signal")

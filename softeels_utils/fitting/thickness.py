@@ -25,19 +25,19 @@ def thickness_map(
 ) -> Estimate:
     """Thickness of every pixel by the log-ratio, t = λ ln(N / N₀), with its errors.
 
-    N counts all electrons of the low loss, N₀ those of the zero-loss peak (`spectra.relative_thickness`; Egerton 2011,
-    eq. 5.1). With Poisson counts the variance of the logarithm is ``gain (1/N₀ - 1/N)``. Electrons beyond the end of
-    the axis are missing in N.
+    N counts all electrons of the low loss, N₀ those of the zero-loss peak (`spectra.relative_thickness`; R. F. Egerton,
+    *Electron Energy-Loss Spectroscopy in the Electron Microscope*, 3rd ed. (2011), eq. 5.1). With Poisson counts the
+    variance of the logarithm is ``gain (1/N₀ - 1/N)``. Electrons beyond the end of the axis are missing from N.
 
     Parameters
     ----------
     low_loss : (..., E), counts, zero loss at 0 eV (`spectra.align_zero_loss`)
     energy_eV : (E,), for plain arrays
     mean_free_path_nm : float, optional
-        Of all inelastic scattering into the aperture (`scattering.inelastic_mean_free_path`); by default the thickness
-        stays in mean free paths.
+        For all inelastic scattering into the aperture (`scattering.inelastic_mean_free_path`); by default the thickness
+        is in mean free paths.
     mean_free_path_error : float
-        Relative standard deviation of the mean free path, the systematic part of the error; 0.1 is that of
+        Relative standard deviation of the mean free path: the systematic part of the error. 0.1 is that of
         `scattering.inelastic_mean_free_path`.
     gain : float
         Counts per electron.
@@ -47,12 +47,12 @@ def thickness_map(
     Returns
     -------
     Estimate
-        In nm, or in mean free paths without a systematic error; NaN where a pixel holds no zero loss.
+        In nm; or in mean free paths, then without a systematic error. NaN where a pixel has no zero loss.
 
     Raises
     ------
     ValueError
-        If the energies do not hold the zero-loss peak, or a number is not positive.
+        If the energies do not include the zero-loss peak, or a number is not positive.
 
     Examples
     --------

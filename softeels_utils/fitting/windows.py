@@ -16,7 +16,7 @@ __all__ = ["WindowSweep", "sweep_windows"]
 
 @dataclass(frozen=True)
 class WindowSweep:
-    """Mean amount of each phase for every pair of ends of the fit window, see `sweep_windows`.
+    """Mean amount of each phase for every combination of start and end of the fit window, see `sweep_windows`.
 
     Attributes
     ----------
@@ -39,7 +39,7 @@ class WindowSweep:
 
     @property
     def spread(self) -> NDArray:
-        """Largest less smallest amount over all windows, (K,)."""
+        """Largest minus smallest amount over all windows, (K,)."""
         return np.ptp(self.amounts, axis=(0, 1))
 
 
@@ -56,23 +56,24 @@ def sweep_windows(
     """Fit the same spectra in several windows.
 
     If the background and the references were exact, all windows would agree within the counting noise. Where they do
-    not, the spread says how far the amounts depend on a choice.
+    not, the spread says how much the amounts depend on that choice.
 
     Parameters
     ----------
     spectra, energy_eV, references
         As for `fit_phases`.
     starts_eV, ends_eV : (S,), (N,)
-        Ends of the windows; every start is combined with every end. A start should stay below the onset of the edge.
+        Starts and ends of the windows; every start is combined with every end. Starts should be below the onset of the
+        edge.
     mask : bool (...), optional
-        Pixels that enter the mean; by default all. Those that cannot be fitted are left out.
+        Pixels to average over; by default all. Those that cannot be fitted are left out.
     **options
-        Of `fit_phases`, without ``window_eV``. Means want ``nonnegative=False``.
+        Further arguments of `fit_phases`, except ``window_eV``. Use ``nonnegative=False``: a bound biases means.
 
     Raises
     ------
     ValueError
-        As `fit_phases`; ends that are not 1-D, or a start that is not below every end.
+        As for `fit_phases`; also for ends that are not 1-D, or a start that is not below every end.
 
     Examples
     --------

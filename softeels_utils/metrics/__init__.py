@@ -1,8 +1,8 @@
 """Quality of a reconstruction: errors against a truth, agreement of halves of the data, positions of interfaces.
 
-Volumes are ``(C, Y, Z, X)`` or one channel ``(Y, Z, X)``, Z along the beam at 0° (the direction of the missing
-wedge). All functions raise `ValueError` for volumes of wrong or unequal shapes, or with NaN or inf. What a specimen
-does not have (a core, a void, a skin, a corner) has the error NaN.
+Volumes are ``(C, Y, Z, X)`` or one channel ``(Y, Z, X)``, Z along the beam at 0° (the direction of the missing wedge).
+All functions raise `ValueError` for volumes of wrong or unequal shapes, or with NaN or inf. The error of something that
+the specimen lacks (a core, a void, a skin, a corner) is NaN.
 """
 
 from .errors import nrmse, phase_fraction_error, psnr, ssim

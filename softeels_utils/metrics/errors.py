@@ -41,7 +41,7 @@ def nrmse(volume: ArrayLike, truth: ArrayLike, *, per_channel: bool = False) -> 
     Raises
     ------
     ValueError
-        The truth is zero everywhere.
+        If the truth is zero everywhere.
 
     Examples
     --------
@@ -72,8 +72,8 @@ def psnr(volume: ArrayLike, truth: ArrayLike, *, data_range: float = 1.0) -> flo
 def ssim(volume: ArrayLike, truth: ArrayLike, *, data_range: float = 1.0) -> float:
     """Structural similarity in 3-D, averaged over the channels, in windows of 7 voxels.
 
-    Z. Wang et al., IEEE Trans. Image Process. 13, 600 (2004); `skimage.metrics.structural_similarity`. Vacuum counts
-    as much as the specimen and is easy to get right: compare values of one field of view only.
+    Z. Wang et al., IEEE Trans. Image Process. 13, 600 (2004); `skimage.metrics.structural_similarity`. Vacuum counts as
+    much as the specimen and is easy to get right: compare only values for the same field of view.
 
     Parameters
     ----------
@@ -99,7 +99,7 @@ def phase_fraction_error(volume: ArrayLike, truth: ArrayLike, *, channel: int = 
     Returns
     -------
     (float, float)
-        Error of the fraction in the whole specimen (:math:`\sum v_c / \sum_k v_k` minus that of the truth); and RMS
+        Error of the fraction in the whole specimen (:math:`\sum v_c / \sum_k v_k` minus that of the truth), and RMS
         error over the voxels that the truth fills to at least half (f = 0 where the reconstruction is empty).
 
     Examples

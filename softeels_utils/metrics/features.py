@@ -63,9 +63,9 @@ class CornerError:
     Attributes
     ----------
     rms_nm, bias_nm : float
-        RMS and mean of the displacement, positive outwards: a rounded corner is negative. NaN without corners.
+        RMS and mean of the displacement, positive outwards: negative for a rounded corner. NaN without corners.
     points : int
-        Points of the surface that were measured.
+        Number of points of the surface that were measured.
     """
 
     rms_nm: float
@@ -81,12 +81,13 @@ def corner_error(
     region: ArrayLike | None = None,
     reach: float = 4.0,
 ) -> CornerError:
-    """Displacement of the surface (all phases together 1/2) along the normal of the truth, where it bends.
+    """Displacement of the surface (where all phases add up to 1/2) along the normal of the true surface, at edges and
+    vertices.
 
     Points are the vertices of the true surface by marching cubes; normals are minus the gradient of the truth blurred
-    by 1.5 voxels, so that at an edge they halve its angle. Along each, the nearest outward fall through 1/2 is found in
-    both volumes. Where a reconstruction has none within ``reach``, the displacement counts as ``reach``: outwards where
-    it is full, inwards where it is empty.
+    by 1.5 voxels, so that at an edge they bisect its angle. Along each normal, the nearest point where the sum falls
+    through 1/2 outwards is found in both volumes. Where a reconstruction has none within ``reach``, the displacement
+    counts as ``reach``: outwards where it is full, inwards where it is empty.
 
     Parameters
     ----------
@@ -94,7 +95,7 @@ def corner_error(
     voxel_size_nm : float
     region : bool array (Y, Z, X), optional
         Where to measure, such as ``regions["corners"]`` or ``regions["wedge"]`` of a `simulate.SpecimenDraw`. By
-        default where the blurred truth on its surface is below 0.37 (1/2 on a face, 1/4 on a cube's edge).
+        default where the blurred truth at its surface is below 0.37 (1/2 on a face, 1/4 on a cube's edge).
     reach : float
         Voxels.
 
@@ -153,24 +154,24 @@ def _nearest_fall(values, steps):
 
 @dataclass(frozen=True)
 class SkinError:
-    """Thickness of a skin, direction by direction (all lengths in nm; NaN where no direction counts).
+    """Thickness of a skin, direction by direction (all lengths in nm; NaN where there is no such direction).
 
     Attributes
     ----------
     mean_nm, true_mean_nm : float
-        Over the directions in which the truth has a skin.
+        Mean thickness over the directions in which the truth has a skin.
     rms_nm : float
-        RMS of the error of the local thickness over them: a skin that is right on average only is wrong here.
+        RMS error of the local thickness over them: large for a skin that is right only on average.
     spread_nm, true_spread_nm : float
         Standard deviation of the local thickness over them.
     missed : float
-        Fraction of them with less than half of the true thickness.
+        Fraction of them with less than half the true thickness.
     false_nm : float
         Mean excess of thickness over the directions in which the truth has no skin.
     false_fraction : float
         Fraction of those with an excess of more than 0.3 voxels.
     directions, bare : int
-        How many have a skin, and how many have none.
+        Number of directions with a skin, and without.
     """
 
     mean_nm: float
@@ -217,7 +218,7 @@ def skin_error(
     Raises
     ------
     ValueError
-        A channel that is not there, an empty particle.
+        For a channel that does not exist, or an empty particle.
     """
     from scipy.ndimage import gaussian_filter
 
@@ -276,9 +277,9 @@ class InventedPhase:
     mean : float
         Mean excess over the truth, in volume fraction. NaN where there are no such voxels.
     fraction : float
-        Part of the voxels with an excess above 0.3.
+        Fraction of the voxels with an excess above 0.3.
     voxels : int
-        How many were looked at.
+        How many were examined.
     """
 
     mean: float
@@ -292,13 +293,13 @@ def film_about_voids(
     """A phase painted onto voids: its excess in the two voxels about their edges, where the truth has none.
 
     The voxels are more than half full, lie at most two voxels outside a void's edge, and at least one voxel from any
-    that the truth fills with the phase to more than a quarter: the blur of a core that a void cuts is no film.
+    that the truth fills with the phase to more than a quarter: the blur of a core that a void cuts into is not a film.
 
     Parameters
     ----------
     volume, truth : array (K, Y, Z, X)
     voids : list of dict, optional
-        See above; by default the closed voids of the truth.
+        ``{"center": (y, z, x), "radius": r}`` of each, in indices and voxels; by default the closed voids of the truth.
     channel : int
         Phase of the film.
     """
@@ -318,7 +319,7 @@ def film_about_voids(
 def false_skin(volume: ArrayLike, truth: ArrayLike, *, channel: int = 0) -> InventedPhase:
     """A phase painted onto the surface: its excess in the two outermost voxels, where the truth has none.
 
-    The voxels are chosen as in `film_about_voids`, under the outer surface; where a skin comes in patches, between
+    The voxels are chosen as in `film_about_voids`, but under the outer surface; if the skin is in patches, between
     them.
 
     Parameters
@@ -362,13 +363,13 @@ class VoidError:
     center : tuple of float
         (y, z, x) indices, of the truth.
     true_nm3, volume_nm3 : float
-        Vacuum in the void; what the reconstruction has of it, and of vacuum up to two voxels around that the truth does
-        not have.
+        Vacuum in the void of the truth; and in the reconstruction, including vacuum up to two voxels around the void
+        that the truth does not have.
     offset_nm : float
-        Distance between the centres of that vacuum; NaN where the reconstruction has less than a tenth of it.
+        Distance between the centres of that vacuum in both; NaN where the reconstruction has less than a tenth of it.
     contrast : float
-        (Material around it less material in it) over material around it, in parts of the same of the truth: 1 where the
-        void is as empty as it should be, 0 where it is not seen. NaN where nothing surrounds it.
+        (Material around the void minus material in it) over material around it, relative to the same ratio of the
+        truth: 1 where the void is as empty as it should be, 0 where it is not seen. NaN where nothing surrounds it.
     """
 
     center: tuple[float, float, float]
@@ -388,12 +389,13 @@ def void_errors(
     volume, truth : array (K, Y, Z, X)
     voxel_size_nm : float
     voids : list of dict, optional
-        See above. A void smaller than a voxel, or open to the outside, is not found by itself.
+        ``{"center": (y, z, x), "radius": r}`` of each, in indices and voxels; by default the closed voids of the truth.
+        A void smaller than a voxel, or open to the outside, is found only if listed.
 
     Returns
     -------
     list of VoidError
-        In the order of ``voids``, or the largest first; empty without any.
+        In the order of ``voids``, or the largest first; empty without voids.
 
     Examples
     --------

@@ -37,8 +37,8 @@ class FourierShellCorrelation:
         Number of Fourier coefficients in each shell.
     threshold : float
     resolution_nm : float
-        One over the frequency at which the correlation first falls below the threshold; NaN if it starts below.
-        Where it never does, two voxels (Nyquist).
+        One over the frequency at which the correlation first falls below the threshold; NaN if it starts below; two
+        voxels (Nyquist) if it never does.
     """
 
     frequency: NDArray[np.float64]
@@ -63,16 +63,16 @@ def fourier_shell_correlation(
     .. math:: \mathrm{FSC}(k) = \frac{\mathrm{Re} \sum_{|q| \in k} F_1(q) F_2^*(q)}
         {\sqrt{\sum |F_1(q)|^2 \sum |F_2(q)|^2}}
 
-    summed over channels as well. For half-dose reconstructions the usual threshold is 0.143 (P. B. Rosenthal & R.
+    summed over channels, too. For half-dose reconstructions the usual threshold is 0.143 (P. B. Rosenthal & R.
     Henderson, J. Mol. Biol. 333, 721 (2003)); G. Harauz & M. van Heel, Optik 73, 146 (1986); limits of fixed
-    thresholds: M. van Heel & M. Schatz, J. Struct. Biol. 151, 250 (2005). Two runs of one regulariser agree where
-    both invent the same detail: the correlation measures repeatability, not truth.
+    thresholds: M. van Heel & M. Schatz, J. Struct. Biol. 151, 250 (2005). Two runs with the same regulariser agree
+    where both invent the same detail: the correlation measures repeatability, not truth.
 
     Parameters
     ----------
     first, second : array (C, Y, Z, X) or (Y, Z, X)
     axis : {"Y", "Z", "X"} or None
-        Only frequencies within ``half_angle_deg`` of this axis. ``"Z"`` lies in the missing wedge, ``"X"`` outside.
+        Only frequencies within ``half_angle_deg`` of this axis. ``"Z"`` lies inside the missing wedge, ``"X"`` outside.
     threshold : float
         Correlation at which the resolution is read.
     taper : bool
@@ -81,7 +81,7 @@ def fourier_shell_correlation(
     Raises
     ------
     ValueError
-        Another axis.
+        For any other axis.
     """
     if axis is not None and (not isinstance(axis, str) or axis not in ("Y", "Z", "X")):
         raise ValueError(f"axis: got {axis!r}, wants 'Y', 'Z', 'X' or None")
@@ -124,15 +124,15 @@ def directional_resolution(
 ) -> DirectionalResolution:
     """Where the Fourier shell correlation with the truth first falls below a threshold, in cones of many directions.
 
-    The cones' axes are spread evenly over half a sphere. Below the threshold from the first shell on, the resolution is
-    the side of the field of view; never below it, two voxels.
+    The axes of the cones are spread evenly over half a sphere. If the correlation is below the threshold from the first
+    shell on, the resolution is the side of the field of view; if it never is, two voxels.
 
     Parameters
     ----------
     volume, truth : array (C, Y, Z, X) or (Y, Z, X)
     directions : int
     half_angle_deg : float
-        Of the cones; at 20° 40 of them overlap.
+        Of the cones; 40 cones of 20° overlap.
     threshold : float
         0.5: the error has the power of the signal (J. Frank, *Three-Dimensional Electron Microscopy* (2006), sec. 5.5).
     taper : bool
@@ -255,9 +255,9 @@ def psd_resolution(
     straight line to the logarithm of its last fifth (``tail``); the resolution is one over the highest frequency at
     which the two cross (or come closest). A volume of several channels is summed over them first.
 
-    It tells where detail stops, not whether it is true: a sharp hallucination passes, and so does an edge sharpened
-    by a regulariser. Read it together with errors against a truth and the Fourier shell correlation of split data.
-    Needs about 40 voxels per side.
+    It tells where detail ends, not whether it is true: a sharp hallucination passes, and so does an edge sharpened by a
+    regulariser. Read it together with errors against a truth and the Fourier shell correlation of split data. Needs
+    about 40 voxels per side.
     """
     volume = finite_array(volume, "volume")
     volume = volume.sum(axis=0) if volume.ndim == 4 else volume

@@ -20,8 +20,8 @@ class InterfaceError:
     Attributes
     ----------
     core_rms_nm, core_bias_nm : float
-        Edge of the core (where FeO gives way to Fe3O4): RMS and mean of the displacement along the normal of the
-        interface, positive outwards.
+        Edge of the core (where FeO gives way to Fe3O4): RMS and mean displacement along the normal of the interface,
+        positive outwards.
     outer_rms_nm, outer_bias_nm : float
         Surface of the particle (where both phases together fall to one half): the outer edge of shell and skin.
     skin_nm, true_skin_nm : float
@@ -29,10 +29,10 @@ class InterfaceError:
     void_nm3, true_void_nm3 : float
         Volume of vacuum in the void of the truth and up to two voxels around it.
     void_offset_nm : float
-        Distance between the centres of vacuum there; NaN where there is none.
+        Distance between the centres of that vacuum; NaN where there is none.
     missed : float
-        Fraction of directions in which the reconstruction has no such interface (0 is good). They count in no other
-        number.
+        Fraction of directions in which the reconstruction has no such interface (0 is good). The other numbers leave
+        these directions out.
     """
 
     core_rms_nm: float
@@ -57,18 +57,18 @@ def interface_error(
 ) -> InterfaceError:
     r"""Errors of the positions of the interfaces of a core-shell particle, along rays from the centre of the truth.
 
-    Rays leave the centre of mass of the true particle in ``directions`` directions, evenly spread (a Fibonacci
-    sphere). Along each, both volumes are read by linear interpolation every ``step`` voxels. The edge of the core is
-    the first place where :math:`v_{FeO} - v_{Fe_3O_4}` changes sign, the outer edge the last where :math:`v_{FeO} +
-    v_{Fe_3O_4}` falls below 1/2, both linear between samples; a displacement along a ray is multiplied by the cosine
-    between the ray and the normal of the true interface. The thickness of the skin is :math:`\int v_{FeO}\,dr` outside
-    the middle between the two true edges, with the same cosine, so that a skin thinner than a voxel is measured too.
-    Void: :math:`\sum (1 - v_{FeO} - v_{Fe_3O_4})` over the true void and two voxels around.
+    Rays leave the centre of mass of the true particle in ``directions`` directions, evenly spread (a Fibonacci sphere).
+    Along each, both volumes are read by linear interpolation every ``step`` voxels. The edge of the core is the first
+    place where :math:`v_{FeO} - v_{Fe_3O_4}` changes sign, the outer edge the last where :math:`v_{FeO} + v_{Fe_3O_4}`
+    falls below 1/2, both linear between samples; a displacement along a ray is multiplied by the cosine between the ray
+    and the normal of the true interface. The thickness of the skin is :math:`\int v_{FeO}\,dr` outside the middle
+    between the two true edges, with the same cosine, so that even a skin thinner than a voxel is measured. Void:
+    :math:`\sum (1 - v_{FeO} - v_{Fe_3O_4})` over the true void and two voxels around.
 
     Parameters
     ----------
     volume, truth : array (K, Y, Z, X)
-        Volume fractions of FeO, Fe3O4 and any others, which count for the surface only. Core of FeO.
+        Volume fractions of FeO (the core), Fe3O4 and any others; the others count only for the surface.
     directions : int
         Number of rays.
     step : float
@@ -77,7 +77,7 @@ def interface_error(
     Raises
     ------
     ValueError
-        Fewer than two channels, or an empty particle.
+        For fewer than two channels, or an empty particle.
     """
     from scipy.ndimage import gaussian_filter
 

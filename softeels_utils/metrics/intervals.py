@@ -15,7 +15,7 @@ __all__ = ["coverage"]
 def coverage(
     lower: ArrayLike, upper: ArrayLike, truth: ArrayLike, regions: Mapping[str, ArrayLike]
 ) -> dict[str, float]:
-    """Fraction of values whose interval holds the truth, in each region.
+    """Fraction of values whose interval contains the truth, in each region.
 
     Parameters
     ----------

@@ -14,29 +14,29 @@ __all__ = ["best_smoothing"]
 def best_smoothing(
     noise_free: ArrayLike, truth: ArrayLike, variance: ArrayLike, widths_pixels: ArrayLike
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Least error of a map over Gaussian smoothing, and the width that gives it: an oracle, for comparisons.
+    """Smallest error of a map under Gaussian smoothing, and the width that gives it: an oracle, for comparisons.
 
-    Smoothing leaves the sum of the squares of its kernel of the variance of white noise, ``1 / (4 π w²)`` for a
-    standard deviation w of more than a pixel, and blurs the map.
+    Smoothing blurs the map and multiplies the variance of white noise by the sum of the squared kernel, ``1 / (4 π
+    w²)`` for a standard deviation w of more than a pixel.
 
     Parameters
     ----------
     noise_free, truth : (Y, X, K)
-        The map without noise, blur and bias of the measurement included, and what it should be.
+        The map without noise but with the blur and bias of the measurement; and what it should be.
     variance : (..., K)
-        Of the noise in each pixel of the map; for several noise levels at once.
+        Of the noise in each pixel of the map, for several noise levels at once.
     widths_pixels : (W,)
         Standard deviations to choose from.
 
     Returns
     -------
     errors, widths : (..., K)
-        Root mean square error, and the best of the widths.
+        Root-mean-square error, and the best of the widths.
 
     Raises
     ------
     ValueError
-        Maps of other or unequal shapes, or variances that do not go with them.
+        For maps of wrong or unequal shapes, or variances that do not match them.
 
     Examples
     --------

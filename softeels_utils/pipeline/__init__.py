@@ -1,9 +1,9 @@
-"""From files to a volume with errors, in steps that are files; nothing in it is simulated.
+"""From files to a volume with errors, in steps whose results are files; nothing in it is simulated.
 
-`inspect` says what files hold and where they can enter; `Settings` says what is reconstructed and how, and
+`inspect` says what files contain and at which step they can enter; `Settings` says what is reconstructed and how, and
 `reconstruct` does it: spectra cleaned, standards, phase maps with covariance, alignment, DIPm-TV with its ensemble,
-comparison on withheld tilts, halves of the dose, files for other programs, a report. A step is done again only when
-what it was made of has changed, and goes on where it was killed.
+comparison on withheld tilts, halves of the dose, files for other programs, a report. A step is repeated only when
+something that it depends on has changed, and resumes where it was killed.
 """
 
 from .chain import classical_volumes, reconstruct

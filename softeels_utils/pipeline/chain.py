@@ -73,15 +73,15 @@ def reconstruct(settings: Settings, *, report: Callable[[str], None] = print, cl
     ----------
     settings : Settings
     report : callable
-        Called with a line of progress.
+        Called with each line of progress.
     client : dask.distributed.Client, optional
-        Where spectra are fitted and the members of the ensemble run; without, on local threads and processes. All
+        Where spectra are fitted and the members of the ensemble run; by default on local threads and processes. All
         workers must see the output folder under the same path.
 
     Returns
     -------
     Path
-        The report, ``report.html`` in ``settings.output``; see there for all files.
+        The report, ``report.html`` in ``settings.output``, which lists all files.
 
     Raises
     ------
@@ -632,12 +632,12 @@ class Chain:
 def classical_volumes(
     measurement: Measurement, *, head: str = "fractions", calibrated: bool = False
 ) -> tuple[dict[str, NDArray], NDArray]:
-    """SIRT and joint TV of the same measurement, to compare with; joint TV under the same constraint as the network.
+    """SIRT and joint TV of the same measurement, for comparison; joint TV under the same constraint as the network.
 
     Returns
     -------
     dict of array (C, Y, Z, X), array (C, 1, 1, 1)
-        Volumes, and the value of a pure voxel, by which they are to be multiplied to have the unit of the maps.
+        The volumes, and the value of a pure voxel: multiply the volumes by it for the unit of the maps.
     """
     fractions = head == "fractions"
     learned = fractions and not calibrated

@@ -24,7 +24,7 @@ VERSIONS = ("numpy", "scipy", "torch", "hyperspy", "exspy", "rosettasciio", "sci
 
 
 class FolderBusy(ValueError):
-    """Another run is at work in the folder."""
+    """Another run is working in the folder."""
 
 
 @dataclass(frozen=True)
@@ -35,12 +35,12 @@ class Step:
     ----------
     name : str
     stamp : str
-        Hash of inputs, parameters and code: while it stays the same, so do the outputs.
+        Hash of inputs, parameters and code: as long as it is unchanged, so are the outputs.
     inputs, outputs : dict
         SHA-256 by path.
     parameters : dict
     facts : dict
-        What the step has to say: numbers for the report, ``warnings``.
+        What the step reports: numbers, ``warnings``.
     seconds : float
     finished : str
     versions : dict
@@ -69,8 +69,8 @@ def hash_of(path: Path) -> str:
 class Folder:
     """Where a chain of steps keeps its files; entered as a context, which holds the lock.
 
-    A step works in a folder of its own, ``.work/NAME``, that survives a kill: what it kept there it may go on from. Its
-    outputs are moved in place when they are whole, and its record is written last.
+    A step works in a folder of its own, ``.work/NAME``, which survives a kill, so that the step can resume from what it
+    kept there. Its outputs are moved into place when they are complete, and its record is written last.
 
     Parameters
     ----------
@@ -83,7 +83,7 @@ class Folder:
     Raises
     ------
     ValueError
-        Naming ``output``, where nothing can be written, or where there are files of something else.
+        Naming ``output``, if nothing can be written there, or other files are in the way.
     """
 
     def __init__(self, path: str | os.PathLike, report: Callable[[str], None] = print, total: int = 0):
@@ -120,7 +120,7 @@ class Folder:
         return self.path / name
 
     def record(self, name: str) -> Step | None:
-        """What the step's record says, None where there is none."""
+        """What the step's record says; None if there is no record."""
         try:
             return Step(**json.loads((self.path / "steps" / f"{name}.json").read_text(encoding="utf-8")))
         except (OSError, TypeError, ValueError):
@@ -135,17 +135,17 @@ class Folder:
         parameters: Mapping[str, Any] | None = None,
         outputs: Iterable[str],
     ) -> Step:
-        """Do a step, unless its inputs, parameters, code and outputs are those of its record.
+        """Do a step, unless its inputs, parameters, code and outputs match its record.
 
         Parameters
         ----------
         name : str
         work : callable
-            Gets a folder to work in, and writes the outputs there; returns facts for the record.
+            Called with a folder to work in; writes the outputs there and returns facts for the record.
         inputs : paths
-            Files it reads: the user's, or outputs of other steps.
+            Files that it reads: the user's, or outputs of other steps.
         parameters : dict
-            All else that the result depends on; must be plain JSON.
+            Everything else that the result depends on, as plain JSON.
         outputs : names of files
         """
         # What an earlier step has made is known by how it was made: files of one content differ by their time stamps.
@@ -184,7 +184,7 @@ class Folder:
         return done
 
     def hash_of(self, path: Path) -> str:
-        """`hash_of`, from memory where the file has not been written since."""
+        """Hash of a file or folder, from memory if it has not changed since."""
         state = path.stat()
         key = path, state.st_ino, state.st_size, state.st_mtime_ns
         if path.is_dir() or key not in self._hashes:

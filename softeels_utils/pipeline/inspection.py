@@ -46,15 +46,15 @@ class Inspection:
     kind : str
         ``low loss``, ``core loss``, ``spectra``, ``maps``, ``phase fit``, ``standards`` or ``unknown``.
     facts : dict
-        By name, as text: shape, axes, tilts, pixel size, microscope, counts, zero loss.
+        By name, as text: shape, axes, tilts, pixel size, microscope, counts, zero loss, ...
     missing : tuple of str
-        What the chain needs and the file does not say.
+        What the pipeline needs but the file does not state.
     problems : tuple of str
-        What is wrong or looks so.
+        What is wrong, or looks wrong.
     enters : str
-        Where it can enter.
+        Step at which the file can enter.
     images : dict of array (Y, X)
-        Thumbnails, and a sinogram of a series.
+        Thumbnails, and a sinogram of a tilt series.
     """
 
     path: Path
@@ -67,7 +67,7 @@ class Inspection:
 
 
 def inspect(path: str | Path, system: str = "iron_oxides", energy_unit: str | None = None) -> Inspection:
-    """Look at a file without changing or keeping it.
+    """Examine a file without changing it or keeping it open.
 
     Parameters
     ----------
@@ -250,7 +250,7 @@ def _middle(image: NDArray) -> NDArray:
 
 
 def inspection_table(found: Iterable[Inspection]) -> str:
-    """What files hold as text, a block for each; of further files of a kind, what differs from the first."""
+    """What files contain, as text, a block for each; of further files of a kind, what differs from the first."""
     first: dict[str, Inspection] = {}
     lines = []
     for one in found:
@@ -266,7 +266,7 @@ def inspection_table(found: Iterable[Inspection]) -> str:
 
 
 def inspection_page(found: Iterable[Inspection]) -> str:
-    """The same as a page with thumbnails, which needs nothing from elsewhere."""
+    """What files contain, as a self-contained HTML page with thumbnails."""
     return page("Files", "".join(inspection_section(one) for one in found))
 
 
@@ -298,12 +298,12 @@ def _thumbnails(images: dict[str, NDArray]) -> Any:
 
 
 def write_settings(found: Iterable[Inspection], path: str | Path, system: str = "iron_oxides") -> None:
-    """Write a YAML file for `Settings.from_file`, with what the files say filled in and the rest to be filled in.
+    """Write a YAML file for `Settings.from_file`: what the files state is filled in, the rest is left to fill in.
 
     Raises
     ------
     ValueError
-        If none of the files can enter, or the file is there already.
+        If none of the files can enter, or ``path`` exists already.
     """
     found, path = list(found), Path(path)
     if path.exists():

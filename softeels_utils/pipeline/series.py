@@ -432,7 +432,7 @@ def on_axis(found: Standards, energy: NDArray) -> Standards:
 
 @dataclass(frozen=True)
 class Maps:
-    """Maps over tilt, with all that a measurement needs of them.
+    """Maps over tilt, with all that a measurement needs to know about them.
 
     Attributes
     ----------
@@ -444,10 +444,10 @@ class Maps:
     pixel_size_nm : float or None
     unit : str
     draws : ReferenceDraws or None
-        What other references would do.
+        What other references would do to the maps.
     shifts_px : array (T, 2) or None
     axis_angle_deg : float
-        See `ParallelBeam`; of the series as recorded until it is aligned.
+        See `ParallelBeam`; as recorded, until the series is aligned.
     """
 
     values: NDArray
@@ -470,7 +470,7 @@ class Maps:
 
     @classmethod
     def of_series(cls, series: data.TiltSeries) -> Maps:
-        """The maps of a file; those in another unit of length are brought to nm."""
+        """The maps of a file; those in another unit of length are converted to nm."""
         covariance, nm = series.covariance, NM_PER.get(series.unit)
         if covariance is None and series.variance is not None:
             variance = np.moveaxis(series.variance, 0, -1)
@@ -495,14 +495,14 @@ class Maps:
         return cls.of_series(data.read_tilt_series(path))
 
     def tilts(self, chosen: NDArray) -> Maps:
-        """Some of the tilts."""
+        """The maps at some of the tilts."""
         covariance = None if self.covariance is None else self.covariance[chosen]
         shifts = None if self.shifts_px is None else self.shifts_px[chosen]
         own = {"values": self.values[:, chosen], "tilt_angles_deg": self.tilt_angles_deg[chosen]}
         return replace(self, **own, covariance=covariance, shifts_px=shifts)
 
     def total(self) -> NDArray:
-        """Sum of the channels (T, Y, X), each over its mean where they have no common unit; 0 where not measured."""
+        """Sum of the channels (T, Y, X), each divided by its mean if they have no common unit; 0 where not measured."""
         values = np.nan_to_num(self.values)
         mean = values.mean(axis=(1, 2, 3), keepdims=True)
         return (values if self.unit == "nm" else values / np.where(mean > 0, mean, 1)).sum(axis=0)
@@ -518,7 +518,7 @@ class Maps:
         return measured & known
 
     def projections(self, padding: int = 0) -> NDArray:
-        """Values, 0 where not measured, with columns added on each side."""
+        """Values (C, T, Y, X), 0 where not measured, with ``padding`` columns added on each side."""
         values = np.where(self.mask, self.values, 0).astype(np.float32)
         return np.pad(values, ((0, 0), (0, 0), (0, 0), (padding, padding)))
 
@@ -549,12 +549,12 @@ class Maps:
         return Measurement(self.projections(padding), self.tilt_angles_deg, **self.stated(padding))
 
     def reference_draws(self, n: int, *, scale_is_learned: bool) -> NDArray | None:
-        """What other references would do to the maps, at most ``n`` transforms (C, C); None where that is not known.
+        """What other references would do to the maps, as at most ``n`` transforms (C, C); None if that is not known.
 
-        Sigma points: plus and minus each of the M most important modes, times the root of M, so that the mean square
-        of what they do is the variance; those taken are made larger by what the others would add. Where the scale of
-        each channel is learned, errors of scale do nothing, and are left out (S. J. Julier & J. K. Uhlmann, Proc. IEEE
-        92, 401 (2004)).
+        Sigma points (S. J. Julier & J. K. Uhlmann, Proc. IEEE 92, 401 (2004)): plus and minus each of the M most
+        important modes, times the root of M, so that their mean square effect is the variance; they are enlarged to
+        make up for the modes left out. Where the scale of each channel is learned, errors of scale have no effect and
+        are left out.
         """
         if self.draws is None or n < 2:
             return None

@@ -50,13 +50,14 @@ def check_plausible(**values: float | None) -> None:
 
 
 def expand(patterns: str | Path | Iterable[str | Path], folder: Path | None = None, name: str = "path") -> tuple[Path]:
-    """Files of paths and patterns (``tilt_*.hspy``), in the order given, those of one pattern as their numbers count.
+    """Files that match paths and patterns (``tilt_*.hspy``), in the order given; those of one pattern in the order of
+    their numbers.
 
     Parameters
     ----------
     patterns
     folder : path, optional
-        What relative ones start from; by default the folder the command was typed in.
+        Where relative paths start; by default the working directory.
     name : str
         What error messages call them.
 
@@ -100,42 +101,42 @@ class Settings:
     Attributes
     ----------
     low_loss, core_loss : tuple of Path
-        Dual-EELS spectra, one file per tilt or one stack. The core loss may hold some of the tilts only.
+        Dual-EELS spectra, one file per tilt or one stack. The core loss may cover only some of the tilts.
     maps : Path or None
-        In place of spectra: maps over tilt, or a fit of chapter 3; or a folder with one file of maps for each tilt.
+        Instead of spectra: maps over tilt, or a fit as in chapter 3; or a folder with one file of maps per tilt.
     standards : Path or None
-        Reference spectra (``.npz``, `Standards.save`); without, they are extracted from low loss and core loss.
+        Reference spectra (``.npz``, `Standards.save`); if None, they are extracted from low loss and core loss.
     standards_low_loss, standards_core_loss : Path or None
-        Dual EELS of one image of the specimen with more electrons, to extract the standards from.
+        Dual EELS of one image of the specimen at higher fluence, from which to extract the standards.
     system : str
         Name of a system of phases, or its YAML file.
     tilt_angles_deg : tuple of float or None
-        Of a stack, in place of those in the file; of files with one tilt each, in their order, and within a degree of
-        what their metadata or names say, if they do. Core loss of another number of tilts states its own.
+        For a stack, instead of those in the file; for files with one tilt each, in their order and within a degree of
+        the tilts in their metadata or names, if any. A core loss with another number of tilts must state its own.
     pixel_size_nm, beam_energy_keV, convergence_mrad, collection_mrad : float or None
-        In place of what the metadata say.
+        Instead of what the metadata say.
     energy_unit : {"eV", "keV", "meV"} or None
-        Of energy axes that state no unit of energy; None: eV where these plainly are eV.
+        Of energy axes that state no unit of energy; None: eV if the values clearly are in eV.
     gain : float or None
-        Counts per electron; None: 1 where the values are whole numbers, else estimated from the noise.
+        Counts per electron; None: 1 if the values are whole numbers, otherwise estimated from the noise.
     exposure_ratio : float
         Electrons of the core loss over those of the low loss.
     align : bool
         Find shifts between tilts and the angle of the tilt axis, from the low loss (or the maps).
     head : {"fractions", "nonnegative"}
-        Volume fractions, or anything not negative.
+        Volume fractions, or any non-negative values.
     calibrated : bool
-        Take the scale of the maps (nm) as exact. By default the value of a pure voxel is learned, which an error of
-        the cross-section does not change.
+        Take the scale of the maps (nm) as exact. By default the value of a pure voxel is learned, so that an error in
+        the cross-section does not matter.
     preset : {"quick", "full"}
         Sets ``members`` and ``reference_members`` where they are None.
     members, reference_members : int or None
-        Of the ensemble: other noise and networks; other references, two for each mode of their errors.
+        Of the ensemble: with other noise and networks; with other references, two for each mode of their errors.
     iterations : int or None
         Of each network; None: as many as it needs.
     seed : int
     workers : int or None
-        Local processes; None: one for each core, at most 8.
+        Local processes; None: one per core, at most 8.
     half_dose : bool
         Reconstruct from each half of the counts, for the FSC.
     audit : bool
@@ -216,18 +217,19 @@ class Settings:
 
     @classmethod
     def build(cls, values: Mapping[str, Any]) -> Settings:
-        """Settings of plain values, paths and patterns relative to the folder the command was typed in.
+        """Settings from plain values; relative paths and patterns start from the working directory.
 
         Raises
         ------
         ValueError
-            For a name that is no setting, a path that does not exist, and as the class.
+            For a name that is not a setting, a path that does not exist, or a value that the class refuses.
         """
         return cls(**_resolved(values, Path.cwd()))
 
     @classmethod
     def from_file(cls, path: str | Path, changes: Mapping[str, Any] | None = None) -> Settings:
-        """Settings of a YAML file, whose paths start from its own folder; ``changes``, as for `build`, come before.
+        """Settings from a YAML file, whose relative paths start from its own folder; ``changes``, as for `build`,
+        override them.
 
         Raises
         ------
@@ -245,12 +247,12 @@ class Settings:
 
 
 def plain_yaml(text: str) -> Any:
-    """A value, or settings, as YAML; no key may stand twice, nothing is repeated by an alias, numbers are decimal.
+    """Read a value, or settings, from YAML; duplicate keys and aliases are refused, numbers are decimal.
 
     Raises
     ------
     ValueError
-        For text that is none.
+        For text that is not such YAML.
 
     Examples
     --------

@@ -61,7 +61,7 @@ def write_volume(
         ``best``, ``std``, ``systematic`` (C, Y, Z, X) and ``members`` (M, C, Y, Z, X).
     channels : sequence of str
     voxel_size_nm : float or None
-        None: the files say nothing of it.
+        None: the files do not state it.
     tilt_angles_deg : array (T,)
     unit : str
         Of the values.
@@ -107,7 +107,7 @@ def volume_signal(
     Parameters
     ----------
     arrays : dict of array
-        ``best``, ``std``, ``systematic`` (C, Y, Z, X); ``members`` (M, C, Y, Z, X), where they are to be kept.
+        ``best``, ``std``, ``systematic`` (C, Y, Z, X); ``members`` (M, C, Y, Z, X), if they are to be kept.
     channels, voxel_size_nm, tilt_angles_deg, unit
         As for `write_volume`.
     title : str

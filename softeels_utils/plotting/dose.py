@@ -123,7 +123,7 @@ def sweep_figure(sweeps: Mapping[str, tuple[ArrayLike, Sequence[Any]]], *, metal
         What the total is of.
     """
     rows = -(-len(sweeps) // 2)
-    figure, axes = plt.subplots(rows, 2, figsize=(WIDTH, 2.5 * rows + 0.7), sharey=True, squeeze=False)
+    figure, axes = plt.subplots(rows, 2, figsize=(WIDTH, 1.9 * rows + 0.7), sharey=True, squeeze=False)
     for ax, (label, (values, found)) in zip(axes.flat, sweeps.items(), strict=False):
         ax.plot(values, [c.signal for c in found], color="0.6", ls=":", lw=2, label="signal")
         ax.plot(values, [c.shot_noise for c in found], color="0.3", ls="--", label="shot noise")

@@ -1,6 +1,6 @@
 """Inelastic scattering of fast electrons: phases, systems, edges, cross-sections, mean free paths, near-edge structure.
 
-The ground floor: nothing here knows of a simulator, a fit or a reconstruction.
+The lowest layer: nothing here depends on a simulator, a fit or a reconstruction.
 """
 
 from ..checks import check_not_negative, check_positive, check_window

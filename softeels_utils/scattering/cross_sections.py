@@ -35,7 +35,7 @@ def differential_cross_section(
     Parameters
     ----------
     oscillator_strength_per_eV, energy_eV
-        df/dE (1/eV) at each energy loss; arrays of one shape, which the result has, too.
+        df/dE (1/eV) at each energy loss; arrays of the same shape, which is also that of the result.
     beam_energy_keV
         Beam energy.
     **angles
@@ -62,7 +62,7 @@ def partial_cross_section(
     .. math:: \sigma = \int dE\,\frac{4\pi a_0^2R^2}{E\,T}\frac{df}{dE}\ln\!\left(1+\frac{\beta^2}{\theta_E^2}\right),
         \quad \frac{df}{dE} = \frac{2 f_2}{\pi E},\quad T = \tfrac12 m_0 v^2
 
-    with Henke's :math:`f_2` less the contribution of the other electrons (`edge_oscillator_strength`).
+    with Henke's :math:`f_2` minus the contribution of the other electrons (`edge_oscillator_strength`).
 
     Parameters
     ----------
@@ -75,13 +75,13 @@ def partial_cross_section(
     window_eV
         Energies ``(from, to)``.
     bethe_ridge
-        Cut the angles off at the Bethe ridge, beyond which the dipole formula counts too much: 12 mrad for Fe-M2,3
-        and 43 mrad for Fe-L2,3 at 300 kV.
+        Cut the angles off at the Bethe ridge, beyond which the dipole formula overestimates: 12 mrad for Fe-M2,3 and 43
+        mrad for Fe-L2,3 at 300 kV.
 
     Raises
     ------
     ValueError
-        For an element or edge that is not known, a window that does not increase or lies below the edge.
+        For an unknown element or edge, or a window that does not increase or lies below the edge.
 
     Examples
     --------
@@ -113,7 +113,7 @@ def hydrogenic_cross_section(
     window_eV: tuple[float, float],
     near_edge_reduction: bool = True,
 ) -> float:
-    """Partial cross-section of L2,3 from eXSpy's hydrogenic model (Egerton's SIGMAL3), barn, for comparison.
+    """Partial cross-section of L2,3 from eXSpy's hydrogenic model (Egerton's SIGMAL3), in barn, for comparison.
 
     Parameters
     ----------

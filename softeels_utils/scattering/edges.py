@@ -54,14 +54,14 @@ def onset(element: str, edge: str) -> float:
 
 
 def arctangent_step(energy_eV: ArrayLike, centre_eV: ArrayLike, width_eV: float) -> NDArray[np.float64]:
-    """The rise of a continuum from 0 to 1: an arctangent, a quarter and three quarters high at the ends of its width.
+    """The rise of a continuum from 0 to 1: an arctangent that reaches 1/4 and 3/4 at the ends of its width.
 
     Parameters
     ----------
     energy_eV, centre_eV
         Energies and the middle of the step; both broadcast.
     width_eV
-        Full width, that of the Lorentzian whose integral the step is.
+        Full width at half maximum of the Lorentzian whose integral the step is.
 
     Examples
     --------

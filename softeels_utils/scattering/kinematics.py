@@ -31,17 +31,18 @@ def effective_energy_eV(beam_energy_keV: float) -> float:
 
 
 def characteristic_angle(energy_eV: ArrayLike, beam_energy_keV: float) -> NDArray:
-    """Characteristic angle of an energy loss, theta_E = E / (gamma m₀ v²), in rad; the shape of ``energy_eV``."""
+    """Characteristic angle θ_E = E / (γ m₀ v²) of an energy loss, in rad, in the shape of ``energy_eV``."""
     return finite_array(energy_eV, "energy_eV") / (
         2 * lorentz_factor(beam_energy_keV) * effective_energy_eV(beam_energy_keV)
     )
 
 
 def collected_fraction(collection_mrad: float, convergence_mrad: float = 0.0) -> float:
-    """Part of the electrons of an evenly filled probe that reach the spectrometer without a specimen, at most 1.
+    """Fraction of the electrons of an evenly filled probe that reach the spectrometer without a specimen, at most 1.
 
-    Cross-sections are per electron of the probe. A spectrum states amounts by the zero loss, and so per electron that
-    the aperture lets through: it shows cross-sections divided by this fraction (Egerton 2011, section 4.5.3, F2).
+    Cross-sections are per electron of the probe. Amounts in a spectrum are relative to the zero loss, and so per
+    electron that the aperture lets through: the cross-sections it shows are those divided by this fraction (Egerton
+    2011, section 4.5.3, F2).
 
     Parameters
     ----------
@@ -74,14 +75,14 @@ def angular_factor(
     Parameters
     ----------
     energy_eV
-        Energy losses, of any shape; the result has the same.
+        Energy losses, an array of any shape; the result, without unit, has the same shape.
     beam_energy_keV
         Beam energy.
     collection_mrad, convergence_mrad
         Half angles of the collection aperture and of the probe (0: parallel beam).
     bethe_ridge
-        Stop the integral at the Bethe ridge, :math:`\theta_r = \sqrt{E/(\gamma^2 T)}`, beyond which the dipole
-        approximation counts scattering that does not happen.
+        Stop the integral at the Bethe ridge, :math:`\theta_r = \sqrt{E/(\gamma^2 T)}`; beyond it, the dipole
+        approximation includes scattering that does not occur.
 
     Raises
     ------

@@ -17,8 +17,8 @@ def inelastic_mean_free_path(
 ) -> float:
     """Mean free path of all inelastic scattering into the aperture, nm.
 
-    Iakoubovskii, Mitsuishi, Nakayama and Furuya 2008, Microsc. Res. Tech. 71, 626 (scales with density; about
-    10 % uncertain, as any such formula).
+    Iakoubovskii, Mitsuishi, Nakayama and Furuya 2008, Microsc. Res. Tech. 71, 626 (scales with density; about 10 %
+    uncertain, like any such formula).
     """
     check_positive(density_g_cm3=density_g_cm3, beam_energy_keV=beam_energy_keV, collection_mrad=collection_mrad)
     check_not_negative(convergence_mrad=convergence_mrad)

@@ -15,7 +15,7 @@ MICROSCOPE_KEYS = {
 
 
 def microscope_from_metadata(signal: Any) -> dict[str, float]:
-    """Beam energy and half angles that the metadata of a HyperSpy signal state; what they do not state is left out.
+    """Beam energy and half angles that the metadata of a HyperSpy signal state; anything not stated is left out.
 
     Returns
     -------
@@ -32,14 +32,14 @@ def microscope_from_metadata(signal: Any) -> dict[str, float]:
 
 
 def complete_microscope(signal: Any, **otherwise: float) -> tuple[dict[str, float], tuple[str, ...]]:
-    """Return the microscope that recorded a signal, and the names of what its metadata do not state.
+    """Return the microscope that recorded a signal, and the names of the values that its metadata do not state.
 
     Parameters
     ----------
     signal
         HyperSpy signal.
     **otherwise
-        ``beam_energy_keV``, ``convergence_mrad`` and ``collection_mrad``, used where the metadata state nothing.
+        ``beam_energy_keV``, ``convergence_mrad`` and ``collection_mrad``, used where the metadata do not state them.
 
     Examples
     --------

@@ -16,9 +16,10 @@ def near_edge_oscillator_strength(system: System, phase: str | Phase, edge: str,
     """df/dE of one atom in a phase, 1/eV, with near-edge structure.
 
     M2,3 and L2,3 of the metal: white lines (multiplets) and a rounded continuum step divide the Henke strength of the
-    edge's window between them, so that partial cross-sections over it do not depend on valence (or, as far as
-    `EdgeChange.normalisation` says, so that the continuum does not); tens of eV past the window the strength returns to
-    the table's. K of the anion: the table's continuum, shifted to the oxide's threshold, with schematic peaks on it.
+    edge's window between them, so that partial cross-sections over it do not depend on valence
+    (`EdgeChange.normalisation` keeps the continuum the same instead); tens of eV past the window the strength returns
+    to that of the tables. K of the anion: the table's continuum, shifted to the oxide's threshold, with schematic peaks
+    on it.
 
     Parameters
     ----------
@@ -51,7 +52,7 @@ def near_edge_oscillator_strength(system: System, phase: str | Phase, edge: str,
 
 
 def m1_oscillator_strength(system: System, energy_eV: ArrayLike) -> NDArray:
-    """df/dE of a schematic M1 edge of the metal, 1/eV: a fraction of the 3p continuum, which holds it in the tables."""
+    """df/dE of a schematic M1 edge of the metal, 1/eV: a fraction of the 3p continuum, in which tables include it."""
     energy, edge = np.asarray(energy_eV, dtype=float), system.edge("M1")
     begin = edge.near_edge["from_eV"]
     continuum = edge_oscillator_strength(system.metal, "M2,3", np.maximum(energy, begin))

@@ -34,7 +34,7 @@ def _henke(element: str) -> tuple[NDArray, NDArray]:
 
 
 def oscillator_strength(element: str, energy_eV: ArrayLike) -> NDArray:
-    """Optical oscillator strength df/dE = 2 f2 / (pi E) of one atom, 1/eV, from the Henke tables.
+    """Optical oscillator strength df/dE = 2 f2 / (π E) of one atom, 1/eV, from the tables of Henke et al. (1993).
 
     Parameters
     ----------
@@ -70,22 +70,22 @@ def _pre_edge(element: str, edge: str) -> tuple[float, float]:
 
 
 def edge_oscillator_strength(element: str, edge: str, energy_eV: ArrayLike) -> NDArray:
-    """df/dE of one shell, 1/eV: the Henke value less the contribution of all other electrons, zero below the onset.
+    """df/dE of one shell, 1/eV: the Henke value minus the contribution of all other electrons, zero below the onset.
 
-    The contribution of the less tightly bound electrons is extrapolated from below the edge, as a background is: the
-    power law through 85 % to 97 % of the onset energy. The deeper shells of `ONSET_EV` are subtracted, too.
+    The contribution of the less tightly bound electrons is extrapolated from below the edge, like a background: by a
+    power law fitted between 85 % and 97 % of the onset energy. The deeper shells of `ONSET_EV` are subtracted, too.
 
     Parameters
     ----------
     element, edge
-        For example ``"Fe"`` and ``"M2,3"``; onsets as in `onset`.
+        For example ``"Fe"`` and ``"M2,3"``; for onsets see `onset`.
     energy_eV
         Energies of any shape; the result has the same.
 
     Raises
     ------
     ValueError
-        If the element or edge is not known, or an energy is above the Henke tables.
+        If the element or edge is unknown, or an energy lies above the Henke tables.
     """
     energy = finite_array(energy_eV, "energy_eV")
     start = onset(element, edge)

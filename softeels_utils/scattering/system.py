@@ -24,18 +24,18 @@ class Edge:
     name, element
         ``"M2,3"``, ``"L2,3"``, ``"M1"`` of the metal or ``"K"`` of the anion.
     onset_eV
-        Where it begins.
+        Energy at which it begins.
     signal_eV
         Energy at which its delocalisation is taken.
     window_eV
-        Window in which its signal is counted; None: it is not.
+        Window in which its signal is counted; None: not counted.
     fit_window_eV
-        Window that a fit takes, background before the edge included; None: it is not fitted.
+        Window of a fit, including background before the edge; None: not fitted.
     near_edge
         Constants of the twin's near-edge structure, see `near_edge_oscillator_strength`. No estimator reads them.
     standards
-        Windows, energies and uncertainties with which reference spectra are found in a specimen: `standards` reads
-        them, the twin does not. Empty where the file has none.
+        Windows, energies and uncertainties with which reference spectra are found in a specimen: read by `standards`,
+        not by the twin. Empty where the file has none.
     """
 
     name: str
@@ -57,9 +57,9 @@ class Ion:
     valence, holes
         Charge, and holes in the 3d shell.
     tables
-        ``{edge: (energy_eV, shape)}``, two arrays (E,): the white lines, without the continuum. For the twin alone.
+        ``{edge: (energy_eV, shape)}``, two arrays (E,): the white lines, without the continuum. Used by the twin only.
     strengths
-        Factor on an edge of this ion, 1 where it is not listed. For the twin alone.
+        Factor on each edge of this ion, 1 where it is not listed. Used by the twin only.
     """
 
     valence: float
@@ -70,21 +70,21 @@ class Ion:
 
 @dataclass(frozen=True)
 class EdgeChange:
-    """How an edge of a phase departs from what its composition says.
+    """How an edge of a phase departs from what its composition implies.
 
     Attributes
     ----------
     strength
         Factor on the whole edge.
     shift_eV
-        By which it is shifted to higher energy.
+        Shift to higher energy.
     fwhm_eV
         Gaussian that broadens the white lines.
     normalisation
-        Of the edges of the metal: 0, all ions have the same strength in the edge's window; 1, the same continuum;
-        anything in between.
+        For edges of the metal. 0: all ions have the same strength in the edge's window; 1: all have the same continuum;
+        or a value in between.
     peaks
-        (area over the height of the step, energy, FWHM; eV) on the step of the anion's K edge.
+        Peaks on the step of the anion's K edge, each (area divided by the step's height, energy, FWHM), all in eV.
     """
 
     strength: float = 1.0
@@ -96,7 +96,7 @@ class EdgeChange:
 
 @dataclass(frozen=True, eq=False)
 class Phase:
-    """A material with composition, density and valences, and how the twin draws its spectrum.
+    """A material: composition, density and valences, and what the twin makes its spectrum from.
 
     Attributes
     ----------
@@ -105,23 +105,23 @@ class Phase:
     atoms_per_nm3
         Number density of each element.
     density_g_cm3
-        For the mean free path.
+        Density, for the mean free path.
     ion_fractions
-        Fraction of each ion in the metal of this phase; empty where it holds none.
+        Fraction of each ion in the metal of this phase; empty where it contains no metal.
     atoms_uncertainty
-        Relative standard uncertainty of all number densities together.
+        Relative standard uncertainty that all number densities share.
     metal_range
-        Factors within which vacancies let the number density of the metal lie.
+        Lowest and highest factor by which vacancies may change the number density of the metal.
     vacancies
-        Two ions: what a vacancy of the metal oxidises, and to what. None: not known.
+        Two ions: the one that a vacancy of the metal oxidises, and what it becomes. None: not known.
     expected_vacancies
-        Where reference spectra are sought: standard deviation of the half Gaussian that the fraction of vacancies is
-        taken from, and the most there may be.
+        For the extraction of reference spectra: standard deviation of the half-Gaussian prior of the vacancy fraction,
+        and the largest fraction allowed.
     valence_loss
-        Terms (weight, energy, width; eV) of the valence loss function
-        sum of w E Γ Ep² / ((E² - Ep²)² + (E Γ)²), below about 40 eV. For the twin alone.
+        Terms (weight, energy, width; eV) of the valence loss function sum of w E Γ Ep² / ((E² - Ep²)² + (E Γ)²), below
+        about 40 eV. Used by the twin only.
     near_edge
-        `EdgeChange` of each edge. For the twin alone.
+        `EdgeChange` of each edge. Used by the twin only.
     """
 
     name: str
@@ -137,7 +137,7 @@ class Phase:
     near_edge: Mapping[str, EdgeChange] = field(default_factory=dict)
 
     def edge_change(self, edge: str) -> EdgeChange:
-        """How one edge departs, by default not at all."""
+        """The changes to one edge; by default none."""
         return self.near_edge.get(edge, EdgeChange())
 
     def with_edge(self, edge: str, **changes: object) -> Phase:
@@ -162,9 +162,9 @@ class System:
     ions
         ``{name: Ion}`` of the metal.
     phases
-        ``{name: Phase}``: all that are known, and what may surround the specimen.
+        ``{name: Phase}``: all known phases, including what may surround the specimen.
     channels
-        Names of the phases that an analysis assumes unless told otherwise, in the order of its channels.
+        Names of the phases that an analysis assumes by default, in the order of its channels.
 
     Examples
     --------
@@ -198,7 +198,7 @@ class System:
         Raises
         ------
         ValueError
-            If the system does not hold it.
+            If it is not in the system.
         """
         if name not in self.phases:
             raise ValueError(f"phase: got {name!r}, wants one of {sorted(self.phases)} ({self.title})")
@@ -217,14 +217,14 @@ class System:
         Raises
         ------
         ValueError
-            If the system does not hold it.
+            If it is not in the system.
         """
         if name not in self.edges:
             raise ValueError(f"edge: got {name!r}, wants one of {sorted(self.edges)} ({self.title})")
         return self.edges[name]
 
     def edges_of(self, element: str) -> tuple[str, ...]:
-        """Edges that the strength of an element is divided between; carbon's K is not looked at, but is one."""
+        """Edges among which the strength of an element is divided; carbon K is one, although it is not analysed."""
         if element == self.metal:
             return METAL_EDGES
         return ("K",) if element in (self.anion, "C") else ()
@@ -236,20 +236,20 @@ class System:
         return np.array([self.phase(p).atoms_per_nm3.get(self.metal, 0.0) for p in self.check_phases(phases)])
 
     def anion_per_metal(self, phase: str) -> float:
-        """Atoms of the anion for one of the metal; infinite where there is no metal."""
+        """Atoms of the anion per atom of the metal; infinite where there is no metal."""
         atoms = self.phase(phase).atoms_per_nm3
         metal = atoms.get(self.metal, 0.0)
         return atoms.get(self.anion, 0.0) / metal if metal else float("inf")
 
     def mean_valence(self, phase: str) -> float:
-        """Mean valence of the metal in a phase; NaN where it holds none."""
+        """Mean valence of the metal in a phase; NaN where it contains none."""
         fractions = self.phase(phase).ion_fractions
         return sum(f * self.ions[ion].valence for ion, f in fractions.items()) if fractions else float("nan")
 
     def metal_and_valence(
         self, thickness_nm: ArrayLike, phases: Sequence[str] | None = None
     ) -> tuple[NDArray, NDArray]:
-        """Atoms of the metal per nm² and their mean valence, two arrays (...), of a thickness (P, ...) of each phase.
+        """Atoms of the metal per nm² and their mean valence, two arrays (...), for a thickness (P, ...) of each phase.
 
         The valence is NaN where there is no metal.
         """
@@ -264,25 +264,25 @@ class System:
     # ------------------------------------------------------------------ other systems
 
     def with_phases(self, *phases: Phase) -> System:
-        """The system with some phases added, or put in the place of those of the same name."""
+        """The system with some phases added; they replace those of the same name."""
         return replace(self, phases={**self.phases, **{phase.name: phase for phase in phases}})
 
     def with_vacancies(self, phase: str, fraction: float, name: str | None = None) -> System:
-        """The system with a phase that lacks a fraction of its metal, charge kept by oxidising what is left.
+        """The system with a fraction of a phase's metal missing; oxidising the rest keeps the charge balanced.
 
         Parameters
         ----------
         phase
             Name of the phase.
         fraction
-            Of the metal's sites that are empty.
+            Fraction of the metal's sites that are empty.
         name
-            Of the new phase; None: it takes the place of the old one.
+            Name of the new phase; None: it replaces the old one.
 
         Raises
         ------
         ValueError
-            If it is not known what a vacancy oxidises, or more is vacant than there is to oxidise.
+            If it is not known what a vacancy oxidises, or there are not enough ions to oxidise.
         """
         old = self.phase(phase)
         if old.vacancies is None:

@@ -44,20 +44,19 @@ def system_names() -> list[str]:
 
 
 def load_system(name_or_path: str | Path) -> System:
-    """A system of phases from a file of the package, or from one's own.
+    """A system of phases from a file of the package, or from your own.
 
     Parameters
     ----------
     name_or_path
         ``"iron_oxides"`` or ``"manganese_oxides"``; or the path of a YAML file (``.yml``, ``.yaml``) of the same form.
-        Copy one of the package's, which are in the folder ``scattering/systems``, to begin with. Tables of near-edge
-        shapes that it names are CSV files (a line of column names after ``#``, energies first) beside it, or the
-        package's.
+        Start from a copy of one in the package's folder ``scattering/systems``. Tables of near-edge shapes that it
+        names are CSV files (a line of column names after ``#``, energies first) in the same folder, or the package's.
 
     Raises
     ------
     ValueError
-        If there is no such system, or a file is not of this form; the message names the file and the key.
+        If there is no such system, or the file is not of this form; the message names the file and the key.
 
     Examples
     --------
@@ -76,7 +75,7 @@ def load_system(name_or_path: str | Path) -> System:
 
 
 def as_system(system: str | Path | System | None) -> System:
-    """A system as it is, or loaded by its name or path; None: ``"iron_oxides"``."""
+    """Return a system unchanged, or load it by name or path; None: ``"iron_oxides"``."""
     return system if isinstance(system, System) else load_system("iron_oxides" if system is None else system)
 
 

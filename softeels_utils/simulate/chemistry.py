@@ -46,28 +46,28 @@ NUMBERS = {
 
 @dataclass(frozen=True)
 class ChemistryDraw:
-    """A specimen whose chemistry departs from its system, with all that is true of it.
+    """A specimen whose chemistry departs from its system, with the whole truth about it.
 
     Attributes
     ----------
     assumed : System
-        The system as its file has it: what an analysis is told.
+        The system as in its file: what an analysis is told.
     system : System
-        The true one: vacancies, strengths, shifts and all.
+        The true system, with its vacancies, strengths, shifts and all other departures.
     phases : tuple of str
-        Of ``thickness_nm``: the channels of the system, then what else is in the beam.
+        Order of the phases in ``thickness_nm``: the channels of the system, then what else is in the beam.
     thickness_nm : array (P, n, n)
         True projected thickness of each phase.
     pixel_size_nm : float
     microscope : Microscope
-        That records. The signals state its beam and angles, and the energy axes of ``stated``.
+        The microscope that records. The signals state its beam energy and angles, but the energy axes of ``stated``.
     stated : Microscope
-        The microscope as the metadata have it.
+        The microscope as the metadata describe it.
     detector : Detector
     exposure_ratio : float
-        Fluence of the core loss over that of the low loss. No metadata tell it.
+        Fluence of the core loss over that of the low loss. It is not in the metadata.
     core_shift_eV : float
-        By which the energy axis of the core loss reads too high.
+        Amount by which the energy axis of the core loss reads too high.
     label : dict
         Seed, half, kinds, and every number that departs from the system.
     """
@@ -91,7 +91,7 @@ class ChemistryDraw:
 
     @property
     def metal_per_nm2(self) -> np.ndarray:
-        """True atoms of the metal per nm², (n, n)."""
+        """True number of metal atoms per nm², (n, n)."""
         return self.system.metal_and_valence(self.thickness_nm, self.phases)[0]
 
     @property
@@ -100,7 +100,7 @@ class ChemistryDraw:
         return self.system.metal_and_valence(self.thickness_nm, self.phases)[1]
 
     def valence_fraction(self, valence: float) -> np.ndarray:
-        """True fraction of the metal that has one valence, (n, n), for instance 3 for Fe3+; NaN where there is none."""
+        """True fraction of the metal that has a given valence (3 for Fe3+), (n, n); NaN where there is no metal."""
         ions = self.system.ions
         share = [
             sum(f for ion, f in self.system.phase(p).ion_fractions.items() if ions[ion].valence == valence)
@@ -113,7 +113,7 @@ class ChemistryDraw:
 
     @property
     def particle(self) -> np.ndarray:
-        """Pixels with at least half a nanometre of phases that hold the metal, bool (n, n)."""
+        """Pixels with at least half a nanometre of phases that contain the metal, bool (n, n)."""
         metal = self.system.metal_per_nm3(self.phases) > 0
         return self.thickness_nm[metal].sum(axis=0) > 0.5
 
@@ -125,7 +125,7 @@ class ChemistryDraw:
         fluence_e_per_A2
             Of the low loss.
         seed
-            Of the noise: another one is an independent exposure of the same specimen.
+            Of the noise: another seed is an independent exposure of the same specimen.
         **options
             Further arguments of `dual_eels`: ``noise``, ``delocalisation``, ``drift_eV``, ...
         """
@@ -160,8 +160,8 @@ def draw_chemistry(
 ) -> ChemistryDraw:
     """Draw a core-shell particle whose chemistry departs from its system in several ways at once.
 
-    The same seed, half and grid give the same draw. The halves share no random numbers. What is fixed, and what kinds
-    there are, change nothing else of a draw.
+    The same seed, half and grid give the same draw. The halves share no random numbers. Fixing a value or choosing the
+    kinds changes nothing else in a draw.
 
     Parameters
     ----------
@@ -169,8 +169,8 @@ def draw_chemistry(
     half : {"tune", "report"}
         Settings are chosen on the first half and scored on the second.
     kinds : iterable of str, optional
-        Departures that this draw has, of `CHEMISTRY_KINDS`; ``()``: none. By default each has a probability of 0.3,
-        "instrument" none.
+        Departures of this draw, from `CHEMISTRY_KINDS`; ``()``: none. By default each has a probability of 0.3, except
+        "instrument", which is never drawn.
     n : int
         Pixels per side.
     box_nm : float
@@ -178,29 +178,28 @@ def draw_chemistry(
     system, microscope : optional
         As for `dual_eels`.
     **fixed
-        Not drawn but as given. A pair holds a number for each channel of the system or, for strengths, for the lower
-        and the higher valence.
+        Values to use instead of drawing them. A pair is one number for each channel of the system or, for strengths,
+        for the lower and the higher valence.
 
         ``vacancies``: fraction of the metal that the first phase lacks (0 to 0.12, or what its file allows);
         ``m23_strength``, ``l23_strength`` (pairs of factors, 0.94 to 1.06); ``l23_normalisation``: 0, all ions are as
         strong in the window; 1, in the continuum; ``m23_shift_eV``, ``l23_shift_eV`` (pairs, 0.1 to 0.5 either way);
-        ``m23_fwhm_eV``, ``l23_fwhm_eV``: Gaussian that broadens the white lines (pairs, up to 1);
-        ``plasmon_energy``, ``plasmon_width`` (pairs of factors); ``oxygen_strength``, ``oxygen_pre_peak`` (pairs of
-        factors on K of the anion and on its first peak); ``ligand_nm`` (0 to 4), ``ligand``: a phase, such as "ligand"
-        (oleic acid) or "silica"; ``carbon_nm``: film (0 to 20);
-        ``skin`` (bool), ``skin_oxidised``: volume fraction of the skin that is the most oxidised phase of the system;
-        ``mixture``: None, "core", "shell" or "skin", ``mixture_fraction``: of the phase that it would be, the rest is
-        the other channel; ``third_phase``: None or a phase, ``third_phase_nm``: diameter of a sphere of it in the
-        shell;
-        ``geometry``: arguments of `core_shell_nanocube` that replace its defaults (lengths in parts of the box);
-        ``ion_tables``: ``{ion: {edge: (energy_eV, shape)}}``, measured shapes in place of the system's;
-        ``dispersion_error`` (relative, untold; "instrument" draws ± 0.02), ``core_shift_eV`` (± 2), ``exposure_ratio``
-        (0.1 to 20), ``gain`` of the detector (0.35 to 4): at most one of the four is drawn.
+        ``m23_fwhm_eV``, ``l23_fwhm_eV``: Gaussian that broadens the white lines (pairs, up to 1); ``plasmon_energy``,
+        ``plasmon_width`` (pairs of factors); ``oxygen_strength``, ``oxygen_pre_peak`` (pairs of factors on K of the
+        anion and on its first peak); ``ligand_nm`` (0 to 4), ``ligand``: a phase, such as "ligand" (oleic acid) or
+        "silica"; ``carbon_nm``: film (0 to 20); ``skin`` (bool), ``skin_oxidised``: volume fraction of the skin that is
+        the most oxidised phase of the system; ``mixture``: None, "core", "shell" or "skin"; ``mixture_fraction``:
+        fraction of its own phase in that part, the rest being the other channel; ``third_phase``: None or a phase,
+        ``third_phase_nm``: diameter of a sphere of it in the shell; ``geometry``: arguments of `core_shell_nanocube`
+        that replace its defaults (lengths as fractions of the box); ``ion_tables``: ``{ion: {edge: (energy_eV,
+        shape)}}``, measured shapes in place of the system's; ``dispersion_error`` (relative, not in the metadata;
+        "instrument" draws ± 0.02), ``core_shift_eV`` (± 2), ``exposure_ratio`` (0.1 to 20), ``gain`` of the detector
+        (0.35 to 4): at most one of the four is drawn.
 
     Raises
     ------
     ValueError
-        Another half, kind, name, or value of ``fixed``.
+        For an unknown half, kind or name, or a value of ``fixed`` that is out of range.
 
     Examples
     --------

@@ -46,7 +46,7 @@ class Detector:
         return cls(gain=4.0, readout_counts=8.0, point_spread_channels=0.8, spike_rate=2e-6, spike_counts=4000.0)
 
     def record(self, electrons: NDArray, rng: np.random.Generator | None) -> NDArray:
-        """Counts from expected electrons, both ``(..., E)``; ``rng=None``: without noise."""
+        """Counts from expected electrons, both ``(..., E)``; ``rng=None`` for no noise."""
         counts = electrons if rng is None else rng.poisson(electrons).astype(float)
         if self.point_spread_channels:
             counts = gaussian_filter1d(counts, self.point_spread_channels, axis=-1, mode="nearest")

@@ -29,20 +29,20 @@ CORRELATION = -0.96  # between the phases' errors, of "anticorrelated" noise
 
 @dataclass(frozen=True)
 class SpecimenDraw:
-    """A specimen and its tilt series, with all that is true of them.
+    """A specimen and its tilt series, with the whole truth about them.
 
     Attributes
     ----------
     fine : array (C, 2 n, 2 n, 2 n)
-        Volume fractions on the fine grid that the projections are made from.
+        Volume fractions on the fine grid from which the projections are made.
     truth : array (C, n, n, n)
         Volume fractions on the grid of the reconstruction.
     phases : tuple of str
         Names of the channels: "FeO", "Fe3O4", then "third phase" and "support" where they were drawn.
     projections : array (C, T, n, n)
-        Noisy. nm; or counts, see ``counts_per_nm``.
+        With noise, in nm; or counts, see ``counts_per_nm``.
     clean : array (C, T, n, n)
-        Without noise, nm.
+        Without noise, in nm.
     covariance : array (C, C) or (T, n, n, C, C), or None
         Of the noise, nm². None for counts.
     tilt_angles_deg : array (T,)
@@ -54,12 +54,12 @@ class SpecimenDraw:
     counts_per_nm : float
         0 where the projections are not counts.
     regions : dict of str to bool array (n, n, n)
-        Parts of the volume to score by, made from the geometry, lengths in voxels of the truth. ``"skin"``: at least a
-        tenth skin; ``"void_rim"``: material from a void's edge to two voxels outside it; ``"core_edge"``: within one
-        of the core's edge (and within its graded width); ``"surface"``: within one of the surface; ``"corners"``:
-        within 1.5 of the surface and of two faces (spheres have none); ``"bulk"``: inside, more than
-        1.5 from every interface; ``"wedge"``: within one of an interface whose normal no tilt shows, more than 15°
-        off the tilt axis. Any may be empty.
+        Parts of the volume for separate scores, derived from the geometry; lengths in voxels of the truth. ``"skin"``:
+        at least a tenth skin; ``"void_rim"``: material from a void's edge to two voxels outside it; ``"core_edge"``:
+        within one of the core's edge (and within its graded width); ``"surface"``: within one of the surface;
+        ``"corners"``: within 1.5 of the surface and of two faces (spheres have none); ``"bulk"``: inside, more than 1.5
+        from every interface; ``"wedge"``: within one of an interface whose normal lies in the missing wedge, more than
+        15° off the tilt axis. Any may be empty.
     label : dict
         What was drawn, in words and numbers; positions as (y, z, x) indices of the truth.
     """
@@ -79,12 +79,12 @@ class SpecimenDraw:
     label: dict
 
     def measurement(self, *, known_shifts: bool = True, device: str | None = None) -> Measurement:
-        """What a reconstruction is given; its volume is one of volume fractions.
+        """What a reconstruction is given; its result is in volume fractions.
 
         Parameters
         ----------
         known_shifts : bool
-            Whether the measurement knows the shifts. The angle of the tilt axis it never knows.
+            Whether the measurement knows the shifts. It never knows the angle of the tilt axis.
         device : str, optional
         """
         from ..tomography import Measurement
@@ -110,8 +110,8 @@ def draw_specimen(
 ) -> SpecimenDraw:
     """Draw a core-shell particle and a tilt series of it.
 
-    The same seed, half and grid give the same draw. The halves share no random numbers. What is fixed changes nothing
-    else of a draw; the size of the grid changes it only in that voids are 1 to 6 voxels across.
+    The same seed, half and grid give the same draw. The halves share no random numbers. Fixing a value changes nothing
+    else in a draw; the size of the grid changes only the voids, which are 1 to 6 voxels across.
 
     Parameters
     ----------
@@ -123,29 +123,29 @@ def draw_specimen(
     box_nm : float
         Side of the field of view.
     fit_covariance : callable, optional
-        ``(projections_nm, fluence_e_per_A2, pixel_size_nm) -> (T, Y, X, 2, 2)``, such as `study.pixel_covariance`: of
-        the noise ``"fit"``, which is not drawn without it. Further phases get independent noise of the mean variance.
+        ``(projections_nm, fluence_e_per_A2, pixel_size_nm) -> (T, Y, X, 2, 2)``, such as `study.pixel_covariance`:
+        covariance of the noise ``"fit"``, which is not drawn without it. Further phases get independent noise of the
+        mean variance.
     oversample : int
         Samples along each side of a voxel of the fine grid that a surface may cut.
     **fixed
-        Not drawn but as given:
+        Values to use instead of drawing them:
 
-        ``shape`` ("cube", "truncated cube", "octahedron", "sphere", "rod"); ``rotation`` (unit quaternion, scalar
-        last, of (y, z, x)); ``core`` (bool); ``skin`` ("none", "whole", "patches"), ``skin_nm``; ``voids`` (0 to 3,
-        fewer where there is no room for them);
-        ``void_voxels`` (their diameters, three of them); ``graded_nm`` (width of the core's edge, 0 for sharp);
-        ``mixture`` (None, "core", "shell", "inclusion": the part that is 80 % one phase and 20 % the other);
-        ``third_phase`` (None, "skin", "inclusion"); ``support`` (bool);
-        ``views``, ``max_tilt_deg``, ``missing_tilt`` (bool: one of ``views + 1`` even steps), ``shift_px`` (the
-        largest), ``axis_angle_deg``;
-        ``noise`` ("independent", "anticorrelated", "fit", "poisson"), ``level`` (of the first two, in parts of each
-        channel's largest projection, at least in a tenth of the largest of all), ``fluence_e_per_A2`` (of "fit", per
-        tilt), ``counts`` (of "poisson", in the brightest pixel).
+        ``shape`` ("cube", "truncated cube", "octahedron", "sphere", "rod"); ``rotation`` (unit quaternion, scalar last,
+        of (y, z, x)); ``core`` (bool); ``skin`` ("none", "whole", "patches"), ``skin_nm``; ``voids`` (0 to 3, fewer
+        where there is no room for them); ``void_voxels`` (their diameters, three of them); ``graded_nm`` (width of the
+        core's edge, 0 for sharp); ``mixture`` (None, "core", "shell", "inclusion": the part that is 80 % one phase and
+        20 % the other); ``third_phase`` (None, "skin", "inclusion"); ``support`` (bool); ``views``, ``max_tilt_deg``,
+        ``missing_tilt`` (bool: one of ``views + 1`` even steps), ``shift_px`` (the largest), ``axis_angle_deg``;
+        ``noise`` ("independent", "anticorrelated", "fit", "poisson"), ``level`` (of the first two, as a fraction of
+        each channel's largest projection, or of a tenth of the largest of all if that is more), ``fluence_e_per_A2``
+        (of "fit", per tilt), ``counts`` (of "poisson", in the brightest pixel).
 
     Raises
     ------
     ValueError
-        Another half, name, or value of ``fixed``; ``noise="fit"`` without ``fit_covariance``.
+        For an unknown half or name, a value of ``fixed`` that is out of range, or ``noise="fit"`` without
+        ``fit_covariance``.
 
     Examples
     --------

@@ -20,7 +20,7 @@ def project_fine(
     shifts_px: ArrayLike | None = None,
     axis_angle_deg: float = 0.0,
 ) -> tuple[NDArray, NDArray]:
-    """A specimen and its projections as a detector of twice coarser pixels sees them: no inverse crime.
+    """A specimen and its projections as seen by a detector whose pixels are twice as coarse: no inverse crime.
 
     Parameters
     ----------

@@ -59,7 +59,7 @@ def dual_eels(
     tilt_angles_deg
         One for each tilt; written to ``metadata.Tomography.tilts``.
     pixel_size_nm
-        Side of a pixel: with the fluence it sets the electrons, with the delocalisation the blur.
+        Side of a pixel: with the fluence it sets the number of electrons, with the delocalisation the blur.
     system
         A `scattering.System`, or the name or path of one; None: the iron oxides.
     phases
@@ -69,7 +69,7 @@ def dual_eels(
     carbon_nm
         Thickness of an amorphous carbon support at 0°; it grows as 1/cos(tilt).
     plural
-        Plural scattering (Fourier-log); False: single scattering.
+        Include plural scattering (Fourier-log); False: single scattering only.
     delocalisation
         Blur each component's maps by a Gaussian whose FWHM is Egerton's d50 at its energy.
     drift_eV
@@ -79,9 +79,9 @@ def dual_eels(
     seed
         Same seed, same counts, lazy or not, whatever `chunk_pixels`.
     lazy
-        Return lazy signals: pixels are made when they are computed or written, in chunks.
+        Return lazy signals: pixels are simulated in chunks when they are computed or written.
     chunk_pixels
-        Pixels made at once (rounded to whole rows); 1024 take about 150 MB.
+        Pixels simulated at once (rounded to whole rows); 1024 take about 150 MB.
     dtype
         Type of the counts.
     progress
@@ -95,12 +95,13 @@ def dual_eels(
     Raises
     ------
     ValueError
-        For projections of the wrong shape, negative or not finite, tilts that do not match, a bad fluence.
+        For projections of the wrong shape, negative or not finite, tilts that do not match, or a fluence that is not
+        positive.
 
     Notes
     -----
-    Electrons scattered elastically beyond the aperture are not subtracted, and the gain of a real camera is not
-    uniform. The shapes are multiplet-motivated, not measured (see `scattering`).
+    Electrons scattered elastically beyond the aperture are not subtracted, and the camera's gain is taken as uniform,
+    which that of a real one is not. The near-edge shapes are motivated by multiplets, not measured (see `scattering`).
     """
     model = SpectrumModel(microscope or Microscope(), phases, plural, system)
     maps = _checked_projections(projections_nm, model.phases)

@@ -133,18 +133,18 @@ def core_shell_nanocube(
         Sphere of vacuum. 0 or None: none. Centres are ``(y, z, x)`` from the centre of the particle, in
         the particle's own frame (they rotate with it).
     core_center
-        Position of the core in the particle, ``(y, z, x)``; what sticks out of the shell and skin is cut off.
+        Position of the core in the particle, ``(y, z, x)``; what protrudes from the shell and skin is cut off.
     center
         Position of the particle in the box, ``(y, z, x)`` from the centre of the box.
     rotation_deg
         Right-handed rotations about X, then Y, then Z (all fixed axes). None: not rotated.
     core_phase, shell_phase, skin_phase
-        Channel of each part: which phase a channel is, the system says that the volume is used with. ``skin_phase=2``
-        makes the skin a third phase.
+        Channel of each part; the system used with the volume says which phase a channel is. ``skin_phase=2`` makes the
+        skin a third phase.
     unit
         Unit of all lengths: ``"box"`` (fractions of the side of the box), ``"voxel"`` or ``"nm"``.
     oversample
-        Points along each side of a voxel that a surface may cut; the mean over them is its volume fraction.
+        Sampling points along each side of a voxel near a surface; the mean over them is its volume fraction.
 
     Returns
     -------
@@ -155,7 +155,7 @@ def core_shell_nanocube(
     Raises
     ------
     ValueError
-        For a size that is negative or not finite, an unknown shape or unit, a particle that does not fit.
+        For a size that is negative or not finite, an unknown shape or unit, or a particle that does not fit in the box.
 
     Examples
     --------

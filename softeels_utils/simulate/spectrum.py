@@ -72,14 +72,15 @@ class Microscope:
 
     @classmethod
     def from_metadata(cls, signal: Any, default: Microscope | None = None) -> Microscope:
-        """The microscope that recorded a signal: beam energy and angles from its metadata, all else from a default.
+        """The microscope that recorded a signal: beam energy and angles from its metadata, everything else from a
+        default.
 
         Parameters
         ----------
         signal
             HyperSpy signal.
         default
-            What the metadata do not state; None: ``Microscope()``.
+            Supplies what the metadata do not state; None: ``Microscope()``.
 
         See Also
         --------
@@ -105,7 +106,7 @@ class Microscope:
 
 @dataclass(frozen=True)
 class SpectrumModel:
-    r"""Noise-free spectra of a specimen of known thickness, for one incident electron.
+    r"""Noise-free spectra of a specimen of known thickness, per incident electron.
 
     Everything is linear in the single-scattering distributions, counts per channel, nm and electron; plural
     scattering follows from them by the Fourier-log relation
@@ -238,8 +239,8 @@ class SpectrumModel:
     def reference(self, phase: str, edge: str) -> NDArray:
         """Single-scattering reference ``(E,)`` of an edge (or ``"valence"``), counts per channel, nm and electron.
 
-        Per electron that is collected without a specimen: all of them, if the aperture is wider than the probe. On the
-        energy axis of the edge (`energy_eV(edge)`), with the resolution of the zero-loss peak.
+        Per electron that would be collected without a specimen: all of them, if the aperture is wider than the probe.
+        On the energy axis of the edge (`energy_eV(edge)`), with the resolution of the zero-loss peak.
         """
         if phase not in self.phases:
             raise ValueError(f"phase: got {phase!r}, wants one of {self.phases}")
@@ -267,13 +268,13 @@ class SpectrumModel:
     def spectra(
         self, thickness_nm: NDArray, shift_eV: ArrayLike | None = None, axes: Sequence[str] = AXES
     ) -> list[NDArray]:
-        """Expected counts per channel for one incident electron, on several energy axes at once.
+        """Expected counts per channel and incident electron, on several energy axes at once.
 
         Parameters
         ----------
         thickness_nm
             ``(..., P)`` thickness of each phase; or ``(..., P * C)``, where each of the C `COMPONENTS` of a phase has
-            a thickness of its own (delocalised signals: phase-major order). Not checked.
+            its own thickness (delocalised signals; phase-major order). Not checked.
         shift_eV
             Energy drift of each spectrum, ``(...)``; None: none.
         axes
@@ -292,7 +293,7 @@ class SpectrumModel:
         return [np.maximum(self._on_axis(full, axis), 0.0) for axis in axes]
 
     def expected(self, thickness_nm: ArrayLike, axis: str = "low", *, shift_eV: ArrayLike | None = None) -> NDArray:
-        """Expected counts per channel for one incident electron, ``(..., E)``.
+        """Expected counts per channel and incident electron, ``(..., E)``.
 
         Parameters
         ----------
@@ -314,7 +315,7 @@ class SpectrumModel:
     def derivative(self, thickness_nm: ArrayLike, edge: str, axis: str | None = None) -> NDArray:
         """Change of `expected` with the amount of one edge of each phase, ``(..., P, E)`` per nm and electron.
 
-        The reference as it looks through the specimen: plural scattering and resolution included.
+        The reference as seen through the specimen, with plural scattering and resolution.
 
         Parameters
         ----------
@@ -332,7 +333,7 @@ class SpectrumModel:
         return self._on_axis(irfft(spectrum, self.grid_eV.size, axis=-1), self.axis_of(axis or edge))
 
     def background(self, thickness_nm: ArrayLike, edge: str) -> NDArray:
-        """`expected` less what one edge adds to it to first order, ``(..., E)``."""
+        """`expected` minus what one edge adds to it to first order, ``(..., E)``."""
         t = self._thickness(thickness_nm)
         return self.expected(t, edge) - np.einsum("...p,...pe->...e", t, self.derivative(t, edge))
 
@@ -423,7 +424,7 @@ def spectrum_model(
     Raises
     ------
     ValueError
-        If both a microscope and settings are passed, or one of them is out of range.
+        If both a microscope and settings are passed, or a setting is out of range.
 
     Examples
     --------

@@ -12,8 +12,8 @@ The order in which dual EELS is usually prepared::
     core = remove_background(core, window_eV=(650, 700))
     core = fourier_ratio(core, low)             # core loss, L and K edges
 
-For quantification prefer `convolve_low_loss` on the references (or ``fit_phases(..., low_loss=...)``) to
-deconvolving the data: the noise of the data then stays as it was counted.
+For quantification prefer `convolve_low_loss` on the references (or ``fit_phases(..., low_loss=...)``) to deconvolving
+the data: the noise of the data then remains counting noise.
 """
 
 from .align import align_zero_loss, shift_spectra, zero_loss_position

@@ -19,7 +19,7 @@ def zero_loss_position(low_loss: Any, energy_eV: ArrayLike | None = None, *, smo
     """Energy of the zero-loss peak of each spectrum, to a fraction of a channel.
 
     The spectrum is smoothed by a Gaussian (close to a matched filter where its width is near that of the peak), and a
-    parabola is put through the logarithm of the three highest channels.
+    parabola is drawn through the logarithms of the highest channel and its two neighbours.
 
     Parameters
     ----------
@@ -50,7 +50,7 @@ def zero_loss_position(low_loss: Any, energy_eV: ArrayLike | None = None, *, smo
 
 
 def shift_spectra(spectra: Any, shift_eV: Any, energy_eV: ArrayLike | None = None, *, method: str = "linear") -> Any:
-    """Move spectra along the energy axis.
+    """Shift spectra along the energy axis.
 
     Parameters
     ----------
@@ -59,10 +59,10 @@ def shift_spectra(spectra: Any, shift_eV: Any, energy_eV: ArrayLike | None = Non
         Positive: towards higher energy.
     energy_eV : (E,), for plain arrays
     method : {"linear", "nearest", "fourier"}
-        "linear" keeps counts non-negative, and their sum, but ties neighbouring channels together (the noise of
-        broad features is unchanged, the scatter of single channels falls); "nearest" moves by whole channels
-        and leaves Poisson counts Poisson; "fourier" keeps white noise white and may ring at sharp peaks.
-        Channels moved in from outside repeat the last one.
+        "linear" keeps counts non-negative and preserves their sum, but correlates neighbouring channels (the noise of
+        broad features is unchanged, the scatter of single channels falls); "nearest" moves by whole channels and leaves
+        Poisson counts Poisson; "fourier" keeps white noise white and may ring at sharp peaks. Channels shifted in from
+        outside repeat the outermost one.
 
     Returns
     -------
@@ -127,13 +127,13 @@ def align_zero_loss(
     *others : (..., E2)
         Spectra of the same pixels (core loss) that drifted in the same way.
     energy_eV, others_energy_eV : arrays
-        Energies, for plain arrays. One ``others_energy_eV`` serves all others.
+        Energies, for plain arrays. All others share ``others_energy_eV``.
     method, smoothing_eV
         See `shift_spectra`, `zero_loss_position`.
 
     Returns
     -------
-    The aligned low loss; with ``others``, a tuple of it and them.
+    The aligned low loss; with ``others``, a tuple of the low loss and the others.
 
     Notes
     -----

@@ -50,7 +50,7 @@ def data_of(x: Any) -> Any:
 
 
 def with_data(container: Any, data: Any) -> Any:
-    """``data`` as a signal with the axes and metadata of ``container``, if that is a signal; otherwise as it is."""
+    """``data`` as a signal with the axes and metadata of ``container`` if that is a signal; otherwise unchanged."""
     return container._deepcopy_with_new_data(data) if is_signal(container) else data
 
 
@@ -83,7 +83,7 @@ def energy_axis(
     energy_eV : (E,), optional
         May be None for a signal.
     name, of : str
-        What error messages call the energies, and the spectra.
+        What error messages call the energies and the spectra.
 
     Returns
     -------
@@ -92,9 +92,9 @@ def energy_axis(
     Raises
     ------
     ValueError
-        If the spectra are no real numbers, an array comes without energies, the unit of a signal's axis is no energy
-        or not stated, or the energies are not 1-D, finite, increasing and even, or their number is not the length of
-        the last axis (a sign of a wrong axis order).
+        If the spectra are not real numbers, an array comes without energies, the unit of a signal's axis is not an
+        energy or not stated, the energies are not 1-D, finite, increasing and evenly spaced, or their number is not the
+        length of the last axis (a sign of a wrong axis order).
 
     Examples
     --------
@@ -158,7 +158,7 @@ def window_mask(energy: NDArray, window_eV: tuple[float, float], name: str = "wi
     Raises
     ------
     ValueError
-        If the window is no increasing pair, or reaches more than one channel past the energies.
+        If the window is not an increasing pair, or extends more than one channel beyond the energies.
     """
     window = finite_array(window_eV, name)
     if window.shape != (2,):
@@ -176,5 +176,5 @@ def window_mask(energy: NDArray, window_eV: tuple[float, float], name: str = "wi
 
 
 def step_nm(axis: Any) -> float | None:
-    """Step of a HyperSpy axis in nm; None where its unit is no length."""
+    """Step of a HyperSpy axis in nm; None where its unit is not a length."""
     return float(axis.scale) * NM_PER[str(axis.units)] if str(axis.units) in NM_PER else None

@@ -47,8 +47,8 @@ def fit_background(
     window_eV : (float, float)
         Fit window, before the edge.
     model : {"power_law", "exponential", "log_polynomial"}
-        One of `REGRESSION_MODELS`: ``A E^-r``; ``A exp(-E/w)``; ``A E^-r exp(q ln²E)`` (bends; for a plasmon tail under
-        a low edge).
+        One of `REGRESSION_MODELS`: ``A E^-r``; ``A exp(-E/w)``; ``A E^-r exp(q ln²E)`` (curved; for a plasmon tail
+        under an edge at low energy).
     iterations : int
         Newton steps.
 
@@ -115,7 +115,7 @@ def _poisson_regression(counts, basis, iterations):
 def remove_background(
     spectra: Any, energy_eV: ArrayLike | None = None, *, window_eV: tuple[float, float], model: str = "power_law"
 ) -> Any:
-    """Spectra less the background of `fit_background`, channels before the window included.
+    """Spectra minus the background of `fit_background`, in channels before the window, too.
 
     Parameters
     ----------

@@ -25,7 +25,7 @@ def map_spectra(
     dtype: DTypeLike = float,
     block: int = BLOCK,
 ) -> np.ndarray:
-    """Apply a function of blocks of spectra to every pixel.
+    """Apply a function that works on blocks of spectra to every pixel.
 
     Parameters
     ----------
@@ -47,7 +47,7 @@ def map_spectra(
     Raises
     ------
     ValueError
-        If the inputs do not agree in their leading axes.
+        If the leading axes of the inputs differ.
 
     Examples
     --------

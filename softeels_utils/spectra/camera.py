@@ -18,19 +18,19 @@ BAD, PAIR, NOISE = 0.2, 0.35, 5.0  # parts of the neighbours, and standard devia
 
 
 def cut_off_fraction(spectra: Any) -> float:
-    """Fraction of the spectra with two neighbouring channels that are both the largest of all values.
+    """Fraction of the spectra in which two neighbouring channels both have the largest of all values.
 
     A camera that is saturated cuts the zero loss off at its limit.
 
     Parameters
     ----------
     spectra : (..., E), raw counts
-        Of more than some thousand, some thousand are looked at.
+        If there are more than a few thousand, a few thousand of them are examined.
 
     Returns
     -------
     float
-        0 below 1 %, and where the largest value is below 100 counts: neighbours are then alike by chance.
+        0 if below 1 %, or if the largest value is below 100 counts: neighbours are then equal by chance.
 
     Examples
     --------
@@ -48,16 +48,16 @@ def cut_off_fraction(spectra: Any) -> float:
 def find_bad_channels(spectra: Any, inside: NDArray[np.bool_], *, gain: float = 1.0) -> NDArray[np.intp]:
     """Channels that lie far below, or far above, both of their neighbours in the sum of all spectra.
 
-    A channel is bad where it is off by more than 20 % and five standard deviations of counting, in each of four parts
-    of the spectra. Two side by side, such as an interpolation makes of one, are bad where both are low by 35 %. What
-    goes up or down, as an edge does, is not; a maximum a single channel wide would be taken for a hot channel.
+    A channel is bad if it deviates by more than 20 % and by more than five standard deviations of counting, in each of
+    four parts of the spectra. Two side by side, such as interpolation makes of one, are bad if both are low by 35 %. A
+    rise or a fall, as at an edge, is not bad; a maximum a single channel wide would be taken for a hot channel.
 
     Parameters
     ----------
     spectra : (..., E), raw counts
         Before they are aligned: a bad channel is then the same in all of them.
     inside : bool (E,)
-        Channels that are looked at.
+        Channels to examine.
     gain : float
         Counts per electron.
 
@@ -92,7 +92,7 @@ def _least(level, part, gain):
 
 
 def mend_channels(spectra: NDArray, channels: NDArray[np.intp]) -> NDArray:
-    """Spectra (..., E) with some channels on the line between their nearest neighbours that are not among them."""
+    """Spectra (..., E) with some channels interpolated linearly between their nearest other channels."""
     if not len(channels):
         return spectra
     mended, good = np.array(spectra, float), np.setdiff1d(np.arange(spectra.shape[-1]), channels)

@@ -42,7 +42,7 @@ def zero_loss(low_loss: Any, energy_eV: ArrayLike | None = None, *, split_eV: fl
     Raises
     ------
     ValueError
-        If the energies do not hold the peak, ``split_eV`` is not on their axis, or the peak is not at 0 eV.
+        If the energies do not include the peak, ``split_eV`` is not on their axis, or the peak is not at 0 eV.
     """
     energy = energy_axis(low_loss, energy_eV, of="low_loss")
     if split_eV is not None:
@@ -108,8 +108,8 @@ def fourier_log(low_loss: Any, energy_eV: ArrayLike | None = None, *, split_eV: 
     """Single-scattering distribution of a low-loss spectrum, plural scattering removed (Fourier-log).
 
     ``S(ν) = Z(ν) ln[J(ν) / Z(ν)]``, with J the spectrum and Z its zero-loss peak (Egerton 2011, sect. 4.1.1);
-    multiplying by Z keeps the resolution of the data and damps the noise. The end of the spectrum is continued
-    by a power law that fades out, since a cut would ring.
+    multiplying by Z keeps the resolution of the data and damps the noise. The spectrum is continued beyond its end by a
+    power law that fades out, since an abrupt end would cause ringing.
 
     Parameters
     ----------
@@ -119,8 +119,8 @@ def fourier_log(low_loss: Any, energy_eV: ArrayLike | None = None, *, split_eV: 
 
     Returns
     -------
-    Spectra of the same kind, in counts; their sum over that of the zero-loss peak is t/λ. M edges inside the
-    low loss come out as single scattering, too.
+    Spectra of the same kind, in counts; their sum divided by that of the zero-loss peak is t/λ. M edges within the low
+    loss become single scattering, too.
     """
     energy = energy_axis(low_loss, energy_eV, of="low_loss")
     peak = zero_loss(low_loss, energy, split_eV=split_eV)
@@ -141,8 +141,8 @@ def repeated_losses(
     """Counts of electrons that scattered two or more times and lost less than ``below_eV`` each time.
 
     The single-scattering distribution s (`fourier_log`), cut off at ``below_eV``, gives ``exp(s) - 1 - s`` of plural
-    scattering (Egerton 2011, eq. 4.8). Under a low edge this is a hump near twice the plasmon energy, which no power
-    law follows, and it is known from the part of the spectrum before the edge.
+    scattering (Egerton 2011, eq. 4.8). Under an edge at low energy this is a hump near twice the plasmon energy, which
+    no power law follows; the part of the spectrum before the edge determines it.
 
     Parameters
     ----------
@@ -203,7 +203,7 @@ def fourier_ratio(
 
     Returns
     -------
-    Spectra of the same kind as ``core_loss``: what the zero-loss electrons alone would have given, so divide by the
+    Spectra of the same kind as ``core_loss``: what the zero-loss electrons alone would have given. Divide by the
     zero-loss intensity (not by the total) to get probabilities per electron.
     """
     energy = energy_axis(core_loss, energy_eV, of="core_loss")
@@ -231,7 +231,7 @@ def convolve_low_loss(
     zero_loss_peak: str = "delta",
     split_eV: float | None = None,
 ) -> Any:
-    """References as they look after plural scattering: their convolution with the low loss.
+    """References as they appear after plural scattering: their convolution with the low loss.
 
     An edge of single-scattering probability s(E) adds ``∫ s(E') J(E - E') dE'`` to the spectrum, J the low loss of
     the same electrons (to first order in the edge, which is exact within 1e-3 for edges of 1e-3 per electron).
@@ -243,8 +243,8 @@ def convolve_low_loss(
     low_loss : (..., E2), counts or any scale, zero loss at 0 eV
     energy_eV, low_loss_energy_eV : arrays
     zero_loss_peak : {"delta", "keep"}
-        "delta": references are at the resolution of the data already, and the peak is put into one channel.
-        "keep": references are intrinsic, and the peak broadens them.
+        "delta": references already have the resolution of the data, and the peak is put into one channel. "keep":
+        references are intrinsic, and the peak broadens them.
     split_eV
         See `zero_loss`.
 

@@ -28,8 +28,8 @@ def find_spikes(
     A channel is a spike where it exceeds the running median along energy (which a spike of up to ``width`` channels
     does not move) by ``threshold`` times the noise. Real peaks differ from spikes in that most pixels have them: the
     excess that is usual for a channel (its median over pixels, in proportion to the local intensity) is subtracted
-    first, and the spread over pixels bounds the noise from below. Of fewer than 16 spectra that is not known: a spike
-    is then one channel wide, and stands in one of the spectra.
+    first, and the spread over pixels is a lower limit for the noise. From fewer than 16 spectra this cannot be known: a
+    spike is then one channel wide and in only one of the spectra.
 
     Parameters
     ----------
@@ -68,7 +68,7 @@ def find_spikes(
 
 
 def find_rare_spikes(spectra: Any, *, threshold: float = 10.0, **options: Any) -> Any:
-    """Spikes that are not peaks: a sharp maximum of M2,3 or L3 stands in many pixels, a cosmic ray does not.
+    """Spikes that are not peaks: a sharp maximum of M2,3 or L3 appears in many pixels, a cosmic ray does not.
 
     Parameters
     ----------
@@ -78,8 +78,8 @@ def find_rare_spikes(spectra: Any, *, threshold: float = 10.0, **options: Any) -
     Returns
     -------
     bool array (..., E)
-        Without the channels near which more than three spectra in a block of five, and 0.2 % of all, have one of half
-        the threshold.
+        Excluding channels within two of which more than three spectra, and more than 0.2 % of all, have a spike of at
+        least half the threshold.
     """
     check_positive(threshold=threshold)
     counts = data_of(check_spectra(spectra))
@@ -168,12 +168,12 @@ def remove_spikes(
 
     Returns
     -------
-    Spectra of the same kind. Channels that are no spikes are unchanged, but for the two neighbours of each spike.
+    Spectra of the same kind. Channels that are not spikes are unchanged, except for the two neighbours of each spike.
 
     Raises
     ------
     ValueError
-        If ``mask`` has not the shape of the spectra.
+        If ``mask`` does not have the shape of the spectra.
     """
     data = data_of(check_spectra(spectra))
     if mask is None:
@@ -196,10 +196,10 @@ def noise_gain(
 ) -> float:
     """Counts per electron, estimated from the noise: variance over mean of sums of ``block`` channels.
 
-    Second differences remove smooth trends along energy, and a median makes edges and spikes not count. A camera with
-    a point spread divides each electron among channels: single channels then look less noisy than the electrons were,
-    sums over blocks wider than the spread do not. Features as broad as an edge see the noise of the blocks, so this is
-    the ``gain`` that `fitting.fit_phases` needs for its error bars. Readout noise adds to it.
+    Second differences remove smooth trends along energy, and a median ignores edges and spikes. A camera with a point
+    spread divides each electron among channels: single channels then look less noisy than the electrons were, sums over
+    blocks wider than the spread do not. The noise of the blocks is what matters for features as broad as an edge, so
+    this is the ``gain`` that `fitting.fit_phases` needs for its error bars. Readout noise adds to it.
 
     Parameters
     ----------

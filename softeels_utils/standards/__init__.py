@@ -1,7 +1,7 @@
 """Reference spectra (standards) of phases: found in the specimen itself through O-K and L2,3, or from outside.
 
-`extract_standards` does the whole of it; what it is made of is public, too: white-line analysis, atoms counted in the
-core loss, and the constraints that determine the rotation of a two-component unmixing.
+`extract_standards` does all of it. Its parts are public, too: white-line analysis, atoms counted in the core loss, and
+the constraints that determine the rotation of a two-component unmixing.
 """
 
 from .constraints import (

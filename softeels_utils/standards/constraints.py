@@ -36,23 +36,24 @@ __all__ = [
 
 @dataclass(frozen=True)
 class Chemistry:
-    """What is left open about the oxides, and averaged over.
+    """What is unknown about the oxides, and averaged over.
 
     Attributes
     ----------
     vacancies, most_vacancies : float
         The reduced phase is M(1-y)O: y is drawn from the positive half of a Gaussian of standard deviation
-        ``vacancies``, cut off at ``most_vacancies``. The oxygen lattice is complete, the higher valence keeps it
-        neutral. `of` takes both from a system: 0.07 and 0.13 for wüstite.
+        ``vacancies``, cut off at ``most_vacancies``. The oxygen lattice is complete, and ions of the higher valence
+        keep it neutral. `of` takes both from a system: 0.07 and 0.13 for wüstite.
     valence_strength, valence_strength_uncertainty : float
         L2,3 of an ion of the higher valence over that of one of the lower, in the window in which the metal is counted:
-        1 if the edge has the same strength whatever the valence, 1.10 (Mn) or 1.11 (Fe) if white lines in proportion to
-        the 3d holes stand on the same continuum.
+        1 if the edge has the same strength whatever the valence; 1.10 (Mn) or 1.11 (Fe) if white lines proportional to
+        the number of 3d holes add to the same continuum.
     metal_strength, metal_strength_uncertainty : float
         L2,3 of an ion of the lower valence over the calculated continuum, and the standard deviation of its logarithm:
-        1 if white lines take from the continuum what they have, 1.8 (Fe) or 2 (Mn) if they stand on it.
+        1 if the white lines take their strength from the continuum, 1.8 (Fe) or 2 (Mn) if they add to it.
     oxygen_uncertainty : float
-        Of the cross-section of O-K (relative): what calculations and measured photoabsorption differ by.
+        Relative uncertainty of the cross-section of O-K: the difference between calculations and measured
+        photoabsorption.
     """
 
     vacancies: float = 0.0
@@ -76,11 +77,11 @@ class Chemistry:
 
     @classmethod
     def of(cls, pair: PhasePair) -> Chemistry:
-        """What a system says of the vacancies of its reduced phase; the rest as by default."""
+        """With the vacancies of the reduced phase from its system, and defaults for the rest."""
         return cls(*pair.system.phase(pair.reduced).expected_vacancies)
 
     def nodes(self) -> tuple[NDArray, NDArray, NDArray]:
-        """Vacancies and strengths of the higher valence to average over, and probabilities of the pairs, (Q,) each."""
+        """Vacancies and strengths of the higher valence to average over, and their joint probabilities, (Q,) each."""
         y, vacancy = np.zeros(1), np.ones(1)
         if self.vacancies and self.most_vacancies:
             y = np.linspace(0, self.most_vacancies, 6)
@@ -94,15 +95,15 @@ class Chemistry:
         return np.repeat(y, len(away)), np.tile(higher, len(y)), probability / probability.sum()
 
     def phase_strengths(self, pair: PhasePair) -> NDArray:
-        """L2,3 per atom of the metal in both phases, (2,), without vacancies, over that of the lower valence."""
+        """L2,3 per metal atom in both phases without vacancies, (2,), relative to that of the lower valence."""
         return pair.strength(pair.valence, self.valence_strength)
 
 
 @dataclass(frozen=True)
 class Evidence:
-    """What the core loss counts per metal atom along the line of one such atom per nm², and where the pixels lie on it.
+    """What the core loss counts per metal atom along the line of one metal atom per nm², and where pixels lie on it.
 
-    A count is ``a + b x``, given as (a, b) for each of B bootstrap draws; draw 0 is all pixels as they are. x grows
+    A count is ``a + b x``, given as (a, b) for each of B bootstrap draws; draw 0 is all pixels, not resampled. x grows
     towards the reduced phase.
 
     Attributes
@@ -110,7 +111,7 @@ class Evidence:
     ends, end_errors : (2,)
         Values of x between which the pixels lie, and their errors, see `estimate_range`.
     outermost : str or None
-        The phase at the rim, one of the pair; None: either may be the one that is seen pure.
+        The phase at the rim, one of the pair; None: either may be the one seen pure.
     oxygen, oxygen_atoms : (B, 2) or None
         See `CoreLossEstimators`.
     leading_edge : (W, B, 2) or None
@@ -120,7 +121,7 @@ class Evidence:
     pair : PhasePair
         The phases; by default those of the iron oxides.
     chemistry : Chemistry
-        By default what the system of the pair says.
+        By default that of the pair's system.
     """
 
     ends: NDArray
@@ -141,9 +142,9 @@ class Evidence:
 
 
 class Constraint(ABC):
-    """A statement on where the oxidised phase (x0) and the reduced one (x1) are on the line, with stated uncertainty.
+    """A statement, with its uncertainty, about where the oxidised phase (x0) and the reduced one (x1) are on the line.
 
-    Numbers that are None are those of the system: `of` fills them in.
+    Numbers that are None come from the system: `of` fills them in.
 
     Attributes
     ----------
@@ -153,8 +154,8 @@ class Constraint(ABC):
     source : str
         Where that number comes from.
     counts_valence : bool
-        Whether the statement is on valence: x1 is then where the reduced phase without vacancies would be, of which the
-        specimen may hold none. Otherwise x1 is that phase as it is in the specimen, with its vacancies.
+        Whether the statement is about valence: x1 is then where the reduced phase without vacancies would be, even if
+        the specimen contains none. Otherwise x1 is that phase as it is in the specimen, with its vacancies.
     """
 
     name: ClassVar[str]
@@ -169,24 +170,24 @@ class Constraint(ABC):
         """The uncertainty in words, with its unit."""
 
     def of(self, pair: PhasePair) -> Constraint:
-        """The same statement on two phases, with what it leaves to their system filled in."""
+        """The same statement about two phases, with what it leaves to their system filled in."""
         return self
 
     def missing(self, evidence: Evidence) -> str:
-        """What the evidence lacks for this constraint; empty where it lacks nothing."""
+        """What the evidence lacks for this constraint; empty if nothing."""
         return ""
 
     @abstractmethod
     def log_likelihood(self, evidence: Evidence, x0: NDArray, x1: NDArray) -> NDArray:
-        """Of each pair (x0, x1), up to a constant; minus infinity where it is impossible.
+        """Log-likelihood of each pair (x0, x1), up to a constant; minus infinity where the pair is impossible.
 
-        To be asked only where nothing is `missing`.
+        To be called only if nothing is `missing`.
         """
 
 
 @dataclass(frozen=True)
 class OxygenRatio(Constraint):
-    """Oxygen per metal atom of the oxidised phase over that of the reduced one, by O-K."""
+    """Oxygen per metal atom in the oxidised phase over that in the reduced one, from O-K."""
 
     name = "oxygen"
     description = (
@@ -219,7 +220,7 @@ class OxygenRatio(Constraint):
 
 @dataclass(frozen=True)
 class OxygenCount(Constraint):
-    """Oxygen per metal atom, counted with calculated cross-sections: it tells what an atom of metal counts at L2,3."""
+    """Oxygen per metal atom, counted with calculated cross-sections: it shows what a metal atom counts at L2,3."""
 
     name = "cross_section"
     description = (
@@ -258,8 +259,8 @@ class LeadingEdgeWindow:
         Its centre.
     counts : (B, 2)
     shifted, least, most : (B, 2)
-        Counts at energies that are lower by the shift between the valences, and by that shift plus and minus its
-        uncertainty: what of the higher valence reaches the window.
+        Counts at energies lower by the shift between the valences, and by that shift plus and minus its uncertainty:
+        how much of the higher valence reaches the window.
     """
 
     energy_eV: float
@@ -271,12 +272,13 @@ class LeadingEdgeWindow:
 
 @dataclass(frozen=True)
 class LeadingEdge(Constraint):
-    """Metal of the lower valence over all metal, by the leading edge of L3, which starts lower for it.
+    """Fraction of the metal that has the lower valence, from the leading edge of L3, which starts at lower energy for
+    it.
 
-    All of the metal in the reduced phase has the lower valence, and ``lower_fraction`` of it in the oxidised one. The
+    All the metal in the reduced phase has the lower valence, and ``lower_fraction`` of it in the oxidised one. The
     leading edge of the higher valence is taken to be that of the lower, shifted up by ``shift_eV`` and ``strength``
-    times as high per ion: midway between 1 (one line like the other) and the ratio of the 3d holes. That of the lower
-    valence is taken to be the same in both phases, within ``lower_uncertainty``.
+    times as high per ion: midway between 1 (equal lines) and the ratio of the 3d holes. That of the lower valence is
+    taken to be the same in both phases, within ``lower_uncertainty``.
     """
 
     name = "leading_edge"
@@ -317,11 +319,11 @@ class LeadingEdge(Constraint):
         return "" if usable else "no leading edge of L3 above the noise that extends down by the shift between valences"
 
     def choose_window(self, evidence: Evidence) -> LeadingEdgeWindow | None:
-        """The window that leaves the phases least uncertain, taken to be at the ends of the pixels.
+        """The window that leaves the phases least uncertain, if they were at the ends of the pixels.
 
-        Far down the leading edge there is little of the higher valence, but few counts; higher up it is the other way
-        round. None where no window has both a signal above the noise and the leading edge of the higher valence within
-        the windows.
+        Far down the leading edge there is little of the higher valence, but there are few counts; higher up it is the
+        other way round. None if no window both has a signal above the noise and keeps the leading edge of the higher
+        valence within the windows.
         """
         statement = self.of(evidence.pair)
         if evidence.leading_edge is None or None in (statement.shift_eV, statement.uncertainty):
@@ -382,11 +384,11 @@ class LeadingEdge(Constraint):
 class PureRim(Constraint):
     """The outermost phase is seen nearly pure at the rim.
 
-    ``uncertainty`` is how much of the other phase the purest pixels may hold: what reaches the rim by the
-    delocalisation of M2,3 and by a pixel that is not quite outermost. ``probability`` is that of a phase being seen
-    that pure at all. A belief: every other specimen is not what its rim looks like (a patchy skin, one that is
-    rough below the pixel, or a mixture). The other half is spread over all purities, so that counted atoms may
-    overrule the rim.
+    ``uncertainty`` is how much of the other phase the purest pixels may contain, owing to the delocalisation of M2,3
+    and to pixels that are not quite outermost. ``probability`` is that of a phase being seen that pure at all. It is an
+    assumption: one specimen in two is not what its rim looks like (a patchy skin, one that is rough below the pixel
+    size, or a mixture). The rest of the probability is spread over all purities, so that counted atoms may overrule the
+    rim.
     """
 
     name = "pure_rim"
@@ -415,7 +417,7 @@ class PureRim(Constraint):
 
 @dataclass(frozen=True)
 class PixelRange(Constraint):
-    """Both phases lie outside of the pixels, or at their ends."""
+    """Both phases lie outside the range of the pixels, or at its ends."""
 
     name = "pixels"
     description = "no pixel lies outside of the two phases"
@@ -445,14 +447,14 @@ def select_constraints(
     constraints: str | Constraint | Iterable[str | Constraint] = tuple(CONSTRAINTS),
     pair: PhasePair | None = None,
 ) -> tuple[Constraint, ...]:
-    """Constraints by name or by instance, one or several, as instances, in the order of `CONSTRAINTS`.
+    """Return constraints, given by name or as instances, as instances in the order of `CONSTRAINTS`.
 
     What they leave to the system is filled in for a pair of phases, by default that of the iron oxides.
 
     Raises
     ------
     ValueError
-        For names that do not exist, two constraints of one name, and no constraint at all.
+        For names that do not exist, two constraints of the same name, or no constraint at all.
 
     Examples
     --------

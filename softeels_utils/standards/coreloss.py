@@ -29,23 +29,23 @@ O_K_FOOT_EV = 14.0  # from the foot of O-K to its maximum
 
 @dataclass(frozen=True)
 class CoreLossEstimators:
-    """Vectors f such that ``spectrum @ f`` is what a core-loss spectrum counts, see `core_loss_estimators`.
+    """Vectors f such that ``spectrum @ f`` is a count in a core-loss spectrum, see `core_loss_estimators`.
 
     Attributes
     ----------
     metal : (E,)
-        Metal atoms per nm² if L2,3 had the strength of its calculated continuum; white lines add to it, and what an
-        atom counts is found from the oxygen (`Rotation`).
+        Metal atoms per nm² if L2,3 had the strength of its calculated continuum. White lines add to it: what an atom
+        really counts is found from the oxygen (`Rotation`).
     leading_edge : (W, E)
-        Intensity of windows of 1 eV on the leading edge of L3, below half of its height in the mean spectrum, less
-        the local background.
+        Intensity in windows of 1 eV on the leading edge of L3, below half of its height in the mean spectrum, minus the
+        local background.
     leading_edge_eV : (W,)
         Centres of these windows.
     l3_eV : float
-        Where the L3 maximum is on the energy axis of the data.
+        Position of the L3 maximum on the energy axis of the data.
     oxygen : (E,) or None
-        Oscillator strength of O-K without its pre-peak, to be compared between phases; None where the axis does not
-        hold O-K, or the anion is not oxygen.
+        Oscillator strength of O-K without its pre-peak, to be compared between phases; None if the axis does not cover
+        O-K or the anion is not oxygen.
     oxygen_atoms : (E,) or None
         Oxygen atoms per nm², from the continuum alone.
     """
@@ -61,8 +61,8 @@ class CoreLossEstimators:
 def edge_cross_section(element: str, edge: str, energy_eV: ArrayLike, **microscope: float) -> NDArray:
     """Differential cross-section of the continuum of one edge, per atom, in nm²/eV.
 
-    Calculated subshells (`subshell_oscillator_strength`) in the dipole approximation: near-edge structure is not in it,
-    so use it well above an edge.
+    Calculated subshells (`subshell_oscillator_strength`) in the dipole approximation, without near-edge structure: use
+    it well above an edge.
 
     Parameters
     ----------
@@ -125,19 +125,18 @@ def core_loss_estimators(
     collection_mrad: float,
     convergence_mrad: float = 0.0,
 ) -> CoreLossEstimators:
-    """Vectors f such that ``spectrum @ f`` is what a core-loss spectrum counts.
+    """Vectors f such that ``spectrum @ f`` is a count in a core-loss spectrum: metal, oxygen, leading edge of L3.
 
-    A power-law background and the continuum of O-K are fitted together by weighted least squares where no
-    near-edge structure is: before O-K, and from 50 eV above it to 20 eV before L3 (model-based
-    quantification, Verbeeck and Van Aert, Ultramicroscopy 101, 207 (2004)). What stands above the background is
-    integrated.
+    A power-law background and the continuum of O-K are fitted together by weighted least squares where no near-edge
+    structure is: before O-K, and from 50 eV above it to 20 eV before L3 (model-based quantification, Verbeeck and Van
+    Aert, Ultramicroscopy 101, 207 (2004)). The signal above the background is integrated.
 
     Oxygen is compared without the pre-peak of O-K: it is due to holes in the 3d shell of the neighbouring metal
     (de Groot et al., Phys. Rev. B 40, 5715 (1989)), and so counts valence, not oxygen.
 
-    The metal is counted by its whole edge. How much of it an atom gives is not known from tables:
-    they hold the continuum without white lines (calculations) or with some of them (photoabsorption), and white
-    lines differ with valence. `OxygenCount` finds it in the specimen.
+    The metal is counted by its whole edge. The strength per atom is not known from tables: they give the continuum
+    without white lines (calculations) or with some of them (photoabsorption), and white lines differ with valence.
+    `OxygenCount` finds it in the specimen.
 
     Parameters
     ----------
@@ -148,14 +147,14 @@ def core_loss_estimators(
     system : System or str, optional
         Metal, anion and windows; by default the iron oxides.
     l3_eV : float, optional
-        Where the L3 maximum is on this energy axis; by default found in the mean spectrum. Near where the system has it
-        (within 1.2 eV of 708.7 eV for iron, between Fe2+ and Fe3+) the axis is taken as calibrated; else all windows
-        move.
+        Position of the L3 maximum on this energy axis; by default found in the mean spectrum. If it is near that of the
+        system (within 1.2 eV of 708.7 eV for iron, between Fe2+ and Fe3+), the axis is taken as calibrated; otherwise
+        all windows move with it.
 
     Raises
     ------
     ValueError
-        If the axis does not hold the whole of L2,3.
+        If the axis does not cover all of L2,3.
     """
     system = as_system(system)
     edge = system.edge("L2,3").standards
@@ -199,9 +198,9 @@ def find_l3(
     window_eV: tuple[float, float] | None = None,
     system: System | str | None = None,
 ) -> float:
-    """Energy of the L3 maximum in a mean spectrum (E,), wherever the axis puts it inside a window.
+    """Energy (eV) of the L3 maximum in a mean spectrum (E,), on whatever axis, inside a window.
 
-    The window is by default that of the system, and the system by default the iron oxides.
+    By default, the window is that of the system, and the system the iron oxides.
 
     Raises
     ------
@@ -223,9 +222,9 @@ def find_l3(
 def oxygen_to_l3(
     energy_eV: NDArray, spectra: NDArray, l3_eV: float, system: System | str | None = None
 ) -> NDArray[np.float64] | None:
-    """From the main maximum of O-K to that of L3, in each of some spectra: a wrong dispersion stretches it.
+    """Distance from the main maximum of O-K to that of L3 in each spectrum: a wrong dispersion stretches it.
 
-    Unlike where the edges lie, it does not depend on the zero of the axis.
+    Unlike the positions of the edges, it does not depend on the zero of the axis.
 
     Parameters
     ----------
@@ -233,14 +232,14 @@ def oxygen_to_l3(
     spectra : (..., E)
         Single scattering, with its background.
     l3_eV : float
-        About where L3 is on this axis.
+        Approximate position of L3 on this axis.
     system : System or str, optional
-        Its file states what the distance is; by default the iron oxides.
+        Its file states what the distance should be; by default the iron oxides.
 
     Returns
     -------
     (...), eV, or None
-        None where the axis does not hold the edges, or the system does not state the distance.
+        None if the axis does not cover the edges, or the system does not state the distance.
     """
     system = as_system(system)
     oxygen = system.edge("K").standards

@@ -52,15 +52,15 @@ def extract_standards(
     seed: int = 0,
     **preparation: object,
 ) -> Standards:
-    """Find the M2,3 references of two phases in dual EELS of a specimen that holds both, neither of them pure.
+    """Find the M2,3 references of two phases in dual EELS of a specimen that contains both, neither of them pure.
 
-    1. Zero losses are aligned (the core loss moves along), spikes removed, plural scattering taken out of both.
+    1. Zero losses are aligned (the core loss moves along), spikes and plural scattering are removed from both.
     2. M2,3 spectra, with a background free in every pixel, span a plane: two coordinates per pixel.
     3. Core-loss spectra regressed on the coordinates (the noise of the coordinates accounted for) give O-K and
        L2,3 along the axes of the plane.
     4. The rotation inside the plane is determined by ``constraints`` (`CONSTRAINTS`), each with its stated
-       uncertainty: a probability of where the pure phases are, averaged over what is unknown of their ``chemistry``. If
-       the constraints contradict each other, it spreads over what leaving one of them out gives.
+       uncertainty: a probability of where the pure phases are, averaged over what is unknown about their ``chemistry``.
+       If the constraints contradict each other, it spreads over the results with one of them left out.
     5. Low-loss spectra regressed on the abundances, less the background that goes with each phase, are the
        references.
 
@@ -74,35 +74,35 @@ def extract_standards(
     onset_eV : float, optional
         Below it there is no M2,3; by default that of the system.
     mask : bool (...), optional
-        Pixels of the specimen; by default found from the low loss. What is at the rim is known only then: any other
+        Pixels of the specimen; by default found from the low loss. Only then is it known what is at the rim: any other
         mask may cut through the specimen.
     constraints : names of `CONSTRAINTS`, or constraints
         For another uncertainty, give the constraint itself: ``OxygenRatio(uncertainty=0.03)``.
     chemistry : Chemistry, optional
-        What is left open about the oxides: vacancies, strength of L2,3. By default `Chemistry.of` the system.
+        What is unknown about the oxides: vacancies, strength of L2,3. By default `Chemistry.of` the system.
     delocalisation_nm : float, optional
-        Diameter (FWHM) by which the core loss is blurred to the resolution of the M2,3 maps: an inelastic event
-        of 54 eV is less localised than one of 700 eV. By default `valence_blur_nm`; 0 for no blur. It needs the size
-        of a pixel, without which nothing is blurred. Pixels finer than twice the standard deviation of this blur
-        are averaged for the references, which have been found biased without; the abundances are those of all pixels.
+        Diameter (FWHM) by which the core loss is blurred to the resolution of the M2,3 maps: an inelastic event of 54
+        eV is less localised than one of 700 eV. By default `valence_blur_nm`; 0 for no blur. It needs the pixel size,
+        without which nothing is blurred. Pixels finer than twice the standard deviation of this blur are averaged for
+        the references, which are biased otherwise; the abundances are those of all pixels.
     bootstrap : int
         Draws of the pixels.
     seed : int
     **preparation
-        Of `prepare_dual_eels`: ``energy_eV``, ``core_energy_eV``, ``beam_energy_keV``, ``collection_mrad``,
-        ``convergence_mrad``, ``exposure_ratio``, ``spikes``, ``gain``, ``window_eV``,
-        ``pixel_size_nm``.
+        Arguments of `prepare_dual_eels`: ``energy_eV``, ``core_energy_eV``, ``beam_energy_keV``, ``collection_mrad``,
+        ``convergence_mrad``, ``exposure_ratio``, ``spikes``, ``gain``, ``window_eV``, ``pixel_size_nm``.
 
     Returns
     -------
     Standards
-        References are single scattering and at the resolution of the data. Look at ``warnings`` first: what does not
-        fit is said there.
+        References are single scattering and at the resolution of the data. Look at ``warnings`` first: it says what
+        does not fit.
 
     Raises
     ------
     ValueError
-        For axes that do not cover the edges, pixels that disagree, no specimen in sight, a specimen of one phase, ...
+        For axes that do not cover the edges, low and core loss of different pixels, no specimen in view, a specimen of
+        one phase, ...
     """
     if bootstrap < 20:
         raise ValueError(f"bootstrap: got {bootstrap}, wants at least 20")
@@ -260,7 +260,7 @@ def _binning(specimen, blur_nm):
 
 
 def valence_blur_nm(system: System | str | None = None, *, beam_energy_keV: float, collection_mrad: float) -> float:
-    """Diameter (FWHM) of the blur that makes a map of L2,3 look like one of M2,3, by Egerton's d50 of both edges.
+    """FWHM (nm) of the blur that makes a map of L2,3 look like one of M2,3, from Egerton's d50 of both edges.
 
     Examples
     --------

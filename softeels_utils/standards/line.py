@@ -45,7 +45,7 @@ class MetalLine:
         return (coordinates - metal[:, None] * self.origin[0]) @ direction / (direction @ direction) / metal
 
     def position_error(self, coordinates: NDArray, variance: NDArray) -> NDArray:
-        """Standard deviation (N,) of `position`, for the same variance (N,) of both coordinates."""
+        """Standard deviation (N,) of `position`, for a variance (N,) that both coordinates share."""
         x, direction = self.position(coordinates), self.direction[0]
         lever = direction / (direction @ direction) - x[:, None] * self.metal[0]
         return np.sqrt(variance) * np.linalg.norm(lever, axis=1) / (coordinates @ self.metal[0])
@@ -53,14 +53,16 @@ class MetalLine:
     def mixing(self, x0: float, x1: float, counted_per_nm3: ArrayLike, draw: int = 0) -> NDArray:
         """Coordinates (2, 2) of 1 nm of the reduced phase, at x1, and of the oxidised one, at x0.
 
-        ``counted_per_nm3`` is the metal that each phase counts per nm³.
+        ``counted_per_nm3`` (2,) is the metal counted per nm³ of each phase.
         """
         places = self.origin[draw] + np.array([x1, x0])[:, None] * self.direction[draw]
         return np.asarray(counted_per_nm3)[:, None] * places
 
 
 def neighbours(ndim: int) -> NDArray[np.bool_]:
-    """Structure of the nearest neighbours in an image; images of a series (axes before the last two) are none."""
+    """Structure of the nearest neighbours within an image; the images of a series (axes before the last two) are not
+    neighbours.
+    """
     plane = ndimage.generate_binary_structure(min(ndim, 2), 1)
     return plane.reshape((1,) * (ndim - plane.ndim) + plane.shape)
 
@@ -68,14 +70,14 @@ def neighbours(ndim: int) -> NDArray[np.bool_]:
 def outermost_phase(mask: NDArray, x: NDArray, metal: NDArray, ends: ArrayLike, names: tuple[str, str]) -> str | None:
     """The phase at the rim, or None where the rim is not within a quarter of the way from an end of the pixels.
 
-    The last line of sight that meets a particle runs through what is outermost only, if that is thicker than a pixel
-    and the delocalisation. A rim that is not mostly one phase is not resolved, and tells nothing of purity.
+    The outermost line of sight through a particle crosses only what is outermost, if that is thicker than a pixel and
+    the delocalisation. A rim that is not mostly one phase is not resolved and says nothing about purity.
 
     Parameters
     ----------
     mask : bool (...), with N pixels in it
     x, metal : (N,)
-        Place of each pixel on the line, and its metal atoms per nm².
+        Position of each pixel on the line, and its metal atoms per nm².
     ends : (2,)
         See `estimate_range`.
     names : (str, str)
@@ -91,30 +93,30 @@ def outermost_phase(mask: NDArray, x: NDArray, metal: NDArray, ends: ArrayLike, 
 def estimate_range(
     x: ArrayLike, sigma: ArrayLike, points: int = 120, iterations: int = 120, strays: float = 0.01
 ) -> tuple[NDArray, NDArray]:
-    """Ends of a distribution freed of noise, and their errors.
+    """Ends of a distribution, with the noise removed, and their errors.
 
-    The likelihood that no value lies beyond an end: at each possible end, that of the best mixing distribution inside
-    (non-parametric maximum likelihood: Laird, J. Am. Stat. Assoc. 73, 805 (1978)). It is flat as long as the end is
-    outside of the values and falls when it cuts them off. A parabola through the points where it has lost 2 and 8 (two
-    and four standard errors: the last few values alone do not lose that much) gives the end.
+    Each possible end is given the log-likelihood of the best mixing distribution inside it (non-parametric maximum
+    likelihood: Laird, J. Am. Stat. Assoc. 73, 805 (1978)). It is constant as long as the end is outside the values and
+    falls when the end cuts them off. A parabola through the points where it has fallen by 2 and by 8 (two and four
+    standard errors: the last few values alone do not cost that much) gives the end.
 
-    The parabola is exact where a fraction of the values is right at the end. Where they thin out towards it the loss
-    begins more slowly, and the end found is up to one standard deviation of the noise further in: however many the
-    values, noise hides the edge of a continuous distribution (Fan, Ann. Stat. 19, 1257 (1991)). The error is therefore
-    the whole distance between the two points, twice what the parabola says, and half of that standard deviation. An end
-    that half of the range does not cost 8 is not resolved at all: it is the outermost value, with the whole span
-    searched, and the noise, as its error.
+    The parabola is exact if a fraction of the values lies right at the end. If they thin out towards it, the fall
+    begins more slowly, and the end found is up to one standard deviation of the noise too far in: however many values
+    there are, noise hides the edge of a continuous distribution (Fan, Ann. Stat. 19, 1257 (1991)). The error is
+    therefore the whole distance between the two points, twice what the parabola says, combined with half of that
+    standard deviation. If cutting off half of the range does not cost 8, the end is not resolved at all: the outermost
+    value is returned, with the whole span searched, and the noise, as its error.
 
     Parameters
     ----------
     x, sigma : (N,)
         Values and their standard deviations.
     points, iterations : int
-        Of the grid of possible values, and of expectation maximisation.
+        Number of possible values on the grid, and of steps of expectation maximisation.
     strays : float
-        Fraction of values left out, half of it the lowest and half the highest: bad pixels, which must set no end. Of
-        Gaussian noise 0.3 % lies beyond three standard deviations; 1 % leaves as much again to cosmic rays and dead
-        pixels, and cuts a real end only if fewer pixels than that are at it.
+        Fraction of values left out, half of it the lowest and half the highest: bad pixels, which must not set an end.
+        0.3 % of Gaussian noise lies beyond three standard deviations; 1 % leaves room for cosmic rays and dead pixels,
+        and removes a real end only if fewer pixels than that are at it.
 
     Returns
     -------

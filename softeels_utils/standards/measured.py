@@ -34,21 +34,23 @@ CONTINUUM_EV = (24.0, 34.0)  # above the L3 maximum
 
 @dataclass(frozen=True)
 class L23Comparison:
-    """L2,3 of a spectrum image beside a reference, see `compare_l23`.
+    """L2,3 of a spectrum image compared with a reference, see `compare_l23`.
 
     Attributes
     ----------
     energy_eV, spectrum, matched : (E,)
-        Calibrated energies, mean over the specimen, and the reference, broadened and scaled (NaN outside of it).
+        Calibrated energies, mean spectrum of the specimen, and the reference, broadened and scaled (NaN outside its
+        range).
     shift_eV, extra_fwhm_eV, angle_deg : float
-        Shift of the energy axis, the Gaussian that the reference was broadened by, and the angle between the two.
+        Shift of the energy axis, FWHM of the Gaussian by which the reference was broadened, and angle between the two
+        spectra.
     rows : list of dict
         L3 position, splitting and L3/L2 ratio of both.
     position_map, ratio_map : (...)
         L3 maximum (eV) and L3/L2 ratio of each pixel, NaN off the specimen.
     contrast_eV, contrast_error_eV : float
-        Pixels are sorted into two halves by the L3 position of their neighbours (so that their own noise does not sort
-        them): difference of the L3 position of the two halves, and one standard error.
+        Difference in L3 position between two halves of the pixels, and one standard error. Pixels are sorted by the L3
+        position of their neighbours, so that their own noise does not sort them.
     no_contrast : bool
         The two halves differ by less than three standard errors, or less than 0.1 eV (Fe2+ to Fe3+ is 1.7 eV).
     """
@@ -232,13 +234,13 @@ def pair_edges(
 ) -> EdgePair:
     """M2,3 reference of a one-phase specimen: low loss regressed on the L2,3 signal of the same pixels.
 
-    With one phase there is no rotation to determine. The windows are those of manganese, on the energy axis that
-    the core loss has after alignment of the zero loss.
+    With one phase there is no rotation to determine. The default windows are those of manganese, on the energy axis of
+    the core loss after alignment of the zero loss.
 
     Parameters
     ----------
     low_loss, core_loss : HyperSpy signals, (..., | E) and (..., | E2)
-        The low loss with a stretch before the zero loss, from which the detector's offset is read.
+        The low loss must start before the zero loss: the detector's offset is read there.
     core_background_eV, core_edge_eV : (float, float)
         Of the core loss.
     background_eV, edge_eV : (float, float)

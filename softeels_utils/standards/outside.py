@@ -44,10 +44,10 @@ def standards_from_spectra(
     samples: int = 60,
     seed: int = 0,
 ) -> Standards:
-    r"""References of K phases from spectra of each, measured elsewhere or taken from a data base.
+    r"""References of K phases from a spectrum of each, measured elsewhere or taken from a database.
 
     A spectrum must be single scattering, at the resolution of the data that it will be fitted to, on a calibrated
-    energy axis. It becomes a probability per electron, eV and nm in one of two ways: it is already that
+    energy axis. It becomes a probability per electron, eV and nm in one of two ways: either it already is one
     (``cross_section_barn=None``), or only its shape is used, and its area over ``window_eV`` is made
 
     .. math:: \int R_k(E)\,dE = n_k \sigma
@@ -66,23 +66,24 @@ def standards_from_spectra(
     edge : str
         Which edge the spectra show: ``"M2,3"`` or ``"L2,3"``.
     energy_eV : (E,), optional
-        Even axis of the references; by default that of the spectra, which must then be one. Interpolated linearly.
+        Evenly spaced axis of the references; by default that of the spectra, which must then share it. Interpolation is
+        linear.
     background_eV : (float, float), optional
         Window before the edge in which a power law is fitted, then subtracted; None: it is already removed.
     bad_eV : sequence of float
-        Energies of dead channels and spikes, in all spectra: interpolated over, as NaN is.
+        Energies of dead channels and spikes, in all spectra: they are interpolated, like NaN.
     cross_section_barn : float, optional
-        Of the edge, per metal atom and for the collection angle of the spectra, over ``window_eV``. That of
-        `scattering.partial_cross_section` is one of measured free atoms; calculated ones of M2,3 are up to three times
-        smaller, since they lack its resonance.
+        Of the edge, per metal atom and for the collection angle of the spectra, over ``window_eV``.
+        `scattering.partial_cross_section` gives that of free atoms from measurements; calculated ones of M2,3 are up to
+        three times smaller, since they lack the resonance.
     window_eV : (float, float), optional
         By default the system's, of the edge.
     scale_uncertainty : float
-        Relative standard uncertainty that all references have together: of the cross-section, or of the thickness that
-        a spectrum was divided by. That of each phase's density, from the system, comes on top.
+        Relative standard uncertainty that all references share: of the cross-section, or of the thickness by which a
+        spectrum was divided. That of each phase's density, from the system, is added.
     uncertainty : float, optional
-        Standard deviation of every channel, over the maximum of the spectrum. By default the third column, or the
-        scatter of neighbouring channels.
+        Standard deviation of every channel, as a fraction of the spectrum's maximum. By default the third column, or
+        the scatter of neighbouring channels.
     samples : int
         Draws of the references within their uncertainties.
     seed : int
@@ -95,8 +96,8 @@ def standards_from_spectra(
     Raises
     ------
     ValueError
-        For phases that the system does not hold, files of another kind, energies that do not cover the window or would
-        have to be extrapolated, spectra without a signal.
+        For phases that are not in the system, files of another kind, energies that do not cover the window or would
+        have to be extrapolated, or spectra without a signal.
 
     Examples
     --------
@@ -146,17 +147,17 @@ def standards_from_roi(
     samples: int = 60,
     seed: int = 0,
 ) -> Standards:
-    """References of M2,3 from regions of a low-loss spectrum image that hold one phase each.
+    """References of M2,3 from regions of a low-loss spectrum image that contain one phase each.
 
     Spectra are aligned, freed of spikes and of plural scattering, averaged over each region, and the background under
-    the edge is removed, as `extract_standards` does it. That a region holds one phase alone is taken as given.
+    the edge is removed as in `extract_standards`. That each region contains one phase only is taken for granted.
 
     Parameters
     ----------
     low_loss : (..., E) HyperSpy signal or array
         Counts, with the zero loss.
     regions : dict of str to mask, slice or tuple of slices
-        Pixels of each phase, by its name in the system: bool ``(...)``, or what indexes the pixels.
+        Pixels of each phase, by its name in the system: bool ``(...)``, or an index of the pixels.
     system : System or str, optional
         By default the iron oxides.
     energy_eV : (E,), optional
@@ -166,7 +167,7 @@ def standards_from_roi(
     cross_section_barn, scale_uncertainty
         As in `standards_from_spectra`, over the window of M2,3 of the system.
     onset_eV, window_eV : optional
-        Below the onset there is no M2,3; of the low loss for M2,3. By default those of the system.
+        Onset, below which there is no M2,3, and window of M2,3 in the low loss. By default those of the system.
     spikes : bool
         Remove spikes.
     gain : float
@@ -178,7 +179,7 @@ def standards_from_roi(
     Raises
     ------
     ValueError
-        For regions of fewer than ten pixels, phases that the system does not hold, no scale, or two.
+        For regions of fewer than ten pixels, phases that are not in the system, no scale, or two scales.
     """
     system = as_system(system)
     names = system.check_phases(tuple(regions))

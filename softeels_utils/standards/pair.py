@@ -19,7 +19,7 @@ KNOWN = ("M2,3", "L2,3", "K")  # edges
 class PhasePair:
     """Two phases of a system, the reduced one first, with two valences of the metal between them.
 
-    The reduced phase may lack some of its metal; what is left is oxidised so far that its oxygen is kept neutral.
+    The reduced phase may lack some of its metal; part of the rest is then oxidised, so that the charge stays balanced.
 
     Attributes
     ----------
@@ -44,7 +44,7 @@ class PhasePair:
 
     @classmethod
     def of(cls, system: System | str | Path | None = None) -> PhasePair:
-        """That of a system's channels.
+        """The pair formed by a system's channels.
 
         Parameters
         ----------
@@ -54,8 +54,8 @@ class PhasePair:
         Raises
         ------
         ValueError
-            If the channels are not two phases, that of the lower valence first, of two valences between them, or the
-            file does not say what finding reference spectra needs (``standards``, in each edge).
+            If the channels are not two phases, the one of lower valence first, with two valences between them, or the
+            file lacks what finding reference spectra needs (``standards`` of each edge).
 
         Examples
         --------
@@ -113,7 +113,9 @@ class PhasePair:
         return self.valence[0] / (1 - np.asarray(vacancies, float))
 
     def reduced_part(self, vacancies: ArrayLike) -> NDArray[np.float64]:
-        """Where it is on the line from the oxidised phase (0) to the stoichiometric reduced one (1), by its valence."""
+        """Position of the reduced phase on the line from the oxidised one (0) to the stoichiometric reduced one (1), by
+        valence.
+        """
         return (self.valence[1] - self.valence_of_reduced(vacancies)) / (self.valence[1] - self.valence[0])
 
     def metal_with(self, vacancies: ArrayLike) -> NDArray[np.float64]:
@@ -128,6 +130,6 @@ class PhasePair:
         return np.stack([reduced, np.full_like(reduced, self.valence[1])], axis=-1)
 
     def strength(self, valence: ArrayLike, higher: ArrayLike) -> NDArray[np.float64]:
-        """L2,3 per atom at a mean valence, over that of the lower one; ``higher`` is that of the higher one."""
+        """L2,3 per atom at a mean valence, relative to the lower valence; ``higher`` is that of the higher valence."""
         low, high = self.ion_valence
         return 1 + (np.asarray(higher, float) - 1) * (np.asarray(valence, float) - low) / (high - low)

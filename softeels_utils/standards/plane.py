@@ -31,7 +31,7 @@ class Plane:
     variance : (N,)
         Of each of the two coordinates.
     signal : (M,)
-        Squared singular values over the largest that noise alone would have.
+        Squared singular values over the largest expected from noise alone.
     residual : (N, W)
         In standard deviations.
     estimator : (W, 2)
@@ -55,16 +55,16 @@ class Plane:
         )
 
     def locate(self, spectra: NDArray) -> NDArray:
-        """Coordinates (..., 2) of spectra (..., W), by weighted least squares with the background free."""
+        """Coordinates (..., 2) of spectra (..., W), by weighted least squares with a free background."""
         return spectra @ self.estimator
 
 
 def find_plane(spectra: NDArray, variance: NDArray, background: NDArray) -> Plane:
-    """Coordinates of pixels in the plane that M2,3 spectra span beside their background.
+    """Coordinates of pixels in the plane spanned by M2,3 spectra, with the background projected out.
 
-    Each pixel may hold any amount of the background shapes: they are projected out. The plane is that of the
-    two largest singular values, after scaling to equal noise by the mean variance of each channel and of each
-    pixel (Keenan and Kotula, Surf. Interface Anal. 36, 203 (2004)).
+    Each pixel may have any amount of the background shapes. The plane is that of the two largest singular values, after
+    scaling to equal noise by the mean variance of each channel and of each pixel (Keenan and Kotula, Surf. Interface
+    Anal. 36, 203 (2004)).
 
     Parameters
     ----------
@@ -128,8 +128,8 @@ def errors_in_variables_regression(
     """Spectra (K, E) per unit of each coordinate, by weighted regression on noisy coordinates.
 
     The noise of the coordinates would pull the slopes towards zero (attenuation); its known variance is subtracted from
-    the normal matrix (Fuller, Measurement Error Models, 1987). ``noisy=True`` leaves it in: for the very spectra that
-    the coordinates come from.
+    the normal matrix (Fuller, Measurement Error Models, 1987). ``noisy=True`` leaves it in, for the very spectra from
+    which the coordinates come.
 
     Parameters
     ----------

@@ -22,32 +22,33 @@ LEAST_OXYGEN = 3.0  # standard errors, below which a pixel has no ratio
 
 
 def metal_per_oxygen(low_loss: Any, core_loss: Any, *, mask: ArrayLike | None = None, **options: Any) -> Estimate:
-    """Metal atoms per oxygen atom in every pixel of dual EELS that holds O-K and L2,3, with its errors.
+    """Metal atoms per oxygen atom in every pixel of dual EELS that covers O-K and L2,3, with its errors.
 
-    Plural scattering is removed, background and O-K continuum are fitted where there is no near-edge structure, and
-    what stands above them at L2,3 is integrated (`core_loss_estimators`). Oxygen is counted by its calculated
-    cross-section. How much of L2,3 an atom of metal gives is not known from tables, because of its white lines
-    (`Chemistry.metal_strength`): this sets the systematic error, of about 30 %, which is common to all pixels. Pixels
-    can be compared with each other much better than with a formula.
+    Plural scattering is removed, background and O-K continuum are fitted where there is no near-edge structure, and the
+    signal above them at L2,3 is integrated (`core_loss_estimators`). Oxygen is counted with its calculated
+    cross-section. The strength of L2,3 per metal atom is not known from tables, because of the white lines
+    (`Chemistry.metal_strength`): this causes the systematic error of about 30 %, which is common to all pixels. Pixels
+    can be compared with each other much better than with a chemical formula.
 
     Parameters
     ----------
     low_loss, core_loss : HyperSpy signals or arrays
         Counts of the same pixels, see `prepare_dual_eels`.
     mask : bool (...), optional
-        Pixels whose mean spectrum tells where the edges are; by default all.
+        Pixels whose mean spectrum shows where the edges are; by default all.
     **options
-        Of `prepare_dual_eels`: ``system``, ``gain``, ``exposure_ratio``, ``beam_energy_keV``, ...
+        Arguments of `prepare_dual_eels`: ``system``, ``gain``, ``exposure_ratio``, ``beam_energy_keV``, ...
 
     Returns
     -------
     Estimate
-        NaN where oxygen is within three standard errors of none.
+        NaN where oxygen is within three standard errors of zero.
 
     Raises
     ------
     ValueError
-        As `prepare_dual_eels` and `core_loss_estimators`; a core loss without O-K, or a system without oxygen.
+        As for `prepare_dual_eels` and `core_loss_estimators`; also for a core loss without O-K, or a system without
+        oxygen.
     """
     dual = prepare_dual_eels(low_loss, core_loss, **options)
     core = dual.core_loss

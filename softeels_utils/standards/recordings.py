@@ -25,7 +25,8 @@ LEAST_SIGMA = 5.0  # standard errors of that rise
 def check_dual_eels(
     low_loss: Any, core_loss: Any, *, system: System | str | None = None, gain: float = 1.0
 ) -> tuple[str, ...]:
-    """Check that two recordings hold the edges that standards are found by, and return what is missing but not needed.
+    """Check that two recordings contain the edges from which standards are found; return what is missing but not
+    needed.
 
     Parameters
     ----------
@@ -39,12 +40,13 @@ def check_dual_eels(
     Returns
     -------
     tuple of str
-        One sentence for each thing that would help and is not there.
+        One sentence for each thing that would help but is not there.
 
     Raises
     ------
     ValueError
-        For energies that do not cover the edges, pixels that disagree, and a core loss without the edge.
+        For energies that do not cover the edges, low and core loss of different pixels, or a core loss without the
+        edge.
     """
     system = as_system(system)
     check_positive(gain=gain)
@@ -110,9 +112,9 @@ class ValenceGroups:
 
 
 def group_by_valence(dual: DualEELS, standards: Standards) -> ValenceGroups:
-    """Divide the pixels of a specimen at the median of its phase fraction, and average L2,3 over each half.
+    """Divide the pixels of a specimen at the median of the phase fraction, and average L2,3 over each half.
 
-    A single pixel has too few electrons at L2,3 to show its valence; a few hundred together have enough.
+    A single pixel has too few electrons at L2,3 to show its valence; a few hundred pixels together have enough.
 
     Parameters
     ----------

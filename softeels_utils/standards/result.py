@@ -29,7 +29,7 @@ FORMER_NAMES = {"iron_per_nm3": "metal_per_nm3", "iron_samples": "metal_samples"
 
 @dataclass(frozen=True)
 class Diagnostics:
-    """What to look at before references are used.
+    """What to check before using the references.
 
     Attributes
     ----------
@@ -38,15 +38,15 @@ class Diagnostics:
     phases : tuple of str
         The reduced phase and the oxidised one.
     condition_number : float
-        Of the references, each scaled to norm 1, from the onset to 90 eV.
+        Condition number of the references, each scaled to norm 1, from the onset to 90 eV.
     leakage : (2,)
-        How much of the other phase a reference may hold: one standard deviation.
+        How much of the other phase each reference may contain: one standard deviation, as a fraction of the metal.
     leakage_correlation : float
-        Between the two places of the phases on the line.
+        Correlation between the positions of the two phases on the line.
     purity : (2,)
-        Lowest and highest fraction of the metal in the reduced phase, in the pixels.
+        Lowest and highest fraction of the metal that is in the reduced phase, over the pixels.
     signal : (M,)
-        Squared singular values of M2,3 over the largest of noise: two components, not three.
+        Squared singular values of M2,3 over the largest from noise: two should exceed 1, not three.
     residual : float
         Mean squared residual of the plane, in units of the noise.
     residual_energy_eV, residual_spectrum : (W,)
@@ -64,18 +64,18 @@ class Diagnostics:
     electrons_per_pixel : float
         Of the low loss.
     constraints : dict of str to float
-        Log-likelihood of each constraint at the result, less the best that it has anywhere.
+        Log-likelihood of each constraint at the result, minus the highest that it reaches anywhere.
     tension : float
         p-value of the constraints, see `Rotation`.
     doubt : dict of str to float
-        Probability that a constraint is the one that does not hold.
+        Probability that this constraint is the one that does not hold.
     end_valence, end_valence_error : (2,)
-        Lowest and highest mean valence of the metal in the pixels, by what counts valence alone, and one standard
-        error.
+        Lowest and highest mean valence of the metal over the pixels, from the constraints on valence alone, and one
+        standard error.
     thickness_ratio : float
-        Thickness by counted atoms over that by the mean free path.
+        Thickness from counted atoms over that from the mean free path.
     left_out : dict of str to str
-        Constraints that were asked for and could not be used, and why.
+        Constraints that were asked for but could not be used, and why.
     microscope : dict of str to float
         ``beam_energy_keV``, ``collection_mrad``, ``convergence_mrad``.
     onset_eV : float
@@ -83,10 +83,11 @@ class Diagnostics:
     mask : bool (...)
         Pixels of the specimen.
     oxygen_deficit, oxygen_deficit_deviations : float
-        Part of the oxygen per metal atom that is missing in the spot that has the least of it, and the same in standard
-        deviations over the specimen; NaN where nothing tells.
+        Fraction of the oxygen per metal atom that is missing in the spot with the least oxygen, and the same in
+        standard deviations over the specimen; NaN where it is not known.
     oxygen_to_l3_eV : float
-        From the main maximum of O-K to that of L3, which a wrong dispersion stretches; NaN where it is not seen.
+        Distance from the main maximum of O-K to that of L3, which a wrong dispersion stretches; NaN where it cannot be
+        measured.
     """
 
     system: str
@@ -121,7 +122,7 @@ class Diagnostics:
     oxygen_to_l3_eV: float = float("nan")
 
     def checklist(self) -> list[dict[str, str | float]]:
-        """Quantities to look at, each with its value and when to doubt; for a table."""
+        """Quantities to check, each with its value and when to doubt it; for a table."""
         least, most = RESIDUAL
         rows = [
             ("condition number of the references", self.condition_number, f"above {CONDITION:g}: phases too similar"),
@@ -136,12 +137,12 @@ class Diagnostics:
         return [{"quantity": name, "value": float(value), "doubt if": text} for name, value, text in rows]
 
     def to_json(self) -> str:
-        """All of it as JSON text; arrays become lists."""
+        """Everything as JSON text; arrays become lists."""
         return json.dumps(asdict(self), default=lambda array: array.tolist())
 
     @classmethod
     def from_json(cls, text: str) -> Diagnostics:
-        """What `to_json` wrote."""
+        """Read what `to_json` wrote."""
         values = {"system": FORMER_SYSTEM} | json.loads(text)
         for f in fields(cls):
             if f.type == "NDArray":
@@ -153,7 +154,7 @@ class Diagnostics:
 
 @dataclass(frozen=True)
 class Standards:
-    """References of K phases: found in the specimen itself (`extract_standards`), or from outside.
+    """References of K phases: found in the specimen itself (`extract_standards`) or obtained from outside.
 
     Attributes
     ----------
@@ -166,16 +167,16 @@ class Standards:
     references : (K, E)
         M2,3 of each phase: single-scattering probability per electron, per eV and per nm of the phase.
     uncertainty : (K, E)
-        One standard deviation, of the samples.
+        Standard deviation of the samples.
     samples : (B, K, E)
-        Draws of the references, to propagate their uncertainty. Where they were found in a specimen: of the pixels, of
-        what the constraints leave open and, where those contradict each other, of which one does not hold.
+        Draws of the references, to propagate their uncertainty. For references found in a specimen, they vary the
+        pixels, what the constraints leave open and, where constraints contradict each other, which one does not hold.
     metal_per_nm3, valence : (K,)
         Metal atoms per nm³ of each phase, and their mean valence, vacancies included.
     metal_samples, valence_samples : (B, K)
         The same for each of the samples.
     abundances : (K, ...) or None
-        nm of each phase in every pixel; None for references from outside.
+        Thickness of each phase in every pixel, nm; None for references from outside.
     core_energy_eV, core_references : (E2,), (K, E2), or None
         The core loss that goes with the references, per electron, eV and nm, with its background.
     diagnostics : Diagnostics or None
@@ -216,7 +217,7 @@ class Standards:
 
     @classmethod
     def from_roi(cls, low_loss: Any, regions: Mapping[str, Any], **options: Any) -> Standards:
-        """References from regions of a spectrum image that hold one phase each: `standards_from_roi`."""
+        """References from regions of a spectrum image that contain one phase each: `standards_from_roi`."""
         from .outside import standards_from_roi
 
         return standards_from_roi(low_loss, regions, **options)
@@ -227,7 +228,7 @@ class Standards:
         Raises
         ------
         ValueError
-            If the axis is not even, or reaches beyond that of the references: nothing is extrapolated.
+            If the axis is not evenly spaced, or extends beyond that of the references: nothing is extrapolated.
         """
         energy = energy_axis(np.zeros(np.size(energy_eV)), energy_eV)
         first, last = self.energy_eV[0], self.energy_eV[-1]
@@ -242,7 +243,7 @@ class Standards:
         return replace(self, energy_eV=energy, references=references, uncertainty=samples.std(axis=0), samples=samples)
 
     def save(self, path: str | Path) -> None:
-        """Write to a ``.npz`` file: arrays, and the rest as JSON text. Nothing is pickled.
+        """Write to a ``.npz`` file: arrays, and the rest as JSON text; nothing is pickled.
 
         Raises
         ------
@@ -261,12 +262,12 @@ class Standards:
 
     @classmethod
     def load(cls, path: str | Path) -> Standards:
-        """Read what `save` wrote, also that of the version before systems (iron oxides).
+        """Read what `save` wrote, including files from before systems existed (iron oxides).
 
         Raises
         ------
         ValueError
-            If the file is not one of `save`.
+            If the file was not written by `save`.
         """
         try:
             with Path(path).open("rb") as stream, np.load(stream, allow_pickle=False) as file:

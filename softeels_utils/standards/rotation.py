@@ -38,7 +38,7 @@ ENOUGH = 4  # constraints, of which two determine the places: with fewer nobody 
 
 @dataclass(frozen=True)
 class Rotation:
-    """Where the pure phases are on the line, and how sure that is.
+    """Where the pure phases lie on the line, and how certain that is.
 
     Attributes
     ----------
@@ -49,26 +49,26 @@ class Rotation:
     grid0, grid1 : (G,)
         Coordinates that were tried.
     probability : (G, G)
-        Of each (x0, x1), first axis x0.
+        Probability of each (x0, x1), x0 along the first axis.
     parts : dict of str to (G, G)
-        Log-likelihood of each constraint alone, vacancies averaged over.
+        Log-likelihood of each constraint alone, averaged over vacancies.
     left_out : dict of str to str
-        Constraints that were asked for and could not be used, and why.
+        Constraints that were asked for but could not be used, and why.
     nodes : (Q, 2)
-        Vacancies of the reduced phase, and L2,3 of the higher valence over that of the lower, that were tried.
+        Vacancies of the reduced phase, and ratio of L2,3 of the higher valence to that of the lower, that were tried.
     joint_probability : (Q, G, G)
-        Of each of them with each (x0, x1).
+        Probability of each of these with each (x0, x1).
     tension : float
-        p-value: how probable it is that constraints that all hold contradict each other at least as much. NaN for
-        fewer than three constraints, which cannot contradict each other.
+        p-value: the probability that constraints that all hold contradict each other at least this much. NaN for fewer
+        than three constraints, which cannot contradict each other.
     doubt : dict of str to float
-        Probability that a constraint is the one that does not hold, and, under "phases", that none of those does that
-        say where pixels are (a phase that is not in the set); empty for fewer than four.
+        Probability that each constraint is the one that does not hold; under "phases", that none of those about the
+        pixels' position holds (a phase that is not in the set). Empty for fewer than four constraints.
     without : dict of str to (2,)
         (x0, x1) with one constraint left out.
     end_valence, end_valence_error : (2,)
-        Mean valence of the metal at the ends of the pixels (high x, then low x), by what counts valence alone, and one
-        standard error; NaN where less than two constraints do.
+        Mean valence of the metal at the ends of the pixels (high x, then low x), from the constraints on valence alone,
+        and one standard error; NaN with fewer than two such constraints.
     """
 
     x0: float
@@ -89,7 +89,7 @@ class Rotation:
 
     @property
     def width(self) -> float:
-        """Distance of the phases on the line."""
+        """Distance between the phases on the line."""
         return self.x1 - self.x0
 
     @property
@@ -98,7 +98,7 @@ class Rotation:
         return np.r_[self.x0, self.x1, self.joint_probability.sum(axis=(1, 2)) @ self.nodes]
 
     def loss(self, name: str) -> float:
-        """Log-likelihood of one constraint at the result, less the best that it has anywhere."""
+        """Log-likelihood of one constraint at the result, minus the highest that it reaches anywhere."""
         part = self.parts[name]
         i, j = np.argmin(np.abs(self.grid0 - self.x0)), np.argmin(np.abs(self.grid1 - self.x1))
         return float(part[i, j] - part[np.isfinite(part)].max())
@@ -119,7 +119,7 @@ def estimate_rotation(
     constraints: str | Constraint | Iterable[str | Constraint] = tuple(CONSTRAINTS),
     points: int = 61,
 ) -> Rotation:
-    """Probability of the places x0, x1 of the pure phases, from what the core loss counts along the line.
+    """Probability of the positions x0, x1 of the pure phases, from what the core loss counts along the line.
 
     Parameters
     ----------
@@ -127,12 +127,12 @@ def estimate_rotation(
         Constraints that it has no data for are left out.
     constraints : names of `CONSTRAINTS`, or constraints
     points : int
-        Of the grid, along each of x0 and x1.
+        Number of grid points along each of x0 and x1.
 
     Raises
     ------
     ValueError
-        If no constraint has data, or none of the places satisfies all of them.
+        If no constraint has data, or no position satisfies all of them.
     """
     constraints = select_constraints(constraints, evidence.pair)
     left_out = {c.name: reason for c in constraints if (reason := c.missing(evidence))}
@@ -283,9 +283,9 @@ def counted_metal(
 ) -> NDArray[np.float64]:
     """Metal that L2,3 counts per nm³ of both phases, (2,), in one draw of the pixels.
 
-    It is what the phases hold times what an atom counts. For the lower valence that is measured: oxygen atoms are
-    counted by a cross-section that is known (`Chemistry.oxygen_uncertainty`), and their ratio to the metal is that of
-    the phases.
+    This is the metal in the phases times what an atom counts. For the lower valence, the latter is measured: oxygen
+    atoms are counted with a known cross-section (`Chemistry.oxygen_uncertainty`), and their ratio to the metal is that
+    of the phases.
 
     Parameters
     ----------
@@ -332,8 +332,8 @@ def rotated_references(
     references : (2, E)
         The reduced phase (FeO) and the oxidised one (Fe3O4), per nm.
     reduced, oxidised : float
-        As fractions of the metal. ``reduced=-0.2``: that reference holds 20 % of the other phase; ``oxidised=0.2``:
-        that one does.
+        As fractions of the metal. ``reduced=-0.2``: the reduced reference contains 20 % of the other phase;
+        ``oxidised=0.2``: the oxidised one does.
     system : System or str, optional
         Of the two phases; by default the iron oxides.
 

@@ -35,7 +35,7 @@ def subshell_oscillator_strength(element: str, edge: str, energy_eV: ArrayLike) 
     .. math:: \sigma = \sigma_0 \left[(y-1)^2 + y_w^2\right] y^{-Q} (1 + \sqrt{y/y_a})^{-P},
         \quad y = E/E_0,\quad Q = 5.5 + l - P/2
 
-    Zero below the threshold in oxides. Near it the white lines are missing.
+    Zero below the threshold in oxides. White lines near it are not included.
 
     Parameters
     ----------

@@ -48,8 +48,8 @@ def white_lines(
 ) -> WhiteLines:
     """Positions and intensities of the L3 and L2 white lines.
 
-    The continuum is taken as two arctangent steps under the maxima, of heights 2 : 1 (the 2p3/2 and 2p1/2
-    occupations), together as high as the mean over ``continuum_eV``. What is above them is integrated over
+    The continuum is taken as two arctangent steps under the maxima, with heights 2 : 1 (the 2p3/2 and 2p1/2
+    occupations) that add up to the mean over ``continuum_eV``. The intensity above them is integrated over
     ``window_eV`` around each maximum.
 
     Parameters
@@ -60,7 +60,7 @@ def white_lines(
     system : System or str, optional
         Whose metal it is; by default the iron oxides.
     l3_search_eV : (float, float), optional
-        Where the maximum of L3 is looked for; by default within 9 eV of where the system has it.
+        Where the maximum of L3 is looked for; by default within 9 eV of that of the system.
     splitting_eV : float, optional
         Spin-orbit splitting of the 2p level, by default that of the system (iron: 13.1 eV); the maximum of L2 is looked
         for within 3 eV of it.
@@ -71,7 +71,8 @@ def white_lines(
     step_width_eV : float
         Width of the arctangent.
     smoothing_eV : float
-        Standard deviation of the Gaussian under which the maxima are found (a parabola through the top).
+        Standard deviation of the Gaussian that smooths the spectrum before the maxima are found (by a parabola through
+        the top).
 
     Returns
     -------
@@ -149,7 +150,7 @@ def spectral_angle_deg(a: ArrayLike, b: ArrayLike) -> NDArray:
 
 
 def broaden(spectra: ArrayLike, energy_eV: ArrayLike, fwhm_eV: float) -> NDArray:
-    """Spectra as an instrument of Gaussian resolution ``fwhm_eV`` would show them (adds in quadrature)."""
+    """Spectra broadened by a Gaussian of ``fwhm_eV``, which adds in quadrature to their own resolution."""
     energy = energy_axis(spectra, energy_eV)
     if not fwhm_eV >= 0:
         raise ValueError(f"fwhm_eV: got {fwhm_eV}, wants 0 or more")
@@ -159,7 +160,7 @@ def broaden(spectra: ArrayLike, energy_eV: ArrayLike, fwhm_eV: float) -> NDArray
 
 @dataclass(frozen=True)
 class Match:
-    """How a spectrum agrees with a reference, see `match_spectrum`."""
+    """How well a spectrum agrees with a reference, see `match_spectrum`."""
 
     shift_eV: float
     extra_fwhm_eV: float
@@ -194,7 +195,7 @@ def match_spectrum(
     max_shift_eV : float
         Largest error of the energy axis to be looked for.
     fwhm_eV : (float, float)
-        Range of the Gaussian that the reference is broadened by.
+        Range for the Gaussian by which the reference is broadened.
 
     Returns
     -------
@@ -205,7 +206,7 @@ def match_spectrum(
     Raises
     ------
     ValueError
-        If the window is not covered by the reference's axis, or never by the other.
+        If the reference's axis does not cover the window, or the spectrum's does not at any allowed shift.
     """
     energy = energy_axis(spectrum, energy_eV)
     reference_energy = energy_axis(reference, reference_energy_eV, name="reference_energy_eV")

@@ -1,8 +1,8 @@
 """Parallel-beam tomography: a measurement, the projector, reconstruction algorithms, alignment.
 
-`Measurement` holds what was measured and how sure it is; `fbp`, `sirt`, `cgls`, `tv`, `joint_tv` and `tgv` reconstruct
-it and return a `Reconstruction`; `reconstruct` does both for plain arrays. `parameter_bound` says how well any method
-can know what describes a volume.
+`Measurement` holds what was measured, with its errors; `fbp`, `sirt`, `cgls`, `tv`, `joint_tv` and `tgv` reconstruct it
+and return a `Reconstruction`; `reconstruct` does both for plain arrays. `parameter_bound` says how precisely any method
+can know the parameters of a volume.
 """
 
 from .alignment import Alignment, align, alignment_error, bin_images, refine_alignment, shift_projections

@@ -23,19 +23,19 @@ LARGEST = 96  # images are binned to at most so many pixels per side while shift
 
 @dataclass(frozen=True)
 class Alignment:
-    """Where each projection lies.
+    """Position of each projection.
 
     Attributes
     ----------
     shifts_px : array (T, 2)
-        ``(dy, dx)`` by which each projection is off: hand it to `reconstruct` or `ParallelBeam`, which need not
-        interpolate, or put the data right by ``shift_projections(projections, -shifts_px)``.
+        ``(dy, dx)`` by which each projection is displaced: pass it to `reconstruct` or `ParallelBeam`, which avoid
+        interpolation, or correct the data by ``shift_projections(projections, -shifts_px)``.
     tilt_axis_px : float
-        Place of the tilt axis from the middle of the detector along X: the part of dx that is the same at all tilts
-        and that no translation of the specimen explains (contained in ``shifts_px``).
-        0, taken to be the middle, where the specimen is not isolated.
+        Position of the tilt axis along X from the middle of the detector: the part of dx that is the same at all tilts
+        and that no translation of the specimen explains (contained in ``shifts_px``). 0 (taken to be in the middle)
+        where the specimen is not isolated.
     last_px : float
-        RMS of the last correction of the refinement (NaN without): how far it is from a fixed point, not from the
+        RMS of the last correction of the refinement (NaN without one): the distance from a fixed point, not from the
         truth.
     """
 
@@ -71,11 +71,11 @@ def align(
         A HAADF series, or maps.
     tilt_angles_deg : array (T,)
     weights : array (C,), optional
-        Of the channels in the sum; by default the mean of each over its noise variance.
+        Of the channels in the sum; by default the mean of each divided by its noise variance.
     mask : bool array, optional
         True where measured, of the shape of the projections.
     isolated : bool, optional
-        Whether all of the specimen is in view at all tilts; by default judged by the images' borders.
+        Whether the whole specimen is in view at all tilts; by default judged from the borders of the images.
     rounds : int
         Of the refinement.
 
@@ -114,11 +114,12 @@ def refine_alignment(
 ) -> NDArray:
     """Refine shifts by projection matching.
 
-    Each tilt is compared with the projection, at that tilt, of a SIRT reconstruction from *other* tilts (all others,
-    or seven in eight of a long series; its own would confirm where it is), by cross-correlation to a twentieth of a
-    pixel, for a number of rounds. The translation of the specimen as a whole, which no alignment can know, stays
-    that of the shifts given; so does the tilt axis, where material moves in and out of view. Projection matching: D.
-    Y. Parkinson et al., J. Phys. Conf. Ser. 849 (2017) 012045; D. Gürsoy et al., Sci. Rep. 7, 11818 (2017).
+    Each tilt is compared with the projection, at that tilt, of a SIRT reconstruction from *other* tilts (all others, or
+    seven in eight of a long series; with its own, it would match itself where it is), by cross-correlation to a
+    twentieth of a pixel, for a number of rounds. The translation of the specimen as a whole, which no alignment can
+    know, stays as in the shifts given; so does the tilt axis, where material moves in and out of view. Projection
+    matching: D. Y. Parkinson et al., J. Phys. Conf. Ser. 849 (2017) 012045; D. Gürsoy et al., Sci. Rep. 7, 11818
+    (2017).
 
     Returns
     -------
@@ -139,7 +140,7 @@ def refine_alignment(
 
 
 def shift_projections(projections: ArrayLike, shifts_px: ArrayLike) -> NDArray[np.float32]:
-    """Move each projection by ``(dy, dx)`` pixels with cubic splines, 0 from outside.
+    """Shift each projection by ``(dy, dx)`` pixels with cubic splines; zeros come in from outside.
 
     Parameters
     ----------
@@ -159,10 +160,10 @@ def shift_projections(projections: ArrayLike, shifts_px: ArrayLike) -> NDArray[n
 
 
 def alignment_error(found_px: ArrayLike, true_px: ArrayLike, tilt_angles_deg: ArrayLike) -> float:
-    r"""RMS difference of two sets of shifts (T, 2), per axis, without what no alignment can know.
+    r"""RMS difference of two sets of shifts (T, 2), per axis in pixels, without what no alignment can know.
 
-    A translation of the specimen moves projections by :math:`(y,\; a\cos\theta + b\sin\theta)`; the
-    best-fitting one is taken off first.
+    A translation of the specimen moves projections by :math:`(y,\; a\cos\theta + b\sin\theta)`; the best-fitting one is
+    subtracted first.
     """
     angle = np.deg2rad(check_tilts(tilt_angles_deg, series=False))
     found, true = finite_array(found_px, "found_px"), finite_array(true_px, "true_px")
@@ -223,14 +224,14 @@ def _isolated(images):
 
 
 def bin_images(images: NDArray, largest: int, reduce: Callable = np.mean) -> tuple[NDArray, NDArray, NDArray]:
-    """Images (T, Y, X) of at most so many pixels a side, cropped to whole bins.
+    """Images (T, Y, X) binned to at most ``largest`` pixels per side, cropped to whole bins.
 
     Returns
     -------
     binned : array (T, Y', X')
     factors, middle : array (2,)
-        Bins along Y and X, in pixels, and where their middle lies from that of the images: a shift s of the binned
-        images is one of ``s * factors + middle``.
+        Size of a bin along Y and X in pixels, and the offset of the binned images' centre from that of the images: a
+        shift s of the binned images is one of ``s * factors + middle``.
     """
     from skimage.measure import block_reduce
 

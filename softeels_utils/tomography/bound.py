@@ -22,14 +22,14 @@ NULL = 1e-9  # of the largest eigenvalue of the scaled information: below it sin
 
 @dataclass(frozen=True)
 class Bound:
-    """Least covariance of unbiased estimates of P parameters.
+    """Smallest covariance of unbiased estimates of P parameters.
 
     Attributes
     ----------
     information : array (P, P)
-        Fisher information, what the nuisance takes away left out, what a prior adds included.
+        Fisher information, without what the nuisance parameters take away and with what a prior adds.
     covariance : array (P, P)
-        Its inverse. Where the data cannot tell a parameter from others, its variance is infinite, and its covariances
+        Its inverse. Where the data cannot tell a parameter from others, its variance is infinite and its covariances
         are NaN.
     """
 
@@ -38,12 +38,12 @@ class Bound:
 
     @property
     def standard_error(self) -> NDArray:
-        """Of each parameter with all others unknown, (P,)."""
+        """Standard error of each parameter if all others are unknown, (P,)."""
         return np.sqrt(self.covariance.diagonal())
 
     @property
     def standard_error_alone(self) -> NDArray:
-        """Of each parameter if all others were known (not the nuisance), (P,)."""
+        """Standard error of each parameter if all others were known (except the nuisance parameters), (P,)."""
         with np.errstate(divide="ignore"):
             return 1 / np.sqrt(self.information.diagonal())
 
@@ -65,7 +65,7 @@ def parameter_bound(
     at: ArrayLike | None = None,
     least_counts: float = 1.0,
 ) -> Bound:
-    r"""Cramér-Rao bound of parameters of a volume: the least covariance that any unbiased estimate can have.
+    r"""Cramér-Rao bound for parameters of a volume: the smallest covariance that any unbiased estimate can have.
 
     For projections :math:`p = A v(\theta)` with noise of covariance :math:`\Sigma` and
     :math:`J = A\, \partial v / \partial \theta`, the Fisher information is
@@ -73,17 +73,17 @@ def parameter_bound(
     .. math:: F = J^T \Sigma^{-1} J, \qquad \operatorname{cov}(\hat\theta) \ge F^{-1}.
 
     For counts of expectation :math:`\mu`, :math:`\Sigma` is the diagonal of :math:`\mu`. The voxels themselves have no
-    such bound: from few tilts F is singular. What has one is a description with fewer parameters than data, such as
-    the positions of interfaces in patches of a stated size, and only as long as the description holds. With
+    such bound: from few tilts F is singular. A description with fewer parameters than data has one, such as the
+    positions of interfaces in patches of a stated size, but only as long as the description holds. With
     ``voxel_deviation`` it need not hold exactly: each voxel may differ from it by an independent amount of this
     standard deviation, :math:`\tau`, and :math:`\Sigma` becomes :math:`\Sigma + \tau^2 A A^T`.
 
     Parameters
     ----------
     measurement : Measurement
-        Its geometry and errors are used, its values are not.
+        Its geometry and errors are used, not its values.
     directions : array (P, C, Y, Z, X) or sparse array (P, C Y Z X)
-        Change of the volume for a unit of each parameter: `displacements`, `phase_volumes`, or differences of volumes.
+        Change of the volume per unit of each parameter: `displacements`, `phase_volumes`, or differences of volumes.
     nuisance : the same, optional
         Parameters that are unknown too, but of no interest.
     prior_covariance : array (P,) or (P, P), optional
@@ -93,8 +93,8 @@ def parameter_bound(
     at : array (C, Y, Z, X), optional
         The volume about which counts are expected. Needed for counts only.
     least_counts : float
-        Expected counts are taken as no fewer: where a sharp specimen ends in a pixel without any background, a count
-        would else carry unbounded information.
+        Lower limit for the expected counts: where a sharp specimen ends in a pixel without any background, a count
+        would otherwise carry unbounded information.
 
     Returns
     -------
@@ -134,16 +134,16 @@ def functional_bound(
     at: ArrayLike | None = None,
     least_counts: float = 1.0,
 ) -> NDArray:
-    r"""Least mean squared error of weighted sums of voxels, for volumes whose voxels are uncorrelated.
+    r"""Smallest mean squared error of weighted sums of voxels, for volumes whose voxels are uncorrelated.
 
-    Without an assumption no voxel, and no mean over a ball, is bounded: the missing wedge hides a part of each. With
-    voxels of standard deviation :math:`\tau` about any known volume (1/2 is the most that a fraction can have), no
-    *linear* estimate of :math:`w^T v` has a smaller mean squared error than
+    Without an assumption, nothing limits the error of a voxel or of the mean over a ball: the missing wedge hides part
+    of each. With voxels of standard deviation :math:`\tau` about any known volume (1/2 is the most that a fraction can
+    have), no *linear* estimate of :math:`w^T v` has a smaller mean squared error than
 
     .. math:: w^T (A^T \Sigma^{-1} A + \tau^{-2})^{-1} w .
 
-    Over :math:`\tau^2 w^T w`, this is the part of the variance that the data leave open: 1 less it is how far w is
-    resolved. Cosines as functionals map the resolved spatial frequencies.
+    Divided by :math:`\tau^2 w^T w`, this is the fraction of the variance that the data leave open; 1 minus it is the
+    fraction of w that is resolved. With cosines as functionals, it maps the resolved spatial frequencies.
 
     Parameters
     ----------
@@ -185,17 +185,17 @@ def detectability(
 
     .. math:: d'^2 = \min_\eta \lVert L (A (v_1 - v_0) - N \eta) \rVert^2, \qquad L^T L = \Sigma^{-1}
 
-    with nuisance directions N. The best test between the two, known exactly, at level :math:`\alpha` has the power
-    :math:`\Phi(d' - z_{1-\alpha})`. Of counts, the distance is between the square roots,
-    :math:`4 (\sqrt{\mu_1} - \sqrt{\mu_0})^2`.
+    with nuisance directions N. The best test between the two, both known exactly, has the power :math:`\Phi(d' -
+    z_{1-\alpha})` at level :math:`\alpha`. For counts, the distance is that between square roots, :math:`4
+    (\sqrt{\mu_1} - \sqrt{\mu_0})^2`.
 
     Parameters
     ----------
     measurement : Measurement
     volume, alternative : array (C, Y, Z, X)
-        With and without the feature: a void and the same filled.
+        With and without the feature, such as a void and the same void filled.
     nuisance : array (Q, C, Y, Z, X) or sparse array (Q, C Y Z X), optional
-        Directions in which either may change as well, such as `displacements` of the interfaces about it.
+        Directions in which both may change as well, such as `displacements` of the interfaces around the feature.
     voxel_deviation, least_counts
         As for `parameter_bound`.
 
@@ -220,14 +220,15 @@ def detectability(
 
 
 def fluence_factor(d_prime: float, *, level: float = 0.05, power: float = 0.9) -> float:
-    """By how much the fluence must grow until a feature is found with this power, in a one-sided test at this level.
+    """Factor by which the fluence must grow for a feature to be found with this power, in a one-sided test at this
+    level.
 
     d' grows as the square root of the fluence, and, at a fixed fluence per tilt, of the number of evenly spread tilts.
 
     Parameters
     ----------
     d_prime : float
-        From `detectability`, with the whole error from counting (no ``voxel_deviation``).
+        From `detectability`, with all of the error from counting (no ``voxel_deviation``).
     level, power : float
 
     Examples
@@ -255,11 +256,11 @@ def visibility(
     profile_reach: float = 3.0,
     **options: Any,
 ) -> NDArray:
-    """Which interfaces are visible: bound of the position of a small disc of interface, for each normal.
+    """Which interfaces are visible: bound on the position of a small disc of interface, for each normal.
 
-    A layer of matter is seen at any tilt. What needs tilts along the interface is to tell *where* on its normal the
-    layer lies: from the other tilts, an interface that has moved looks like one that has blurred. So the profile across
-    the interface is unknown as well: layers at half and at the whole of ``profile_reach``, on both sides.
+    A layer of matter is seen at any tilt. Tilts along the interface are needed to tell *where* on its normal the layer
+    lies: at the other tilts, an interface that has moved looks like one that has blurred. The profile across the
+    interface is therefore unknown as well: layers at half and at all of ``profile_reach``, on both sides.
 
     Parameters
     ----------
@@ -267,15 +268,15 @@ def visibility(
     normals : array (N, 3)
         (y, z, x), of any length.
     size : float
-        Diameter of the disc in voxels. Smaller discs are known less well.
+        Diameter of the disc in voxels. Smaller discs are located less precisely.
     difference : array (C,), optional
-        Fractions on one side less those on the other. By default the first phase against vacuum.
+        Fractions on one side minus those on the other. By default the first phase against vacuum.
     centre : array (3,), optional
         (y, z, x) of the disc in voxels; by default the middle of the field of view.
     profile_reach : float
         In voxels. 0: the profile is known, and only the noise counts.
     **options
-        Of `parameter_bound`.
+        Further arguments of `parameter_bound`.
 
     Returns
     -------

@@ -14,20 +14,20 @@ __all__ = ["Checkpoint"]
 
 
 class Checkpoint:
-    """A file that a killed reconstruction goes on from; ``path=None`` keeps nothing.
+    """A file from which a killed reconstruction resumes; ``path=None`` keeps nothing.
 
-    Tensors and plain numbers only, read by ``torch.load(weights_only=True)``; written beside and moved in place, so
-    that a kill leaves the old or the new file whole.
+    It contains only tensors and plain numbers, read by ``torch.load(weights_only=True)``. It is written under another
+    name and then moved into place, so that a kill leaves either the old or the new file intact.
 
     Parameters
     ----------
     path : path or None
     fingerprint : str
-        Of the data and settings (`Measurement.fingerprint`): a file of another run is refused.
+        Of the data and settings (`Measurement.fingerprint`): a file from another run is refused.
     seconds : float
-        Between two writings.
+        Shortest time between two writes.
     device : str
-        Where tensors go when they are read.
+        Device onto which tensors are read.
     """
 
     def __init__(
@@ -59,7 +59,7 @@ class Checkpoint:
         self.write()
 
     def write(self) -> None:
-        """Write what there is."""
+        """Write the current state."""
         if self.path is None:
             return
         self.path.parent.mkdir(parents=True, exist_ok=True)
@@ -74,7 +74,7 @@ class Checkpoint:
         self.written = time.perf_counter()
 
     def resume(self, stage: str, solver: Any) -> dict | None:
-        """Bring a solver to where this stage was; the run's record, or None."""
+        """Restore a solver to where this stage was; return the run's record, or None."""
         run = self.content["run"]
         if self.content["stage"] != stage or run is None:
             return None

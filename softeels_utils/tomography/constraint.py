@@ -47,7 +47,9 @@ class Constraint:
         return result
 
     def support(self, slope: torch.Tensor, volume: torch.Tensor) -> float:
-        """``max <slope, v>`` over the set. An open side is closed at twice the volume's reach (a restricted gap)."""
+        """``max <slope, v>`` over the set. An unbounded side is closed at twice the volume's largest magnitude (a
+        restricted gap).
+        """
         if self.simplex:
             return float(slope.amax(0).clamp_min(0).sum(dtype=torch.float64))
         reach = 2 * float(volume.abs().max()) + 1e-12
@@ -57,9 +59,9 @@ class Constraint:
         return float(best.sum(dtype=torch.float64))
 
     def about(self, volume: ArrayLike | torch.Tensor) -> ConstraintAbout:
-        """The same set seen from a volume (C, Y, Z, X) in it: of corrections r, those with volume + r in the set.
+        """The same set as seen from a volume (C, Y, Z, X) in it: all corrections r with volume + r in the set.
 
-        So a correction is solved for inside the set, not put back into it afterwards, which is no solution.
+        A correction is thus solved for inside the set. Projecting it onto the set afterwards would not give a solution.
 
         Examples
         --------

@@ -13,10 +13,11 @@ __all__ = ["check_covariance", "estimate_covariance", "independent_combinations"
 def estimate_covariance(projections: ArrayLike, mask: ArrayLike | None = None) -> NDArray:
     """Noise of each channel from differences of neighbouring pixels, as a diagonal covariance (C, C).
 
-    For data whose errors are not known: the median absolute diagonal difference ``(a - b - c + d) / 2`` of
-    2 × 2 patches, over 0.6745 (D. L. Donoho & I. M. Johnstone, Biometrika 81, 425 (1994)). Where there are none (one
-    slice, Y = 1), second differences ``(a - 2 b + c) / √6`` along X take their place, or along Y. Places that are
-    exactly 0 are empty regions and do not count. Never below a thousandth of the largest value.
+    For data whose errors are not known: the median absolute diagonal difference ``(a - b - c + d) / 2`` of 2 × 2
+    patches, divided by 0.6745 (D. L. Donoho & I. M. Johnstone, Biometrika 81, 425 (1994)). Where there are no such
+    patches (one slice, Y = 1), second differences ``(a - 2 b + c) / √6`` along X or Y replace them. Values that are
+    exactly 0 are taken as empty regions and do not count. The standard deviation is at least a thousandth of the
+    largest value.
 
     Parameters
     ----------
@@ -27,7 +28,7 @@ def estimate_covariance(projections: ArrayLike, mask: ArrayLike | None = None) -
     Raises
     ------
     ValueError
-        Where a channel has no three measured neighbours, so that nothing is known of its noise.
+        If a channel has no three measured neighbours, so that nothing is known about its noise.
 
     Examples
     --------

@@ -20,15 +20,15 @@ def fbp(measurement: Measurement, *, window: str = "ram-lak") -> Reconstruction:
     .. math:: v = \sum_t \Delta\theta_t\; A_t^T (h * p_t) / a^2, \qquad
         h_0 = \tfrac14,\quad h_k = -\tfrac{1}{\pi^2 k^2} \;(k\;\text{odd}),\quad 0 \;(k\;\text{even})
 
-    with voxel edge a. A tilt stands for the angles half-way to its neighbours; at the edges of a missing wedge
-    as if the tilts went on. A. C. Kak & M. Slaney, *Principles of Computerized Tomographic Imaging* (1988), ch. 3.
+    with voxel edge a. A tilt represents the angles half-way to its neighbours; at the edges of a missing wedge, as if
+    the tilts continued. A. C. Kak & M. Slaney, *Principles of Computerized Tomographic Imaging* (1988), ch. 3.
 
     Parameters
     ----------
     measurement : Measurement
         Values that are not used are interpolated along the detector.
     window : {"ram-lak", "hann"}
-        That the ramp filter is multiplied by.
+        Window by which the ramp filter is multiplied.
     """
     start_from(measurement, None)  # checks it
     measurement, window = measurement.as_gaussian(), check_window(window)

@@ -17,18 +17,19 @@ SIGNIFICANCE = 4.0  # standard deviations
 
 @dataclass(frozen=True)
 class FieldOfView:
-    """What `leaves_field` saw.
+    """Result of `leaves_field`.
 
     Attributes
     ----------
     leaves : bool
-        Some channel's mass varies over tilt, and reaches the detector's edge, both by more than the noise explains.
+        Whether some channel's mass varies with tilt and also reaches the edge of the detector, both by more than the
+        noise explains.
     mass : array (C, T)
-        Mean of the projections at each tilt, which is the same at every tilt for a specimen inside the field.
+        Mean of the projections at each tilt; the same at every tilt for a specimen inside the field.
     mass_error : array (C, T)
-        Its standard deviation by the noise.
+        Its standard deviation due to noise.
     variation : array (C,)
-        Standard deviation of the mass over tilt beyond the noise, as a fraction of its mean.
+        Standard deviation of the mass over tilt in excess of the noise, as a fraction of its mean.
     edge : array (C,)
         Mean of the outermost columns on either side, the larger of the two, as a fraction of the mean of all columns.
     edge_error : array (C,)
@@ -46,17 +47,17 @@ class FieldOfView:
 
 
 def leaves_field(measurement: Measurement) -> FieldOfView:
-    """Does the specimen reach beyond the detector at some tilts?
+    """Test whether the specimen extends beyond the detector at some tilts.
 
-    Every pixel row of a specimen inside the field has the same mass at every tilt. One that is wider, a section or a
-    film, brings more into the field the higher the tilt; a reconstruction in a slice as wide as the detector has no
-    place for that. See `Measurement.padded`.
+    Every pixel row of a specimen inside the field has the same mass at every tilt. A wider one, such as a section or a
+    film, brings more material into the field the higher the tilt; a reconstruction in a slice as wide as the detector
+    has no room for it. See `Measurement.padded`.
 
     Parameters
     ----------
     measurement : Measurement
-        Its errors decide what is significant. Beam current or absorption may vary the mass over tilt too: what
-        counts is both, and mass at the detector's edge.
+        Its errors decide what is significant. Beam current or absorption may also make the mass vary with tilt;
+        therefore mass at the edge of the detector is required, too.
 
     Examples
     --------

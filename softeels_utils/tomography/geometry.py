@@ -27,16 +27,16 @@ USUAL = 0.25  # part of what is missing that a step makes, where the steps do no
 
 @dataclass(frozen=True)
 class Geometry:
-    """Where each projection lies, see `refine_geometry`.
+    """Position of each projection, and direction of the tilt axis, see `refine_geometry`.
 
     Attributes
     ----------
     shifts_px : array (T, 2)
-        ``(dy, dx)`` by which each projection is off.
+        ``(dy, dx)`` by which each projection is displaced.
     axis_angle_deg, axis_angle_error_deg : float
-        Of the tilt axis on the detector, from +Y towards +X, and its standard error.
+        Angle of the tilt axis on the detector, from +Y towards +X, and its standard error.
     last_px : float
-        Largest displacement, at the rim of the specimen, by the last step: how far it is from a fixed point, not from
+        Largest displacement, at the rim of the specimen, in the last step: the distance from a fixed point, not from
         the truth.
     """
 
@@ -46,7 +46,7 @@ class Geometry:
     last_px: float
 
     def applied_to(self, measurement: Measurement) -> Measurement:
-        """The measurement, seen with this geometry."""
+        """The measurement with this geometry."""
         return measurement.with_geometry(shifts_px=self.shifts_px, axis_angle_deg=self.axis_angle_deg)
 
 
@@ -59,24 +59,25 @@ def refine_geometry(
 ) -> Geometry:
     """Refine shifts and the direction of the tilt axis inside the fit.
 
-    In turns: joint TV of the series as its geometry is now known, and one Gauss-Newton step of the geometry, from how
-    the whitened residuals of all channels change with it. A volume that fits a wrong geometry takes up most of what is
-    wrong with it, so that plain turns creep; the next geometry is extrapolated from the last few steps (Anderson
-    acceleration; H. F. Walker & P. Ni, SIAM J. Numer. Anal. 49, 1715 (2011)). The prior that volumes are flat, not
-    smooth, is what lets the data tell: after SIRT, the residuals hold next to nothing of the geometry.
+    Alternately, the series is reconstructed by joint TV with the current geometry, and the geometry takes one
+    Gauss-Newton step, from how the whitened residuals of all channels change with it. A volume that fits a wrong
+    geometry absorbs most of the error, so that plain alternation is slow; the next geometry is extrapolated from the
+    last few steps (Anderson acceleration; H. F. Walker & P. Ni, SIAM J. Numer. Anal. 49, 1715 (2011)). The prior that
+    volumes are piecewise flat makes the error visible: after SIRT, the residuals contain next to nothing about the
+    geometry.
 
-    What no series can know, a translation of the specimen as a whole, stays as it is. So do the tilts: of nine, errors
-    of half a degree cannot be told from the specimen's shape.
+    A translation of the specimen as a whole, which no series can reveal, is left as it is. So are the tilts: with nine
+    of them, errors of half a degree cannot be told from the specimen's shape.
 
     Parameters
     ----------
     measurement : Measurement
-        With the geometry to start from, as `align` finds it; the shifts may be off by a few pixels, the axis by some
-        five degrees.
+        With the initial geometry, such as `align` finds; the shifts may be off by a few pixels, the axis by about five
+        degrees.
     axis_angle : bool
         Refine the direction of the tilt axis.
     constraint : Constraint
-        Of joint TV.
+        For joint TV.
     rounds : int
         At most.
 
@@ -87,7 +88,7 @@ def refine_geometry(
     Raises
     ------
     ValueError
-        For images of fewer than 3 rows or columns, or images in which nothing can be seen to move.
+        For images of fewer than 3 rows or columns, or with too little contrast to see them move.
 
     Examples
     --------

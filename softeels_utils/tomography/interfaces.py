@@ -42,10 +42,11 @@ class Surface:
         return Surface(self.points + distance * self.normals, self.normals, self.areas)
 
     def patches(self, size: float, *, rounds: int = 10) -> NDArray[np.int64]:
-        """Divide it into patches of about ``size`` × ``size`` voxels: the number (N,) of each element's patch.
+        """Divide the surface into patches of about ``size`` × ``size`` voxels; return the number (N,) of each element's
+        patch.
 
-        Elements belong to the nearest of centres that start far apart and move to the middle of their patch (Lloyd).
-        A difference of normals counts as a distance, so that patches end at sharp edges.
+        Elements belong to the nearest of a set of centres, which start far apart and move to the middle of their patch
+        (Lloyd's algorithm). A difference between normals counts as a distance, so that patches end at sharp edges.
         """
         from scipy.spatial import cKDTree
 
@@ -73,15 +74,15 @@ def extract_surface(field: ArrayLike, level: float = 0.5, *, smoothing: float = 
     ----------
     field : array (Y, Z, X)
         For example the sum of the phases (level 0.5: the particle's surface and the rims of its voids), or the
-        difference of two phases (level 0: the interface between them; select the part that is wanted).
+        difference of two phases (level 0: the interface between them; select the part you want).
     level : float
     smoothing : float
-        Of the field before its gradient is taken for the normals, in voxels.
+        Standard deviation in voxels of the Gaussian that smooths the field before its gradient gives the normals.
 
     Raises
     ------
     ValueError
-        Where the field does not cross the level.
+        If the field does not cross the level.
 
     Examples
     --------
@@ -115,7 +116,7 @@ def extract_surface(field: ArrayLike, level: float = 0.5, *, smoothing: float = 
 
 
 def disc(centre: ArrayLike, normal: ArrayLike, diameter: float, *, spacing: float = 0.5) -> Surface:
-    """A flat round piece of interface.
+    """A flat, round piece of interface.
 
     Parameters
     ----------
@@ -151,25 +152,25 @@ def displacements(
 ) -> scipy.sparse.csr_array:
     r"""How a volume changes with the position of an interface: one direction for each parameter.
 
-    Where an interface moves outwards by :math:`\delta`, a layer of :math:`\delta` times its area changes from the
-    fractions outside to those inside,
+    Where an interface moves outwards by :math:`\delta`, a layer of volume :math:`\delta` times its area changes from
+    the fractions outside to those inside,
 
     .. math:: \frac{\partial v_c}{\partial p} = (v_c^{\mathrm{in}} - v_c^{\mathrm{out}}) \sum_n a_n m_{pn}\, b(r_n),
 
-    with areas a, displacement :math:`m_{pn}` of element n for a unit of parameter p, and the voxels b that an element
-    lies in.
+    with areas a, displacement :math:`m_{pn}` of element n per unit of parameter p, and b the weights of the voxels in
+    which an element lies.
 
     Parameters
     ----------
     surface : Surface
     difference : array (C,) or (N, C)
-        Fractions inside less those outside.
+        Fractions inside minus those outside.
     shape : (int, int, int)
         (Y, Z, X) of the volume.
     modes : int array (N,) or array (P, N), optional
-        The patch of each element, so that each patch has one displacement along its normal (`Surface.patches`); or
-        the displacement of each element for a unit of each parameter: the normals' components (3, N) for shifts of
-        the whole along Y, Z and X. By default one parameter for all, growth along the normal.
+        The patch of each element, so that each patch has one displacement along its normal (`Surface.patches`); or the
+        displacement of each element per unit of each parameter: the normals' components (3, N) for shifts of the whole
+        surface along Y, Z and X. By default one parameter: growth of the whole surface along its normals.
 
     Returns
     -------
@@ -211,7 +212,7 @@ def _voxels(surface, shape):
 
 
 def phase_volumes(volume: ArrayLike, region: ArrayLike | None = None) -> scipy.sparse.csr_array:
-    """Directions in which the amount of each phase in a region grows, its distribution unchanged.
+    """Directions in which the amount of each phase in a region grows while its distribution stays the same.
 
     Parameters
     ----------

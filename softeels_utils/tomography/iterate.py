@@ -30,23 +30,23 @@ class Reconstruction:
     ----------
     volume : array (C, Y, Z, X), float32
     iteration : int
-        At which the volume was taken.
+        Iteration at which the volume was taken.
     converged : bool
-        Whether the stop rule ended the run (not a bare number of iterations).
+        Whether the stopping rule ended the run, not just the number of iterations.
     reason : str
         What ended it.
     chi2 : float
-        Chi-square per measured value of the result: about 1 where it explains the data as well as their errors say.
+        Chi-square per measured value of the result: about 1 if it explains the data within their errors.
     weight : float
         Of the total variation (NaN without).
     weight_at_bound : bool
         Whether the automatic choice ended at the largest or smallest weight that it tries: data that are nearly all
-        noise are best explained by no volume at all, and errors stated too small or too large move the weight too.
+        noise are best explained by no volume at all, and errors stated too small or too large also move the weight.
     scores : dict of float to float
-        What the automatic choice of the weight saw: weight to chi-square per value, fitted or held out.
+        What the automatic choice of the weight was based on: ``{weight: chi-square per value}``, fitted or held out.
     history : dict of arrays
-        ``iteration``, ``chi2``, ``objective``, ``gap``, ``change``, ``heldout``, ``seconds``; one entry each time
-        that the stop rule was asked. With `HeldOut`: of the run without the held-out pixels.
+        ``iteration``, ``chi2``, ``objective``, ``gap``, ``change``, ``heldout``, ``seconds``; one entry each time that
+        the stopping rule was called. With `HeldOut`: from the run without the held-out pixels.
     """
 
     volume: np.ndarray
@@ -67,14 +67,14 @@ class Loop:
     Attributes
     ----------
     iterations : int, optional
-        Do so many (a resumed run counts those done), and ignore the stop rule.
+        Do this many (a resumed run counts those already done), and ignore the stopping rule.
     max_iterations : int
-        Give up after so many (``converged`` is then False).
+        Give up after this many (``converged`` is then False).
     callbacks : sequence of callables
-        Each gets an `IterationInfo` whenever the stop rule is asked; one that returns True ends the run (with
-        `HeldOut`: the choice of the number of iterations, which are then done with all pixels).
+        Each is called with an `IterationInfo` whenever the stopping rule is; one that returns True ends the run (with
+        `HeldOut`: the search for the number of iterations, which are then done with all pixels).
     checkpoint : path, optional
-        File to write the state to (every ``checkpoint_seconds`` and at the end), and to go on from if it exists.
+        File to write the state to (every ``checkpoint_seconds`` and at the end), and to resume from if it exists.
     progress : bool, optional
         Show a bar; by default unless ``SOFTEELS_HEADLESS`` is set.
     """
@@ -95,7 +95,7 @@ class Loop:
 
     @classmethod
     def from_keywords(cls, keywords: dict[str, Any]) -> Loop:
-        """The loop of keyword arguments; ValueError for one that it does not have."""
+        """The loop described by keyword arguments; `ValueError` for an unknown one."""
         names = [entry.name for entry in fields(cls)]
         for name, value in keywords.items():
             if name not in names:

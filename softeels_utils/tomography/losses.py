@@ -40,7 +40,7 @@ class GaussianLoss:
     modes : tensor (C, C, T, Y, X), or with ones for T, Y, X
         Rows are the independent combinations.
     precision : tensor (C, T, Y, X), or with ones
-        One over the standard deviation of each; 0 for a missing one.
+        One over the standard deviation of each combination; 0 for a missing one.
     """
 
     projections: torch.Tensor
@@ -64,7 +64,7 @@ class GaussianLoss:
         return self.size == self.used.numel()
 
     def whiten(self, stack: torch.Tensor) -> torch.Tensor:
-        """L of a stack (C, T, Y, X), 0 where not used."""
+        """L applied to a stack (C, T, Y, X); 0 where not used."""
         return apply_per_pixel(self.whitener, stack if self.complete else self.used * stack)
 
     def whiten_transposed(self, stack: torch.Tensor) -> torch.Tensor:
@@ -82,23 +82,23 @@ class GaussianLoss:
         return 0.5 * self.whiten(model - self.projections) ** 2
 
     def rows(self, rows: torch.Tensor | slice) -> GaussianLoss:
-        """The same of some rows along Y."""
+        """The same for some rows along Y."""
         modes = self.modes if self.modes.shape[3] == 1 else self.modes[..., rows, :]
         precision = self.precision if self.precision.shape[2] == 1 else self.precision[:, :, rows]
         return GaussianLoss(self.projections[:, :, rows], self.used[:, :, rows], modes, precision)
 
     def restricted(self, keep: torch.Tensor) -> GaussianLoss:
-        """The same of some detector pixels (T, Y, X), all channels of one together."""
+        """The same for some detector pixels, bool (T, Y, X), with all their channels."""
         return replace(self, projections=self.projections * keep, used=self.used & keep)
 
     def padded(self, columns: int) -> GaussianLoss:
-        """The same with so many columns more on each side that are not used."""
+        """The same with that many unused columns added on each side."""
         names = ["projections", "used"]
         names += [name for name in ("modes", "precision") if getattr(self, name).shape[-1] > 1]  # others broadcast
         return replace(self, **{name: _with_columns(getattr(self, name), columns) for name in names})
 
     def with_variance_floor(self, fraction: float) -> GaussianLoss:
-        """No combination's variance below this fraction of the largest in its pixel: 1 treats all of them equally."""
+        """Raise each combination's variance to at least this fraction of its pixel's largest: 1 treats all equally."""
         if not fraction:
             return self
         lowest = torch.where(self.precision > 0, self.precision, torch.inf).amin(0)
@@ -115,7 +115,7 @@ class PoissonLoss:
         Counts; 0 where not used.
     used : bool tensor (C, T, Y, X)
     gain : tensor (C, 1, 1, 1)
-        Expected counts for one unit of the model.
+        Expected counts per unit of the model.
     """
 
     projections: torch.Tensor
@@ -145,17 +145,17 @@ class PoissonLoss:
     whiten_transposed = whiten
 
     def rows(self, rows: torch.Tensor | slice) -> PoissonLoss:
-        """The same of some rows along Y."""
+        """The same for some rows along Y."""
         return replace(self, projections=self.projections[:, :, rows], used=self.used[:, :, rows])
 
     def restricted(self, keep: torch.Tensor) -> PoissonLoss:
-        """The same of some detector pixels (T, Y, X)."""
+        """The same for some detector pixels, bool (T, Y, X)."""
         return replace(self, projections=self.projections * keep, used=self.used & keep)
 
     def padded(self, columns: int) -> PoissonLoss:
-        """The same with so many columns more on each side that are not used."""
+        """The same with that many unused columns added on each side."""
         return replace(self, **{name: _with_columns(getattr(self, name), columns) for name in ("projections", "used")})
 
     def with_variance_floor(self, fraction: float) -> PoissonLoss:
-        """Counts of one channel tell nothing of another: there is nothing to even out."""
+        """Return the loss unchanged: counts in one channel say nothing about another."""
         return self

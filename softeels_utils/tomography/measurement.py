@@ -33,29 +33,29 @@ __all__ = ["Measurement"]
 
 
 class Measurement:
-    r"""A tilt series of maps, checked once: what every reconstruction is given.
+    r"""A tilt series of maps, checked once: the input of every reconstruction.
 
     Parameters
     ----------
     projections : array (C, T, Y, X)
         Line integrals in the unit of ``voxel_size_nm``, so that volumes are fractions; or counts.
     tilt_angles_deg : array (T,)
-        Distinct, within ±180 and spanning at least 10 degrees, in any order. What reconstructs takes two at least.
+        Distinct, within ±180 and spanning at least 10 degrees, in any order. A reconstruction needs at least two.
     covariance : array, optional
-        Of the channels' noise in a detector pixel: variances (C,) or (C, T, Y, X), covariances (C, C) or
-        (T, Y, X, C, C) as `fitting.fit_phases` reports them. By default independent, one variance per channel,
-        estimated from differences of neighbours (`estimate_covariance`).
+        Of the noise of the channels in a detector pixel: variances (C,) or (C, T, Y, X), covariances (C, C) or (T, Y,
+        X, C, C) as `fitting.fit_phases` reports them. By default independent, one variance per channel, estimated from
+        differences of neighbours (`estimate_covariance`).
     weights : array broadcasting to (C, T, Y, X), optional
-        Inverse variances, in place of ``covariance``; 0 leaves a value out.
+        Inverse variances, instead of ``covariance``; 0 excludes a value.
     counts : bool
-        The projections are Poisson counts, which know their own noise.
+        The projections are Poisson counts, whose noise follows from their values.
     mask : bool array (T, Y, X) or (C, T, Y, X), optional
-        True where a value was measured. The rest may hold anything, NaN too.
+        True where a value was measured. The rest may be anything, including NaN.
     voxel_size_nm : float
     slice_shape : (int, int), optional
         ``(Z, X)`` where a slice is not square.
     shifts_px : array (T,) or (T, 2), optional
-        Where each projection of the specimen's centre lies, see `ParallelBeam`.
+        Where the specimen's centre lands in each projection, see `ParallelBeam`.
     axis_angle_deg : float
         Of the tilt axis on the detector, from +Y towards +X.
     model_error : float
@@ -68,9 +68,9 @@ class Measurement:
     ----------
     projector : ParallelBeam
     loss : GaussianLoss or PoissonLoss
-        Holds the projections as tensors, and which of them are used.
+        Holds the projections as tensors, and which of their values are used.
     covariance : array (C, C) or (T, Y, X, C, C), or None
-        As it is used, model error included; None for counts.
+        As used, including the model error; None for counts.
     noise_is_known : bool
         Whether the noise was stated (or the values are counts), not estimated.
     padding : int
@@ -175,7 +175,7 @@ class Measurement:
         return (len(self.projections), self.projections.shape[-2], self.projector.n_z, self.projector.n_x)
 
     def fingerprint(self, *settings: Any, initial: torch.Tensor | None = None) -> str:
-        """Hash of all that makes it, of settings and of a start: a checkpoint of another run is refused by it."""
+        """Hash of the measurement, of settings and of an initial volume: it identifies the checkpoints of a run."""
         digest = hashlib.sha256(repr((settings, self.counts, self.volume_shape, self.projector.voxel_size_nm)).encode())
         loss = self.loss
         tensors = (loss.gain,) if self.counts else (loss.modes, loss.precision)
@@ -188,7 +188,7 @@ class Measurement:
     # ---------------------------------------------------------------- model and data
 
     def forward(self, volume: torch.Tensor) -> torch.Tensor:
-        """Whitened projections L A v of a volume (C, Y, Z, X), 0 where not used; of counts, the expected counts."""
+        """Whitened projections L A v of a volume (C, Y, Z, X), 0 where not used; for counts, the expected counts."""
         return self.loss.whiten(self.projector(volume))
 
     def adjoint(self, dual: torch.Tensor) -> torch.Tensor:
@@ -200,15 +200,15 @@ class Measurement:
         return self.loss.whiten(self.projector(volume) - self.projections)
 
     def misfit(self, volume: torch.Tensor) -> torch.Tensor:
-        """Half the chi-square (of counts: the deviance) of each value, (C, T, Y, X)."""
+        """Half the chi-square (for counts: the deviance) of each value, (C, T, Y, X)."""
         return self.loss(self.projector(volume))
 
     def chi2(self, volume: torch.Tensor) -> float:
-        """Chi-square (of counts: deviance) per value used: 1 where residuals are as large as the errors say."""
+        """Chi-square (for counts: deviance) per value used: about 1 if residuals are as large as the errors."""
         return 2 * float(self.misfit(volume).sum(dtype=torch.float64)) / max(self.size, 1)
 
     def sums(self) -> tuple[torch.Tensor, torch.Tensor]:
-        """Row and column sums of ``|L| |A|``, (C, T, Y, X) and (C, Y, Z, X): step sizes follow from them."""
+        """Row and column sums of ``|L| |A|``, (C, T, Y, X) and (C, Y, Z, X), from which step sizes follow."""
         one, projector = self.projections.new_ones((1, *self.volume_shape[1:])), self.projector.absolute
         strength = self.loss.whitener.abs()
         rows = strength.sum(1) * projector(one) * self.used
@@ -228,7 +228,7 @@ class Measurement:
         shifts_px: ArrayLike | None = None,
         axis_angle_deg: float | None = None,
     ) -> Measurement:
-        """The same values, seen with another geometry; None: as it is."""
+        """The same values with another geometry; None leaves a part as it is."""
         stated = {"tilt_angles_deg": tilt_angles_deg, "shifts_px": shifts_px, "axis_angle_deg": axis_angle_deg}
         changes = {name: value for name, value in stated.items() if value is not None}
         if "tilt_angles_deg" in changes:
@@ -238,7 +238,9 @@ class Measurement:
         return self._with(self.loss, projector=projector)
 
     def rows(self, rows: torch.Tensor | slice) -> Measurement:
-        """Some rows along Y (an index), to be compared with those slices of a volume; of a turned series, all only."""
+        """Some rows along Y (an index), to compare with those slices of a volume; with a rotated tilt axis, only all
+        rows.
+        """
         if (
             self.projector.axis_angle_deg
             and len(torch.arange(self.volume_shape[1], device=self.device)[rows]) < self.volume_shape[1]
@@ -247,18 +249,18 @@ class Measurement:
         return self._with(self.loss.rows(rows))
 
     def padded(self, columns: int | None = None, depth: int | None = None) -> Measurement:
-        """The same with a wider slice, for a specimen that leaves the field of view (see `leaves_field`).
+        """The same measurement with a wider slice, for a specimen that leaves the field of view (see `leaves_field`).
 
-        Masked columns are added on each side of the detector, so that what lies beyond the field at 0° and comes into
-        it at other tilts has a place. `crop` cuts volumes back to the field.
+        Masked columns are added on each side of the detector, to make room for material that lies outside the field at
+        0° and enters it at other tilts. `crop` cuts volumes back to the field.
 
         Parameters
         ----------
         columns : int, optional
-            On each side. By default as many as the rays at the detector's edges cross within the slice's depth,
+            Number on each side. By default as many as the rays at the detector's edges cross within the slice's depth,
             ``(X + Z |sin|) / (2 cos) - X / 2`` at the highest tilt, at most X.
         depth : int, optional
-            Z of the slice: a thin section needs no more than its thickness, and then fewer columns.
+            Number of voxels along Z: a thin section needs only its thickness, and then fewer columns.
         """
         old = self.projector
         n_z = old.n_z if depth is None else check_count(depth, "depth")
@@ -281,12 +283,12 @@ class Measurement:
         return volume[..., self.padding : volume.shape[-1] - self.padding]
 
     def split(self, fraction: float, seed: int = 0, by: str = "pixels") -> tuple[Measurement, Measurement]:
-        """(to fit, held out): two disjoint parts.
+        """Split into two disjoint parts, ``(to fit, held out)``.
 
         Parameters
         ----------
         fraction : float
-            Held out, of what ``by`` says.
+            Fraction that is held out, of the units named by ``by``.
         seed : int
         by : {"pixels", "tilts", "counts"}
             Detector pixels, all channels of one together; whole tilts, at least one, spread evenly and never the
@@ -328,7 +330,7 @@ class Measurement:
         return out
 
     def repeated(self, projections: ArrayLike) -> Measurement:
-        """A second measurement of the same pixels with the same covariance; counts may be of another exposure."""
+        """A second measurement of the same pixels with the same covariance; counts may have another exposure."""
         stack = real_array(projections, "validation", finite=False)
         if stack.shape != tuple(self.projections.shape):
             raise ValueError(f"validation: got shape {stack.shape}, wants {tuple(self.used.shape)}")
@@ -344,7 +346,9 @@ class Measurement:
         return self._with(replace(self.loss, projections=tensor, gain=exposure_ratio * self.loss.gain))
 
     def resample(self, seed: int) -> Measurement:
-        """The same with noise of its covariance added, and twice that covariance; or counts drawn from the counts."""
+        """The same with noise of its own covariance added, and so twice that covariance; or counts drawn from the
+        counts.
+        """
         rng = np.random.default_rng([check_seed(seed), 2])
         if self.counts:
             counts = rng.poisson(self.projections.cpu().numpy().astype(float))
@@ -360,7 +364,7 @@ class Measurement:
         return self._with(twice, covariance=2 * self.covariance)
 
     def rescaled(self, scale: ArrayLike) -> Measurement:
-        """Projections of volume / scale (C,), so that a pure voxel has the value 1."""
+        """Projections of volume / scale, with scale (C,), so that a pure voxel has the value 1."""
         scale = np.asarray(scale, float)
         column = as_tensor(scale[:, None, None, None].astype(np.float32), self.device)
         if self.counts:
@@ -370,7 +374,7 @@ class Measurement:
         return self._with(_gaussian_loss(self.projections / column, used, covariance), covariance=covariance)
 
     def transformed(self, transform: ArrayLike) -> Measurement:
-        """Other combinations of the channels (not for counts): what other references would have made of the spectra.
+        """Other combinations of the channels (not for counts): the maps that other references would have given.
 
         Parameters
         ----------
@@ -390,21 +394,21 @@ class Measurement:
         return self._with(_gaussian_loss(mixed, used, covariance), covariance=covariance)
 
     def less(self, volume: torch.Tensor) -> Measurement:
-        """What a volume leaves to be explained: projections less its own (not for counts)."""
+        """What a volume leaves unexplained: the projections minus those of the volume (not for counts)."""
         rest = self.used * (self.projections - self.projector(volume))
         return self._with(replace(self.loss, projections=rest))
 
     def with_variance_floor(self, fraction: float) -> Measurement:
-        """No combination of channels known better than this fraction of the worst variance in its pixel.
+        """The same, with every combination's variance at least this fraction of the largest in its pixel.
 
-        Combinations that are known much better than others (the sum of two anti-correlated phases) would else drown
-        the others in every step of a stochastic method. `covariance` stays what it is, and `rescaled` starts from it:
-        apply the floor last.
+        Combinations that are known much better than others (the sum of two anti-correlated phases) would otherwise
+        swamp the others in every step of a stochastic method. `covariance` stays what it is, and `rescaled` starts from
+        it: apply the floor last.
         """
         return self._with(self.loss.with_variance_floor(fraction))
 
     def as_gaussian(self) -> Measurement:
-        """Counts as Gaussian values whose variance is the count, at least 1; other measurements as they are."""
+        """Counts as Gaussian values whose variance is the count, at least 1; other measurements unchanged."""
         if not self.counts:
             return self
         gain = self.loss.gain

@@ -38,23 +38,21 @@ class ParallelBeam:
     voxel_size_nm : float
         Edge of a voxel and of a detector pixel.
     device : str or torch.device, optional
-        Where the work is done. By default tensors stay where they are, and arrays go to the GPU if there
-        is one.
+        Device to compute on. By default tensors stay where they are, and arrays go to the GPU if there is one.
     shifts_px : array_like (T,) or (T, 2), optional
         Where the specimen's centre lands, in detector pixels from the detector's centre: along X, or
         ``(dy, dx)``. The defaults are zero (an aligned series).
     axis_angle_deg : float
-        Of the tilt axis on the detector, from +Y towards +X. Projections are turned about the detector's centre by
-        cubic convolution (R. Keys, IEEE Trans. Acoust. Speech Signal Process. 29, 1153 (1981)), then shifted. That
-        blurs a little: leave an angle that is within its error at 0.
+        Angle of the tilt axis on the detector, from +Y towards +X. Projections are rotated about the detector's centre
+        by cubic convolution (R. Keys, IEEE Trans. Acoust. Speech Signal Process. 29, 1153 (1981)), then shifted. This
+        blurs them slightly: leave an angle that is within its error of 0 at 0.
 
     Notes
     -----
-    The matrix holds about ``2 T Z X`` weights (two detector pixels a voxel and tilt), each
-    4 bytes and a 4-byte index, once as ``A`` and once as ``A.T``: 20 MB for 256² at 9 tilts, 0.26 GB for
-    512² at 29. It is built tilt by tilt at the first use. :attr:`nbytes` tells the exact figure. A turned axis adds
-    256 bytes a detector pixel for each number of rows that is projected: 0.03 GB for 112² at 9 tilts, 2 GB for
-    512² at 29.
+    The matrix holds about ``2 T Z X`` weights (two detector pixels per voxel and tilt), each with 4 bytes and a 4-byte
+    index, once as ``A`` and once as ``A.T``: 20 MB for 256² at 9 tilts, 0.26 GB for 512² at 29. It is built tilt by
+    tilt at the first use. :attr:`nbytes` gives the exact size. A rotated axis adds 256 bytes per detector pixel for
+    each number of rows that is projected: 0.03 GB for 112² at 9 tilts, 2 GB for 512² at 29.
 
     Strip weights: F. Natterer & F. Wübbeling, *Mathematical Methods in Image Reconstruction* (SIAM,
     2001), sec. 5; footprint form: Y. Long, J. A. Fessler & J. M. Balter, IEEE Trans. Med. Imaging 29,
@@ -131,7 +129,7 @@ class ParallelBeam:
         return self._apply(volume, adjoint=False)
 
     def like(self, **changes: Any) -> ParallelBeam:
-        """The same projector but for some of its arguments, by their names."""
+        """The same projector with some of its arguments changed, by name."""
         same = {
             "n": (self.n_z, self.n_x),
             "tilt_angles_deg": self.tilt_angles_deg,
@@ -152,7 +150,7 @@ class ParallelBeam:
 
     @property
     def still(self) -> ParallelBeam:
-        """The part of it that keeps every slice in its row: ``A(v)`` is ``A.move(A.still(v))``."""
+        """The part of the projector that keeps every slice in its row: ``A(v)`` is ``A.move(A.still(v))``."""
         if not self.mixes_rows:
             return self
         if self._still is None:
@@ -160,7 +158,7 @@ class ParallelBeam:
         return self._still
 
     def move(self, projections: torch.Tensor, adjoint: bool = False) -> torch.Tensor:
-        """Turn projections (..., T, Y, X) and shift them along Y: the other part; or its transpose."""
+        """Rotate projections (..., T, Y, X) and shift them along Y: the rest of the projector; or its transpose."""
         return _Moved.apply(projections, self._move, adjoint)
 
     @property
@@ -170,18 +168,21 @@ class ParallelBeam:
 
     @property
     def absolute(self) -> ParallelBeam:
-        """The same with the absolute values of all weights: those of a turn are in part negative."""
+        """The same projector with the absolute values of all weights: some weights of a rotation are negative."""
         other = self.like()
         other.is_absolute = True
         return other if self.axis_angle_deg else self
 
     def reach(self, n_rows: int) -> int:
-        """How many rows from its own a slice may be seen in; of a turned series all, for a part of its rows must not be
-        projected alone."""
+        """Largest distance, in rows, from a slice's own row to one that sees it; with a rotated axis all rows, since
+        some of them must not be projected alone.
+        """
         return n_rows if self.axis_angle_deg else int(np.ceil(np.abs(self.shifts_px[:, 0]).max()))
 
     def source_rows(self, n_rows: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """First and last slice that each pixel of ``n_rows`` sees, (T, Y, X); also beyond the ends of the volume."""
+        """First and last slice that each pixel of ``n_rows`` rows sees, (T, Y, X) each; may lie beyond the ends of the
+        volume.
+        """
         shape = (self.n_tilts, n_rows, self.n_x)
         if self.axis_angle_deg:
             y = np.floor(_before_turning(self, n_rows, slice(None))[0])
@@ -209,8 +210,8 @@ class ParallelBeam:
     def matrix(self) -> scipy.sparse.csr_array:
         """The matrix of one slice as a ``scipy.sparse.csr_array`` (T X, Z X) in float64.
 
-        Row ``t X + u`` is detector pixel ``u`` at tilt ``t``; column ``z X + x`` a voxel. The shift along Y, and a turn
-        of the tilt axis with all shifts, are not part of it.
+        Row ``t X + u`` is detector pixel ``u`` at tilt ``t``; column ``z X + x`` a voxel. The shift along Y is not part
+        of it; with a rotated tilt axis, neither are the rotation and all shifts.
         """
         blocks = [_strip_weights(self, t, np.float64, self._across[t]) for t in range(self.n_tilts)]
         return scipy.sparse.csr_array(scipy.sparse.vstack(blocks, format="csr"))

@@ -56,7 +56,7 @@ def reconstruct(
     Parameters
     ----------
     projections : array (C, T, Y, X)
-        Line integrals in the unit of ``voxel_size_nm``; the volume then comes back as fractions.
+        Line integrals in the unit of ``voxel_size_nm``; the volume then comes back in fractions.
     tilt_angles_deg : array (T,)
     algorithm : str
         A name of `ALGORITHMS`: ``"fbp"`` filtered back-projection, ``"sirt"``, ``"cgls"`` (least squares without
@@ -64,19 +64,19 @@ def reconstruct(
         (total generalised variation of all together); or another project's code: ``"astra:sirt"``, ``"tomopy:sirt"``,
         ``"skimage:fbp"``, ...
     calibrated : bool
-        False: projections are in any unit, one scale per channel is learnt (`learn_scale`), and the volume comes
-        back in that unit per ``voxel_size_nm``. Constraints and weight then apply to volume / scale.
+        False: projections may be in any unit, one scale per channel is learned (`learn_scale`), and the volume comes
+        back in that unit per unit of ``voxel_size_nm``. Constraints and weight then apply to volume / scale.
     covariance, weights, counts, mask, slice_shape, shifts_px, axis_angle_deg, model_error, device
         See `Measurement`.
     **options
-        What the function of that algorithm takes (`sirt`, `cgls`, `fbp`, `tv`, `joint_tv`, `tgv`; back-ends take
-        ``iterations`` only). Besides, ``bounds=(low, high)`` or ``simplex=True`` make the constraint, and a stop rule
-        may be named: ``stop="heldout"``, ``"discrepancy"`` or ``"change"``, with its ``tolerance``.
+        Arguments of that algorithm's function (`sirt`, `cgls`, `fbp`, `tv`, `joint_tv`, `tgv`; back-ends take only
+        ``iterations``). In addition, ``bounds=(low, high)`` or ``simplex=True`` sets the constraint, and a stopping
+        rule may be named: ``stop="heldout"``, ``"discrepancy"`` or ``"change"``, with its ``tolerance``.
 
     Returns
     -------
     array (C, Y, Z, X), float32
-        For more (what ended the run, the weight chosen, the history) call the algorithm's function with a
+        For more (what ended the run, the weight chosen, the history), call the algorithm's function with a
         `Measurement`.
 
     Raises

@@ -21,14 +21,14 @@ PRIOR = 0.01  # weight, relative to the data's, of "the largest values of all ch
 
 
 def learn_scale(measurement: Measurement) -> NDArray:
-    r"""Value of a pure voxel in each channel, (C,); hand it to `Measurement.rescaled` and multiply volumes by it.
+    r"""Value of a pure voxel in each channel, (C,); pass it to `Measurement.rescaled` and multiply volumes by it.
 
     Inside the specimen the fractions add up to 1, so that along a ray of length :math:`\ell_i` inside it the
-    projections obey :math:`\sum_c p_{ci} / s_c = \ell_i`. A smooth reconstruction of all channels says where the
+    projections obey :math:`\sum_c p_{ci} / s_c = \ell_i`. A smooth reconstruction of all channels shows where the
     specimen is, hence :math:`\ell_i`; the :math:`1 / s_c` then follow by least squares over the rays. The noise of the
-    :math:`p_{ci}`, which are the regressors, would pull them towards zero: its known covariance is taken off the
-    normal equations (Fuller, *Measurement Error Models*, 1987). A channel that this leaves undetermined gets about its
-    largest value in the volume.
+    :math:`p_{ci}`, which are the regressors, would pull them towards zero: its known covariance is subtracted from the
+    normal equations (W. A. Fuller, *Measurement Error Models*, 1987). A channel that this leaves undetermined gets
+    about its largest value in the volume.
     """
     one = measurement.as_gaussian()
     start = short_sirt(one, NONNEGATIVE, 2 * WARM_START)

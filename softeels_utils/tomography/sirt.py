@@ -95,8 +95,8 @@ class SIRT:
     with R the inverse row sums of A, M a pixel's inverse covariance relative to that of the mean pixel
     (1 if all are equal, 0 where not measured), C the inverse of :math:`A^T` applied to M's largest eigenvalues, and P
     the projection onto the constraint. A covariance that is the same everywhere drops out, as it does from every
-    least-squares problem in which all channels see the same A. J. Gregor & T. Benson, IEEE Trans. Med. Imaging 27,
-    918 (2008).
+    least-squares problem in which all channels see the same A (J. Gregor & T. Benson, IEEE Trans. Med. Imaging 27,
+    918 (2008)).
     """
 
     def __init__(self, measurement: Measurement, constraint: Constraint, initial: torch.Tensor | None = None):

@@ -14,12 +14,12 @@ __all__ = ["Change", "Discrepancy", "Gap", "HeldOut", "IterationInfo", "StopRule
 
 @dataclass(frozen=True)
 class IterationInfo:
-    """What stop rules and callbacks see of a run, every few iterations.
+    """What stopping rules and callbacks see of a run, every few iterations.
 
     Attributes
     ----------
     iteration, iterations : int
-        Done, and planned at most.
+        Done so far, and the maximum planned.
     volume : array (C, Y, Z, X)
     chi2 : float
         Chi-square per fitted value (SIRT, CGLS: of the volume before this iteration); NaN where not computed.
@@ -30,11 +30,11 @@ class IterationInfo:
         Objective and relative primal-dual gap (total variation), or relative residual of the normal equations (CGLS);
         NaN elsewhere.
     change : float
-        Relative change of the volume since the last time.
+        Relative change of the volume since the previous call.
     best_iteration : int
-        At which held-out values were predicted best.
+        Iteration at which held-out values were predicted best.
     seconds : float
-        Since the run began.
+        Time since the run began.
     """
 
     iteration: int
@@ -52,9 +52,10 @@ class IterationInfo:
 
 
 class StopRule(ABC):
-    """Called with the `IterationInfo` (its ``volume`` is None); gives the reason to stop, or an empty string.
+    """Base class: called with the `IterationInfo` (its ``volume`` is None), returns the reason to stop or an empty
+    string.
 
-    ``every`` says after how many iterations it is asked. A rule with ``watches_chi2`` is asked after every iteration
+    ``every`` is the number of iterations between calls. A rule with ``watches_chi2`` is called after every iteration
     for which the solver computes chi-square.
     """
 
@@ -74,7 +75,7 @@ def _check_tolerance(tolerance):
 
 @dataclass(frozen=True)
 class Gap(StopRule):
-    """The relative primal-dual gap is at most ``tolerance``: the objective is within it of the minimum."""
+    """Stop when the relative primal-dual gap, which bounds the distance to the minimum, is at most ``tolerance``."""
 
     tolerance: float = 1e-3
     every = 20
@@ -88,7 +89,7 @@ class Gap(StopRule):
 
 @dataclass(frozen=True)
 class Change(StopRule):
-    """The volume changes by at most ``tolerance``, relative, in ten iterations, or the equations are solved."""
+    """Stop when ten iterations change the volume by at most ``tolerance`` (relative) or the equations are solved."""
 
     tolerance: float = 1e-3
 
@@ -103,7 +104,7 @@ class Change(StopRule):
 
 @dataclass(frozen=True)
 class Discrepancy(StopRule):
-    """Chi-square per value is at most 1 (V. A. Morozov, 1966); as `Change` if it is never reached."""
+    """Stop when chi-square per value is at most 1 (V. A. Morozov, 1966); like `Change` if that is never reached."""
 
     tolerance: float = 1e-3
     watches_chi2 = True
@@ -117,23 +118,23 @@ class Discrepancy(StopRule):
 
 @dataclass(frozen=True)
 class HeldOut(StopRule):
-    """Detector pixels that are not fitted are hardly predicted better for some time.
+    """Stop when the prediction of detector pixels that are not fitted has hardly improved for some time.
 
-    The time grows with the run: what counts is what the last half of the iterations gained. A few looks at a plateau
-    say little, since SIRT gains as much from iteration 500 to 1,000 as from 50 to 100; and a run that overfits at
-    iteration 20 ends at 40. The first iteration that predicts them as well as the best one, within one standard error
-    of the difference, is chosen, and so many are done again with all pixels.
+    That time grows with the run: what counts is the gain over the last half of the iterations. A short plateau says
+    little, since SIRT gains as much from iteration 500 to 1,000 as from 50 to 100; and a run that overfits at iteration
+    20 ends at 40. The first iteration that predicts the pixels as well as the best one, within one standard error of
+    the difference, is chosen, and that number of iterations is then done with all pixels.
 
     Attributes
     ----------
     fraction : float
-        Of the detector pixels that are held out.
+        Fraction of the detector pixels that is held out.
     gain : float
-        It ends where their chi-square fell by less than this, relative, over the last half of the iterations.
+        The run ends when their chi-square fell by less than this fraction over the last half of the iterations.
     least : int
-        Iterations before it may end (and a third of which may be chosen).
+        Iterations before the run may end. None before a third of the best iteration is chosen.
     tolerance : float
-        It also ends where the volume changes by less than a tenth of this.
+        The run also ends when the volume changes by less than a tenth of this.
     seed : int
         Of the choice of pixels.
     """

@@ -167,8 +167,8 @@ def field_norm(field: torch.Tensor, coupling: str) -> float:
 def joint_variation(volume: torch.Tensor, smoothing: float = 1e-3) -> torch.Tensor:
     r"""Smoothed joint total variation :math:`\sum_v \sqrt{\sum_{c,d} (\partial_d v_c)^2 + \epsilon^2}`, differentiable.
 
-    The coupling ``"frobenius"``: one root over all channels, so that interfaces cost least where those of two phases
-    coincide.
+    This is the coupling ``"frobenius"``: one root over all channels, so that the interfaces of two phases cost least
+    where they coincide.
     """
     pad = torch.nn.functional.pad
     d_y = pad(volume[:, 1:] - volume[:, :-1], (0, 0, 0, 0, 0, 1))

@@ -63,8 +63,8 @@ def joint_tv(
     weight : float, "noise", "discrepancy" or "heldout"
         Of the total variation. ``"noise"``: `noise_weight` (no search); ``"discrepancy"``: such that chi-square per
         value is 1 (V. A. Morozov, 1966); ``"heldout"``: such that a random twentieth of the detector pixels, not
-        fitted, is predicted best. Both are searched for within a factor of 64 about the weight of the noise; the
-        result says where that was not enough (``weight_at_bound``).
+        fitted, is predicted best. Both are searched for within a factor of 64 of `noise_weight`; the result says if
+        that was not enough (``weight_at_bound``).
     coupling : {"nuclear", "frobenius"}
         Norm of a voxel's Jacobian.
     constraint : Constraint
@@ -105,14 +105,14 @@ def tgv(
 ) -> Reconstruction:
     """Total generalised variation of second order, all channels together; see `joint_tv` for the other parameters.
 
-    Where volumes change evenly, total variation makes stairs; this does not, since it penalises there the change of
-    the slope only. Interfaces stay as sharp.
+    Where volumes change gradually, total variation makes staircases. This does not, since it penalises only changes of
+    slope there. Interfaces stay equally sharp.
 
     Parameters
     ----------
     ratio : float
-        Weight of the change of the slope over that of what the slope does not explain, in voxels. Large: joint total
-        variation.
+        Weight of changes of slope relative to that of changes that the slope does not explain, in voxels. A large value
+        gives joint total variation.
 
     References
     ----------
@@ -252,7 +252,7 @@ class _Trials:
 def short_sirt(
     measurement: Measurement, constraint: Constraint = NONNEGATIVE, iterations: int = WARM_START
 ) -> torch.Tensor:
-    """A few iterations of SIRT: a tensor (C, Y, Z, X) to start from."""
+    """A few iterations of SIRT: an initial volume, tensor (C, Y, Z, X)."""
     with torch.no_grad():
         solver = SIRT(measurement.as_gaussian(), constraint)
         for _ in range(iterations):
@@ -261,16 +261,16 @@ def short_sirt(
 
 
 def noise_weight(measurement: Measurement, volume: torch.Tensor) -> float:
-    """Weight at which noise alone would be flattened.
+    """Weight of the total variation at which noise alone would be flattened.
 
-    The RMS, over the specimen's voxels, of the slope of the data term where residuals are pure noise of the errors
-    stated.
+    The RMS, over the specimen's voxels, of the gradient of the data term if residuals are pure noise with the stated
+    errors.
 
     Parameters
     ----------
     measurement : Measurement
     volume : tensor (C, Y, Z, X)
-        Says where the specimen is.
+        Shows where the specimen is.
     """
     measurement, generator = measurement.as_gaussian(), torch.Generator().manual_seed(0)
     shape, dtype = measurement.projections.shape, measurement.projections.dtype
