@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 import torch
 
+from softeels_utils import dip
+from softeels_utils.dip import training
 from softeels_utils.dip.voids import find_voids, inside_specimen
 from softeels_utils.tomography import Measurement, ParallelBeam
 
@@ -105,3 +107,24 @@ def test_depth_counts_voids_as_inside():
     wanted, its_depth = inside_specimen(filled.sum(0))
     np.testing.assert_array_equal(solid, wanted)
     np.testing.assert_array_equal(depth, its_depth)
+
+
+def test_a_void_found_during_the_run_is_kept_empty_and_survives_an_interruption(tmp_path, monkeypatch):
+    measurement, path = measured(specimen()[0], 0.5, 1), tmp_path / "state.pt"
+    kept, seen = torch.ones(N, N, N), []
+    kept[11:16, 8:13, 10:15] = 0
+    monkeypatch.setattr(training, "find_voids", lambda volume, parts: (kept, 1))
+    options = {"iterations": 20, "every": 2, "correction_tv_weight": 0.0, "mix": False}
+
+    def look(info):
+        seen.append(info.volume[:, kept.numpy() == 0].sum())
+        if len(seen) == 6:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        dip.fit(measurement, checkpoint=path, checkpoint_seconds=0, callbacks=[look], **options)
+    assert min(seen[:3]) > 0 and max(seen[3:]) == 0  # from two fifths of the 20 iterations on
+    resumed, whole = dip.fit(measurement, checkpoint=path, **options), dip.fit(measurement, **options)
+    assert np.array_equal(resumed.volume, whole.volume)
+    without = dip.fit(measurement, empty_voids=False, **options)
+    assert not np.array_equal(whole.volume, without.volume)
