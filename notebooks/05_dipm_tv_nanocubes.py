@@ -506,17 +506,12 @@ table(
     caption=f"Errors; a voxel is {voxel_size_nm:.1f} nm",
 )
 void = found_by["DIPm-TV"][0]
-best = next(v.volume for v in looks if v.iteration == result.stopped_at)
-alone, _ = measures(best)
 across = (6 * void.true_void_nm3 / np.pi) ** (1 / 3) / voxel_size_nm
 say(
     f"The void is {across:.1f} voxels across. The prior of a network prefers "
-    "closed bodies: its best iterate alone finds "
-    f"{alone.void_nm3 / void.true_void_nm3:.0%} of the void, the volume "
-    f"returned ({'with' if result.corrected else 'without'} the correction; "
-    f"filled voids emptied: {result.voids}) "
-    f"{void.void_nm3 / void.true_void_nm3:.0%}, "
-    "joint TV "
+    "closed bodies, so voids are looked for in the residuals; kept empty "
+    f"here: {result.voids}. The volume shows "
+    f"{void.void_nm3 / void.true_void_nm3:.0%} of the void, joint TV "
     f"{found_by['joint TV'][0].void_nm3 / void.true_void_nm3:.0%}."
 )
 
