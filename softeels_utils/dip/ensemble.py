@@ -21,7 +21,7 @@ from .dipm_tv import check_measurement, fit
 __all__ = ["EnsembleResult", "ensemble", "fit_each", "resample"]
 
 # The members' spread falls short of the error: all of them share the prior and the missing wedge. With this factor 90 %
-# intervals hold 86 to 97 % of the voxels of each region but the bulk, on average over twelve specimens of the half
+# intervals hold 85 to 96 % of the voxels of each region but the bulk, on average over twelve specimens of the half
 # `tune` (ensembles of six, 32 voxels, nine views, 5 % noise); the record `intervals` has them, and those of the other.
 SPREAD_FACTOR = 1.15
 # Standard deviation below which the members' agreement is not believed, in parts of the largest value.
