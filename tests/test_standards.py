@@ -1231,3 +1231,29 @@ def test_the_rim_of_a_series_is_that_of_its_images():
     # inside all one phase, the rim the other: which one is seen, although neighbours in tilt have another outline
     x = np.where(rims, 1.0, 0.0)[masks]
     assert standards.outermost_phase(masks, x, np.ones(x.size), (0.0, 1.0), ("FeO", "Fe3O4")) == "FeO"
+
+
+
+@pytest.mark.parametrize("skin", [True, False])
+def test_ligands_are_taken_for_neither_phase(skin):
+    """Oleic acid about a particle holds oxygen, and its losses reach under M2,3."""
+    draw = simulate.draw_chemistry(0, "tune", (), n=40, skin=skin, ligand_nm=4.0)
+    found = standards.extract_standards(*draw.record(1e5, 1), system=draw.assumed, bootstrap=20)
+    assert found.diagnostics.other_matter > 0.1
+    assert found.diagnostics.outermost == ("FeO" if skin else "Fe3O4")
+    assert found.diagnostics.tension > 0.01
+    fitted, true = (a[:, draw.particle].sum(axis=1) for a in (found.abundances, draw.channels_nm))
+    assert fitted[1] / true[1] == pytest.approx(1, abs=0.15)
+    bare = simulate.draw_chemistry(0, "tune", (), n=40, skin=skin)
+    assert standards.extract_standards(*bare.record(1e5, 1), bootstrap=20).diagnostics.other_matter == 0
+
+
+def test_a_regressor_without_noise_is_told_apart_from_noisy_ones():
+    rng = np.random.default_rng(0)
+    true, besides = rng.uniform(1, 3, (4000, 2)), rng.uniform(0, 1, 4000)
+    spectra = np.column_stack([true, besides]) @ [[1.0, 2.0], [3.0, -1.0], [5.0, 0.5]]
+    variance = np.full(4000, 0.3)
+    noisy = true + rng.normal(0, variance[0] ** 0.5, true.shape)
+    plane = standards.Plane(noisy, variance, np.ones(3), np.zeros((4000, 1)), np.zeros((1, 2)))
+    slopes = plane.regress(spectra, [np.arange(4000)], besides=besides)[0]
+    np.testing.assert_allclose(slopes, [[1.0, 2.0], [3.0, -1.0], [5.0, 0.5]], atol=0.15)

@@ -75,14 +75,15 @@ def get_tilts(signal: BaseSignal) -> NDArray[np.float64] | None:
 
 def stage_tilt(signal: BaseSignal) -> float | None:
     """Return the tilt in degrees at which one file of a series was recorded, or None where its metadata do not say."""
-    found = signal.metadata.get_item("Tomography.tilts", default=None)
-    if found is None:
-        found = signal.metadata.get_item("Acquisition_instrument.TEM.Stage.tilt_alpha", default=None)
-    try:
-        tilt = float(np.asarray(data_of(found), dtype=float).item())
-    except (TypeError, ValueError):
-        return None
-    return tilt if np.isfinite(tilt) else None
+    for key in ("Tomography.tilts", "Acquisition_instrument.TEM.Stage.tilt_alpha"):
+        found = signal.metadata.get_item(key, default=None)
+        try:
+            tilt = float(np.asarray(data_of(found), dtype=float).item())
+        except (TypeError, ValueError):  # absent, no number, or of the series that this image was taken from
+            continue
+        if np.isfinite(tilt):
+            return tilt
+    return None
 
 
 # ---------------------------------------------------------------- a file beside a stack

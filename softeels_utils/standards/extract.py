@@ -25,6 +25,7 @@ from .misfit import (
     thickness_ratio,
     untested_conditions,
 )
+from .other import SurplusLosses, find_other_matter
 from .pair import PhasePair
 from .plane import blur_error_factor, find_plane, widened
 from .prepare import DualEELS, find_specimen, known_pixel_size, prepare_dual_eels
@@ -35,6 +36,7 @@ __all__ = ["AxisSpectra", "extract_standards", "valence_blur_nm"]
 
 TAIL_WEIGHT = 100.0  # in channels
 FEWEST_PIXELS = 200  # of specimen: pixels are not averaged to fewer
+RIM_METAL = 0.1  # of the metal in the richest pixels, at least, in those that are the rim of a particle
 FILM_METAL = 0.05, 5.0  # part of that in the specimen, and standard errors, that may be outside of it
 
 
@@ -57,7 +59,8 @@ def extract_standards(
     1. Zero losses are aligned (the core loss moves along), spikes and plural scattering are removed from both.
     2. M2,3 spectra, with a background free in every pixel, span a plane: two coordinates per pixel.
     3. Core-loss spectra regressed on the coordinates (the noise of the coordinates accounted for) give O-K and
-       L2,3 along the axes of the plane.
+       L2,3 along the axes of the plane. Where valence losses and core loss show other matter, such as ligands, they are
+       regressed on that as well, and what of it looks like M2,3 is taken off the coordinates (`OtherMatter`).
     4. The rotation inside the plane is determined by ``constraints`` (`CONSTRAINTS`), each with its stated
        uncertainty: a probability of where the pure phases are, averaged over what is unknown about their ``chemistry``.
        If the constraints contradict each other, it spreads over the results with one of them left out.
@@ -121,7 +124,8 @@ def extract_standards(
 
     plane = _find_m23_plane(specimen)
 
-    axes = _regress_losses(specimen, plane, blur_nm, bootstrap, rng)
+    axes, other = _regress_losses(specimen, plane, blur_nm, bootstrap, rng)
+    plane = other.taken_off(plane, specimen)
 
     line, evidence = _gather_evidence(specimen, plane, axes, pair, chemistry or Chemistry.of(pair))
     rotation = estimate_rotation(evidence, constraints)
@@ -130,16 +134,18 @@ def extract_standards(
     mixing = line.mixing(x0, x1, counted_metal(evidence, rotation.place))
     places = rotation.draw(rng, bootstrap)
     references, samples = _find_references(specimen, axes, line, evidence, [rotation.place, *places], onset_eV, rng)
-    coordinates = plane.locate(fine.dual.low_loss[..., dual.in_window])
+    coordinates = other.locate(fine.dual, plane)
     abundances = np.moveaxis(coordinates @ np.linalg.inv(mixing), -1, 0).astype(np.float32)
+    counted = (axes.estimators, axes.core_loss[0], axes.blur_pixels)
     misfit = Misfit(
         rotation=rotation,
         residual=float((plane.residual**2).mean()),
         third_component=float(plane.signal[2]),
         thickness_ratio=thickness_ratio(fine, abundances),
-        rings=ring_residuals(specimen, plane, axes.estimators, axes.core_loss[0], axes.blur_pixels, pair),
+        rings=ring_residuals(specimen, plane, other, *counted, pair),
         pair=pair,
-        spot=oxygen_spot(specimen, plane, axes.estimators, axes.core_loss[0], axes.blur_pixels),
+        spot=oxygen_spot(specimen, plane, other, *counted),
+        other_matter=other.part,
         distance=EdgeDistance.of(dual, plane.coordinates.mean(axis=0) @ axes.core_loss, axes.estimators.l3_eV),
     )
     return Standards(
@@ -233,12 +239,18 @@ def _regress_losses(specimen, plane, blur_nm, bootstrap, rng):
         core = ndimage.gaussian_filter(core, (*[0.0] * (core.ndim - 3), blur, blur, 0.0))
     low, core = dual.low_loss[mask], core[mask]
     draws = [np.arange(len(low))] + [rng.integers(len(low), size=len(low)) for _ in range(bootstrap)]
-    return AxisSpectra(
+    estimators = core_loss_estimators(dual.core_energy_eV, core.mean(0), system=dual.system, **dual.microscope)
+    factor = blur_error_factor(blur)  # blurred pixels are not independent
+    surplus = SurplusLosses.of(specimen, plane, dual.system.edge("M2,3").standards["onset_eV"])
+    slopes = plane.regress(core, draws, besides=surplus.image(dual, plane)[mask])
+    other = find_other_matter(specimen, plane, surplus, widened(slopes, factor), estimators)
+    axes = AxisSpectra(
         low_loss=plane.regress(low, draws, noisy=True),
-        core_loss=widened(plane.regress(core, draws), blur_error_factor(blur)),  # blurred pixels are not independent
-        estimators=core_loss_estimators(dual.core_energy_eV, core.mean(0), system=dual.system, **dual.microscope),
+        core_loss=widened(slopes[:, :2] if other.surplus else plane.regress(core, draws), factor),
+        estimators=estimators,
         blur_pixels=blur,
     )
+    return axes, other
 
 
 def _blur_nm(dual, delocalisation_nm):
@@ -287,7 +299,12 @@ def _gather_evidence(specimen, plane, axes, pair, chemistry):
         )
     ends, end_errors = estimate_range(x[strong], line.position_error(plane.coordinates[strong], plane.variance[strong]))
     oxygen = {name: getattr(estimators, name) for name in ("oxygen", "oxygen_atoms")}
-    rim = outermost_phase(specimen.mask, x, np.maximum(metal, 0), ends, pair.names) if specimen.has_rim else None
+    rim = None
+    if specimen.has_rim:  # that of the metal: ligands about a particle hold none
+        rich = metal > RIM_METAL * np.percentile(metal, 98)
+        particle = np.zeros_like(specimen.mask)
+        particle[specimen.mask] = rich
+        rim = outermost_phase(particle, x[rich], metal[rich], ends, pair.names)
     return line, Evidence(
         ends=ends,
         end_errors=end_errors,
@@ -414,6 +431,7 @@ def _diagnose(fine, specimen, factor, plane, axes, evidence, misfit, constraints
         oxygen_deficit=misfit.spot.deficit if misfit.spot else float("nan"),
         oxygen_deficit_deviations=misfit.spot.deviations if misfit.spot else float("nan"),
         oxygen_to_l3_eV=misfit.distance.value if misfit.distance else float("nan"),
+        other_matter=misfit.other_matter,
         left_out=rotation.left_out,
         microscope=dual.microscope,
         onset_eV=onset_eV,

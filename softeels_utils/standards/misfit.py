@@ -13,6 +13,7 @@ from ..scattering import inelastic_mean_free_path
 from ..spectra import FWHM_PER_SIGMA
 from .coreloss import DISTANCE_REACH_EV, CoreLossEstimators, oxygen_to_l3
 from .line import neighbours
+from .other import OtherMatter
 from .pair import PhasePair
 from .plane import Plane, blur_error_factor
 from .prepare import DualEELS, Specimen
@@ -136,6 +137,8 @@ class Misfit:
         The set of phases.
     spot : OxygenSpot or None
         See `oxygen_spot`.
+    other_matter : float
+        Part of the valence losses that goes with neither phase.
     distance : EdgeDistance or None
         From O-K to L3; None where it is not known, or not seen.
     """
@@ -147,6 +150,7 @@ class Misfit:
     rings: dict[str, NDArray] = field(repr=False)
     pair: PhasePair = field(repr=False)
     spot: OxygenSpot | None = None
+    other_matter: float = 0.0
     distance: EdgeDistance | None = None
 
     def sentences(self) -> tuple[str, ...]:
@@ -195,7 +199,8 @@ class Misfit:
             )
 
     def _noise(self):
-        if RESIDUAL[0] < self.residual < RESIDUAL[1]:
+        of_third = self.residual > 1 and self.third_component > 3 * self.residual  # noise raises both alike
+        if RESIDUAL[0] < self.residual < RESIDUAL[1] or of_third:
             return ""
         return (
             f"Low-loss counts scatter {self.residual:.2f} times as much as counting statistics allows: gain, readout "
@@ -205,6 +210,12 @@ class Misfit:
     def _third(self):
         if self.third_component < THIRD:
             return ""
+        if self.other_matter:
+            return (
+                f"Matter other than the two phases, such as ligands, has {100 * self.other_matter:.0f} % of the valence "
+                f"losses, and M2,3 shows it as a third component ({self.third_component:.1f} times that of noise): "
+                "references allow for it, but maps fitted to M2,3 are wrong where it is thick and the phases are thin."
+            )
         return (
             f"M2,3 shows a third component ({self.third_component:.1f} times that of noise): a third phase, energy "
             "drift or a background that two phases do not explain."
@@ -282,6 +293,7 @@ def untested_conditions(dual: DualEELS, blur_pixels: float, delocalisation_nm: f
 def ring_residuals(
     specimen: Specimen,
     plane: Plane,
+    other: OtherMatter,
     estimators: CoreLossEstimators,
     core_loss: NDArray,
     blur_pixels: float,
@@ -289,11 +301,11 @@ def ring_residuals(
 ) -> dict[str, NDArray]:
     """Oxygen, metal and its lower valence that the core loss counts beyond what goes with M2,3, in rings about the rim.
 
-    Two phases that M2,3 cannot tell apart, or that have no metal, differ here: ligands are oxygen outside of the rim.
+    Phases that M2,3 cannot tell apart differ here, as does oxygen that other matter does not account for.
 
     Parameters
     ----------
-    specimen, plane, estimators
+    specimen, plane, other, estimators
     core_loss : (2, E2)
         Core loss along the axes of the plane.
     blur_pixels : float
@@ -309,7 +321,7 @@ def ring_residuals(
     if not specimen.has_rim or specimen.mask.ndim != 2:
         return {}
     dual, mask = specimen.dual, specimen.mask
-    coordinates = plane.locate(dual.low_loss[..., dual.in_window])
+    coordinates = other.locate(dual, plane)
     inside, outside = ndimage.distance_transform_edt(mask), ndimage.distance_transform_edt(~mask)
     depth = np.where(mask, inside, -outside)
     edges = np.r_[-4.5, -2.5, -1.5, 0.0, np.quantile(depth[mask], [0.25, 0.5, 0.75]), depth.max() + 1]
@@ -325,7 +337,8 @@ def ring_residuals(
             continue
         seen = dual.core_loss @ estimator
         seen = ndimage.gaussian_filter(seen, blur_pixels) if blur_pixels else seen
-        excess, mean = seen - coordinates @ (core_loss @ estimator), seen[mask].mean()
+        explained = coordinates @ (core_loss @ estimator) + other.expected(dual, plane, estimator)
+        excess, mean = seen - explained, seen[mask].mean()
         scatter = [blur_error_factor(blur_pixels) * excess[r].std() for r in rings]
         errors = [np.hypot(s / np.sqrt(max(r.sum(), 1)), RING[1] * mean) for s, r in zip(scatter, rings, strict=True)]
         rows = [(excess[r].mean(), error) for r, error in zip(rings, errors, strict=True) if r.sum() > 7]
@@ -334,7 +347,12 @@ def ring_residuals(
 
 
 def oxygen_spot(
-    specimen: Specimen, plane: Plane, estimators: CoreLossEstimators, core_loss: NDArray, blur_pixels: float
+    specimen: Specimen,
+    plane: Plane,
+    other: OtherMatter,
+    estimators: CoreLossEstimators,
+    core_loss: NDArray,
+    blur_pixels: float,
 ) -> OxygenSpot | None:
     """Where the specimen has the least oxygen per metal atom, by O-K over L2,3, for what M2,3 is there.
 
@@ -345,7 +363,7 @@ def oxygen_spot(
 
     Parameters
     ----------
-    specimen, plane, estimators, core_loss, blur_pixels
+    specimen, plane, other, estimators, core_loss, blur_pixels
         As for `ring_residuals`.
 
     Returns
@@ -363,7 +381,8 @@ def oxygen_spot(
         return ndimage.gaussian_filter(image, (*[0.0] * (mask.ndim - 2), width, width, 0.0))
 
     seen = smooth(dual.core_loss @ counted, np.hypot(sigma, blur_pixels))  # M2,3 is blurred by its delocalisation
-    expected = smooth(plane.locate(dual.low_loss[..., dual.in_window]) @ (core_loss @ counted), sigma)
+    expected = other.locate(dual, plane) @ (core_loss @ counted) + other.expected(dual, plane, counted)
+    expected = smooth(expected, sigma)
     metal = seen[..., 1]
     inside = ndimage.binary_erosion(mask, neighbours(mask.ndim), iterations=SPOT_INSIDE[0])
     inside &= metal > SPOT_INSIDE[1] * np.percentile(metal[mask], 95)

@@ -44,15 +44,24 @@ class Plane:
     residual: NDArray = field(repr=False)
     estimator: NDArray = field(repr=False)
 
-    def regress(self, spectra: NDArray, draws: Sequence[NDArray], noisy: bool = False) -> NDArray:
+    def regress(
+        self, spectra: NDArray, draws: Sequence[NDArray], noisy: bool = False, besides: NDArray | None = None
+    ) -> NDArray:
         """Spectra along the two axes of the plane, (B, 2, E), from spectra (N, E), for each draw of the pixels.
 
-        ``noisy=True`` where the coordinates come from these very spectra, see `errors_in_variables_regression`.
+        ``noisy=True`` where the coordinates come from these very spectra, see `errors_in_variables_regression`. With
+        ``besides`` (N,), a third quantity that is known without noise, also those that go with it: (B, 3, E).
         """
         a, variance = self.coordinates, self.variance
-        return np.array(
-            [errors_in_variables_regression(a[i], variance[i], 1 / variance[i], spectra[i], noisy) for i in draws]
-        )
+        scale = 1.0
+        if besides is not None:  # scaled, so that the normal matrix is well conditioned
+            scale = np.array([1.0, 1.0, np.abs(a[:, 0]).mean()])
+            a = np.column_stack([a, besides]) * scale
+        exact = a.shape[1] - 2
+        slopes = [
+            errors_in_variables_regression(a[i], variance[i], 1 / variance[i], spectra[i], noisy, exact) for i in draws
+        ]
+        return np.array(slopes) * np.reshape(scale, (-1, 1))
 
     def locate(self, spectra: NDArray) -> NDArray:
         """Coordinates (..., 2) of spectra (..., W), by weighted least squares with a free background."""
@@ -123,7 +132,12 @@ def weighted_fit(shapes: NDArray, weights: NDArray) -> NDArray:
 
 
 def errors_in_variables_regression(
-    coordinates: NDArray, variance: NDArray, weights: NDArray, spectra: NDArray, noisy: bool = False
+    coordinates: NDArray,
+    variance: NDArray,
+    weights: NDArray,
+    spectra: NDArray,
+    noisy: bool = False,
+    exact: int = 0,
 ) -> NDArray:
     """Spectra (K, E) per unit of each coordinate, by weighted regression on noisy coordinates.
 
@@ -137,11 +151,14 @@ def errors_in_variables_regression(
     variance, weights : (N,)
         Variance of each coordinate of a pixel, and weight of the pixel.
     spectra : (N, E)
+    exact : int
+        How many of the coordinates, the last ones, have no noise.
     """
     weighted = coordinates * weights[:, None]
     normal = weighted.T @ coordinates
     if not noisy:
-        normal = normal - np.eye(coordinates.shape[1]) * (weights @ variance)
+        noise = np.arange(coordinates.shape[1]) < coordinates.shape[1] - exact
+        normal = normal - np.diag(noise * (weights @ variance))
     return np.linalg.solve(normal, weighted.T @ spectra)
 
 

@@ -88,6 +88,9 @@ class Diagnostics:
     oxygen_to_l3_eV : float
         Distance from the main maximum of O-K to that of L3, which a wrong dispersion stretches; NaN where it cannot be
         measured.
+    other_matter : float
+        Part of the valence losses that goes with neither phase, such as those of ligands; 0 where none is seen, NaN in
+        files of earlier versions.
     """
 
     system: str
@@ -120,6 +123,7 @@ class Diagnostics:
     oxygen_deficit: float = float("nan")
     oxygen_deficit_deviations: float = float("nan")
     oxygen_to_l3_eV: float = float("nan")
+    other_matter: float = float("nan")
 
     def checklist(self) -> list[dict[str, str | float]]:
         """Quantities to check, each with its value and when to doubt it; for a table."""
