@@ -363,8 +363,8 @@ table(
 phase_ratios = [*free.phases.values(), *fixed.phases.values()]
 say(
     f"Signal per electron favours M<sub>2,3</sub> by a factor of "
-    f"**{free.signal:.0f}**, and by **{free.shot_noise:.0f}** against shot "
-    f"noise. To know each phase equally well, M<sub>2,3</sub> needs "
+    f"**{free.signal:.0f}**; against shot noise the factor is "
+    f"**{free.shot_noise:.0f}**. To know each phase equally well, M<sub>2,3</sub> needs "
     f"**{min(phase_ratios):.0f} to {max(phase_ratios):.0f}** times fewer "
     "electrons, depending on the phase and on how free the background is. "
     f"For total iron the background decides: {free.total_metal:.0f} if it is "
