@@ -1067,8 +1067,8 @@ if data_path:
     parts = (total.coefficients, total.standard_error, total.systematic_error)
     rows = [
         {
-            "": name,
-            "mean (nm)": value,
+            "": f"{name} (nm)",
+            "mean": value,
             "statistical": error,
             "systematic": shift,
         }
@@ -1079,7 +1079,7 @@ if data_path:
     rows.append(
         {
             "": f"mean valence of {about.metal_name}",
-            "mean (nm)": f"{valence.value:.3f}",
+            "mean": f"{valence.value:.3f}",
             "statistical": f"{valence.statistical:.3f}",
             "systematic": f"{valence.systematic:.3f}",
         }

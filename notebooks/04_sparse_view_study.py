@@ -431,8 +431,8 @@ if rules.rows:
         caption="What a rule costs: error of each method by its own rule; over "
         "it, that of the iteration or weight with the smallest true error, and "
         "that without a rule (SIRT: 300 iterations; networks: the end of the "
-        "schedule). The iterates of a network are scored before its last stage, "
-        "in which a correction and some joint TV are added. Nine tilts, "
+        "schedule). The iterates of a network are scored before its last "
+        "stage, in which a correction and some joint TV are added. Nine tilts, "
         "medians (extremes) over specimens and draws of the noise. "
         f"{records.completeness('rules')}",
     )

@@ -632,10 +632,10 @@ if recording.rows:
     )
     table(
         recorded.void_rows(recording.rows),
-        caption="The void, in the data and in the volume: what fraction of it "
-        "the maps require at its true place, given what DIPm-TV shows about it "
-        "but not in it (1: as empty as it is), and what fraction of its volume "
-        "is shown. Recorded, medians over the seeds",
+        caption="The void, in the data and in the volume. First how empty the "
+        "maps require its true place to be, given what DIPm-TV shows around it "
+        "(0: filled; 1: as empty as in truth), then what fraction of its "
+        "volume each method shows. Recorded, medians over the seeds",
     )
 amounts, _, older_amounts = records.shown("references")
 if amounts.rows:

@@ -332,6 +332,8 @@ def test_status_has_a_row_and_a_link_for_each_record():
     assert {name for name, _ in links} == {path.stem for path in records.BENCHMARKS.glob("*.json")}
     assert all(name == file for name, file in links) and len(text.splitlines()) < 120
     assert f"first seed {records.benchmark('features_skins')['first seed']}" in text
+    rows = [line.split(" | ") for line in text.splitlines() if line.startswith("| {download}") and ".json>" in line]
+    assert all(about for _, about, *_ in rows)
 
 
 # ---------------------------------------------------------------- the rendered book
