@@ -234,7 +234,7 @@ table(
 ridge = dose.signal_ratio(bethe_ridge=True, **angles)
 off = max(abs(float(row["Henke / hydrogenic"]) - 1) for row in rows)
 say(
-    f"With the convergent probe of the parameters the signal ratio is "
+    "With the {term}`convergence angle` of the parameters the signal ratio is "
     f"**{signal:.0f}**, and **{shot_noise[1]:.0f}** once the shot noise of a "
     f"known background is counted ({shot_noise[10]:.0f} to "
     f"{shot_noise[5]:.0f} if the background is extrapolated). How far can "

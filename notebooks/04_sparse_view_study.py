@@ -234,7 +234,8 @@ say(
 # with $\Sigma_i$ the covariance of pixel $i$, $\lambda$ the weight and $J$ the Jacobian of the two phases (their
 # gradients, one row each). Its nuclear norm, the sum of its singular values, makes an interface cheaper where both
 # phases change along the same direction, as they do where one gives way to the other {cite}`duran2016`. The problem is
-# convex: a primal-dual method {cite}`chambolle2011,pock2011` finds the minimum, and its *gap* proves how near it is.
+# convex: a primal-dual method {cite}`chambolle2011,pock2011` finds the minimum, and its {term}`gap <primal-dual gap>`
+# proves how near it is.
 
 # %% tags=["twin"]
 automatic = tomography.joint_tv(measurement, weight="heldout")
