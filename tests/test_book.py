@@ -834,16 +834,20 @@ def test_slides_fit_on_a_screen_without_scrolling(html, browser, tmp_path, chapt
 
 
 def test_a_chapter_prints_without_the_site_around_it(html, browser):
-    """What is folded is opened; menus and side bars are left out."""
+    """Solutions are opened, and not blank for an animation; menus, side bars and the code of figures are left out."""
     _open(browser, html / "notebooks" / f"{chapters.names()[1]}.html")
     browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "print"})
     browser.execute_script("dispatchEvent(new Event('beforeprint'))")
     seen = browser.execute_script("""
         const shown = selector => [...document.querySelectorAll(selector)].filter(e => e.clientWidth > 0).length;
+        const moves = [...document.querySelectorAll('.tag_solution details > *')]
+            .filter(part => getComputedStyle(part).animationName != 'none' || getComputedStyle(part).opacity != '1');
         return {around: shown('.bd-sidebar-primary, .bd-sidebar-secondary, .bd-header-article, .prev-next-footer'),
-            text: shown('.bd-article h1'), folded: shown('.bd-article details:not([open])')};
+            text: shown('.bd-article h1'), folded: shown('.bd-article details:not([open])'),
+            figures: shown('.tag_hide-input details pre'), solutions: shown('.tag_solution details pre') > 0,
+            moves: moves.length};
     """)
     browser.execute_script("dispatchEvent(new Event('afterprint'))")
     browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": ""})
-    assert seen == {"around": 0, "text": 1, "folded": 0}
+    assert seen == {"around": 0, "text": 1, "folded": 0, "figures": 0, "solutions": True, "moves": 0}
     assert browser.execute_script("return document.querySelectorAll('.bd-article details[open]').length") == 0
