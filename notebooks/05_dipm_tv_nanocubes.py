@@ -580,10 +580,10 @@ say(
 #
 # At the quick preset a voxel is wider than the skin. The way from electrons to the volume was therefore recorded
 # beforehand on finer grids, too (`python -m softeels_utils record nanocube`): **simulated** counts, references found in
-# them, a fit of every pixel, the scale learned from the maps, each method by its own rule (<a
-# href="#fig-recorded-scale"></a>). The resolution is the length at which the {term}`Fourier shell correlation` with the
-# truth falls to 0.5; two voxels are the finest that can be read. Where the fluence was varied, L<sub>2,3</sub> got the
-# same electrons (<a href="#fig-recorded-dose"></a>).
+# them, a fit of every pixel, the scale learned from the maps, each method by its own rule
+# (<a href="#fig-recorded-scale"></a>). The resolution is the length at which the {term}`Fourier shell correlation` with
+# the truth falls to 0.5; two voxels are the finest that can be read. Where the fluence was varied, L<sub>2,3</sub> got
+# the same electrons (<a href="#fig-recorded-dose"></a>).
 
 # %% tags=["twin"]
 hard = study.make_case(

@@ -172,7 +172,7 @@ def _stage_pages(stage):
 
 FIGURE = re.compile(r'<figure class="softeels" id="(fig-[\w-]+)">')
 CAPTION = re.compile(r"(<figcaption[^>]*>)(?:<span class=\"caption-number\">[^<]*</span> ?)?")
-LINK = re.compile(r'<a (?:class="figure-number" )?href="([^"#]*)#(fig-[\w-]+)">(?:(?:Figure|chapter) [\d.]+)?</a>')
+LINK = re.compile(r'<a\s+(?:class="figure-number" )?href="([^"#]*)#(fig-[\w-]+)">(?:(?:Figure|chapter) [\d.]+)?</a>')
 
 
 def number_figures(folder: Path, *, whole: bool = True) -> None:
