@@ -747,9 +747,10 @@ say(
     f"for M<sub>2,3</sub> and {d50['L2,3']:.1f} nm for L<sub>2,3</sub>. Below "
     f"about {cross[0] / 1e6:.1f} (FeO) and {cross[1] / 1e6:.1f} million e/Å² "
     "(Fe<sub>3</sub>O<sub>4</sub>), M<sub>2,3</sub> gives the better map; "
-    "above, L<sub>2,3</sub> does. M<sub>2,3</sub> also loses in thick "
-    "specimens, where the tail of the plasmons outgrows the edge, and "
-    "wherever another edge or a strong plasmon lies near 54 eV."
+    "above, L<sub>2,3</sub> does. In thick specimens, where the tail of the "
+    "plasmons outgrows the edge, the advantage of M<sub>2,3</sub> shrinks "
+    "(chapter 1); wherever another edge or a strong plasmon lies near 54 eV, "
+    "it may be lost."
 )
 
 # %% [markdown] tags=["twin"]
@@ -1067,8 +1068,8 @@ if data_path:
     parts = (total.coefficients, total.standard_error, total.systematic_error)
     rows = [
         {
-            "": name,
-            "mean (nm)": value,
+            "": f"{name} (nm)",
+            "mean": value,
             "statistical": error,
             "systematic": shift,
         }
@@ -1079,7 +1080,7 @@ if data_path:
     rows.append(
         {
             "": f"mean valence of {about.metal_name}",
-            "mean (nm)": f"{valence.value:.3f}",
+            "mean": f"{valence.value:.3f}",
             "statistical": f"{valence.statistical:.3f}",
             "systematic": f"{valence.systematic:.3f}",
         }

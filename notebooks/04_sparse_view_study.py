@@ -234,7 +234,8 @@ say(
 # with $\Sigma_i$ the covariance of pixel $i$, $\lambda$ the weight and $J$ the Jacobian of the two phases (their
 # gradients, one row each). Its nuclear norm, the sum of its singular values, makes an interface cheaper where both
 # phases change along the same direction, as they do where one gives way to the other {cite}`duran2016`. The problem is
-# convex: a primal-dual method {cite}`chambolle2011,pock2011` finds the minimum, and its *gap* proves how near it is.
+# convex: a primal-dual method {cite}`chambolle2011,pock2011` finds the minimum, and its {term}`gap <primal-dual gap>`
+# proves how near it is.
 
 # %% tags=["twin"]
 automatic = tomography.joint_tv(measurement, weight="heldout")
@@ -271,8 +272,8 @@ say(
 # %% [markdown] tags=["twin"]
 # ### Does the covariance matter?
 #
-# A reconstruction that is told that the two errors are independent may move iron from one phase to the other at a
-# price that is wrong by the ratio found above. Both at the same weight:
+# A reconstruction that takes the two errors as independent treats the sum of the phases and their difference as
+# equally well known, although their errors differ by the ratio found above. Here are both, at the same weight:
 
 # %% tags=["hide-input", "twin"]
 variances_only = case.covariance * np.eye(2)
@@ -318,10 +319,10 @@ say(
 #
 # Five methods on the same cases: SIRT, TV of each phase, joint TV, a DIP for each phase on its own, and
 # {term}`DIPm-TV`, one network for both {cite}`ulyanov2018,pelaez2026` (the next chapter opens it). Joint TV and DIPm-TV
-# hold the phases to fractions that add up to at most one, the others only to values that are not negative. The DIP
-# knows no total variation, and its values are only held to be non-negative: a phase alone has no partner to add up to
-# one with (as a fraction it falls back to vacuum after a few steps). It takes longest: at the quick preset only the
-# recorded study below has it. Each method has three results: *oracle*, the best iteration or weight, chosen by the
+# keep the phases to fractions that add up to at most one, the others only keep them from being negative. The DIP has
+# no total variation either, and a single phase has no partner with which to add up to one (as a fraction, it falls
+# back to vacuum after a few steps). It takes longest: at the quick preset only the recorded study below has it. Each
+# method has three results: *oracle*, the best iteration or weight, chosen by the
 # truth; *automatic*, by the method's own rule; and *end*, run on without a stop (TV is always run to its end). Numbers
 # are medians over the seeds.
 
@@ -431,7 +432,8 @@ if rules.rows:
         caption="What a rule costs: error of each method by its own rule; over "
         "it, that of the iteration or weight with the smallest true error, and "
         "that without a rule (SIRT: 300 iterations; networks: the end of the "
-        "schedule). Iterates of networks lack the last stage. Nine tilts, "
+        "schedule). The iterates of a network are scored before its last "
+        "stage, in which a correction and some joint TV are added. Nine tilts, "
         "medians (extremes) over specimens and draws of the noise. "
         f"{records.completeness('rules')}",
     )

@@ -236,10 +236,11 @@ show(
 # - **The optimiser** is Adam in the eigenbasis of the gradients of each weight matrix {cite}`vyas2025`: with Adam
 #   alone a small specimen is far from converged after a thousand steps. Should every voxel saturate, no gradient is
 #   left and the network stands still: the run notices and restarts from another random start.
-# - **Held-out pixels**, a tenth of the detector pixels, never enter the fit. Their misfit tells when to stop.
-# - **Voids** that the prior has filled leave too little signal in a tenth of the pixels. They are looked for in the
-#   residuals of all of them, four times during the run, and kept empty where they stand out beyond chance
-#   (`result.voids`).
+# - **Held-out pixels**, a tenth of the detector pixels, are left out of the misfit that is minimised. Their own
+#   misfit tells when to stop.
+# - **Voids** that the prior has filled are too weak a signal for the held-out tenth of the pixels to show. So they are
+#   looked for in the residuals of all pixels, the held-out ones included, four times during the run. One that stands
+#   out beyond chance is kept empty from then on (`result.voids` counts them).
 # - **At the end** a correction of least TV (prior image constrained, {cite}`chen2008`) is added where the maps ask for
 #   what the network cannot make, and some of joint TV is mixed in (`result.mixed`), each only if the held-out pixels
 #   are predicted better with it.
@@ -383,14 +384,13 @@ show_3d(
 # %% [markdown] tags=["twin"]
 # ## How sure?
 #
-# Other seeds, and other draws of the noise, give other volumes. Their spread is an uncertainty for every voxel,
-# but all members share the prior and the missing wedge, and a few members measure it poorly. So
-# `dip.ensemble` widens it by a factor found on simulated specimens, and its intervals are those of Student's t. The
-# references have errors, too: the first member is made again from the maps that other references would have given.
-# Whether that is enough was recorded on **simulated** specimens drawn at random, region by region. From counts, the
-# references are the largest error of all: the command that goes
-# {doc}`from files to a volume <../book/from_files_to_volume>` was given the counts of such specimens, and the amount
-# of each phase that it found is held against the error that it stated.
+# Other seeds, and other draws of the noise, give other volumes. Their spread is an uncertainty for every voxel, but all
+# members share the prior and the missing wedge, and a few members measure it poorly. So `dip.ensemble` widens it by a
+# factor found on simulated specimens, and its intervals are those of Student's t. The references have errors, too: the
+# first member is made again from the maps that other references would have given. Whether that is enough was recorded
+# on **simulated** specimens drawn at random, region by region. From counts, the references are the largest error of
+# all: the command that goes {doc}`from files to a volume <../book/from_files_to_volume>` was given the counts of such
+# specimens; how far the amount of each phase is off is compared with the error that it stated.
 
 # %% tags=["twin"]
 draws = fit.draw_references(2, seed)
@@ -441,7 +441,9 @@ assert (high >= low).all()
 say(
     f"Near interfaces **{covered:.0%}** of the voxels lie inside their 90 % "
     f"interval ({member_count} members of {side_iterations} steps; eight of "
-    "full length are the recommended use)."
+    "full length are the recommended use). Where the error exceeds what is "
+    'stated, in the bright voxels of <a href="#fig-nanocube-uncertainty"></a>, '
+    "an interface cuts the voxel, and all members agree where."
 )
 intervals, _, older_intervals = records.shown("intervals")
 if intervals.rows:
@@ -580,8 +582,8 @@ say(
 # beforehand on finer grids, too (`python -m softeels_utils record nanocube`): **simulated** counts, references found in
 # them, a fit of every pixel, the scale learned from the maps, each method by its own rule
 # (<a href="#fig-recorded-scale"></a>). The resolution is the length at which the {term}`Fourier shell correlation` with
-# the truth falls to 0.5. Where the fluence was varied, L<sub>2,3</sub> got the same electrons
-# (<a href="#fig-recorded-dose"></a>).
+# the truth falls to 0.5; two voxels are the finest that can be read. Where the fluence was varied, L<sub>2,3</sub> got
+# the same electrons (<a href="#fig-recorded-dose"></a>).
 
 # %% tags=["twin"]
 hard = study.make_case(
@@ -632,10 +634,10 @@ if recording.rows:
     )
     table(
         recorded.void_rows(recording.rows),
-        caption="The void, in the data and in the volume: what fraction of it "
-        "the maps require at its true place, given what DIPm-TV shows about it "
-        "but not in it (1: as empty as it is), and what fraction of its volume "
-        "is shown. Recorded, medians over the seeds",
+        caption="The void, in the data and in the volume. First how empty the "
+        "maps require its true place to be, given what DIPm-TV shows around it "
+        "(0: filled; 1: as empty as in truth), then what fraction of its "
+        "volume each method shows. Recorded, medians over the seeds",
     )
 amounts, _, older_amounts = records.shown("references")
 if amounts.rows:
@@ -766,14 +768,14 @@ if "dust" in orders:
         "aligned to a few pixels only). Of DIPm-TV's volume "
         f"{100 * mixed['dust']:.0f} % is joint TV, of a weight of its own."
     )
-recorded = records.benchmark("withheld")
-if recorded:
-    kept = recorded["summary"]["methods"]
+unseen = records.benchmark("withheld")
+if unseen:
+    kept = unseen["summary"]["methods"]
     means = ", ".join(f"{name} {row['mean']:.2f}" for name, row in kept.items())
     row = kept["DIPm-TV"]
     say(
-        f"**Recorded** ({recorded['date']}): each of the "
-        f"{recorded['summary']['tilts']} tilts of the dust particle withheld "
+        f"**Recorded** ({unseen['date']}): each of the "
+        f"{unseen['summary']['tilts']} tilts of the dust particle withheld "
         "in turn, all methods padded in the same way because the section "
         "leaves the field of view; squared error over variance, mean over the "
         f"tilts and elements: {means}. "
@@ -1221,5 +1223,5 @@ say(
 #
 # ## What's next
 #
-# This is the last chapter. [With your own data](../book/your_data.md) says how to run all of them on a new
-# series.
+# This is the last chapter. {doc}`Use your own data <../book/your_data>` says how to run them on a new series, and
+# {doc}`the checklist <../book/checklist>` what to look at before you believe the volume.

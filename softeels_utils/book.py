@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import base64
 import json
 import os
@@ -171,7 +172,7 @@ def _stage_pages(stage):
 
 FIGURE = re.compile(r'<figure class="softeels" id="(fig-[\w-]+)">')
 CAPTION = re.compile(r"(<figcaption[^>]*>)(?:<span class=\"caption-number\">[^<]*</span> ?)?")
-LINK = re.compile(r'<a (?:class="figure-number" )?href="([^"#]*)#(fig-[\w-]+)">(?:(?:Figure|chapter) [\d.]+)?</a>')
+LINK = re.compile(r'<a\s+(?:class="figure-number" )?href="([^"#]*)#(fig-[\w-]+)">(?:(?:Figure|chapter) [\d.]+)?</a>')
 
 
 def number_figures(folder: Path, *, whole: bool = True) -> None:
@@ -360,7 +361,7 @@ def _study_row(name):
 
 
 def _benchmark_row(name, content):
-    """One record in a table: when and where it was made, what is said of it, and its first numbers."""
+    """One record in a table: what its script measures, when and where it was made, and its first entries."""
     results = [
         f"{key.replace('_e_per_A2', ' (e/Å²)').replace('_', ' ')} {_short(value)}"
         for key, value in content.items()
@@ -369,10 +370,22 @@ def _benchmark_row(name, content):
     remarks = [content[key].rstrip(". ") for key in ("what", "note") if key in content]
     return {
         "record": f"{{download}}`{name} <records/{name}.json>`",
+        "about": _about_benchmark(name),
         "date": _on_one_line(content.get("date", "")[:10]),
         "hardware": content.get("hardware") or content.get("machine", ""),
-        "holds": ". ".join([*remarks, "; ".join(results[:4])]).strip(". "),
+        "first entries": ". ".join([*remarks, "; ".join(results[:4])]).strip(". "),
     }
+
+
+def _about_benchmark(name):
+    """What the script that wrote a record says of itself."""
+    from .records import BENCHMARKS
+
+    scripts = {path.stem: path for path in BENCHMARKS.parent.glob("*.py") if f"{name}_".startswith(f"{path.stem}_")}
+    if not scripts:
+        return ""
+    text = ast.get_docstring(ast.parse(scripts[max(scripts, key=len)].read_text(encoding="utf-8"))) or ""
+    return " ".join(text.split("\n\n")[0].split()).rstrip(".")
 
 
 def _on_one_line(date):

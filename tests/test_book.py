@@ -228,7 +228,7 @@ def _figure(name, caption="x"):
 
 def test_figures_are_numbered_by_chapter_and_linked(tmp_path):
     first = {
-        "a04_x": 'see <a href="04_y.html#fig-b"></a>' + _figure("alone"),
+        "a04_x": 'see <a\nhref="04_y.html#fig-b"></a>' + _figure("alone"),  # a line may end there
         "b04_z": _figure("none"),
     }
     links = '<a href="#fig-b"></a><a href="04_y.html#fig-a"></a><a href="#section"></a>'
@@ -332,6 +332,8 @@ def test_status_has_a_row_and_a_link_for_each_record():
     assert {name for name, _ in links} == {path.stem for path in records.BENCHMARKS.glob("*.json")}
     assert all(name == file for name, file in links) and len(text.splitlines()) < 120
     assert f"first seed {records.benchmark('features_skins')['first seed']}" in text
+    rows = [line.split(" | ") for line in text.splitlines() if line.startswith("| {download}") and ".json>" in line]
+    assert all(about for _, about, *_ in rows)
 
 
 # ---------------------------------------------------------------- the rendered book
@@ -832,16 +834,20 @@ def test_slides_fit_on_a_screen_without_scrolling(html, browser, tmp_path, chapt
 
 
 def test_a_chapter_prints_without_the_site_around_it(html, browser):
-    """What is folded is opened; menus and side bars are left out."""
+    """Solutions are opened, and not blank for an animation; menus, side bars and the code of figures are left out."""
     _open(browser, html / "notebooks" / f"{chapters.names()[1]}.html")
     browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "print"})
     browser.execute_script("dispatchEvent(new Event('beforeprint'))")
     seen = browser.execute_script("""
         const shown = selector => [...document.querySelectorAll(selector)].filter(e => e.clientWidth > 0).length;
+        const moves = [...document.querySelectorAll('.tag_solution details > *')]
+            .filter(part => getComputedStyle(part).animationName != 'none' || getComputedStyle(part).opacity != '1');
         return {around: shown('.bd-sidebar-primary, .bd-sidebar-secondary, .bd-header-article, .prev-next-footer'),
-            text: shown('.bd-article h1'), folded: shown('.bd-article details:not([open])')};
+            text: shown('.bd-article h1'), folded: shown('.bd-article details:not([open])'),
+            figures: shown('.tag_hide-input details pre'), solutions: shown('.tag_solution details pre') > 0,
+            moves: moves.length};
     """)
     browser.execute_script("dispatchEvent(new Event('afterprint'))")
     browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": ""})
-    assert seen == {"around": 0, "text": 1, "folded": 0}
+    assert seen == {"around": 0, "text": 1, "folded": 0, "figures": 0, "solutions": True, "moves": 0}
     assert browser.execute_script("return document.querySelectorAll('.bd-article details[open]').length") == 0

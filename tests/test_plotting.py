@@ -123,7 +123,9 @@ def test_formulas_have_their_subscripts_in_text_tables_and_captions(page):
     assert "L<sub>3</sub>/L<sub>2</sub> of <code>M2,3</code>" in page[1].data
     assert ">Mn<sub>3</sub>O<sub>4</sub></p>" in page[1].data
     assert plotting.markdown_table([{"M2,3": "Fe3O4"}]).splitlines()[0] == "| M<sub>2,3</sub> |"
-    assert plotting.markdown_table([{"a": -0.5}, {"a": "2-3"}]).splitlines()[2:] == ["| −0.5 |", "| 2-3 |"]
+    assert plotting.markdown_table([{"a": -0.5}, {"a": "2-3"}]).splitlines()[2:] == ["| −0.500 |", "| 2-3 |"]
+    numbers = plotting.markdown_table([{"a": value} for value in (1.0, 0.04321, 100.0, 12345.6)]).splitlines()[2:]
+    assert numbers == ["| 1.00 |", "| 0.0432 |", "| 100 |", "| 12,300 |"]
     plotting.say("a\n- b, fitted - true: × 2 (1.0 ± 0.1)")
     assert page.pop().data == "a\n- b, fitted − true: ×\xa02 (1.0\xa0±\xa00.1)"
     untouched = "FeO, 3-D, NRMSE, 112³, `50%`, `-p 1`, 2026-11-29, <a style='width: 100%'>"

@@ -77,7 +77,7 @@ def markdown_table(rows: Iterable[Mapping[str, Any]], *, digits: int = 3) -> str
     rows : iterable of dict
         A key that a row does not have leaves its cell empty.
     digits : int
-        Significant digits of floats; pass strings for another format.
+        Significant digits of floats, trailing zeros included; pass strings for another format.
 
     Raises
     ------
@@ -86,11 +86,11 @@ def markdown_table(rows: Iterable[Mapping[str, Any]], *, digits: int = 3) -> str
 
     Examples
     --------
-    >>> print(markdown_table([{"method": "SIRT", "NRMSE": 0.43212}, {"method": "TV", "NRMSE": "-"}]))
+    >>> print(markdown_table([{"method": "SIRT", "NRMSE": 0.43212}, {"method": "TV", "NRMSE": 1.0}]))
     | method | NRMSE |
     |---|---|
     | SIRT | 0.432 |
-    | TV | - |
+    | TV | 1.00 |
     """
     rows = [dict(row) for row in rows]
     if not rows:
@@ -98,11 +98,16 @@ def markdown_table(rows: Iterable[Mapping[str, Any]], *, digits: int = 3) -> str
     columns = list(dict.fromkeys(column for row in rows for column in row))
 
     def line(values):
-        texts = [f"{v:.{digits}g}" if isinstance(v, (float, np.floating)) else str(v) for v in values]
+        texts = [_rounded(v, digits) if isinstance(v, (float, np.floating)) else str(v) for v in values]
         return "| " + " | ".join(in_html(text).replace("|", "\\|") for text in texts) + " |"
 
     rule = "|" + "---|" * len(columns)
     return "\n".join([line(columns), rule, *(line(row.get(column, "") for column in columns) for row in rows)])
+
+
+def _rounded(value, digits):
+    text = f"{value:#.{digits}g}"
+    return f"{float(text):,.0f}" if "e+" in text else text.rstrip(".")
 
 
 def table(rows: Iterable[Mapping[str, Any]], *, caption: str | None = None) -> None:

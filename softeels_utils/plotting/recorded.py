@@ -487,7 +487,7 @@ def void_rows(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
                     np.median([row[key] for row in tested]) for key in ("void_effect", "void_effect_error")
                 )
                 line = {"edge": edge, "voxels": f"{n}³", "e/Å² per tilt": f"{fluence:,}"}
-                line["fraction of the void that the data require"] = f"{effect:.2f} ± {error:.2f}"
+                line["emptiness that the data require"] = f"{effect:.2f} ± {error:.2f}"
                 line["largest p-value"] = _small(max(row["void_p"] for row in tested))
                 for method in ("DIPm-TV", "joint TV"):
                     shown = [row["void_nm3"] / row["true_void_nm3"] for row in mine if row["method"] == method]
