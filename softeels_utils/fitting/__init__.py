@@ -25,7 +25,7 @@ The arguments become `Components` (references and background in the window) and,
 from .background import FIXED_POWERS, background_shapes
 from .fit import fit_phases
 from .identify import Confusion, confusable_phases
-from .misfit import FitMisfit
+from .misfit import FitMisfit, p_value_text
 from .references import ReferenceDraws
 from .result import Estimate, FitFlag, PhaseFit
 from .thickness import thickness_map
@@ -43,6 +43,7 @@ __all__ = [
     "background_shapes",
     "confusable_phases",
     "fit_phases",
+    "p_value_text",
     "sweep_windows",
     "thickness_map",
 ]

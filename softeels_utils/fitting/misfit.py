@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import f as f_distribution
 
-__all__ = ["BINS", "FitMisfit", "bin_matrix"]
+__all__ = ["BINS", "FitMisfit", "bin_matrix", "p_value_text"]
 
 BINS = 12  # stretches of the window in which residuals are summed
 FEWEST = 4 * BINS  # pixels
@@ -25,6 +25,11 @@ def bin_matrix(channels: int) -> NDArray[np.float64]:
 def _hotelling(t2, p, n):
     """Probability of a larger T² of p numbers, whose covariance is estimated from the same n pixels."""
     return float(f_distribution.sf(t2 * (n - p) / (p * (n - 1)), p, n - p))
+
+
+def p_value_text(p: float) -> str:
+    """A p-value as sentences give it: one digit, and a bound where it is beyond what any model of noise is good for."""
+    return "p < 1e-10" if p < 1e-10 else f"p = {p:.1g}"
 
 
 @dataclass(frozen=True)
@@ -83,8 +88,8 @@ class FitMisfit:
             found.append(f"The median reduced chi² is {self.median_chi2:.2f}: {cause}.")
         if self.p_value < LEAST_PROBABLE and self.structure > STRUCTURE:
             found.append(
-                f"Summed over pixels, the residual has structure: {100 * self.structure:.1f} % of the edges (p = "
-                f"{self.p_value:.1g}). A phase that is not among the references, an energy shift, or a background that "
+                f"Summed over pixels, the residual has structure: {100 * self.structure:.1f} % of the edges "
+                f"({p_value_text(self.p_value)}). A phase that is not among the references, an energy shift, or a background that "
                 "does not fit."
             )
         return tuple(found)

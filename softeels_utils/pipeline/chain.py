@@ -902,7 +902,7 @@ def missing_voids(audited: dip.Audit, pixel_size_nm: float | None) -> list[str]:
     return [
         f"Joint TV shows a void of about {size * feature.region.sum():.3g} {unit} at voxel (y, z, x) = "
         f"({', '.join(f'{x:.0f}' for x in feature.centre)}), which the volume does not, and the data support it "
-        f"(p = {feature.p_value:.1g}): the network has filled it."
+        f"({fitting.p_value_text(feature.p_value)}): the network has filled it."
         for feature in audited.missing
     ]
 

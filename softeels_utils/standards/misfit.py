@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from ..fitting import p_value_text
 from ..scattering import inelastic_mean_free_path
 from ..spectra import FWHM_PER_SIGMA
 from .coreloss import DISTANCE_REACH_EV, CoreLossEstimators, oxygen_to_l3
@@ -165,7 +166,7 @@ class Misfit:
         doubt = self.rotation.doubt
         worst = max(doubt, key=doubt.get) if doubt else ""
         return (
-            f"The constraints contradict each other (p = {self.rotation.tension:.1g})"
+            f"The constraints contradict each other ({p_value_text(self.rotation.tension)})"
             + (f", {worst!r} most of all" if worst else "")
             + (f": {_ADVICE[worst]}." if worst in _ADVICE else ".").format(
                 metal=self.pair.system.metal_name, others=self._others()
