@@ -107,8 +107,8 @@ def _inspect(options):
     if options.html and options.html.suffix.lower() not in (".html", ".htm"):
         raise ValueError(f"--html: got {options.html}, wants the name of a page to write (.html)")
     for name, path in (("--html", options.html), ("--write", options.write)):
-        if path and not path.absolute().parent.is_dir():
-            raise ValueError(f"{name}: got {path}, wants it in a folder that exists")
+        if path and (path.is_dir() or not path.absolute().parent.is_dir()):
+            raise ValueError(f"{name}: got {path}, wants the name of a file, in a folder that exists")
     found = [pipeline.inspect(path, options.system) for path in pipeline.expand(options.files, name="FILE")]
     print(pipeline.inspection_table(found))
     if options.html:

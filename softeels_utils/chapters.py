@@ -100,7 +100,7 @@ def names() -> list[str]:
 
 def name_of(chapter: str) -> str:
     """Return the name of a chapter, from its name or its number ("03" or "3")."""
-    found = [name for name in names() if chapter == name or chapter.zfill(2) == name.split("_")[0]]
+    found = [name for name in names() if chapter == name or str(chapter).zfill(2) == name.split("_")[0]]
     if not found:
         raise UsageError(f"chapter: got {chapter!r}, wants one of {', '.join(names())}")
     return found[0]
@@ -139,7 +139,7 @@ def _converted(name, value, default):
     wanted = UsageError(f"parameter {name}: got {value!r}, wants a {type(default).__name__} like {default!r}")
     try:
         parsed = yaml.safe_load(value) if isinstance(value, str) else value
-    except yaml.YAMLError:
+    except (yaml.YAMLError, ValueError, RecursionError):  # ValueError: a date that does not exist
         raise wanted from None
     if isinstance(default, float) and type(parsed) in (int, float, str):
         try:
@@ -191,6 +191,8 @@ def _checked_path(name, value):
     suffixes = sorted({*data.SIGNAL_SUFFIXES, *data.TILT_SERIES_SUFFIXES})
     if name == "data_path" and path.suffix.lower() not in suffixes:
         raise UsageError(f"{name}: got a file of kind {path.suffix!r}, wants one of {', '.join(suffixes)}")
+    if name == "data_path" and path.is_dir() and path.suffix.lower() != ".zspy":
+        raise UsageError(f"{name}: got {path}, a folder, wants a file")
     return str(path)
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import numbers
 import os
 import re
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from os import PathLike
 from pathlib import Path
@@ -24,9 +24,12 @@ __all__ = [
     "check_count",
     "check_file",
     "check_flag",
+    "check_mapping",
     "check_mask",
+    "check_names",
     "check_not_negative",
     "check_number",
+    "check_path",
     "check_positive",
     "check_seed",
     "check_tilts",
@@ -252,6 +255,25 @@ def check_choice(value: str, name: str, choices: Collection[str]) -> str:
     return value
 
 
+def check_mapping(value: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """What it maps as a dict; ValueError unless it is a mapping that is not empty."""
+    if not isinstance(value, Mapping) or not value:
+        raise ValueError(f"{name}: got {describe(value)}, wants a mapping that is not empty")
+    return dict(value)
+
+
+def check_names(value: Sequence[str], name: str, count: int | None = None) -> tuple[str, ...]:
+    """The names; ValueError unless they are texts, no two of them alike, and ``count`` of them if that is known."""
+    if isinstance(value, (str, bytes)) or not isinstance(value, (Sequence, np.ndarray)):
+        raise ValueError(f"{name}: got {describe(value)}, wants a sequence of names")
+    found = tuple(value)
+    if not all(isinstance(one, str) for one in found) or len(set(found)) < len(found):
+        raise ValueError(f"{name}: got {describe(value)}, wants distinct names")
+    if count is not None and len(found) != count:
+        raise ValueError(f"{name}: got {len(found)} names, wants {count}")
+    return found
+
+
 def check_window(window_eV: ArrayLike, name: str = "window_eV") -> tuple[float, float]:
     """Both ends of an energy window; `ValueError` unless they are two increasing positive energies.
 
@@ -269,14 +291,22 @@ def check_window(window_eV: ArrayLike, name: str = "window_eV") -> tuple[float, 
 # ---------------------------------------------------------------- files
 
 
-def check_file(path: str | PathLike, suffixes: Collection[str], *, folders: Collection[str] = ()) -> Path:
+def check_path(path: str | PathLike, name: str = "path") -> Path:
+    """The path of a file or folder, ``~`` expanded; ValueError unless it is text, or a path, that can be one."""
+    text = os.fsdecode(path) if isinstance(path, (str, PathLike)) else ""
+    if not text or "\0" in text:
+        raise ValueError(f"{name}: got {describe(path)}, wants a path")
+    return Path(os.path.expanduser(text))
+
+
+def check_file(path: str | PathLike, suffixes: Collection[str] | None, *, folders: Collection[str] = ()) -> Path:
     """The path of a file to read, ``~`` expanded.
 
     Parameters
     ----------
     path : path
-    suffixes : sequence of str
-        Kinds of files that can be read, in lower case.
+    suffixes : sequence of str or None
+        Kinds of files that can be read, in lower case; None: any.
     folders : sequence of str
         Those of them that may be folders.
 
@@ -286,9 +316,7 @@ def check_file(path: str | PathLike, suffixes: Collection[str], *, folders: Coll
         Nothing there, a folder, a pipe or a device (which might never end), an empty file, one that may not be read, or
         one of another kind.
     """
-    if not isinstance(path, (str, PathLike)) or "\0" in os.fsdecode(path):
-        raise ValueError(f"path: got {describe(path)}, wants the path of a file")
-    path = Path(os.fsdecode(path)).expanduser()
+    path = check_path(path)
     suffix = path.suffix.lower()
     try:
         is_file, is_folder, exists = path.is_file(), path.is_dir(), path.exists()
@@ -297,7 +325,7 @@ def check_file(path: str | PathLike, suffixes: Collection[str], *, folders: Coll
         raise ValueError(f"path: got {describe(str(path))}, wants a file that can be read ({error})") from None
     if not exists:
         raise ValueError(f"path: got {path}, which does not exist, wants a file")
-    if suffix not in suffixes:
+    if suffixes is not None and suffix not in suffixes:
         raise ValueError(f"path: got a file of kind {suffix!r} ({path.name}), wants one of {', '.join(suffixes)}")
     if not is_file and not (is_folder and suffix in folders):
         kind = "a folder" if is_folder else "a pipe or device"

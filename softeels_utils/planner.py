@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import dose, records
-from .checks import check_count, check_number, check_positive, describe, real_array
+from .checks import check_count, check_mapping, check_number, check_positive, describe, real_array
 from .dose.planning import ROSE
 from .scattering import System, as_system, delocalisation_nm
 from .simulate import Microscope, spectrum_model
@@ -266,6 +266,10 @@ def scaled_seconds(seconds: Mapping[int, float], n: float) -> float:
     n : float
         Voxels per side.
     """
+    for size, time in check_mapping(seconds, "seconds").items():
+        check_positive(seconds=size)
+        check_positive(seconds=time)
+    check_positive(n=n)
     nearest = min(seconds, key=lambda known: abs(np.log(known / n)))
     return seconds[nearest] * (n / nearest) ** 3
 
@@ -409,12 +413,16 @@ def expect(
     for name, length in (("voxel_size_nm", voxel_size_nm), ("patch_nm", patch_nm)):
         if length >= particle_nm:
             raise ValueError(f"{name}: got {length:g}, wants less than the particle's {particle_nm:g} nm")
-    for name, value, kind in (("microscope", microscope, Microscope), ("record", record, records.Record)):
-        if value is not None and not isinstance(value, kind):
-            raise TypeError(f"{name}: got {describe(value)}, wants a {kind.__name__} or None")
+    _check_kinds(microscope, record)
     edge = dose.Acquisition(edge=edge).edge
     particle = _Particle.of(particle_nm, edge, as_system(system), microscope)
     return _expect(particle, _recorded(edge, record), fluence_e_per_A2, views, voxel_size_nm, patch_nm)
+
+
+def _check_kinds(microscope, record):
+    for name, value, kind in (("microscope", microscope, Microscope), ("record", record, records.Record)):
+        if value is not None and not isinstance(value, kind):
+            raise TypeError(f"{name}: got {describe(value)}, wants a {kind.__name__} or None")
 
 
 def _expect(
@@ -668,6 +676,10 @@ def plan_grid(
     ValueError
         For an argument without values, or values that `expect` refuses.
     """
+    _check_kinds(microscope, record)
+    for name, values in (("edge", edge), ("views", views)):
+        if isinstance(values, str) or not isinstance(values, Sequence) or not values:
+            raise ValueError(f"{name}: got {describe(values)}, wants a sequence that is not empty")
     axes = {"edge": tuple(dose.Acquisition(edge=name).edge for name in edge)}
     sizes = {"particle_nm": particle_nm, "voxel_size_nm": voxel_size_nm, "fluence_e_per_A2": fluence_e_per_A2}
     sizes = {name: tuple(real_array(values, name, ndim=1).tolist()) for name, values in sizes.items()}

@@ -6,23 +6,39 @@ a function is one entry. Hypothesis draws the bad values, the same in every run.
 
 import os
 import re
+import shutil
 import signal
 import struct
+import tempfile
 import zipfile
 from collections.abc import Callable
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import hyperspy.api as hs
+import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 import tifffile
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from softeels_utils import data, dip, dose, fitting, metrics, scattering, simulate, spectra, tomography
+from softeels_utils import (
+    data,
+    dip,
+    dose,
+    fitting,
+    metrics,
+    pipeline,
+    plotting,
+    scattering,
+    simulate,
+    spectra,
+    tomography,
+)
 
 EXAMPLES = 2  # of each kind of badness
 SECONDS = 5.0  # until an answer
@@ -187,6 +203,27 @@ def feature(**keywords):
     return dip.feature_test(tomography.Measurement(MAPS, TILTS, covariance=[0.1, 0.1]), **keywords)
 
 
+@cache
+def maps_file():
+    """A file of maps with nothing but the maps."""
+    path = Path(tempfile.mkdtemp()) / "maps.npz"
+    np.savez(path, projections=MAPS)
+    return path
+
+
+def closed(function):
+    """A figure of Matplotlib that is not kept."""
+
+    def draw(**keywords):
+        try:
+            return function(**keywords)
+        finally:
+            plt.close("all")
+
+    return draw
+
+
+IN_NM = {"voxel_size_nm": 0.4}
 REGION = np.zeros((8, 8, 8), bool)
 REGION[3:5, 3:5, 3:5] = True
 HOLE = np.where(REGION, 0, VOLUME)
@@ -572,7 +609,44 @@ DOORS = {
          "pixel_size_nm": "positive", "variance": "complex text length", "covariance": "complex text length",
          "haadf": "complex text rank"},
     ),
+    "read_tilt_series": Door(
+        lambda **keywords: data.read_tilt_series(maps_file(), **keywords),
+        {"tilt_angles_deg": TILTS, "channels": ("FeO", "Fe3O4"), "pixel_size_nm": 0.4},
+        {"tilt_angles_deg": ARRAY + " tilts", "channels": "object names", "pixel_size_nm": "positive"},
+    ),
+    "get_tilts": Door(data.get_tilts, {"signal": hs.signals.Signal1D(COUNTS)}, {"signal": "object"}),
     "is_cached": Door(data.is_cached, {"name": "lsmo_dual_eels"}, {"name": "choice"}),
+    # plotting
+    "maps_figure": Door(
+        closed(plotting.maps_figure),
+        {"maps": {"a": MASK[0]}, "columns": 2, "pixel_size_nm": 0.4, "percentile": 99.0, "vmin": 0.0},
+        {"maps": "text none object", "columns": "count", "pixel_size_nm": "positive", "percentile": "fraction",
+         "vmin": "text"},
+    ),
+    "slices_panels": Door(
+        closed(plotting.slices_panels), {"volumes": {"a": VOLUME}, "channels": ("a", "b"), "index": 3, **IN_NM},
+        {"volumes": "text none object", "channels": "object", "index": "text", "voxel_size_nm": "positive"},
+    ),
+    "slices_figure": Door(
+        plotting.slices_figure, {"volumes": {"a": VOLUME}, "channels": ("a", "b"), "vmax": 1.0, **IN_NM},
+        {"volumes": "text none object", "channels": "object", "vmax": "text", "voxel_size_nm": "positive"},
+    ),
+    "surfaces_figure": Door(
+        plotting.surfaces_figure, {"volume": VOLUME, "channels": ("a", "b"), "level": 0.3, **IN_NM},
+        {"volume": "text none object complex", "channels": "object", "level": "text", "voxel_size_nm": "positive"},
+    ),
+    "show_spectra": Door(
+        closed(plotting.show_spectra), {"energy_eV": EV, "spectra": {"a": EV}},
+        {"energy_eV": ARRAY + " length none", "spectra": "text none object"},
+    ),
+    "pixel_explorer": Door(
+        plotting.pixel_explorer,
+        {"image": LOW[..., 0], "energy_eV": LOW_EV, "spectra": LOW, "fits": LOW, "start": (1, 2), "values": {}},
+        {"image": "text complex rank", "energy_eV": "text complex rank length", "spectra": "text complex length",
+         "fits": "text complex length", "start": "text nan", "values": "text"},
+    ),
+    "phase_colors": Door(plotting.phase_colors, {"names": ("FeO",)}, {"names": "object"}),
+    "markdown_table": Door(plotting.markdown_table, {"rows": [{"a": 1}]}, {"rows": "object"}),
 }  # fmt: skip
 
 
@@ -809,3 +883,76 @@ def test_codecs_that_may_run_code_are_found_however_they_are_spelt(name, text, p
         (path / "Experiments/a/data" / name).write_text(text)
     kind, message = outcome(lambda: data.read_signal(path), "path")
     assert kind == "clear" and ("pickles are never read" in message or "JSON" in message), message
+
+
+def test_an_axis_that_claims_more_than_the_data_have_is_refused(good, tmp_path):
+    import h5py
+
+    path = tmp_path / "huge.hspy"
+    path.write_bytes((good / "maps.hspy").read_bytes())
+    with h5py.File(path, "a") as file:
+        next(iter(file["Experiments"].values()))["axis-0"].attrs["size"] = 10**12
+    refuses(lambda: data.read_signal(path), "path", path)
+
+
+def test_stacks_that_claim_more_than_they_hold_are_refused_unread(good, tmp_path):
+    content = bytearray((good / "maps.mrc").read_bytes())
+    struct.pack_into("<3i", content, 0, 30_000, 30_000, 30_000)
+    (tmp_path / "maps.mrc").write_bytes(content)
+    tags = {256: 10**6, 257: 10**6, 258: 32, 259: 1, 262: 1, 273: 200, 278: 10**6, 279: 2**31}
+    entries = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in tags.items())
+    (tmp_path / "maps.tif").write_bytes(b"II*\0" + struct.pack("<IH", 8, len(tags)) + entries + bytes(400))
+    for name in ("maps.mrc", "maps.tif"):
+        refuses(lambda name=name: data.read_signal(tmp_path / name), "path", name)
+        refuses(lambda name=name: data.read_tilt_series(tmp_path / name, tilt_angles_deg=TILTS), "path", name)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("path", MAPS.astype(float) * 1e300),
+        ("channels", ["FeO", "FeO"]),
+        ("channels", ["a", "b", "c"]),
+        ("unit", ["nm", "nm"]),
+        ("unit", 3),
+    ],
+)
+def test_archives_that_hold_something_else_are_refused(name, value, tmp_path):
+    arrays = {"projections": MAPS, "tilt_angles_deg": TILTS} | {name.replace("path", "projections"): value}
+    np.savez(tmp_path / "maps.npz", **arrays)
+    refuses(lambda: data.read_tilt_series(tmp_path / "maps.npz"), name, value)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes here")
+def test_no_pipe_is_waited_for(good, tmp_path):
+    for name in ("settings.yml", "angles.txt", "standards.npz"):
+        os.mkfifo(tmp_path / name)
+    settings = {"maps": good / "maps.npz", "tilt_angles_deg": str(tmp_path / "angles.txt")}
+    refuses(lambda: pipeline.Settings.from_file(tmp_path / "settings.yml"), "path", "a pipe")
+    refuses(lambda: pipeline.Settings.build(settings), "tilt_angles_deg", "a pipe")
+    with time_limit(SECONDS):
+        (problem,) = pipeline.inspect(tmp_path / "standards.npz").problems
+    assert problem.startswith("path: got a pipe or device")
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes here")
+@pytest.mark.parametrize("name", [".zarray", "0.0.0"])
+def test_no_pipe_in_a_store_is_waited_for(name, good, tmp_path):
+    path = tmp_path / "maps.zspy"
+    shutil.copytree(good / "maps.zspy", path)
+    place = next(path.rglob("data/.zarray")).with_name(name)
+    place.unlink(missing_ok=True)
+    os.mkfifo(place)
+    refuses(lambda: data.read_tilt_series(path), "path", "a pipe")
+
+
+@pytest.mark.parametrize("value", [3, None, "", "a\0b", [], {}, True])
+def test_what_can_be_no_path_is_named(value):
+    refuses(lambda: pipeline.inspect(value), "path", value)
+    refuses(lambda: pipeline.Settings.from_file(value), "path", value)
+    refuses(lambda: pipeline.Folder(value), "output", value)
+    refuses(lambda: pipeline.expand([value], name="maps"), "maps", value)
+
+
+def test_the_home_of_nobody_is_no_place():
+    refuses(lambda: pipeline.inspect("~nobody-of-this-name/a.npz"), "path", "~nobody-of-this-name")

@@ -8,11 +8,13 @@ import mrcfile
 import numpy as np
 import pytest
 import tifffile
+from matplotlib.figure import Figure
 
 from softeels_utils import __main__ as command_line
 from softeels_utils import data, pipeline, spectra
 from softeels_utils.pipeline import Settings
 from softeels_utils.pipeline.chain import Chain
+from softeels_utils.pipeline.page import figure_png
 from softeels_utils.pipeline.series import energy_residuals, level_dual, noise_gain_of, read_maps, read_spectra
 
 TILTS = (-60.0, -30.0, 0.0, 30.0, 60.0)
@@ -593,7 +595,15 @@ def test_angles_of_a_file_may_have_comments(maps, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("name", "value"), [("tilt_angles_deg", [-60, -30, 0, 30, True]), ("seed", 2**64), ("seed", True)]
+    ("name", "value"),
+    [
+        ("tilt_angles_deg", [-60, -30, 0, 30, True]),
+        ("seed", 2**64),
+        ("seed", True),
+        ("members", 10**12),
+        ("iterations", 10**12),
+        ("workers", 10**9),
+    ],
 )
 def test_values_that_would_fail_late_are_refused(maps, name, value):
     with pytest.raises(ValueError, match=rf"^{name}: got "):
@@ -607,6 +617,7 @@ def test_values_that_would_fail_late_are_refused(maps, name, value):
         ("maps: &a a.npz\nstandards: *a", "is an alias"),
         ("maps:\n\t- a.npz", "wants a YAML file of settings"),
         ("members: 0x10", "wants a YAML file of settings"),
+        ("pixel_size_nm: 1:30.5", "wants a YAML file of settings"),
         ("maps: !!python/name:os.system", "wants a YAML file of settings"),
         ("maps: " + 5000 * "[", "wants a YAML file of settings"),
     ],
@@ -661,3 +672,16 @@ def test_pixels_that_are_not_square_are_refused(tmp_path):
     image.set_signal_type("EELS")
     image.save(tmp_path / "image.hspy")
     assert any("square" in told for told in pipeline.inspect(tmp_path / "image.hspy").problems)
+
+
+def test_single_images_of_imagej_have_their_pixel_size(tmp_path):
+    for tilt in TILTS:
+        about = {"resolution": (2.0, 2.0), "metadata": {"unit": "nm"}}
+        tifffile.imwrite(tmp_path / f"map_{tilt:+.0f}deg.tif", np.ones((6, 8), np.float32), imagej=True, **about)
+    assert data.read_tilt_series(tmp_path).pixel_size_nm == 0.5
+
+
+def test_names_of_users_are_no_formulas():
+    figure = Figure()
+    figure.subplots().set_title("$x_$")
+    assert "<img" in figure_png(figure, "a figure")

@@ -51,7 +51,7 @@ def test_slices_show_the_slice_asked_for(cube):
     np.testing.assert_array_equal(images[0], cube[0, 5])
     np.testing.assert_array_equal(images[3], cube[1, 5] * 0.5)
     with pytest.raises(ValueError, match="wants \\(C, Y, Z, X\\) with C = 3"):
-        plotting.show_slices({"truth": cube}, channels="abc")
+        plotting.show_slices({"truth": cube}, channels=tuple("abc"))
 
 
 def test_visibility_is_folded_onto_the_half_seen_along_the_tilt_axis():
@@ -99,7 +99,7 @@ def test_prose_tables_and_boxes(page):
     assert "<script>" not in page[2].data and "admonition warning" in page[2].data
     with pytest.raises(ValueError, match="kind"):
         plotting.notice("x", kind="loud")
-    with pytest.raises(ValueError, match="rows: got none"):
+    with pytest.raises(ValueError, match=r"rows: got \[\]"):
         plotting.table([])
 
 
@@ -263,7 +263,7 @@ def test_slices_keep_the_colour_limits_and_survive_nan():
     assert not figure.layout.updatemenus and list(figure.layout.coloraxis.colorbar.ticktext) == ["2", "4", "6"]
     with pytest.raises(ValueError, match="volumes: got shapes"):
         plotting.slices_figure({"a": volume, "b": volume[:, :1]}, channels=["Fe"])
-    with pytest.raises(ValueError, match="volumes: got shapes"):
+    with pytest.raises(ValueError, match=r"volumes: got \{\}"):
         plotting.slices_figure({})
 
 

@@ -139,10 +139,7 @@ def test_the_void_in_the_data_stands_beside_the_void_that_is_shown():
     cells = [nanocube_row(24, 4000, "M2,3", "DIPm-TV", void_nm3=10.0, true_void_nm3=40.0, **tests)]
     cells.append(nanocube_row(24, 4000, "M2,3", "joint TV", void_nm3=30.0, true_void_nm3=40.0))
     (line,) = recorded.void_rows(cells)
-    assert (
-        line["emptiness that the data require"] == "0.90 ± 0.10"
-        and line["largest p-value"] == "1 × 10<sup>−5</sup>"
-    )
+    assert line["emptiness that the data require"] == "0.90 ± 0.10" and line["largest p-value"] == "1 × 10<sup>−5</sup>"
     assert (line["DIPm-TV shows"], line["joint TV shows"]) == ("0.25", "0.75")
 
 

@@ -1233,7 +1233,6 @@ def test_the_rim_of_a_series_is_that_of_its_images():
     assert standards.outermost_phase(masks, x, np.ones(x.size), (0.0, 1.0), ("FeO", "Fe3O4")) == "FeO"
 
 
-
 @pytest.mark.parametrize("skin", [True, False])
 def test_ligands_are_taken_for_neither_phase(skin):
     """Oleic acid about a particle holds oxygen, and its losses reach under M2,3."""

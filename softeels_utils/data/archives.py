@@ -1,21 +1,35 @@
-"""What a file claims, read before the file is: arrays, HDF5 and Zarr stores, and how large it may unpack."""
+"""What a file claims, read before the file is: arrays, HDF5 and Zarr stores, stacks, and how large it may unpack."""
 
 from __future__ import annotations
 
 import json
 import lzma
+import math
+import struct
 import zipfile
 import zlib
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-__all__ = ["BROKEN_ZIP", "check_hdf5", "check_size", "check_zarr", "read_archive"]
+__all__ = [
+    "BROKEN_ZIP",
+    "check_archive",
+    "check_hdf5",
+    "check_mrc",
+    "check_size",
+    "check_tiff",
+    "check_zarr",
+    "read_archive",
+]
 
 #: What reading a damaged zip archive raises; NotImplementedError, of an unknown compression, is a RuntimeError.
 BROKEN_ZIP = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, OSError, RuntimeError)
+
+MRC_HEADER, MRC_BYTES = 1024, {0: 1, 1: 2, 2: 4, 3: 4, 4: 8, 6: 2, 12: 2, 101: 0.5}  # of a value, by its mode
 
 MOST_BYTES = 32 * 2**30  # of one array or archive in memory
 LEAST_BYTES = 64 * 2**20  # below, no expansion is too large
@@ -53,6 +67,24 @@ def check_size(claimed: int, path: Path, held: int | None = None) -> None:
 # ---------------------------------------------------------------- NumPy archives
 
 
+def check_archive(path: Path) -> None:
+    """Refuse what is no ``.npz`` file, or holds Python objects or more than `check_size` allows, before it is read."""
+    with _archive(path) as archive:
+        _check_members(archive, archive.infolist(), path)
+
+
+@contextmanager
+def _archive(path):
+    """A zip archive; within it, errors of what is broken in the archive name ``path``."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            yield archive
+    except (*BROKEN_ZIP, ValueError) as error:
+        if str(error).startswith("path: "):
+            raise
+        raise ValueError(f"path: got {path.name}, wants an archive of plain arrays ({error})") from error
+
+
 def read_archive(path: Path, names: Iterable[str]) -> dict[str, np.ndarray]:
     """Arrays of an ``.npz`` file by name, of those that it has; their headers are read and checked before any data.
 
@@ -62,20 +94,15 @@ def read_archive(path: Path, names: Iterable[str]) -> dict[str, np.ndarray]:
         Not an archive, or cut; arrays of Python objects; arrays that claim more than is there, or than `check_size`
         allows.
     """
-    try:
-        with zipfile.ZipFile(path) as archive:
-            members = {Path(info.filename).stem: info for info in archive.infolist()}
-            if len(members) < len(archive.infolist()):
-                raise ValueError(f"path: got arrays of the same name in {path.name}, wants each name once")
-            _check_members(archive, members.values(), path)
-            found = {}
-            for name in members.keys() & set(names):
-                with archive.open(members[name]) as stream:
-                    found[name] = np.lib.format.read_array(stream, allow_pickle=False)
-    except (*BROKEN_ZIP, ValueError) as error:
-        if str(error).startswith("path: "):
-            raise
-        raise ValueError(f"path: got {path.name}, wants an archive of plain arrays ({error})") from error
+    with _archive(path) as archive:
+        members = {Path(info.filename).stem: info for info in archive.infolist()}
+        if len(members) < len(archive.infolist()):
+            raise ValueError(f"path: got arrays of the same name in {path.name}, wants each name once")
+        _check_members(archive, members.values(), path)
+        found = {}
+        for name in members.keys() & set(names):
+            with archive.open(members[name]) as stream:
+                found[name] = np.lib.format.read_array(stream, allow_pickle=False)
     if "projections" in names and "projections" not in found:
         raise ValueError(f"path: got {sorted(members)} in {path.name}, wants an array 'projections'")
     return found
@@ -127,6 +154,32 @@ def check_hdf5(path: Path) -> None:
     check_size(sum(sizes), path)
 
 
+# ---------------------------------------------------------------- stacks of images
+
+
+def check_mrc(path: Path) -> None:
+    """Refuse an MRC file whose header claims more than the file holds."""
+    with path.open("rb") as stream:
+        header = stream.read(MRC_HEADER).ljust(MRC_HEADER, b"\0")
+    *size, mode = struct.unpack("<4i", header[:16])
+    (extended,) = struct.unpack("<i", header[92:96])
+    held = path.stat().st_size
+    claimed = MRC_HEADER + extended + math.prod(size) * MRC_BYTES.get(mode, 1)
+    if min(size) < 1 or extended < 0 or claimed > held:
+        sides = " × ".join(map(str, size))
+        raise ValueError(
+            f"path: got {sides} values in the {held} bytes of {path.name}, wants as many as its header says"
+        )
+
+
+def check_tiff(path: Path) -> None:
+    """Refuse a TIFF file whose images claim more than `check_size` allows."""
+    import tifffile
+
+    with tifffile.TiffFile(path) as file:
+        check_size(sum(int(series.size) * series.dtype.itemsize for series in file.series), path)
+
+
 # ---------------------------------------------------------------- Zarr stores
 
 
@@ -152,8 +205,8 @@ def _metadata(path: Path) -> Iterator[bytes]:
     names = (".zarray", ".zmetadata", "zarr.json")
     if path.is_dir():
         for file in path.rglob("*"):
-            if file.is_symlink():
-                raise ValueError(f"path: got a link in {path.name} ({file.name}), wants plain files")
+            if file.is_symlink() or not (file.is_file() or file.is_dir()):
+                raise ValueError(f"path: got a link, pipe or device in {path.name} ({file.name}), wants plain files")
             if file.name.lower() in names:
                 yield file.read_bytes()
     elif zipfile.is_zipfile(path):

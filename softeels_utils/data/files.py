@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from os import PathLike
@@ -13,14 +12,23 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ..checks import LARGEST, check_file, check_positive, check_tilts, real_array
+from ..checks import (
+    LARGEST,
+    check_file,
+    check_names,
+    check_path,
+    check_positive,
+    check_tilts,
+    describe,
+    real_array,
+)
 from ..fitting import PhaseFit
-from ..spectra.arrays import NM_PER, data_of
+from ..spectra.arrays import data_of
 from .archives import check_size, read_archive
 from .signals import (
     MRC_SUFFIXES,
+    TIFF_SUFFIXES,
     UNEVEN,
-    UNITS,
     check_square,
     files_of_series,
     in_order,
@@ -30,13 +38,13 @@ from .signals import (
     read_signals,
     set_pixel_size,
     square_pixel_nm,
+    tiff_pixel_nm,
     tilts_of_files,
 )
 from .tilts import AXIS_NAMES, degrees_per, get_tilts, replaces_tilts, stage_tilt, tilts_of_stack
 
 __all__ = ["TILT_SERIES_SUFFIXES", "TiltSeries", "read_tilt_series"]
 
-TIFF_SUFFIXES = (".tif", ".tiff")
 UNNAMED = "QI"  # axes of a TIFF of which nothing is known
 STACK_SUFFIXES = (".hspy", ".zspy", ".dm3", ".dm4", ".emd", ".bcf", *TIFF_SUFFIXES, *MRC_SUFFIXES)
 TILT_SERIES_SUFFIXES = (*STACK_SUFFIXES, ".npz")
@@ -92,21 +100,16 @@ class TiltSeries:
 
     def __post_init__(self) -> None:
         shape = real_array(self.projections, "projections", ndim=4, finite=False).shape
-        if (
-            isinstance(self.channels, str)
-            or not isinstance(self.channels, Sequence)
-            or not all(isinstance(name, str) for name in self.channels)
-        ):
-            raise ValueError(f"channels: got {self.channels!r}, wants a sequence of {shape[0]} names")
-        if len(self.channels) != shape[0]:
-            raise ValueError(f"channels: got {len(self.channels)} names, wants {shape[0]} (projections are {shape})")
+        check_names(self.channels, "channels", shape[0])
+        if not isinstance(self.unit, str):
+            raise ValueError(f"unit: got {describe(self.unit)}, wants text")
         check_tilts(self.tilt_angles_deg, shape[1])
         if self.pixel_size_nm is not None:
             check_positive(pixel_size_nm=self.pixel_size_nm)
         if self.variance is not None and real_array(self.variance, "variance", finite=False).shape != shape:
             raise ValueError(f"variance: got shape {np.shape(self.variance)}, wants that of the projections, {shape}")
         haadf = shape[1:] if self.haadf is None else real_array(self.haadf, "haadf", finite=False).shape
-        if len(haadf) != 3 or haadf[0] != shape[1]:
+        if len(haadf) != 3 or haadf[0] != shape[1] or 0 in haadf:
             raise ValueError(f"haadf: got shape {np.shape(self.haadf)}, wants ({shape[1]}, Y, X): one image per tilt")
         pairs = (*shape[1:], shape[0], shape[0])
         if self.covariance is not None and real_array(self.covariance, "covariance", finite=False).shape != pairs:
@@ -127,7 +130,7 @@ class TiltSeries:
         ValueError
             A path of another kind, or in a folder that does not exist or cannot be written.
         """
-        path = Path(path)
+        path = check_path(path)
         if not path.parent.is_dir() or not os.access(path.parent, os.W_OK):
             raise ValueError(f"path: got {path}, wants it in a folder that exists and can be written")
         if path.suffix == ".npz":
@@ -217,9 +220,10 @@ def read_tilt_series(
             f"tilt_angles_deg: got none with {path.name}, wants the angles as an argument or in {path.stem}.rawtlt"
         )
     projections = real_array(stored["projections"], f"path ({path.name})", finite=False)
-    top = np.nanmax(np.abs(projections), initial=0)
-    if 0 < top < 1 / LARGEST:
-        raise ValueError(f"path: got values up to {top:g} in {path.name}, wants another unit: at least {1 / LARGEST:g}")
+    top = np.abs(projections[np.isfinite(projections)]).max(initial=0)
+    if top and not 1 / LARGEST <= top <= LARGEST:
+        wanted = f"{1 / LARGEST:g} to {LARGEST:g}"
+        raise ValueError(f"path: got values up to {top:g} in {path.name}, wants another unit: {wanted}")
     projections = projections.astype(np.float32, order="C")
     variance = _variance_of(projections, stored.get("variance"))
     if projections.ndim == 3:
@@ -227,7 +231,7 @@ def read_tilt_series(
     if projections.ndim != 4:
         raise ValueError(f"path: got shape {projections.shape} in {path.name}, wants (T, Y, X) or (C, T, Y, X)")
     covariance = stored.get("covariance")
-    names = stored.get("channels") if channels is None else channels
+    names = stored.get("channels") if channels is None else check_names(channels, "channels")
     if names is None:
         names = [f"channel {index}" for index in range(len(projections))]
     size = stored.get("pixel_size_nm") if pixel_size_nm is None else pixel_size_nm
@@ -241,7 +245,7 @@ def read_tilt_series(
         variance=variance,
         haadf=stored.get("haadf"),
         covariance=covariance,
-        unit=str(stored.get("unit") or ""),
+        unit=_text(stored.get("unit"), "unit"),
         metadata=about,
     )
 
@@ -279,6 +283,13 @@ def _maps_of_fit(path, fit):
         "unit": "nm",
         "fit": fit,
     }
+
+
+def _text(value, name):
+    value = np.asarray("" if value is None else value)
+    if value.size != 1 or value.dtype.kind != "U":
+        raise ValueError(f"{name}: got {value.dtype} of shape {value.shape}, wants text")
+    return str(value.item())
 
 
 def _number(value, name):
@@ -332,7 +343,7 @@ def _read_tiff(path, pixel_size_nm):
             if sum(one.shape[-2:] == series.shape[-2:] for one in file.series) > 1:
                 raise ValueError(f"path: got images of several kinds in {path.name}, wants one stack")
             check_size(int(series.size) * series.dtype.itemsize, path)
-            axes, stack, stated = series.axes, series.asarray(), _tiff_pixel_nm(file)
+            axes, stack, stated = series.axes, series.asarray(), tiff_pixel_nm(file)
     except Exception as error:
         if str(error).startswith("path: "):
             raise
@@ -351,20 +362,6 @@ def _read_tiff(path, pixel_size_nm):
         check_square(*stated)
         pixel_size_nm = stated[0]
     return {"projections": stack, "pixel_size_nm": pixel_size_nm, "stated_pixels_nm": stated}
-
-
-def _tiff_pixel_nm(file):
-    """Size of a pixel along X and Y in an ImageJ or OME file; empty where it does not say it in a unit of length."""
-    if file.is_ome:
-        said = dict(re.findall(r'\b(PhysicalSize[XY](?:Unit)?)="([^"]*)"', file.ome_metadata))
-        stated = [(said.get(f"PhysicalSize{axis}", 0), said.get(f"PhysicalSize{axis}Unit", "µm")) for axis in "XY"]
-    else:
-        unit = str((file.imagej_metadata or {}).get("unit", "")).replace("\\u00B5", "µ")
-        tags = [file.pages[0].tags.get(f"{axis}Resolution") for axis in "XY"]
-        stated = [(tag.value[1] / tag.value[0] if tag and tag.value[0] else 0, unit) for tag in tags]
-    units = [UNITS.get(unit.lower(), unit) for _, unit in stated]
-    sizes = [float(size) * NM_PER.get(unit, 0) for (size, _), unit in zip(stated, units, strict=True)]
-    return sizes if min(sizes) > 0 else []
 
 
 def _emd_angles(path, signal):

@@ -15,10 +15,21 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ..checks import LEAST_SPREAD_DEG, check_choice, check_file, check_positive, check_tilts, named, real_array
+from ..checks import (
+    LEAST_SPREAD_DEG,
+    check_choice,
+    check_file,
+    check_flag,
+    check_mapping,
+    check_not_negative,
+    check_positive,
+    check_tilts,
+    named,
+    real_array,
+)
 from ..scattering.microscope import MICROSCOPE_KEYS, microscope_from_metadata
-from ..spectra.arrays import EV_PER, step_nm
-from .archives import check_hdf5, check_size, check_zarr
+from ..spectra.arrays import EV_PER, NM_PER, step_nm
+from .archives import check_hdf5, check_mrc, check_size, check_tiff, check_zarr
 from .tilts import AXIS_NAMES, STAGE_TOLERANCE_DEG, degrees_per, stage_tilt, tilts_in_names
 
 if TYPE_CHECKING:
@@ -27,6 +38,7 @@ if TYPE_CHECKING:
 __all__ = [
     "MRC_SUFFIXES",
     "SIGNAL_SUFFIXES",
+    "TIFF_SUFFIXES",
     "UNEVEN",
     "UNITS",
     "array_axes",
@@ -44,10 +56,12 @@ __all__ = [
     "set_pixel_size",
     "square_pixel_nm",
     "stated_microscope",
+    "tiff_pixel_nm",
 ]
 
+TIFF_SUFFIXES = (".tif", ".tiff")
 MRC_SUFFIXES = (".mrc", ".st", ".ali", ".rec", ".mrcs")
-SIGNAL_SUFFIXES = (".hspy", ".zspy", ".dm3", ".dm4", ".emd", ".bcf", ".msa", ".tif", ".tiff", *MRC_SUFFIXES)
+SIGNAL_SUFFIXES = (".hspy", ".zspy", ".dm3", ".dm4", ".emd", ".bcf", ".msa", *TIFF_SUFFIXES, *MRC_SUFFIXES)
 UNITS = {"nanometer": "nm", "nanometre": "nm", "micrometer": "µm", "micrometre": "µm", "micron": "µm"}
 UNITS |= {"picometer": "pm", "angstrom": "Å", "ångström": "Å", "meter": "m", "electronvolt": "eV"}
 UNITS |= {"electron volt": "eV"}
@@ -76,6 +90,7 @@ def read_signal(path: str | PathLike, *, lazy: bool = False) -> BaseSignal:
         The file is missing, of another kind, cut, no file but a folder, pipe or device; it claims to unpack into more
         than it can hold, or would have code evaluated or unpickled.
     """
+    check_flag(lazy, "lazy")
     path = check_file(path, SIGNAL_SUFFIXES, folders=(".zspy",))
     return _largest(read_signals(path, lazy=lazy), path)
 
@@ -120,6 +135,10 @@ def _read_signals(path, suffix, lazy):
         check_zarr(path)
     if suffix in (".hspy", ".emd"):
         check_hdf5(path)
+    if suffix in MRC_SUFFIXES:
+        check_mrc(path)
+    if suffix in TIFF_SUFFIXES:
+        check_tiff(path)
     if suffix in (".hspy", ".zspy"):
         _check_entries(import_module(f"rsciio.{suffix[1:]}").file_reader(str(path), lazy=True), path)
     with warnings.catch_warnings():
@@ -138,6 +157,8 @@ def _read_signals(path, suffix, lazy):
     if suffix == ".msa":
         _check_msa(signals[0], path)
         signals = [signal.as_lazy() for signal in signals] if lazy else signals
+    if suffix in TIFF_SUFFIXES:
+        _state_pixels(signals, path)
     if suffix == ".emd":
         _share_microscope(signals)
     for signal in signals:
@@ -145,6 +166,18 @@ def _read_signals(path, suffix, lazy):
             axis.units = UNITS.get(str(axis.units).lower(), axis.units)
         _energies_in_ev(signal)
     return [_aligned(signal) for signal in signals]
+
+
+def _state_pixels(signals, path):
+    """Give images the size of a pixel that an ImageJ or OME file states, of which HyperSpy keeps no unit."""
+    import tifffile
+
+    with tifffile.TiffFile(path) as file:
+        sizes = tiff_pixel_nm(file)
+    for signal in signals:
+        for axis, size in zip(_pixel_axes(signal), sizes, strict=False):
+            if step_nm(axis) is None:
+                axis.scale, axis.units = size, "nm"
 
 
 def _in_plain_type(array):
@@ -253,6 +286,9 @@ def _check_entries(entries, path):
     for entry in entries:
         if any("expression" in axis for axis in entry["axes"]):
             raise ValueError("axes: got an expression, which would be evaluated, wants numbers")
+        for axis, size in zip(entry["axes"], entry["data"].shape, strict=False):
+            if axis.get("size", size) != size:
+                raise ValueError(f"path: got an axis of {axis['size']} in {path.name}, wants {size} as of its data")
         check_size(entry["data"].nbytes, path)
 
 
@@ -296,6 +332,20 @@ def _size_nm(axis):
     """Size of a pixel along an axis; None where it is not stated, or not even."""
     size = step_nm(axis) if axis.is_uniform else None
     return size if size and 0 < size < np.inf else None
+
+
+def tiff_pixel_nm(file: Any) -> list[float]:
+    """Size of a pixel along X and Y in an ImageJ or OME file; empty where it does not say it in a unit of length."""
+    if file.is_ome:
+        said = dict(re.findall(r'\b(PhysicalSize[XY](?:Unit)?)="([^"]*)"', file.ome_metadata))
+        stated = [(said.get(f"PhysicalSize{axis}", 0), said.get(f"PhysicalSize{axis}Unit", "µm")) for axis in "XY"]
+    else:
+        unit = str((file.imagej_metadata or {}).get("unit", "")).replace("\\u00B5", "µ")
+        tags = [file.pages[0].tags.get(f"{axis}Resolution") for axis in "XY"]
+        stated = [(tag.value[1] / tag.value[0] if tag and tag.value[0] else 0, unit) for tag in tags]
+    units = [UNITS.get(unit.lower(), unit) for _, unit in stated]
+    sizes = [float(size) * NM_PER.get(unit, 0) for (size, _), unit in zip(stated, units, strict=True)]
+    return sizes if min(sizes) > 0 else []
 
 
 def check_square(across_nm: float, along_nm: float) -> None:
@@ -452,6 +502,11 @@ def read_spectrum_series(
         those of the first, or that has no energies in common with the others; or ``tilt_angles_deg``, or what of the
         microscope the files do not agree in.
     """
+    check_flag(lazy, "lazy")
+    check_flag(whole, "whole")
+    for name, value in (check_mapping(microscope, "microscope") if microscope else {}).items():
+        check_choice(name, "microscope", MICROSCOPE_KEYS)
+        check_not_negative(**{name: value})
     files = files_of_series(paths, SIGNAL_SUFFIXES)
     signals = [_spectrum_image(file, lazy) for file in files]
     stated = [set_pixel_size(signal, pixel_size_nm) for signal in signals]

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ..checks import check_tilts
-from ..spectra.arrays import data_of
+from ..checks import check_tilts, describe
+from ..spectra.arrays import data_of, is_signal
 
 if TYPE_CHECKING:
     from hyperspy.signal import BaseSignal
@@ -53,6 +53,8 @@ def get_tilts(signal: BaseSignal) -> NDArray[np.float64] | None:
     ValueError
         Angles that are no real, finite numbers.
     """
+    if not is_signal(signal):
+        raise ValueError(f"signal: got {describe(signal)}, wants a HyperSpy signal")
     stored = signal.metadata.get_item("Tomography.tilts", default=None)
     if stored is not None:
         axes = getattr(stored, "axes_manager", None)

@@ -89,7 +89,7 @@ class FitMisfit:
         if self.p_value < LEAST_PROBABLE and self.structure > STRUCTURE:
             found.append(
                 f"Summed over pixels, the residual has structure: {100 * self.structure:.1f} % of the edges "
-                f"({p_value_text(self.p_value)}). A phase that is not among the references, an energy shift, or a background that "
-                "does not fit."
+                f"({p_value_text(self.p_value)}). A phase that is not among the references, an energy shift, or a "
+                "background that does not fit."
             )
         return tuple(found)

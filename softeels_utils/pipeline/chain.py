@@ -18,8 +18,9 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from .. import data, dip, fitting, metrics, spectra, standards, tomography
-from ..checks import check_file, named
+from ..checks import check_choice, check_flag, describe, named
 from ..data.signals import UNEVEN, load_hyperspy, square_pixel_nm
+from ..dip.head import HEADS
 from ..progress import headless
 from ..scattering import load_system, microscope_from_metadata
 from ..scattering.microscope import MICROSCOPE_KEYS
@@ -38,6 +39,7 @@ from .series import (
     read_image,
     read_maps,
     read_spectra,
+    read_standards,
     remarks,
     stated_gain,
     tilt_table,
@@ -88,6 +90,12 @@ def reconstruct(settings: Settings, *, report: Callable[[str], None] = print, cl
     ValueError
         Before any long work, naming the setting or the file.
     """
+    if not isinstance(settings, Settings):
+        raise ValueError(f"settings: got {describe(settings)}, wants Settings")
+    if not callable(report):
+        raise ValueError(f"report: got {describe(report)}, wants a function of a line")
+    if client is not None and not hasattr(client, "submit"):
+        raise ValueError(f"client: got {describe(client)}, wants a Dask client")
     chain = Chain(settings, report, client)
     chain.check()
     with chain.folder:
@@ -165,12 +173,7 @@ class Chain:
         """Refuse reference spectra of another system, or that lack energies of the fit."""
         settings, window = self.settings, self.system.edge("M2,3").fit_window_eV
         with named("standards"):
-            check_file(settings.standards, (".npz",))
-        try:
-            found = standards.Standards.load(settings.standards)
-        except ValueError as error:
-            name = settings.standards.name
-            raise ValueError(f"standards: got {name}, wants reference spectra ({error})") from None
+            found = read_standards(settings.standards)
         if found.system != self.system.name:
             raise ValueError(f"standards: got those of {found.system}, wants {self.system.name} (or set system)")
         found.on(energy[spectra.in_window(energy, window)])
@@ -639,8 +642,10 @@ def classical_volumes(
     dict of array (C, Y, Z, X), array (C, 1, 1, 1)
         The volumes, and the value of a pure voxel: multiply the volumes by it for the unit of the maps.
     """
-    fractions = head == "fractions"
-    learned = fractions and not calibrated
+    if not isinstance(measurement, Measurement):
+        raise ValueError(f"measurement: got {describe(measurement)}, wants a Measurement")
+    fractions = check_choice(head, "head", HEADS) == "fractions"
+    learned = fractions and not check_flag(calibrated, "calibrated")
     scale = tomography.learn_scale(measurement) if learned else np.ones(len(measurement.projections))
     one = measurement.rescaled(scale)
     constraint = tomography.SIMPLEX if fractions else tomography.NONNEGATIVE

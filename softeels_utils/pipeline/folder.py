@@ -17,6 +17,7 @@ from typing import Any
 import filelock
 
 from .. import __version__, source
+from ..checks import check_path
 
 __all__ = ["Folder", "FolderBusy", "Step", "hash_of"]
 
@@ -87,7 +88,7 @@ class Folder:
     """
 
     def __init__(self, path: str | os.PathLike, report: Callable[[str], None] = print, total: int = 0):
-        self.path, self.report, self.total = Path(path), report, total
+        self.path, self.report, self.total = check_path(path, "output"), report, total
         self.steps: dict[str, Step] = {}  # of this run
         try:
             others = [] if (self.path / ".work").exists() else _visible(self.path)

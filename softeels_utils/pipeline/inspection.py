@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import json
+import os
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -13,13 +14,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .. import data, spectra
-from ..checks import check_tilts
+from ..checks import check_choice, check_path, check_tilts, describe
 from ..data.signals import MRC_SUFFIXES, in_order, is_fit, square_pixel_nm, stated_microscope
 from ..data.tilts import stage_tilt, tilts_in_names, tilts_of_stack
 from ..scattering import load_system
-from ..standards import Standards
+from ..spectra.arrays import EV_PER
 from .page import figure_png, html_table, page
-from .series import kind_of_spectra, state_energies
+from .series import kind_of_spectra, read_standards, state_energies
 
 if TYPE_CHECKING:
     from ..scattering import System
@@ -83,8 +84,10 @@ def inspect(path: str | Path, system: str = "iron_oxides", energy_unit: str | No
     ValueError
         If there is no such file. A file that cannot be read is an `Inspection` of kind ``unknown``.
     """
-    path, known = Path(path).expanduser(), load_system(system)
-    if not path.exists():
+    path, known = check_path(path), load_system(system)
+    if energy_unit is not None:
+        check_choice(energy_unit, "energy_unit", EV_PER)
+    if not os.path.exists(path):  # of a name that is too long too
         raise ValueError(f"path: got {path}, which does not exist, wants a file")
     try:
         if path.suffix.lower() == ".npz":
@@ -105,7 +108,7 @@ def inspect(path: str | Path, system: str = "iron_oxides", energy_unit: str | No
 
 def _inspect_archive(path):
     try:
-        found = Standards.load(path)
+        found = read_standards(path)
     except ValueError:
         return _inspect_maps(path)
     energy = found.energy_eV
@@ -253,7 +256,7 @@ def inspection_table(found: Iterable[Inspection]) -> str:
     """What files contain, as text, a block for each; of further files of a kind, what differs from the first."""
     first: dict[str, Inspection] = {}
     lines = []
-    for one in found:
+    for one in _inspections(found):
         like = first.setdefault(one.kind, one)
         facts = {"kind": one.kind, **one.facts, "enters at": one.enters}
         known = {"kind": like.kind, **like.facts, "enters at": like.enters} if like is not one else {}
@@ -265,9 +268,18 @@ def inspection_table(found: Iterable[Inspection]) -> str:
     return "\n".join(lines)
 
 
+def _inspections(found):
+    """What was found, as a list; ValueError for anything else."""
+    found = list(found) if isinstance(found, Iterable) else [found]
+    for one in found:
+        if not isinstance(one, Inspection):
+            raise ValueError(f"found: got {describe(one)}, wants what inspect returns")
+    return found
+
+
 def inspection_page(found: Iterable[Inspection]) -> str:
     """What files contain, as a self-contained HTML page with thumbnails."""
-    return page("Files", "".join(inspection_section(one) for one in found))
+    return page("Files", "".join(inspection_section(one) for one in _inspections(found)))
 
 
 def inspection_section(found: Inspection) -> str:
@@ -305,9 +317,9 @@ def write_settings(found: Iterable[Inspection], path: str | Path, system: str = 
     ValueError
         If none of the files can enter, or ``path`` exists already.
     """
-    found, path = list(found), Path(path)
-    if path.exists():
-        raise ValueError(f"write: got {path}, which exists, wants a new file")
+    found, path = _inspections(found), check_path(path)
+    if path.exists() or not path.absolute().parent.is_dir():
+        raise ValueError(f"write: got {path}, wants a new file in a folder that exists")
     low, core = ([one for one in found if one.kind == kind] for kind in ("low loss", "core loss"))
     maps = [one for one in found if one.kind == "maps"]
     references = [one for one in found if one.kind == "standards"]

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import matplotlib.pyplot as plt
 import numpy as np
+from matplotlib.text import Text
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -60,6 +61,8 @@ def html_table(rows: Iterable[Mapping[str, Any]], digits: int = 3) -> str:
 
 def figure_png(figure: Figure, caption: str) -> str:
     """A Matplotlib figure inside the page, with its caption, which is the alternative text, too."""
+    for text in figure.findobj(Text):  # names that users give are no formulas
+        text.set_parse_math(False)
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=120, facecolor="white", bbox_inches="tight")
     plt.close(figure)

@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .. import data, spectra
-from ..checks import LARGEST, check_positive, check_tilts, named
+from ..checks import LARGEST, check_file, check_positive, check_tilts, named
+from ..data.archives import check_archive
 from ..data.signals import (
     UNEVEN,
     array_axes,
@@ -27,13 +28,12 @@ from ..fitting import PhaseFit, ReferenceDraws
 from ..scattering import System, load_system
 from ..scattering.microscope import MICROSCOPE_KEYS
 from ..spectra.arrays import EV_PER, NM_PER, is_dask
+from ..standards import Standards
 from ..tomography import Measurement, ParallelBeam
 from .settings import Settings, check_plausible
 
 if TYPE_CHECKING:
     from hyperspy.signal import BaseSignal
-
-    from ..standards import Standards
 
 __all__ = [
     "Maps",
@@ -48,6 +48,7 @@ __all__ = [
     "read_image",
     "read_maps",
     "read_spectra",
+    "read_standards",
     "remarks",
     "state_energies",
     "stated_gain",
@@ -428,6 +429,23 @@ def on_axis(found: Standards, energy: NDArray) -> Standards:
     names = ("references", "uncertainty", "samples")
     padded = {n: np.pad(a := getattr(part, n), [(0, 0)] * (a.ndim - 1) + [around]) for n in names}
     return replace(part, energy_eV=energy, **padded)
+
+
+def read_standards(path: Path) -> Standards:
+    """Reference spectra of a file of `Standards.save`, which is looked at before it is read.
+
+    Raises
+    ------
+    ValueError
+        Naming ``path``, for any other file.
+    """
+    check_archive(check_file(path, (".npz",)))
+    try:
+        return Standards.load(path)
+    except Exception as error:  # whatever else may be packed there
+        if str(error).startswith("path: "):
+            raise
+        raise ValueError(f"path: got {path.name}, wants a file of Standards.save ({error})") from error
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,17 @@ from typing import Any
 
 import yaml
 
-from ..checks import check_choice, check_number, check_positive, check_seed, check_tilts
+from ..checks import (
+    check_choice,
+    check_file,
+    check_number,
+    check_path,
+    check_positive,
+    check_seed,
+    check_tilts,
+    describe,
+    named,
+)
 from ..data.signals import matching
 from ..data.tilts import angles_in_text
 from ..dip.head import HEADS
@@ -30,6 +40,7 @@ PLAUSIBLE = {  # beyond, the unit is another one
     "convergence_mrad": (0.0, 500.0),
     "collection_mrad": (0.1, 500.0),
 }
+COUNTS = {"members": (2, 1000), "reference_members": (0, 1000), "iterations": (1, 10**6), "workers": (1, 1000)}
 SERIES = ("low_loss", "core_loss")
 PATHS = ("low_loss", "core_loss", "maps", "standards", "standards_low_loss", "standards_core_loss", "output")
 
@@ -68,8 +79,10 @@ def expand(patterns: str | Path | Iterable[str | Path], folder: Path | None = No
     """
     found: list[Path] = []
     folder = folder or Path.cwd()
+    if not isinstance(patterns, (str, Path, Iterable)):
+        raise ValueError(f"{name}: got {describe(patterns)}, wants paths or patterns")
     for pattern in [patterns] if isinstance(patterns, (str, Path)) else patterns:
-        given = Path(pattern).expanduser()
+        given = check_path(pattern, name)
         try:
             paths = [folder / given] if (folder / given).exists() else matching(folder / given)
             lost = [path.name for path in paths if not path.exists()]
@@ -176,10 +189,10 @@ class Settings:
         """Check each setting by itself; `ValueError` names it, what it got and what it wants."""
         check_plausible(**{name: getattr(self, name) for name in PLAUSIBLE})
         check_positive(exposure_ratio=self.exposure_ratio, **({} if self.gain is None else {"gain": self.gain}))
-        for name, least in (("members", 2), ("reference_members", 0), ("iterations", 1), ("workers", 1)):
+        for name, (least, most) in COUNTS.items():
             value = getattr(self, name)
-            if value is not None and (type(value) is not int or value < least):
-                raise ValueError(f"{name}: got {value!r}, wants a whole number of at least {least}")
+            if value is not None and (type(value) is not int or not least <= value <= most):
+                raise ValueError(f"{name}: got {value!r}, wants a whole number of {least} to {most}")
         check_seed(self.seed)
         for name in ("align", "calibrated", "half_dose", "audit"):
             if not isinstance(getattr(self, name), bool):
@@ -236,7 +249,7 @@ class Settings:
         ValueError
             Naming ``path`` or the setting.
         """
-        path = Path(path)
+        path = check_file(path, None)
         try:
             values = plain_yaml(path.read_text(encoding="utf-8-sig"))
         except (OSError, ValueError) as error:
@@ -259,6 +272,8 @@ def plain_yaml(text: str) -> Any:
     >>> plain_yaml("[-060, 4e-1]")  # of plain YAML, -48 and a text
     [-60, 0.4]
     """
+    if not isinstance(text, str):
+        raise ValueError(f"text: got {describe(text)}, wants text")
     try:
         return yaml.load(text, _Loader)
     except (yaml.YAMLError, RecursionError, ValueError) as error:
@@ -280,6 +295,7 @@ class _Loader(yaml.SafeLoader):
 
 
 _Loader.add_constructor("tag:yaml.org,2002:int", lambda _, node: int(node.value))
+_Loader.add_constructor("tag:yaml.org,2002:float", lambda _, node: float(re.sub(r"\.(?=[a-zA-Z])", "", node.value)))
 _Loader.add_implicit_resolver(
     "tag:yaml.org,2002:float", re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+$"), list("-+0123456789")
 )
@@ -287,6 +303,8 @@ _Loader.add_implicit_resolver(
 
 def _resolved(values, folder):
     """Plain values as the arguments of `Settings`: paths from a folder, patterns expanded, tilts as numbers."""
+    if not isinstance(values, Mapping):
+        raise ValueError(f"settings: got {describe(values)}, wants a mapping of names to values")
     known = {field.name for field in fields(Settings)}
     unknown = sorted(map(str, set(values) - known))
     if unknown:
@@ -322,6 +340,8 @@ def _tilts(values, folder):
     if isinstance(values, (str, Path)):
         path, text = folder / Path(values).expanduser(), str(values)
         if _exists(path):
+            with named("tilt_angles_deg"):
+                check_file(path, None)
             try:
                 text = path.read_text(encoding="utf-8-sig")
             except (OSError, UnicodeDecodeError) as error:

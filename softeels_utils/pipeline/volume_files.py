@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .. import data
+from ..checks import check_mapping, check_names, check_path, check_positive, describe, real_array
 from ..fitting import PhaseFit
 
 if TYPE_CHECKING:
@@ -71,6 +72,10 @@ def write_volume(
     list of str
         All files, relative to the folder.
     """
+    folder = check_path(folder, "folder")
+    if not folder.is_dir():
+        raise ValueError(f"folder: got {folder}, wants one that exists")
+    _check_volume(arrays, channels, voxel_size_nm)
     best = np.asarray(arrays["best"], np.float32)
     errors = [np.asarray(arrays[name], np.float32) for name in ("std", "systematic")]
     names = [*channels, *(f"{c} {kind} error" for kind in ("statistical", "systematic") for c in channels)]
@@ -112,6 +117,7 @@ def volume_signal(
         As for `write_volume`.
     title : str
     """
+    _check_volume(arrays, channels, voxel_size_nm)
     axes = ("channel", *AXES)
     best, *errors = (np.asarray(arrays[name], np.float32) for name in ("best", "std", "systematic"))
     signal = _signal(best, axes, voxel_size_nm, title, unit)
@@ -126,12 +132,28 @@ def volume_signal(
     return signal
 
 
+def _check_volume(arrays, channels, voxel_size_nm):
+    """Refuse arrays that are not those of one volume."""
+    arrays, count = check_mapping(arrays, "arrays"), len(check_names(channels, "channels"))
+    for name in ("best", "std", "systematic"):
+        if name not in arrays:
+            raise ValueError(f"arrays: got {', '.join(arrays)}, wants {name}, too")
+        shape = real_array(arrays[name], f"arrays[{name!r}]", ndim=4, finite=False).shape
+        if shape != np.shape(arrays["best"]) or shape[0] != count:
+            raise ValueError(f"arrays[{name!r}]: got shape {shape}, wants ({count}, Y, Z, X), alike in all")
+    if voxel_size_nm is not None:
+        check_positive(voxel_size_nm=voxel_size_nm)
+
+
 def write_maps(folder: Path, fit: PhaseFit) -> None:
     """Write the maps of a fit over tilt, one file for each phase: a stack for ETSpy and HyperSpy, TIFFs for Fiji.
 
     ``PHASE.hspy`` (T, Y, X) with tilts and variance; ``PHASE.tif`` and ``PHASE_error.tif``. NaN where there is no
     result.
     """
+    if not isinstance(fit, PhaseFit):
+        raise ValueError(f"fit: got {describe(fit)}, wants a PhaseFit")
+    folder = check_path(folder, "folder")
     folder.mkdir(exist_ok=True)
     names = fit.phases or [f"phase {k}" for k in range(fit.coefficients.shape[-1])]
     for k, (phase, name) in enumerate(zip(names, file_names(names), strict=True)):

@@ -18,9 +18,10 @@ import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import ArrayLike
 
+from ..checks import check_mapping, check_positive, describe
 from ..progress import headless
 from .formulas import in_plotly, in_text, set_figure
-from .panels import checked_volume, show_slices
+from .panels import check_limits, checked_volume, show_slices
 from .prose import inline_html
 
 if TYPE_CHECKING:
@@ -57,6 +58,8 @@ def figure_html(figure: go.Figure, **options: Any) -> str:
     """
     from plotly.io import to_html
 
+    if not hasattr(figure, "to_plotly_json"):
+        raise ValueError(f"figure: got {describe(figure)}, wants a figure of plotly")
     options.setdefault("include_plotlyjs", os.environ.get("SOFTEELS_PLOTLYJS") or True)
     config = {"displaylogo": False, "responsive": True, "showSendToCloud": False}  # no button that uploads the data
     shown = in_plotly(figure.to_dict())
@@ -129,6 +132,8 @@ def show(
     """
     from IPython.display import display
 
+    if not isinstance(figure, Figure) and not hasattr(figure, "to_plotly_json"):
+        raise ValueError(f"figure: got {describe(figure)}, wants a figure of Matplotlib or plotly")
     bundle = {}
     label = html.escape(alt or _plain(inline_html(caption or "")) or "figure", quote=True)
     if isinstance(figure, Figure):
@@ -194,7 +199,11 @@ def slices_figure(
     from plotly import graph_objects as go
     from plotly.subplots import make_subplots
 
+    volumes = check_mapping(volumes, "volumes")
     arrays = [checked_volume(f"volumes[{label!r}]", volume, channels) for label, volume in volumes.items()]
+    check_limits(vmin, vmax)
+    if voxel_size_nm is not None:
+        check_positive(voxel_size_nm=voxel_size_nm)
     if len({array.shape for array in arrays}) != 1:
         raise ValueError(f"volumes: got shapes {[array.shape for array in arrays]}, wants one shape")
     step = max(1, int(np.ceil((len(arrays) * arrays[0].size / FIGURE_VOXELS) ** (1 / 3))))

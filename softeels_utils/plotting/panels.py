@@ -10,6 +10,15 @@ import numpy as np
 from matplotlib import patheffects
 from numpy.typing import ArrayLike
 
+from ..checks import (
+    check_count,
+    check_mapping,
+    check_number,
+    check_positive,
+    describe,
+    finite_array,
+    real_array,
+)
 from .style import WIDTH, phase_colors
 
 if TYPE_CHECKING:
@@ -27,6 +36,13 @@ def _limits(images, vmin, vmax, percentile):
     low = float(np.percentile(values, 100 - percentile)) if vmin is None else vmin
     high = float(np.percentile(values, percentile)) if vmax is None else vmax
     return (low, high) if high > low else (low, low + 1.0)
+
+
+def check_limits(vmin, vmax):
+    """`ValueError` unless both are numbers or None."""
+    for name, value in (("vmin", vmin), ("vmax", vmax)):
+        if value is not None:
+            check_number(value, name)
 
 
 def _scale_bar(ax, shape, pixel_size_nm):
@@ -81,11 +97,12 @@ def maps_figure(
     ValueError
         An array that is not an image.
     """
-    maps = {label: np.asarray(image) for label, image in maps.items()}
-    for label, image in maps.items():
-        if image.ndim != 2:
-            raise ValueError(f"maps[{label!r}]: got shape {image.shape}, wants (rows, columns)")
-    columns = min(columns, len(maps))
+    maps = {label: shown_array(image, f"maps[{label!r}]", 2) for label, image in check_mapping(maps, "maps").items()}
+    check_limits(vmin, vmax)
+    check_number(percentile, "percentile", 50, 100)
+    if pixel_size_nm is not None:
+        check_positive(pixel_size_nm=pixel_size_nm)
+    columns = min(check_count(columns, "columns"), len(maps))
     rows = -(-len(maps) // columns)
     side = min(2.5, (WIDTH - 0.6) / columns)
     fig, axes = plt.subplots(rows, columns, figsize=(side * columns + 0.6, (side + 0.05) * rows + 0.3), squeeze=False)
@@ -114,10 +131,20 @@ def show_maps(maps: Mapping[str, ArrayLike], **options: Any) -> Figure:
     return figure
 
 
+def shown_array(values, name, ndim):
+    """An array that can be shown, of real numbers or bools; single values may be NaN."""
+    if getattr(values, "dtype", None) == np.dtype(bool):
+        values = values.astype(float)
+    return real_array(values, name, ndim=ndim, finite=False)
+
+
 def checked_volume(name, volume, channels):
-    volume = np.asarray(volume)
-    if volume.ndim != 4 or len(volume) != len(channels):
-        raise ValueError(f"{name}: got shape {volume.shape}, wants (C, Y, Z, X) with C = {len(channels)}")
+    """A volume (C, Y, Z, X) that can be shown."""
+    if isinstance(channels, str) or not isinstance(channels, Sequence):
+        raise ValueError(f"channels: got {describe(channels)}, wants a sequence of names")
+    volume = shown_array(volume, name, 4)
+    if len(volume) != len(channels):
+        raise ValueError(f"{name}: got shape {volume.shape}, wants (C, Y, Z, X) with C = {len(channels)} (channels)")
     return volume
 
 
@@ -156,7 +183,14 @@ def slices_panels(
     ValueError
         A volume of another shape.
     """
+    volumes = check_mapping(volumes, "volumes")
     volumes = {label: checked_volume(f"volumes[{label!r}]", v, channels) for label, v in volumes.items()}
+    check_limits(vmin, vmax)
+    if voxel_size_nm is not None:
+        check_positive(voxel_size_nm=voxel_size_nm)
+    fewest = min(volume.shape[1] for volume in volumes.values())
+    if index is not None:
+        check_number(check_count(index, "index", -fewest), "index", -fewest, fewest - 1)
     rows, columns = len(channels), len(volumes)
     side = min(2.3, (WIDTH - 0.8) / columns)
     fig, axes = plt.subplots(rows, columns, figsize=(side * columns + 0.8, (side + 0.1) * rows + 0.2), squeeze=False)
@@ -217,6 +251,20 @@ def show_spectra(
     -------
     matplotlib.figure.Figure
     """
+    energy_eV, spectra = finite_array(energy_eV, "energy_eV"), check_mapping(spectra, "spectra")
+    spectra = {label: shown_array(spectrum, f"spectra[{label!r}]", 1) for label, spectrum in spectra.items()}
+    for label, spectrum in spectra.items():
+        if energy_eV.shape != spectrum.shape:
+            raise ValueError(
+                f"spectra[{label!r}]: got shape {spectrum.shape}, wants that of energy_eV, {energy_eV.shape}"
+            )
+    for name, mapping in (("bands", bands), ("marks", marks)):
+        if mapping:
+            check_mapping(mapping, name)
+    for label, half in (bands or {}).items():
+        shown_array(half, f"bands[{label!r}]", 1)
+    for label, energy in (marks or {}).items():
+        check_number(energy, f"marks[{label!r}]")
     new_figure = ax is None
     if new_figure:
         _, ax = plt.subplots(figsize=figsize)

@@ -11,9 +11,11 @@ import matplotlib.pyplot as plt
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from ..checks import check_mapping, describe, finite_array, real_array
 from ..progress import headless
 from .formulas import in_text
 from .interactive import show
+from .panels import shown_array
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -141,22 +143,21 @@ def pixel_explorer(
 
 def _checked(image, energy, spectra, fits, bands, values):
     """The arguments of `pixel_explorer` as arrays; ``values`` as ``[name, rows, rows of errors or None]``."""
-    image, energy = np.asarray(image, float), np.asarray(energy, float)
-    if image.ndim != 2 or energy.ndim != 1:
-        raise ValueError(f"image, energy_eV: got shapes {image.shape} and {energy.shape}, wants (Y, X) and (E,)")
+    image = shown_array(image, "image", 2).astype(float)
+    energy = real_array(energy, "energy_eV", ndim=1).astype(float)
     wanted = (*image.shape, *energy.shape)
     bands = np.zeros(wanted) if bands is None else bands
     arrays = []
     for name, array in (("spectra", spectra), ("fits", fits), ("bands", bands)):
-        array = np.asarray(array, float)
+        array = real_array(array, name, finite=False).astype(float)
         if array.shape != wanted:
-            raise ValueError(f"{name}: got shape {array.shape}, wants (Y, X, E) = {wanted}")
+            raise ValueError(f"{name}: got shape {array.shape}, wants (Y, X, E) = {wanted} of image and energy_eV")
         arrays.append(array)
     listed = []
-    for name, value in (values or {}).items():
+    for name, value in (check_mapping(values, "values") if values else {}).items():
         pair = value if isinstance(value, tuple) else (value, None)
         for array in pair:
-            if array is not None and np.shape(array) != image.shape:
+            if array is not None and shown_array(array, f"values[{name!r}]", 2).shape != image.shape:
                 raise ValueError(f"values[{name!r}]: got shape {np.shape(array)}, wants (Y, X) = {image.shape}")
         listed.append([in_text(name), *(None if array is None else _short(array) for array in pair)])
     return image, energy, *arrays, listed
@@ -170,7 +171,10 @@ def _short(array):
 def _start(image, start):
     if start is None:
         start = np.unravel_index(np.argmax(np.nan_to_num(image, nan=-np.inf)), image.shape)
-    row, column = map(int, start)
+    where = finite_array(start, "start")
+    if where.shape != (2,):
+        raise ValueError(f"start: got {describe(start)}, wants a row and a column")
+    row, column = map(int, where)
     if not (0 <= row < image.shape[0] and 0 <= column < image.shape[1]):
         raise ValueError(f"start: got {(row, column)}, wants a row and a column of a map of shape {image.shape}")
     return row, column

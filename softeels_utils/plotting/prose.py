@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from ..checks import describe
 from .formulas import in_html
 
 __all__ = ["markdown_table", "notice", "say", "table"]
@@ -23,7 +24,14 @@ def say(markdown: str) -> None:
     """
     from IPython.display import Markdown, display
 
+    _check_text(markdown=markdown)
     display(Markdown(in_html(markdown)))
+
+
+def _check_text(**texts):
+    for name, value in texts.items():
+        if not isinstance(value, str):
+            raise ValueError(f"{name}: got {describe(value)}, wants text")
 
 
 def inline_html(markdown: str) -> str:
@@ -57,6 +65,7 @@ def notice(markdown: str, kind: str = "note", title: str | None = None) -> None:
     from IPython.display import HTML, display
     from markdown_it import MarkdownIt
 
+    _check_text(markdown=markdown, title=title or "")
     if kind not in ("note", "warning", "danger", "tip"):
         raise ValueError(f"kind: got {kind!r}, wants 'note', 'warning', 'danger' or 'tip'")
     style = "border-left-width: 0.25rem; border-left-style: solid; padding: 0.4rem 0.8rem"  # where no style sheet is
@@ -92,9 +101,9 @@ def markdown_table(rows: Iterable[Mapping[str, Any]], *, digits: int = 3) -> str
     | SIRT | 0.432 |
     | TV | 1.00 |
     """
-    rows = [dict(row) for row in rows]
-    if not rows:
-        raise ValueError("rows: got none, wants at least one dictionary")
+    rows = list(rows) if isinstance(rows, Iterable) else [rows]
+    if not rows or not all(isinstance(row, Mapping) for row in rows):
+        raise ValueError(f"rows: got {describe(rows)}, wants at least one dictionary, and nothing else")
     columns = list(dict.fromkeys(column for row in rows for column in row))
 
     def line(values):

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from itertools import cycle
 
 import matplotlib.pyplot as plt
+
+from ..checks import describe
 
 __all__ = ["COLORS", "NEUTRAL", "WIDTH", "phase_colors", "use_style"]
 
@@ -42,6 +44,8 @@ def phase_colors(names: Sequence[str]) -> list[str]:
     >>> phase_colors(["FeO", "unknown", "another"])
     ['#0072B2', '#6A3D9A', '#B8860B']
     """
+    if isinstance(names, str) or not isinstance(names, Iterable):
+        raise ValueError(f"names: got {describe(names)}, wants a sequence of names")
     others = cycle(NEUTRAL)
     return [COLORS.get(name) or next(others) for name in names]
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike
 
+from ..checks import check_mapping, check_number, check_positive
 from ..progress import headless
 from .interactive import figure_html
 from .panels import checked_volume
@@ -74,6 +75,9 @@ def surfaces_figure(
     import plotly.graph_objects as go
 
     volumes = _checked(volume, channels)
+    check_number(level, "level")
+    if voxel_size_nm is not None:
+        check_positive(voxel_size_nm=voxel_size_nm)
     spreads = {} if errors is None else _checked(errors, channels, name="errors")
     if errors is not None and {k: v.shape for k, v in spreads.items()} != {k: v.shape for k, v in volumes.items()}:
         raise ValueError(
@@ -124,7 +128,7 @@ def _checked(volume, channels, name="volume"):
         volume = {"": volume}
     arrays = {
         label: checked_volume(f"{name}[{label!r}]" if label else name, array, channels).astype(np.float32)
-        for label, array in volume.items()
+        for label, array in check_mapping(volume, name).items()
     }
     if len({array.shape for array in arrays.values()}) != 1:
         raise ValueError(f"{name}: got shapes {[array.shape for array in arrays.values()]}, wants one shape")

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from ..checks import check_choice, check_count
+from ..checks import check_choice, check_count, check_not_negative
 from ..source import PACKAGE, hardware, installed
 from .store import ABOUT, Record, as_recorded, cell_name, load, locked
 from .studies import NETWORKS, STUDIES, Study
@@ -73,6 +73,8 @@ def record(
     Record
     """
     check_count(workers, "workers")
+    if minutes is not None:
+        check_not_negative(minutes=minutes)
     study, kept = STUDIES[name], load(name)
     if again:
         old = kept.stale(study.stamp)
