@@ -246,7 +246,9 @@ say(
 # 1. M<sub>2,3</sub> spectra, apart from a background that is free in every pixel, lie in a **plane**: two coordinates
 #    per pixel, which are accurate because M<sub>2,3</sub> has many counts.
 # 2. **Core-loss spectra are regressed on these coordinates**, with the noise of the coordinates accounted for, so that
-#    each axis of the plane gets its own O-K and Fe-L<sub>2,3</sub>, averaged over the whole specimen.
+#    each axis of the plane gets its own O-K and Fe-L<sub>2,3</sub>, averaged over the whole specimen. Ligands, or other
+#    matter that is neither phase, scatter without M<sub>2,3</sub>: where the valence losses are larger than the phases
+#    explain, and the core loss shows it too, that surplus is one more quantity to regress on.
 # 3. Which points of the plane are FeO and Fe<sub>3</sub>O<sub>4</sub> is a question of physics.
 #
 # It cannot be a question of fit. With references $R$ (one per row) and the thicknesses $\mathbf t$ of a pixel, its
@@ -547,15 +549,18 @@ say(
     "the constraints contradict each other; the method does not know which one "
     "to drop, and the error of FeO grows to "
     f"{100 * flagged['volume_error'][0]:.0f} % of its volume: useless, but "
-    "not wrong. With ligands the constraints on oxygen are simply false, and "
-    "one of the phases is "
-    f"{off.max():.1f} standard errors off: the warnings below are your only "
-    "protection."
+    "not wrong. The ligands have "
+    f"{100 * its.diagnostics.other_matter:.0f} % of the valence losses of "
+    "the last specimen. They scatter without M2,3, and so are told apart: "
+    "oxygen and losses that go with them are not counted for the oxides, whose "
+    f"volumes are {off.max():.1f} standard errors off at most. The warning "
+    "below says what is not mended: maps of single pixels."
 )
 for name, warnings in raised.items():
     for warning in warnings:
         notice(warning, "warning", title=name)
 assert not raised["as described"] and raised["oxidised skin"]
+assert raised["4 nm of ligands"] and off.max() < 3
 
 # %% [markdown] tags=["twin"]
 # ## What cannot be known
