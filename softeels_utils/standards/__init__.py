@@ -21,6 +21,7 @@ from .coreloss import CoreLossEstimators, core_loss_estimators, edge_cross_secti
 from .extract import extract_standards, valence_blur_nm
 from .line import MetalLine, estimate_range, neighbours, outermost_phase
 from .measured import EdgePair, L23Comparison, compare_l23, pair_edges
+from .other import OtherMatter, SurplusLosses, find_other_matter
 from .outside import standards_from_roi, standards_from_spectra
 from .pair import PhasePair
 from .plane import Plane, errors_in_variables_regression, find_plane, reference_from_abundances
@@ -46,6 +47,7 @@ __all__ = [
     "LeadingEdgeWindow",
     "Match",
     "MetalLine",
+    "OtherMatter",
     "OxygenCount",
     "OxygenRatio",
     "PhasePair",
@@ -55,6 +57,7 @@ __all__ = [
     "Rotation",
     "Specimen",
     "Standards",
+    "SurplusLosses",
     "ValenceGroups",
     "WhiteLines",
     "broaden",
@@ -68,6 +71,7 @@ __all__ = [
     "estimate_rotation",
     "extract_standards",
     "find_l3",
+    "find_other_matter",
     "find_plane",
     "find_specimen",
     "group_by_valence",

@@ -132,8 +132,11 @@ def find_other_matter(
     """
 
     def deviations(estimator: NDArray | None) -> float:
-        counts = np.zeros(1) if estimator is None else slopes[:, 2] @ estimator
-        return float(counts[0] / max(counts[1:].std(), 1e-300)) if counts.size > 1 else 0.0
+        """From zero, in standard errors."""
+        if estimator is None:
+            return 0.0
+        counts = slopes[:, 2] @ estimator
+        return float(counts[0] / max(counts[1:].std(), np.finfo(float).tiny))
 
     oxygen, metal = deviations(estimators.oxygen), deviations(estimators.metal)
     if max(oxygen, -metal) < SEEN or oxygen < -SEEN:
