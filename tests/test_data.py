@@ -601,6 +601,18 @@ def spectrum_images(tmp_path):
     return write
 
 
+def test_an_image_that_was_cut_from_a_series_is_at_its_stage_tilt(spectrum_images):
+    from hyperspy.api import load
+
+    for tilt in (-60.0, 0.0, 60.0):
+        path = spectrum_images(f"{tilt + 90:.0f}.hspy", stage=tilt)
+        image = load(path)
+        image.metadata.set_item("Tomography.tilts", [-60.0, 0.0, 60.0])
+        image.save(path, overwrite=True)
+    series = data.read_spectrum_series(spectrum_images.folder)
+    assert series.metadata.Tomography.tilts.tolist() == [-60.0, 0.0, 60.0]
+
+
 def write_velox(path, cube, tilt_deg, pixel_nm=0.4):
     """An EELS spectrum image (Y, X, E) and the image beside it, as Velox writes them and RosettaSciIO reads them."""
     import h5py
