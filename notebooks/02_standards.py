@@ -554,7 +554,8 @@ say(
     "the last specimen. They scatter without M2,3, and so are told apart: "
     "oxygen and losses that go with them are not counted for the oxides, whose "
     f"volumes are {off.max():.1f} standard errors off at most. The warning "
-    "below says what is not mended: maps of single pixels."
+    "below says what is not mended: M2,3 maps take a little of the ligands for "
+    "oxide, which matters only where the oxide is thin."
 )
 for name, warnings in raised.items():
     for warning in warnings:

@@ -215,8 +215,7 @@ class Misfit:
             return (
                 f"Matter other than the two phases, such as ligands, has {100 * self.other_matter:.0f} % of the "
                 f"valence losses, and M2,3 shows it as a third component ({self.third_component:.1f} times that of "
-                "noise): references allow for it, but maps fitted to M2,3 are wrong where it is thick and the phases "
-                "are thin."
+                "noise): references allow for it, maps fitted to M2,3 alone cannot."
             )
         return (
             f"M2,3 shows a third component ({self.third_component:.1f} times that of noise): a third phase, energy "

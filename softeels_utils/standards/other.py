@@ -69,7 +69,7 @@ def _valence_losses(dual, end_eV):
 
 @dataclass(frozen=True)
 class OtherMatter:
-    """What goes with the surplus of valence losses.
+    """What goes with the surplus of valence losses; its own errors are in no sample of the references.
 
     Attributes
     ----------
