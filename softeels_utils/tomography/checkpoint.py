@@ -10,7 +10,22 @@ from typing import Any
 
 import torch
 
-__all__ = ["Checkpoint"]
+from ..checks import check_not_negative, check_path
+
+__all__ = ["Checkpoint", "check_place"]
+
+
+def check_place(path: str | Path) -> Path:
+    """The path of a checkpoint; ValueError unless a file can be written there (its folder may be made yet)."""
+    path = check_path(path, "checkpoint")
+    try:
+        near = next(place for place in (path, *path.absolute().parents) if place.exists())
+        can = os.access(near, os.R_OK | os.W_OK) and (near.is_file() if near == path else near.is_dir())
+    except OSError as error:  # a name that is too long
+        raise ValueError(f"checkpoint: got {path}, wants a file that can be written ({error})") from None
+    if not can or (near != path and str(near) == "/proc"):
+        raise ValueError(f"checkpoint: got {path}, wants a file that can be written")
+    return path
 
 
 class Checkpoint:
@@ -33,7 +48,8 @@ class Checkpoint:
     def __init__(
         self, path: str | Path | None, fingerprint: str, seconds: float = 20.0, device: str | torch.device = "cpu"
     ):
-        self.path = None if path is None else Path(path)
+        check_not_negative(checkpoint_seconds=seconds)
+        self.path = None if path is None else check_place(path)
         self.seconds, self.written = seconds, time.perf_counter()
         self.content = {"fingerprint": fingerprint, "scores": {}, "stage": "", "run": None}
         if self.path is not None and self.path.exists():
