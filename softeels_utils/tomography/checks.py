@@ -22,14 +22,14 @@ def check_device(device) -> torch.device:
     return found
 
 
-def check_volume(volume: torch.Tensor, name: str = "volume", shape: tuple[int, ...] | None = None) -> torch.Tensor:
-    """The volume; ValueError unless it is a tensor of finite floats (C, Y, Z, X), of this shape where one is stated."""
+def check_volume(volume: torch.Tensor, shape: tuple[int, ...] | None = None, *, finite: bool = True) -> torch.Tensor:
+    """The volume; ValueError unless it is a tensor of floats (C, Y, Z, X), of this shape where one is stated."""
     if not isinstance(volume, torch.Tensor) or not volume.is_floating_point():
-        raise ValueError(f"{name}: got {describe(volume)}, wants a tensor of floats")
+        raise ValueError(f"volume: got {describe(volume)}, wants a tensor of floats")
     if volume.ndim != 4 or tuple(volume.shape) != (shape or tuple(volume.shape)):
-        raise ValueError(f"{name}: got shape {tuple(volume.shape)}, wants {shape or '(C, Y, Z, X)'}")
-    if not volume.isfinite().all():
-        raise ValueError(f"{name}: got NaN or inf, wants finite numbers")
+        raise ValueError(f"volume: got shape {tuple(volume.shape)}, wants {shape or '(C, Y, Z, X)'}")
+    if finite and not volume.isfinite().all():
+        raise ValueError("volume: got NaN or inf, wants finite numbers")
     return volume
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from numpy.typing import ArrayLike
 
-from ..checks import LARGEST, check_flag
+from ..checks import LARGEST, check_flag, describe
 
 __all__ = ["FREE", "NONNEGATIVE", "SIMPLEX", "Constraint", "ConstraintAbout", "check_constraint"]
 

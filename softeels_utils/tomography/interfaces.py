@@ -8,7 +8,7 @@ import numpy as np
 import scipy.sparse
 from numpy.typing import ArrayLike, NDArray
 
-from ..checks import check_mask, check_not_negative, check_number, check_positive, real_array
+from ..checks import check_instance, check_mask, check_not_negative, check_number, check_positive, real_array
 from .checks import finite_array
 
 __all__ = ["Surface", "disc", "displacements", "extract_surface", "phase_volumes"]
@@ -177,16 +177,19 @@ def displacements(
     sparse array (P, C Y Z X)
         Volume fraction per voxel of displacement.
     """
-    count = len(surface.points)
+    count = len(check_instance(surface, "surface", Surface).points)
     difference = np.atleast_1d(finite_array(difference, "difference"))
     if difference.ndim > 2 or (difference.ndim == 2 and len(difference) != count):
         raise ValueError(f"difference: got shape {difference.shape}, wants (C,) or ({count}, C)")
     difference = np.broadcast_to(difference, (count, difference.shape[-1]))
-    if len(shape) != 3 or any(int(n) != n or n < 1 for n in shape):
+    size = real_array(shape, "shape")
+    if size.shape != (3,) or (size % 1).any() or size.min() < 1:
         raise ValueError(f"shape: got {shape!r}, wants whole (Y, Z, X)")
     modes = np.zeros(count, int) if modes is None else np.asarray(modes)
     if modes.shape[-1:] != (count,) or modes.ndim > 2 or (modes.ndim == 1 and modes.dtype.kind not in "iu"):
         raise ValueError(f"modes: got {modes.dtype} {modes.shape}, wants patch numbers ({count},) or (P, {count})")
+    if modes.dtype != bool:
+        real_array(modes, "modes")
     if modes.ndim == 1:
         modes = scipy.sparse.csr_array((np.ones(count), (modes, np.arange(count))))
     modes, spread = scipy.sparse.csr_array(modes), _voxels(surface, shape)

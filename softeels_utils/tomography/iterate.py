@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from ..checks import check_flag, check_instance, check_not_negative, check_tilts, real_array
+from ..checks import check_flag, check_instance, check_not_negative, check_path, check_tilts, real_array
 from ..progress import progress_bar
-from .checkpoint import Checkpoint, check_place
+from .checkpoint import Checkpoint
 from .checks import as_tensor, check_count
 from .measurement import Measurement
 from .stopping import IterationInfo, StopRule
@@ -93,7 +93,7 @@ class Loop:
         if not isinstance(self.callbacks, Sequence) or not all(map(callable, self.callbacks)):
             raise ValueError(f"callbacks: got {self.callbacks!r}, wants a sequence of callables")
         if self.checkpoint is not None:
-            check_place(self.checkpoint)
+            check_path(self.checkpoint, "checkpoint")
         check_not_negative(checkpoint_seconds=self.checkpoint_seconds)
         if self.progress is not None:
             check_flag(self.progress, "progress")

@@ -370,7 +370,7 @@ class Measurement:
         """Projections of volume / scale, with scale (C,), so that a pure voxel has the value 1."""
         scale = finite_array(scale, "scale")
         if scale.shape != (len(self.projections),) or not (scale > 0).all():
-            raise ValueError(f"scale: got {describe(scale)}, wants ({len(self.projections)},) numbers above 0")
+            raise ValueError(f"scale: got {describe(scale.tolist())}, wants ({len(self.projections)},) numbers above 0")
         column = as_tensor(scale[:, None, None, None].astype(np.float32), self.device)
         if self.counts:
             return self._with(replace(self.loss, gain=self.loss.gain * column))

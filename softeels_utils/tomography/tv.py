@@ -277,7 +277,7 @@ def noise_weight(measurement: Measurement, volume: torch.Tensor) -> float:
         Shows where the specimen is.
     """
     check_instance(measurement, "measurement", Measurement)
-    check_volume(volume, shape=measurement.volume_shape)
+    check_volume(volume, measurement.volume_shape)
     measurement, generator = measurement.as_gaussian(), torch.Generator().manual_seed(0)
     shape, dtype = measurement.projections.shape, measurement.projections.dtype
     noise = torch.randn(shape, generator=generator, dtype=dtype).to(measurement.device)
