@@ -403,7 +403,7 @@ DOORS = {
     ),
     "Measurement, weights": Door(
         tomography.Measurement, {"projections": MAPS, "tilt_angles_deg": TILTS, "weights": np.ones((2, 5, 8, 8))},
-        {"weights": "nan huge complex text ragged negative"},
+        {"weights": "nan huge complex text ragged negative nothing"},
     ),
     "Measurement, counts": Door(
         tomography.Measurement, {"projections": np.abs(MAPS), "tilt_angles_deg": TILTS, "counts": True},
@@ -724,11 +724,11 @@ DOORS = {
     "displacements": Door(
         tomography.displacements,
         {"surface": DISC, "difference": [1.0, 0.0], "shape": (8, 8, 8), "modes": np.ones((2, len(DISC.areas)))},
-        {"surface": "object", "difference": ARRAY, "shape": ARRAY + " negative", "modes": ARRAY + " length"},
+        {"surface": "object", "difference": ARRAY, "shape": ARRAY + " negative", "modes": ARRAY},
     ),
     "rescaled": Door(SEEN.rescaled, {"scale": [1.0, 2.0]}, {"scale": ARRAY + " length negative nothing"}),
     "crop": Door(SEEN.crop, {"volume": VOLUME}, {"volume": "thin"}),
-    "projector": Door(SEEN.projector, {"volume": VOLUME}, {"volume": "complex text ragged length"}),
+    "projector": Door(SEEN.projector, {"volume": VOLUME}, {"volume": "complex text ragged"}),
     "fit": Door(
         lambda **keywords: dip.fit(SEEN, **NETWORK, **keywords),
         {"callbacks": (), "checkpoint": None, "checkpoint_seconds": 1.0, "progress": False, "ema": 0.1},

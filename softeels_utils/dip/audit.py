@@ -136,8 +136,8 @@ def audit(
     if isinstance(kinds, str) or not isinstance(kinds, Collection) or not set(kinds) <= set(KINDS):
         raise ValueError(f"kinds: got {kinds!r}, wants some of {KINDS}")
     found = [f for f in find_features(shown, contrast) if f.kind in kinds]
+    other = None if other is None else as_volume(measurement, other, "other")
     if other is not None and "void" in kinds:
-        other = as_volume(measurement, other, "other")
         found += _missing_voids(shown, other, contrast)
     options = {"errors": errors, "level": level, "reconstruct": reconstruct, "seed": seed}
     tests = []

@@ -35,7 +35,7 @@ class Checkpoint:
     def __init__(
         self, path: str | Path | None, fingerprint: str, seconds: float = 20.0, device: str | torch.device = "cpu"
     ):
-        check_not_negative(checkpoint_seconds=seconds)
+        check_not_negative(seconds=seconds)
         check_instance(fingerprint, "fingerprint", str)
         self.path = None if path is None else check_path(path, "checkpoint")
         self.seconds, self.written = seconds, time.perf_counter()

@@ -29,10 +29,10 @@ class Constraint:
         bounds = [bound for bound in (self.lower, self.upper) if bound is not None]
         if not all(isinstance(bound, numbers.Real) and abs(bound) <= LARGEST for bound in bounds):
             got = (self.lower, self.upper)
-            raise ValueError(f"bounds (lower, upper): got {got}, wants numbers up to {LARGEST:g} or None")
+            raise ValueError(f"bounds: got (lower, upper) = {got}, wants numbers up to {LARGEST:g} or None")
         if len(bounds) == 2 and not bounds[0] < bounds[1]:
             got = (self.lower, self.upper)
-            raise ValueError(f"bounds (lower, upper): got {got}, wants (low, high), low < high, finite or None")
+            raise ValueError(f"bounds: got (lower, upper) = {got}, wants (low, high), low < high, finite or None")
         check_flag(self.simplex, "simplex")
 
     def __call__(self, volume: torch.Tensor) -> torch.Tensor:

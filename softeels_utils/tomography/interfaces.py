@@ -185,11 +185,9 @@ def displacements(
     size = real_array(shape, "shape")
     if size.shape != (3,) or (size % 1).any() or size.min() < 1:
         raise ValueError(f"shape: got {shape!r}, wants whole (Y, Z, X)")
-    modes = np.zeros(count, int) if modes is None else np.asarray(modes)
+    modes = np.zeros(count, int) if modes is None else real_array(modes, "modes")
     if modes.shape[-1:] != (count,) or modes.ndim > 2 or (modes.ndim == 1 and modes.dtype.kind not in "iu"):
         raise ValueError(f"modes: got {modes.dtype} {modes.shape}, wants patch numbers ({count},) or (P, {count})")
-    if modes.dtype != bool:
-        real_array(modes, "modes")
     if modes.ndim == 1:
         modes = scipy.sparse.csr_array((np.ones(count), (modes, np.arange(count))))
     modes, spread = scipy.sparse.csr_array(modes), _voxels(surface, shape)

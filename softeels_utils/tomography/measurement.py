@@ -444,6 +444,8 @@ def _check_weights(weights, shape):
     known = weights[weights != 0]
     if not (known >= LARGEST**-2).all() or not (known <= LARGEST**2).all():  # NaN is neither
         raise ValueError("weights: got negative, not finite or absurd values, wants inverse variances (0: leave out)")
+    for c in np.flatnonzero(~weights.any(axis=(1, 2, 3))):
+        raise ValueError(f"weights: got 0 everywhere in channel {c}, wants some above it")
     return weights
 
 
