@@ -959,6 +959,15 @@ def test_bad_files_are_named(reader, name, good, tmp_path):
     check()
 
 
+@pytest.mark.parametrize(
+    "content", [20_000 * b"[", "title: Eisenoxid, natürlich".encode("latin-1"), b"\0", b"title: ["]
+)
+def test_system_files_that_are_no_text_are_refused(content, tmp_path):
+    path = tmp_path / "mine.yml"
+    path.write_bytes(content)
+    refuses(lambda: scattering.load_system(path), "mine.yml", path)
+
+
 def write_zip(path, members):
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
         for name, content in members.items():

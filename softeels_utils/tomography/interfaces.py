@@ -8,7 +8,15 @@ import numpy as np
 import scipy.sparse
 from numpy.typing import ArrayLike, NDArray
 
-from ..checks import check_instance, check_mask, check_not_negative, check_number, check_positive, real_array
+from ..checks import (
+    check_count,
+    check_instance,
+    check_mask,
+    check_not_negative,
+    check_number,
+    check_positive,
+    real_array,
+)
 from .checks import finite_array
 
 __all__ = ["Surface", "disc", "displacements", "extract_surface", "phase_volumes"]
@@ -50,8 +58,8 @@ class Surface:
         """
         from scipy.spatial import cKDTree
 
-        if not (np.isfinite(size) and size > 0):
-            raise ValueError(f"size: got {size!r}, wants voxels above 0")
+        check_positive(size=size)
+        check_count(rounds, "rounds", 0)
         features = np.concatenate([self.points, 1.5 * size * self.normals], axis=1)
         count = max(1, round(self.areas.sum() / size**2))
         centres, distance = [features[0]], np.full(len(features), np.inf)
