@@ -24,6 +24,7 @@ __all__ = [
     "check_count",
     "check_file",
     "check_flag",
+    "check_instance",
     "check_mapping",
     "check_mask",
     "check_names",
@@ -272,6 +273,13 @@ def check_names(value: Sequence[str], name: str, count: int | None = None) -> tu
     if count is not None and len(found) != count:
         raise ValueError(f"{name}: got {len(found)} names, wants {count}")
     return found
+
+
+def check_instance(value: Any, name: str, kind: type) -> Any:
+    """The value; ValueError unless it is an object of that kind."""
+    if not isinstance(value, kind):
+        raise ValueError(f"{name}: got {describe(value)}, wants a {kind.__name__}")
+    return value
 
 
 def check_window(window_eV: ArrayLike, name: str = "window_eV") -> tuple[float, float]:

@@ -23,6 +23,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 import tifffile
+import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -128,6 +129,18 @@ KINDS: dict[str, Callable[[Any], st.SearchStrategy]] = {
     "device": one_of("nonsense", 1j, "cuda:99:1"),
     "names": one_of("twelve", ["a"], ("a", "b", "c"), (1, 2), None, 3),
     "object": one_of(3, "measurement", None, np.zeros((2, 2))),
+    "other kind": one_of(3, "measurement", np.zeros((2, 2))),  # where None is a default
+    "path": one_of(3, b"a", "", "a\0b"),
+    "folder": one_of(3, b"a", "", "a\0b", "/proc/none/c.npz"),
+    "voids": one_of(3, "a", [3], [{}], [{"center": 3, "radius": 1}], [{"center": (1, 2, 3), "radius": -1}]),
+    "below the edge": one_of((10.0, 20.0), (700.0, 706.0)),
+    "no signal": one_of(3, "a.hspy", object()),
+    "dtype": one_of("nonsense", "complex64", object, None, 3),
+    "nothing": lambda valid: st.just(np.zeros_like(valid)),
+    "number": one_of(np.nan, np.inf, "0", 1j, [0.0]),
+    "thin": one_of(np.zeros(3), np.zeros((2, 8, 8, 9)), 3, None),
+    "features": one_of("void", ("x",), 3, None),
+    "series": one_of(3, "a", None, [], [3], [(np.ones(3), np.ones(3))], [(1, 2, 3)]),
 }
 ARRAY = "nan huge complex text ragged rank"
 
@@ -224,6 +237,10 @@ def closed(function):
 
 
 IN_NM = {"voxel_size_nm": 0.4}
+IRON = scattering.load_system("iron_oxides")
+SEEN = tomography.Measurement(MAPS, TILTS)
+DISC = tomography.disc([4, 4, 4], [1, 0, 0], 3.0)
+NETWORK = {"variant": "voxels", "iterations": 1, "initial_tv_weight": 0.0, "correction_tv_weight": 0.0}
 REGION = np.zeros((8, 8, 8), bool)
 REGION[3:5, 3:5, 3:5] = True
 HOLE = np.where(REGION, 0, VOLUME)
@@ -386,7 +403,7 @@ DOORS = {
     ),
     "Measurement, weights": Door(
         tomography.Measurement, {"projections": MAPS, "tilt_angles_deg": TILTS, "weights": np.ones((2, 5, 8, 8))},
-        {"weights": "nan huge complex text ragged negative"},
+        {"weights": "nan huge complex text ragged negative nothing"},
     ),
     "Measurement, counts": Door(
         tomography.Measurement, {"projections": np.abs(MAPS), "tilt_angles_deg": TILTS, "counts": True},
@@ -600,6 +617,140 @@ DOORS = {
         {"seed": "seed", "half": "choice", "n": "count", "box_nm": "positive"},
     ),
     "SpectrumModel": Door(model, {"system": "iron_oxides", "phases": ("FeO",), "plural": True}, {"system": "choice"}),
+    "characteristic_angle": Door(
+        scattering.characteristic_angle, {"energy_eV": EV, "beam_energy_keV": 300.0},
+        {"energy_eV": "nan huge complex text ragged negative", "beam_energy_keV": "positive"},
+    ),
+    "differential_cross_section": Door(
+        scattering.differential_cross_section,
+        {"oscillator_strength_per_eV": np.ones(EV.size), "energy_eV": EV, **KV_VALID},
+        {"oscillator_strength_per_eV": "nan complex text ragged length",
+         "energy_eV": "nan complex text negative", **KV},
+    ),
+    "hydrogenic_cross_section": Door(
+        scattering.hydrogenic_cross_section, {"window_eV": (708.0, 728.0), "near_edge_reduction": True, **KV_VALID},
+        {"window_eV": "below the edge", "near_edge_reduction": "flag", **KV},
+    ),
+    "near_edge_oscillator_strength": Door(
+        scattering.near_edge_oscillator_strength,
+        {"system": IRON, "phase": "FeO", "edge": "M2,3", "energy_eV": EV},
+        {"system": "object", "phase": "object", "edge": "choice", "energy_eV": "nan complex text ragged"},
+    ),
+    "m1_oscillator_strength": Door(
+        scattering.m1_oscillator_strength, {"system": IRON, "energy_eV": EV},
+        {"system": "object", "energy_eV": "nan complex text ragged"},
+    ),
+    "complete_microscope": Door(
+        scattering.complete_microscope, {"signal": None, **KV_VALID}, {"signal": "no signal", **KV}
+    ),
+    "dual_eels, kinds": Door(
+        lambda **keywords: simulate.dual_eels(5 * np.ones((2, 2, 2)), 1e3, progress=False, **keywords),
+        {"microscope": simulate.Microscope(channels=64), "detector": None, "plural": True, "delocalisation": True,
+         "noise": True, "lazy": False, "dtype": "float32"},
+        {"microscope": "other kind", "detector": "other kind", "plural": "flag", "delocalisation": "flag",
+         "noise": "flag", "lazy": "flag", "dtype": "dtype"},
+    ),
+    "Microscope, bethe_ridge": Door(simulate.Microscope, {"bethe_ridge": True}, {"bethe_ridge": "flag"}),
+    "SpectrumModel, kinds": Door(
+        simulate.SpectrumModel, {"microscope": simulate.Microscope(), "plural": True},
+        {"microscope": "object", "plural": "flag"},
+    ),
+    "draw_specimen, kinds": Door(
+        simulate.draw_specimen, {"seed": 0, "n": 8, "oversample": 2, "fit_covariance": None},
+        {"oversample": "count", "fit_covariance": "other kind"},
+    ),
+    "even_directions": Door(metrics.even_directions, {"count": 3}, {"count": "count"}),
+    "nrmse, per_channel": Door(metrics.nrmse, VOLUMES | {"per_channel": True}, {"per_channel": "flag"}),
+    "fourier_shell_correlation, taper": Door(
+        metrics.fourier_shell_correlation, {"first": VOLUME, "second": VOLUME, "taper": True}, {"taper": "flag"}
+    ),
+    "void_errors, voids": Door(
+        metrics.void_errors, VOLUMES | {"voids": [{"center": (4, 4, 4), "radius": 1.5}]}, {"voids": "voids"}
+    ),
+    "film_about_voids, voids": Door(
+        metrics.film_about_voids, VOLUMES | {"voids": [{"center": (4, 4, 4), "radius": 1.5}]}, {"voids": "voids"}
+    ),
+    "best_smoothing": Door(
+        metrics.best_smoothing,
+        {"noise_free": np.ones((8, 8, 1)), "truth": np.ones((8, 8, 1)), "variance": [1.0], "widths_pixels": [0.0, 1.0]},
+        {"noise_free": ARRAY, "truth": ARRAY + " length", "variance": "nan complex text negative",
+         "widths_pixels": ARRAY + " negative"},
+    ),
+    "learn_scale": Door(tomography.learn_scale, {"measurement": SEEN}, {"measurement": "object"}),
+    "leaves_field": Door(tomography.leaves_field, {"measurement": SEEN}, {"measurement": "object"}),
+    "visibility": Door(
+        tomography.visibility,
+        {"measurement": SEEN, "normals": [[1.0, 0, 0]], "size": 3.0, "centre": np.ones(3), "profile_reach": 3.0},
+        {"measurement": "object", "normals": ARRAY + " nothing", "size": "positive", "centre": ARRAY + " length",
+         "profile_reach": "at least 0"},
+    ),
+    "short_sirt": Door(
+        tomography.short_sirt, {"measurement": SEEN, "constraint": tomography.FREE, "iterations": 1},
+        {"measurement": "object", "constraint": "object", "iterations": "count"},
+    ),
+    "noise_weight": Door(
+        tomography.noise_weight, {"measurement": SEEN, "volume": torch.ones(SEEN.volume_shape)},
+        {"measurement": "object", "volume": "object"},
+    ),
+    "variation": Door(
+        tomography.variation, {"volume": torch.as_tensor(VOLUME), "coupling": "none"},
+        {"volume": "object", "coupling": "choice"},
+    ),
+    "joint_variation": Door(
+        tomography.joint_variation, {"volume": torch.as_tensor(VOLUME), "smoothing": 1e-3},
+        {"volume": "object", "smoothing": "at least 0"},
+    ),
+    "bin_images": Door(
+        tomography.bin_images, {"images": MAPS[0], "largest": 4, "reduce": np.mean},
+        {"images": "rank none", "largest": "count", "reduce": "object"},
+    ),
+    "Constraint": Door(
+        tomography.Constraint, {"lower": 0.0, "upper": 1.0, "simplex": False},
+        {"lower": "number", "upper": "number", "simplex": "flag"},
+    ),
+    "HeldOut, seed": Door(tomography.HeldOut, {"seed": 0}, {"seed": "seed"}),
+    "Loop": Door(
+        tomography.Loop, {"checkpoint": None, "checkpoint_seconds": 1.0, "progress": False},
+        {"checkpoint": "path", "checkpoint_seconds": "at least 0", "progress": "flag"},
+    ),
+    "sirt, checkpoint": Door(
+        measured(tomography.sirt), {"iterations": 1, "checkpoint": None}, {"checkpoint": "folder"}
+    ),
+    "Checkpoint": Door(
+        lambda checkpoint, **keywords: tomography.Checkpoint(checkpoint, **keywords),
+        {"checkpoint": None, "fingerprint": "a", "seconds": 1.0},
+        {"checkpoint": "folder", "fingerprint": "object", "seconds": "at least 0"},
+    ),
+    "displacements": Door(
+        tomography.displacements,
+        {"surface": DISC, "difference": [1.0, 0.0], "shape": (8, 8, 8), "modes": np.ones((2, len(DISC.areas)))},
+        {"surface": "object", "difference": ARRAY, "shape": ARRAY + " negative", "modes": ARRAY},
+    ),
+    "rescaled": Door(SEEN.rescaled, {"scale": [1.0, 2.0]}, {"scale": ARRAY + " length negative nothing"}),
+    "crop": Door(SEEN.crop, {"volume": VOLUME}, {"volume": "thin"}),
+    "projector": Door(SEEN.projector, {"volume": VOLUME}, {"volume": "complex text ragged"}),
+    "fit": Door(
+        lambda **keywords: dip.fit(SEEN, **NETWORK, **keywords),
+        {"callbacks": (), "checkpoint": None, "checkpoint_seconds": 1.0, "progress": False, "ema": 0.1},
+        {"callbacks": "object", "checkpoint": "folder", "checkpoint_seconds": "at least 0", "progress": "flag",
+         "ema": "fraction"},
+    ),
+    "ensemble, run": Door(
+        lambda **keywords: dip.ensemble(MAPS, TILTS, members=2, progress=False, **NETWORK, **keywords),
+        {"fractions": False, "client": None, "checkpoint": None, "finished": None},
+        {"fractions": "flag", "client": "other kind", "checkpoint": "folder", "finished": "other kind"},
+    ),
+    "fit_each": Door(
+        lambda **keywords: dip.fit_each(**NETWORK, progress=False, **keywords),
+        {"series": [(MAPS, TILTS, {})], "seed": 0, "workers": 1},
+        {"series": "series", "seed": "seed", "workers": "count"},
+    ),
+    "audit": Door(
+        lambda **keywords: dip.audit(SEEN, VOLUME, **keywords),
+        {"other": VOLUME, "kinds": ("skin",), "errors": None, "level": 0.05, "reconstruct": None, "seed": 0},
+        {"other": "other kind", "kinds": "features", "errors": "other kind", "level": "fraction",
+         "reconstruct": "other kind", "seed": "seed"},
+    ),
     # data
     "TiltSeries": Door(
         data.TiltSeries,
@@ -806,6 +957,15 @@ def test_bad_files_are_named(reader, name, good, tmp_path):
         refuses(lambda: read(path), argument, path)
 
     check()
+
+
+@pytest.mark.parametrize(
+    "content", [20_000 * b"[", "title: Eisenoxid, natürlich".encode("latin-1"), b"\0", b"title: ["]
+)
+def test_system_files_that_are_no_text_are_refused(content, tmp_path):
+    path = tmp_path / "mine.yml"
+    path.write_bytes(content)
+    refuses(lambda: scattering.load_system(path), "mine.yml", path)
 
 
 def write_zip(path, members):

@@ -326,7 +326,7 @@ ONE = np.ones((1, *SHAPE))
         (lambda m, s: visibility(m, [1, 0, 0], 5, difference=[1]), "difference"),
         (lambda m, s: visibility(m, [1, 0, 0], -5), "size"),
         (lambda m, s: visibility(m, [1, 0, 0], 5, profile_reach=-1), "profile_reach"),
-        (lambda m, s: visibility(m, [0, 0, 0], 5), "normal"),
+        (lambda m, s: visibility(m, [0, 0, 0], 5), "normals"),
         (lambda m, s: extract_surface(np.zeros((4, 4, 4))), "level"),
         (lambda m, s: extract_surface(np.zeros((4, 4))), "field"),
         (lambda m, s: s.patches(0), "size"),

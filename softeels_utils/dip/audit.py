@@ -13,10 +13,10 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import ndimage
 
-from softeels_utils.checks import check_number, real_array
+from softeels_utils.checks import check_number, check_seed, real_array
 from softeels_utils.tomography import Measurement
 
-from .features import VACUUM, FeatureTest, VolumeErrors, as_volume, claim, feature_test, fill_in
+from .features import VACUUM, FeatureTest, VolumeErrors, as_volume, check_options, claim, feature_test, fill_in
 from .voids import inside_specimen
 
 __all__ = ["Audit", "Feature", "audit", "find_features"]
@@ -131,11 +131,13 @@ def audit(
         As for `feature_test`.
     """
     shown = as_volume(measurement, volume)
-    if isinstance(kinds, str) or not set(kinds) <= set(KINDS):
+    check_options(VolumeErrors() if errors is None else errors, 1.0, level, reconstruct)
+    check_seed(seed)
+    if isinstance(kinds, str) or not isinstance(kinds, Collection) or not set(kinds) <= set(KINDS):
         raise ValueError(f"kinds: got {kinds!r}, wants some of {KINDS}")
     found = [f for f in find_features(shown, contrast) if f.kind in kinds]
+    other = None if other is None else as_volume(measurement, other, "other")
     if other is not None and "void" in kinds:
-        other = as_volume(measurement, other)
         found += _missing_voids(shown, other, contrast)
     options = {"errors": errors, "level": level, "reconstruct": reconstruct, "seed": seed}
     tests = []

@@ -14,12 +14,13 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 
-from softeels_utils.checks import check_choice, check_count, check_flag, check_seed, check_tilts
+from softeels_utils.checks import check_choice, check_count, check_flag, check_instance, check_seed, check_tilts
 from softeels_utils.tomography import (
     NONNEGATIVE,
     SIMPLEX,
     Checkpoint,
     IterationInfo,
+    Loop,
     Measurement,
     joint_tv,
     learn_scale,
@@ -279,8 +280,8 @@ def fit(
     -------
     DIPResult
     """
-    if not isinstance(measurement, Measurement):
-        raise ValueError(f"measurement: got {type(measurement).__name__}, wants a Measurement")
+    check_instance(measurement, "measurement", Measurement)
+    Loop(callbacks=callbacks, checkpoint=checkpoint, checkpoint_seconds=checkpoint_seconds, progress=progress)  # checks
     check_tilts(measurement.projector.tilt_angles_deg)
     chosen, calibrated = _choose(variant, preset, iterations, settings), check_flag(calibrated, "calibrated")
     if calibrated and measurement.counts:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from softeels_utils.checks import check_count, check_flag, check_seed, finite_array
+from softeels_utils.checks import check_count, check_flag, check_path, check_seed, describe, finite_array
 from softeels_utils.fitting import Estimate
 from softeels_utils.tomography import Measurement
 
@@ -29,6 +29,7 @@ SPREAD_FLOOR = 0.02
 # Of an amount, in parts of all phases together: the members have the same blurred surfaces and thin film of fractions
 # where there is vacuum. Chosen on the same specimens.
 AMOUNT_FLOOR = 0.004
+MOST_WORKERS = 1024
 # Of local worker processes. Dask's own default also makes them give memory back at once (MALLOC_TRIM_THRESHOLD_), which
 # costs as much time as the network itself: its arrays come and go at every step.
 WORKERS = {"distributed.nanny.pre-spawn-environ": {"OMP_NUM_THREADS": 1}}
@@ -234,9 +235,8 @@ def ensemble(
     EnsembleResult
     """
     check_count(members, "members", least=2)
-    check_count(workers, "workers")
-    check_seed(seed)
     check_flag(resample, "resample")
+    _check_run(seed, fractions, client, workers, finished)
     names = ("covariance", "mask", "noise", "voxel_size_nm", "slice_shape", "shifts_px", "axis_angle_deg", "device")
     stated = {name: options.pop(name) for name in names if name in options}
     check_measurement(projections, tilt_angles_deg, **stated | {"device": "cpu"})
@@ -291,7 +291,10 @@ def fit_each(
     seed, fractions, client, workers, checkpoint, finished, **options
         As for `ensemble`.
     """
-    check_count(workers, "workers")
+    _check_run(seed, fractions, client, workers, finished)
+    right = isinstance(series, Sequence) and all(isinstance(one, Sequence) and len(one) == 3 for one in series)
+    if not right or not len(series) or not all(isinstance(stated, Mapping) for *_, stated in series):
+        raise ValueError(f"series: got {describe(series)}, wants a list of (projections, tilt_angles_deg, stated)")
     folder = _folder(checkpoint)
     tasks = []
     for k, (projections, tilt_angles_deg, stated) in enumerate(series):
@@ -301,11 +304,27 @@ def fit_each(
     return [found["volume"] for found in _perform(tasks, client, workers, finished)]
 
 
+def _check_run(seed, fractions, client, workers, finished):
+    """How an ensemble is run; ValueError naming what is wrong."""
+    check_seed(seed)
+    check_flag(fractions, "fractions")
+    if check_count(workers, "workers") > MOST_WORKERS:
+        raise ValueError(f"workers: got {workers!r}, wants at most {MOST_WORKERS}")
+    if client is not None and not callable(getattr(client, "submit", None)):
+        raise ValueError(f"client: got {describe(client)}, wants a dask.distributed.Client")
+    if finished is not None and not callable(finished):
+        raise ValueError(f"finished: got {describe(finished)}, wants a callable")
+
+
 def _folder(checkpoint):
     """The folder of a checkpoint, made; None without."""
-    folder = None if checkpoint is None else Path(checkpoint)
-    if folder is not None:
+    if checkpoint is None:
+        return None
+    folder = check_path(checkpoint, "checkpoint")
+    try:
         folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ValueError(f"checkpoint: got {folder}, wants a folder that can be written ({error})") from None
     return folder
 
 

@@ -26,7 +26,7 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from scipy import ndimage, optimize, stats
 
-from softeels_utils.checks import check_count, check_mask, check_seed, finite_array, real_array
+from softeels_utils.checks import check_count, check_instance, check_mask, check_seed, finite_array, real_array
 from softeels_utils.tomography import GaussianLoss, Measurement, PoissonLoss
 
 __all__ = ["VACUUM", "FeatureTest", "VolumeErrors", "as_gaussian", "as_volume", "claim", "feature_test", "fill_in"]
@@ -180,7 +180,7 @@ def feature_test(
     shown = as_volume(measurement, volume)
     region = _check_region(region, shown)
     errors = VolumeErrors() if errors is None else errors
-    _check_options(errors, places, level, reconstruct)
+    check_options(errors, places, level, reconstruct)
     default = 999 if reconstruct is None else 39
     simulations = default if simulations is None else check_count(simulations, "simulations", 19)
     without = _without(shown, region, alternative)
@@ -220,13 +220,12 @@ def feature_test(
 # ---------------------------------------------------------------- what is asked
 
 
-def as_volume(measurement: Measurement, volume: ArrayLike | Any) -> NDArray[np.float64]:
+def as_volume(measurement: Measurement, volume: ArrayLike | Any, name: str = "volume") -> NDArray[np.float64]:
     """The volume of a result, or the array itself, checked against the measurement."""
-    if not isinstance(measurement, Measurement):
-        raise ValueError(f"measurement: got {type(measurement).__name__}, wants a Measurement")
-    array = real_array(getattr(volume, "volume", volume), "volume")
+    check_instance(measurement, "measurement", Measurement)
+    array = real_array(getattr(volume, "volume", volume), name)
     if array.shape != measurement.volume_shape:
-        raise ValueError(f"volume: got shape {array.shape}, wants {measurement.volume_shape}")
+        raise ValueError(f"{name}: got shape {array.shape}, wants {measurement.volume_shape}")
     return array.astype(float)
 
 
@@ -237,9 +236,9 @@ def _check_region(region, volume):
     return region
 
 
-def _check_options(errors, places, level, reconstruct):
-    if not isinstance(errors, VolumeErrors):
-        raise ValueError(f"errors: got {errors!r}, wants VolumeErrors")
+def check_options(errors: VolumeErrors, places: float, level: float, reconstruct: Callable | None) -> None:
+    """Raise `ValueError` for what is no option of a test."""
+    check_instance(errors, "errors", VolumeErrors)
     if not (isinstance(places, numbers.Real) and np.isfinite(places) and places >= 1):
         raise ValueError(f"places: got {places!r}, wants a number of at least 1")
     if not (isinstance(level, numbers.Real) and 0 < level < 0.5):

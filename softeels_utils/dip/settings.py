@@ -11,6 +11,7 @@ __all__ = ["CoordinateSettings", "TVSettings", "TrainingSettings", "build", "num
 from softeels_utils.checks import LARGEST, check_flag
 
 TINY = 1e-12
+LARGEST_COUNT = 2**31 - 1
 
 
 def number(default: float, least: float, most: float = math.inf):
@@ -25,8 +26,9 @@ def validate(settings) -> None:
             continue
         value, (least, most) = getattr(settings, entry.name), entry.metadata["range"]
         kind, word = (numbers.Integral, "whole") if isinstance(entry.default, int) else (numbers.Real, "real")
-        if isinstance(value, bool) or not isinstance(value, kind) or not least <= value <= min(most, LARGEST):
-            raise ValueError(f"{entry.name}: got {value!r}, wants a {word} number from {least} to {most}")
+        most = min(most, LARGEST_COUNT if kind is numbers.Integral else LARGEST)
+        if isinstance(value, bool) or not isinstance(value, kind) or not least <= value <= most:
+            raise ValueError(f"{entry.name}: got {value!r}, wants a {word} number from {least} to {most:g}")
 
 
 @dataclass(frozen=True)
@@ -82,7 +84,7 @@ class TrainingSettings:
     variance_floor: float = number(0.2, 0, 1)
     blocks: int = number(0, 0)
     block_rows: int = number(8, 1)
-    ema: float = number(0.1, 0)
+    ema: float = number(0.1, 0, 1)
     return_to_best: bool = True
     every: int = number(0, 0)
 

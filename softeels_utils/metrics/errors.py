@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ..checks import check_count, check_positive, finite_array
+from ..checks import check_count, check_flag, check_positive, finite_array
 
 __all__ = ["check_channel", "check_pair", "nrmse", "phase_fraction_error", "psnr", "ssim"]
 
@@ -49,7 +49,7 @@ def nrmse(volume: ArrayLike, truth: ArrayLike, *, per_channel: bool = False) -> 
     1.0
     """
     volume, truth = check_pair(volume, truth)
-    if per_channel:
+    if check_flag(per_channel, "per_channel"):
         return np.array([nrmse(v, t) for v, t in zip(volume, truth, strict=True)])
     size = np.linalg.norm(truth)
     if size == 0:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ..checks import check_mask, check_positive, finite_array
+from ..checks import check_mask, check_not_negative, check_positive, describe, finite_array
 from .errors import check_channel, check_pair
 from .interfaces import (
     centre_of_mass,
@@ -310,7 +310,7 @@ def film_about_voids(
         rim = _within(_holes(total), RIM)
     else:
         rim = np.zeros(total.shape, bool)
-        for void in voids:
+        for void in _checked_voids(voids):
             distance = _distance(total.shape, void)
             rim |= (distance > -0.5) & (distance <= RIM)
     return _invented(volume, truth, rim & (total > 0.5), channel)
@@ -409,7 +409,7 @@ def void_errors(
     volume, truth = _phases(volume, truth)
     check_positive(voxel_size_nm=voxel_size_nm)
     found, true = volume.sum(axis=0), truth.sum(axis=0)
-    voids = _found_voids(true) if voids is None else voids
+    voids = _found_voids(true) if voids is None else _checked_voids(voids)
     return [_void_error(found, true, void, voxel_size_nm) for void in voids]
 
 
@@ -438,6 +438,20 @@ def _void_error(found, true, void, voxel_size_nm):
         offset_nm=float(offset * voxel_size_nm),
         contrast=float(contrast),
     )
+
+
+def _checked_voids(voids: Sequence[Mapping]) -> Sequence[Mapping]:
+    """The voids as they are stated; ValueError unless each has a centre and a radius."""
+    right = isinstance(voids, Sequence) and all(
+        isinstance(v, Mapping) and {"center", "radius"} <= v.keys() for v in voids
+    )
+    if not right:
+        raise ValueError(f"voids: got {describe(voids)}, wants a list of {{'center': (y, z, x), 'radius': r}}")
+    for k, void in enumerate(voids):
+        check_not_negative(**{f"voids[{k}]['radius']": void["radius"]})
+        if finite_array(void["center"], f"voids[{k}]['center']").shape != (3,):
+            raise ValueError(f"voids[{k}]['center']: got {describe(void['center'])}, wants (y, z, x)")
+    return voids
 
 
 def _distance(shape: tuple[int, ...], void: Mapping) -> NDArray:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ..checks import check_count, check_number, check_positive, finite_array
+from ..checks import check_count, check_flag, check_number, check_positive, finite_array
 from .errors import check_pair
 
 __all__ = [
@@ -152,7 +152,7 @@ def directional_resolution(
 
 def _check_cone(half_angle_deg, threshold):
     check_positive(half_angle_deg=half_angle_deg)
-    check_number(half_angle_deg, "half_angle_deg", 0, 180)
+    check_number(half_angle_deg, "half_angle_deg", 0, 90)
     check_number(threshold, "threshold", 0, 1)
 
 
@@ -163,7 +163,7 @@ class _Shells:
         first, second = check_pair(first, second, names)
         check_positive(voxel_size_nm=voxel_size_nm)
         shape = first.shape[-3:]
-        if taper:
+        if check_flag(taper, "taper"):
             window = _hann_edges(shape)
             first, second = first * window, second * window
         f1, f2 = (np.fft.fftn(volume, axes=(-3, -2, -1)).reshape(-1, *shape) for volume in (first, second))

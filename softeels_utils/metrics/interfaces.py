@@ -12,6 +12,8 @@ from .errors import check_pair
 
 __all__ = ["InterfaceError", "even_directions", "interface_error"]
 
+MOST_DIRECTIONS = 10**6
+
 
 @dataclass(frozen=True)
 class InterfaceError:
@@ -125,8 +127,8 @@ def check_sampling(directions, step, voxel_size_nm):
     check_positive(step=step, voxel_size_nm=voxel_size_nm)
     if not 1e-3 <= step <= 10:
         raise ValueError(f"step: got {step!r}, wants 0.001 to 10 voxels")
-    if directions > 10**6:
-        raise ValueError(f"directions: got {directions!r}, wants at most a million")
+    if directions > MOST_DIRECTIONS:
+        raise ValueError(f"directions: got {directions!r}, wants at most {MOST_DIRECTIONS:,}")
 
 
 def finite_mean(values):
@@ -153,6 +155,8 @@ def even_directions(count: int) -> NDArray[np.float64]:
     >>> even_directions(2).round(2)[:, 0]
     array([ 0.5, -0.5])
     """
+    if check_count(count, "count") > MOST_DIRECTIONS:
+        raise ValueError(f"count: got {count!r}, wants at most {MOST_DIRECTIONS:,}")
     i = np.arange(count) + 0.5
     height, angle = 1 - 2 * i / count, np.pi * (1 + 5**0.5) * i
     ring = np.sqrt(1 - height**2)

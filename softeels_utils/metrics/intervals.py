@@ -44,6 +44,8 @@ def coverage(
         raise ValueError(f"lower, upper, truth: got shapes {shapes}, wants three equal (C, Y, Z, X)")
     if np.isnan(lower).any() or np.isnan(upper).any() or not np.isfinite(truth).all():
         raise ValueError("lower, upper, truth: got NaN, wants numbers (the ends may be infinite)")
+    if (lower > upper).any():
+        raise ValueError("lower: got values above those of upper, wants the lower ends")
     inside = (lower <= truth) & (truth <= upper)
     found = {}
     for name, mask in regions.items():

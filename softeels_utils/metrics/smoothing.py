@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.ndimage import gaussian_filter, gaussian_filter1d
 
-from ..checks import finite_array
+from ..checks import describe, finite_array
 
 __all__ = ["best_smoothing"]
 
@@ -49,8 +49,13 @@ def best_smoothing(
     variance, widths = finite_array(variance, "variance"), finite_array(widths_pixels, "widths_pixels")
     if maps.ndim != 3 or maps.shape != truth.shape:
         raise ValueError(f"noise_free, truth: got shapes {maps.shape} and {truth.shape}, wants two equal (Y, X, K)")
-    if not variance.ndim or variance.shape[-1] != maps.shape[-1]:
+    if not variance.size or variance.shape[-1:] != maps.shape[-1:]:
         raise ValueError(f"variance: got shape {variance.shape}, wants (..., {maps.shape[-1]})")
+    if variance.min() < 0:
+        raise ValueError(f"variance: got {variance.min():g}, wants values of at least 0")
+    largest = max(maps.shape[:2])
+    if widths.ndim != 1 or not widths.size or widths.min() < 0 or widths.max() > largest:
+        raise ValueError(f"widths_pixels: got {describe(widths_pixels)}, wants some from 0 to {largest} pixels")
     smooth = [gaussian_filter(maps, (w, w, 0)) for w in widths]
     blur = np.stack([((s - truth) ** 2).mean(axis=(0, 1)) for s in smooth], axis=-1)  # (K, W)
     left = np.array([(_kernel(w) ** 2).sum() ** 2 for w in widths])

@@ -10,7 +10,7 @@ import warnings
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ..checks import check_positive, check_window
+from ..checks import check_flag, check_positive, check_window, finite_array
 from .edges import onset
 from .kinematics import angular_factor, effective_energy_eV
 from .oscillator_strengths import edge_oscillator_strength
@@ -42,9 +42,17 @@ def differential_cross_section(
         ``collection_mrad``, ``convergence_mrad`` and ``bethe_ridge``, as for `angular_factor`.
     """
     t_eV = effective_energy_eV(beam_energy_keV)
-    energy = np.asarray(energy_eV, dtype=float)
+    strength, energy = (
+        finite_array(oscillator_strength_per_eV, "oscillator_strength_per_eV"),
+        finite_array(energy_eV, "energy_eV"),
+    )
+    if not (energy > 0).all():
+        raise ValueError(f"energy_eV: got {energy.min():g}, wants energy losses above 0")
+    if strength.ndim and strength.shape != energy.shape:
+        wanted = f"that of energy_eV, {energy.shape}"
+        raise ValueError(f"oscillator_strength_per_eV: got shape {strength.shape}, wants {wanted}")
     factor = 4 * np.pi * BOHR_NM**2 * RYDBERG_EV**2 / (energy * t_eV)
-    return factor * angular_factor(energy, beam_energy_keV=beam_energy_keV, **angles) * oscillator_strength_per_eV
+    return factor * angular_factor(energy, beam_energy_keV=beam_energy_keV, **angles) * strength
 
 
 def partial_cross_section(
@@ -130,6 +138,7 @@ def hydrogenic_cross_section(
     ValueError
         For a window that does not increase, or ``near_edge_reduction=False`` with an element other than iron.
     """
+    check_flag(near_edge_reduction, "near_edge_reduction")
     if not near_edge_reduction and element != "Fe":
         raise ValueError(f"element: got {element!r}, wants 'Fe' where near_edge_reduction=False")
     with warnings.catch_warnings():  # importing HyperSpy warns of its own deprecations
@@ -138,7 +147,9 @@ def hydrogenic_cross_section(
 
     low, high = check_window(window_eV)
     check_positive(beam_energy_keV=beam_energy_keV, collection_mrad=collection_mrad)
-    onset(element, "L2,3")
+    start = onset(element, "L2,3")
+    if high <= start:
+        raise ValueError(f"window_eV: got {window_eV!r}, wants energies above the {element}-L2,3 onset at {start} eV")
     edge = EELSCLEdge(f"{element}_L3", GOS="hydrogenic")  # its Fe_L3 is the whole L shell
     edge.set_microscope_parameters(E0=beam_energy_keV, alpha=1e-3, beta=collection_mrad, energy_scale=1.0)
     start = edge.onset_energy.value

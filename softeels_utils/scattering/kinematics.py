@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ..checks import check_not_negative, check_positive, finite_array
+from ..checks import check_flag, check_not_negative, check_positive, finite_array
 
 __all__ = [
     "ELECTRON_REST_EV",
@@ -17,11 +17,14 @@ __all__ = [
 ]
 
 ELECTRON_REST_EV = 510998.95
+LARGEST_KEV = 1e4  # no microscope reaches it: a larger number is in eV
 
 
 def lorentz_factor(beam_energy_keV: float) -> float:
     r"""Lorentz factor :math:`\gamma = 1 + E_0/m_0c^2` of a beam electron."""
     check_positive(beam_energy_keV=beam_energy_keV)
+    if beam_energy_keV > LARGEST_KEV:
+        raise ValueError(f"beam_energy_keV: got {beam_energy_keV!r}, wants keV, at most {LARGEST_KEV:g}")
     return 1 + beam_energy_keV * 1e3 / ELECTRON_REST_EV
 
 
@@ -32,9 +35,10 @@ def effective_energy_eV(beam_energy_keV: float) -> float:
 
 def characteristic_angle(energy_eV: ArrayLike, beam_energy_keV: float) -> NDArray:
     """Characteristic angle θ_E = E / (γ m₀ v²) of an energy loss, in rad, in the shape of ``energy_eV``."""
-    return finite_array(energy_eV, "energy_eV") / (
-        2 * lorentz_factor(beam_energy_keV) * effective_energy_eV(beam_energy_keV)
-    )
+    energy = finite_array(energy_eV, "energy_eV")
+    if energy.min(initial=0) < 0:
+        raise ValueError(f"energy_eV: got {energy.min():g}, wants energy losses of at least 0")
+    return energy / (2 * lorentz_factor(beam_energy_keV) * effective_energy_eV(beam_energy_keV))
 
 
 def collected_fraction(collection_mrad: float, convergence_mrad: float = 0.0) -> float:
@@ -91,6 +95,7 @@ def angular_factor(
     """
     check_positive(collection_mrad=collection_mrad)
     check_not_negative(convergence_mrad=convergence_mrad)
+    check_flag(bethe_ridge, "bethe_ridge")
     energy = finite_array(energy_eV, "energy_eV")
     theta2 = characteristic_angle(energy, beam_energy_keV) ** 2
     beta2 = (collection_mrad * 1e-3) ** 2

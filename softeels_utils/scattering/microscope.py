@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
+from ..checks import check_not_negative, check_positive
+
 __all__ = ["MICROSCOPE_KEYS", "complete_microscope", "microscope_from_metadata"]
 
 #: Where HyperSpy keeps beam energy and half angles.
@@ -23,6 +27,8 @@ def microscope_from_metadata(signal: Any) -> dict[str, float]:
         Some of ``beam_energy_keV``, ``collection_mrad``, ``convergence_mrad``; empty for a plain array.
     """
     metadata = getattr(signal, "metadata", None)
+    if signal is not None and metadata is None and not np.ndim(signal):
+        raise ValueError(f"signal: got {signal!r}, wants a HyperSpy signal or an array")
     stated = (
         {}
         if metadata is None
@@ -47,4 +53,6 @@ def complete_microscope(signal: Any, **otherwise: float) -> tuple[dict[str, floa
     ({'beam_energy_keV': 300.0, 'collection_mrad': 40.0}, ('beam_energy_keV', 'collection_mrad'))
     """
     stated = microscope_from_metadata(signal)
+    for name, value in otherwise.items():
+        (check_not_negative if name == "convergence_mrad" else check_positive)(**{name: value})
     return otherwise | stated, tuple(name for name in otherwise if name not in stated)

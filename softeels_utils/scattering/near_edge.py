@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from ..checks import check_choice, check_instance, finite_array
 from .edges import arctangent_step, broaden_shape, onset
 from .oscillator_strengths import edge_oscillator_strength
 from .system import METAL_EDGES, Edge, EdgeChange, Phase, System
@@ -37,12 +38,12 @@ def near_edge_oscillator_strength(system: System, phase: str | Phase, edge: str,
     ValueError
         For any other edge or phase, or an edge of the metal in a phase that has none.
     """
-    phase = system.phase(phase) if isinstance(phase, str) else phase
-    if edge not in (*METAL_EDGES, "K"):
-        raise ValueError(f"edge: got {edge!r}, wants one of {[*METAL_EDGES, 'K']}")
+    check_instance(system, "system", System)
+    phase = system.phase(phase) if isinstance(phase, str) else check_instance(phase, "phase", Phase)
+    check_choice(edge, "edge", (*METAL_EDGES, "K"))
     if edge in METAL_EDGES and not phase.ion_fractions:
         raise ValueError(f"phase: got {phase.name!r}, wants a phase that holds {system.metal}")
-    energy, about, change = np.asarray(energy_eV, dtype=float), system.edge(edge), phase.edge_change(edge)
+    energy, about, change = finite_array(energy_eV, "energy_eV"), system.edge(edge), phase.edge_change(edge)
     here = energy - change.shift_eV if change.shift_eV else energy
     if edge == "K":
         strength = np.where(energy > 0.9 * about.window_eV[0], _anion(about, here, change), 0.0)
@@ -53,7 +54,7 @@ def near_edge_oscillator_strength(system: System, phase: str | Phase, edge: str,
 
 def m1_oscillator_strength(system: System, energy_eV: ArrayLike) -> NDArray:
     """df/dE of a schematic M1 edge of the metal, 1/eV: a fraction of the 3p continuum, in which tables include it."""
-    energy, edge = np.asarray(energy_eV, dtype=float), system.edge("M1")
+    energy, edge = finite_array(energy_eV, "energy_eV"), check_instance(system, "system", System).edge("M1")
     begin = edge.near_edge["from_eV"]
     continuum = edge_oscillator_strength(system.metal, "M2,3", np.maximum(energy, begin))
     rise = arctangent_step(energy - edge.onset_eV, 2.0, 3.0)

@@ -88,6 +88,8 @@ def edge_oscillator_strength(element: str, edge: str, energy_eV: ArrayLike) -> N
         If the element or edge is unknown, or an energy lies above the Henke tables.
     """
     energy = finite_array(energy_eV, "energy_eV")
+    if energy.min(initial=0) < 0:
+        raise ValueError(f"energy_eV: got {energy.min():g}, wants energy losses of at least 0")
     start = onset(element, edge)
     above = energy >= start
     safe = np.where(above, energy, start)

@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from ..checks import describe
+
 __all__ = ["Edge", "EdgeChange", "Ion", "Phase", "System"]
 
 METAL_EDGES = ("M2,3", "L2,3")
@@ -206,6 +208,8 @@ class System:
 
     def check_phases(self, phases: Sequence[str] | None) -> tuple[str, ...]:
         """Names of phases as a tuple, by default `channels`; `ValueError` unless all are known and distinct."""
+        if not isinstance(phases, (str, Sequence, np.ndarray, type(None))):
+            raise ValueError(f"phases: got {describe(phases)}, wants names of {sorted(self.phases)} ({self.title})")
         names = self.channels if phases is None else (phases,) if isinstance(phases, str) else tuple(phases)
         if not names or len(set(names)) < len(names) or any(name not in self.phases for name in names):
             raise ValueError(f"phases: got {phases!r}, wants distinct names of {sorted(self.phases)} ({self.title})")

@@ -71,7 +71,11 @@ def load_system(name_or_path: str | Path) -> System:
     path = Path(text)
     if not path.is_file():
         raise ValueError(f"system: got {text!r}, wants an existing file, or one of {system_names()}")
-    return _read(path.stem, path.name, path.read_text(encoding="utf-8"), path.parent)
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ValueError(f"system: got {path}, cannot read it ({error}), wants text in UTF-8") from None
+    return _read(path.stem, path.name, text, path.parent)
 
 
 def as_system(system: str | Path | System | None) -> System:
@@ -111,7 +115,7 @@ def _read(name: str, file: str, text: str, folder: Path | None) -> System:
 def _parse(file: str, text: str) -> Any:
     try:
         return yaml.safe_load(text)
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, RecursionError) as error:
         raise ValueError(f"{file}: got text that is no YAML ({error}), wants a system file") from None
 
 
@@ -272,7 +276,10 @@ def _columns(node: _Node) -> tuple[NDArray, dict[str, NDArray]]:
     own = None if node.folder is None else node.folder / name
     packaged = files(__package__).joinpath("tables", Path(name).name)
     if own is not None and own.is_file():
-        return _read_columns(node, own.read_text(encoding="utf-8"))
+        try:
+            return _read_columns(node, own.read_text(encoding="utf-8"))
+        except (OSError, UnicodeDecodeError) as error:
+            node.fail("table", name, f"a file that can be read ({error})")
     if not packaged.is_file():
         node.fail("table", name, "a CSV file beside the system file, or one of the package's")
     return _read_columns(node, packaged.read_text(encoding="utf-8"))

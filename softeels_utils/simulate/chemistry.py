@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from skimage.measure import block_reduce
 
-from ..checks import check_choice, check_count, check_positive, check_seed
+from ..checks import check_choice, check_count, check_instance, check_positive, check_seed, describe
 from ..scattering import Phase, System, as_system
 from .detector import Detector
 from .draw import HALVES
@@ -214,7 +214,8 @@ def draw_chemistry(
     check_seed(seed)
     check_count(n, "n", 8)
     check_positive(box_nm=box_nm)
-    assumed, microscope = as_system(system), microscope or Microscope()
+    assumed = as_system(system)
+    microscope = Microscope() if microscope is None else check_instance(microscope, "microscope", Microscope)
     rng = np.random.default_rng(np.random.SeedSequence([STREAM + HALVES.index(half), int(seed)]))
     on, recipe, drawn = _recipe(rng, kinds, assumed)
     _check_fixed(fixed, recipe, assumed)
@@ -263,6 +264,8 @@ def _as_the_system(system: System) -> dict[str, Any]:
 
 def _recipe(rng: np.random.Generator, kinds: Iterable[str] | None, system: System) -> tuple[list, dict, set]:
     """Kinds that are on, all values, and the names of those that were drawn; always the same random numbers."""
+    if not isinstance(kinds, (str, Iterable, type(None))):
+        raise ValueError(f"kinds: got {describe(kinds)}, wants some of {CHEMISTRY_KINDS}")
     chosen = None if kinds is None else [kinds] if isinstance(kinds, str) else list(kinds)
     if unknown := set(chosen or ()) - set(CHEMISTRY_KINDS):
         raise ValueError(f"kinds: got {sorted(unknown)}, wants some of {CHEMISTRY_KINDS}")

@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 from skimage.measure import block_reduce
 
-from ..checks import check_choice, check_count, check_positive, check_seed
+from ..checks import check_choice, check_count, check_positive, check_seed, describe
 from .projections import project_fine
-from .specimen import PARTS, Ball, Particle, Shape, volume_fractions
+from .specimen import PARTS, Ball, Particle, Shape, check_oversample, volume_fractions
 
 if TYPE_CHECKING:
     from ..tomography import Measurement
@@ -157,6 +157,9 @@ def draw_specimen(
     check_seed(seed)
     check_count(n, "n", 8)
     check_positive(box_nm=box_nm)
+    check_oversample(oversample)
+    if fit_covariance is not None and not callable(fit_covariance):
+        raise ValueError(f"fit_covariance: got {describe(fit_covariance)}, wants a function")
     streams = np.random.SeedSequence([1 + HALVES.index(half), int(seed)]).spawn(5)
     body, places, elsewhere, series, noise = (np.random.default_rng(stream) for stream in streams)
     noises = NOISES if fit_covariance else tuple(kind for kind in NOISES if kind != "fit")

@@ -41,6 +41,8 @@ def project_fine(
     from ..tomography import ParallelBeam  # here, so that what needs no projections does not load PyTorch
 
     fine = real_array(fine, "fine", ndim=4)
+    if any(side % 2 for side in fine.shape[1:]):
+        raise ValueError(f"fine: got shape {fine.shape}, wants (C, 2 Y, 2 Z, 2 X), even along each side")
     check_positive(voxel_size_nm=voxel_size_nm)
     check_number(axis_angle_deg, "axis_angle_deg", -180, 180)
     shifts = None if shifts_px is None else 2 * finite_array(shifts_px, "shifts_px")

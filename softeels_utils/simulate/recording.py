@@ -12,7 +12,17 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 from scipy.ndimage import gaussian_filter
 
-from ..checks import check_count, check_not_negative, check_positive, check_seed, check_tilts, finite_array
+from ..checks import (
+    check_count,
+    check_flag,
+    check_instance,
+    check_not_negative,
+    check_positive,
+    check_seed,
+    check_tilts,
+    describe,
+    finite_array,
+)
 from ..progress import progress_bar
 from ..scattering import System, delocalisation_nm
 from ..spectra import FWHM_PER_SIGMA
@@ -103,7 +113,11 @@ def dual_eels(
     Electrons scattered elastically beyond the aperture are not subtracted, and the camera's gain is taken as uniform,
     which that of a real one is not. The near-edge shapes are motivated by multiplets, not measured (see `scattering`).
     """
-    model = SpectrumModel(microscope or Microscope(), phases, plural, system)
+    model = SpectrumModel(Microscope() if microscope is None else microscope, phases, plural, system)
+    detector = Detector() if detector is None else check_instance(detector, "detector", Detector)
+    for name, flag in {"delocalisation": delocalisation, "noise": noise, "lazy": lazy}.items():
+        check_flag(flag, name)
+    dtype = _checked_dtype(dtype)
     maps = _checked_projections(projections_nm, model.phases)
     has_tilts = maps.ndim == 4
     maps = maps if has_tilts else maps[:, None]
@@ -122,7 +136,7 @@ def dual_eels(
     drift_seed, *row_seeds = _seed_sequence(seed).spawn(1 + n_tilts * height)
     scan = _Scan(
         model=model,
-        detector=detector or Detector(),
+        detector=detector,
         thickness_nm=_component_thickness(maps, model, pixel_size_nm if delocalisation else None),
         shift_eV=_energy_drift(drift_eV, (n_tilts, height, width), drift_seed) if drift_eV else None,
         electrons=fluence * (10 * pixel_size_nm) ** 2,
@@ -147,15 +161,25 @@ def dual_eels(
 
 def _checked_projections(projections_nm: ArrayLike, phases: tuple[str, ...]) -> NDArray:
     maps = finite_array(projections_nm, "projections_nm")
-    if maps.ndim not in (3, 4) or maps.shape[0] != len(phases):
+    if maps.ndim not in (3, 4) or maps.shape[0] != len(phases) or not maps.size:
         count = len(phases)
         raise ValueError(
-            f"projections_nm: got shape {maps.shape}, wants ({count}, T, Y, X) or ({count}, Y, X) with the channels "
-            f"{phases}"
+            f"projections_nm: got shape {maps.shape}, wants ({count}, T, Y, X) or ({count}, Y, X), one of each of the "
+            f"phases {phases}"
         )
     if maps.min(initial=0) < 0:
         raise ValueError("projections_nm: got a negative value, wants values of at least 0")
     return maps
+
+
+def _checked_dtype(dtype: DTypeLike) -> DTypeLike:
+    try:
+        kind = np.dtype(dtype).kind
+    except TypeError:
+        kind = ""
+    if dtype is None or kind not in tuple("fiu"):
+        raise ValueError(f"dtype: got {describe(dtype)}, wants a type of real numbers")
+    return dtype
 
 
 def _checked_tilts(tilt_angles_deg: ArrayLike | None, n_tilts: int) -> NDArray:

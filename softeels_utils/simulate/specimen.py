@@ -11,7 +11,7 @@ from scipy.spatial.transform import Rotation
 
 from ..checks import check_choice, check_count, check_not_negative, check_positive, finite_array
 
-__all__ = ["PARTS", "Ball", "Particle", "Shape", "core_shell_nanocube", "volume_fractions"]
+__all__ = ["PARTS", "Ball", "Particle", "Shape", "check_oversample", "core_shell_nanocube", "volume_fractions"]
 
 _FACES: dict[str, Callable] = {  # (F, ...) signed distances of points (..., 3) from the faces, negative inside
     "cube": lambda p, half, _: np.moveaxis(np.abs(p), -1, 0) - half,
@@ -32,6 +32,7 @@ _FACES: dict[str, Callable] = {  # (F, ...) signed distances of points (..., 3) 
 }
 PARTS = ("core", "shell", "skin", "inclusion")
 REACH = np.sqrt(3) / 2  # of a voxel from its centre
+MOST_VOXELS, MOST_SAMPLES, MOST_PHASES = 2048, 50, 16  # along a side of the box and of a voxel; more fill the memory
 
 
 @dataclass(frozen=True)
@@ -163,13 +164,15 @@ def core_shell_nanocube(
     >>> volume.shape, bool(volume.sum(axis=0).max() <= 1)
     ((2, 32, 32, 32), True)
     """
-    check_count(n, "n", 2)
+    if check_count(n, "n", 2) > MOST_VOXELS:
+        raise ValueError(f"n: got {n!r}, wants at most {MOST_VOXELS}")
     check_positive(voxel_size_nm=voxel_size_nm)
     check_choice(shape, "shape", ("cube", "octahedron", "sphere"))
-    check_count(oversample, "oversample")
+    check_oversample(oversample)
     phases = {"core_phase": core_phase, "shell_phase": shell_phase, "skin_phase": skin_phase}
     for name, value in phases.items():
-        check_count(value, name, 0)
+        if check_count(value, name, 0) >= MOST_PHASES:
+            raise ValueError(f"{name}: got {value!r}, wants 0 to {MOST_PHASES - 1}")
     voxels_per_unit = {"box": float(n), "voxel": 1.0, "nm": 1.0 / voxel_size_nm}
     check_choice(unit, "unit", voxels_per_unit)
     scale = voxels_per_unit[unit]
@@ -193,6 +196,12 @@ def core_shell_nanocube(
     composition = np.zeros((len(PARTS), max(2, 1 + max(phases.values()))))
     composition[range(3), list(phases.values())] = 1
     return volume_fractions(particle, composition, int(n), int(oversample))
+
+
+def check_oversample(oversample: int) -> None:
+    """Raise `ValueError` unless there are so many sampling points along a voxel as memory can hold."""
+    if check_count(oversample, "oversample") > MOST_SAMPLES:
+        raise ValueError(f"oversample: got {oversample!r}, wants at most {MOST_SAMPLES}")
 
 
 def _size(name: str, value: float | None, scale: float) -> float:

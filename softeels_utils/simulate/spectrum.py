@@ -13,7 +13,16 @@ from scipy.fft import irfft, next_fast_len, rfft
 from scipy.special import ndtr, voigt_profile
 
 from .. import scattering
-from ..checks import check_choice, check_count, check_not_negative, check_number, check_positive, real_array
+from ..checks import (
+    check_choice,
+    check_count,
+    check_flag,
+    check_instance,
+    check_not_negative,
+    check_number,
+    check_positive,
+    real_array,
+)
 from ..scattering import Phase, System, as_system
 from ..spectra import FWHM_PER_SIGMA
 
@@ -23,6 +32,7 @@ __all__ = ["AXES", "COMPONENTS", "Microscope", "SpectrumModel", "spectrum_model"
 AXES = ("low", "core")
 #: Parts of the single-scattering distribution, and the energy axis that holds each.
 COMPONENTS = {"valence": "low", "M2,3": "low", "M1": "low", "K": "core", "L2,3": "core"}
+MOST_CHANNELS = 2**20
 
 
 @dataclass(frozen=True)
@@ -66,7 +76,9 @@ class Microscope:
             dispersion_eV=self.dispersion_eV,
             core_start_eV=self.core_start_eV,
         )
-        check_count(self.channels, "channels")
+        if check_count(self.channels, "channels") > MOST_CHANNELS:
+            raise ValueError(f"channels: got {self.channels!r}, wants at most {MOST_CHANNELS}")
+        check_flag(self.bethe_ridge, "bethe_ridge")
         check_not_negative(convergence_mrad=self.convergence_mrad, zero_loss_tail_eV=self.zero_loss_tail_eV)
         check_number(self.low_start_eV, "low_start_eV", -100, 0)
 
@@ -140,6 +152,8 @@ class SpectrumModel:
     system: System | str | None = None
 
     def __post_init__(self):
+        check_instance(self.microscope, "microscope", Microscope)
+        check_flag(self.plural, "plural")
         object.__setattr__(self, "system", as_system(self.system))
         object.__setattr__(self, "phases", self.system.check_phases(self.phases))
 

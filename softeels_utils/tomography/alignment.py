@@ -9,7 +9,7 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ..checks import check_count, check_flag, check_mask, check_tilts, finite_array, real_array
+from ..checks import check_count, check_flag, check_mask, check_tilts, describe, finite_array, real_array
 from .checks import check_device
 from .covariance import estimate_covariance
 from .measurement import Measurement
@@ -235,6 +235,11 @@ def bin_images(images: NDArray, largest: int, reduce: Callable = np.mean) -> tup
     """
     from skimage.measure import block_reduce
 
+    check_count(largest, "largest")
+    if not callable(reduce):
+        raise ValueError(f"reduce: got {describe(reduce)}, wants a function such as numpy.mean")
+    if np.ndim(images) != 3 or not np.size(images):
+        raise ValueError(f"images: got shape {np.shape(images)}, wants (T, Y, X)")
     shape = np.array(images.shape[1:])
     factors = np.minimum(int(np.ceil(shape.max() / largest)), shape)
     size = shape // factors * factors

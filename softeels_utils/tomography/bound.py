@@ -10,7 +10,7 @@ import scipy.sparse
 import torch
 from numpy.typing import ArrayLike, NDArray
 
-from ..checks import check_not_negative, check_number, check_positive
+from ..checks import check_instance, check_not_negative, check_number, check_positive
 from .checks import as_tensor, finite_array
 from .interfaces import disc, displacements
 from .measurement import Measurement
@@ -212,7 +212,7 @@ def detectability(
     >>> round(detectability(measurement, full, void), 1)
     5.1
     """
-    shape = measurement.volume_shape
+    shape = check_instance(measurement, "measurement", Measurement).volume_shape
     first, second = _as_volume(volume, shape, "volume"), _as_volume(alternative, shape, "alternative")
     # Counts halfway between the two errors make the linear distance that of the square roots.
     model = _Model(measurement, (first, second), least_counts, voxel_deviation)
@@ -283,15 +283,19 @@ def visibility(
     array (N,)
         Standard errors, in voxels.
     """
-    shape = measurement.volume_shape
+    shape = check_instance(measurement, "measurement", Measurement).volume_shape
     normals = np.atleast_2d(finite_array(normals, "normals"))
     if normals.ndim != 2 or normals.shape[1] != 3:
         raise ValueError(f"normals: got shape {normals.shape}, wants (N, 3)")
+    if not normals.any(axis=1).all():
+        raise ValueError("normals: got (0, 0, 0), wants vectors other than 0")
     difference = np.eye(shape[0])[0] if difference is None else finite_array(difference, "difference")
     if difference.shape != shape[:1]:
         raise ValueError(f"difference: got shape {difference.shape}, wants {shape[:1]}")
     check_not_negative(profile_reach=profile_reach)
     check_positive(size=size)
+    if size > 2 * max(shape[1:]):
+        raise ValueError(f"size: got {size!r}, wants at most {2 * max(shape[1:])}, twice the field of view")
     centre = (np.array(shape[1:]) - 1) / 2 if centre is None else finite_array(centre, "centre")
     offsets = profile_reach * np.array([-1, -0.5, 0.5, 1]) if profile_reach else ()
     errors = []
@@ -311,10 +315,11 @@ class _Model:
     """Forward model in units of the errors, about a volume, with voxels that differ from what is assumed."""
 
     def __init__(self, measurement, volumes, least_counts, voxel_deviation):
-        if not isinstance(measurement, Measurement):
-            raise ValueError(f"measurement: got {type(measurement).__name__}, wants a Measurement")
+        check_instance(measurement, "measurement", Measurement)
         self.measurement, self.shape = measurement, measurement.volume_shape
         check_not_negative(least_counts=least_counts)
+        for volume in volumes:
+            _as_volume(volume, self.shape, "at")
         self.scale = _count_scale(measurement, volumes, least_counts) if measurement.counts else 1.0
         deviation = finite_array(voxel_deviation, "voxel_deviation")
         try:

@@ -10,6 +10,8 @@ from typing import Any
 
 import torch
 
+from ..checks import check_instance, check_not_negative, check_path
+
 __all__ = ["Checkpoint"]
 
 
@@ -33,10 +35,12 @@ class Checkpoint:
     def __init__(
         self, path: str | Path | None, fingerprint: str, seconds: float = 20.0, device: str | torch.device = "cpu"
     ):
-        self.path = None if path is None else Path(path)
+        check_not_negative(seconds=seconds)
+        check_instance(fingerprint, "fingerprint", str)
+        self.path = None if path is None else check_path(path, "checkpoint")
         self.seconds, self.written = seconds, time.perf_counter()
         self.content = {"fingerprint": fingerprint, "scores": {}, "stage": "", "run": None}
-        if self.path is not None and self.path.exists():
+        if self._found():
             try:
                 content = torch.load(self.path, weights_only=True, map_location=device)
             except Exception as error:
@@ -48,6 +52,24 @@ class Checkpoint:
                     f"checkpoint: got {self.path} of other projections or settings, wants this run's or a new file"
                 )
             self.content = content
+
+    def _found(self):
+        """Whether there is a file. Else it is tried whether one can be written, before the work that it is to keep."""
+        if self.path is None:
+            return False
+        try:
+            if self.path.exists():
+                return True
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self._beside.touch()
+            self._beside.unlink()
+        except OSError as error:
+            raise ValueError(f"checkpoint: got {self.path}, wants a file that can be written ({error})") from None
+        return False
+
+    @property
+    def _beside(self):
+        return self.path.with_name(self.path.name + ".part")
 
     def due(self) -> bool:
         """Whether it is time to write again."""
@@ -65,7 +87,7 @@ class Checkpoint:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         buffer = io.BytesIO()
         torch.save(self.content, buffer)
-        beside = self.path.with_name(self.path.name + ".part")
+        beside = self._beside
         with beside.open("wb") as file:
             file.write(buffer.getbuffer())
             file.flush()

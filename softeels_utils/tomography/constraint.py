@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from numpy.typing import ArrayLike
 
-from ..checks import LARGEST
+from ..checks import LARGEST, check_flag, describe
 
 __all__ = ["FREE", "NONNEGATIVE", "SIMPLEX", "Constraint", "ConstraintAbout", "check_constraint"]
 
@@ -28,9 +28,12 @@ class Constraint:
     def __post_init__(self):
         bounds = [bound for bound in (self.lower, self.upper) if bound is not None]
         if not all(isinstance(bound, numbers.Real) and abs(bound) <= LARGEST for bound in bounds):
-            raise ValueError(f"bounds: got {(self.lower, self.upper)}, wants numbers up to {LARGEST:g} or None")
+            got = (self.lower, self.upper)
+            raise ValueError(f"bounds: got (lower, upper) = {got}, wants numbers up to {LARGEST:g} or None")
         if len(bounds) == 2 and not bounds[0] < bounds[1]:
-            raise ValueError(f"bounds: got {(self.lower, self.upper)}, wants (low, high), low < high, finite or None")
+            got = (self.lower, self.upper)
+            raise ValueError(f"bounds: got (lower, upper) = {got}, wants (low, high), low < high, finite or None")
+        check_flag(self.simplex, "simplex")
 
     def __call__(self, volume: torch.Tensor) -> torch.Tensor:
         if not self.simplex:
@@ -112,7 +115,7 @@ class ConstraintAbout(Constraint):
 def check_constraint(constraint: Constraint) -> Constraint:
     """The constraint; ValueError for anything else."""
     if not isinstance(constraint, Constraint):
-        raise ValueError(f"constraint: got {constraint!r}, wants a Constraint such as NONNEGATIVE or SIMPLEX")
+        raise ValueError(f"constraint: got {describe(constraint)}, wants a Constraint such as NONNEGATIVE or SIMPLEX")
     return constraint
 
 

@@ -8,7 +8,15 @@ import numpy as np
 import scipy.sparse
 from numpy.typing import ArrayLike, NDArray
 
-from ..checks import check_mask, check_not_negative, check_number, check_positive, real_array
+from ..checks import (
+    check_count,
+    check_instance,
+    check_mask,
+    check_not_negative,
+    check_number,
+    check_positive,
+    real_array,
+)
 from .checks import finite_array
 
 __all__ = ["Surface", "disc", "displacements", "extract_surface", "phase_volumes"]
@@ -50,8 +58,8 @@ class Surface:
         """
         from scipy.spatial import cKDTree
 
-        if not (np.isfinite(size) and size > 0):
-            raise ValueError(f"size: got {size!r}, wants voxels above 0")
+        check_positive(size=size)
+        check_count(rounds, "rounds", 0)
         features = np.concatenate([self.points, 1.5 * size * self.normals], axis=1)
         count = max(1, round(self.areas.sum() / size**2))
         centres, distance = [features[0]], np.full(len(features), np.inf)
@@ -177,14 +185,15 @@ def displacements(
     sparse array (P, C Y Z X)
         Volume fraction per voxel of displacement.
     """
-    count = len(surface.points)
+    count = len(check_instance(surface, "surface", Surface).points)
     difference = np.atleast_1d(finite_array(difference, "difference"))
     if difference.ndim > 2 or (difference.ndim == 2 and len(difference) != count):
         raise ValueError(f"difference: got shape {difference.shape}, wants (C,) or ({count}, C)")
     difference = np.broadcast_to(difference, (count, difference.shape[-1]))
-    if len(shape) != 3 or any(int(n) != n or n < 1 for n in shape):
+    size = real_array(shape, "shape")
+    if size.shape != (3,) or (size % 1).any() or size.min() < 1:
         raise ValueError(f"shape: got {shape!r}, wants whole (Y, Z, X)")
-    modes = np.zeros(count, int) if modes is None else np.asarray(modes)
+    modes = np.zeros(count, int) if modes is None else real_array(modes, "modes")
     if modes.shape[-1:] != (count,) or modes.ndim > 2 or (modes.ndim == 1 and modes.dtype.kind not in "iu"):
         raise ValueError(f"modes: got {modes.dtype} {modes.shape}, wants patch numbers ({count},) or (P, {count})")
     if modes.ndim == 1:

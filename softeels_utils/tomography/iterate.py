@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from ..checks import check_tilts, real_array
+from ..checks import check_flag, check_instance, check_not_negative, check_path, check_tilts, real_array
 from ..progress import progress_bar
 from .checkpoint import Checkpoint
 from .checks import as_tensor, check_count
@@ -92,6 +92,11 @@ class Loop:
                 check_count(getattr(self, name), name)
         if not isinstance(self.callbacks, Sequence) or not all(map(callable, self.callbacks)):
             raise ValueError(f"callbacks: got {self.callbacks!r}, wants a sequence of callables")
+        if self.checkpoint is not None:
+            check_path(self.checkpoint, "checkpoint")
+        check_not_negative(checkpoint_seconds=self.checkpoint_seconds)
+        if self.progress is not None:
+            check_flag(self.progress, "progress")
 
     @classmethod
     def from_keywords(cls, keywords: dict[str, Any]) -> Loop:
@@ -253,8 +258,7 @@ def iterate(
 
 def start_from(measurement: Measurement, initial) -> torch.Tensor | None:
     """A start volume as a tensor beside the measurement's, checked; None where none is wanted."""
-    if not isinstance(measurement, Measurement):
-        raise ValueError(f"measurement: got {type(measurement).__name__}, wants a Measurement")
+    check_instance(measurement, "measurement", Measurement)
     check_tilts(measurement.projector.tilt_angles_deg)
     if initial is None:
         return None

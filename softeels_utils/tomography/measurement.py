@@ -21,6 +21,7 @@ from ..checks import (
     check_number,
     check_seed,
     check_tilts,
+    describe,
     finite_array,
     real_array,
 )
@@ -280,6 +281,8 @@ class Measurement:
 
     def crop(self, volume: ArrayLike | torch.Tensor) -> ArrayLike | torch.Tensor:
         """A volume (..., Y, Z, X), or projections, without the columns that `padded` added."""
+        if np.ndim(volume) < 3 or np.shape(volume)[-1] != self.projector.n_x:
+            raise ValueError(f"volume: got shape {np.shape(volume)}, wants (..., Y, Z, {self.projector.n_x})")
         return volume[..., self.padding : volume.shape[-1] - self.padding]
 
     def split(self, fraction: float, seed: int = 0, by: str = "pixels") -> tuple[Measurement, Measurement]:
@@ -365,7 +368,9 @@ class Measurement:
 
     def rescaled(self, scale: ArrayLike) -> Measurement:
         """Projections of volume / scale, with scale (C,), so that a pure voxel has the value 1."""
-        scale = np.asarray(scale, float)
+        scale = finite_array(scale, "scale")
+        if scale.shape != (len(self.projections),) or not (scale > 0).all():
+            raise ValueError(f"scale: got {describe(scale.tolist())}, wants ({len(self.projections)},) numbers above 0")
         column = as_tensor(scale[:, None, None, None].astype(np.float32), self.device)
         if self.counts:
             return self._with(replace(self.loss, gain=self.loss.gain * column))
@@ -439,6 +444,8 @@ def _check_weights(weights, shape):
     known = weights[weights != 0]
     if not (known >= LARGEST**-2).all() or not (known <= LARGEST**2).all():  # NaN is neither
         raise ValueError("weights: got negative, not finite or absurd values, wants inverse variances (0: leave out)")
+    for c in np.flatnonzero(~weights.any(axis=(1, 2, 3))):
+        raise ValueError(f"weights: got 0 everywhere in channel {c}, wants some above it")
     return weights
 
 

@@ -15,6 +15,8 @@ from .checks import as_tensor, check_device
 
 __all__ = ["ParallelBeam"]
 
+LARGEST_SIDE = 2**16  # of a slice, in pixels
+
 
 class ParallelBeam:
     r"""Parallel-beam projector of a single-axis tilt series, ``p = A(v)`` and ``A.T(p)``.
@@ -82,6 +84,8 @@ class ParallelBeam:
         size = np.atleast_1d(real_array(n, "n"))
         if size.shape not in ((1,), (2,)) or size.dtype.kind not in "iu" or not 1 <= size.min() <= size.max() < 2**31:
             raise ValueError(f"n: got {describe(n)}, wants a positive integer or a pair (Z, X)")
+        if size.max() > LARGEST_SIDE:
+            raise ValueError(f"n: got {describe(n)}, wants at most {LARGEST_SIDE} pixels")
         self.n_z, self.n_x = int(size[0]), int(size[-1])
         self.tilt_angles_deg = check_tilts(tilt_angles_deg, series=False)
         check_positive(voxel_size_nm=voxel_size_nm)
@@ -242,6 +246,8 @@ class ParallelBeam:
     def _apply(self, array, *, adjoint):
         """Check, bring to torch, multiply, and hand back what came in."""
         is_tensor = isinstance(array, torch.Tensor)
+        if not is_tensor and not (isinstance(array, np.ndarray) and array.dtype.kind == "b"):
+            array = real_array(array, "projections" if adjoint else "volume", finite=False)
         tensor = as_tensor(array, self.device)
         want = (self.n_tilts, None, self.n_x) if adjoint else (None, self.n_z, self.n_x)
         if tensor.ndim < 3 or any(w not in (None, s) for w, s in zip(want, tensor.shape[-3:], strict=True)):

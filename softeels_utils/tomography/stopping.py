@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..checks import check_count, check_number, check_positive
+from ..checks import check_count, check_number, check_positive, check_seed
 
 __all__ = ["Change", "Discrepancy", "Gap", "HeldOut", "IterationInfo", "StopRule"]
 
@@ -151,6 +151,7 @@ class HeldOut(StopRule):
         check_number(self.fraction, "fraction", 0, 1)
         check_number(self.gain, "gain", 0, 1)
         check_count(self.least, "least")
+        check_seed(self.seed)
         if not 0 < self.fraction < 1 or self.gain == 1:
             wanted = "fraction and gain between 0 and 1, and at least one iteration"
             raise ValueError(f"HeldOut: got {self}, wants {wanted}")

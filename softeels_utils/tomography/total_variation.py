@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import torch
 
+from ..checks import check_choice, check_not_negative
+from .checks import check_volume
 from .constraint import Constraint
 from .eigen import eigh, eigvalsh
 from .measurement import Measurement
@@ -98,7 +100,7 @@ class TotalVariation:
         new_y = (y + self.dual_step * self.measurement.residual(ahead)) / (1 + self.dual_step)
         new_z = gradient(ahead, field).mul_(self.gradient_step).add_(z)
         project_dual(new_z, self.weight, self.coupling)
-        penalty = self.weight * variation(volume, self.coupling) if measure else 0.0
+        penalty = self.weight * field_norm(gradient(volume), self.coupling) if measure else 0.0
         result = self._measure(volume, new_y, new_z, penalty) if measure else {}
         s["volume"] = volume
         s["x"] = x.lerp(volume, RELAXATION)
@@ -145,7 +147,8 @@ def gradient_transpose(field: torch.Tensor, out: torch.Tensor | None = None) -> 
 
 def variation(volume: torch.Tensor, coupling: str = "nuclear") -> float:
     """Total variation of a volume (C, Y, Z, X): the sum over voxels of the norm of its Jacobian."""
-    return field_norm(gradient(volume), coupling)
+    check_choice(coupling, "coupling", COUPLINGS)
+    return field_norm(gradient(check_volume(volume)), coupling)
 
 
 def field_norm(field: torch.Tensor, coupling: str) -> float:
@@ -170,6 +173,8 @@ def joint_variation(volume: torch.Tensor, smoothing: float = 1e-3) -> torch.Tens
     This is the coupling ``"frobenius"``: one root over all channels, so that the interfaces of two phases cost least
     where they coincide.
     """
+    check_volume(volume, finite=False)
+    check_not_negative(smoothing=smoothing)
     pad = torch.nn.functional.pad
     d_y = pad(volume[:, 1:] - volume[:, :-1], (0, 0, 0, 0, 0, 1))
     d_z = pad(volume[:, :, 1:] - volume[:, :, :-1], (0, 0, 0, 1))
