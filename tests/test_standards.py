@@ -842,7 +842,7 @@ def test_the_core_loss_is_needed_unless_the_pair_is_prepared(pair):
     ],
 )
 def test_the_microscope_is_checked(pair, name, value, wanted):
-    with pytest.raises(ValueError, match=f"{name}: got {float(value)}, wants {wanted}"):
+    with pytest.raises(ValueError, match=f"{name}: got {value}, wants {wanted}"):
         standards.prepare_dual_eels(*pair[1:], **{name: value})
 
 
