@@ -101,8 +101,11 @@ def white_lines(
         l3_search_eV = (edge["l3_eV"] - 9, edge["l3_eV"] + 9) if l3_search_eV is None else l3_search_eV
         splitting_eV = edge["splitting_eV"] if splitting_eV is None else splitting_eV
     check_window(l3_search_eV, "l3_search_eV")
-    check_window(window_eV, relative=True)
-    check_window(continuum_eV, "continuum_eV", relative=True)
+    for name, window in (("window_eV", window_eV), ("continuum_eV", continuum_eV)):
+        if np.abs(check_window(window, name, relative=True)).max() > np.ptp(energy):
+            raise ValueError(
+                f"{name}: got {window!r}, wants energies relative to a maximum, within those of the spectra"
+            )
     check_positive(splitting_eV=splitting_eV, step_width_eV=step_width_eV)
     check_number(smoothing_eV, "smoothing_eV", 0, np.ptp(energy))
     need = l3_search_eV[0], l3_search_eV[1] + continuum_eV[0]
