@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ..checks import (
+    check_choice,
     check_count,
     check_file,
     check_flag,
@@ -125,6 +126,7 @@ def standards_from_spectra(
     system = as_system(system)
     with named("spectra", of="phases"):
         names = system.check_phases(tuple(check_mapping(spectra, "spectra")))
+    check_choice(edge, "edge", system.edges)
     check_not_negative(scale_uncertainty=scale_uncertainty)
     check_count(samples, "samples", 2, MOST_SAMPLES)
     check_seed(seed)
