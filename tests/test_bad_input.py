@@ -947,6 +947,7 @@ def good(tmp_path_factory):
     for name in ("maps.tif", "maps.mrc"):
         np.savetxt((folder / name).with_suffix(".rawtlt"), TILTS)
     hs.signals.Signal1D(COUNTS[0, 0].astype(float)).save(folder / "spectrum.msa")
+    standards.standards_from_spectra(PURE).save(folder / "standards.npz")
     return folder
 
 
@@ -985,6 +986,7 @@ READERS = {
         "maps.hspy maps.emd spectrum.msa",
         "paths",
     ),
+    "Standards.load": (standards.Standards.load, "standards.npz", "path"),
 }
 FILES = [(reader, name) for reader, (_, names, _) in READERS.items() for name in names.split()]
 
