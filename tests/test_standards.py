@@ -1064,7 +1064,7 @@ def test_regions_of_one_phase_give_references(model):
         ({"thickness_nm": None}, "thickness_nm: got it and cross_section_barn, or neither"),
         ({"thickness_nm": {"FeO": 20.0}}, "thickness_nm"),
         ({"regions": {"FeO": mask[:4]}}, "regions: got bool of shape"),
-        ({"regions": {"MnO": mask}}, "phases: got"),
+        ({"regions": {"MnO": mask}}, "regions: got"),
         ({"regions": {"FeO": (slice(0, 3), slice(0, 3))}}, "regions: got 9 pixels"),
     ):
         arguments = {"regions": regions, "thickness_nm": {"FeO": 20.0, "Fe3O4": 20.0}} | change
