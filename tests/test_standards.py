@@ -1100,8 +1100,8 @@ def test_a_measured_file_is_read():
 @pytest.mark.parametrize(
     ("spectra", "options", "word"),
     [
-        ({"MnO": (AXIS, AXIS)}, {}, "phases: got"),
-        ({}, {}, "phases: got"),
+        ({"MnO": (AXIS, AXIS)}, {}, "spectra: got"),
+        ({}, {}, "spectra: got"),
         ({"FeO": "no.csv"}, {}, "spectra: got no.csv"),
         ({"FeO": __file__}, {}, r"spectra: got a file of kind '.py'"),
         ({"FeO": AXIS}, {}, "spectra: got ndarray for 'FeO'"),
