@@ -24,7 +24,7 @@ __all__ = [
     "check_count",
     "check_file",
     "check_flag",
-    "check_instance",
+    "check_kind",
     "check_mapping",
     "check_mask",
     "check_names",
@@ -227,10 +227,11 @@ def check_not_negative(**values: float) -> None:
             raise ValueError(f"{name}: got {describe(value)}, wants a number of at least 0")
 
 
-def check_count(value: int, name: str, least: int = 1) -> int:
-    """The value as an int; ValueError unless it is a whole number of at least ``least``."""
-    if isinstance(value, bool) or not isinstance(value, numbers.Integral) or not least <= value < 2**31:
-        raise ValueError(f"{name}: got {describe(value)}, wants a whole number of at least {least}")
+def check_count(value: int, name: str, least: int = 1, most: int = 2**31 - 1) -> int:
+    """The value as an int; ValueError unless it is a whole number of at least ``least``, and at most ``most``."""
+    if isinstance(value, bool) or not isinstance(value, numbers.Integral) or not least <= value <= most:
+        limit = f", at most {most}" if most < 2**31 - 1 else ""
+        raise ValueError(f"{name}: got {describe(value)}, wants a whole number of at least {least}{limit}")
     return int(value)
 
 
@@ -247,6 +248,13 @@ def check_flag(value: bool, name: str) -> bool:
     if not isinstance(value, (bool, np.bool_)):
         raise ValueError(f"{name}: got {describe(value)}, wants True or False")
     return bool(value)
+
+
+def check_kind(value: Any, name: str, kind: type) -> Any:
+    """The value; ValueError unless it is one of the class ``kind``."""
+    if not isinstance(value, kind):
+        raise ValueError(f"{name}: got {describe(value)}, wants an instance of {kind.__name__}")
+    return value
 
 
 def check_choice(value: str, name: str, choices: Collection[str]) -> str:
@@ -275,15 +283,10 @@ def check_names(value: Sequence[str], name: str, count: int | None = None) -> tu
     return found
 
 
-def check_instance(value: Any, name: str, kind: type) -> Any:
-    """The value; ValueError unless it is an object of that kind."""
-    if not isinstance(value, kind):
-        raise ValueError(f"{name}: got {describe(value)}, wants a {kind.__name__}")
-    return value
-
-
-def check_window(window_eV: ArrayLike, name: str = "window_eV") -> tuple[float, float]:
+def check_window(window_eV: ArrayLike, name: str = "window_eV", *, relative: bool = False) -> tuple[float, float]:
     """Both ends of an energy window; `ValueError` unless they are two increasing positive energies.
+
+    Those of a ``relative`` window are counted from somewhere else than 0 eV: they may be negative.
 
     Examples
     --------
@@ -291,8 +294,9 @@ def check_window(window_eV: ArrayLike, name: str = "window_eV") -> tuple[float, 
     (53.0, 73.0)
     """
     window = finite_array(window_eV, name)
-    if window.shape != (2,) or not 0 < window[0] < window[1]:
-        raise ValueError(f"{name}: got {describe(window_eV)}, wants two increasing positive energies")
+    if window.shape != (2,) or not window[0] < window[1] or not (relative or window[0] > 0):
+        positive = "" if relative else "positive "
+        raise ValueError(f"{name}: got {describe(window_eV)}, wants two increasing {positive}energies")
     return float(window[0]), float(window[1])
 
 

@@ -38,6 +38,7 @@ from softeels_utils import (
     scattering,
     simulate,
     spectra,
+    standards,
     tomography,
 )
 
@@ -241,6 +242,39 @@ IRON = scattering.load_system("iron_oxides")
 SEEN = tomography.Measurement(MAPS, TILTS)
 DISC = tomography.disc([4, 4, 4], [1, 0, 0], 3.0)
 NETWORK = {"variant": "voxels", "iterations": 1, "initial_tv_weight": 0.0, "correction_tv_weight": 0.0}
+
+
+@cache
+def dual():
+    """Low and core loss of a small specimen of two phases."""
+    nm = 10 * np.ones((2, 10, 10)) + np.linspace(-9, 9, 10) * np.array([1, -1])[:, None, None]
+    return simulate.dual_eels(nm, 2e4, seed=1, progress=False)
+
+
+def prepared(**keywords):
+    low, core = dual()
+    return standards.prepare_dual_eels(low, core, **keywords)
+
+
+def extracted(**keywords):
+    """What so few pixels hold is not enough, which is refused last."""
+    try:
+        return standards.extract_standards(*dual(), **keywords)
+    except ValueError as error:
+        if not str(error).startswith(("low_loss: ", "core_loss: ")):
+            raise
+
+
+def on_core(function):
+    return lambda **keywords: function(dual()[1], **keywords)
+
+
+L23_EV = 640 + 0.5 * np.arange(200)
+L23 = np.exp(-0.5 * ((L23_EV - 708) / 1.5) ** 2) + 0.4 * np.exp(-0.5 * ((L23_EV - 721) / 1.5) ** 2) + 0.01
+PURE = {"FeO": (EV, REFERENCES[0] + 0.01), "Fe3O4": (EV, REFERENCES[1] + 0.01)}
+HALVES = {"FeO": np.arange(100).reshape(10, 10) < 50, "Fe3O4": np.arange(100).reshape(10, 10) >= 50}
+PIXELS = np.full((3, 4), True)
+
 REGION = np.zeros((8, 8, 8), bool)
 REGION[3:5, 3:5, 3:5] = True
 HOLE = np.where(REGION, 0, VOLUME)
@@ -378,6 +412,18 @@ DOORS = {
         {"references": "nan huge complex text", "low_loss": "complex text", "energy_eV": "nan text length",
          "low_loss_energy_eV": "nan text length", "zero_loss_peak": "choice"},
     ),
+    "cut_off_fraction": Door(spectra.cut_off_fraction, {"spectra": COUNTS}, {"spectra": "complex text ragged"}),
+    "find_bad_channels": Door(
+        spectra.find_bad_channels, {"spectra": COUNTS, "inside": EV > 50, "gain": 1.0},
+        {"spectra": "complex text ragged", "inside": "length text nan", "gain": "positive"},
+    ),
+    "mend_channels": Door(
+        spectra.mend_channels, {"spectra": COUNTS, "channels": np.array([3])},
+        {"spectra": "complex text ragged", "channels": "nan huge negative complex text"},
+    ),
+    "window_mask": Door(
+        spectra.window_mask, {"energy": EV, "window_eV": (50.0, 60.0)}, {"energy": ARRAY, "window_eV": "window"}
+    ),
     # fitting
     "fit_phases": Door(
         fitting.fit_phases,
@@ -394,6 +440,155 @@ DOORS = {
     "background_shapes": Door(
         fitting.background_shapes, {"energy_eV": EV, "background": np.ones((2, EV.size))},
         {"energy_eV": "nan complex text rank", "background": ARRAY + " choice"},
+    ),
+    "sweep_windows": Door(
+        fitting.sweep_windows,
+        {**SPECTRA_VALID, "references": REFERENCES, "starts_eV": [46.0], "ends_eV": [75.0], "mask": PIXELS},
+        {**SPECTRA, "references": ARRAY, "starts_eV": ARRAY, "ends_eV": ARRAY, "mask": "length nan text"},
+    ),
+    "fit_phases, names": Door(
+        fitting.fit_phases, {**SPECTRA_VALID, "references": REFERENCES, "phases": ("A", "B"), "zero_loss_peak": "keep"},
+        {"phases": "names", "zero_loss_peak": "choice"},
+    ),
+    "ReferenceDraws": Door(
+        fitting.ReferenceDraws,
+        {"transforms": np.ones((4, 2, 2)), "iron_per_nm3": np.ones((5, 2)), "valence": np.ones((5, 2))},
+        {"transforms": "nan huge complex text ragged", "iron_per_nm3": ARRAY + " length",
+         "valence": ARRAY + " length"},
+    ),
+    "Estimate": Door(
+        fitting.Estimate, {"value": np.ones(3), "statistical": np.ones(3), "systematic": np.ones(3)},
+        {"value": "complex text ragged none", "statistical": "complex text ragged rank length none",
+         "systematic": "complex text ragged rank length none"},
+    ),
+    "Acquisition": Door(
+        dose.Acquisition,
+        {"edge": "M2,3", "thickness_nm": (10.0, 10.0), "pixel_size_nm": 0.4, "window_eV": (45.0, 75.0),
+         "background": "power_law", "readout_counts": 0.0, "gain": 1.0, "spectrum": EV},
+        {"edge": "choice", "thickness_nm": "nan huge complex text ragged negative", "pixel_size_nm": "positive",
+         "window_eV": "window", "background": "choice", "readout_counts": "at least 0", "gain": "positive",
+         "spectrum": ARRAY},
+    ),
+    "sweep": Door(
+        dose.sweep, {"parameter": "collection_mrad", "values": [20.0]},
+        {"parameter": "choice", "values": "nan negative text complex"},
+    ),
+    # standards
+    "Chemistry": Door(
+        standards.Chemistry,
+        {"vacancies": 0.1, "most_vacancies": 0.1, "valence_strength": 1.0, "valence_strength_uncertainty": 0.1,
+         "metal_strength": 1.3, "metal_strength_uncertainty": 0.3, "oxygen_uncertainty": 0.1},
+        {"vacancies": "at least 0", "most_vacancies": "at least 0", "valence_strength": "positive",
+         "valence_strength_uncertainty": "at least 0", "metal_strength": "positive",
+         "metal_strength_uncertainty": "positive", "oxygen_uncertainty": "positive"},
+    ),
+    "LeadingEdge": Door(
+        standards.LeadingEdge,
+        {"lower_fraction": 0.3, "shift_eV": 1.7, "uncertainty": 0.1, "strength": 1.1, "strength_uncertainty": 0.4,
+         "lower_uncertainty": 0.1},
+        {"lower_fraction": "fraction", "shift_eV": "at least 0", "uncertainty": "positive", "strength": "positive",
+         "strength_uncertainty": "at least 0", "lower_uncertainty": "at least 0"},
+    ),
+    "OxygenCount": Door(
+        standards.OxygenCount, {"product": 1.3, "uncertainty": 0.3}, {"product": "positive", "uncertainty": "positive"}
+    ),
+    "OxygenRatio": Door(
+        standards.OxygenRatio, {"ratio": 1.3, "uncertainty": 0.3}, {"ratio": "positive", "uncertainty": "positive"}
+    ),
+    "PixelRange": Door(standards.PixelRange, {"uncertainty": 0.01}, {"uncertainty": "positive"}),
+    "PureRim": Door(
+        standards.PureRim, {"uncertainty": 0.02, "probability": 0.5},
+        {"uncertainty": "positive", "probability": "fraction"},
+    ),
+    "select_constraints": Door(
+        standards.select_constraints, {"constraints": ["pixels"], "pair": standards.PhasePair.of()},
+        {"constraints": "text count", "pair": "text"},
+    ),
+    "prepare_dual_eels": Door(
+        prepared,
+        {"beam_energy_keV": 300.0, "collection_mrad": 40.0, "convergence_mrad": 0.0, "exposure_ratio": 1.0,
+         "spikes": False, "gain": 1.0, "window_eV": (36.0, 110.0), "pixel_size_nm": 0.4},
+        {"beam_energy_keV": "positive", "collection_mrad": "positive", "convergence_mrad": "at least 0",
+         "exposure_ratio": "positive", "spikes": "flag", "gain": "positive", "window_eV": "window",
+         "pixel_size_nm": "positive"},
+    ),
+    "extract_standards": Door(
+        extracted,
+        {"onset_eV": 48.0, "mask": np.full((10, 10), True), "constraints": "pixels", "chemistry": standards.Chemistry(),
+         "delocalisation_nm": 0.0, "bootstrap": 20, "seed": 0, "gain": 1.0},
+        {"onset_eV": "positive", "mask": "length nan", "constraints": "text count", "chemistry": "text",
+         "delocalisation_nm": "at least 0", "bootstrap": "count", "seed": "seed", "gain": "positive"},
+    ),
+    "broaden": Door(
+        standards.broaden, {**SPECTRA_VALID, "fwhm_eV": 1.0}, {**SPECTRA, "fwhm_eV": "at least 0"}
+    ),
+    "spectral_angle_deg": Door(
+        standards.spectral_angle_deg, {"a": EV, "b": EV}, {"a": ARRAY.removesuffix(" rank"), "b": "nan complex length"}
+    ),
+    "match_spectrum": Door(
+        standards.match_spectrum,
+        {"spectrum": REFERENCES[0], "energy_eV": EV, "reference": REFERENCES[1], "reference_energy_eV": EV,
+         "window_eV": (52.0, 64.0), "max_shift_eV": 5.0, "fwhm_eV": (0.0, 3.0)},
+        {"spectrum": ARRAY + " length", "energy_eV": ARRAY + " length", "reference": ARRAY + " length",
+         "reference_energy_eV": ARRAY + " length", "window_eV": "window", "max_shift_eV": "positive",
+         "fwhm_eV": "positive"},
+    ),
+    "white_lines": Door(
+        standards.white_lines,
+        {"spectra": L23, "energy_eV": L23_EV, "l3_search_eV": (700.0, 715.0), "splitting_eV": 13.0,
+         "window_eV": (-5.0, 7.0), "continuum_eV": (20.0, 25.0), "step_width_eV": 1.0, "smoothing_eV": 0.4},
+        {**SPECTRA, "l3_search_eV": "window", "splitting_eV": "positive", "window_eV": "window",
+         "continuum_eV": "window", "step_width_eV": "positive", "smoothing_eV": "at least 0"},
+    ),
+    "find_l3": Door(
+        standards.find_l3, {"energy_eV": L23_EV, "mean_spectrum": L23, "window_eV": (700.0, 715.0)},
+        {"energy_eV": ARRAY + " length", "mean_spectrum": ARRAY + " length", "window_eV": "window"},
+    ),
+    "edge_cross_section": Door(
+        standards.edge_cross_section, {"element": "Fe", "edge": "L2,3", "energy_eV": L23_EV, **KV_VALID},
+        {"element": "choice", "edge": "choice", "energy_eV": "nan huge complex text ragged", **KV},
+    ),
+    "estimate_range": Door(
+        standards.estimate_range,
+        {"x": np.linspace(0, 1, 30), "sigma": np.full(30, 0.1), "points": 20, "iterations": 5, "strays": 0.01},
+        {"x": ARRAY, "sigma": ARRAY + " length negative", "points": "count", "iterations": "count",
+         "strays": "fraction"},
+    ),
+    "reference_from_abundances": Door(
+        standards.reference_from_abundances,
+        {"spectra": COUNTS.reshape(12, -1), "abundances": RNG.random((12, 2)), "variance": np.zeros(12),
+         "weights": np.ones(12), "bootstrap": 2, "seed": 0},
+        {"spectra": ARRAY.removesuffix(" rank"), "abundances": ARRAY.removesuffix(" rank"),
+         "variance": "nan huge complex text ragged length negative", "weights": ARRAY + " length negative",
+         "bootstrap": "seed", "seed": "seed"},
+    ),
+    "rotated_references": Door(
+        standards.rotated_references, {"references": REFERENCES, "reduced": -0.1, "oxidised": 0.1},
+        {"references": ARRAY, "reduced": "text nan", "oxidised": "text nan"},
+    ),
+    "neighbours": Door(standards.neighbours, {"ndim": 2}, {"ndim": "count"}),
+    "standards_from_spectra": Door(
+        standards.standards_from_spectra,
+        {"spectra": PURE, "edge": "M2,3", "background_eV": None, "bad_eV": (50.0,), "cross_section_barn": 1e6,
+         "window_eV": (53.0, 73.0), "scale_uncertainty": 0.0, "uncertainty": 0.01, "samples": 3, "seed": 0},
+        {"spectra": "object text", "edge": "choice", "background_eV": "window", "bad_eV": "nan complex text",
+         "cross_section_barn": "positive", "window_eV": "window", "scale_uncertainty": "at least 0",
+         "uncertainty": "at least 0", "samples": "count", "seed": "seed"},
+    ),
+    "standards_from_roi": Door(
+        lambda **keywords: standards.standards_from_roi(dual()[0], **keywords),
+        {"regions": HALVES, "cross_section_barn": 1e6, "onset_eV": 48.0, "window_eV": (36.0, 110.0), "spikes": False,
+         "gain": 1.0, "samples": 3, "seed": 0},
+        {"regions": "object text", "cross_section_barn": "positive", "onset_eV": "positive", "window_eV": "window",
+         "spikes": "flag", "gain": "positive", "samples": "count", "seed": "seed"},
+    ),
+    "compare_l23": Door(
+        on_core(standards.compare_l23), {"window_eV": (704.0, 730.0), "background_eV": 50.0, "max_shift_eV": 5.0},
+        {"background_eV": "positive", "max_shift_eV": "positive"},
+    ),
+    "find_specimen": Door(
+        lambda **keywords: standards.find_specimen(**{"dual": prepared(spikes=False), **keywords}),
+        {"mask": np.full((10, 10), True)}, {"mask": "nan length"},
     ),
     # tomography
     "Measurement": Door(
@@ -903,6 +1098,7 @@ def good(tmp_path_factory):
     for name in ("maps.tif", "maps.mrc"):
         np.savetxt((folder / name).with_suffix(".rawtlt"), TILTS)
     hs.signals.Signal1D(COUNTS[0, 0].astype(float)).save(folder / "spectrum.msa")
+    standards.standards_from_spectra(PURE).save(folder / "standards.npz")
     return folder
 
 
@@ -941,6 +1137,7 @@ READERS = {
         "maps.hspy maps.emd spectrum.msa",
         "paths",
     ),
+    "Standards.load": (standards.Standards.load, "standards.npz", "path"),
 }
 FILES = [(reader, name) for reader, (_, names, _) in READERS.items() for name in names.split()]
 

@@ -842,7 +842,7 @@ def test_the_core_loss_is_needed_unless_the_pair_is_prepared(pair):
     ],
 )
 def test_the_microscope_is_checked(pair, name, value, wanted):
-    with pytest.raises(ValueError, match=f"{name}: got {float(value)}, wants {wanted}"):
+    with pytest.raises(ValueError, match=f"{name}: got {value}, wants {wanted}"):
         standards.prepare_dual_eels(*pair[1:], **{name: value})
 
 
@@ -1064,7 +1064,7 @@ def test_regions_of_one_phase_give_references(model):
         ({"thickness_nm": None}, "thickness_nm: got it and cross_section_barn, or neither"),
         ({"thickness_nm": {"FeO": 20.0}}, "thickness_nm"),
         ({"regions": {"FeO": mask[:4]}}, "regions: got bool of shape"),
-        ({"regions": {"MnO": mask}}, "phases: got"),
+        ({"regions": {"MnO": mask}}, "regions: got"),
         ({"regions": {"FeO": (slice(0, 3), slice(0, 3))}}, "regions: got 9 pixels"),
     ):
         arguments = {"regions": regions, "thickness_nm": {"FeO": 20.0, "Fe3O4": 20.0}} | change
@@ -1100,8 +1100,8 @@ def test_a_measured_file_is_read():
 @pytest.mark.parametrize(
     ("spectra", "options", "word"),
     [
-        ({"MnO": (AXIS, AXIS)}, {}, "phases: got"),
-        ({}, {}, "phases: got"),
+        ({"MnO": (AXIS, AXIS)}, {}, "spectra: got"),
+        ({}, {}, "spectra: got"),
         ({"FeO": "no.csv"}, {}, "spectra: got no.csv"),
         ({"FeO": __file__}, {}, r"spectra: got a file of kind '.py'"),
         ({"FeO": AXIS}, {}, "spectra: got ndarray for 'FeO'"),

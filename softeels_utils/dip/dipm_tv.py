@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 
-from softeels_utils.checks import check_choice, check_count, check_flag, check_instance, check_seed, check_tilts
+from softeels_utils.checks import check_choice, check_count, check_flag, check_kind, check_seed, check_tilts
 from softeels_utils.tomography import (
     NONNEGATIVE,
     SIMPLEX,
@@ -280,7 +280,7 @@ def fit(
     -------
     DIPResult
     """
-    check_instance(measurement, "measurement", Measurement)
+    check_kind(measurement, "measurement", Measurement)
     Loop(callbacks=callbacks, checkpoint=checkpoint, checkpoint_seconds=checkpoint_seconds, progress=progress)  # checks
     check_tilts(measurement.projector.tilt_angles_deg)
     chosen, calibrated = _choose(variant, preset, iterations, settings), check_flag(calibrated, "calibrated")

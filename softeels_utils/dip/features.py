@@ -26,7 +26,7 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from scipy import ndimage, optimize, stats
 
-from softeels_utils.checks import check_count, check_instance, check_mask, check_seed, finite_array, real_array
+from softeels_utils.checks import check_count, check_kind, check_mask, check_seed, finite_array, real_array
 from softeels_utils.tomography import GaussianLoss, Measurement, PoissonLoss
 
 __all__ = ["VACUUM", "FeatureTest", "VolumeErrors", "as_gaussian", "as_volume", "claim", "feature_test", "fill_in"]
@@ -222,7 +222,7 @@ def feature_test(
 
 def as_volume(measurement: Measurement, volume: ArrayLike | Any, name: str = "volume") -> NDArray[np.float64]:
     """The volume of a result, or the array itself, checked against the measurement."""
-    check_instance(measurement, "measurement", Measurement)
+    check_kind(measurement, "measurement", Measurement)
     array = real_array(getattr(volume, "volume", volume), name)
     if array.shape != measurement.volume_shape:
         raise ValueError(f"{name}: got shape {array.shape}, wants {measurement.volume_shape}")
@@ -238,7 +238,7 @@ def _check_region(region, volume):
 
 def check_options(errors: VolumeErrors, places: float, level: float, reconstruct: Callable | None) -> None:
     """Raise `ValueError` for what is no option of a test."""
-    check_instance(errors, "errors", VolumeErrors)
+    check_kind(errors, "errors", VolumeErrors)
     if not (isinstance(places, numbers.Real) and np.isfinite(places) and places >= 1):
         raise ValueError(f"places: got {places!r}, wants a number of at least 1")
     if not (isinstance(level, numbers.Real) and 0 < level < 0.5):

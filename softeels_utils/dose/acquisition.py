@@ -8,9 +8,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ..checks import finite_array
-from ..fitting import background_shapes
-from ..scattering import as_system, check_not_negative, check_positive, check_window
+from ..checks import (
+    check_choice,
+    check_kind,
+    check_not_negative,
+    check_positive,
+    check_window,
+    describe,
+    finite_array,
+    real_array,
+)
+from ..fitting import FIXED_POWERS, background_shapes
+from ..scattering import as_system
 from ..simulate import SpectrumModel
 from ..spectra import in_window
 
@@ -60,14 +69,19 @@ class Acquisition:
     spectrum: ArrayLike | None = None
 
     def __post_init__(self):
-        if not isinstance(self.edge, str) or self.edge not in FIT_WINDOW_EV:
-            raise ValueError(f"edge: got {self.edge!r}, wants one of {sorted(FIT_WINDOW_EV)}")
+        check_choice(self.edge, "edge", sorted(FIT_WINDOW_EV))
         thickness = np.zeros(1) if self.thickness_nm is None else finite_array(self.thickness_nm, "thickness_nm")
         if thickness.ndim != 1 or (thickness < 0).any():
             raise ValueError(f"thickness_nm: got {self.thickness_nm!r}, wants one number of at least 0 per phase")
         check_positive(pixel_size_nm=self.pixel_size_nm, gain=self.gain)
         check_not_negative(readout_counts=self.readout_counts)
         check_window(self.fit_window_eV)
+        if isinstance(self.background, str):
+            check_choice(self.background, "background", FIXED_POWERS)
+        elif self.background is not None and finite_array(self.background, "background").ndim not in (1, 2):
+            raise ValueError(f"background: got {describe(self.background)}, wants a name, exponents or shapes (P, E)")
+        if self.spectrum is not None:
+            real_array(self.spectrum, "spectrum", ndim=1)
 
     @classmethod
     def from_settings(cls, acquisition: Acquisition | None = None, /, **settings: Any) -> Acquisition:
@@ -91,7 +105,7 @@ class Acquisition:
         unknown = [name for name in settings if name not in names]
         if unknown:
             raise TypeError(f"settings: got {', '.join(map(repr, unknown))}, wants some of {', '.join(names)}")
-        return replace(acquisition or cls(), **settings)
+        return replace(cls() if acquisition is None else check_kind(acquisition, "acquisition", cls), **settings)
 
     def of_model(self, model: SpectrumModel) -> Acquisition:
         """The same with thicknesses and window filled in, where they are left open, from a model and its system.
@@ -101,6 +115,7 @@ class Acquisition:
         ValueError
             If there is not one thickness per phase.
         """
+        check_kind(model, "spectrum_model", SpectrumModel)
         window = model.system.edge(self.edge).fit_window_eV if self.window_eV is None else self.window_eV
         return replace(self, thickness_nm=phase_thickness(self.thickness_nm, model), window_eV=window)
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from ..checks import real_array
+from ..checks import check_kind, real_array
 from ..scattering import System
 from ..simulate import Microscope, SpectrumModel, spectrum_model
 from .bounds import linear_model
@@ -149,7 +149,7 @@ def calculator(
     ValueError
         For a condition without values, or with values that are negative or not finite.
     """
-    microscope = microscope or Microscope()
+    microscope = Microscope() if microscope is None else check_kind(microscope, "microscope", Microscope)
     given = {
         "beam_energy_keV": beam_energy_keV,
         "collection_mrad": collection_mrad,

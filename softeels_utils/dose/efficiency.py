@@ -3,14 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import brentq
 
-from ..checks import check_choice, check_not_negative, check_window, finite_array
+from ..checks import (
+    check_choice,
+    check_kind,
+    check_not_negative,
+    check_positive,
+    check_window,
+    describe,
+    finite_array,
+    named,
+)
 from ..scattering import System, as_system, partial_cross_section
 from ..simulate import Microscope, SpectrumModel
 from ..simulate import spectrum_model as make_model
@@ -27,6 +37,19 @@ __all__ = [
     "standard_errors",
     "sweep",
 ]
+
+
+#: What `sweep` can vary besides the microscope.
+SWEPT = (
+    "thickness_nm",
+    "pixel_size_nm",
+    "readout_counts",
+    "gain",
+    "fluence_e_per_A2",
+    *(f"{what}_{edge}" for what in ("edge", "background", "spectrum") for edge in "ab"),
+    "window_a_eV",
+    "window_b_eV",
+)
 
 
 def signal_ratio(
@@ -93,7 +116,7 @@ def metal_weights(model: SpectrumModel) -> NDArray:
     >>> metal_weights(make_model(system="manganese_oxides"))
     array([1.  , 0.84])
     """
-    atoms = model.system.metal_per_nm3(model.phases)
+    atoms = check_kind(model, "model", SpectrumModel).system.metal_per_nm3(model.phases)
     return atoms / atoms[0]
 
 
@@ -117,9 +140,12 @@ def standard_errors(model: SpectrumModel, covariance: ArrayLike) -> dict[str, fl
     >>> standard_errors(make_model(), [[4.0, 0.0], [0.0, 1.0]])
     {'FeO': 2.0, 'Fe3O4': 1.0, 'total iron': 2.157...}
     """
-    covariance, count = finite_array(covariance, "covariance"), len(model.phases)
+    count = len(check_kind(model, "model", SpectrumModel).phases)
+    covariance = finite_array(covariance, "covariance")
     if covariance.shape != (count, count):
         raise ValueError(f"covariance: got shape {covariance.shape}, wants ({count}, {count}), one row per phase")
+    if (np.diag(covariance) < 0).any():
+        raise ValueError(f"covariance: got variances {np.diag(covariance).tolist()}, wants them 0 or more")
     weights = {phase: _quantity_weights(model, phase) for phase in model.phases}
     weights[f"total {model.system.metal_name}"] = metal_weights(model)
     return {name: float(np.sqrt(w @ covariance @ w)) for name, w in weights.items()}
@@ -137,6 +163,20 @@ def _quantity_weights(model: SpectrumModel, quantity: str | ArrayLike) -> NDArra
     if weights.shape != (len(model.phases),):
         raise ValueError(f"quantity: got {quantity!r}, wants a name or {len(model.phases)} weights")
     return weights
+
+
+def _model(spectrum_model):
+    return make_model() if spectrum_model is None else check_kind(spectrum_model, "spectrum_model", SpectrumModel)
+
+
+@contextmanager
+def _of_edge(letter):
+    """Within it, errors about an acquisition speak of the arguments of edge a, or b."""
+    with ExitStack() as stack:
+        for of in ("edge", "window_eV", "background", "spectrum"):
+            name = f"window_{letter}_eV" if of == "window_eV" else f"{of}_{letter}"
+            stack.enter_context(named(name, of=of))
+        yield
 
 
 def dose_efficiency(
@@ -179,13 +219,22 @@ def dose_efficiency(
     TypeError
         For a setting that `Acquisition` does not have.
     """
-    model = spectrum_model or make_model()
+    model = _model(spectrum_model)
     weights = _quantity_weights(model, quantity)
-    a = Acquisition.from_settings(
-        edge=edge_a, window_eV=window_a_eV, background=background_a, spectrum=spectrum_a, **settings
-    )
-    b = replace(a, edge=edge_b, window_eV=window_b_eV, background=background_b, spectrum=spectrum_b)
-    target = _variance(model, weights, fluence_e_per_A2, a)
+    with _of_edge("a"):
+        a = Acquisition.from_settings(
+            edge=edge_a, window_eV=window_a_eV, background=background_a, spectrum=spectrum_a, **settings
+        )
+        target = _variance(model, weights, fluence_e_per_A2, a)
+    with _of_edge("b"):
+        b = replace(a, edge=edge_b, window_eV=window_b_eV, background=background_b, spectrum=spectrum_b)
+        return _fluence_ratio(model, weights, fluence_e_per_A2, b, target)
+
+
+def _fluence_ratio(
+    model: SpectrumModel, weights: NDArray, fluence_e_per_A2: float, b: Acquisition, target: float
+) -> float:
+    """Fluence that edge b needs to reach a variance, over the fluence given."""
     if not b.readout_counts:  # bounds scale with the fluence
         return float(_variance(model, weights, fluence_e_per_A2, b) / target)
     log_ratio = brentq(
@@ -228,10 +277,14 @@ def shot_noise_ratio(
     background_factor
         h: 1 where the background is known, 5 to 10 where it is extrapolated from before the edge.
     """
-    model = spectrum_model or make_model()
+    model = _model(spectrum_model)
     thickness = phase_thickness(thickness_nm, model)
     check_not_negative(background_factor=background_factor)
     snr2 = []
+    if not thickness.any():
+        raise ValueError("thickness_nm: got 0 of every phase, wants some of one")
+    for edge, name in ((edge_a, "edge_a"), (edge_b, "edge_b")):
+        check_choice(edge, name, model.system.edges)
     for edge, window, name in ((edge_a, window_a_eV, "window_a_eV"), (edge_b, window_b_eV, "window_b_eV")):
         low, high = _signal_window(model.system, edge, window, name)
         energy = model.energy_eV(edge)
@@ -264,7 +317,7 @@ def compare_edges(
     spectrum_model: SpectrumModel | None = None, *, thickness_nm: ArrayLike | None = None, **settings: Any
 ) -> DoseComparison:
     """`DoseComparison` of M2,3 against L2,3 of the system's metal; settings as for `dose_efficiency`."""
-    model = spectrum_model or make_model()
+    model = _model(spectrum_model)
     settings |= {"thickness_nm": thickness_nm}
     return DoseComparison(
         signal=signal_ratio(system=model.system, **model.microscope.angles),
@@ -301,17 +354,24 @@ def sweep(
     list of DoseComparison
         One for each value.
     """
-    microscope = microscope or Microscope()
+    microscope = Microscope() if microscope is None else check_kind(microscope, "microscope", Microscope)
+    check_choice(parameter, "parameter", (*(field.name for field in fields(Microscope)), *SWEPT))
+    if isinstance(values, str) or not np.iterable(values) or not len(values := list(values)):
+        raise ValueError(f"values: got {describe(values)}, wants a sequence of values")
     model = make_model(microscope, system=system)
     thickness = phase_thickness(thickness_nm, model)
+    if not thickness.any():
+        raise ValueError("thickness_nm: got 0 of every phase, wants some of one")
     comparisons = []
     for value in values:
         model_here, here = model, {**settings, "thickness_nm": thickness}
-        if parameter == "thickness_nm":
-            here["thickness_nm"] = thickness * value / thickness.sum()
-        elif hasattr(microscope, parameter):
-            model_here = make_model(replace(microscope, **{parameter: value}), system=system)
-        else:
-            here[parameter] = value
-        comparisons.append(compare_edges(model_here, **here))
+        with named("values", of=parameter):
+            if parameter == "thickness_nm":
+                check_positive(thickness_nm=value)
+                here["thickness_nm"] = thickness * value / thickness.sum()
+            elif hasattr(microscope, parameter):
+                model_here = make_model(replace(microscope, **{parameter: value}), system=system)
+            else:
+                here[parameter] = value
+            comparisons.append(compare_edges(model_here, **here))
     return comparisons

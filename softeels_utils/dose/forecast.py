@@ -10,8 +10,9 @@ from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter1d
 
 from .. import scattering
-from ..checks import check_positive
+from ..checks import check_not_negative, check_positive, describe
 from ..fitting import PhaseFit, fit_phases
+from ..scattering.microscope import MICROSCOPE_KEYS
 from ..spectra import FWHM_PER_SIGMA, align_zero_loss, energy_axis, window_mask
 
 if TYPE_CHECKING:
@@ -108,15 +109,18 @@ def forecast_errors(
     """
     check_positive(pixel_size_nm=pixel_size_nm, gain=gain, energy_resolution_eV=energy_resolution_eV)
     system = scattering.as_system(system)
+    if references is not None and not hasattr(references, "metal_per_nm3"):
+        raise ValueError(f"references: got {describe(references)}, wants Standards")
     edge = system.edge("M2,3")
     first, last = edge.fit_window_eV
-    energy = energy_axis(signal)
+    energy = energy_axis(signal, of="signal")
     if energy[0] > -2 or energy[-1] < last:
         got = f"{energy[0]:.0f} to {energy[-1]:.0f} eV"
         raise ValueError(f"signal: got energies of {got}, wants the zero loss and {system.metal}-M2,3: -2 to {last} eV")
     if references is not None and (references.energy_eV[0] > first or references.energy_eV[-1] < last):
         got = f"{references.energy_eV[0]:g} to {references.energy_eV[-1]:g} eV"
         raise ValueError(f"references: got energies of {got}, wants {first} to {last} eV")
+    _check_microscope(microscope)
 
     aligned = np.asarray(align_zero_loss(signal).data, float).reshape(-1, energy.size)
     total = aligned.sum(axis=0) / gain
@@ -145,6 +149,17 @@ def forecast_errors(
         better=tuple(m for m, fit in atoms.items() if fit.reduced_chi2 < CLEARLY_BETTER * own.reduced_chi2),
         significance=float(own.coefficients[0] / own.standard_error[0]),
     )
+
+
+def _check_microscope(microscope):
+    unknown = sorted(set(microscope) - set(MICROSCOPE_KEYS))
+    if unknown:
+        raise TypeError(f"microscope: got {', '.join(unknown)}, wants some of {', '.join(MICROSCOPE_KEYS)}")
+    check_not_negative(**microscope)
+    for name in ("beam_energy_keV", "collection_mrad"):
+        if name not in microscope:
+            raise TypeError(f"{name}: got None, wants a number")
+        check_positive(**{name: microscope[name]})
 
 
 def _error_at_one(fit: PhaseFit, k: int, electrons: float, pixel_size_nm: float) -> float:

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from ..checks import check_positive
 from ..simulate import SpectrumModel
 from ..spectra import energy_axis, zero_loss_position
 from .acquisition import Acquisition
@@ -50,6 +51,8 @@ def measured_spectrum(
     ValueError
         If the signal's energies do not cover the edge's fit window, or no edge is found to scale by.
     """
+    if electrons is not None:
+        check_positive(electrons=electrons)
     acquisition = Acquisition(edge=edge, thickness_nm=thickness_nm).of_model(spectrum_model)
     energy = energy_axis(signal, of="signal")
     counts = np.nanmean(np.asarray(signal.data, dtype=float).reshape(-1, energy.size), axis=0)

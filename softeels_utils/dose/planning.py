@@ -223,6 +223,8 @@ def thinnest_skin_nm(
     tilts = check_tilts(tilt_angles_deg)
     if np.abs(tilts).max() >= 90:
         raise ValueError(f"tilt_angles_deg: got up to {np.abs(tilts).max():g}, wants less than 90")
+    if len(finite_array(phases, "phases").ravel()) != 2 or np.ndim(phases) != 1:
+        raise ValueError(f"phases: got {phases!r}, wants two different indices below {len(information)}")
     for phase in phases:
         if check_count(phase, "phases", 0) >= len(information):
             raise ValueError(f"phases: got {phases!r}, wants two different indices below {len(information)}")

@@ -58,7 +58,9 @@ def background_shapes(energy_eV: ArrayLike, background: str | ArrayLike | None =
     background = finite_array(background, "background")
     if background.ndim == 1:
         if energy[0] <= 0:
-            raise ValueError(f"window_eV: got a start at {energy[0]:g} eV, wants one above 0 for powers of the energy")
+            raise ValueError(
+                f"energy_eV, window_eV: got a start at {energy[0]:g} eV, wants one above 0 for powers of the energy"
+            )
         return (energy / np.sqrt(energy[0] * energy[-1])) ** -background[:, None]
     if background.ndim != 2 or background.shape[1] != energy.size or not len(background):
         raise ValueError(f"background: got shape {background.shape}, wants (P, {energy.size})")

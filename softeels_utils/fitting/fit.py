@@ -9,7 +9,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from ..checks import check_flag, check_not_negative, check_positive, finite_array, real_array
+from ..checks import (
+    LARGEST,
+    check_choice,
+    check_flag,
+    check_names,
+    check_not_negative,
+    check_positive,
+    finite_array,
+    real_array,
+)
 from ..spectra import cut_off_fraction, data_of, energy_axis, find_bad_channels, map_spectra
 from ..spectra.arrays import check_spectra, is_dask, is_signal
 from .components import Components, check_independent
@@ -149,9 +158,13 @@ def fit_phases(
     (2, 2, 2)
     """
     energy, data = energy_axis(spectra, energy_eV), data_of(spectra)
+    _check_counts(data)
+    check_choice(zero_loss_peak, "zero_loss_peak", ("delta", "keep"))
+    if low_loss_energy_eV is not None:
+        finite_array(low_loss_energy_eV, "low_loss_energy_eV")
     if hasattr(references, "energy_eV") and not _same_axis(references.energy_eV, energy):
         raise ValueError("references: got Standards on other energies than the spectra, wants the same axis")
-    phases = tuple(phases) or _names_of(references)
+    phases = check_names(phases, "phases") or _names_of(references)
     references, *drawn = drawn_references(references, reference_samples, iron_per_nm3, valence, energy[1] - energy[0])
     components = Components.checked(energy, references, background, window_eV, nonnegative, nonnegative_background)
     check_flag(scale_covariance, "scale_covariance")
@@ -270,6 +283,15 @@ def _fitted_shapes(plural, low_loss):
         return None, None if plural.with_background else 0.0
     pixel = plural.pixel_shapes(np.asarray(low_loss)[None])
     return pixel.shapes[0], 0.0 if pixel.fixed is None else pixel.fixed[0]
+
+
+def _check_counts(data):
+    """Refuse counts whose squares do not add up; those of lazy spectra, and pixels that hold infinity, are not seen."""
+    if is_dask(data) or not data.size:
+        return
+    top = max(-float(np.fmin.reduce(data, axis=None)), float(np.fmax.reduce(data, axis=None)))
+    if LARGEST < top < np.inf:
+        raise ValueError(f"spectra: got counts up to {top:.3g}, wants at most {LARGEST:g}")
 
 
 def _checked_low_loss(low_loss, lead):

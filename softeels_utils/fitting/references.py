@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ..checks import finite_array
+from ..checks import finite_array, real_array
 
 __all__ = ["ReferenceDraws", "drawn_references"]
 
@@ -28,6 +28,18 @@ class ReferenceDraws:
     transforms: NDArray
     iron_per_nm3: NDArray | None = None
     valence: NDArray | None = None
+
+    def __post_init__(self):
+        shape = real_array(self.transforms, "transforms").shape
+        if shape[0:1] != (0,) and (len(shape) != 3 or shape[1] != shape[2]):
+            raise ValueError(f"transforms: got shape {shape}, wants (S, K, K)")
+        for name in ("iron_per_nm3", "valence"):
+            value = getattr(self, name)
+            if value is None:
+                continue
+            rows = real_array(value, name).shape
+            if len(rows) != 2 or rows[0] != shape[0] + 1 or rows[1:] != (shape[2:] or rows[1:]):
+                raise ValueError(f"{name}: got shape {rows}, wants (S + 1, K) for transforms of shape {shape}")
 
     @property
     def modes(self) -> NDArray:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ..checks import check_file, check_path, real_array
 from ..progress import headless
 from ..spectra.arrays import data_of, is_dask, step_nm
 from .misfit import BINS, FitMisfit
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Estimate", "FitFlag", "PhaseFit", "pack", "packed_size", "pixel_size_of", "unpack"]
 
+SUFFIXES = (".hspy", ".zspy")
 AT_BOUND_MOST = 0.05  # part of the pixels at a bound, above which their sum is called biased
 
 
@@ -49,6 +51,13 @@ class Estimate:
     value: np.ndarray
     statistical: np.ndarray
     systematic: np.ndarray
+
+    def __post_init__(self):
+        for name in ("value", "statistical", "systematic"):
+            array = getattr(self, name)
+            shape = array.shape if is_dask(array) else real_array(array, name, finite=False).shape
+            if shape != np.shape(self.value):
+                raise ValueError(f"{name}: got shape {shape}, wants that of value, {np.shape(self.value)}")
 
     @property
     def error(self) -> np.ndarray:
@@ -310,6 +319,9 @@ class PhaseFit:
         """
         import hyperspy.api as hs
 
+        path = check_path(path)
+        if path.suffix.lower() not in SUFFIXES:
+            raise ValueError(f"path: got {path.name}, wants a name that ends in {' or '.join(SUFFIXES)}")
         lazy = is_dask(self.coefficients)
         later = [getattr(self, name) for name in _LATER if getattr(self, name) is not None]
         packed = pack(*(getattr(self, name) for name in _PER_PIXEL), *later)
@@ -348,7 +360,7 @@ class PhaseFit:
         """
         import hyperspy.api as hs
 
-        return cls.from_signal(hs.load(path, lazy=lazy))
+        return cls.from_signal(hs.load(check_file(path, SUFFIXES, folders=(".zspy",)), lazy=lazy))
 
     @classmethod
     def from_signal(cls, signal: Any) -> PhaseFit:

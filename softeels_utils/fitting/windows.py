@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ..checks import finite_array
+from ..checks import check_mask, finite_array
+from ..spectra import data_of, energy_axis
 from .fit import fit_phases
 
 __all__ = ["WindowSweep", "sweep_windows"]
@@ -89,8 +90,11 @@ def sweep_windows(
     starts, ends = (finite_array(x, name) for x, name in ((starts_eV, "starts_eV"), (ends_eV, "ends_eV")))
     if starts.ndim != 1 or ends.ndim != 1 or not starts.size or not ends.size or starts.max() >= ends.min():
         raise ValueError(
-            f"starts_eV: got {starts.tolist()} with ends {ends.tolist()}, wants every start below all ends"
+            f"starts_eV, ends_eV: got {starts.tolist()} and {ends.tolist()}, wants every start below all ends"
         )
+    energy_axis(spectra, energy_eV)
+    if mask is not None:
+        mask = check_mask(mask, "mask", data_of(spectra).shape[:-1])
     fits = [
         fit_phases(spectra, energy_eV, references, window_eV=(low, high), **options) for low in starts for high in ends
     ]
@@ -113,4 +117,4 @@ def sweep_windows(
 def _usable(fit, mask):
     """Pixels of a fit that hold a result, and are asked for."""
     usable = np.isfinite(fit.coefficients).all(axis=-1)
-    return usable if mask is None else usable & np.asarray(mask, bool)
+    return usable if mask is None else usable & mask

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ..checks import check_choice, check_instance, finite_array
+from ..checks import check_choice, check_kind, finite_array
 from .edges import arctangent_step, broaden_shape, onset
 from .oscillator_strengths import edge_oscillator_strength
 from .system import METAL_EDGES, Edge, EdgeChange, Phase, System
@@ -38,8 +38,8 @@ def near_edge_oscillator_strength(system: System, phase: str | Phase, edge: str,
     ValueError
         For any other edge or phase, or an edge of the metal in a phase that has none.
     """
-    check_instance(system, "system", System)
-    phase = system.phase(phase) if isinstance(phase, str) else check_instance(phase, "phase", Phase)
+    check_kind(system, "system", System)
+    phase = system.phase(phase) if isinstance(phase, str) else check_kind(phase, "phase", Phase)
     check_choice(edge, "edge", (*METAL_EDGES, "K"))
     if edge in METAL_EDGES and not phase.ion_fractions:
         raise ValueError(f"phase: got {phase.name!r}, wants a phase that holds {system.metal}")
@@ -54,7 +54,7 @@ def near_edge_oscillator_strength(system: System, phase: str | Phase, edge: str,
 
 def m1_oscillator_strength(system: System, energy_eV: ArrayLike) -> NDArray:
     """df/dE of a schematic M1 edge of the metal, 1/eV: a fraction of the 3p continuum, in which tables include it."""
-    energy, edge = finite_array(energy_eV, "energy_eV"), check_instance(system, "system", System).edge("M1")
+    energy, edge = finite_array(energy_eV, "energy_eV"), check_kind(system, "system", System).edge("M1")
     begin = edge.near_edge["from_eV"]
     continuum = edge_oscillator_strength(system.metal, "M2,3", np.maximum(energy, begin))
     rise = arctangent_step(energy - edge.onset_eV, 2.0, 3.0)

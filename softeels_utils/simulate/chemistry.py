@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from skimage.measure import block_reduce
 
-from ..checks import check_choice, check_count, check_instance, check_positive, check_seed, describe
+from ..checks import check_choice, check_count, check_kind, check_positive, check_seed, describe
 from ..scattering import Phase, System, as_system
 from .detector import Detector
 from .draw import HALVES
@@ -215,7 +215,7 @@ def draw_chemistry(
     check_count(n, "n", 8)
     check_positive(box_nm=box_nm)
     assumed = as_system(system)
-    microscope = Microscope() if microscope is None else check_instance(microscope, "microscope", Microscope)
+    microscope = Microscope() if microscope is None else check_kind(microscope, "microscope", Microscope)
     rng = np.random.default_rng(np.random.SeedSequence([STREAM + HALVES.index(half), int(seed)]))
     on, recipe, drawn = _recipe(rng, kinds, assumed)
     _check_fixed(fixed, recipe, assumed)

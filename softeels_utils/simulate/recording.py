@@ -15,7 +15,7 @@ from scipy.ndimage import gaussian_filter
 from ..checks import (
     check_count,
     check_flag,
-    check_instance,
+    check_kind,
     check_not_negative,
     check_positive,
     check_seed,
@@ -114,7 +114,7 @@ def dual_eels(
     which that of a real one is not. The near-edge shapes are motivated by multiplets, not measured (see `scattering`).
     """
     model = SpectrumModel(Microscope() if microscope is None else microscope, phases, plural, system)
-    detector = Detector() if detector is None else check_instance(detector, "detector", Detector)
+    detector = Detector() if detector is None else check_kind(detector, "detector", Detector)
     for name, flag in {"delocalisation": delocalisation, "noise": noise, "lazy": lazy}.items():
         check_flag(flag, name)
     dtype = _checked_dtype(dtype)

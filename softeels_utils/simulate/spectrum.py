@@ -17,7 +17,7 @@ from ..checks import (
     check_choice,
     check_count,
     check_flag,
-    check_instance,
+    check_kind,
     check_not_negative,
     check_number,
     check_positive,
@@ -152,7 +152,7 @@ class SpectrumModel:
     system: System | str | None = None
 
     def __post_init__(self):
-        check_instance(self.microscope, "microscope", Microscope)
+        check_kind(self.microscope, "microscope", Microscope)
         check_flag(self.plural, "plural")
         object.__setattr__(self, "system", as_system(self.system))
         object.__setattr__(self, "phases", self.system.check_phases(self.phases))

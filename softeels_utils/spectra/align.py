@@ -8,11 +8,13 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy import fft, ndimage
 
-from ..checks import check_choice, check_not_negative, finite_array
+from ..checks import check_choice, check_number, finite_array
 from .arrays import data_of, energy_axis, is_dask, with_data
 from .blocks import map_spectra
 
 __all__ = ["align_zero_loss", "shift_spectra", "zero_loss_position"]
+
+MOST_OFF_EV = 100.0  # that the zero of an axis may be off by
 
 
 def zero_loss_position(low_loss: Any, energy_eV: ArrayLike | None = None, *, smoothing_eV: float = 0.5) -> Any:
@@ -33,7 +35,9 @@ def zero_loss_position(low_loss: Any, energy_eV: ArrayLike | None = None, *, smo
     ndarray or Dask array (...), eV
     """
     energy = energy_axis(low_loss, energy_eV, of="low_loss")
-    check_not_negative(smoothing_eV=smoothing_eV)
+    if energy[0] > MOST_OFF_EV or energy[-1] < -MOST_OFF_EV:
+        raise ValueError(f"low_loss: got energies {energy[0]:g} to {energy[-1]:g} eV, wants the zero loss, near 0 eV")
+    check_number(smoothing_eV, "smoothing_eV", 0, np.ptp(energy))
     step = energy[1] - energy[0]
     width = max(smoothing_eV / step, 0.5)
 
@@ -142,8 +146,13 @@ def align_zero_loss(
     """
     energy = energy_axis(low_loss, energy_eV, of="low_loss")
     check_choice(method, "method", ("linear", "nearest", "fourier"))
+    if others_energy_eV is not None:
+        finite_array(others_energy_eV, "others_energy_eV")
+    axes = [energy_axis(other, others_energy_eV, name="others_energy_eV", of="others") for other in others]
+    for pixels in (data_of(other).shape[:-1] for other in others):
+        if pixels != data_of(low_loss).shape[:-1]:
+            raise ValueError(f"others: got pixels {pixels}, wants those of low_loss, {data_of(low_loss).shape[:-1]}")
     shift = -zero_loss_position(low_loss, energy, smoothing_eV=smoothing_eV)
     aligned = shift_spectra(low_loss, shift, energy, method=method)
-    axes = [energy_axis(other, others_energy_eV, name="others_energy_eV", of="others") for other in others]
     moved = [shift_spectra(other, shift, axis, method=method) for other, axis in zip(others, axes, strict=True)]
     return (aligned, *moved) if others else aligned

@@ -137,8 +137,12 @@ def _energies_of(axis, of):
 
 def in_window(energy_eV: NDArray, window_eV: tuple[float, float]) -> NDArray[np.bool_]:
     """Which energies (any shape) lie inside a window, both ends included; `window_mask` checks the window, too."""
-    low, high = window_eV
-    return (energy_eV >= low) & (energy_eV <= high)
+    try:
+        low, high = window_eV
+        return (energy_eV >= low) & (energy_eV <= high)
+    except (TypeError, ValueError):
+        got = f"{describe(energy_eV)}, {describe(window_eV)}"
+        raise ValueError(f"energy_eV, window_eV: got {got}, wants energies and a pair (low, high)") from None
 
 
 def window_mask(energy: NDArray, window_eV: tuple[float, float], name: str = "window_eV") -> NDArray[np.bool_]:
@@ -160,7 +164,9 @@ def window_mask(energy: NDArray, window_eV: tuple[float, float], name: str = "wi
     ValueError
         If the window is not an increasing pair, or extends more than one channel beyond the energies.
     """
-    window = finite_array(window_eV, name)
+    energy, window = finite_array(energy, "energy"), finite_array(window_eV, name)
+    if energy.ndim != 1 or energy.size < 2:
+        raise ValueError(f"energy: got shape {energy.shape}, wants at least 2 energies in one dimension")
     if window.shape != (2,):
         raise ValueError(f"{name}: got {describe(window_eV)}, wants a pair (low, high) in eV")
     low, high = (float(v) for v in window)
@@ -177,4 +183,6 @@ def window_mask(energy: NDArray, window_eV: tuple[float, float], name: str = "wi
 
 def step_nm(axis: Any) -> float | None:
     """Step of a HyperSpy axis in nm; None where its unit is not a length."""
+    if not (hasattr(axis, "scale") and hasattr(axis, "units")):
+        raise ValueError(f"axis: got {describe(axis)}, wants an even axis of a HyperSpy signal")
     return float(axis.scale) * NM_PER[str(axis.units)] if str(axis.units) in NM_PER else None

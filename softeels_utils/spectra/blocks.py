@@ -11,6 +11,7 @@ from functools import cache, partial
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
+from ..checks import check_count, describe
 from .arrays import data_of, is_dask
 
 __all__ = ["map_spectra"]
@@ -56,12 +57,18 @@ def map_spectra(
     array([[ 3., 12.],
            [21., 30.]])
     """
+    if not callable(function):
+        raise ValueError(f"function: got {describe(function)}, wants a function of blocks of spectra")
+    core_shape = tuple(check_count(size, "core_shape", 0) for size in core_shape)
+    check_count(block, "block")
     arrays = [None if x is None else data_of(x) for x in inputs]
+    if all(x is None for x in arrays):
+        raise ValueError("inputs: got no spectra, wants at least one array")
     lead = _leading_axes(arrays)
     for x in arrays:
         if x is not None and x.ndim > 1 and x.shape[:-1] != lead:
             raise ValueError(f"spectra: got leading axes {x.shape[:-1]}, wants {lead} as the others have")
-    settings = {"core_shape": tuple(core_shape), "dtype": dtype, "block": block}
+    settings = {"core_shape": core_shape, "dtype": dtype, "block": block}
     if any(is_dask(x) for x in arrays):
         return _lazily(function, arrays, len(lead), **settings)
     threads = os.environ.get("OMP_NUM_THREADS", "").split(",")[0] or os.cpu_count() or 1

@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .arrays import data_of
+from ..checks import check_mask, check_positive, describe, real_array
+from .arrays import check_spectra, data_of
 
 __all__ = ["cut_off_fraction", "find_bad_channels", "mend_channels"]
 
@@ -38,7 +39,7 @@ def cut_off_fraction(spectra: Any) -> float:
     >>> cut_off_fraction(counts), cut_off_fraction(np.minimum(counts, 300.0))
     (0.0, 1.0)
     """
-    part = np.nan_to_num(_some(spectra, 4096))
+    part = np.nan_to_num(_some(check_spectra(spectra), 4096))
     top = part.max(initial=0.0)
     at_top = part == top
     fraction = (at_top[:, 1:] & at_top[:, :-1]).any(axis=1).mean() if len(part) else 0.0
@@ -72,8 +73,9 @@ def find_bad_channels(spectra: Any, inside: NDArray[np.bool_], *, gain: float = 
     >>> find_bad_channels(counts, np.arange(12) > 2)
     array([5])
     """
+    bad = check_mask(inside, "inside", data_of(check_spectra(spectra)).shape[-1:]).copy()
+    check_positive(gain=gain)
     counts = np.nan_to_num(_some(spectra, 65536), posinf=0.0, neginf=0.0)
-    bad = np.asarray(inside, bool).copy()
     bad[[0, 1, -2, -1]] = False
     for k in range(min(PARTS, len(counts))):
         total = counts[k::PARTS].sum(axis=0)
@@ -93,9 +95,14 @@ def _least(level, part, gain):
 
 def mend_channels(spectra: NDArray, channels: NDArray[np.intp]) -> NDArray:
     """Spectra (..., E) with some channels interpolated linearly between their nearest other channels."""
-    if not len(channels):
+    channels, size = real_array(channels, "channels"), data_of(check_spectra(spectra)).shape[-1]
+    if not channels.size:
         return spectra
-    mended, good = np.array(spectra, float), np.setdiff1d(np.arange(spectra.shape[-1]), channels)
+    whole = channels.dtype.kind in "iu" and channels.ndim == 1
+    if not whole or channels.min() < 0 or channels.max() >= size or np.unique(channels).size > size - 2:
+        got = describe(channels.tolist())
+        raise ValueError(f"channels: got {got}, wants indices from 0 to {size - 1}, and two channels besides them")
+    mended, good = np.array(data_of(spectra), float), np.setdiff1d(np.arange(size), channels)
     for channel in channels:
         after = np.clip(np.searchsorted(good, channel), 1, len(good) - 1)
         left, right = good[after - 1], good[after]

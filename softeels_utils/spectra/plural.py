@@ -48,7 +48,7 @@ def zero_loss(low_loss: Any, energy_eV: ArrayLike | None = None, *, split_eV: fl
     if split_eV is not None:
         check_positive(split_eV=split_eV)
     if energy[0] > -1 or energy[-1] < 5:
-        raise ValueError(f"energy_eV: got {energy[0]:g} to {energy[-1]:g} eV, wants at least -1 to 5 eV")
+        raise ValueError(f"energy_eV: got {energy[0]:g} to {energy[-1]:g} eV for low_loss, wants at least -1 to 5 eV")
     split = default_split_eV(low_loss, energy) if split_eV is None else float(split_eV)
     if not 0 < split < energy[-1]:
         raise ValueError(f"split_eV: got {split:g}, wants a value between 0 and {energy[-1]:g}")

@@ -226,6 +226,8 @@ def noise_gain(
     y = np.asarray(data_of(spectra)[..., inside][..., : blocks * block], float)
     sums = y.reshape(-1, blocks, block).sum(-1)
     sums = sums[np.isfinite(sums).all(-1)]
+    if not sums.any():
+        raise ValueError("spectra: got no counts in the window that are finite and not 0, wants some")
     bend = sums[:, 2:] - 2 * sums[:, 1:-1] + sums[:, :-2]  # variance 6 times that of a block
     level = sums.mean(-1, keepdims=True)  # of each spectrum: dim ones scatter less than bright ones
     told = level[:, 0] >= (LEAST_COUNTS if (level >= LEAST_COUNTS).any() else 0)

@@ -16,7 +16,7 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from ..scattering import check_not_negative, check_positive
+from ..checks import check_kind, check_not_negative, check_number, check_positive
 from .pair import PhasePair
 
 __all__ = [
@@ -71,8 +71,12 @@ class Chemistry:
             metal_strength_uncertainty=self.metal_strength_uncertainty,
             oxygen_uncertainty=self.oxygen_uncertainty,
         )
-        check_not_negative(vacancies=self.vacancies, valence_strength_uncertainty=self.valence_strength_uncertainty)
-        if not 0 <= self.most_vacancies < 0.25:
+        check_not_negative(
+            vacancies=self.vacancies,
+            most_vacancies=self.most_vacancies,
+            valence_strength_uncertainty=self.valence_strength_uncertainty,
+        )
+        if not self.most_vacancies < 0.25:
             raise ValueError(f"most_vacancies: got {self.most_vacancies!r}, wants 0 or more, below 0.25 (MO is M3O4)")
 
     @classmethod
@@ -199,6 +203,9 @@ class OxygenRatio(Constraint):
     uncertainty: float = 0.03  # relative
     source: str = "estimate: near-edge structure of O-K, which takes from the window or adds to it"
 
+    def __post_init__(self):
+        check_positive(**_stated(self, "ratio", "uncertainty"))
+
     @property
     def stated(self) -> str:
         return f"±{100 * self.uncertainty:.1f} %"
@@ -230,6 +237,9 @@ class OxygenCount(Constraint):
     product: float | None = None  # of oxygen per metal atom of the two phases
     uncertainty: float = 0.30  # relative
     source: str = "white lines: on the continuum of L2,3, or taken from it; tables of L2,3 differ by a factor of two"
+
+    def __post_init__(self):
+        check_positive(**_stated(self, "product", "uncertainty"))
 
     @property
     def stated(self) -> str:
@@ -291,6 +301,12 @@ class LeadingEdge(Constraint):
     strength: float | None = None
     strength_uncertainty: float = 0.4  # more than that: the shape of its foot differs, too
     lower_uncertainty: float = 0.10  # relative: 0.1 eV, where the edge grows e-fold within 1 eV
+
+    def __post_init__(self):
+        for name, value in _stated(self, "lower_fraction").items():
+            check_number(value, name, 0, 1)
+        check_positive(**_stated(self, "uncertainty", "strength"))
+        check_not_negative(**_stated(self, "shift_eV", "strength_uncertainty", "lower_uncertainty"))
 
     @property
     def stated(self) -> str:
@@ -399,6 +415,10 @@ class PureRim(Constraint):
     probability: float = 0.5
     source: str = "estimate: a few parts in a hundred"
 
+    def __post_init__(self):
+        check_positive(uncertainty=self.uncertainty)
+        check_number(self.probability, "probability", 0, 1)
+
     @property
     def stated(self) -> str:
         return f"±{100 * self.uncertainty:.0f} % of the metal in the other phase"
@@ -424,6 +444,9 @@ class PixelRange(Constraint):
     uncertainty: float = 0.01  # fraction of the metal, added to the noise of the pixels
     source: str = "noise of the pixels, from the data; the rest is an estimate"
 
+    def __post_init__(self):
+        check_positive(uncertainty=self.uncertainty)
+
     @property
     def stated(self) -> str:
         return f"noise of the pixels, and ±{100 * self.uncertainty:.0f} % of the metal"
@@ -433,6 +456,11 @@ class PixelRange(Constraint):
         beyond0 = np.maximum(x0 - low, 0) / np.hypot(error0, self.uncertainty * width)
         beyond1 = np.maximum(high - x1, 0) / np.hypot(error1, self.uncertainty * width)
         return -0.5 * (beyond0**2 + beyond1**2)
+
+
+def _stated(constraint, *names):
+    """Numbers of a constraint that are not left to the system."""
+    return {name: getattr(constraint, name) for name in names if getattr(constraint, name) is not None}
 
 
 #: The constraints that are used by default, by name, with what is left to the system not filled in.
@@ -461,12 +489,13 @@ def select_constraints(
     >>> [c.stated for c in select_constraints(["pixels", OxygenRatio(uncertainty=0.03)])]
     ['±3.0 %', 'noise of the pixels, and ±1 % of the metal']
     """
-    asked = (constraints,) if isinstance(constraints, (str, Constraint)) else tuple(constraints)
+    several = isinstance(constraints, Iterable) and not isinstance(constraints, str)
+    asked = tuple(constraints) if several else (constraints,)
     chosen = [CONSTRAINTS.get(c) if isinstance(c, str) else c for c in asked]
     good = all(isinstance(c, Constraint) for c in chosen)
     if not chosen or not good or len({c.name for c in chosen}) < len(chosen):
         raise ValueError(f"constraints: got {asked}, wants some of {tuple(CONSTRAINTS)}, each once")
-    order, pair = list(CONSTRAINTS), pair or PhasePair.of()
+    order, pair = list(CONSTRAINTS), PhasePair.of() if pair is None else check_kind(pair, "pair", PhasePair)
     return tuple(
         sorted((c.of(pair) for c in chosen), key=lambda c: order.index(c.name) if c.name in order else len(order))
     )

@@ -9,8 +9,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import ndimage
 
+from ..checks import check_positive, check_window, finite_array, real_array
 from ..scattering import System, as_system, collected_fraction, differential_cross_section
-from ..spectra import FWHM_PER_SIGMA, in_window
+from ..spectra import FWHM_PER_SIGMA, energy_axis, in_window
 from .plane import weighted_fit
 from .subshells import subshell_oscillator_strength
 
@@ -72,7 +73,7 @@ def edge_cross_section(element: str, edge: str, energy_eV: ArrayLike, **microsco
     **microscope
         ``beam_energy_keV``, ``collection_mrad``, ``convergence_mrad``.
     """
-    energy = np.maximum(np.asarray(energy_eV, float), 12.0)
+    energy = np.maximum(finite_array(energy_eV, "energy_eV"), 12.0)
     return differential_cross_section(subshell_oscillator_strength(element, edge, energy), energy, **microscope)
 
 
@@ -158,13 +159,16 @@ def core_loss_estimators(
     """
     system = as_system(system)
     edge = system.edge("L2,3").standards
+    energy_eV, mean_spectrum = _mean_spectrum(energy_eV, mean_spectrum)
+    if l3_eV is not None:
+        check_positive(l3_eV=l3_eV)
     l3_eV = find_l3(energy_eV, mean_spectrum, system=system) if l3_eV is None else l3_eV
     offset = 0.0 if abs(l3_eV - edge["l3_eV"]) < edge["calibrated_eV"] else l3_eV - edge["l3_eV"]
     e = energy_eV - offset
     first, last = edge["before_eV"][0], edge["window_eV"][1] + 2
     if e[0] > first or e[-1] < last:
         raise ValueError(
-            f"core_loss: got energies {energy_eV[0]:g} to {energy_eV[-1]:g} eV (L3 at {l3_eV:.1f}), wants "
+            f"core_loss: got energy_eV from {energy_eV[0]:g} to {energy_eV[-1]:g} eV (l3_eV: {l3_eV:.1f}), wants "
             f"{first + offset:.0f} to {last + offset:.0f} eV at least, for {system.metal}-L2,3"
         )
     step = e[1] - e[0]
@@ -208,15 +212,22 @@ def find_l3(
         If fewer than 20 channels lie inside the window.
     """
     system = as_system(system)
-    low, high = system.edge("L2,3").standards["search_eV"] if window_eV is None else window_eV
+    energy_eV, mean_spectrum = _mean_spectrum(energy_eV, mean_spectrum)
+    low, high = system.edge("L2,3").standards["search_eV"] if window_eV is None else check_window(window_eV)
     near = (energy_eV > low) & (energy_eV < high)  # without the ends, where an edge beyond the window would show
     if near.sum() < 20:
         raise ValueError(
-            f"core_loss: got energies {energy_eV[0]:g} to {energy_eV[-1]:g} eV, {near.sum()} of them inside the window "
-            f"of {system.metal}-L3 ({low:g} to {high:g} eV), wants at least 20"
+            f"core_loss: got energy_eV from {energy_eV[0]:g} to {energy_eV[-1]:g} eV, {near.sum()} of them inside the "
+            f"window_eV of {system.metal}-L3 ({low:g} to {high:g} eV), wants at least 20"
         )
     smooth = ndimage.gaussian_filter1d(mean_spectrum, 0.5 / (energy_eV[1] - energy_eV[0]))
     return float(energy_eV[near][np.argmax(smooth[near])])
+
+
+def _mean_spectrum(energy_eV, mean_spectrum):
+    """One spectrum (E,) and its energies, checked."""
+    energy = energy_axis(mean_spectrum, energy_eV, of="mean_spectrum")
+    return energy, real_array(mean_spectrum, "mean_spectrum", ndim=1)
 
 
 def oxygen_to_l3(

@@ -10,9 +10,10 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import ndimage
 
 from .. import scattering
+from ..checks import check_count, check_kind, check_mask, check_not_negative, check_seed
 from ..fitting import background_shapes
-from ..scattering import System, as_system, check_not_negative
-from ..spectra import FWHM_PER_SIGMA, in_window
+from ..scattering import System, as_system
+from ..spectra import FWHM_PER_SIGMA, data_of, in_window
 from .constraints import CONSTRAINTS, Chemistry, Constraint, Evidence, LeadingEdge, select_constraints
 from .coreloss import CoreLossEstimators, core_loss_estimators
 from .line import MetalLine, estimate_range, outermost_phase
@@ -28,7 +29,7 @@ from .misfit import (
 from .other import SurplusLosses, find_other_matter
 from .pair import PhasePair
 from .plane import blur_error_factor, find_plane, widened
-from .prepare import DualEELS, find_specimen, known_pixel_size, prepare_dual_eels
+from .prepare import DualEELS, find_specimen, known_m23, known_pixel_size, prepare_dual_eels
 from .result import Diagnostics, Standards
 from .rotation import counted_metal, estimate_rotation
 
@@ -107,8 +108,14 @@ def extract_standards(
         For axes that do not cover the edges, low and core loss of different pixels, no specimen in view, a specimen of
         one phase, ...
     """
-    if bootstrap < 20:
-        raise ValueError(f"bootstrap: got {bootstrap}, wants at least 20")
+    check_count(bootstrap, "bootstrap", 20, 100_000)
+    check_seed(seed)
+    if chemistry is not None:
+        check_kind(chemistry, "chemistry", Chemistry)
+    prepared = isinstance(low_loss, DualEELS)
+    known = low_loss.system if prepared and system is None else as_system(system)
+    select_constraints(constraints)
+    _, onset_eV = known_m23(known, low_loss.window_eV if prepared else preparation.get("window_eV"), onset_eV)
     _check_mask(mask, low_loss)
     _check_blur(delocalisation_nm, low_loss, core_loss, preparation)
     rng = np.random.default_rng(seed)
@@ -116,7 +123,6 @@ def extract_standards(
     dual = _prepare(low_loss, core_loss, system, preparation)
     pair = PhasePair.of(dual.system)
     constraints = select_constraints(constraints, pair)
-    onset_eV = dual.system.edge("M2,3").standards["onset_eV"] if onset_eV is None else onset_eV
     fine = find_specimen(dual, mask)
     blur_nm = _blur_nm(dual, delocalisation_nm)
     factor = _binning(fine, blur_nm)
@@ -174,9 +180,9 @@ def extract_standards(
 
 
 def _check_mask(mask, low_loss):
-    low_loss = low_loss.low_loss if isinstance(low_loss, DualEELS) else getattr(low_loss, "data", low_loss)
-    if mask is not None and np.shape(mask) != np.shape(low_loss)[:-1]:
-        raise ValueError(f"mask: got shape {np.shape(mask)}, wants {np.shape(low_loss)[:-1]}")
+    if mask is not None:
+        low_loss = low_loss.low_loss if isinstance(low_loss, DualEELS) else data_of(low_loss)
+        check_mask(mask, "mask", low_loss.shape[:-1])
 
 
 def _check_blur(delocalisation_nm, low_loss, core_loss, preparation):

@@ -8,7 +8,12 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import ndimage
 
+from ..checks import check_count, check_number, real_array
+
 __all__ = ["MetalLine", "estimate_range", "neighbours", "outermost_phase"]
+
+MOST_AXES = 32
+MOST_STEPS = 10_000  # of a grid, and of an iteration
 
 
 @dataclass(frozen=True)
@@ -63,7 +68,7 @@ def neighbours(ndim: int) -> NDArray[np.bool_]:
     """Structure of the nearest neighbours within an image; the images of a series (axes before the last two) are not
     neighbours.
     """
-    plane = ndimage.generate_binary_structure(min(ndim, 2), 1)
+    plane = ndimage.generate_binary_structure(min(check_count(ndim, "ndim", most=MOST_AXES), 2), 1)
     return plane.reshape((1,) * (ndim - plane.ndim) + plane.shape)
 
 
@@ -128,7 +133,12 @@ def estimate_range(
     ValueError
         For fewer than two values, or standard deviations that are not positive.
     """
-    x, sigma = np.asarray(x, np.float32), np.asarray(sigma, np.float32)
+    x, sigma = (np.asarray(real_array(a, name), np.float32) for a, name in ((x, "x"), (sigma, "sigma")))
+    check_count(points, "points", 4, MOST_STEPS)
+    check_count(iterations, "iterations", 1, MOST_STEPS)
+    check_number(strays, "strays", 0, 0.9)
+    if sigma.shape != x.shape:
+        raise ValueError(f"sigma: got shape {sigma.shape}, wants that of x, {x.shape}")
     if x.size < 2 or not (sigma > 0).all():
         raise ValueError(f"x, sigma: got {x.size} values, wants at least 2, each with a positive standard deviation")
     first, last = np.quantile(x, strays / 2, method="lower"), np.quantile(x, 1 - strays / 2, method="higher")

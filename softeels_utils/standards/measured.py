@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from ..checks import check_count, check_number, check_positive, check_seed, check_window, named, real_array
 from ..scattering import System, as_system
 from ..spectra import (
     align_zero_loss,
@@ -22,7 +23,7 @@ from ..spectra import (
 )
 from .coreloss import find_l3
 from .plane import reference_from_abundances
-from .whitelines import broaden, match_spectrum, white_lines
+from .whitelines import MOST_SHIFT_EV, broaden, match_spectrum, white_lines
 
 if TYPE_CHECKING:
     from hyperspy.signals import BaseSignal
@@ -101,14 +102,19 @@ def compare_l23(
     ValueError
         If the energies of ``measured`` do not cover 69 eV before L3 to 26 eV beyond it (iron: 640 to 735 eV).
     """
-    energy, system = energy_axis(measured), as_system(system)
+    energy, system = energy_axis(measured, of="measured"), as_system(system)
     expected = system.edge("L2,3").standards["l3_eV"]
     window_eV = (expected - 4.7, expected + 21.3) if window_eV is None else window_eV
+    check_window(window_eV)
+    check_positive(background_eV=background_eV)
+    check_number(max_shift_eV, "max_shift_eV", energy[1] - energy[0], MOST_SHIFT_EV)
+    if reference is not None:
+        reference_energy = energy_axis(reference, of="reference")
+        y = np.asarray(real_array(reference.data, "reference", ndim=1), float)
     l3, edge, mask = _edge_above_background(measured, energy, background_eV, system)
     spectrum = edge[mask].mean(0)
     match = reference_lines = None
     if reference is not None:
-        reference_energy, y = energy_axis(reference), np.asarray(reference.data, float)
         before = reference_energy < reference_energy[0] + 8.0
         y = y - np.polyval(np.polyfit(reference_energy[before], y[before], 1), reference_energy)
         match = match_spectrum(
@@ -155,7 +161,8 @@ def _edge_above_background(measured, energy, background_eV, system):
     clean = remove_spikes(np.asarray(measured.data, float))
     mean = clean.reshape(-1, energy.size).mean(0)
     l3 = find_l3(energy, mean, window_eV=(expected - 28.7, last))
-    edge = remove_background(clean, energy, window_eV=(l3 - 11.0 - background_eV, l3 - 11.0))
+    with named("background_eV", of="window_eV"):
+        edge = remove_background(clean, energy, window_eV=(l3 - 11.0 - background_eV, l3 - 11.0))
     counts = edge[..., (energy > l3 - 5) & (energy < l3 + 25)].sum(-1)
     return l3, edge, counts > 0.5 * np.percentile(counts, 95)
 
@@ -254,13 +261,19 @@ def pair_edges(
     ValueError
         If the energies do not cover the windows.
     """
-    energy, core_energy = energy_axis(low_loss), energy_axis(core_loss)
-    for name, axis, first, last in (
-        ("low_loss", energy, -10.0, edge_eV[1]),
-        ("core_loss", core_energy, core_background_eV[0], core_edge_eV[1]),
+    energy, core_energy = energy_axis(low_loss, of="low_loss"), energy_axis(core_loss, of="core_loss")
+    windows = {"core_background_eV": core_background_eV, "core_edge_eV": core_edge_eV}
+    for name, window in (windows | {"background_eV": background_eV, "edge_eV": edge_eV}).items():
+        check_window(window, name)
+    check_count(bootstrap, "bootstrap", 2, 100_000)
+    check_seed(seed)
+    for name, axis, first, last, wanted in (
+        ("low_loss", energy, -10.0, edge_eV[1], "up to edge_eV"),
+        ("core_loss", core_energy, core_background_eV[0], core_edge_eV[1], "core_background_eV to core_edge_eV"),
     ):
         if axis[0] > first or axis[-1] < last:
-            raise ValueError(f"{name}: got energies {axis[0]:g} to {axis[-1]:g} eV, wants {first:g} to {last:g} eV")
+            got = f"{axis[0]:g} to {axis[-1]:g} eV"
+            raise ValueError(f"{name}: got energies {got}, wants {first:g} to {last:g} eV ({wanted})")
     low, core = align_zero_loss(low_loss, core_loss)
     low = np.asarray(low.data, float).reshape(-1, energy.size)
     core = np.asarray(core.data, float).reshape(-1, core_energy.size)

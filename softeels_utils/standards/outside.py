@@ -9,7 +9,20 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ..scattering import System, as_system, check_not_negative, check_positive
+from ..checks import (
+    check_choice,
+    check_count,
+    check_file,
+    check_flag,
+    check_mapping,
+    check_not_negative,
+    check_positive,
+    check_seed,
+    check_window,
+    finite_array,
+    named,
+)
+from ..scattering import System, as_system
 from ..spectra import (
     align_zero_loss,
     energy_axis,
@@ -20,13 +33,16 @@ from ..spectra import (
     remove_spikes,
     zero_loss,
 )
-from ..spectra.arrays import is_signal
+from ..spectra.arrays import data_of, is_signal
 from .extract import remove_m23_background
+from .prepare import known_m23
 from .result import Standards, interpolate
 
 __all__ = ["standards_from_roi", "standards_from_spectra"]
 
 NM2_PER_BARN = 1e-10
+MOST_SAMPLES = 100_000
+SUFFIXES = (".msa", ".csv", ".txt")
 
 
 def standards_from_spectra(
@@ -108,15 +124,22 @@ def standards_from_spectra(
     (('FeO',), (1, 90), True)
     """
     system = as_system(system)
-    names = system.check_phases(tuple(spectra))
+    with named("spectra", of="phases"):
+        names = system.check_phases(tuple(check_mapping(spectra, "spectra")))
+    check_choice(edge, "edge", system.edges)
     check_not_negative(scale_uncertainty=scale_uncertainty)
-    if samples < 2:
-        raise ValueError(f"samples: got {samples}, wants at least 2")
+    check_count(samples, "samples", 2, MOST_SAMPLES)
+    check_seed(seed)
+    bad_eV = finite_array(bad_eV, "bad_eV").ravel()
+    if background_eV is not None:
+        check_window(background_eV, "background_eV")
     window_eV = system.edge(edge).window_eV if window_eV is None else window_eV
+    check_window(window_eV)
     read = [_Spectrum.read(name, spectra[name], bad_eV, uncertainty) for name in names]
     energy = _common_axis(read, energy_eV)
     if background_eV is not None:
-        read = [one.without_background(background_eV) for one in read]
+        with named("background_eV", of="window_eV"):
+            read = [one.without_background(background_eV) for one in read]
     scales = [1.0] * len(read)
     if cross_section_barn is not None:
         check_positive(cross_section_barn=cross_section_barn)
@@ -182,21 +205,33 @@ def standards_from_roi(
         For regions of fewer than ten pixels, phases that are not in the system, no scale, or two scales.
     """
     system = as_system(system)
-    names = system.check_phases(tuple(regions))
+    with named("regions", of="phases"):
+        names = system.check_phases(tuple(check_mapping(regions, "regions")))
     check_not_negative(scale_uncertainty=scale_uncertainty)
     if (thickness_nm is None) == (cross_section_barn is None):
         raise ValueError("thickness_nm: got it and cross_section_barn, or neither, wants one of the two: the scale")
+    if thickness_nm is None:
+        check_positive(cross_section_barn=cross_section_barn)
+    else:
+        thickness_nm = check_mapping(thickness_nm, "thickness_nm")
+        if missing := sorted(set(names) - set(thickness_nm)):
+            raise ValueError(f"thickness_nm: got none of {', '.join(missing)}, wants one for each region")
+        check_positive(**{f"thickness_nm of {name}": thickness_nm[name] for name in names})
+    window_eV, onset_eV = known_m23(system, window_eV, onset_eV)
+    check_flag(spikes, "spikes")
+    check_positive(gain=gain)
+    check_count(samples, "samples", 2, MOST_SAMPLES)
+    check_seed(seed)
     known = system.edge("M2,3").standards
-    if not known:
-        raise ValueError(f"system: got {system.name!r}, without standards of M2,3, wants them in its file")
-    onset_eV = known["onset_eV"] if onset_eV is None else onset_eV
-    window_eV = known["window_eV"] if window_eV is None else window_eV
-    energy = energy_axis(low_loss, energy_eV)
+    energy = energy_axis(low_loss, energy_eV, of="low_loss")
     if energy[0] > -2 or energy[-1] < window_eV[1]:
         raise ValueError(
             f"low_loss: got energies {energy[0]:g} to {energy[-1]:g} eV, wants the zero loss and M2,3: "
             f"-2 to {window_eV[1]:g} eV"
         )
+    pixel = np.empty((*data_of(low_loss).shape[:-1], 1))
+    for name in names:  # before the work
+        _pixels(name, pixel, regions[name])
     single = _single_scattering(low_loss, energy, spikes, gain)
     pixels = {name: _pixels(name, single, regions[name]) for name in names}
     rng = np.random.default_rng(seed)
@@ -207,12 +242,8 @@ def standards_from_roi(
     )
     edges = remove_m23_background(means, energy, means[0].mean(0), window_eV, onset_eV, known["near_eV"], tails)
     if thickness_nm is not None:
-        missing = sorted(set(names) - set(thickness_nm))
-        if missing or any(not thickness_nm[name] > 0 for name in names):
-            raise ValueError(f"thickness_nm: got {dict(thickness_nm)}, wants a positive number for each of {names}")
         edges = edges / np.array([thickness_nm[name] for name in names])[:, None]
     else:
-        check_positive(cross_section_barn=cross_section_barn)
         inside, step = in_window(energy, system.edge("M2,3").window_eV), energy[1] - energy[0]
         per_nm = cross_section_barn * NM2_PER_BARN * system.metal_per_nm3(names)
         edges = edges * (per_nm / (edges[..., inside].sum(-1) * step))[..., None]
@@ -310,26 +341,24 @@ def _columns(name, source):
             raise ValueError(f"spectra: got {name!r} of shape {data.shape}, wants one spectrum")
         return energy_axis(source), data.ravel()
     if isinstance(source, (str, Path)):
-        return _read_file(Path(source))
+        with named("spectra"):
+            return _read_file(check_file(source, SUFFIXES))
     if not isinstance(source, (tuple, list)) or len(source) not in (2, 3):
         raise ValueError(f"spectra: got {type(source).__name__} for {name!r}, wants a signal, a path, or (energy, y)")
     return source
 
 
 def _read_file(path):
-    if not path.is_file():
-        raise ValueError(f"spectra: got {path.name}, which does not exist, wants a file")
     if path.suffix.lower() == ".msa":
-        import hyperspy.api as hs
+        from ..data import read_signal
 
-        signal = hs.load(str(path))
+        signal = read_signal(path)
         return energy_axis(signal), np.asarray(signal.data, float)
-    if path.suffix.lower() not in (".csv", ".txt"):
-        raise ValueError(
-            f"spectra: got a file of kind {path.suffix!r} ({path.name}), wants .msa, .csv, or the signal that "
-            "data.read_signal reads"
-        )
-    rows = [_numbers(line) for line in path.read_text(encoding="utf-8-sig").splitlines()]
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except UnicodeDecodeError as error:
+        raise ValueError(f"spectra: got {path.name}, wants text ({error})") from None
+    rows = [_numbers(line) for line in lines]
     rows = [row for row in rows if row]
     sizes = {len(row) for row in rows}
     if len(sizes) != 1 or not sizes <= {2, 3}:

@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from ..checks import check_count, check_seed, describe, finite_array
+
 __all__ = [
     "Plane",
     "blur_error_factor",
@@ -189,15 +191,27 @@ def reference_from_abundances(
     references, uncertainty : (K, E), (K, E)
         Per unit of abundance, and one standard deviation.
     """
-    spectra = np.asarray(spectra, float)
-    amounts = np.asarray(abundances, float)
+    spectra, amounts = finite_array(spectra, "spectra"), finite_array(abundances, "abundances")
+    check_count(bootstrap, "bootstrap", 0, 100_000)
+    check_seed(seed, generator=True)
     amounts = amounts[:, None] if amounts.ndim == 1 else amounts
     if spectra.ndim != 2 or len(amounts) != len(spectra):
         raise ValueError(f"abundances: got {np.shape(abundances)}, wants one row for each of spectra {spectra.shape}")
-    variance = np.broadcast_to(np.asarray(variance, float), len(spectra))
-    weights = np.ones(len(spectra)) if weights is None else np.asarray(weights, float)
-    references = errors_in_variables_regression(amounts, variance, weights, spectra)
+    variance = _each(variance, "variance", len(spectra))
+    weights = np.ones(len(spectra)) if weights is None else _each(weights, "weights", len(spectra))
+    try:
+        references = errors_in_variables_regression(amounts, variance, weights, spectra)
+    except np.linalg.LinAlgError:
+        raise ValueError("abundances, weights: got amounts that depend on each other, wants independent ones") from None
     rng = np.random.default_rng(seed)
     draws = [rng.integers(len(spectra), size=len(spectra)) for _ in range(bootstrap)]
     resampled = [errors_in_variables_regression(amounts[i], variance[i], weights[i], spectra[i]) for i in draws]
     return references, np.std(resampled, axis=0) if bootstrap else np.full_like(references, np.nan)
+
+
+def _each(values, name, count):
+    """A number of at least 0 for each of the pixels (N,); one number is that of all."""
+    values = finite_array(values, name)
+    if values.shape not in ((), (count,)) or not (values >= 0).all():
+        raise ValueError(f"{name}: got {describe(values)}, wants {count} numbers of at least 0")
+    return np.broadcast_to(values, count)

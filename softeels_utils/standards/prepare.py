@@ -8,7 +8,16 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import ndimage
 
-from ..scattering import System, as_system, check_not_negative, check_positive, microscope_from_metadata
+from ..checks import (
+    check_flag,
+    check_kind,
+    check_mask,
+    check_not_negative,
+    check_number,
+    check_positive,
+    check_window,
+)
+from ..scattering import System, as_system, microscope_from_metadata
 from ..spectra import (
     align_zero_loss,
     cut_off_fraction,
@@ -26,7 +35,16 @@ from ..spectra import (
 from ..spectra.arrays import step_nm
 from .line import neighbours
 
-__all__ = ["DualEELS", "Specimen", "find_specimen", "known_pixel_size", "prepare_dual_eels"]
+__all__ = [
+    "DualEELS",
+    "Specimen",
+    "find_specimen",
+    "known_m23",
+    "known_pixel_size",
+    "prepare_dual_eels",
+]
+
+BEAM_KEV = 1.0, 1e4  # beyond, the energy is not in keV
 
 
 @dataclass(frozen=True)
@@ -127,14 +145,15 @@ def prepare_dual_eels(
         For axes without zero loss or M2,3, pixels that disagree, counts that are not finite, an unknown microscope.
     """
     system = as_system(system)
-    if not system.edge("M2,3").standards:
-        raise ValueError(f"system: got {system.name!r}, without standards of M2,3, wants them in its file")
-    window_eV = system.edge("M2,3").standards["window_eV"] if window_eV is None else window_eV
+    window_eV, _ = known_m23(system, window_eV)
+    check_flag(spikes, "spikes")
     microscope = _microscope(core_loss, beam_energy_keV, collection_mrad, convergence_mrad)
-    check_positive(exposure_ratio=exposure_ratio)
+    check_positive(exposure_ratio=exposure_ratio, gain=gain)
     pixel_size_nm = known_pixel_size(core_loss, pixel_size_nm)
-    energy = energy_axis(low_loss, energy_eV, name="energy_eV")
-    core_energy = energy_axis(core_loss, core_energy_eV, name="core_energy_eV")
+    energy = energy_axis(low_loss, energy_eV, of="low_loss")
+    core_energy = energy_axis(core_loss, core_energy_eV, name="core_energy_eV", of="core_loss")
+    if not core_energy[0] > 0:
+        raise ValueError(f"core_loss: got energies from {core_energy[0]:g} eV, wants those of {system.metal}-L2,3")
     low, core = _checked_counts(low_loss, core_loss, energy, window_eV)
     low, told = _mended(low, energy, window_eV, gain)
     low, core = align_zero_loss(low, core, energy_eV=energy, others_energy_eV=core_energy)
@@ -161,6 +180,24 @@ def prepare_dual_eels(
     )
 
 
+def known_m23(
+    system: System, window_eV: tuple[float, float] | None = None, onset_eV: float | None = None
+) -> tuple[tuple[float, float], float]:
+    """Window and onset of M2,3 in the low loss: as given, or as the system's file states them."""
+    known = system.edge("M2,3").standards
+    if not known:
+        raise ValueError(f"system: got {system.name!r}, without standards of M2,3, wants them in its file")
+    if window_eV is None:
+        window_eV = known["window_eV"]
+    low, high = check_window(window_eV)
+    if not low < known["onset_eV"] < high:
+        raise ValueError(f"window_eV: got {window_eV!r}, wants it around the onset of M2,3, {known['onset_eV']:g} eV")
+    if onset_eV is None:
+        return window_eV, known["onset_eV"]
+    check_number(onset_eV, "onset_eV", low, high)
+    return window_eV, onset_eV
+
+
 def known_pixel_size(core_loss: ArrayLike, pixel_size_nm: float | None = None) -> float | None:
     """Size of a pixel, nm: as given, or as the axes of an image state it."""
     if pixel_size_nm is not None:
@@ -176,14 +213,15 @@ def _microscope(core_loss, beam_energy_keV, collection_mrad, convergence_mrad):
         "collection_mrad": collection_mrad,
         "convergence_mrad": convergence_mrad,
     }
-    stated = {name: float(value) for name, value in stated.items() if value is not None}
+    stated = {name: value for name, value in stated.items() if value is not None}
     values = {"convergence_mrad": 0.0} | microscope_from_metadata(core_loss) | stated
     for name in ("beam_energy_keV", "collection_mrad"):
         if name not in values:
             raise ValueError(f"{name}: got None, and the metadata of core_loss do not state it; wants a number")
     check_positive(beam_energy_keV=values["beam_energy_keV"], collection_mrad=values["collection_mrad"])
+    check_number(values["beam_energy_keV"], "beam_energy_keV", *BEAM_KEV)
     check_not_negative(convergence_mrad=values["convergence_mrad"])
-    return values
+    return {name: float(value) for name, value in values.items()}
 
 
 def _checked_counts(low_loss, core_loss, energy, window_eV):
@@ -303,11 +341,12 @@ def find_specimen(dual: DualEELS, mask: ArrayLike | None = None) -> Specimen:
     ValueError
         For fewer than 50 pixels.
     """
+    check_kind(dual, "dual", DualEELS)
     has_rim = mask is None
     if has_rim:
         mask, outside = _find_particle(dual.low_loss, dual.energy_eV)
     else:
-        mask = np.asarray(mask, bool)
+        mask = check_mask(mask, "mask", dual.low_loss.shape[:-1])
         outside = ~ndimage.binary_dilation(mask, neighbours(mask.ndim), iterations=2)
     if mask.sum() < 50:
         raise ValueError(f"mask: got {mask.sum()} pixels of specimen, wants at least 50")

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy import ndimage
 
+from ..checks import check_mask
 from ..fitting import Estimate
 from ..spectra import align_zero_loss, data_of, energy_axis, zero_loss
 from .constraints import Chemistry
@@ -50,11 +51,11 @@ def metal_per_oxygen(low_loss: Any, core_loss: Any, *, mask: ArrayLike | None = 
         As for `prepare_dual_eels` and `core_loss_estimators`; also for a core loss without O-K, or a system without
         oxygen.
     """
+    if mask is not None and not check_mask(mask, "mask", np.shape(data_of(core_loss))[:-1]).any():
+        raise ValueError("mask: got no pixel, wants at least one")
     dual = prepare_dual_eels(low_loss, core_loss, **options)
     core = dual.core_loss
-    mask = np.ones(core.shape[:-1], bool) if mask is None else np.asarray(mask, bool)
-    if mask.shape != core.shape[:-1] or not mask.any():
-        raise ValueError(f"mask: got shape {mask.shape}, wants {core.shape[:-1]}, with a pixel in it")
+    mask = np.ones(core.shape[:-1], bool) if mask is None else np.asarray(mask)
     counts = core_loss_estimators(dual.core_energy_eV, core[mask].mean(axis=0), system=dual.system, **dual.microscope)
     if counts.oxygen_atoms is None:
         raise ValueError(f"core_loss: got energies from {dual.core_energy_eV[0]:g} eV, wants those of O-K, of an oxide")

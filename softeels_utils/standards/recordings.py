@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..checks import check_positive
+from ..checks import check_kind, check_positive
 from ..scattering import Edge, System, as_system
 from ..spectra import energy_axis, in_window, remove_background
 from .prepare import DualEELS
-
-if TYPE_CHECKING:
-    from .result import Standards
+from .result import Standards
 
 __all__ = ["ValenceGroups", "check_dual_eels", "group_by_valence"]
 
@@ -55,7 +53,7 @@ def check_dual_eels(
         ("core_loss", core_loss, *l23.fit_window_eV, f"{metal}-L2,3 and the background before it"),
         ("low_loss", low_loss, -2.0, m23.fit_window_eV[1], f"the zero loss and {metal}-M2,3"),
     ):
-        energy = energy_axis(signal)
+        energy = energy_axis(signal, of=name)
         if energy[0] > first or energy[-1] < last:
             got = f"{energy[0]:.0f} to {energy[-1]:.0f} eV"
             raise ValueError(f"{name}: got energies of {got}, wants {what}, {first:.0f} to {last:.0f} eV")
@@ -122,6 +120,9 @@ def group_by_valence(dual: DualEELS, standards: Standards) -> ValenceGroups:
     standards : Standards
         Found in ``dual``.
     """
+    check_kind(dual, "dual", DualEELS)
+    if check_kind(standards, "standards", Standards).abundances is None:
+        raise ValueError("standards: got some without abundances, wants those found in dual")
     energy, edge = dual.core_energy_eV, dual.system.edge("L2,3")
     window = (edge.fit_window_eV[0], edge.onset_eV - 10)
     l23 = remove_background(np.maximum(dual.core_loss, 0), energy, window_eV=window)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import zipfile
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from functools import partial
@@ -13,6 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from ..checks import check_file, check_path
+from ..data.archives import BROKEN_ZIP, check_archive
 from ..spectra import energy_axis
 from .misfit import LEAST_PROBABLE, RESIDUAL, THIRD
 from .rotation import Rotation
@@ -254,7 +255,7 @@ class Standards:
         ValueError
             If the name does not end in ``.npz``.
         """
-        path = Path(path)
+        path = check_path(path)
         if path.suffix != ".npz":
             raise ValueError(f"path: got {path.name}, wants a name that ends in .npz")
         arrays = {name: getattr(self, name) for name in _ARRAYS if getattr(self, name) is not None}
@@ -271,10 +272,12 @@ class Standards:
         Raises
         ------
         ValueError
-            If the file was not written by `save`.
+            If there is no such file, or it was not written by `save`.
         """
+        path = check_file(path, (".npz",))
+        check_archive(path)
         try:
-            with Path(path).open("rb") as stream, np.load(stream, allow_pickle=False) as file:
+            with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
                 found = str(file["format"]) if "format" in file else "another kind of file"
                 if found not in (FORMAT, FORMER):
                     raise ValueError(f"format: got {found}, wants {FORMAT}")
@@ -289,10 +292,8 @@ class Standards:
                 warnings=tuple(json.loads(str(stored["warnings"]))),
                 **{name: stored[name] for name in _ARRAYS if name in stored},
             )
-        except FileNotFoundError:
-            raise
-        except (ValueError, KeyError, TypeError, OSError, EOFError, zipfile.BadZipFile) as error:
-            raise ValueError(f"path: got {Path(path).name}, wants a file of Standards.save ({error})") from None
+        except (*BROKEN_ZIP, ValueError, LookupError, TypeError, AttributeError) as error:
+            raise ValueError(f"path: got {path.name}, wants a file of Standards.save ({error})") from None
 
 
 _ARRAYS = tuple(f.name for f in fields(Standards) if f.type.startswith("NDArray"))

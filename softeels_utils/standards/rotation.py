@@ -22,12 +22,14 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.special import logsumexp
 from scipy.stats import chi2
 
+from ..checks import check_number, real_array
 from ..scattering import System
 from .constraints import CONSTRAINTS, Constraint, Evidence, select_constraints
 from .pair import PhasePair
 
 __all__ = ["Rotation", "counted_metal", "estimate_rotation", "rotated_references"]
 
+MOST_MIXED = 10.0  # of the other phase in a reference
 WRONG = 0.05  # prior probability that a constraint does not hold
 OTHER_PHASE = (
     0.10  # that the specimen holds a phase that is not in the set: pixels then tell nothing of where phases are
@@ -342,7 +344,13 @@ def rotated_references(
     references, transform : (2, E), (2, 2)
         ``transform @ abundances`` are the maps that go with the new references.
     """
-    density = PhasePair.of(system).metal_per_nm3
+    density, references = PhasePair.of(system).metal_per_nm3, real_array(references, "references", ndim=2)
+    if len(references) != 2:
+        raise ValueError(f"references: got {len(references)}, wants two")
+    check_number(reduced, "reduced", -MOST_MIXED, MOST_MIXED)
+    check_number(oxidised, "oxidised", -MOST_MIXED, MOST_MIXED)
+    if abs(1 + reduced - oxidised) < 1e-9:
+        raise ValueError(f"oxidised: got {oxidised!r}, 1 more than reduced, wants references that are not alike")
     mix = np.array([[1 + reduced, -reduced], [oxidised, 1 - oxidised]])
     mix = density[:, None] * mix / density[None, :]
-    return mix @ np.asarray(references), np.linalg.inv(mix).T
+    return mix @ references, np.linalg.inv(mix).T

@@ -14,6 +14,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from ..checks import finite_array
+
 __all__ = ["OSCILLATOR_STRENGTH_MB_EV", "subshell_oscillator_strength"]
 
 #: Photoabsorption cross-section in Mb of df/dE = 1 per eV: pi e² h / (m c), in megabarn electronvolt.
@@ -54,10 +56,10 @@ def subshell_oscillator_strength(element: str, edge: str, energy_eV: ArrayLike) 
     >>> subshell_oscillator_strength("O", "K", [550.0, 650.0]).round(5)
     array([0.00434, 0.00302])
     """
+    energy = finite_array(energy_eV, "energy_eV")
     if (element, edge) not in _FITS:
         raise ValueError(f"element, edge: got {element!r}, {edge!r}, wants one of {sorted(_FITS)}")
     threshold, e0, sigma0, ya, p, yw, ell = _FITS[element, edge]
-    energy = np.asarray(energy_eV, float)
     y = np.maximum(energy, threshold) / e0
     cross_section = sigma0 * ((y - 1) ** 2 + yw**2) * y ** (p / 2 - 5.5 - ell) * (1 + np.sqrt(y / ya)) ** -p
     return np.where(energy < threshold, 0.0, cross_section / OSCILLATOR_STRENGTH_MB_EV)

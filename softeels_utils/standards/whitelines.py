@@ -8,10 +8,13 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import ndimage
 
+from ..checks import check_number, check_positive, check_window, describe, finite_array
 from ..scattering import System, arctangent_step, as_system
 from ..spectra import FWHM_PER_SIGMA, data_of, energy_axis, in_window
 
 __all__ = ["Match", "WhiteLines", "broaden", "match_spectrum", "spectral_angle_deg", "white_lines"]
+
+MOST_SHIFT_EV = 1e3  # that is looked for
 
 
 @dataclass(frozen=True)
@@ -97,10 +100,19 @@ def white_lines(
         edge = as_system(system).edge("L2,3").standards
         l3_search_eV = (edge["l3_eV"] - 9, edge["l3_eV"] + 9) if l3_search_eV is None else l3_search_eV
         splitting_eV = edge["splitting_eV"] if splitting_eV is None else splitting_eV
+    check_window(l3_search_eV, "l3_search_eV")
+    for name, window in (("window_eV", window_eV), ("continuum_eV", continuum_eV)):
+        if np.abs(check_window(window, name, relative=True)).max() > np.ptp(energy):
+            raise ValueError(
+                f"{name}: got {window!r}, wants energies relative to a maximum, within those of the spectra"
+            )
+    check_positive(splitting_eV=splitting_eV, step_width_eV=step_width_eV)
+    check_number(smoothing_eV, "smoothing_eV", 0, np.ptp(energy))
     need = l3_search_eV[0], l3_search_eV[1] + continuum_eV[0]
     if energy[0] > need[0] or energy[-1] < need[1]:
         raise ValueError(
-            f"energy_eV: got {energy[0]:g} to {energy[-1]:g} eV, wants {need[0]:g} to {need[1]:g} eV (L2,3 lines)"
+            f"energy_eV: got {energy[0]:g} to {energy[-1]:g} eV for spectra, wants {need[0]:g} to {need[1]:g} eV (the "
+            "lines of L2,3: from l3_search_eV to continuum_eV beyond it)"
         )
     step = energy[1] - energy[0]
     smooth = ndimage.gaussian_filter1d(y, max(smoothing_eV / step, 0.3), axis=-1)
@@ -142,7 +154,11 @@ def spectral_angle_deg(a: ArrayLike, b: ArrayLike) -> NDArray:
     >>> float(spectral_angle_deg([1.0, 2.0, 3.0], [2.0, 4.0, 6.0]).round(6))
     0.0
     """
-    a, b = np.asarray(a, float), np.asarray(b, float)
+    a, b = finite_array(a, "a"), finite_array(b, "b")
+    if a.shape[-1:] != b.shape[-1:] or not a.ndim:
+        raise ValueError(f"a, b: got shapes {a.shape} and {b.shape}, wants spectra of as many channels")
+    if not (a.any() and b.any()):
+        raise ValueError(f"{'b' if a.any() else 'a'}: got zeros, wants a spectrum")
     a = a / np.linalg.norm(a, axis=-1, keepdims=True)
     b = b / np.linalg.norm(b, axis=-1, keepdims=True)
     # half-angle form: exact for small angles too, where arccos loses half of the digits
@@ -152,8 +168,7 @@ def spectral_angle_deg(a: ArrayLike, b: ArrayLike) -> NDArray:
 def broaden(spectra: ArrayLike, energy_eV: ArrayLike, fwhm_eV: float) -> NDArray:
     """Spectra broadened by a Gaussian of ``fwhm_eV``, which adds in quadrature to their own resolution."""
     energy = energy_axis(spectra, energy_eV)
-    if not fwhm_eV >= 0:
-        raise ValueError(f"fwhm_eV: got {fwhm_eV}, wants 0 or more")
+    check_number(fwhm_eV, "fwhm_eV", 0, 10 * np.ptp(energy))
     width = fwhm_eV / FWHM_PER_SIGMA / (energy[1] - energy[0])
     return ndimage.gaussian_filter1d(np.asarray(spectra, float), width, axis=-1, mode="nearest") if width else spectra
 
@@ -208,10 +223,12 @@ def match_spectrum(
     ValueError
         If the reference's axis does not cover the window, or the spectrum's does not at any allowed shift.
     """
-    energy = energy_axis(spectrum, energy_eV)
-    reference_energy = energy_axis(reference, reference_energy_eV, name="reference_energy_eV")
-    y, reference = np.asarray(spectrum, float), np.asarray(reference, float)
-    low, high = window_eV
+    energy = energy_axis(spectrum, energy_eV, of="spectrum")
+    reference_energy = energy_axis(reference, reference_energy_eV, name="reference_energy_eV", of="reference")
+    y, reference = (_one_spectrum(values, name) for name, values in (("spectrum", spectrum), ("reference", reference)))
+    low, high = check_window(window_eV)
+    check_number(max_shift_eV, "max_shift_eV", (energy[1] - energy[0]) / 2, MOST_SHIFT_EV)
+    _check_widths(fwhm_eV)
     if reference_energy[0] > low or reference_energy[-1] < high:
         raise ValueError(
             f"window_eV: got ({low:g}, {high:g}), wants it inside reference_energy_eV, "
@@ -241,6 +258,19 @@ def match_spectrum(
         correlation=float(np.corrcoef(y[inside], matched[inside])[0, 1]),
         matched=matched,
     )
+
+
+def _one_spectrum(values, name):
+    found = finite_array(data_of(values), name)
+    if found.ndim != 1 or not found.any():
+        raise ValueError(f"{name}: got {describe(found)}, wants one spectrum that is not 0 everywhere")
+    return found
+
+
+def _check_widths(fwhm_eV):
+    widths = finite_array(fwhm_eV, "fwhm_eV")
+    if widths.shape != (2,) or not 0 <= widths[0] <= widths[1] <= MOST_SHIFT_EV:
+        raise ValueError(f"fwhm_eV: got {describe(fwhm_eV)}, wants two widths that increase from 0 or more")
 
 
 def _search(y, energy, reference, reference_energy, window_eV, shifts, widths, best):

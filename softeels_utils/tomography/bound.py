@@ -10,7 +10,7 @@ import scipy.sparse
 import torch
 from numpy.typing import ArrayLike, NDArray
 
-from ..checks import check_instance, check_not_negative, check_number, check_positive
+from ..checks import check_kind, check_not_negative, check_number, check_positive
 from .checks import as_tensor, finite_array
 from .interfaces import disc, displacements
 from .measurement import Measurement
@@ -212,7 +212,7 @@ def detectability(
     >>> round(detectability(measurement, full, void), 1)
     5.1
     """
-    shape = check_instance(measurement, "measurement", Measurement).volume_shape
+    shape = check_kind(measurement, "measurement", Measurement).volume_shape
     first, second = _as_volume(volume, shape, "volume"), _as_volume(alternative, shape, "alternative")
     # Counts halfway between the two errors make the linear distance that of the square roots.
     model = _Model(measurement, (first, second), least_counts, voxel_deviation)
@@ -283,7 +283,7 @@ def visibility(
     array (N,)
         Standard errors, in voxels.
     """
-    shape = check_instance(measurement, "measurement", Measurement).volume_shape
+    shape = check_kind(measurement, "measurement", Measurement).volume_shape
     normals = np.atleast_2d(finite_array(normals, "normals"))
     if normals.ndim != 2 or normals.shape[1] != 3:
         raise ValueError(f"normals: got shape {normals.shape}, wants (N, 3)")
@@ -315,7 +315,7 @@ class _Model:
     """Forward model in units of the errors, about a volume, with voxels that differ from what is assumed."""
 
     def __init__(self, measurement, volumes, least_counts, voxel_deviation):
-        check_instance(measurement, "measurement", Measurement)
+        check_kind(measurement, "measurement", Measurement)
         self.measurement, self.shape = measurement, measurement.volume_shape
         check_not_negative(least_counts=least_counts)
         for volume in volumes:

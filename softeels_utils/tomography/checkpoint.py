@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from ..checks import check_instance, check_not_negative, check_path
+from ..checks import check_kind, check_not_negative, check_path
 
 __all__ = ["Checkpoint"]
 
@@ -36,7 +36,7 @@ class Checkpoint:
         self, path: str | Path | None, fingerprint: str, seconds: float = 20.0, device: str | torch.device = "cpu"
     ):
         check_not_negative(seconds=seconds)
-        check_instance(fingerprint, "fingerprint", str)
+        check_kind(fingerprint, "fingerprint", str)
         self.path = None if path is None else check_path(path, "checkpoint")
         self.seconds, self.written = seconds, time.perf_counter()
         self.content = {"fingerprint": fingerprint, "scores": {}, "stage": "", "run": None}

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from ..checks import check_instance
+from ..checks import check_kind
 from .measurement import Measurement
 
 __all__ = ["FieldOfView", "leaves_field"]
@@ -72,7 +72,7 @@ def leaves_field(measurement: Measurement) -> FieldOfView:
     True
     False
     """
-    gaussian = check_instance(measurement, "measurement", Measurement).as_gaussian()
+    gaussian = check_kind(measurement, "measurement", Measurement).as_gaussian()
     used = gaussian.used.cpu().numpy()
     values = gaussian.projections.cpu().numpy().astype(float)
     covariance = gaussian.covariance

@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from ..checks import (
     check_count,
-    check_instance,
+    check_kind,
     check_mask,
     check_not_negative,
     check_number,
@@ -185,7 +185,7 @@ def displacements(
     sparse array (P, C Y Z X)
         Volume fraction per voxel of displacement.
     """
-    count = len(check_instance(surface, "surface", Surface).points)
+    count = len(check_kind(surface, "surface", Surface).points)
     difference = np.atleast_1d(finite_array(difference, "difference"))
     if difference.ndim > 2 or (difference.ndim == 2 and len(difference) != count):
         raise ValueError(f"difference: got shape {difference.shape}, wants (C,) or ({count}, C)")

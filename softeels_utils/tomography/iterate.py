@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from ..checks import check_flag, check_instance, check_not_negative, check_path, check_tilts, real_array
+from ..checks import check_flag, check_kind, check_not_negative, check_path, check_tilts, real_array
 from ..progress import progress_bar
 from .checkpoint import Checkpoint
 from .checks import as_tensor, check_count
@@ -258,7 +258,7 @@ def iterate(
 
 def start_from(measurement: Measurement, initial) -> torch.Tensor | None:
     """A start volume as a tensor beside the measurement's, checked; None where none is wanted."""
-    check_instance(measurement, "measurement", Measurement)
+    check_kind(measurement, "measurement", Measurement)
     check_tilts(measurement.projector.tilt_angles_deg)
     if initial is None:
         return None

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ..checks import check_instance
+from ..checks import check_kind
 from .constraint import NONNEGATIVE
 from .measurement import Measurement
 from .stopping import Gap
@@ -31,7 +31,7 @@ def learn_scale(measurement: Measurement) -> NDArray:
     normal equations (W. A. Fuller, *Measurement Error Models*, 1987). A channel that this leaves undetermined gets
     about its largest value in the volume.
     """
-    one = check_instance(measurement, "measurement", Measurement).as_gaussian()
+    one = check_kind(measurement, "measurement", Measurement).as_gaussian()
     start = short_sirt(one, NONNEGATIVE, 2 * WARM_START)
     reach = np.array([np.quantile(c[c > 0], 0.99) if (c > 0).any() else 0.0 for c in start.cpu().numpy().astype(float)])
     reach = np.where(reach > 0, reach, reach.max() or 1.0)  # an empty channel is like the largest

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike
 
-from ..checks import LARGEST, check_count, check_instance, check_positive, check_seed
+from ..checks import LARGEST, check_count, check_kind, check_positive, check_seed
 from .checkpoint import Checkpoint
 from .checks import check_volume
 from .constraint import NONNEGATIVE, Constraint, check_constraint
@@ -254,7 +254,7 @@ def short_sirt(
     measurement: Measurement, constraint: Constraint = NONNEGATIVE, iterations: int = WARM_START
 ) -> torch.Tensor:
     """A few iterations of SIRT: an initial volume, tensor (C, Y, Z, X)."""
-    check_instance(measurement, "measurement", Measurement)
+    check_kind(measurement, "measurement", Measurement)
     check_constraint(constraint)
     check_count(iterations, "iterations")
     with torch.no_grad():
@@ -276,7 +276,7 @@ def noise_weight(measurement: Measurement, volume: torch.Tensor) -> float:
     volume : tensor (C, Y, Z, X)
         Shows where the specimen is.
     """
-    check_instance(measurement, "measurement", Measurement)
+    check_kind(measurement, "measurement", Measurement)
     check_volume(volume, measurement.volume_shape)
     measurement, generator = measurement.as_gaussian(), torch.Generator().manual_seed(0)
     shape, dtype = measurement.projections.shape, measurement.projections.dtype
