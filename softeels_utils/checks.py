@@ -253,7 +253,7 @@ def check_flag(value: bool, name: str) -> bool:
 def check_kind(value: Any, name: str, kind: type) -> Any:
     """The value; ValueError unless it is one of the class ``kind``."""
     if not isinstance(value, kind):
-        raise ValueError(f"{name}: got {describe(value)}, wants an instance of {kind.__name__}")
+        raise ValueError(f"{name}: got {describe(value)}, wants a {kind.__name__}")
     return value
 
 

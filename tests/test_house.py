@@ -24,8 +24,8 @@ ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "softeels_utils"
 # From the ground floor up: a module imports only what stands before it.
 ORDER = (
-    "progress source checks scattering spectra fitting standards tomography metrics dip data plotting pipeline "
-    "simulate dose study records claims planner reference chapters pages slides book"
+    "progress source checks archives scattering spectra fitting data standards tomography metrics dip plotting "
+    "pipeline simulate dose study records claims planner reference chapters pages slides book"
 ).split()
 # These never import the simulator.
 MEASURED = {"spectra", "fitting", "standards", "tomography", "dip", "metrics", "data", "pipeline"}

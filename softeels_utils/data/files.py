@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from ..archives import check_size, read_archive
 from ..checks import (
     LARGEST,
     check_file,
@@ -24,7 +25,6 @@ from ..checks import (
 )
 from ..fitting import PhaseFit
 from ..spectra.arrays import data_of
-from .archives import check_size, read_archive
 from .signals import (
     MRC_SUFFIXES,
     TIFF_SUFFIXES,

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import yaml
 
-from .archives import BROKEN_ZIP, check_size
+from ..archives import BROKEN_ZIP, check_size
 from .files import TiltSeries
 from .signals import read_signal
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from ..archives import check_hdf5, check_mrc, check_size, check_tiff, check_zarr
 from ..checks import (
     LEAST_SPREAD_DEG,
     check_choice,
@@ -29,7 +30,6 @@ from ..checks import (
 )
 from ..scattering.microscope import MICROSCOPE_KEYS, microscope_from_metadata
 from ..spectra.arrays import EV_PER, NM_PER, step_nm
-from .archives import check_hdf5, check_mrc, check_size, check_tiff, check_zarr
 from .tilts import AXIS_NAMES, STAGE_TOLERANCE_DEG, degrees_per, stage_tilt, tilts_in_names
 
 if TYPE_CHECKING:

@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .. import data, spectra
+from ..archives import check_archive
 from ..checks import LARGEST, check_file, check_positive, check_tilts, named
-from ..data.archives import check_archive
 from ..data.signals import (
     UNEVEN,
     array_axes,

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from ..archives import BROKEN_ZIP, check_archive
 from ..checks import check_file, check_path
-from ..data.archives import BROKEN_ZIP, check_archive
 from ..spectra import energy_axis
 from .misfit import LEAST_PROBABLE, RESIDUAL, THIRD
 from .rotation import Rotation
