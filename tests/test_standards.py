@@ -1205,7 +1205,7 @@ def test_bad_input_is_named(pair):
         ("core_loss", (low, core.inav[:10, :]), {}),
         ("core_loss", (low, core.isig[:600]), {}),
         ("low_loss", (low.isig[200:], core), {}),
-        ("low_loss", (core, low), {}),
+        ("core_loss", (core, low), {}),
         ("constraints", (low, core), {"constraints": ("magic",)}),
         ("constraints", (low, core), {"constraints": ()}),
         ("mask", (low, core), {"mask": np.ones((3, 3), bool)}),
