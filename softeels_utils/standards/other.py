@@ -17,6 +17,7 @@ __all__ = ["OtherMatter", "SurplusLosses", "find_other_matter"]
 
 LOWEST_EV = 3.0  # of valence losses: above the zero loss
 SMOOTHING = 1.0  # pixels: standard deviation
+LEAST = 0.02  # of the specimen's valence losses
 SEEN = 4.0  # standard errors of what the core loss counts along with it
 FEW_METAL = 0.1  # of the metal in the richest pixels, at most, where other matter is looked at by itself
 FEWEST = 30  # pixels
@@ -35,12 +36,15 @@ class SurplusLosses:
         Losses that go with each coordinate of the plane.
     mean : float
         Of the losses in the specimen.
+    part : float
+        Of the losses in the specimen that is surplus.
     end_eV : float
         Up to which losses are summed: the onset of M2,3.
     """
 
     per_coordinate: NDArray
     mean: float
+    part: float
     end_eV: float
 
     @classmethod
@@ -52,7 +56,8 @@ class SurplusLosses:
         thick = amount >= np.median(amount)
         root = plane.variance[thick] ** -0.5
         found = np.linalg.lstsq(coordinates[thick] * root[:, None], losses[thick] * root, rcond=None)[0]
-        return cls(found, float(losses.mean()), end_eV)
+        mean = losses.mean()
+        return cls(found, float(mean), float(1 - (coordinates @ found).mean() / mean), end_eV)
 
     def image(self, dual: DualEELS, plane: Plane) -> NDArray[np.float64]:
         """Surplus in every pixel (...), smoothed where pixels form an image."""
@@ -79,14 +84,16 @@ class OtherMatter:
         Core loss per unit of surplus.
     in_plane : (2,)
         Coordinates in the plane of M2,3 per unit of surplus: what of its losses looks like M2,3.
-    part : float
-        Of the valence losses of the specimen, that is surplus.
     """
 
     surplus: SurplusLosses | None
     core_loss: NDArray = field(repr=False)
     in_plane: NDArray
-    part: float = 0.0
+
+    @property
+    def part(self) -> float:
+        """Of the valence losses of the specimen, that is surplus; 0 where none is seen."""
+        return self.surplus.part if self.surplus else 0.0
 
     def taken_off(self, plane: Plane, specimen: Specimen) -> Plane:
         """The plane with coordinates of the phases alone."""
@@ -118,7 +125,8 @@ def find_other_matter(
 ) -> OtherMatter:
     """What goes with the surplus, if the core loss shows that there is other matter.
 
-    It is seen if, at the same coordinates of M2,3, there is more oxygen or less metal where there is more surplus,
+    It is seen if it has a fiftieth of the valence losses (less may be noise, or losses that are less localised than
+    M2,3), and if, at the same coordinates of M2,3, there is more oxygen or less metal where there is more surplus,
     beyond chance: ligands hold oxygen, and M2,3 counts what scatters like it. Less oxygen is a grain of metal, which is
     none of this. How much of the surplus looks like M2,3 is read from pixels with little metal; what metal they have
     goes with that of the core loss.
@@ -139,7 +147,7 @@ def find_other_matter(
         return float(counts[0] / max(counts[1:].std(), np.finfo(float).tiny))
 
     oxygen, metal = deviations(estimators.oxygen), deviations(estimators.metal)
-    if max(oxygen, -metal) < SEEN or oxygen < -SEEN:
+    if surplus.part < LEAST or max(oxygen, -metal) < SEEN or oxygen < -SEEN:
         return OtherMatter(None, np.zeros_like(slopes[0, 2]), np.zeros(2))
     amount, coordinates = surplus.image(specimen.dual, plane)[specimen.mask], plane.coordinates
     counted = coordinates @ (slopes[0, :2] @ estimators.metal)
@@ -150,4 +158,4 @@ def find_other_matter(
         root = plane.variance[poor, None] ** -0.5
         regressors = np.column_stack([seen / seen.std(), amount[poor]])
         in_plane = np.linalg.lstsq(regressors * root, coordinates[poor] * root, rcond=None)[0][1]
-    return OtherMatter(surplus, slopes[0, 2], in_plane, float(amount.mean()))
+    return OtherMatter(surplus, slopes[0, 2], in_plane)
