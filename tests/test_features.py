@@ -240,7 +240,7 @@ REGION[3, 5:7, 5:7] = True
 @pytest.mark.parametrize(
     ("change", "match"),
     [
-        ({"measurement": 3}, "measurement: got int"),
+        ({"measurement": 3}, "measurement: got 3"),
         ({"volume": np.zeros((2, 7, 12, 12))}, "volume: got"),
         ({"volume": np.full((1, 7, 12, 12), np.nan)}, "volume: got NaN"),
         ({"region": REGION.astype(int)}, "region: got int"),

@@ -159,6 +159,7 @@ def test_the_report_stands_alone_and_tells_of_this_specimen(done):
         assert words in outside
     for image in re.findall(r"<img [^>]*>", outside):
         assert re.search(r'alt="[^"]{10,}"', image)
+    outside = re.sub(r"data:image/[^\"]*", "", outside)  # letters of an image may make any word
     assert "twin" not in outside.lower() and "simulat" not in outside.lower().replace("found on simulat", "")
 
 
