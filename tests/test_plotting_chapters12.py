@@ -57,6 +57,16 @@ FORECAST = dose.ErrorForecast(
     "Fe", ENERGY, PAIR[0] + 1, PAIR[1] + 1, 1 + 0 * ENERGY, 5, {"FeO": 9.0}, {"all Fe, as FeO": 90.0, "FeO": 300.0},
     (), 40.0,
 )  # fmt: skip
+
+
+def standing_for(kind, **values):
+    """An object of a frozen class that holds these attributes and nothing else."""
+    made = object.__new__(kind)
+    for name, value in values.items():
+        object.__setattr__(made, name, value)
+    return made
+
+
 DIAGNOSTICS = SimpleNamespace(
     signal=np.array([1e4, 90, 1.0, 0.9]), residual_energy_eV=ENERGY, residual_spectrum=1 + 0 * ENERGY
 )
@@ -221,7 +231,9 @@ MICROSCOPE = {"beam_energy_keV": 300.0, "collection_mrad": 40.0, "convergence_mr
 def test_forecast_is_the_bound_of_the_specimen(model, recorded):
     step = model.microscope.dispersion_eV
     found = SimpleNamespace(
-        energy_eV=model.energy_eV("M2,3"), references=model.references("M2,3") / step, phases=PHASES
+        energy_eV=model.energy_eV("M2,3"),
+        references=model.references("M2,3") / step,
+        phases=PHASES,
     )
     forecast = dose.forecast_errors(recorded[0], references=found, pixel_size_nm=0.4, **MICROSCOPE)
     assert forecast.doubt == "" and forecast.spectra == 36 and forecast.metal == "Fe"
@@ -241,7 +253,11 @@ def test_forecast_doubts_another_metal_and_refuses_what_does_not_reach_the_edge(
     assert "Fe" in other.doubt
     with pytest.raises(ValueError, match=r"signal: got energies .* wants the zero loss and Fe-M2,3"):
         dose.forecast_errors(low.isig[:70.0], **MICROSCOPE)
-    short = SimpleNamespace(energy_eV=np.linspace(45, 90, 90), references=np.ones((2, 90)), phases=PHASES)
+    short = SimpleNamespace(
+        energy_eV=np.linspace(45, 90, 90),
+        references=np.ones((2, 90)),
+        phases=PHASES,
+    )
     with pytest.raises(ValueError, match="references: got energies of 45 to 90 eV"):
         dose.forecast_errors(low, references=short, **MICROSCOPE)
 
@@ -278,7 +294,7 @@ def test_groups_of_pixels_show_their_valence(recorded):
     nm[0, :, :3] = nm[1, :, 3:] = 20.0
     mask = np.ones((6, 6), bool)
     mask[0] = False
-    found = SimpleNamespace(abundances=nm, phases=PHASES, diagnostics=SimpleNamespace(mask=mask))
+    found = standing_for(standards.Standards, abundances=nm, phases=PHASES, diagnostics=SimpleNamespace(mask=mask))
     groups = standards.group_by_valence(dual, found)
     assert [where.sum() for where in groups.pixels.values()] == [15, 15]
     assert groups.pixels["FeO"][1:, :3].all()

@@ -332,7 +332,7 @@ def test_references_are_judged_by_volumes_and_their_errors(monkeypatch, volume, 
     monkeypatch.setattr(records, "benchmark", lambda name: kept | {"guard_met": False, "bias_met": True})
     found = find("standards")
     assert found.verdict == verdict and f"FeO {volume[0]:.2f} to {volume[0]:.2f}" in found.number
-    assert found.number.endswith("missed: maps of the unseen shapes")
+    assert found.number.endswith("missed: the same for shapes that nothing was chosen on")
     monkeypatch.setattr(records, "benchmark", lambda name: {"cubes": {"default": [{"angle_deg": [0.1, 0.1]}]}})
     assert find("standards") is None
 

@@ -109,7 +109,7 @@ def forecast_errors(
     """
     check_positive(pixel_size_nm=pixel_size_nm, gain=gain, energy_resolution_eV=energy_resolution_eV)
     system = scattering.as_system(system)
-    if references is not None and not hasattr(references, "metal_per_nm3"):
+    if references is not None and not hasattr(references, "energy_eV"):
         raise ValueError(f"references: got {describe(references)}, wants Standards")
     edge = system.edge("M2,3")
     first, last = edge.fit_window_eV

@@ -32,7 +32,7 @@ def coverage(
     Examples
     --------
     >>> truth = np.array([0.0, 0.5, 1.0]).reshape(1, 1, 3)
-    >>> coverage(truth - 0.1, truth.clip(None, 0.6), truth, {"all": truth > -1, "bulk": truth == 1})
+    >>> coverage((truth - 0.1).clip(None, 0.5), truth.clip(None, 0.6), truth, {"all": truth > -1, "bulk": truth == 1})
     {'all': 0.6666666666666666, 'bulk': 0.0}
     """
     lower, upper = (np.asarray(real_array(a, n, finite=False), float) for a, n in ((lower, "lower"), (upper, "upper")))
