@@ -185,15 +185,15 @@ def _maps(folder, maps, done):
     caption = f"Maps at {maps.tilt_angles_deg[at]:g}°."
     parts = [figure_png(maps_figure(shown, unit=maps.unit, **options), caption)]
     if maps.covariance is not None:
-        errors = [("Statistical errors of these maps; those of two phases are anti-correlated.", maps.covariance[at])]
+        variance = np.maximum(np.einsum("...kk->...k", maps.covariance[at]), 0)
+        errors = {"Statistical errors of these maps; those of two phases are anti-correlated.": variance}
         if maps.draws is not None:
             values = np.moveaxis(maps.values[:, at], 0, -1)
-            moved = np.array([values @ draw - values for draw in maps.draws.transforms])
+            moved = [(values @ draw - values) ** 2 for draw in maps.draws.transforms]
             told = "Systematic errors of these maps: the same draw of the references in all pixels and tilts."
-            errors.append((told, np.einsum("d...k,d...l->...kl", moved, moved) / len(moved)))
-        for caption, covariance in errors:
-            deviation = np.sqrt(np.maximum(np.einsum("...kk->...k", covariance), 0))
-            shown = {name: deviation[..., k] for k, name in enumerate(maps.channels)}
+            errors[told] = np.mean(moved, axis=0)
+        for caption, variance in errors.items():
+            shown = dict(zip(maps.channels, np.moveaxis(np.sqrt(variance), -1, 0), strict=True))
             parts.append(figure_png(maps_figure(shown, unit=maps.unit, cmap="viridis", **options), caption))
     if "fit" in done:
         fit = fitting.PhaseFit.load(folder["fit.hspy"])
