@@ -25,7 +25,7 @@ import scipy.sparse
 import torch
 from scipy.ndimage import label, map_coordinates
 
-from softeels_utils import dip, metrics, simulate, study
+from softeels_utils import dip, metrics, records, simulate, study
 from softeels_utils.tomography import (
     SIMPLEX,
     Measurement,
@@ -345,7 +345,7 @@ if __name__ == "__main__":
     for fluence in args.fluences:
         case, measurement = case_of(fluence)
         description, began = Description.of(case.truth, 6.0), time.perf_counter()
-        row = {"fluence_e_per_A2_per_tilt": fluence, "patch_voxels": 6.0}
+        row = {"fluence_e_per_A2_per_tilt": fluence, "patch_voxels": 6.0, "code": records.script_stamp("bound")}
         row["bounds"] = bounds(measurement, description, case.truth)
         row["void"] = void_detection(measurement, case.truth, description, fluence)
         row["visibility"] = visible(measurement, 6.0)

@@ -23,7 +23,7 @@ os.environ.setdefault("SOFTEELS_HEADLESS", "1")
 import numpy as np
 from scipy.special import erf
 
-from softeels_utils import data, fitting, scattering, standards
+from softeels_utils import data, fitting, records, scattering, standards
 from softeels_utils.simulate import CHEMISTRY_KINDS, draw_chemistry
 
 RESULTS = Path(__file__).parent / "results"
@@ -208,7 +208,7 @@ def main():
     missing = [job for job in jobs(options) if job[0] not in done]
     for name, arguments, settings, seed in missing[: options.rows]:
         draw = draw_chemistry(*arguments, **settings)
-        row = {"name": name, "label": draw.label, "noise_seed": seed}
+        row = {"name": name, "label": draw.label, "noise_seed": seed, "code": records.script_stamp("chemistry")}
         try:
             row |= score(draw, seed)
         except ValueError as error:  # a refusal is a result: it names what is wrong

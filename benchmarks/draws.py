@@ -26,7 +26,7 @@ import torch
 
 os.environ["SOFTEELS_HEADLESS"] = "1"
 
-from softeels_utils import dip, metrics, study
+from softeels_utils import dip, metrics, records, study
 from softeels_utils.simulate import draw_specimen
 from softeels_utils.tomography import SIMPLEX, HeldOut, joint_tv, sirt, tgv, tv
 
@@ -175,6 +175,7 @@ def cell(half, seed, n, series, name):
     volume = METHODS[name](draw, draw.measurement(), seed)
     seconds = time.process_time() - began
     about = {"seconds": seconds, "commit": commit(), "date": datetime.date.today().isoformat()}
+    about["code"] = records.script_stamp("draws")
     return draw.label, plain(about | score(volume, draw))
 
 
@@ -229,7 +230,7 @@ def summary(rows):
         found = [row["methods"][name] for row in rows if name in row["methods"]]
         if not found:
             continue
-        keys = [key for key in found[-1] if key not in ("commit", "date", "note")]
+        keys = [key for key in found[-1] if key not in ("code", "commit", "date", "note")]
         values = {key: np.array([one.get(key) for one in found], float) for key in keys}
         table[name] = {"draws": len(found)} | {key: median(column) for key, column in values.items()}
         table[name]["ratio_worst_tenth"] = (

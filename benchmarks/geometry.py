@@ -20,7 +20,7 @@ os.environ.setdefault("SOFTEELS_HEADLESS", "1")
 
 import numpy as np
 
-from softeels_utils import dip, metrics, tomography
+from softeels_utils import dip, metrics, records, tomography
 from softeels_utils.simulate import draw_specimen
 
 RESULTS = Path(__file__).parent / "results" / "geometry.json"
@@ -47,6 +47,7 @@ def row_of(half, seed, n):
         "known": {"shifts_px": draw.shifts_px, "axis_angle_deg": angle},
     }
     row = {"half": half, "seed": seed, "voxels": n, "shape": draw.label["shape"]["name"], "axis_angle_deg": angle}
+    row["code"] = records.script_stamp("geometry")
     row |= {"found_deg": refined.axis_angle_deg, "found_error_deg": refined.axis_angle_error_deg, "seconds": seconds}
     for name, shifts in (("aligned", aligned), ("refined", refined.shifts_px)):
         row[f"shift_error_px, {name}"] = tomography.alignment_error(shifts, draw.shifts_px, tilts)

@@ -26,7 +26,7 @@ from skimage.measure import block_reduce
 
 os.environ.setdefault("SOFTEELS_HEADLESS", "1")
 
-from softeels_utils import fitting, scattering, simulate, standards
+from softeels_utils import fitting, records, scattering, simulate, standards
 
 PIXELS, BOX_NM, FLUENCE = 48, 64.0, 1e5
 SEEDS = (0, 1, 2)
@@ -142,6 +142,7 @@ def main():
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "hardware": f"{platform.machine()}, {os.cpu_count()} cores",
         "versions": {"python": sys.version.split()[0], "numpy": np.__version__},
+        "code": records.script_stamp("standards"),
     }
     record |= {
         "what": "references found without standards, against the twin's truth; phases: FeO, Fe3O4 (MnO, Mn3O4)",

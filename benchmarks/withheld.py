@@ -21,7 +21,7 @@ import numpy as np
 from scipy import ndimage
 from skimage.measure import block_reduce
 
-from softeels_utils import data, dip, tomography
+from softeels_utils import data, dip, records, tomography
 
 RESULTS = Path(__file__).parent / "results" / "withheld.json"
 DEPTH = 16  # of the slice, in voxels, half its width: a section is thin
@@ -52,6 +52,7 @@ def row_of(out, known, counts, noise, tilts, names):
     for name in (name for name in METHODS if name not in known):
         off = (seen.crop(predict(METHODS[name](seen))) - counts[:, [out]]) ** 2 / noise[:, [out]]
         row[name] = dict(zip(names, off.mean(axis=(1, 2, 3)).tolist(), strict=True))
+        row["code"] = row.get("code", {}) | {name: records.script_stamp("withheld")}
         print(row["tilt_deg"], name, {n: round(v, 2) for n, v in row[name].items()}, flush=True)
     return row
 
@@ -76,7 +77,8 @@ def main():
     parser.add_argument("--again", nargs="*", default=[], choices=list(METHODS), metavar="METHOD")
     again = parser.parse_args().again
     old = json.loads(RESULTS.read_text(encoding="utf-8"))["rows"] if RESULTS.exists() else []
-    known = {row["tilt_deg"]: {name: row[name] for name in METHODS if name in row and name not in again} for row in old}
+    kept = [name for name in (*METHODS, "code") if name not in again]
+    known = {row["tilt_deg"]: {name: row[name] for name in kept if name in row} for row in old}
     rows, measured = [], series()
     for out, tilt in enumerate(measured[2]):
         rows.append(row_of(out, known.get(float(tilt), {}), *measured))

@@ -362,6 +362,9 @@ def _study_row(name):
 
 def _benchmark_row(name, content):
     """One record in a table: what its script measures, when and where it was made, and its first entries."""
+    from .records import benchmark_stamps
+
+    older = benchmark_stamps(name)
     results = [
         f"{key.replace('_e_per_A2', ' (e/Å²)').replace('_', ' ')} {_short(value)}"
         for key, value in content.items()
@@ -372,6 +375,7 @@ def _benchmark_row(name, content):
         "record": f"{{download}}`{name} <records/{name}.json>`",
         "about": _about_benchmark(name),
         "date": _on_one_line(content.get("date", "")[:10]),
+        "from older code": f"{older[0]} of {older[1]}" if older else "not known",
         "hardware": content.get("hardware") or content.get("machine", ""),
         "first entries": ". ".join([*remarks, "; ".join(results[:4])]).strip(". "),
     }

@@ -1,6 +1,7 @@
 """Records: kept to the digit, gone on with after an end, told apart from older code, and found again; the claims."""
 
 import inspect
+import json
 import re
 import subprocess
 import sys
@@ -13,7 +14,7 @@ import torch
 from softeels_utils import claims, records, source
 from softeels_utils.__main__ import main
 from softeels_utils.plotting import recorded as recorded_figures
-from softeels_utils.records import store, studies
+from softeels_utils.records import read, store, studies
 
 NUMBERS = {"nrmse": 0.123456, "skin": None, "note": "a, b"}
 
@@ -130,6 +131,32 @@ def test_a_page_is_told_of_cells_from_older_code(toy, client, monkeypatch):
     assert warning == "" and picture(kept.rows[0]).shape == (2, 3, 3) and picture({"seed": 9, "method": "a"}) is None
     monkeypatch.setattr(studies, "code_stamp", lambda modules: "another")
     assert records.shown("toy")[2].startswith("4 of 4 cells of `toy` are from older code")
+
+
+def test_a_page_is_told_of_benchmarks_from_older_code(tmp_path, monkeypatch):
+    monkeypatch.setattr(store, "BENCHMARKS", tmp_path)
+    monkeypatch.setattr(read, "code_stamp", lambda modules: "present")
+    content = {
+        "draws_report_9": {"rows": [{"methods": {"a": {"code": "present"}, "b": {"code": "former"}}}]},
+        "withheld": {"rows": [{"tilt_deg": 0, "code": {"SIRT": "present", "TV": "unknown", "joint TV": "former"}}]},
+        "standards": {"code": "present", "cubes": {"default": [{"angle_deg": 1.0}]}},
+        "speed": {"seconds": 1.0},
+    }
+    for name, record in content.items():
+        (tmp_path / f"{name}.json").write_text(json.dumps(record))
+    found = {name: records.benchmark_stamps(name) for name in content}
+    assert found == {"draws_report_9": (1, 2), "withheld": (2, 3), "standards": (0, 1), "speed": None}
+    assert records.benchmark_warning("standards") == records.benchmark_warning("speed") == ""
+    assert records.benchmark_warning("withheld").startswith("2 of 3 results in `withheld.json` are from older code")
+    assert records.benchmark_stamps("bound") == (0, 0)  # nothing recorded
+
+
+def test_every_result_that_a_page_shows_has_a_stamp():
+    for path in records.BENCHMARKS.glob("*.json"):
+        if path.stem.partition("_")[0] in records.SCRIPTS:
+            assert records.benchmark_stamps(path.stem)[1] > 0, path.name
+    with pytest.raises(ValueError, match=r"script: got 'nothing'"):
+        records.script_stamp("nothing")
 
 
 def test_a_graphics_card_is_named_and_its_cells_have_no_time(toy, client, monkeypatch):

@@ -1,18 +1,21 @@
 """Long studies: run cell by cell, kept as small tables beside the book, drawn from and checked there."""
 
-from .read import completeness, read, shown
+from .read import benchmark_stamps, benchmark_warning, completeness, read, script_stamp, shown
 from .run import record, renew, reproduce
 from .store import BENCHMARKS, FOLDER, Record, benchmark, load
-from .studies import CENTRE, STUDIES, Study, cuts_through_void
+from .studies import CENTRE, SCRIPTS, STUDIES, Study, cuts_through_void
 
 __all__ = [
     "BENCHMARKS",
     "CENTRE",
     "FOLDER",
+    "SCRIPTS",
     "STUDIES",
     "Record",
     "Study",
     "benchmark",
+    "benchmark_stamps",
+    "benchmark_warning",
     "completeness",
     "cuts_through_void",
     "load",
@@ -20,5 +23,6 @@ __all__ = [
     "record",
     "renew",
     "reproduce",
+    "script_stamp",
     "shown",
 ]

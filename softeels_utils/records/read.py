@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import lru_cache
 from typing import Any
 
@@ -10,10 +10,11 @@ from numpy.typing import NDArray
 
 from .. import simulate
 from ..checks import check_choice
+from ..source import code_stamp
 from . import studies
-from .store import Record, cell_name, load
+from .store import Record, benchmark, cell_name, load
 
-__all__ = ["completeness", "read", "shown"]
+__all__ = ["benchmark_stamps", "benchmark_warning", "completeness", "read", "script_stamp", "shown"]
 
 PHANTOM = "phantom"  # has a core
 SMALL = {"voids": 0, "views": 1, "noise": "independent", "support": False}  # what is fixed changes nothing else
@@ -82,3 +83,55 @@ def shown(name: str) -> tuple[Record, Callable[[Mapping[str, Any]], NDArray | No
     warning = f"{len(older)} of {len(kept.rows)} cells of `{name}` are from older code than that of this page; "
     warning += f"`python -m softeels_utils record {name} --again` repeats them."
     return kept, lambda row: kept.picture(row, own.parameters), warning if older else ""
+
+
+def script_stamp(script: str) -> str:
+    """Return the stamp of the present code that the results of a script in ``benchmarks/`` depend on.
+
+    Parameters
+    ----------
+    script : str
+        Its name, without ending.
+    """
+    return code_stamp(studies.SCRIPTS[check_choice(script, "script", tuple(studies.SCRIPTS))])
+
+
+def benchmark_stamps(name: str) -> tuple[int, int] | None:
+    """Return how many results in the record of a script are from older code, and how many there are.
+
+    None where the script does not stamp its results.
+
+    Parameters
+    ----------
+    name : str
+        As for `benchmark`; the part before the first underscore is the script's name.
+    """
+    script = name.partition("_")[0]
+    if script not in studies.SCRIPTS:
+        return None
+    stamp, codes = script_stamp(script), list(_codes(benchmark(name)))
+    return sum(code != stamp for code in codes), len(codes)
+
+
+def benchmark_warning(name: str) -> str:
+    """Return what a page says where results in the record of a script are from older code; empty where none are.
+
+    Parameters
+    ----------
+    name : str
+        As for `benchmark_stamps`.
+    """
+    older, total = benchmark_stamps(name) or (0, 0)
+    return f"{older} of {total} results in `{name}.json` are from older code than that of this page." if older else ""
+
+
+def _codes(content: Any) -> Iterator[str | None]:
+    """Stamps of the results in the record of a script."""
+    if isinstance(content, list):
+        for one in content:
+            yield from _codes(one)
+    elif isinstance(content, Mapping):
+        code = content.get("code", ())  # one stamp, or those of several methods
+        yield from code.values() if isinstance(code, Mapping) else [code] if code else []
+        for one in content.values():
+            yield from _codes(one)

@@ -24,7 +24,7 @@ from ..simulate import draw_specimen
 from ..source import code_stamp, parts
 from .store import cell_name
 
-__all__ = ["ALONE", "NONNEGATIVE", "STUDIES", "Study", "cuts_through_void"]
+__all__ = ["ALONE", "NONNEGATIVE", "SCRIPTS", "STUDIES", "Study", "cuts_through_void"]
 
 # Of the paper's formulation; on the phantom at 48³ and 5 % noise the least NRMSE of 1,000 iterations was 0.465, 0.365
 # and 0.342 with 5e-4 (the default), 2e-3 and 8e-3.
@@ -39,6 +39,16 @@ ENGINE = (*CALIBRATED, *NETWORK, *MEASURES, *NOISE, "simulate", "study")
 FROM_COUNTS = (*ENGINE, "tomography.scale", "standards", "fitting", "spectra")
 PHASES = ("feo", "fe3o4")  # in names of columns
 SURE = ("dip.ensemble", "metrics.intervals")
+OF_SPECTRA = ("scattering", "simulate", "spectra", "standards", "fitting")
+#: Of scripts in ``benchmarks/`` whose records pages show: the modules that their results depend on.
+SCRIPTS: dict[str, tuple[str, ...]] = {
+    "bound": ENGINE,
+    "chemistry": OF_SPECTRA,
+    "draws": ENGINE,
+    "geometry": (*CALIBRATED, *NETWORK, "scattering", "simulate"),
+    "standards": OF_SPECTRA,
+    "withheld": (*CALIBRATED, "tomography.scale", *NETWORK),
+}
 PHANTOM = "phantom"  # the specimen of arXiv:2606.10893; any other is a draw's number, of the report half
 VIEWS, FLUENCES, ANGLES = (5, 7, 9, 15, 29), (1000, 4000, 16000, 64000), (70, 60, 50)
 SPARSE = ("specimen", "n", "views", "max_tilt", "fluence", "edge", "seed", "method")
