@@ -17,7 +17,18 @@ from .plotting import recorded
 from .records import CENTRE
 from .records.studies import ALONE, NONNEGATIVE
 
-__all__ = ["CLAIMS", "LANDING", "VERDICTS", "Claim", "Finding", "findings", "markdown", "placeholders", "readme"]
+__all__ = [
+    "CLAIMS",
+    "LANDING",
+    "VERDICTS",
+    "Claim",
+    "Finding",
+    "findings",
+    "from_older_code",
+    "markdown",
+    "placeholders",
+    "readme",
+]
 
 VERDICTS = ("holds", "holds in part", "does not hold", "cannot be tested here")
 LANDING = ("dose", "nine views", "resolution")  # names of the three claims that the first page shows
@@ -597,12 +608,21 @@ def readme() -> str:
     return "\n".join(f"- {text} *{found.verdict.capitalize()}*: {found.number}." for text, found in shown)
 
 
+def from_older_code() -> str:
+    """What of the records is from older code than the page, a list; or that nothing is."""
+    scripts = [path.stem for path in sorted(records.BENCHMARKS.glob("*_report_*.json"))] + ["standards"]
+    said = [records.shown(name)[2].partition(";")[0] for name in records.STUDIES]
+    said += [records.benchmark_warning(name).rstrip(".") for name in scripts]
+    return "\n".join(f"- {one}." for one in said if one) or "Nothing: all records are of the present code."
+
+
 def placeholders() -> dict[str, str]:
     """Return ``{mark: MyST text}``: all claims, and the three of the first page."""
     found = findings()
     first = markdown({name: found[name] for name in LANDING})
     return {
         "<!-- generated: claims -->": markdown(found),
+        "<!-- generated: from older code -->": from_older_code(),
         "<!-- generated: paper's formulation -->": _paper_network(),
         "<!-- generated: three claims -->": f"{first}\n\n{{doc}}`All claims, one by one <claims>`.",
     }

@@ -14,7 +14,7 @@ import torch
 from softeels_utils import claims, records, source
 from softeels_utils.__main__ import main
 from softeels_utils.plotting import recorded as recorded_figures
-from softeels_utils.records import read, store, studies
+from softeels_utils.records import store, studies
 
 NUMBERS = {"nrmse": 0.123456, "skin": None, "note": "a, b"}
 
@@ -135,7 +135,7 @@ def test_a_page_is_told_of_cells_from_older_code(toy, client, monkeypatch):
 
 def test_a_page_is_told_of_benchmarks_from_older_code(tmp_path, monkeypatch):
     monkeypatch.setattr(store, "BENCHMARKS", tmp_path)
-    monkeypatch.setattr(read, "code_stamp", lambda modules: "present")
+    monkeypatch.setattr(studies, "code_stamp", lambda modules: "present")
     content = {
         "draws_report_9": {"rows": [{"methods": {"a": {"code": "present"}, "b": {"code": "former"}}}]},
         "withheld": {"rows": [{"tilt_deg": 0, "code": {"SIRT": "present", "TV": "unknown", "joint TV": "former"}}]},

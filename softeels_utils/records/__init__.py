@@ -1,9 +1,9 @@
 """Long studies: run cell by cell, kept as small tables beside the book, drawn from and checked there."""
 
-from .read import benchmark_stamps, benchmark_warning, completeness, read, script_stamp, shown
+from .read import benchmark_stamps, benchmark_warning, completeness, read, shown
 from .run import record, renew, reproduce
 from .store import BENCHMARKS, FOLDER, Record, benchmark, load
-from .studies import CENTRE, SCRIPTS, STUDIES, Study, cuts_through_void
+from .studies import CENTRE, SCRIPTS, STUDIES, Study, cuts_through_void, script_stamp
 
 __all__ = [
     "BENCHMARKS",

@@ -10,11 +10,10 @@ from numpy.typing import NDArray
 
 from .. import simulate
 from ..checks import check_choice
-from ..source import code_stamp
 from . import studies
 from .store import Record, benchmark, cell_name, load
 
-__all__ = ["benchmark_stamps", "benchmark_warning", "completeness", "read", "script_stamp", "shown"]
+__all__ = ["benchmark_stamps", "benchmark_warning", "completeness", "read", "shown"]
 
 PHANTOM = "phantom"  # has a core
 SMALL = {"voids": 0, "views": 1, "noise": "independent", "support": False}  # what is fixed changes nothing else
@@ -85,17 +84,6 @@ def shown(name: str) -> tuple[Record, Callable[[Mapping[str, Any]], NDArray | No
     return kept, lambda row: kept.picture(row, own.parameters), warning if older else ""
 
 
-def script_stamp(script: str) -> str:
-    """Return the stamp of the present code that the results of a script in ``benchmarks/`` depend on.
-
-    Parameters
-    ----------
-    script : str
-        Its name, without ending.
-    """
-    return code_stamp(studies.SCRIPTS[check_choice(script, "script", tuple(studies.SCRIPTS))])
-
-
 def benchmark_stamps(name: str) -> tuple[int, int] | None:
     """Return how many results in the record of a script are from older code, and how many there are.
 
@@ -109,7 +97,7 @@ def benchmark_stamps(name: str) -> tuple[int, int] | None:
     script = name.partition("_")[0]
     if script not in studies.SCRIPTS:
         return None
-    stamp, codes = script_stamp(script), list(_codes(benchmark(name)))
+    stamp, codes = studies.script_stamp(script), list(_codes(benchmark(name)))
     return sum(code != stamp for code in codes), len(codes)
 
 

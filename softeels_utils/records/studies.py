@@ -20,11 +20,12 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.ndimage import binary_fill_holes, center_of_mass
 
 from .. import dip, metrics, simulate, study
+from ..checks import check_choice
 from ..simulate import draw_specimen
 from ..source import code_stamp, parts
 from .store import cell_name
 
-__all__ = ["ALONE", "NONNEGATIVE", "SCRIPTS", "STUDIES", "Study", "cuts_through_void"]
+__all__ = ["ALONE", "NONNEGATIVE", "SCRIPTS", "STUDIES", "Study", "cuts_through_void", "script_stamp"]
 
 # Of the paper's formulation; on the phantom at 48³ and 5 % noise the least NRMSE of 1,000 iterations was 0.465, 0.365
 # and 0.342 with 5e-4 (the default), 2e-3 and 8e-3.
@@ -89,6 +90,17 @@ class Study:
         """Stamp of the present code that a row depends on: that of the networks only where the method is one."""
         networks = row.get("method") in NETWORKS
         return code_stamp(tuple(name for name in self.modules if networks or not name.startswith("dip.")))
+
+
+def script_stamp(script: str) -> str:
+    """Return the stamp of the present code that the results of a script in ``benchmarks/`` depend on.
+
+    Parameters
+    ----------
+    script : str
+        Its name, without ending.
+    """
+    return code_stamp(SCRIPTS[check_choice(script, "script", tuple(SCRIPTS))])
 
 
 # ---------------------------------------------------------------- sparse views
