@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from softeels_utils import dip
-from softeels_utils.dip import training
+from softeels_utils.dip import training, voids
 from softeels_utils.dip.voids import find_voids, inside_specimen
 from softeels_utils.tomography import Measurement, ParallelBeam
 
@@ -88,6 +88,25 @@ def test_what_is_no_void_makes_none(what):
     clean = WRONG[what](filled)
     found = [find_voids(torch.as_tensor(filled), [with_noise(clean, 0.3, seed)])[1] for seed in range(5)]
     assert found == [0] * 5
+
+
+def test_one_phase_taken_for_another_makes_no_void(monkeypatch):
+    _, filled = specimen()
+    offsets = np.indices((N, N, N)) - np.reshape((12, 12, 14), (3, 1, 1, 1))  # at the edge of the core
+    ball = (2.5 - np.linalg.norm(offsets, axis=0)).clip(0, 1)
+    mixed = filled * (1 - ball) + ball * np.reshape([0.4, 0.6], (2, 1, 1, 1))
+    taken = filled * (1 - ball) + ball * np.reshape([1, 0], (2, 1, 1, 1))  # for the phase with less noise
+    stated = {"covariance": [0.3**2, 0.9**2], "model_error": 0.0, "device": "cpu"}
+    noise = np.random.default_rng(4).standard_normal((2, len(TILTS), N, N)) * np.reshape([0.3, 0.9], (2, 1, 1, 1))
+
+    def balls(true):
+        measurement = Measurement(project(true) + noise, TILTS, **stated)
+        return find_voids(torch.as_tensor(taken, dtype=torch.float32), [measurement])[1]
+
+    assert balls(mixed) == 0
+    assert balls(taken * (1 - 0.9 * ball)) > 0  # a void in the same place
+    monkeypatch.setattr(voids, "_beyond_exchange", lambda *about: np.inf)
+    assert balls(mixed) > 0  # as it was taken for one
 
 
 @pytest.mark.parametrize(("rows", "channels"), [(1, 2), (3, 2), (N, 1)])

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from scipy.ndimage import gaussian_filter, shift
+from scipy.ndimage import distance_transform_edt, gaussian_filter, shift
 
 from softeels_utils import metrics
 from softeels_utils.simulate import core_shell_nanocube
@@ -310,6 +310,25 @@ def test_each_void_is_measured(holed):
         assert error.contrast == pytest.approx(0.5, abs=0.01)
         assert error.volume_nm3 == pytest.approx(error.true_nm3 / 2, rel=0.05)
     assert metrics.void_errors(_box(10), _box(10)) == []
+
+
+def test_a_void_that_was_found_has_one_volume(holed):
+    truth, _ = holed
+    noisy = truth + 0.1 * np.random.default_rng(2).standard_normal(truth.shape)
+    edges = metrics.interface_error(noisy, truth, SIZE_NM)
+    largest = metrics.void_errors(noisy, truth, SIZE_NM)[0]
+    assert largest.volume_nm3 == pytest.approx(edges.void_nm3, rel=0.02)
+    assert largest.true_nm3 == pytest.approx(edges.true_void_nm3, rel=0.02)
+
+
+def test_vacuum_in_the_solid_is_counted(holed):
+    truth, _ = holed
+    assert metrics.false_void(truth, truth).mean == 0 and metrics.false_void(truth, truth).voxels > 1000
+    depth = distance_transform_edt(truth.sum(0) > 0.95)
+    hollow, at = truth.copy(), np.unravel_index(depth.argmax(), depth.shape)
+    hollow[(slice(None), *(slice(k - 1, k + 2) for k in at))] *= 0.5
+    found = metrics.false_void(hollow, truth)
+    assert round(found.fraction * found.voxels) == 27 and found.mean * found.voxels == pytest.approx(13.5, rel=0.02)
 
 
 def test_a_film_about_voids_is_measured_as_painted(holed):

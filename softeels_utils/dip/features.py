@@ -29,7 +29,17 @@ from scipy import ndimage, optimize, stats
 from softeels_utils.checks import check_count, check_kind, check_mask, check_seed, finite_array, real_array
 from softeels_utils.tomography import GaussianLoss, Measurement, PoissonLoss
 
-__all__ = ["VACUUM", "FeatureTest", "VolumeErrors", "as_gaussian", "as_volume", "claim", "feature_test", "fill_in"]
+__all__ = [
+    "VACUUM",
+    "FeatureTest",
+    "VolumeErrors",
+    "as_gaussian",
+    "as_volume",
+    "claim",
+    "feature_test",
+    "fill_in",
+    "other_compositions",
+]
 
 VACUUM = "vacuum"
 POWER = 0.9
@@ -313,7 +323,7 @@ def _density(without, region):
     return without.sum(0) if without.sum(0)[region].mean() > 0.1 else np.ones(region.shape)
 
 
-def _other_compositions(channels, name):
+def other_compositions(channels: int, name: str | int = VACUUM) -> NDArray[np.float64]:
     """Directions (C, C - 1) of fractions that say nothing of vacuum, or of one phase."""
     if name == VACUUM:
         return np.linalg.svd(np.ones((1, channels)))[2][1:].T
@@ -419,7 +429,7 @@ class _Hypothesis:
         self.loss = as_gaussian(measurement.rows(self.rows).loss, self.projections)
         like = {"dtype": base.dtype, "device": base.device}
         where = torch.as_tensor((region * _density(without, region))[self.rows], **like)
-        directions = torch.as_tensor(_other_compositions(len(base), name), **like)
+        directions = torch.as_tensor(other_compositions(len(base), name), **like)
         self.model = _ErrorModel(measurement.projector, self.loss, base, errors, where, directions)
         self.signal = self.loss.whiten(measurement.projector(change))
         if not float(self.signal.norm()):

@@ -13,7 +13,7 @@ from scipy import fft, ndimage, stats
 
 from softeels_utils.tomography import Measurement
 
-from .features import as_gaussian
+from .features import VolumeErrors, as_gaussian, other_compositions
 from .initial import specimen_size
 
 __all__ = ["find_voids", "inside_specimen"]
@@ -43,10 +43,11 @@ def find_voids(volume: torch.Tensor, parts: Sequence[Measurement]) -> tuple[torc
     centre and amount :math:`a \le 1` climb to the largest likelihood. The ball is emptied by that amount, and the map
     is made again, until there is no such ball.
 
-    A ball is left as it is if noise would make one as likely somewhere in one specimen of fifty; if all tilts but the
-    one that speaks most for it do not; if it would be less than half emptied, as by a wrong reference; or if it reaches
-    out to the surface, as by a wrong alignment. Nothing is done where chi-square per value is above 2, nor in a body
-    that is at most three voxels thick.
+    A ball is left as it is if noise would make one as likely somewhere in one specimen of fifty, also where one phase
+    may have been taken for another (the exchange of phases in the ball is profiled out of the likelihood); if all tilts
+    but the one that speaks most for it do not; if it would be less than half emptied, as by a wrong reference; or if it
+    reaches out to the surface, as by a wrong alignment. Nothing is done where chi-square per value is above 2, nor in a
+    body that is at most three voxels thick.
 
     Parameters
     ----------
@@ -94,7 +95,8 @@ def find_voids(volume: torch.Tensor, parts: Sequence[Measurement]) -> tuple[torc
         part = best.amount * _ball(radius, _offsets(volume, centre))
         change = volume * part
         outside = float(change.sum(0)[~inside].sum()) > OUTSIDE * float(change.sum())
-        by_chance = stats.norm.sf((best.ratio / best.misfit) ** 0.5) > chance
+        beyond = _beyond_exchange(volume, radius, centre, series, residuals)
+        by_chance = stats.norm.sf((min(best.ratio, beyond) / best.misfit) ** 0.5) > chance
         of_one_tilt = stats.norm.sf((best.ratio_of_others / best.misfit) ** 0.5) > chance / CHANCE
         if by_chance or of_one_tilt or outside or best.amount < EMPTY:
             return kept, emptied
@@ -165,6 +167,14 @@ def _ball(radius, offsets):
     return (radius + 0.5 - (y[:, None, None] + z[:, None] + x).sqrt()).clamp(0, 1)
 
 
+def _around(volume, radius, centre, series):
+    """Slices that a ball meets, and the ball in them."""
+    reach = radius + 1 + max(one.reach for one in series)
+    rows = slice(max(int(centre[0] - reach), 0), int(np.ceil(centre[0] + reach)) + 1)
+    y, z, x = _offsets(volume, centre)
+    return rows, _ball(radius, (y[rows], z, x))
+
+
 class _Maps:
     """Sums over balls less their mean about the ball, by Fourier transform of the box that holds the specimen."""
 
@@ -233,10 +243,8 @@ _NONE = _Gain(0.0, 0.0, 1.0, 0.0)
 
 def _gain(volume, radius, centre, series, residuals):
     """Of the slices that the ball meets: others stay as they are."""
-    reach = radius + 1 + max(one.reach for one in series)
-    rows = slice(max(int(centre[0] - reach), 0), int(np.ceil(centre[0] + reach)) + 1)
-    y, z, x = _offsets(volume, centre)
-    change = -volume[:, rows] * _ball(radius, (y[rows], z, x))
+    rows, ball = _around(volume, radius, centre, series)
+    change = -volume[:, rows] * ball
     seen = [one.rows(change, rows) for one in series]
     residuals = [residual[:, :, rows] for residual in residuals]
     slope = -_by_tilt(s * r for s, r in zip(seen, residuals, strict=True))
@@ -246,6 +254,22 @@ def _gain(volume, radius, centre, series, residuals):
     ratio = amount * (2 * slope - amount * curvature)
     others = max(ratio.sum() - ratio.max(), 0.0)
     return _Gain(max(ratio.sum(), 0.0), others, max(1.0, left.sum() / curvature.sum().clip(1e-12)), amount)
+
+
+def _beyond_exchange(volume, radius, centre, series, residuals):
+    """Twice the logarithm of the likelihood's ratio of emptying a ball in which phases may also be exchanged."""
+    rows, ball = _around(volume, radius, centre, series)
+    share = VolumeErrors().composition * 2**0.5 * volume[:, rows].sum(0) * ball
+    directions = torch.as_tensor(other_compositions(len(volume)).T, dtype=volume.dtype, device=volume.device)
+    changes = [-volume[:, rows] * ball, *(direction[:, None, None, None] * share for direction in directions)]
+    seen = [[one.rows(change, rows) for one in series] for change in changes]
+    left = [residual[:, :, rows] for residual in residuals]
+    products = np.array([[_sum(a * b for a, b in zip(p, q, strict=True)) for p in seen] for q in seen])
+    slopes = -np.array([_sum(a * r for a, r in zip(p, left, strict=True)) for p in seen])
+    prior = np.eye(len(directions))
+    profile = np.linalg.solve(products[1:, 1:] + prior, np.column_stack([products[1:, 0], slopes[1:]]))
+    curvature, slope = np.array([products[0, 0], slopes[0]]) - products[0, 1:] @ profile
+    return max(slope, 0.0) ** 2 / max(curvature, 1e-12)
 
 
 def _by_tilt(tensors):

@@ -200,17 +200,30 @@ def cosine(field, centre, rays, distance):
     return np.abs((normal * rays).sum(axis=1)) / np.where(length > 0, length, 1)
 
 
+def about_void(hole: NDArray, filled: NDArray) -> NDArray[np.bool_]:
+    """A void of the truth and two voxels around it, but for those that are as near to the particle's surface.
+
+    Parameters
+    ----------
+    hole, filled : bool array (Y, Z, X)
+        The void, and the particle with its voids.
+    """
+    from scipy.ndimage import binary_dilation
+
+    return binary_dilation(hole, iterations=2) & ~binary_dilation(~filled, iterations=2)
+
+
 def _void(volume, truth):
     """Vacuum about the true void in the volume and in the truth, and the distance of their centres, in voxels."""
-    from scipy.ndimage import binary_dilation, binary_fill_holes, label
+    from scipy.ndimage import binary_fill_holes, label
 
-    filled = truth.sum(axis=0) > 0.5
-    holes, count = label(binary_fill_holes(filled) & ~filled)
+    full = truth.sum(axis=0) > 0.5
+    filled = binary_fill_holes(full)
+    holes, count = label(filled & ~full)
     if count == 0:
         return 0.0, 0.0, np.nan
     largest = holes == 1 + np.argmax(np.bincount(holes.ravel())[1:])
-    near = binary_dilation(largest, iterations=2)
-    near &= ~binary_dilation(~binary_fill_holes(filled), iterations=2)
+    near = about_void(largest, filled)
     grid = np.argwhere(near)
     empty = [np.clip(1 - array.sum(axis=0)[near], 0, 1) for array in (volume, truth)]
     found, true = (e.sum() for e in empty)
