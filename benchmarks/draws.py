@@ -149,14 +149,17 @@ def score(volume, draw):
     voids, truth = draw.label["voids"], draw.truth
     edges = metrics.interface_error(volume, truth)
     skin = metrics.skin_error(volume, truth, region=draw.regions["skin"])
+    invented = metrics.false_void(volume, truth)
     found = metrics.void_errors(volume, truth, voids=voids)
     return {
-        "nrmse": metrics.nrmse(volume, truth), "core": edges.core_rms_nm, "surface": edges.outer_rms_nm,
+        "nrmse": metrics.nrmse(volume, truth), "surface": edges.outer_rms_nm,
+        "core": edges.core_rms_nm if draw.label["core"] else float("nan"),
         "corner": metrics.corner_error(volume, truth, region=draw.regions["corners"]).rms_nm,
         "skin_rms": skin.rms_nm, "skin_false": skin.false_nm,
         "film": metrics.film_about_voids(volume, truth, voids=voids).mean,
         "false_skin": metrics.false_skin(volume, truth).mean,
         "void_contrast": float(np.mean([v.contrast for v in found])) if found else float("nan"),
+        "false_void": invented.fraction * invented.voxels if invented.voxels else float("nan"),  # voxels
         "worst_resolution": metrics.directional_resolution(volume, truth).worst_nm,
     }  # fmt: skip
 
