@@ -33,6 +33,8 @@ __all__ = [
     "check_path",
     "check_positive",
     "check_seed",
+    "check_text",
+    "check_texts",
     "check_tilts",
     "check_window",
     "describe",
@@ -262,6 +264,28 @@ def check_choice(value: str, name: str, choices: Collection[str]) -> str:
     if not isinstance(value, str) or value not in choices:
         raise ValueError(f"{name}: got {describe(value)}, wants one of {', '.join(map(repr, choices))}")
     return value
+
+
+def check_text(value: str, name: str) -> str:
+    """The value; ValueError unless it is text."""
+    if not isinstance(value, str):
+        raise ValueError(f"{name}: got {describe(value)}, wants text")
+    return value
+
+
+def check_texts(**values: str | None) -> None:
+    """Raise `ValueError` unless every value is text, or None where it is left out.
+
+    Examples
+    --------
+    >>> check_texts(caption=None, title=3)
+    Traceback (most recent call last):
+        ...
+    ValueError: title: got 3, wants text
+    """
+    for name, value in values.items():
+        if value is not None:
+            check_text(value, name)
 
 
 def check_mapping(value: Mapping[str, Any], name: str) -> dict[str, Any]:
