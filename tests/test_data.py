@@ -6,6 +6,7 @@ import re
 import struct
 import threading
 import zipfile
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -409,6 +410,15 @@ def test_angles_of_an_axis_are_converted_by_their_unit(series, tmp_path, unit, f
     signal.save(tmp_path / f"stack{suffix}")
     tilts = data.read_tilt_series(tmp_path / f"stack{suffix}").tilt_angles_deg
     np.testing.assert_allclose(tilts, [-60, 0, 60], atol=1e-4)
+
+
+def test_a_full_disk_is_told_before_hdf5_meets_its_end(series, tmp_path, monkeypatch):
+    import shutil
+
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=2**20))
+    with pytest.raises(OSError, match=r"path: got a disk with 1\.05 MB left .*, wants 1\.05 MB: free some"):
+        series.save(tmp_path / "maps.hspy")
+    assert not list(tmp_path.iterdir())
 
 
 def test_scattering_angles_are_no_tilts(series, tmp_path):

@@ -19,6 +19,7 @@ from ..checks import (
     check_names,
     check_path,
     check_positive,
+    check_room,
     check_text,
     check_tilts,
     describe,
@@ -138,6 +139,8 @@ class TiltSeries:
         if path.suffix == ".npz":
             np.savez_compressed(path, **{name: value for name, value in self._arrays().items() if value is not None})
         elif path.suffix in (".hspy", ".zspy"):
+            arrays = (self.projections, self.variance, self.covariance)
+            check_room(path, sum(array.nbytes for array in arrays if array is not None))
             self._signal().save(str(path), overwrite=True)
         else:
             raise ValueError(f"path: got a file of kind {path.suffix!r} ({path.name}), wants .hspy, .zspy or .npz")
@@ -205,6 +208,8 @@ def read_tilt_series(
         The file is missing, of another kind, cut, holds spectra, has the wrong rank, no tilts, or tilts that are not
         those of a series in degrees.
     """
+    if pixel_size_nm is not None:
+        check_positive(pixel_size_nm=pixel_size_nm)
     if _is_series(path):
         files = files_of_series(path, STACK_SUFFIXES)
         stored, path = _read_single_maps(files, tilt_angles_deg, pixel_size_nm), files[0]
