@@ -9,6 +9,7 @@ from __future__ import annotations
 import numbers
 import os
 import re
+import shutil
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from os import PathLike
@@ -32,7 +33,10 @@ __all__ = [
     "check_number",
     "check_path",
     "check_positive",
+    "check_room",
     "check_seed",
+    "check_text",
+    "check_texts",
     "check_tilts",
     "check_window",
     "describe",
@@ -43,6 +47,7 @@ __all__ = [
 
 #: Largest number that is worked with: the squares of a million such still add up in float32.
 LARGEST = 1e15
+ROOM = 2**20  # bytes, for what describes an array in a file
 LEAST_SPREAD_DEG = 10.0  # of a tilt series; ±180° in radians are 6.3
 LEAST_STEP_DEG = 1e-3  # between two tilts: below, they are the same
 
@@ -264,6 +269,28 @@ def check_choice(value: str, name: str, choices: Collection[str]) -> str:
     return value
 
 
+def check_text(value: str, name: str) -> str:
+    """The value; ValueError unless it is text."""
+    if not isinstance(value, str):
+        raise ValueError(f"{name}: got {describe(value)}, wants text")
+    return value
+
+
+def check_texts(**values: str | None) -> None:
+    """Raise `ValueError` unless every value is text, or None where it is left out.
+
+    Examples
+    --------
+    >>> check_texts(caption=None, title=3)
+    Traceback (most recent call last):
+        ...
+    ValueError: title: got 3, wants text
+    """
+    for name, value in values.items():
+        if value is not None:
+            check_text(value, name)
+
+
 def check_mapping(value: Mapping[str, Any], name: str) -> dict[str, Any]:
     """What it maps as a dict; ValueError unless it is a mapping that is not empty."""
     if not isinstance(value, Mapping) or not value:
@@ -309,6 +336,19 @@ def check_path(path: str | PathLike, name: str = "path") -> Path:
     if not text or "\0" in text:
         raise ValueError(f"{name}: got {describe(path)}, wants a path")
     return Path(os.path.expanduser(text))
+
+
+def check_room(path: Path, size: int, name: str = "path") -> None:
+    """Raise `OSError` unless the disk of a file that is to be written has room for ``size`` bytes and a little more.
+
+    HDF5 must not meet the end of a disk: it keeps what it could not write, tries again when Python ends, and crashes.
+    """
+    folder = path.absolute().parent
+    free = shutil.disk_usage(folder).free if folder.is_dir() else np.inf  # that there is none is another matter
+    if free < size + ROOM:
+        raise OSError(
+            f"{name}: got a disk with {free / 1e6:.3g} MB left ({path}), wants {(size + ROOM) / 1e6:.3g} MB: free some"
+        )
 
 
 def check_file(path: str | PathLike, suffixes: Collection[str] | None, *, folders: Collection[str] = ()) -> Path:

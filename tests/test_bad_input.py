@@ -141,6 +141,10 @@ KINDS: dict[str, Callable[[Any], st.SearchStrategy]] = {
     "number": one_of(np.nan, np.inf, "0", 1j, [0.0]),
     "thin": one_of(np.zeros(3), np.zeros((2, 8, 8, 9)), 3, None),
     "features": one_of("void", ("x",), 3, None),
+    "words": one_of(3, b"nm", ["a"], object()),
+    "file": one_of(3, b"", "a\0b", [], 1.5),
+    "mapping": one_of(3, "abc", [1, 2], np.ones(3)),
+    "function": one_of(3, "print", {}),
     "series": one_of(3, "a", None, [], [3], [(np.ones(3), np.ones(3))], [(1, 2, 3)]),
 }
 ARRAY = "nan huge complex text ragged rank"
@@ -238,6 +242,16 @@ def closed(function):
 
 
 IN_NM = {"voxel_size_nm": 0.4}
+DRAWS = fitting.ReferenceDraws(np.eye(2) + 0.01 * RNG.normal(size=(9, 2, 2)))
+PARTS = {name: VOLUME for name in ("best", "std", "systematic")}
+
+
+@cache
+def folder_of_steps():
+    """A folder for a chain of steps."""
+    return Path(tempfile.mkdtemp())
+
+
 IRON = scattering.load_system("iron_oxides")
 SEEN = tomography.Measurement(MAPS, TILTS)
 DISC = tomography.disc([4, 4, 4], [1, 0, 0], 3.0)
@@ -962,7 +976,66 @@ DOORS = {
     ),
     "get_tilts": Door(data.get_tilts, {"signal": hs.signals.Signal1D(COUNTS)}, {"signal": "object"}),
     "is_cached": Door(data.is_cached, {"name": "lsmo_dual_eels"}, {"name": "choice"}),
+    "TiltSeries, metadata": Door(
+        data.TiltSeries, {"projections": MAPS, "tilt_angles_deg": TILTS, "channels": ("a", "b"), "metadata": {}},
+        {"metadata": "mapping"},
+    ),
+    # pipeline
+    "Maps": Door(
+        pipeline.Maps,
+        {"values": MAPS, "tilt_angles_deg": TILTS, "channels": ("FeO", "Fe3O4"),
+         "covariance": np.ones((5, 8, 8, 2, 2)), "pixel_size_nm": 0.4, "unit": "nm", "draws": DRAWS,
+         "shifts_px": np.zeros((5, 2)), "axis_angle_deg": 0.0},
+        {"values": "complex text ragged rank none", "tilt_angles_deg": ARRAY + " length none", "channels": "names",
+         "covariance": "complex text ragged length", "pixel_size_nm": "positive", "unit": "words",
+         "draws": "other kind", "shifts_px": ARRAY + " length", "axis_angle_deg": "number"},
+    ),
+    "Settings": Door(
+        pipeline.Settings,
+        {"maps": maps_file(), "tilt_angles_deg": tuple(TILTS), "output": "out", "system": "iron_oxides"},
+        {"maps": "file", "output": "file", "tilt_angles_deg": ARRAY + " tilts", "system": "choice"},
+    ),
+    "Folder": Door(
+        lambda **keywords: pipeline.Folder(folder_of_steps(), **keywords), {"report": print, "total": 2},
+        {"report": "function", "total": "seed"},
+    ),
+    "Inspection": Door(
+        pipeline.Inspection,
+        {"path": "a", "kind": "maps", "facts": {}, "missing": (), "problems": (), "enters": "", "images": {}},
+        {"path": "file", "kind": "words", "facts": "mapping", "missing": "object", "problems": "object",
+         "enters": "words", "images": "mapping"},
+    ),
+    "volume_signal": Door(
+        pipeline.volume_signal,
+        {"arrays": PARTS, "channels": ("a", "b"), "voxel_size_nm": 1.0, "tilt_angles_deg": TILTS, "unit": "nm",
+         "title": "a volume"},
+        {"arrays": "mapping", "channels": "names", "voxel_size_nm": "positive", "tilt_angles_deg": ARRAY,
+         "unit": "words", "title": "words"},
+    ),
+    "expand": Door(
+        lambda **keywords: pipeline.expand([maps_file()], **keywords), {"folder": None, "name": "path"},
+        {"folder": "file", "name": "words"},
+    ),
+    "from_signal": Door(
+        lambda signal: signal is None or fitting.PhaseFit.from_signal(signal), {"signal": None},
+        {"signal": "no signal"},
+    ),
+    "p_value_text": Door(fitting.p_value_text, {"p": 0.01}, {"p": "text complex"}),
     # plotting
+    "show_3d": Door(
+        plotting.show_3d, {"volume": VOLUME, "turning": False, "caption": "a", "name": "b", "alt": "c"},
+        {"turning": "flag", "caption": "words", "name": "words", "alt": "words"},
+    ),
+    "table": Door(plotting.table, {"rows": [{"a": 1}], "caption": "a"}, {"caption": "words"}),
+    "maps_figure, texts": Door(
+        closed(plotting.maps_figure), {"maps": {"a": MASK[0]}, "unit": "nm", "share": True, "title": "a"},
+        {"unit": "words", "share": "flag", "title": "words"},
+    ),
+    "show_spectra, texts": Door(
+        closed(plotting.show_spectra),
+        {"energy_eV": EV, "spectra": {"a": EV}, "ylabel": "y", "logy": False, "marks": {}, "title": "a"},
+        {"ylabel": "words", "logy": "flag", "marks": "mapping", "title": "words"},
+    ),
     "maps_figure": Door(
         closed(plotting.maps_figure),
         {"maps": {"a": MASK[0]}, "columns": 2, "pixel_size_nm": 0.4, "percentile": 99.0, "vmin": 0.0},

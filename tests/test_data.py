@@ -6,6 +6,7 @@ import re
 import struct
 import threading
 import zipfile
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -409,6 +410,64 @@ def test_angles_of_an_axis_are_converted_by_their_unit(series, tmp_path, unit, f
     signal.save(tmp_path / f"stack{suffix}")
     tilts = data.read_tilt_series(tmp_path / f"stack{suffix}").tilt_angles_deg
     np.testing.assert_allclose(tilts, [-60, 0, 60], atol=1e-4)
+
+
+def test_a_full_disk_is_told_before_hdf5_meets_its_end(series, tmp_path, monkeypatch):
+    import shutil
+
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=2**20))
+    with pytest.raises(OSError, match=r"path: got a disk with 1\.05 MB left .*, wants 1\.05 MB: free some"):
+        series.save(tmp_path / "maps.hspy")
+    assert not list(tmp_path.iterdir())
+
+
+def test_scattering_angles_are_no_tilts(series, tmp_path):
+    import hyperspy.api as hs
+
+    signal = hs.signals.Signal2D(np.repeat(series.projections[0], 70, axis=0))
+    axis = signal.axes_manager[0]
+    axis.name, axis.units, axis.scale = "bin_outer_angle", "mrad", 1.0  # 210 mrad are 12°
+    for suffix in (".hspy", ".emd"):
+        signal.save(tmp_path / f"stack{suffix}")
+        with pytest.raises(ValueError, match="tilt_angles_deg: got none"):
+            data.read_tilt_series(tmp_path / f"stack{suffix}")
+
+
+def test_fourier_transforms_beside_images_are_left_out(series, tmp_path):
+    import h5py
+    import hyperspy.api as hs
+
+    image = series.projections[0]
+    for name, values in (("image", image), ("transform", np.fft.fft2(np.repeat(image, 2, axis=0)))):
+        hs.signals.Signal2D(values).save(tmp_path / f"{name}.hspy")
+    with pytest.raises(ValueError, match=r"path: got complex64 values in transform\.hspy, wants real numbers"):
+        data.read_signal(tmp_path / "transform.hspy")
+    with h5py.File(tmp_path / "image.hspy", "a") as file, h5py.File(tmp_path / "transform.hspy") as other:
+        (group,) = other["Experiments"].values()
+        other.copy(group, file["Experiments"], "transform")
+    np.testing.assert_array_equal(data.read_signal(tmp_path / "image.hspy").data, image)
+
+
+@pytest.mark.parametrize(("stated", "told"), [(19, "wants 19.* NPOINTS says"), (21, "it is cut")])
+def test_numbers_of_channels_that_contradict_each_other_are_told(tmp_path, stated, told):
+    import hyperspy.api as hs
+
+    path = tmp_path / "spectrum.msa"
+    hs.signals.Signal1D(np.arange(20.0)).save(path)
+    assert data.read_signal(path).data.shape == (20,)
+    path.write_text(re.sub(r"(#NPOINTS *: *)20", rf"\g<1>{stated}", path.read_text()))
+    with pytest.raises(ValueError, match=f"path: got 20 channels.*{told}"):
+        data.read_signal(path)
+
+
+def test_stacks_of_pictures_in_colour_are_refused_before_their_tilts(tmp_path):
+    import hyperspy.api as hs
+
+    signal = hs.signals.Signal1D(np.zeros((3, 6, 5, 3), np.uint8))
+    signal.change_dtype("rgb8")
+    signal.save(tmp_path / "stack.hspy")
+    with pytest.raises(ValueError, match=r"^path \(stack\.hspy\): got .*wants real numbers"):
+        data.read_tilt_series(tmp_path / "stack.hspy")
 
 
 def test_an_axis_that_only_counts_tilts_gives_no_angles(series, tmp_path):

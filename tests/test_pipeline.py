@@ -311,6 +311,19 @@ def test_one_run_at_a_time(tmp_path):
         pass
 
 
+def test_a_step_that_finds_the_disk_full_says_so_and_is_done_again(tmp_path):
+    def full(place):
+        (place / "a.npz").write_bytes(b"half")
+        raise OSError(28, "No space left on device")
+
+    with pipeline.Folder(tmp_path / "out", report=lambda line: None) as folder:
+        with pytest.raises(OSError, match=r"^output: got no space left on the disk of .* in the step maps"):
+            folder.step("maps", full, outputs=["a.npz"])
+        assert folder.record("maps") is None and not folder["a.npz"].exists()
+        folder.step("maps", lambda place: (place / "a.npz").write_bytes(b"whole") and None, outputs=["a.npz"])
+        assert folder["a.npz"].read_bytes() == b"whole"
+
+
 @pytest.mark.slow
 def test_killed_and_run_again_it_gives_the_same_volume(files, done, tmp_path):
     output = tmp_path / "out"

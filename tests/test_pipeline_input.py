@@ -370,6 +370,42 @@ def test_a_link_that_leads_nowhere_is_named(series):
         settings(folder)
 
 
+@pytest.mark.parametrize(
+    ("kind", "unit", "told"),
+    [("EDS_TEM", "keV", r"spectra of X-rays \(EDS_TEM\)"), ("", "nm", r"spectra over wavelength \(in nm\)")],
+)
+def test_spectra_of_something_else_are_refused(tmp_path, kind, unit, told):
+    """X-rays from -1 to 7 keV would pass for a low loss."""
+    for tilt in TILTS:
+        signal = hs.signals.Signal1D(np.ones((3, 4, 4096), np.float32))
+        energy = signal.axes_manager.signal_axes[0]
+        energy.scale, energy.offset, energy.units = 0.002, -1.0, unit
+        signal.metadata.Signal.signal_type = kind
+        signal.save(tmp_path / f"low_{tilt:+g}deg.hspy")
+    (problem,) = pipeline.inspect(next(tmp_path.glob("low*"))).problems
+    wanted = Settings.build({"low_loss": tmp_path / "low*.hspy", "core_loss": tmp_path / "low*.hspy"})
+    with pytest.raises(ValueError, match=rf"^low_loss: got {told}") as error:
+        read_spectra(wanted.low_loss, wanted, "low_loss")
+    assert problem == str(error.value).replace("low_loss:", "path:")
+
+
+def test_inspect_tells_how_long_a_spectrum_was_exposed_for(write):
+    path = write("low.hspy")
+    assert "dwell time" not in pipeline.inspect(path).facts
+    signal = hs.load(path)
+    signal.metadata.set_item("Acquisition_instrument.TEM.Detector.EELS.dwell_time", 0.02)
+    signal.save(path, overwrite=True)
+    assert pipeline.inspect(path).facts["dwell time"] == "0.02 s"
+
+
+def test_a_spectrum_of_one_channel_is_told(tmp_path):
+    lines = "FORMAT: EMSA/MAS", "VERSION: 1.0", "NPOINTS: 1", "DATATYPE: Y", "OFFSET: 0", "XPERCHAN: 1", "SPECTRUM: "
+    text = "".join(f"#{line}\n" for line in lines)
+    (tmp_path / "one.msa").write_text(f"{text}1.0,\n#ENDOFDATA: \n")
+    (problem,) = pipeline.inspect(tmp_path / "one.msa").problems
+    assert problem.startswith("path: got ") and problem.endswith("wants spectra")
+
+
 def test_spectra_without_a_zero_loss_can_be_inspected(tmp_path):
     signal = hs.signals.Signal1D(np.ones((4, 4, 400)))
     energy = signal.axes_manager.signal_axes[0]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from os import PathLike
 from pathlib import Path
@@ -19,6 +19,8 @@ from ..checks import (
     check_names,
     check_path,
     check_positive,
+    check_room,
+    check_text,
     check_tilts,
     describe,
     real_array,
@@ -41,7 +43,7 @@ from .signals import (
     tiff_pixel_nm,
     tilts_of_files,
 )
-from .tilts import AXIS_NAMES, degrees_per, get_tilts, replaces_tilts, stage_tilt, tilts_of_stack
+from .tilts import degrees_per, get_tilts, is_tilt_axis, replaces_tilts, stage_tilt, tilts_of_stack
 
 __all__ = ["TILT_SERIES_SUFFIXES", "TiltSeries", "read_tilt_series"]
 
@@ -101,8 +103,9 @@ class TiltSeries:
     def __post_init__(self) -> None:
         shape = real_array(self.projections, "projections", ndim=4, finite=False).shape
         check_names(self.channels, "channels", shape[0])
-        if not isinstance(self.unit, str):
-            raise ValueError(f"unit: got {describe(self.unit)}, wants text")
+        check_text(self.unit, "unit")
+        if not isinstance(self.metadata, Mapping):
+            raise ValueError(f"metadata: got {describe(self.metadata)}, wants a mapping")
         check_tilts(self.tilt_angles_deg, shape[1])
         if self.pixel_size_nm is not None:
             check_positive(pixel_size_nm=self.pixel_size_nm)
@@ -136,6 +139,8 @@ class TiltSeries:
         if path.suffix == ".npz":
             np.savez_compressed(path, **{name: value for name, value in self._arrays().items() if value is not None})
         elif path.suffix in (".hspy", ".zspy"):
+            arrays = (self.projections, self.variance, self.covariance)
+            check_room(path, sum(array.nbytes for array in arrays if array is not None))
             self._signal().save(str(path), overwrite=True)
         else:
             raise ValueError(f"path: got a file of kind {path.suffix!r} ({path.name}), wants .hspy, .zspy or .npz")
@@ -203,6 +208,8 @@ def read_tilt_series(
         The file is missing, of another kind, cut, holds spectra, has the wrong rank, no tilts, or tilts that are not
         those of a series in degrees.
     """
+    if pixel_size_nm is not None:
+        check_positive(pixel_size_nm=pixel_size_nm)
     if _is_series(path):
         files = files_of_series(path, STACK_SUFFIXES)
         stored, path = _read_single_maps(files, tilt_angles_deg, pixel_size_nm), files[0]
@@ -215,11 +222,11 @@ def read_tilt_series(
             tilts = tilts_of_stack(path, own)
         else:
             stored["tilts_replaced"] = replaces_tilts(check_tilts(tilts, series=False), own, path)
+    projections = real_array(stored["projections"], f"path ({path.name})", finite=False)
     if tilts is None:
         raise ValueError(
             f"tilt_angles_deg: got none with {path.name}, wants the angles as an argument or in {path.stem}.rawtlt"
         )
-    projections = real_array(stored["projections"], f"path ({path.name})", finite=False)
     top = np.abs(projections[np.isfinite(projections)]).max(initial=0)
     if top and not 1 / LARGEST <= top <= LARGEST:
         wanted = f"{1 / LARGEST:g} to {LARGEST:g}"
@@ -376,7 +383,7 @@ def _emd_angles(path, signal):
                 return
             words = (item.attrs.get(word, "") for word in ("name", "units"))
             name, unit = (w.decode(errors="replace") if isinstance(w, bytes) else str(w) for w in words)
-            if name.lower() in AXIS_NAMES or degrees_per(unit):
+            if is_tilt_axis(name, unit):
                 found.append(np.asarray(item[:], float) * (degrees_per(unit) or 1.0))
 
         file.visititems(look)

@@ -30,7 +30,7 @@ from ..checks import (
 )
 from ..scattering.microscope import MICROSCOPE_KEYS, microscope_from_metadata
 from ..spectra.arrays import EV_PER, NM_PER, step_nm
-from .tilts import AXIS_NAMES, STAGE_TOLERANCE_DEG, degrees_per, stage_tilt, tilts_in_names
+from .tilts import STAGE_TOLERANCE_DEG, is_tilt_axis, stage_tilt, tilts_in_names
 
 if TYPE_CHECKING:
     from hyperspy.signal import BaseSignal
@@ -87,8 +87,8 @@ def read_signal(path: str | PathLike, *, lazy: bool = False) -> BaseSignal:
     Raises
     ------
     ValueError
-        The file is missing, of another kind, cut, no file but a folder, pipe or device; it claims to unpack into more
-        than it can hold, or would have code evaluated or unpickled.
+        The file is missing, of another kind, cut, no file but a folder, pipe or device; it holds complex values alone,
+        claims to unpack into more than it can hold, or would have code evaluated or unpickled.
     """
     check_flag(lazy, "lazy")
     path = check_file(path, SIGNAL_SUFFIXES, folders=(".zspy",))
@@ -148,9 +148,11 @@ def _read_signals(path, suffix, lazy):
     signals = [signal for signal in (signals if isinstance(signals, list) else [signals]) if signal.data.size]
     if not signals:
         raise ValueError(f"path: got {path.name} without data, wants some")
+    real = [s for s in signals if s.data.dtype.kind in "fiub" or s.data.dtype.names]  # names: colours of a picture
+    if not real:
+        raise ValueError(f"path: got {signals[0].data.dtype} values in {path.name}, wants real numbers")
+    signals = real  # complex ones beside them are Fourier transforms
     for signal in signals:
-        if signal.data.dtype.kind not in "fiub" and not signal.data.dtype.names:  # names: the colours of a picture
-            raise ValueError(f"path: got {signal.data.dtype} values in {path.name}, wants real numbers")
         signal.data = _in_plain_type(signal.data)
     if suffix in MRC_SUFFIXES:
         _check_mrc(signals[0], path)
@@ -276,7 +278,7 @@ def in_order(signal: BaseSignal, *, series: bool = True) -> BaseSignal:
 def _role(axis):
     """What an axis of a tilt series is by its name or unit; None where they do not say."""
     name = str(axis.name).lower()
-    if name in AXIS_NAMES or degrees_per(axis.units):
+    if is_tilt_axis(name, axis.units):
         return "tilt"
     return {"x": "x", "width": "x", "y": "y", "height": "y", "channel": "channel", "channels": "channel"}.get(name)
 
@@ -295,9 +297,13 @@ def _check_entries(entries, path):
 def _check_msa(signal, path):
     stated = signal.original_metadata.get_item("NPOINTS", default=signal.data.size)
     text = path.read_bytes()[-4096:].upper()
-    if int(float(stated)) != signal.data.size or b"#ENDOFDATA" not in text:
+    if int(float(stated)) > signal.data.size or b"#ENDOFDATA" not in text:
         raise ValueError(
             f"path: got {signal.data.size} channels in {path.name}, wants {stated} and #ENDOFDATA: it is cut"
+        )
+    if int(float(stated)) < signal.data.size:
+        raise ValueError(
+            f"path: got {signal.data.size} channels in {path.name}, wants {stated} as NPOINTS says: one is wrong"
         )
 
 

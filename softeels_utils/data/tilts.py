@@ -22,6 +22,7 @@ __all__ = [
     "angles_in_text",
     "degrees_per",
     "get_tilts",
+    "is_tilt_axis",
     "replaces_tilts",
     "stage_tilt",
     "tilts_in_names",
@@ -31,6 +32,7 @@ __all__ = [
 DEGREES_PER = dict.fromkeys(("degrees", "degree", "deg", "°"), 1.0)
 DEGREES_PER |= dict.fromkeys(("radians", "radian", "rad"), 180 / np.pi) | {"mrad": 0.18 / np.pi}
 AXIS_NAMES = ("tilt", "tilts", "tilt angle", "tilt angles", "tilt_angle", "tilt_angle_deg", "projections", "alpha")
+SCATTERING = ("outer", "inner", "scatter", "detector", "collection", "convergence", "azimuth")  # names of other angles
 STAGE_TOLERANCE_DEG = 1.0  # between two sources of one angle: the stage, the name of a file, a list of angles
 SIGNS = "−+-"  # the hyphen last, as a pattern of single characters wants it
 NUMBER = rf"([{SIGNS}]?\d+(?:[.,p]\d+)?)"
@@ -41,11 +43,23 @@ def degrees_per(unit: Any) -> float | None:
     return DEGREES_PER.get(str(unit).lower().strip("[]").replace("_", ""))
 
 
+def is_tilt_axis(name: Any, unit: Any) -> bool:
+    """Whether an axis holds tilts, by its name or its unit; scattering angles are none.
+
+    Examples
+    --------
+    >>> is_tilt_axis("angle", "mrad"), is_tilt_axis("bin_outer_angle", "mrad")
+    (True, False)
+    """
+    name = str(name).lower()
+    return name in AXIS_NAMES or (degrees_per(unit) is not None and not any(word in name for word in SCATTERING))
+
+
 def get_tilts(signal: BaseSignal) -> NDArray[np.float64] | None:
     """Return the tilt angles in degrees that a signal carries, or None.
 
     From ``metadata.Tomography.tilts`` (in degrees, or in the unit of a signal there, as ETSpy writes it), from a
-    navigation axis in degrees or radians or one named ``tilt`` that is calibrated, or from the extended header of an
+    navigation axis in degrees or radians, one named ``tilt`` that is calibrated, or from the extended header of an
     ``.mrc`` file.
 
     Raises
@@ -62,11 +76,9 @@ def get_tilts(signal: BaseSignal) -> NDArray[np.float64] | None:
         tilts = check_tilts(np.ravel(np.asarray(data_of(stored))), name="Tomography.tilts", series=False)
         return tilts * (factor or 1.0)
     for axis in (*signal.axes_manager.navigation_axes, *signal.axes_manager.signal_axes[2:]):
-        factor, calibrated = (
-            degrees_per(axis.units),
-            (getattr(axis, "offset", 1.0), getattr(axis, "scale", 1.0)) != (0, 1),
-        )
-        if factor or (str(axis.name).lower() in AXIS_NAMES and calibrated):
+        factor = degrees_per(axis.units)
+        calibrated = (getattr(axis, "offset", 1.0), getattr(axis, "scale", 1.0)) != (0, 1)
+        if is_tilt_axis(axis.name, axis.units) and (factor or calibrated):
             return np.asarray(axis.axis, dtype=float) * (factor or 1.0)
     header = signal.original_metadata.get_item("fei_header.a_tilt", default=None)
     if header is not None and signal.axes_manager.navigation_dimension == 1:

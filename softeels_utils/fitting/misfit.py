@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import numbers
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import f as f_distribution
+
+from ..checks import describe
 
 __all__ = ["BINS", "FitMisfit", "bin_matrix", "p_value_text"]
 
@@ -29,6 +32,8 @@ def _hotelling(t2, p, n):
 
 def p_value_text(p: float) -> str:
     """A p-value as sentences give it: one digit, and a bound where it is beyond what any model of noise is good for."""
+    if not isinstance(p, numbers.Real):
+        raise ValueError(f"p: got {describe(p)}, wants a probability")
     return "p < 1e-10" if p < 1e-10 else f"p = {p:.1g}"
 
 

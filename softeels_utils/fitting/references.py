@@ -82,6 +82,8 @@ def drawn_references(
         iron_per_nm3 = np.concatenate([found.metal_per_nm3[None], found.metal_samples])
         valence = np.concatenate([found.valence[None], found.valence_samples])
         references = step_eV * np.asarray(found.references, float)
+    if references is not None and not 1 <= finite_array(references, "references").ndim <= 2:
+        raise ValueError(f"references: got shape {np.shape(references)}, wants (K, E)")
     if samples is not None:
         samples, shape = finite_array(samples, "reference_samples"), np.shape(references)
         if samples.ndim != 3 or samples.shape[1:] != shape or len(samples) < 2:

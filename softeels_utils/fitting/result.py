@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..checks import check_file, check_path, real_array
+from ..checks import check_file, check_path, check_room, describe, real_array
 from ..progress import headless
-from ..spectra.arrays import data_of, is_dask, step_nm
+from ..spectra.arrays import data_of, is_dask, is_signal, step_nm
 from .misfit import BINS, FitMisfit
 from .references import ReferenceDraws
 
@@ -322,10 +322,13 @@ class PhaseFit:
         path = check_path(path)
         if path.suffix.lower() not in SUFFIXES:
             raise ValueError(f"path: got {path.name}, wants a name that ends in {' or '.join(SUFFIXES)}")
+        if not path.absolute().parent.is_dir():
+            raise ValueError(f"path: got {path}, wants it in a folder that exists")
         lazy = is_dask(self.coefficients)
         later = [getattr(self, name) for name in _LATER if getattr(self, name) is not None]
         packed = pack(*(getattr(self, name) for name in _PER_PIXEL), *later)
         signal = hs.signals.BaseSignal(packed if packed.ndim > 1 else packed[None]).transpose(signal_axes=1)
+        check_room(path, packed.nbytes)
         self._describe(signal)
         about = {
             "phases": self.coefficients.shape[-1],
@@ -364,7 +367,9 @@ class PhaseFit:
 
     @classmethod
     def from_signal(cls, signal: Any) -> PhaseFit:
-        """The fit in a signal that `save` wrote; `ValueError`, naming ``path``, for any other signal."""
+        """The fit in a signal that `save` wrote; `ValueError`, naming ``path`` (or ``signal``), for anything else."""
+        if not is_signal(signal):
+            raise ValueError(f"signal: got {describe(signal)}, wants a HyperSpy signal")
         about = signal.metadata.get_item("SoftEELS.fit", default=None)
         if about is None:
             title = signal.metadata.get_item("General.original_filename", default="another signal")

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from .. import data, dip, fitting, metrics, spectra, standards, tomography
-from ..checks import check_choice, check_flag, describe, named
+from ..checks import check_choice, check_flag, check_room, describe, named
 from ..data.signals import UNEVEN, load_hyperspy, square_pixel_nm
 from ..dip.head import HEADS
 from ..progress import headless
@@ -261,6 +261,7 @@ class Chain:
             gain, told = noise_gain_of(low, self.settings.gain, self.system.edge("M2,3").fit_window_eV)
             cleaned, images, facts = clean_low_loss(low, gain)
             _check_low(cleaned, self.system, "low_loss", LEVELLED)
+            check_room(place / "low_loss.hspy", cleaned.data.nbytes, "output")
             cleaned.save(str(place / "low_loss.hspy"), overwrite=True, compression=None, chunks=_chunks(cleaned.data))
             np.savez(place / "images.npz", **images)
             told += facts["warnings"] + remarks(low)

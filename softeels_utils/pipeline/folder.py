@@ -9,6 +9,7 @@ import platform
 import shutil
 import time
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,10 +18,11 @@ from typing import Any
 import filelock
 
 from .. import __version__, source
-from ..checks import check_path
+from ..checks import check_count, check_path, describe
 
 __all__ = ["Folder", "FolderBusy", "Step", "hash_of"]
 
+NO_SPACE = ("No space left on device", "Disk quota exceeded", "errno = 28", "errno = 122")
 VERSIONS = ("numpy", "scipy", "torch", "hyperspy", "exspy", "rosettasciio", "scikit-image")
 
 
@@ -84,11 +86,14 @@ class Folder:
     Raises
     ------
     ValueError
-        Naming ``output``, if nothing can be written there, or other files are in the way.
+        Naming the argument of another kind; or ``output``, if nothing can be written there, or other files are in the
+        way.
     """
 
     def __init__(self, path: str | os.PathLike, report: Callable[[str], None] = print, total: int = 0):
-        self.path, self.report, self.total = check_path(path, "output"), report, total
+        if not callable(report):
+            raise ValueError(f"report: got {describe(report)}, wants a function of one line")
+        self.path, self.report, self.total = check_path(path, "output"), report, check_count(total, "total", 0)
         self.steps: dict[str, Step] = {}  # of this run
         try:
             others = [] if (self.path / ".work").exists() else _visible(self.path)
@@ -163,6 +168,11 @@ class Folder:
             return earlier
         self.report(f"{self._place()} {name} ...")
         (self.path / "steps" / f"{name}.json").unlink(missing_ok=True)
+        with _room(self.path, name):
+            return self._do(name, work, stamp, inputs, parameters, outputs)
+
+    def _do(self, name, work, stamp, inputs, parameters, outputs):
+        """Work in a folder of its own, move the outputs into place, and write the record."""
         began, place = time.perf_counter(), self._workplace(name, stamp)
         facts = dict(work(place) or {})
         found = {}
@@ -209,6 +219,20 @@ class Folder:
         place.mkdir(exist_ok=True)
         _write(told, stamp)
         return place
+
+
+@contextmanager
+def _room(folder, name):
+    """Within it, a full disk is an `OSError` that says so, whatever library met it."""
+    try:
+        yield
+    except Exception as error:
+        if not any(sign in str(error) for sign in NO_SPACE):
+            raise
+        raise OSError(
+            f"output: got no space left on the disk of {folder} in the step {name}, wants more: free some, and the "
+            "same command goes on from there"
+        ) from error
 
 
 def _visible(folder):

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import html
 import json
+import numbers
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .. import data, spectra
-from ..checks import check_choice, check_path, check_tilts, describe
+from ..checks import check_choice, check_path, check_text, check_texts, check_tilts, describe
 from ..data.signals import MRC_SUFFIXES, in_order, is_fit, square_pixel_nm, stated_microscope
 from ..data.tilts import stage_tilt, tilts_in_names, tilts_of_stack
 from ..scattering import load_system
@@ -34,6 +35,7 @@ STATED = {  # what settings may state in place of a file
     "Tomography.tilts": ("tilts", "reconstruct --tilts ..."),
     "pixel_size_nm": ("pixel size", "reconstruct -p pixel_size_nm ..."),
 }
+DETECTOR, EXPOSURE = "Acquisition_instrument.TEM.Detector.EELS", {"exposure": "exposure", "dwell time": "dwell_time"}
 IMAGES = (".tif", ".tiff", *MRC_SUFFIXES)  # which hold no spectra
 
 
@@ -66,6 +68,17 @@ class Inspection:
     enters: str = ""
     images: dict[str, NDArray] = field(default_factory=dict, repr=False)
 
+    def __post_init__(self) -> None:
+        check_path(self.path)
+        check_texts(kind=self.kind, enters=self.enters)
+        for name in ("facts", "images"):
+            if not isinstance(getattr(self, name), Mapping):
+                raise ValueError(f"{name}: got {describe(getattr(self, name))}, wants a mapping")
+        for name in ("missing", "problems"):
+            told = getattr(self, name)
+            if not isinstance(told, (list, tuple)) or not all(isinstance(one, str) for one in told):
+                raise ValueError(f"{name}: got {describe(told)}, wants a tuple of texts")
+
 
 def inspect(path: str | Path, system: str = "iron_oxides", energy_unit: str | None = None) -> Inspection:
     """Examine a file without changing it or keeping it open.
@@ -97,6 +110,8 @@ def inspect(path: str | Path, system: str = "iron_oxides", energy_unit: str | No
             return _inspect_maps(path)
         signal = data.read_signal(path, lazy=path.suffix.lower() in (".hspy", ".zspy"))
         if is_fit(signal) or signal.axes_manager.signal_dimension != 1:
+            if path.suffix.lower() not in data.TILT_SERIES_SUFFIXES:
+                raise ValueError(f"path: got shape {signal.data.shape} in {path.name}, wants spectra")
             return _inspect_maps(path)
         signal = in_order(signal)
         told = state_energies(signal, "path", known, energy_unit)
@@ -171,6 +186,7 @@ def _inspect_spectra(path, signal, system):
         "pixel size": f"{size:g} nm" if size else "not stated",
     }
     facts |= {name.replace("_", " "): f"{value:g}" for name, value in stated.items()}
+    facts |= _exposure(signal)
     told, problems = _count_facts(counts, energy, has_zero, system)
     problems += wrong + uneven
     missing = [name.replace("_", " ") for name in ("beam_energy_keV", "collection_mrad") if name not in stated]
@@ -184,6 +200,13 @@ def _inspect_spectra(path, signal, system):
     if image.ndim == 3:
         images["sinogram"] = image.sum(axis=1)
     return Inspection(path, kind, facts | told, tuple(missing), tuple(problems), enters, images)
+
+
+def _exposure(signal):
+    """Seconds that a spectrum was exposed for, where the metadata state them."""
+    found = {name: signal.metadata.get_item(f"{DETECTOR}.{key}", default=None) for name, key in EXPOSURE.items()}
+    known = {name: value for name, value in found.items() if isinstance(value, numbers.Real) and value > 0}
+    return {name: f"{value:g} s" for name, value in known.items()}
 
 
 def _tilts_of(path, signal, kind):
@@ -315,9 +338,10 @@ def write_settings(found: Iterable[Inspection], path: str | Path, system: str = 
     Raises
     ------
     ValueError
-        If none of the files can enter, or ``path`` exists already.
+        If none of the files can enter, ``path`` exists already, or there is no such system.
     """
     found, path = _inspections(found), check_path(path)
+    load_system(check_text(system, "system"))
     if path.exists() or not path.absolute().parent.is_dir():
         raise ValueError(f"write: got {path}, wants a new file in a folder that exists")
     low, core = ([one for one in found if one.kind == kind] for kind in ("low loss", "core loss"))

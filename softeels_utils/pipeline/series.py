@@ -12,7 +12,18 @@ from numpy.typing import NDArray
 
 from .. import data, spectra
 from ..archives import check_archive
-from ..checks import LARGEST, check_file, check_positive, check_tilts, named
+from ..checks import (
+    LARGEST,
+    check_file,
+    check_kind,
+    check_names,
+    check_number,
+    check_positive,
+    check_text,
+    check_tilts,
+    named,
+    real_array,
+)
 from ..data.signals import (
     UNEVEN,
     array_axes,
@@ -129,9 +140,13 @@ def state_energies(signal: BaseSignal, name: str, system: System, unit: str | No
     Raises
     ------
     ValueError
-        Naming the input: the unit is not known, or energies do not rise in even steps.
+        Naming the input: spectra of X-rays or light, a unit that is not known, or energies that do not rise in even
+        steps.
     """
     axes = signal.axes_manager.signal_axes
+    kind = str(signal.metadata.get_item("Signal.signal_type", default=""))
+    if kind.startswith("EDS"):
+        raise ValueError(f"{name}: got spectra of X-rays ({kind}), wants energy losses of electrons (EELS)")
     stated = str(axes[0].units) if len(axes) == 1 else "eV"  # of other numbers of axes `energy_axis` tells
     none, told = stated.lower() in UNSTATED, []
     if stated not in EV_PER:
@@ -140,6 +155,8 @@ def state_energies(signal: BaseSignal, name: str, system: System, unit: str | No
         elif none and _plainly_ev(signal, system):
             unit, told = "eV", ["the energies have no unit, and are taken to be in eV"]
         else:
+            if stated in NM_PER:
+                raise ValueError(f"{name}: got spectra over wavelength (in {stated}), wants energy losses (EELS)")
             got = "without a unit" if none else f"in {stated}"
             raise ValueError(f"{name}: got an energy axis {got}, wants eV, keV or meV: set energy_unit")
         in_ev(axes[0], unit)
@@ -466,6 +483,11 @@ class Maps:
     shifts_px : array (T, 2) or None
     axis_angle_deg : float
         See `ParallelBeam`; as recorded, until the series is aligned.
+
+    Raises
+    ------
+    ValueError
+        Naming the attribute that is of another kind, or whose shape is not that of the others.
     """
 
     values: NDArray
@@ -477,6 +499,23 @@ class Maps:
     draws: ReferenceDraws | None = None
     shifts_px: NDArray | None = None
     axis_angle_deg: float = 0.0
+
+    def __post_init__(self) -> None:
+        """Check each attribute by itself, and their shapes; `ValueError` names it, what it got and what it wants."""
+        shape = real_array(self.values, "values", ndim=4, finite=False).shape
+        check_tilts(self.tilt_angles_deg, shape[1], series=False)
+        check_names(self.channels, "channels", shape[0])
+        pairs = (*shape[1:], shape[0], shape[0])
+        if self.covariance is not None and real_array(self.covariance, "covariance", finite=False).shape != pairs:
+            raise ValueError(f"covariance: got shape {np.shape(self.covariance)}, wants (T, Y, X, C, C) = {pairs}")
+        if self.pixel_size_nm is not None:
+            check_positive(pixel_size_nm=self.pixel_size_nm)
+        check_text(self.unit, "unit")
+        if self.draws is not None:
+            check_kind(self.draws, "draws", ReferenceDraws)
+        if self.shifts_px is not None and real_array(self.shifts_px, "shifts_px").shape != (shape[1], 2):
+            raise ValueError(f"shifts_px: got shape {np.shape(self.shifts_px)}, wants ({shape[1]}, 2)")
+        check_number(self.axis_angle_deg, "axis_angle_deg", -180, 180)
 
     @classmethod
     def of_fit(cls, fit: PhaseFit) -> Maps:

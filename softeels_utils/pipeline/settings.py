@@ -18,6 +18,7 @@ from ..checks import (
     check_path,
     check_positive,
     check_seed,
+    check_text,
     check_tilts,
     describe,
     named,
@@ -78,7 +79,8 @@ def expand(patterns: str | Path | Iterable[str | Path], folder: Path | None = No
         If there is no such file.
     """
     found: list[Path] = []
-    folder = folder or Path.cwd()
+    check_text(name, "name")
+    folder = Path.cwd() if folder is None else check_path(folder, "folder")
     if not isinstance(patterns, (str, Path, Iterable)):
         raise ValueError(f"{name}: got {describe(patterns)}, wants paths or patterns")
     for pattern in [patterns] if isinstance(patterns, (str, Path)) else patterns:
@@ -204,8 +206,20 @@ class Settings:
                 raise ValueError(f"{name}: got {getattr(self, name)!r}, wants one of {', '.join(known)}")
         if self.calibrated and self.head != "fractions":
             raise ValueError("calibrated: got true with head: nonnegative, wants false (no fractions)")
+        if self.tilt_angles_deg is not None:
+            check_tilts(self.tilt_angles_deg)
+        check_text(self.system, "system")
         load_system(self.system)
+        self._check_paths()
         self._check_inputs()
+
+    def _check_paths(self):
+        for name in PATHS:
+            value = getattr(self, name)
+            if name in SERIES and not isinstance(value, (list, tuple)):
+                raise ValueError(f"{name}: got {describe(value)}, wants a sequence of paths")
+            for path in value if name in SERIES else [] if value is None else [value]:
+                check_path(path, name)
 
     def _check_inputs(self):
         if bool(self.low_loss) == bool(self.maps):

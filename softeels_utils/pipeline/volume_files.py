@@ -11,7 +11,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .. import data
-from ..checks import check_mapping, check_names, check_path, check_positive, describe, real_array
+from ..checks import (
+    check_mapping,
+    check_names,
+    check_path,
+    check_positive,
+    check_room,
+    check_text,
+    check_tilts,
+    describe,
+    real_array,
+)
 from ..fitting import PhaseFit
 
 if TYPE_CHECKING:
@@ -75,12 +85,14 @@ def write_volume(
     folder = check_path(folder, "folder")
     if not folder.is_dir():
         raise ValueError(f"folder: got {folder}, wants one that exists")
-    _check_volume(arrays, channels, voxel_size_nm)
+    _check_volume(arrays, channels, voxel_size_nm, tilt_angles_deg, unit)
     best = np.asarray(arrays["best"], np.float32)
     errors = [np.asarray(arrays[name], np.float32) for name in ("std", "systematic")]
     names = [*channels, *(f"{c} {kind} error" for kind in ("statistical", "systematic") for c in channels)]
     whole = np.concatenate([best, *errors])
     signal = volume_signal(arrays, channels, voxel_size_nm, tilt_angles_deg, unit)
+    members = np.size(arrays["members"]) if "members" in arrays else 0
+    check_room(folder / "volume.hspy", 4 * (4 * whole.size + members), "folder")
     signal.save(str(folder / "volume.hspy"), overwrite=True)
     _write_imagej(folder / "volume.tif", whole.swapaxes(0, 1), names, voxel_size_nm)
     _write_ome_zarr(folder / "volume.ome.zarr", whole, names, voxel_size_nm)
@@ -117,7 +129,8 @@ def volume_signal(
         As for `write_volume`.
     title : str
     """
-    _check_volume(arrays, channels, voxel_size_nm)
+    check_text(title, "title")
+    _check_volume(arrays, channels, voxel_size_nm, tilt_angles_deg, unit)
     axes = ("channel", *AXES)
     best, *errors = (np.asarray(arrays[name], np.float32) for name in ("best", "std", "systematic"))
     signal = _signal(best, axes, voxel_size_nm, title, unit)
@@ -132,8 +145,10 @@ def volume_signal(
     return signal
 
 
-def _check_volume(arrays, channels, voxel_size_nm):
-    """Refuse arrays that are not those of one volume."""
+def _check_volume(arrays, channels, voxel_size_nm, tilt_angles_deg, unit):
+    """Refuse arrays that are not those of one volume, and what cannot be told of it."""
+    check_tilts(tilt_angles_deg, series=False)
+    check_text(unit, "unit")
     arrays, count = check_mapping(arrays, "arrays"), len(check_names(channels, "channels"))
     for name in ("best", "std", "systematic"):
         if name not in arrays:

@@ -18,7 +18,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import ArrayLike
 
-from ..checks import check_mapping, check_positive, describe
+from ..checks import check_count, check_mapping, check_positive, check_texts, describe
 from ..progress import headless
 from .formulas import in_plotly, in_text, set_figure
 from .panels import check_limits, checked_volume, show_slices
@@ -134,6 +134,9 @@ def show(
 
     if not isinstance(figure, Figure) and not hasattr(figure, "to_plotly_json"):
         raise ValueError(f"figure: got {describe(figure)}, wants a figure of Matplotlib or plotly")
+    check_texts(caption=caption, name=name, alt=alt)
+    if height is not None:
+        check_count(height, "height")
     bundle = {}
     label = html.escape(alt or _plain(inline_html(caption or "")) or "figure", quote=True)
     if isinstance(figure, Figure):
@@ -202,6 +205,7 @@ def slices_figure(
     volumes = check_mapping(volumes, "volumes")
     arrays = [checked_volume(f"volumes[{label!r}]", volume, channels) for label, volume in volumes.items()]
     check_limits(vmin, vmax)
+    check_texts(unit=unit)
     if voxel_size_nm is not None:
         check_positive(voxel_size_nm=voxel_size_nm)
     if len({array.shape for array in arrays}) != 1:
@@ -318,6 +322,8 @@ def browse_slices(
     ValueError
         As `slices_figure`.
     """
+    check_texts(caption=caption, name=name, alt=alt)
+    check_count(height, "height")
     if headless():
         show(slices_figure(volumes, **options), caption=caption, name=name, alt=alt, height=height)
         return

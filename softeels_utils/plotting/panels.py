@@ -12,9 +12,11 @@ from numpy.typing import ArrayLike
 
 from ..checks import (
     check_count,
+    check_flag,
     check_mapping,
     check_number,
     check_positive,
+    check_texts,
     describe,
     finite_array,
     real_array,
@@ -100,6 +102,8 @@ def maps_figure(
     maps = {label: shown_array(image, f"maps[{label!r}]", 2) for label, image in check_mapping(maps, "maps").items()}
     check_limits(vmin, vmax)
     check_number(percentile, "percentile", 50, 100)
+    check_flag(share, "share")
+    check_texts(unit=unit, title=title)
     if pixel_size_nm is not None:
         check_positive(pixel_size_nm=pixel_size_nm)
     columns = min(check_count(columns, "columns"), len(maps))
@@ -140,7 +144,8 @@ def shown_array(values, name, ndim):
 
 def checked_volume(name, volume, channels):
     """A volume (C, Y, Z, X) that can be shown."""
-    if isinstance(channels, str) or not isinstance(channels, Sequence):
+    whole = isinstance(channels, Sequence) and not isinstance(channels, str)
+    if not whole or not all(isinstance(one, str) for one in channels):
         raise ValueError(f"channels: got {describe(channels)}, wants a sequence of names")
     volume = shown_array(volume, name, 4)
     if len(volume) != len(channels):
@@ -186,6 +191,7 @@ def slices_panels(
     volumes = check_mapping(volumes, "volumes")
     volumes = {label: checked_volume(f"volumes[{label!r}]", v, channels) for label, v in volumes.items()}
     check_limits(vmin, vmax)
+    check_texts(unit=unit, title=title)
     if voxel_size_nm is not None:
         check_positive(voxel_size_nm=voxel_size_nm)
     fewest = min(volume.shape[1] for volume in volumes.values())
@@ -259,12 +265,16 @@ def show_spectra(
                 f"spectra[{label!r}]: got shape {spectrum.shape}, wants that of energy_eV, {energy_eV.shape}"
             )
     for name, mapping in (("bands", bands), ("marks", marks)):
-        if mapping:
-            check_mapping(mapping, name)
+        if mapping is not None and not isinstance(mapping, Mapping):
+            raise ValueError(f"{name}: got {describe(mapping)}, wants a mapping")
     for label, half in (bands or {}).items():
         shown_array(half, f"bands[{label!r}]", 1)
     for label, energy in (marks or {}).items():
         check_number(energy, f"marks[{label!r}]")
+    check_flag(logy, "logy")
+    check_texts(ylabel=ylabel, title=title)
+    if ax is not None and not hasattr(ax, "get_xaxis_transform"):
+        raise ValueError(f"ax: got {describe(ax)}, wants axes of Matplotlib")
     new_figure = ax is None
     if new_figure:
         _, ax = plt.subplots(figsize=figsize)

@@ -11,7 +11,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ..checks import check_mapping, describe, finite_array, real_array
+from ..checks import check_texts, describe, finite_array, real_array
 from ..progress import headless
 from .formulas import in_text
 from .interactive import show
@@ -93,6 +93,7 @@ def pixel_explorer(
     """
     import plotly.graph_objects as go
 
+    check_texts(unit=unit, image_label=image_label, intensity_label=intensity_label)
     image, energy, spectra, fits, bands, values = _checked(image, energy_eV, spectra, fits, bands, values)
     row, column = _start(image, start)
     spectrum, fit, band = spectra[row, column], fits[row, column], bands[row, column]
@@ -154,7 +155,9 @@ def _checked(image, energy, spectra, fits, bands, values):
             raise ValueError(f"{name}: got shape {array.shape}, wants (Y, X, E) = {wanted} of image and energy_eV")
         arrays.append(array)
     listed = []
-    for name, value in (check_mapping(values, "values") if values else {}).items():
+    if values is not None and not isinstance(values, Mapping):
+        raise ValueError(f"values: got {describe(values)}, wants a mapping")
+    for name, value in (values or {}).items():
         pair = value if isinstance(value, tuple) else (value, None)
         for array in pair:
             if array is not None and shown_array(array, f"values[{name!r}]", 2).shape != image.shape:
@@ -231,6 +234,7 @@ def pixel_panels(
     start: tuple[int, int] | None = None,
 ) -> Figure:
     """Return what `pixel_explorer` shows at the pixel ``start`` as a Matplotlib figure; it takes the same arguments."""
+    check_texts(unit=unit, image_label=image_label, intensity_label=intensity_label)
     image, energy, spectra, fits, bands, listed = _checked(image, energy_eV, spectra, fits, bands, values)
     row, column = _start(image, start)
     spectrum, fit, band = spectra[row, column], fits[row, column], bands[row, column]

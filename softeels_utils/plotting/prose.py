@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from ..checks import describe
+from ..checks import check_count, check_text, check_texts, describe
 from .formulas import in_html
 
 __all__ = ["markdown_table", "notice", "say", "table"]
@@ -24,14 +24,8 @@ def say(markdown: str) -> None:
     """
     from IPython.display import Markdown, display
 
-    _check_text(markdown=markdown)
+    check_text(markdown, "markdown")
     display(Markdown(in_html(markdown)))
-
-
-def _check_text(**texts):
-    for name, value in texts.items():
-        if not isinstance(value, str):
-            raise ValueError(f"{name}: got {describe(value)}, wants text")
 
 
 def inline_html(markdown: str) -> str:
@@ -65,7 +59,8 @@ def notice(markdown: str, kind: str = "note", title: str | None = None) -> None:
     from IPython.display import HTML, display
     from markdown_it import MarkdownIt
 
-    _check_text(markdown=markdown, title=title or "")
+    check_text(markdown, "markdown")
+    check_texts(title=title)
     if kind not in ("note", "warning", "danger", "tip"):
         raise ValueError(f"kind: got {kind!r}, wants 'note', 'warning', 'danger' or 'tip'")
     style = "border-left-width: 0.25rem; border-left-style: solid; padding: 0.4rem 0.8rem"  # where no style sheet is
@@ -101,6 +96,7 @@ def markdown_table(rows: Iterable[Mapping[str, Any]], *, digits: int = 3) -> str
     | SIRT | 0.432 |
     | TV | 1.00 |
     """
+    check_count(digits, "digits")
     rows = list(rows) if isinstance(rows, Iterable) else [rows]
     if not rows or not all(isinstance(row, Mapping) for row in rows):
         raise ValueError(f"rows: got {describe(rows)}, wants at least one dictionary, and nothing else")
@@ -121,6 +117,7 @@ def _rounded(value, digits):
 
 def table(rows: Iterable[Mapping[str, Any]], *, caption: str | None = None) -> None:
     """Put a `markdown_table` of dictionaries into the page, under a caption; its first clause is bold."""
+    check_texts(caption=caption)
     title, rest = re.match(r"(.*?[.:;](?=\s)|.*)(.*)", caption or "", re.DOTALL).groups()
     if len(caption or "") <= SHORT:
         title, rest = caption, ""

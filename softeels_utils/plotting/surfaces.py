@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from ..checks import check_mapping, check_number, check_positive
+from ..checks import check_count, check_flag, check_mapping, check_number, check_positive, check_texts
 from ..progress import headless
 from .interactive import figure_html
 from .panels import checked_volume
@@ -76,6 +76,9 @@ def surfaces_figure(
 
     volumes = _checked(volume, channels)
     check_number(level, "level")
+    check_flag(cutaway, "cutaway")
+    check_count(height, "height")
+    check_texts(error_unit=error_unit, title=title)
     if voxel_size_nm is not None:
         check_positive(voxel_size_nm=voxel_size_nm)
     spreads = {} if errors is None else _checked(errors, channels, name="errors")
@@ -253,6 +256,8 @@ def show_3d(
 
     from .interactive import captioned
 
+    check_flag(turning, "turning")
+    check_texts(caption=caption, name=name, alt=alt)
     figure = surfaces_figure(volume, height=height, title=title, **options)
     if not headless():
         figure.show()

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ..checks import describe, finite_array, real_array
+from ..checks import check_text, describe, finite_array, real_array
 
 __all__ = [
     "EV_PER",
@@ -36,7 +36,7 @@ EV_PER = {"eV": 1.0, "keV": 1e3, "meV": 1e-3}
 
 def is_signal(x: Any) -> bool:
     """True for a HyperSpy signal."""
-    return hasattr(x, "axes_manager")
+    return hasattr(x, "axes_manager") and hasattr(x, "metadata")
 
 
 def is_dask(x: Any) -> bool:
@@ -51,7 +51,11 @@ def data_of(x: Any) -> Any:
 
 def with_data(container: Any, data: Any) -> Any:
     """``data`` as a signal with the axes and metadata of ``container`` if that is a signal; otherwise unchanged."""
-    return container._deepcopy_with_new_data(data) if is_signal(container) else data
+    if not is_signal(container):
+        return data
+    if not hasattr(data, "dtype"):
+        raise ValueError(f"data: got {describe(data)}, wants an array")
+    return container._deepcopy_with_new_data(data)
 
 
 def check_spectra(spectra: Any, name: str = "spectra") -> Any:
@@ -104,7 +108,8 @@ def energy_axis(
     Traceback (most recent call last):
     ValueError: energy_eV: got 4 energies for spectra of shape (4, 2), wants energy as their last axis
     """
-    check_spectra(spectra, of)
+    check_text(name, "name")
+    check_spectra(spectra, check_text(of, "of"))
     if is_signal(spectra):
         axes = spectra.axes_manager.signal_axes
         if len(axes) != 1:
@@ -164,6 +169,7 @@ def window_mask(energy: NDArray, window_eV: tuple[float, float], name: str = "wi
     ValueError
         If the window is not an increasing pair, or extends more than one channel beyond the energies.
     """
+    check_text(name, "name")
     energy, window = finite_array(energy, "energy"), finite_array(window_eV, name)
     if energy.ndim != 1 or energy.size < 2:
         raise ValueError(f"energy: got shape {energy.shape}, wants at least 2 energies in one dimension")

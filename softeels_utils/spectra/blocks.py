@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache, partial
 
@@ -59,8 +59,14 @@ def map_spectra(
     """
     if not callable(function):
         raise ValueError(f"function: got {describe(function)}, wants a function of blocks of spectra")
+    if not isinstance(core_shape, Iterable):
+        raise ValueError(f"core_shape: got {describe(core_shape)}, wants a shape")
     core_shape = tuple(check_count(size, "core_shape", 0) for size in core_shape)
     check_count(block, "block")
+    try:
+        np.dtype(dtype)
+    except TypeError:
+        raise ValueError(f"dtype: got {describe(dtype)}, wants a type of numbers") from None
     arrays = [None if x is None else data_of(x) for x in inputs]
     if all(x is None for x in arrays):
         raise ValueError("inputs: got no spectra, wants at least one array")

@@ -258,6 +258,8 @@ def convolve_low_loss(
         Naming ``zero_loss_peak``, or energies that do not match.
     """
     check_choice(zero_loss_peak, "zero_loss_peak", ("delta", "keep"))
+    if split_eV is not None:
+        check_positive(split_eV=split_eV)
     references = np.atleast_2d(finite_array(references, "references"))
     energy = energy_axis(references, energy_eV, of="references")
     low_energy = low_loss_axis(low_loss, low_loss_energy_eV, energy)
