@@ -77,32 +77,36 @@ def find_voids(volume: torch.Tensor, parts: Sequence[Measurement]) -> tuple[torc
     largest = max(LARGEST * specimen_size(volume, torch.as_tensor(solid, device=volume.device)), SMALLEST)
     radii = [float(r) for r in SMALLEST * FACTOR ** np.arange(12) if r <= largest]
     chance = CHANCE / (int(inside.sum()) * len(radii))
-    maps = _Maps(depth, radii)
-    for emptied in range(MOST):
+    maps, balls = _Maps(depth, radii), 0
+    for _ in range(MOST):
         gradient = sum(one.adjoint(residual) for one, residual in zip(series, residuals, strict=True))
         centre = maps.outlier((volume * gradient).sum(0), volume.sum(0))
         if centre is None:
-            return kept, emptied
+            break
 
         @functools.cache
         def gain(radius, centre, volume=volume, residuals=residuals):
             allowed = radius <= largest and _holds(inside, centre)
             return _gain(volume, radius, centre, series, residuals) if allowed else _NONE
 
-        radius = max(radii, key=lambda radius: gain(radius, centre).ratio)
-        radius, centre = _climb(gain, radius, centre)
+        first = centre
+        radius = max(radii, key=lambda radius: gain(radius, first).ratio)
+        radius, centre = _climb(gain, radius, first)
         best = gain(radius, centre)
         part = best.amount * _ball(radius, _offsets(volume, centre))
         change = volume * part
         outside = float(change.sum(0)[~inside].sum()) > OUTSIDE * float(change.sum())
-        beyond = _beyond_exchange(volume, radius, centre, series, residuals)
-        by_chance = stats.norm.sf((min(best.ratio, beyond) / best.misfit) ** 0.5) > chance
+        by_chance = stats.norm.sf((best.ratio / best.misfit) ** 0.5) > chance
         of_one_tilt = stats.norm.sf((best.ratio_of_others / best.misfit) ** 0.5) > chance / CHANCE
         if by_chance or of_one_tilt or outside or best.amount < EMPTY:
-            return kept, emptied
-        volume, kept = volume - change, kept * (1 - part)
+            break
+        beyond = _beyond_exchange(volume, radius, centre, series, residuals)
+        if stats.norm.sf((beyond / best.misfit) ** 0.5) > chance:  # one phase taken for another
+            maps.leave_out(radius, first, centre)
+            continue
+        volume, kept, balls = volume - change, kept * (1 - part), balls + 1
         residuals = [one.residual(volume) for one in series]
-    return kept, MOST
+    return kept, balls
 
 
 def inside_specimen(total: NDArray) -> tuple[NDArray[np.bool_], NDArray]:
@@ -183,7 +187,14 @@ class _Maps:
         self.corner, self.box = [part.start for part in box], box
         self.depth, self.radii = depth[box], radii
         self.inside = self.depth > SURFACE
+        self.open = torch.ones_like(self.inside)
         self.shape = [fft.next_fast_len(n + int(np.ceil(6 * radii[-1])), real=True) for n in self.depth.shape]
+
+    def leave_out(self, radius, *centres):
+        """No ball is looked for any more about these centres."""
+        for centre in centres:
+            offsets = _offsets(self.depth[None], [at - start for at, start in zip(centre, self.corner, strict=True)])
+            self.open &= _ball(radius + 1, offsets) == 0
 
     def _filtered(self, image, transfer):
         found = torch.fft.irfftn(torch.fft.rfftn(image, self.shape) * transfer, self.shape)
@@ -213,7 +224,7 @@ class _Maps:
             sums = sums - self._filtered(sums * self.inside, mean) / part
             middle = sums[deep].median()
             spread = 1.4826 * (sums[deep] - middle).abs().median()
-            score = torch.where(deep, (sums - middle) / spread.clamp_min(1e-12), -torch.inf)
+            score = torch.where(deep & self.open, (sums - middle) / spread.clamp_min(1e-12), -torch.inf)
             if float(score.max()) > best:
                 best, place = float(score.max()), np.unravel_index(int(score.argmax()), score.shape)
         return None if place is None else tuple(float(at + start) for at, start in zip(place, self.corner, strict=True))
