@@ -374,8 +374,9 @@ show_3d(
     shown,
     voxel_size_nm=voxel_size_nm,
     turning=True,
-    caption="The nanocube cut open. Choose the volume; drag it, or use the "
-    "arrow keys, to turn it; the buttons below hide a phase.",
+    caption="The nanocube cut open; it is drawn from the volume smoothed by "
+    "half a voxel. Choose the volume; drag it, or use the arrow keys, to turn "
+    "it; the buttons below hide a phase.",
     name="nanocube-3d",
     alt="Three-dimensional view of the cube, cut open: core of FeO, shell of "
     "Fe3O4, skin of FeO.",

@@ -1,5 +1,5 @@
 // A 3-D view by the keyboard: arrow keys turn it, plus and minus move it nearer or away; a button for each phase in the
-// legend hides and shows it.
+// legend hides and shows it. A frame around it is as high as the view and its buttons.
 (function () {
   const figure = document.getElementById('{plot_id}'), circle = 2 * Math.PI;
   const moves = {ArrowLeft: [-1, 0, 1], ArrowRight: [1, 0, 1], ArrowUp: [0, 1, 1], ArrowDown: [0, -1, 1],
@@ -7,6 +7,11 @@
   const eye = figure.layout.scene.camera.eye, away = 500 / figure.clientWidth;
   if (away > 1) {  // a narrow page shows less to the sides: from farther away the axes fit
     Plotly.relayout(figure, {'scene.camera.eye': {x: away * eye.x, y: away * eye.y, z: away * eye.z}});
+  }
+  if (window.frameElement) {
+    new ResizeObserver(function () {
+      window.frameElement.style.height = Math.ceil(document.documentElement.offsetHeight) + 'px';
+    }).observe(document.documentElement);
   }
   figure.tabIndex = 0;
   figure.setAttribute('role', 'application');
