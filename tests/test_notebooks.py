@@ -68,7 +68,7 @@ def test_style(chapter):
         programs = [cell for cell in cells if cell.cell_type == "code"]
         shown = [c.source for c in programs if not {"hide-input", "hide-cell"} & set(c.metadata.get("tags", []))]
         assert len(cells) <= 45 and len(programs) <= 30
-        assert sum(1 for line in "\n".join(shown).splitlines() if line.strip()) <= 160
+        assert sum(1 for line in "\n".join(shown).splitlines() if line.strip()) <= 150
         assert max(len(line) for cell in programs for line in cell.source.splitlines()) <= 80  # the page's code box
     text = "\n".join(markdown).lower()
     for section in ("key question", "what you will learn", "what you need", "your own data", "exercises", "summary"):
