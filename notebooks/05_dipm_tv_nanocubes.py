@@ -216,8 +216,8 @@ show(
 )
 
 # %% [markdown] tags=["twin"]
-# - **The network maps a point to phases.** A point $p = (y, z, x)$ enters a small perceptron as cosines and sines along
-#   a hundred or so random directions and frequencies $f_k$, its *Fourier features* {cite}`tancik2020`
+# - **The network maps a point to phases.** A point $p = (y, z, x)$ enters a small {term}`perceptron` as cosines and
+#   sines along a hundred or so random directions and frequencies $f_k$, its *Fourier features* {cite}`tancik2020`
 #
 #   $$ \gamma(p) = \bigl(\cos 2\pi f_k\!\cdot\!p,\; \sin 2\pi f_k\!\cdot\!p\bigr)_k . $$ (dip-features)
 #
