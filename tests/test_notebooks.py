@@ -79,6 +79,21 @@ def test_style(chapter):
         assert not (isinstance(node, ast.Attribute) and node.attr.startswith("_")), "private name used"
 
 
+@pytest.mark.parametrize("chapter", CHAPTERS)
+def test_captions_hold_no_roles(chapter):
+    """A caption is put into HTML, where a role of the book's Markdown would be shown as it is typed."""
+    tree = ast.parse("\n".join(_sources(chapter)[0]))
+    captions = [
+        text.value
+        for node in ast.walk(tree)
+        if (isinstance(node, ast.keyword) and node.arg in ("caption", "alt", "title"))
+        or (isinstance(node, ast.Assign) and getattr(node.targets[0], "id", "") == "captions")
+        for text in ast.walk(node)
+        if isinstance(text, ast.Constant) and isinstance(text.value, str)
+    ]
+    assert len(captions) > 5 and not [text for text in captions if re.search(r"\{\w+\}`", text)]
+
+
 def _defined(tree):
     """Names that code binds: by assignment, import, definition or as an argument."""
     for node in ast.walk(tree):
