@@ -604,7 +604,7 @@ say(
         f"{other.error_nm[0].max():.1f} nm even if it is spent on only "
         f"{other.tilts[0]} tilts. "
     )
-    + "Nine tilts, as in {cite}`pelaez2026`, give "
+    + "Nine tilts, as in the paper {cite}`pelaez2026`, give "
     f"{nine:.1f} nm at M<sub>2,3</sub>."
 )
 measured = {}

@@ -211,10 +211,10 @@ say(
 # $$ (eq-chi2)
 #
 # with the weights $1/\mu$ taken from the last fit, and repeats this until nothing moves: the result is the
-# maximum of the Poisson likelihood {cite}`nelder1972`. The *reduced* $\chi^2$, divided by the number of
-# channels less that of free amplitudes, is 1 on average if the model is right. The inverse of the matrix of
-# second derivatives of $\chi^2/2$ is the {term}`covariance` of the amplitudes, whose diagonal gives the
-# error bars.
+# maximum of the Poisson likelihood {cite}`nelder1972`. The {term}`reduced χ² <reduced chi-square>`,
+# divided by the number of channels less that of free amplitudes, is 1 on average if the model is right. The
+# inverse of the matrix of second derivatives of $\chi^2/2$ is the {term}`covariance` of the amplitudes, whose
+# diagonal gives the error bars.
 #
 # All pixels are solved at once: their normal matrices are one matrix product. The minimum with $t_k \ge 0$
 # is found by trying which phases are absent, four cases for two phases {cite}`lawson1974`.

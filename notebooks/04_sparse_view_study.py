@@ -99,10 +99,10 @@ results_path = ""  # JSON file of finished runs, to resume from
 # %% [markdown] tags=["twin"]
 # ## A specimen and its projections
 #
-# The twin is the public phantom of {cite}`pelaez2026`: a core of FeO in a shell of Fe<sub>3</sub>O<sub>4</sub>
-# under a thin skin of FeO, with a void. Three precautions keep the study honest:
+# The twin is the public {term}`phantom` of the paper {cite}`pelaez2026`: a core of FeO in a shell of
+# Fe<sub>3</sub>O<sub>4</sub> under a thin skin of FeO, with a void. Three precautions keep the study honest:
 #
-# - **No inverse crime.** Projections are made on a grid twice as fine as that of the reconstruction.
+# - **No {term}`inverse crime`.** Projections are made on a grid twice as fine as that of the reconstruction.
 # - **The noise of a real fit.** Each pixel has the {term}`covariance` that the fit of Fe-M<sub>2,3</sub> has at this
 #   {term}`fluence`: it grows with thickness, and the errors of the two phases are correlated.
 # - **The truth only scores.** It never stops or tunes a method, unless the result says *{term}`oracle`*.
@@ -606,9 +606,9 @@ say(
 # %% [markdown] tags=["twin"]
 # Without a truth, two measures are in use. The {term}`Fourier shell correlation` {cite}`harauz1986,rosenthal2003`
 # (FSC) compares reconstructions of two independent halves of the data: it measures what repeats, here in cones along X
-# and along Z, the direction of the missing wedge. The *power-spectrum resolution* of {cite}`pelaez2026`, where the
-# spectrum of one volume meets its own tail, needs about 40 voxels per side; on fewer it says nothing, and it is left
-# out here (`metrics.psd_resolution` computes it).
+# and along Z, the direction of the missing wedge. The *power-spectrum resolution* of the paper
+# {cite}`pelaez2026`, where the spectrum of one volume meets its own tail, needs about 40 voxels per side; on fewer it
+# says nothing, and it is left out here (`metrics.psd_resolution` computes it).
 #
 # If the errors of two halves were independent, their correlation would be the square of that of a half with the
 # truth,

@@ -114,9 +114,9 @@ real_tv_weight = "0.5"  # of joint TV; "heldout" searches for it (minutes)
 # %% [markdown] tags=["twin"]
 # ## From electrons to maps
 #
-# The twin is the public phantom of {cite}`pelaez2026`: a core of FeO in a shell of Fe<sub>3</sub>O<sub>4</sub> under a
-# thin skin of FeO, with a void. Its projections come from a finer grid. Every pixel of every tilt is recorded as
-# {term}`dual EELS`, electron by electron; the rest of the chapter sees these counts alone.
+# The twin is the public phantom of the paper {cite}`pelaez2026`: a core of FeO in a shell of
+# Fe<sub>3</sub>O<sub>4</sub> under a thin skin of FeO, with a void. Its projections come from a finer grid. Every pixel
+# of every tilt is recorded as {term}`dual EELS`, electron by electron; the rest of the chapter sees these counts alone.
 #
 # Chapter 2 finds the references ({term}`standards <standard>`) in all tilts together, through O-K and L<sub>2,3</sub>;
 # chapter 3 fits M<sub>2,3</sub> in every pixel. The thickness scale of the references, which rests on a cross-section,
@@ -216,8 +216,8 @@ show(
 )
 
 # %% [markdown] tags=["twin"]
-# - **The network maps a point to phases.** A point $p = (y, z, x)$ enters a small perceptron as cosines and sines along
-#   a hundred or so random directions and frequencies $f_k$, its *Fourier features* {cite}`tancik2020`
+# - **The network maps a point to phases.** A point $p = (y, z, x)$ enters a small {term}`perceptron` as cosines and
+#   sines along a hundred or so random directions and frequencies $f_k$, its *Fourier features* {cite}`tancik2020`
 #
 #   $$ \gamma(p) = \bigl(\cos 2\pi f_k\!\cdot\!p,\; \sin 2\pi f_k\!\cdot\!p\bigr)_k . $$ (dip-features)
 #
@@ -374,8 +374,9 @@ show_3d(
     shown,
     voxel_size_nm=voxel_size_nm,
     turning=True,
-    caption="The nanocube cut open. Choose the volume; drag it, or use the "
-    "arrow keys, to turn it; the buttons below hide a phase.",
+    caption="The nanocube cut open; it is drawn from the volume smoothed by "
+    "half a voxel. Choose the volume; drag it, or use the arrow keys, to turn "
+    "it; the buttons below hide a phase.",
     name="nanocube-3d",
     alt="Three-dimensional view of the cube, cut open: core of FeO, shell of "
     "Fe3O4, skin of FeO.",
@@ -695,8 +696,7 @@ captions = {
     "dust": "**Measured**: oxygen and iron in the middle slice of the dust "
     "particle.",
     "nine": "**Measured**: cobalt and manganese in core-shell nanocrystals, "
-    "from a public EELS series of nine tilts "
-    "({doc}`data_sources <../book/data_sources>`), two of them withheld.",
+    "from a public EELS series of nine tilts, two of them withheld.",
 }
 for key, (real, maps, noise, withheld, elements) in measured_series.items():
     fitted = (maps[:, ~withheld], real.tilt_angles_deg[~withheld])
@@ -799,8 +799,7 @@ if data.available("paper_nanocube"):
         sparse.sections(
             {"DIPm-TV": fractions}, voxel_size_nm=paper.pixel_size_nm
         ),
-        caption="**Measured**: the nanocubes of {cite}`pelaez2026`, from the "
-        "paper's own maps.",
+        caption="**Measured**: the nanocubes of the paper, from its own maps.",
         name="nanocube-paper",
         alt="Slice of the measured nanocubes.",
     )
@@ -1218,8 +1217,8 @@ say(
 #
 # ## References
 #
-# The method is that of {cite}`pelaez2026`; deep image prior {cite}`ulyanov2018`; Fourier features {cite}`tancik2020`;
-# optimiser {cite}`vyas2025`; prior image constrained reconstruction {cite}`chen2008`.
+# The method is that of the paper {cite}`pelaez2026`; deep image prior {cite}`ulyanov2018`; Fourier features
+# {cite}`tancik2020`; optimiser {cite}`vyas2025`; prior image constrained reconstruction {cite}`chen2008`.
 #
 # ## What's next
 #

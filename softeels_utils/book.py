@@ -278,6 +278,10 @@ def render() -> Path:
             chapters.BUILD / "html" / "_sources" / "notebooks" / f"{chapter}.ipynb",
             (chapters.NOTEBOOKS / f"{chapter}.ipynb").read_bytes(),
         )
+    # The source of the first page as it is written, without the view that was put into it; nothing reads the maps.
+    _put(chapters.BUILD / "html" / "_sources" / "book" / "intro.md", (chapters.ROOT / "book" / "intro.md").read_bytes())
+    for path in (chapters.BUILD / "html" / "_static").rglob("*.map"):
+        path.unlink()
     number_figures(chapters.BUILD / "html")
     search_without_accents(chapters.BUILD / "html" / "searchindex.js")
     stamp.write_text(digest)

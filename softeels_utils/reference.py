@@ -134,17 +134,31 @@ NAMED = re.compile(rf"(?<!`)`((?:{'|'.join(PACKAGES)})\.\w[\w.]*)`(?!`)")
 def setup(app: Any) -> dict[str, bool]:
     """Make Sphinx link a name such as `fitting.fit_phases` in a docstring to its entry; an extension of Sphinx.
 
+    A citation of an author "and others" reads as one of several authors: *et al.*
+
     Parameters
     ----------
     app : sphinx.application.Sphinx
     """
     app.connect("autodoc-process-docstring", _link_names, priority=400)  # before numpydoc
+    app.connect("doctree-resolved", _shorten_citations)
     return {"parallel_read_safe": True}
 
 
 def _link_names(app, what, name, member, options, lines):
     """Names with their package get the whole path; a literal right after a sign is one all the same."""
     lines[:] = [NAMED.sub(r":py:obj:`\1 <softeels_utils.\1>`", line).replace("±``", "±\\ ``") for line in lines]
+
+
+def _shorten_citations(app, document, page):
+    """Of one author "and others" in the bibliography, who are cited in these words."""
+    from docutils import nodes
+
+    for text in list(document.findall(nodes.Text)):
+        author, others, year = text.partition(" and others, ")
+        if others and isinstance(text.parent, nodes.reference):
+            parts = [nodes.Text(f"{author} "), nodes.emphasis("", "et al."), nodes.Text(f", {year}")]
+            text.parent.replace(text, parts)
 
 
 def _package_table() -> str:

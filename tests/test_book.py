@@ -721,7 +721,7 @@ def test_a_pixel_shows_its_spectrum_without_a_kernel(browser, tmp_path):
 
 
 def test_views_in_three_dimensions_are_drawn(html, browser):
-    """Each can be turned; where it has several volumes, a button shows another."""
+    """Each can be turned, and fills its frame; where it has several volumes, a button shows another."""
     wait = _open(browser, html / "notebooks" / "05_dipm_tv_nanocubes.html")
     frames = browser.find_elements("css selector", "iframe[srcdoc]")
     assert frames
@@ -736,6 +736,11 @@ def test_views_in_three_dimensions_are_drawn(html, browser):
         if buttons:
             browser.execute_script("arguments[0].click()", buttons[0])
             wait.until(lambda page, b=before, state=state: page.execute_script(state) != b)
+        room = """
+            const bottom = document.querySelector('.js-plotly-plot').parentElement.getBoundingClientRect().bottom;
+            return innerHeight - bottom;
+        """
+        wait.until(lambda page, room=room: 0 <= page.execute_script(room) <= 20)
         browser.switch_to.default_content()
 
 

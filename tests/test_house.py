@@ -17,6 +17,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from docutils import nodes
 
 from softeels_utils import reference, source
 
@@ -287,11 +288,19 @@ def test_constants_in_the_reference_say_what_they_hold():
 
 def test_names_with_their_package_become_links_in_docstrings():
     hooks = {}
-    reference.setup(types.SimpleNamespace(connect=lambda event, hook, priority: hooks.update({event: hook})))
+    reference.setup(types.SimpleNamespace(connect=lambda event, hook, priority=500: hooks.update({event: hook})))
     lines = ["See `tomography.Measurement`, ``dip.fit`` and `fit`; ±``width``."]
     hooks["autodoc-process-docstring"](None, "function", "x", None, None, lines)
     link = ":py:obj:`tomography.Measurement <softeels_utils.tomography.Measurement>`"
     assert lines == [f"See {link}, ``dip.fit`` and `fit`; ±\\ ``width``."]
+
+
+def test_citations_of_an_author_and_others_read_as_those_of_several():
+    link = nodes.reference("", "", nodes.Text("Pelaez-Fernandez and others, 2026"))
+    document = nodes.paragraph("", "", nodes.Text("these and others, "), link)
+    reference._shorten_citations(None, document, "page")
+    assert str(link) == "<reference>Pelaez-Fernandez <emphasis>et al.</emphasis>, 2026</reference>"
+    assert document.astext() == "these and others, Pelaez-Fernandez et al., 2026"
 
 
 def test_graph_of_imports_is_drawn_with_the_ground_at_the_bottom():

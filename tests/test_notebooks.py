@@ -68,7 +68,7 @@ def test_style(chapter):
         programs = [cell for cell in cells if cell.cell_type == "code"]
         shown = [c.source for c in programs if not {"hide-input", "hide-cell"} & set(c.metadata.get("tags", []))]
         assert len(cells) <= 45 and len(programs) <= 30
-        assert sum(1 for line in "\n".join(shown).splitlines() if line.strip()) <= 160
+        assert sum(1 for line in "\n".join(shown).splitlines() if line.strip()) <= 150
         assert max(len(line) for cell in programs for line in cell.source.splitlines()) <= 80  # the page's code box
     text = "\n".join(markdown).lower()
     for section in ("key question", "what you will learn", "what you need", "your own data", "exercises", "summary"):
@@ -77,6 +77,21 @@ def test_style(chapter):
         if isinstance(node, ast.FunctionDef):
             assert node.end_lineno - node.lineno < 5, f"def {node.name} belongs in the package"
         assert not (isinstance(node, ast.Attribute) and node.attr.startswith("_")), "private name used"
+
+
+@pytest.mark.parametrize("chapter", CHAPTERS)
+def test_captions_hold_no_roles(chapter):
+    """A caption is put into HTML, where a role of the book's Markdown would be shown as it is typed."""
+    tree = ast.parse("\n".join(_sources(chapter)[0]))
+    captions = [
+        text.value
+        for node in ast.walk(tree)
+        if (isinstance(node, ast.keyword) and node.arg in ("caption", "alt", "title"))
+        or (isinstance(node, ast.Assign) and getattr(node.targets[0], "id", "") == "captions")
+        for text in ast.walk(node)
+        if isinstance(text, ast.Constant) and isinstance(text.value, str)
+    ]
+    assert len(captions) > 5 and not [text for text in captions if re.search(r"\{\w+\}`", text)]
 
 
 def _defined(tree):

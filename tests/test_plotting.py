@@ -7,8 +7,9 @@ import matplotlib.pyplot as plt
 import numpy as np
 import plotly.graph_objects as go
 import pytest
+from scipy import ndimage
 
-from softeels_utils import plotting
+from softeels_utils import plotting, simulate
 from softeels_utils.plotting import bounds
 
 
@@ -191,6 +192,26 @@ def test_a_skin_is_shown_where_its_own_fraction_is_below_one_half(cube):
     cube[0, 9], cube[1, 9] = 0.4 * cube[1, 9], 0.0
     names = {trace.name: trace.y.max() for trace in plotting.surfaces_figure(cube).data}
     assert names["FeO"] > 9.5 and names["Fe3O4"] < 9.5
+
+
+def _surface_area(mesh, filled):
+    """Area of a mesh where a field is about 0.3, the level at which the surface of a specimen is drawn."""
+    points = np.stack([mesh.y, mesh.z, mesh.x]).astype(float)
+    there = abs(ndimage.map_coordinates(filled, points - 0.5, order=1) - 0.3) < 0.1
+    a, b, c = (points[:, index] for index in (mesh.i, mesh.j, mesh.k))
+    chosen = there[mesh.i] & there[mesh.j] & there[mesh.k]
+    return np.linalg.norm(np.cross(b - a, c - a, axis=0), axis=0)[chosen].sum() / 2
+
+
+def test_a_skin_below_one_voxel_is_drawn_without_stripes():
+    """The skin of 0.6 voxels covers the tilted cube as a whole."""
+    truth = simulate.core_shell_nanocube(32)
+    filled = ndimage.gaussian_filter(truth.sum(0), 0.5)
+    traces = plotting.surfaces_figure({"a": truth, "b": truth, "c": truth}).data  # of several, each is coarser
+    skin, shell = (next(trace for trace in traces if trace.name == name) for name in ("FeO", "Fe3O4"))
+    assert _surface_area(shell, filled) < 0.001 * _surface_area(skin, filled)
+    whole = plotting.surfaces_figure(truth.sum(0, keepdims=True), channels=("oxide",)).data[0]
+    assert _surface_area(skin, filled) == pytest.approx(_surface_area(whole, filled), rel=0.03)
 
 
 def test_view_in_three_dimensions_of_several_volumes_with_errors(cube):

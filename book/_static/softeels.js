@@ -71,7 +71,8 @@
       });
       [...table.tBodies].flatMap(body => [...body.rows]).forEach(function (row) {
         [...row.cells].forEach(function (cell, i) {
-          if (!i || !heads[i] || !heads[i].textContent.trim()) return;
+          if (!heads[i] || !heads[i].textContent.trim() || !cell.textContent.trim()) return;
+          if (!i && !/^[−-]?\d/.test(cell.textContent.trim())) return;  // a word says itself what it names
           const shown = Object.assign(document.createElement('span'), {className: 'column-name'});
           shown.setAttribute('aria-hidden', 'true');
           const source = heads[i].querySelector('p') || heads[i];

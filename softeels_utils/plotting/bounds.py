@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 import matplotlib.pyplot as plt
 import numpy as np
-from matplotlib import patheffects
 from numpy.typing import ArrayLike
 
 from .sparse import METHODS
@@ -72,11 +71,8 @@ def visibility_figure(
         for angle in np.deg2rad([max_tilt_deg, -max_tilt_deg]):
             ends = np.array([-1, 1])
             ax.plot(ends * np.cos(angle), ends * np.sin(angle), "--", color="0.3", linewidth=1, zorder=3)
-    for label, place in (("X", (1.1, 0)), ("Z", (0, 1.1))):
-        ax.text(*place, label, ha="center", va="center")
-    ax.annotate(
-        "Y", (0, 0), ha="center", va="center", path_effects=[patheffects.withStroke(linewidth=3, foreground="w")]
-    )
+    for label, place in (("X", (1.1, 0)), ("Y", (0, 0)), ("Z", (0, 1.1))):
+        ax.text(*place, label, ha="center", va="center", bbox={"boxstyle": "circle", "fc": "w", "ec": "none"})
     ax.set(xlim=(-1.2, 1.2), ylim=(-1.2, 1.2), aspect="equal", title=title)
     ax.axis("off")
     figure.colorbar(shown, ax=ax, shrink=0.8, label=f"standard error of the position ({unit})")

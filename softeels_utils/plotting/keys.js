@@ -1,12 +1,21 @@
 // A 3-D view by the keyboard: arrow keys turn it, plus and minus move it nearer or away; a button for each phase in the
-// legend hides and shows it.
+// legend hides and shows it. A frame around it is as high as the view and its buttons.
 (function () {
   const figure = document.getElementById('{plot_id}'), circle = 2 * Math.PI;
   const moves = {ArrowLeft: [-1, 0, 1], ArrowRight: [1, 0, 1], ArrowUp: [0, 1, 1], ArrowDown: [0, -1, 1],
     '+': [0, 0, 0.9], '-': [0, 0, 1.1]};
-  const eye = figure.layout.scene.camera.eye, away = 500 / figure.clientWidth;
-  if (away > 1) {  // a narrow page shows less to the sides: from farther away the axes fit
-    Plotly.relayout(figure, {'scene.camera.eye': {x: away * eye.x, y: away * eye.y, z: away * eye.z}});
+  const width = figure.clientWidth, eye = figure.layout.scene.camera.eye;
+  const height = Math.min(figure.layout.height, 1.1 * width), away = 1.04 * height / width;
+  if (away > 1) {  // a narrow page shows less to the sides: from farther away the axes fit, in a lower figure
+    figure.style.height = height + 'px';
+    Plotly.relayout(figure, {height: height,
+      'scene.camera.eye': {x: away * eye.x, y: away * eye.y, z: away * eye.z}});
+  }
+  if (window.frameElement) {
+    const all = figure.parentElement;
+    new ResizeObserver(function () {
+      window.frameElement.style.height = Math.ceil(all.getBoundingClientRect().bottom + window.scrollY) + 8 + 'px';
+    }).observe(all);
   }
   figure.tabIndex = 0;
   figure.setAttribute('role', 'application');

@@ -187,7 +187,7 @@ def _draw_interfaces(ax: Axes, truth, volumes, voxel_size_nm):
             ax.contour(x, z, field, [level], colors="k", linestyles=style, linewidths=1.3)
         ax.plot([], [], color="k", ls=style, label=name)
     ax.set(xlabel="X (nm)", ylabel="Z, beam (nm)")
-    ax.legend(fontsize=10, loc="upper left")
+    ax.legend(fontsize=10, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2)
 
 
 def anatomy_rows(measures: Mapping[str, tuple[Any, Any]]) -> list[dict[str, Any]]:

@@ -22,7 +22,10 @@ if TYPE_CHECKING:
 __all__ = ["show_3d", "surfaces_figure"]
 
 VERTICES = 36_000  # in one `surfaces_figure`: about 1.2 MB
-FAR_BELOW = -1e4  # outside a body: puts its surface on the last voxels before a cut, within 1e-4 of a voxel
+SMOOTHING = 0.5  # standard deviation in voxels: a plane of partly filled voxels is drawn as a plane
+SAMPLES_PER_VOXEL = (2.0, 1.5)  # along each axis; the finest that is small enough keeps a thin skin together
+GRID = 3_000_000  # samples of one volume, at most, so that a view takes seconds
+FAR_BELOW = -1e4  # outside a body: puts its surface on the last samples before a cut, within 1e-4 of a voxel
 LIGHT = {"ambient": 0.55, "diffuse": 0.6, "specular": 0.1, "roughness": 0.8}
 SECTION_LIGHT = {"ambient": 1.0, "diffuse": 0.0, "specular": 0.0}  # the colour itself
 CAMERA = {  # looks at the cut, a little from above; the axes below it fit into the view
@@ -49,6 +52,10 @@ def surfaces_figure(
     largest there, so that a thin skin shows though its own fraction stays below one half, and the section shows core,
     shell and skin. A click on a phase in the legend hides it: what it encloses is seen then. Several volumes have a
     button each. With ``errors``, a second row of buttons colours the bodies by their standard error.
+
+    Bodies are those of the volume smoothed by a Gaussian of half a voxel and interpolated between voxels: on the voxels
+    alone, a skin thinner than one of them breaks into stripes wherever a tilted face passes from one row of voxels to
+    the next. Large volumes are averaged over cubes of voxels first.
 
     Parameters
     ----------
@@ -140,13 +147,17 @@ def _checked(volume, channels, name="volume"):
 
 def _within_budget(volumes, spreads, level, cutaway):
     """Bodies of all volumes, from voxels averaged over 1, 2, 3 ... along each axis until they are small enough."""
-    for factor in range(1, max(next(iter(volumes.values())).shape)):
-        bodies = {
-            label: _bodies(_coarse(v, factor), _coarse(spreads.get(label), factor), level, cutaway, factor)
-            for label, v in volumes.items()
-        }
-        if sum(len(part[0]) for body in bodies.values() for parts in body for part in parts) <= VERTICES:
-            break
+    shape = next(iter(volumes.values())).shape[1:]
+    for factor in range(1, max(shape)):
+        for samples in SAMPLES_PER_VOXEL:
+            if np.prod(shape) * (samples / factor) ** 3 > GRID:
+                continue
+            bodies = {
+                label: _bodies(_coarse(v, factor), _coarse(spreads.get(label), factor), level, cutaway, factor, samples)
+                for label, v in volumes.items()
+            }
+            if sum(len(part[0]) for body in bodies.values() for parts in body for part in parts) <= VERTICES:
+                return bodies
     return bodies
 
 
@@ -160,40 +171,88 @@ def _coarse(volume, factor):
     return block_reduce(volume[:, *whole], (1, factor, factor, factor), np.mean)
 
 
-def _bodies(volume, spread, level, cutaway, factor):
-    """For each channel the outside of its body and its section: vertices (voxels), triangles, and errors or None."""
-    from scipy.ndimage import map_coordinates
-    from skimage.measure import marching_cubes
+def _sampled(channel, cut, samples):
+    """A channel, smoothed, up to a cut in X, on a finer grid; and the spacing of that grid in voxels."""
+    from scipy.ndimage import gaussian_filter, map_coordinates
 
-    volume = np.nan_to_num(volume)
+    smooth = gaussian_filter(channel, SMOOTHING, mode="nearest")[..., : cut + 1]
+    axes = [np.linspace(0, size - 1, round((size - 1) * samples) + 1) for size in smooth.shape]
+    spacing = np.array([axis[1] if len(axis) > 1 else 1.0 for axis in axes])
+    return map_coordinates(smooth, np.meshgrid(*axes, indexing="ij"), order=3), spacing
+
+
+def _bodies(volume, spread, level, cutaway, factor, samples):
+    """For each channel the outside of its body and its section: vertices (voxels), triangles, and errors or None.
+
+    The outside is the part of the specimen's surface where the channel is the largest, and its interface to the others.
+    """
+    from scipy.ndimage import map_coordinates
+
     cut = volume.shape[-1] // 2 if cutaway else volume.shape[-1] - 1
-    inside = volume.sum(0) - level
+    fields, spacings = zip(*(_sampled(channel, cut, samples) for channel in np.nan_to_num(volume)), strict=True)
+    fields, spacing = np.array(fields), spacings[0]
+    inside = fields.sum(0) - level
+    surface = _contour(np.pad(inside, 1, constant_values=FAR_BELOW), offset=1)
     bodies = []
-    for number, channel in enumerate(volume):
-        others = np.delete(volume, number, axis=0)
-        body = np.minimum(inside, channel - others.max(0)) if len(others) else inside
-        body = np.pad(body[..., : cut + 1], 1, constant_values=FAR_BELOW)
+    for number, channel in enumerate(fields):
+        lead = channel - np.delete(fields, number, axis=0).max(0) if len(fields) > 1 else np.ones_like(inside)
+        vertices, faces = _clipped(*surface, lead)
+        in_section = np.all(vertices[faces][..., 2] * spacing[2] > cut - 0.01, axis=1)
+        outside = _joined((vertices, faces[~in_section]), _clipped(*_contour(lead), inside))
         parts = []
-        if body.max() > 0:
-            vertices, faces, _, _ = marching_cubes(body, 0.0)
-            vertices = vertices - 1
-            values = None
-            if spread is not None:
-                values = map_coordinates(spread[number], vertices.T, order=1, mode="nearest").astype(np.float32)
-            in_section = np.all(vertices[faces][..., 2] > cut - 0.01, axis=1)
-            parts = [
-                _part((vertices + 0.5) * factor, faces[chosen], values)
-                for chosen in (~in_section, in_section)
-                if chosen.any()
-            ]
+        for points, triangles in (outside, (vertices, faces[in_section])):
+            if len(triangles):
+                points, triangles = _used(points * spacing, triangles)
+                values = None
+                if spread is not None:
+                    values = map_coordinates(spread[number], points.T, order=1, mode="nearest").astype(np.float32)
+                parts.append(((points + 0.5) * factor, triangles, values))
         bodies.append(parts)
     return bodies
 
 
-def _part(vertices, faces, values):
-    """Some of the triangles, with the vertices that they use."""
+def _contour(field, offset=0):
+    """The surface where a field is zero: vertices, in samples less an offset, and triangles; nothing if it has none."""
+    from skimage.measure import marching_cubes
+
+    if min(field.shape) < 2 or not field.min() < 0 < field.max():
+        return np.empty((0, 3)), np.empty((0, 3), int)
+    vertices, faces, _, _ = marching_cubes(field, 0.0)
+    return vertices - offset, faces
+
+
+def _clipped(vertices, faces, field):
+    """The part of a surface where a field is positive; triangles on its border are cut."""
+    from scipy.ndimage import map_coordinates
+
+    values = map_coordinates(field, vertices.T, order=1, mode="nearest") if len(vertices) else np.empty(0)
+    positive = values[faces] > 0
+    kept, added = [faces[positive.all(1)]], [vertices]
+    count = len(vertices)
+    for wanted in (1, 2):  # vertices of a triangle that stay
+        cut = positive.sum(1) == wanted
+        alone = np.argmax(positive[cut] == (wanted == 1), axis=1)  # the vertex unlike the other two
+        a, b, c = (np.take_along_axis(faces[cut], (alone[:, None] + k) % 3, 1)[:, 0] for k in range(3))
+        middles = [  # where the field is zero on two edges
+            vertices[a] + (values[a] / (values[a] - values[end]))[:, None] * (vertices[end] - vertices[a])
+            for end in (b, c)
+        ]
+        ab, ac = (count + np.arange(len(a)) + k * len(a) for k in range(2))
+        added += middles
+        count += 2 * len(a)
+        kept += [np.stack(corners, 1) for corners in ([(a, ab, ac)] if wanted == 1 else [(ab, b, c), (ab, c, ac)])]
+    return np.concatenate(added), np.concatenate(kept)
+
+
+def _joined(first, second):
+    """Two surfaces as one."""
+    return np.concatenate([first[0], second[0]]), np.concatenate([first[1], second[1] + len(first[0])])
+
+
+def _used(vertices, faces):
+    """The triangles, with only the vertices that they use."""
     used, faces = np.unique(faces, return_inverse=True)
-    return vertices[used], faces.reshape(-1, 3), None if values is None else values[used]
+    return vertices[used], faces.reshape(-1, 3)
 
 
 def _range(traces, axis):
