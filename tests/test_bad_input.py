@@ -490,9 +490,12 @@ DOORS = {
     # standards
     "Chemistry": Door(
         standards.Chemistry,
-        {"vacancies": 0.1, "most_vacancies": 0.1, "valence_strength": 1.0, "valence_strength_uncertainty": 0.1,
+        {"vacancies": 0.1, "most_vacancies": 0.1, "oxidised_vacancies": 0.1, "most_oxidised_vacancies": 0.1,
+         "oxidised_probability": 0.3, "valence_strength": 1.0, "valence_strength_uncertainty": 0.1,
          "metal_strength": 1.3, "metal_strength_uncertainty": 0.3, "oxygen_uncertainty": 0.1},
-        {"vacancies": "at least 0", "most_vacancies": "at least 0", "valence_strength": "positive",
+        {"vacancies": "at least 0", "most_vacancies": "at least 0", "oxidised_vacancies": "at least 0",
+         "most_oxidised_vacancies": "at least 0", "oxidised_probability": "at least 0",
+         "valence_strength": "positive",
          "valence_strength_uncertainty": "at least 0", "metal_strength": "positive",
          "metal_strength_uncertainty": "positive", "oxygen_uncertainty": "positive"},
     ),

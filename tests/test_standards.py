@@ -286,7 +286,7 @@ def test_the_constraints_determine_the_rotation(x0, x1):
     error = np.sqrt(np.diag(found.covariance)) / width
     assert np.abs([(found.x0 - x0) / width, (found.x1 - x1) / width]).max() < 0.08
     assert found.probability.sum() == pytest.approx(1)
-    assert error.max() < 0.15 and found.tension > 0.1
+    assert error.max() < 0.2 and found.tension > 0.1
 
 
 def test_every_constraint_states_its_uncertainty_and_its_source():
@@ -452,7 +452,7 @@ def test_pixels_beyond_the_valence_of_the_phases_are_noticed():
     inside, beyond = (estimate_rotation(evidence_of(0.0, 1.0, ends=(end, 0.5))) for end in (0.0, -0.5))
     assert inside.end_valence[1] - 8 / 3 < 3 * inside.end_valence_error[1]
     assert beyond.end_valence[1] > 2.9 and beyond.end_valence[1] - 8 / 3 > 3 * beyond.end_valence_error[1]
-    assert beyond.tension < 0.01 < inside.tension
+    assert beyond.x0 == pytest.approx(-0.5, abs=0.1) and beyond.place[3] > 0.08  # and taken for what it is
 
 
 def test_vacancies_go_one_way():
@@ -464,13 +464,36 @@ def test_vacancies_go_one_way():
     assert fixed.place[2] == 0 < free.place[2]
     drawn = free.draw(np.random.default_rng(0), 2000)
     assert (drawn[:, 2] >= 0).all() and drawn.mean(axis=0) == pytest.approx(free.place, abs=0.05)
-    assert IRON.metal_with(0.05) == pytest.approx(IRON.metal_per_nm3 * [0.95, 1.0])
-    # charge: valence times iron is that of two for each oxygen, whatever the vacancies
-    y = np.array([0.0, 0.05, 0.1])
-    charge = IRON.metal_with(y) * IRON.valence_with(y)
-    assert charge[:, 0] == pytest.approx(2 * IRON.metal_per_nm3[0])
     with pytest.raises(ValueError, match="most_vacancies"):
         standards.Chemistry(most_vacancies=0.3)
+
+
+def test_vacancies_keep_the_charge_and_move_the_phases_along_the_line():
+    assert IRON.metal_with([0.05, 0]) == pytest.approx(IRON.metal_per_nm3 * [0.95, 1.0])
+    lacking = np.array([[0.0, 0.0], [0.05, 0.0], [0.1, 1 / 9]])
+    charge = IRON.metal_with(lacking) * IRON.valence_with(lacking)
+    assert charge == pytest.approx(np.tile(charge[0], (3, 1)))
+    assert IRON.valence_with([0, 1 / 9]) == pytest.approx([2, 3])  # maghemite
+    for vacancies in lacking:
+        reduced, oxidised = IRON.valence_with(vacancies)
+        places = [(8 / 3 - valence) / (8 / 3 - 2) for valence in (oxidised, reduced)]
+        assert IRON.stoichiometric(*places, vacancies) == pytest.approx([0, 1], abs=1e-12)
+
+
+def test_magnetite_that_may_be_oxidised_is_not_taken_for_stoichiometric():
+    """A rim of Fe2.8O4: counts say 2.86, not far beyond their errors. To be sure of Fe3O4 would be wrong."""
+    place = -(3 / 2.8 - 1) * 4  # on the line from Fe3O4 to FeO
+    evidence = evidence_of(0.0, 1.0, outermost="Fe3O4", ends=(place, 0.5), errors=(0.004, 0.004))
+    closed = dataclasses.replace(evidence.chemistry, oxidised_probability=0.0)
+    fixed, free = estimate_rotation(dataclasses.replace(evidence, chemistry=closed)), estimate_rotation(evidence)
+    assert fixed.place[3] == 0 and free.place[3] > 0.02
+    found = IRON.valence_with(free.place[2:4])[1]
+    assert found == pytest.approx(8 / 2.8, abs=0.1) and free.tension > fixed.tension
+    drawn = free.draw(np.random.default_rng(0), 2000)[:, 3]
+    assert (drawn >= 0).all() and (drawn == 0).any() and drawn.max() < 0.13
+    for number in (-0.1, 1.1):
+        with pytest.raises(ValueError, match="oxidised_probability"):
+            standards.Chemistry(oxidised_probability=number)
 
 
 def test_what_an_atom_of_iron_counts_comes_from_the_oxygen():

@@ -38,12 +38,16 @@ __all__ = [
 class Chemistry:
     """What is unknown about the oxides, and averaged over.
 
+    The oxygen lattices are complete; where metal is missing, ions of the higher valence keep them neutral.
+
     Attributes
     ----------
     vacancies, most_vacancies : float
         The reduced phase is M(1-y)O: y is drawn from the positive half of a Gaussian of standard deviation
-        ``vacancies``, cut off at ``most_vacancies``. The oxygen lattice is complete, and ions of the higher valence
-        keep it neutral. `of` takes both from a system: 0.07 and 0.13 for wüstite.
+        ``vacancies``, cut off at ``most_vacancies``. `of` takes both from a system: 0.07 and 0.13 for wüstite.
+    oxidised_vacancies, most_oxidised_vacancies, oxidised_probability : float
+        The same for the oxidised phase, on the way from magnetite (0) to maghemite (1/9); ``oxidised_probability`` is
+        that of its lacking any metal at all. 0.05 and 0.111 for the iron oxides, none for those of manganese.
     valence_strength, valence_strength_uncertainty : float
         L2,3 of an ion of the higher valence over that of one of the lower, in the window in which the metal is counted:
         1 if the edge has the same strength whatever the valence; 1.10 (Mn) or 1.11 (Fe) if white lines proportional to
@@ -58,6 +62,9 @@ class Chemistry:
 
     vacancies: float = 0.0
     most_vacancies: float = 0.0
+    oxidised_vacancies: float = 0.0
+    most_oxidised_vacancies: float = 0.0
+    oxidised_probability: float = 0.3
     valence_strength: float = 1.05
     valence_strength_uncertainty: float = 0.05
     metal_strength: float = 1.3
@@ -74,29 +81,45 @@ class Chemistry:
         check_not_negative(
             vacancies=self.vacancies,
             most_vacancies=self.most_vacancies,
+            oxidised_vacancies=self.oxidised_vacancies,
+            most_oxidised_vacancies=self.most_oxidised_vacancies,
             valence_strength_uncertainty=self.valence_strength_uncertainty,
         )
         if not self.most_vacancies < 0.25:
             raise ValueError(f"most_vacancies: got {self.most_vacancies!r}, wants 0 or more, below 0.25 (MO is M3O4)")
+        if not self.most_oxidised_vacancies < 0.25:
+            raise ValueError(
+                f"most_oxidised_vacancies: got {self.most_oxidised_vacancies!r}, wants 0 or more, below 0.25"
+            )
+        check_number(self.oxidised_probability, "oxidised_probability", 0, 1)
 
     @classmethod
     def of(cls, pair: PhasePair) -> Chemistry:
-        """With the vacancies of the reduced phase from its system, and defaults for the rest."""
-        return cls(*pair.system.phase(pair.reduced).expected_vacancies)
+        """With the vacancies of both phases from their system, and defaults for the rest."""
+        return cls(*(n for name in pair.names for n in pair.system.phase(name).expected_vacancies))
 
     def nodes(self) -> tuple[NDArray, NDArray, NDArray]:
-        """Vacancies and strengths of the higher valence to average over, and their joint probabilities, (Q,) each."""
+        """What to average over: vacancies of both phases (Q, 2), strengths of the higher valence (Q,), and their joint
+        probabilities (Q,).
+        """
         y, vacancy = np.zeros(1), np.ones(1)
         if self.vacancies and self.most_vacancies:
             y = np.linspace(0, self.most_vacancies, 6)
             vacancy = np.exp(-0.5 * (y / self.vacancies) ** 2)
             vacancy[0] /= 2  # half a step wide
+        z, oxidised = np.zeros(1), np.ones(1)
+        if self.oxidised_vacancies and self.most_oxidised_vacancies and self.oxidised_probability:
+            z = np.linspace(0, self.most_oxidised_vacancies, 4)
+            oxidised = np.exp(-0.5 * (z / self.oxidised_vacancies) ** 2)
+            oxidised *= self.oxidised_probability / oxidised[1:].sum()
+            oxidised[0] = 1 - self.oxidised_probability
         away, strength = np.zeros(1), np.ones(1)
         if self.valence_strength_uncertainty:
             away, strength = np.array([-1, 0, 1]) * np.sqrt(3), np.array([1, 4, 1]) / 6  # as a Gaussian, to 5th order
-        probability = np.outer(vacancy, strength).ravel()
         higher = self.valence_strength + self.valence_strength_uncertainty * away
-        return np.repeat(y, len(away)), np.tile(higher, len(y)), probability / probability.sum()
+        *lacking, higher = (grid.ravel() for grid in np.meshgrid(y, z, higher, indexing="ij"))
+        probability = np.einsum("i,j,k->ijk", vacancy, oxidised, strength).ravel()
+        return np.column_stack(lacking), higher, probability / probability.sum()
 
     def phase_strengths(self, pair: PhasePair) -> NDArray:
         """L2,3 per metal atom in both phases without vacancies, (2,), relative to that of the lower valence."""
@@ -158,8 +181,8 @@ class Constraint(ABC):
     source : str
         Where that number comes from.
     counts_valence : bool
-        Whether the statement is about valence: x1 is then where the reduced phase without vacancies would be, even if
-        the specimen contains none. Otherwise x1 is that phase as it is in the specimen, with its vacancies.
+        Whether the statement is about valence: x0 and x1 are then where both phases without vacancies would be, even if
+        the specimen contains none. Otherwise they are the phases as they are in the specimen, with their vacancies.
     """
 
     name: ClassVar[str]

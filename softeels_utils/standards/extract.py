@@ -136,7 +136,7 @@ def extract_standards(
     line, evidence = _gather_evidence(specimen, plane, axes, pair, chemistry or Chemistry.of(pair))
     rotation = estimate_rotation(evidence, constraints)
 
-    x0, x1, vacancies, _ = rotation.place
+    x0, x1, *vacancies, _ = rotation.place
     mixing = line.mixing(x0, x1, counted_metal(evidence, rotation.place))
     places = rotation.draw(rng, bootstrap)
     references, samples = _find_references(specimen, axes, line, evidence, [rotation.place, *places], onset_eV, rng)
@@ -152,6 +152,7 @@ def extract_standards(
         pair=pair,
         spot=oxygen_spot(specimen, plane, other, *counted),
         other_matter=other.part,
+        purity=tuple((evidence.ends - rotation.x0) / rotation.width),
         distance=EdgeDistance.of(dual, plane.coordinates.mean(axis=0) @ axes.core_loss, axes.estimators.l3_eV),
     )
     return Standards(
@@ -167,8 +168,8 @@ def extract_standards(
         samples=samples.astype(np.float32),
         metal_per_nm3=pair.metal_with(vacancies),
         valence=pair.valence_with(vacancies),
-        metal_samples=pair.metal_with(places[:, 2]),
-        valence_samples=pair.valence_with(places[:, 2]),
+        metal_samples=pair.metal_with(places[:, 2:4]),
+        valence_samples=pair.valence_with(places[:, 2:4]),
         warnings=(
             *dual.warnings,
             *untested_conditions(specimen.dual, axes.blur_pixels, delocalisation_nm),

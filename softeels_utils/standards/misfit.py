@@ -43,6 +43,7 @@ RESIDUAL = (0.5, 1.15)  # mean squared residual of the plane over counting stati
 THIRD = 1.6  # squared singular value of a third component over the largest of noise
 THICKNESS = (0.6, 1.6)  # nm by counted atoms over nm by the mean free path, whose formula is good to 20 %
 RING = 5.0, 0.02  # standard errors, and part of the mean in the specimen, that a ring may be off by
+PUREST = 0.5  # of a phase, in metal: where no pixel holds more, its reference is extrapolated
 SPOT = 6.0, 0.05  # deviations of the specimen's own scatter, and part of O/metal, that a spot may lack
 DISTANCE = 3.0  # standard errors
 SPOT_FWHM = 3.0, 4.0  # of the smoothing: at least so many pixels, and nm
@@ -142,6 +143,8 @@ class Misfit:
         Part of the valence losses that goes with neither phase.
     distance : EdgeDistance or None
         From O-K to L3; None where it is not known, or not seen.
+    purity : (2,)
+        Share of the metal that the reduced phase has at the low end of the pixels, and at the high end.
     """
 
     rotation: Rotation
@@ -153,11 +156,12 @@ class Misfit:
     spot: OxygenSpot | None = None
     other_matter: float = 0.0
     distance: EdgeDistance | None = None
+    purity: tuple[float, float] = (0.0, 1.0)
 
     def sentences(self) -> tuple[str, ...]:
         """One sentence for each thing that does not fit."""
         found = (self._tension(), *self._valence(), self._noise(), self._third(), self._exposure(), self._rings())
-        found = (*found, self._spot(), self._dispersion())
+        found = (*found, self._spot(), self._dispersion(), self._extrapolated())
         return tuple(sentence for sentence in found if sentence)
 
     def _tension(self):
@@ -261,6 +265,17 @@ class Misfit:
             f"L3 lies {seen:.1f} ± {self.distance.error:.1f} eV above the maximum of O-K, not {expected:.1f} eV: the "
             f"dispersion of the energy axis may be stated {least}{percent:.1f} % too {side}, or oxygen may be in "
             "something other than the oxides."
+        )
+
+    def _extrapolated(self):
+        purest = dict(zip(self.pair.names, (self.purity[1], 1 - self.purity[0]), strict=True))
+        name = min(purest, key=purest.get)
+        if purest[name] >= PUREST:
+            return ""
+        most, metal = max(100 * purest[name], 0), self.pair.system.metal_name
+        return (
+            f"No pixel has more than {most:.0f} % of its {metal} in {name}: that reference is extrapolated, and phases "
+            "that are not in the set could be behind the difference that is seen."
         )
 
 

@@ -19,7 +19,7 @@ KNOWN = ("M2,3", "L2,3", "K")  # edges
 class PhasePair:
     """Two phases of a system, the reduced one first, with two valences of the metal between them.
 
-    The reduced phase may lack some of its metal; part of the rest is then oxidised, so that the charge stays balanced.
+    Each may lack some of its metal; part of the rest is then oxidised, so that the charge stays balanced.
 
     Attributes
     ----------
@@ -108,26 +108,30 @@ class PhasePair:
 
     # ------------------------------------------------------------------ with vacancies
 
-    def valence_of_reduced(self, vacancies: ArrayLike) -> NDArray[np.float64]:
-        """Mean valence of the reduced phase with a fraction of its metal missing."""
-        return self.valence[0] / (1 - np.asarray(vacancies, float))
-
-    def reduced_part(self, vacancies: ArrayLike) -> NDArray[np.float64]:
-        """Position of the reduced phase on the line from the oxidised one (0) to the stoichiometric reduced one (1), by
-        valence.
-        """
-        return (self.valence[1] - self.valence_of_reduced(vacancies)) / (self.valence[1] - self.valence[0])
-
     def metal_with(self, vacancies: ArrayLike) -> NDArray[np.float64]:
-        """Metal atoms per nm³ of both phases, (..., 2); the lattice of the reduced one is taken to keep its size."""
-        reduced, oxidised = self.metal_per_nm3
-        y = np.asarray(vacancies, float)
-        return np.stack([reduced * (1 - y), np.full_like(y, oxidised)], axis=-1)
+        """Metal atoms per nm³ of both phases, (..., 2), with a fraction (..., 2) missing; their lattices keep their
+        size.
+        """
+        return self.metal_per_nm3 * (1 - np.asarray(vacancies, float))
 
     def valence_with(self, vacancies: ArrayLike) -> NDArray[np.float64]:
-        """Mean valence of the metal of both phases, (..., 2)."""
-        reduced = self.valence_of_reduced(vacancies)
-        return np.stack([reduced, np.full_like(reduced, self.valence[1])], axis=-1)
+        """Mean valence of the metal of both phases, (..., 2), with a fraction (..., 2) of it missing."""
+        return self.valence / (1 - np.asarray(vacancies, float))
+
+    def stoichiometric(self, x0: ArrayLike, x1: ArrayLike, vacancies: ArrayLike) -> tuple[NDArray, NDArray]:
+        """Where both phases would be without vacancies, the oxidised one first.
+
+        Parameters
+        ----------
+        x0, x1 : array_like
+            Places of the oxidised phase and of the reduced one, as they are, on a line along which valence is linear.
+        vacancies : (..., 2)
+            Of the reduced phase and of the oxidised one.
+        """
+        reduced, oxidised = np.moveaxis(self.valence_with(vacancies), -1, 0)
+        per_valence = (np.asarray(x1) - x0) / (oxidised - reduced)
+        lower, higher = self.valence
+        return x0 + (oxidised - higher) * per_valence, x0 + (oxidised - lower) * per_valence
 
     def strength(self, valence: ArrayLike, higher: ArrayLike) -> NDArray[np.float64]:
         """L2,3 per atom at a mean valence, relative to the lower valence; ``higher`` is that of the higher valence."""

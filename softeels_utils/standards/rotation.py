@@ -6,10 +6,11 @@ of the plane and ``M(h)`` the metal atoms that the core loss counts, the points 
 coordinate x is left, the pixels lie between x0 (the oxidised phase: Fe3O4) and x1 (the reduced one: FeO), and
 everything else that the core loss counts is linear in x.
 
-Oxygen and the leading edge of L3 both count valence: they place the oxidised phase and the *stoichiometric* reduced
-one. Where that lies as it is in the specimen, with its vacancies, only the pixels tell. One statement out of many may
-be wrong. The probability is therefore a mixture: all constraints hold, or one of them, each in turn, does not. Where
-they agree the first term dominates; where they contradict each other what remains is the spread of leaving one out.
+Oxygen and the leading edge of L3 both count valence: they place both phases without vacancies. Where these lie as they
+are in the specimen, wüstite that lacks iron and magnetite on the way to maghemite, only the pixels tell. One statement
+out of many may be wrong. The probability is therefore a mixture: all constraints hold, or one of them, each in turn,
+does not. Where they agree the first term dominates; where they contradict each other what remains is the spread of
+leaving one out.
 """
 
 from __future__ import annotations
@@ -45,7 +46,7 @@ class Rotation:
     Attributes
     ----------
     x0, x1 : float
-        Coordinates of the oxidised phase, and of the reduced one as it is in the specimen.
+        Coordinates of the oxidised phase, and of the reduced one, as they are in the specimen.
     covariance : (2, 2)
         Of (x0, x1).
     grid0, grid1 : (G,)
@@ -56,8 +57,9 @@ class Rotation:
         Log-likelihood of each constraint alone, averaged over vacancies.
     left_out : dict of str to str
         Constraints that were asked for but could not be used, and why.
-    nodes : (Q, 2)
-        Vacancies of the reduced phase, and ratio of L2,3 of the higher valence to that of the lower, that were tried.
+    nodes : (Q, 3)
+        Vacancies of the reduced phase, those of the oxidised one, and ratio of L2,3 of the higher valence to that of
+        the lower, that were tried.
     joint_probability : (Q, G, G)
         Probability of each of these with each (x0, x1).
     tension : float
@@ -81,7 +83,7 @@ class Rotation:
     probability: NDArray = field(repr=False)
     parts: dict[str, NDArray] = field(repr=False)
     left_out: dict[str, str] = field(default_factory=dict)
-    nodes: NDArray = field(repr=False, default_factory=lambda: np.array([[0.0, 1.0]]))
+    nodes: NDArray = field(repr=False, default_factory=lambda: np.array([[0.0, 0.0, 1.0]]))
     joint_probability: NDArray | None = field(repr=False, default=None)
     tension: float = float("nan")
     doubt: dict[str, float] = field(default_factory=dict)
@@ -96,7 +98,7 @@ class Rotation:
 
     @property
     def place(self) -> NDArray:
-        """Mean of x0, x1, vacancies of the reduced phase and strength of the higher valence, (4,)."""
+        """Mean of x0, x1, vacancies of the reduced and the oxidised phase, and strength of the higher valence, (5,)."""
         return np.r_[self.x0, self.x1, self.joint_probability.sum(axis=(1, 2)) @ self.nodes]
 
     def loss(self, name: str) -> float:
@@ -106,13 +108,15 @@ class Rotation:
         return float(part[i, j] - part[np.isfinite(part)].max())
 
     def draw(self, rng: np.random.Generator, size: int) -> NDArray:
-        """Draws of x0, x1, vacancies and strength of the higher valence, (size, 4), from the probability."""
+        """Draws of what `place` is the mean of, (size, 5), from the probability."""
         flat = rng.choice(self.joint_probability.size, size=size, p=self.joint_probability.ravel())
         q, i, j = np.unravel_index(flat, self.joint_probability.shape)
         axes = (self.grid0, self.grid1, *(np.unique(column) for column in self.nodes.T))
         steps = np.array([axis[1] - axis[0] if axis.size > 1 else 0.0 for axis in axes])
-        drawn = np.column_stack([self.grid0[i], self.grid1[j], self.nodes[q]]) + steps * (rng.random((size, 4)) - 0.5)
-        drawn[:, 2] = np.abs(drawn[:, 2])  # vacancies go one way
+        drawn = np.column_stack([self.grid0[i], self.grid1[j], self.nodes[q]])
+        widths = np.where(np.arange(5) == 3, steps * (drawn[:, [3]] > 0), steps)  # none may be stoichiometric
+        drawn += widths * (rng.random((size, 5)) - 0.5)
+        drawn[:, 2:4] = np.abs(drawn[:, 2:4])  # vacancies go one way
         return drawn
 
 
@@ -170,12 +174,13 @@ class _Grid:
     def filled(cls, evidence, constraints, grid0, grid1):
         vacancies, higher, prior = evidence.chemistry.nodes()
         x0, x1 = np.meshgrid(grid0, grid1, indexing="ij")
-        stoichiometric = x0 + (x1 - x0) / evidence.pair.reduced_part(vacancies)[:, None, None]
+        stoichiometric = zip(*evidence.pair.stoichiometric(x0, x1, vacancies[:, None, None]), strict=True)
+        stoichiometric = list(stoichiometric)
         seen = [replace(evidence, chemistry=replace(evidence.chemistry, valence_strength=h)) for h in higher]
         parts = {}
         for c in constraints:
             if c.counts_valence:
-                each = [c.log_likelihood(e, x0, x) for e, x in zip(seen, stoichiometric, strict=True)]
+                each = [c.log_likelihood(e, *x) for e, x in zip(seen, stoichiometric, strict=True)]
                 parts[c.name] = np.stack(each)
             else:
                 parts[c.name] = c.log_likelihood(evidence, x0, x1)[None]
@@ -235,7 +240,9 @@ class _Grid:
         if len(counting) < 2:
             return np.full(2, np.nan), np.full(2, np.nan)
         vacancies, _, probability = self.evidence.chemistry.nodes()
-        none = np.flatnonzero(vacancies == 0)  # the valence of a place on the line does not depend on them
+        none = np.flatnonzero(
+            (vacancies == 0).all(axis=1)
+        )  # the valence of a place on the line does not depend on them
         log_prior = np.log(probability[none])[:, None, None] + np.where(np.isfinite(self.prior[:1]), 0.0, -np.inf)
         p = _normalised(log_prior + sum(self.parts[name][none] for name in counting)).sum(axis=0)
         width = np.where(p > 0, self.grid1 - self.grid0[:, None], np.inf)
@@ -292,29 +299,29 @@ def counted_metal(
     Parameters
     ----------
     evidence : Evidence
-    place : (4,)
+    place : (5,)
         As `Rotation.place` or a row of `Rotation.draw`.
     draw : int
         Of the pixels.
     rng : Generator, optional
         Draws what an atom counts from its uncertainty; by default the mean.
     """
-    x0, x1, vacancies, higher = place
+    x0, x1, *vacancies, higher = place
     chemistry, pair = replace(evidence.chemistry, valence_strength=float(higher)), evidence.pair
     strengths = chemistry.phase_strengths(pair)
     log_strength, sigma = np.log(chemistry.metal_strength), chemistry.metal_strength_uncertainty
     if evidence.oxygen_atoms is not None:
-        stoichiometric = x0 + (x1 - x0) / pair.reduced_part(vacancies)
         line = evidence.oxygen_atoms[draw]
-        counted = np.maximum(line[0] + line[1] * np.array([x0, stoichiometric]), 1e-3 * abs(line[0]))
+        places = np.array(pair.stoichiometric(x0, x1, vacancies))
+        counted = np.maximum(line[0] + line[1] * places, 1e-3 * abs(line[0]))
         per_metal = (pair.anion_per_metal / strengths)[::-1]
         measured, error = np.log(per_metal / counted).mean(), chemistry.oxygen_uncertainty
         weights = np.array([sigma**-2, error**-2])
         log_strength, sigma = weights @ [log_strength, measured] / weights.sum(), weights.sum() ** -0.5
     if rng is not None:
         log_strength = rng.normal(log_strength, sigma)
-    reduced = pair.strength(pair.valence_of_reduced(vacancies), higher)
-    return np.exp(log_strength) * pair.metal_with(vacancies) * [reduced, strengths[1]]
+    shown = pair.strength(pair.valence_with(vacancies), higher)
+    return np.exp(log_strength) * pair.metal_with(vacancies) * shown
 
 
 def rotated_references(
