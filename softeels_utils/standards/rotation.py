@@ -48,7 +48,7 @@ class Rotation:
     x0, x1 : float
         Coordinates of the oxidised phase, and of the reduced one, as they are in the specimen.
     covariance : (2, 2)
-        Of (x0, x1).
+        Mean square of how far (x0, x1) may be off.
     grid0, grid1 : (G,)
         Coordinates that were tried.
     probability : (G, G)
@@ -98,8 +98,12 @@ class Rotation:
 
     @property
     def place(self) -> NDArray:
-        """Mean of x0, x1, vacancies of the reduced and the oxidised phase, and strength of the higher valence, (5,)."""
-        return np.r_[self.x0, self.x1, self.joint_probability.sum(axis=(1, 2)) @ self.nodes]
+        """x0, x1, vacancies of the reduced and of the oxidised phase, and strength of the higher valence, (5,).
+
+        As for x0 and x1: means where the oxidised phase has no vacancies, or where it has, whichever is likelier.
+        """
+        p = self.joint_probability.sum(axis=(1, 2)) * _likelier(self.nodes, self.joint_probability)
+        return np.r_[self.x0, self.x1, p @ self.nodes / p.sum()]
 
     def loss(self, name: str) -> float:
         """Log-likelihood of one constraint at the result, minus the highest that it reaches anywhere."""
@@ -217,11 +221,13 @@ class _Grid:
         """Probability (Q, G, G)."""
         return _normalised(logsumexp(np.stack(list(self.hypotheses().values())), axis=0))
 
-    def moments(self, probability: NDArray) -> tuple[NDArray, NDArray]:
-        """Mean (2,) and covariance (2, 2) of (x0, x1)."""
+    def moments(self, probability: NDArray, about: NDArray | None = None) -> tuple[NDArray, NDArray]:
+        """Mean (2,) of (x0, x1), and the mean squares (2, 2) of the distance from it, or from another place."""
         p = probability.sum(axis=0)
         mean = np.array([p.sum(1) @ self.grid0, p.sum(0) @ self.grid1])
-        away0, away1 = self.grid0 - mean[0], self.grid1 - mean[1]
+        away0, away1 = (
+            grid - x for grid, x in zip((self.grid0, self.grid1), mean if about is None else about, strict=True)
+        )
         cross = away0 @ p @ away1
         return mean, np.array([[p.sum(1) @ away0**2, cross], [cross, p.sum(0) @ away1**2]])
 
@@ -240,9 +246,7 @@ class _Grid:
         if len(counting) < 2:
             return np.full(2, np.nan), np.full(2, np.nan)
         vacancies, _, probability = self.evidence.chemistry.nodes()
-        none = np.flatnonzero(
-            (vacancies == 0).all(axis=1)
-        )  # the valence of a place on the line does not depend on them
+        none = np.flatnonzero((vacancies == 0).all(axis=1))  # what a place's valence is does not depend on them
         log_prior = np.log(probability[none])[:, None, None] + np.where(np.isfinite(self.prior[:1]), 0.0, -np.inf)
         p = _normalised(log_prior + sum(self.parts[name][none] for name in counting)).sum(axis=0)
         width = np.where(p > 0, self.grid1 - self.grid0[:, None], np.inf)
@@ -255,7 +259,10 @@ class _Grid:
 
     def rotation(self, left_out: dict[str, str], wide: _Grid) -> Rotation:
         hypotheses, probability = self.hypotheses(), self.mixture()
-        mean, covariance = self.moments(probability)
+        nodes = np.column_stack(self.evidence.chemistry.nodes()[:2])
+        likelier = probability * _likelier(nodes, probability)[:, None, None]
+        mean, _ = self.moments(likelier / likelier.sum())
+        _, covariance = self.moments(probability, mean)
         evidences = np.array([logsumexp(h) for h in hypotheses.values()])
         doubt = np.exp(evidences - logsumexp(evidences))
         end_valence, end_valence_error = wide.end_valence()
@@ -268,7 +275,7 @@ class _Grid:
             probability=probability.sum(axis=0),
             parts={name: logsumexp(part + self._share(part), axis=0) for name, part in self.parts.items()},
             left_out=left_out,
-            nodes=np.column_stack(self.evidence.chemistry.nodes()[:2]),
+            nodes=nodes,
             joint_probability=probability,
             tension=wide.tension(),
             doubt={name: float(d) for name, d in zip(hypotheses, doubt, strict=True) if name is not None},
@@ -280,6 +287,12 @@ class _Grid:
     def _share(self, part):
         """Logarithm of the prior of each of the nodes that a part (Q or 1, G, G) tells apart."""
         return 0.0 if len(part) == 1 else np.log(self.evidence.chemistry.nodes()[2])[:, None, None]
+
+
+def _likelier(nodes, probability):
+    """Nodes (Q,) at which the oxidised phase is stoichiometric, or those at which it is not: the likelier ones."""
+    oxidised = nodes[:, 1] > 0
+    return oxidised == (probability[oxidised].sum() > probability.sum() / 2)
 
 
 def _normalised(log_probability):
