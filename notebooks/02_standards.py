@@ -489,7 +489,7 @@ departures = {
     "oxidised skin": {"skin_oxidised": 1.0},
     "4 nm of ligands": {"ligand_nm": 4.0},
 }
-cases, raised, thirds = {}, {}, {}
+cases, raised, thirds, oxidised = {}, {}, {}, None
 for name, departure in departures.items():
     drawn = simulate.draw_chemistry(seed, "tune", (), n=pixels, **departure)
     its = standards.extract_standards(
@@ -518,6 +518,7 @@ for name, departure in departures.items():
         "flags": len(its.warnings),
     }
     raised[name], thirds[name] = its.warnings, its.diagnostics.signal[2]
+    oxidised = its if name == "oxidised skin" else oxidised
 show(
     figures.cases_figure(cases, found.phases),
     name="cases",
@@ -525,7 +526,7 @@ show(
     "one standard error: volume of each phase, and mean valence of the iron. "
     "Dotted: the truth. Warnings are those of the standards.",
     alt="Points with error bars: the first two specimens agree with the truth "
-    "and carry no warning, the last two carry two or three.",
+    "and carry no warning, the last two are warned of.",
 )
 table(
     [
@@ -545,11 +546,15 @@ flagged, ligands = cases["oxidised skin"], cases["4 nm of ligands"]
 off = abs(ligands["volume"] - 1) / ligands["volume_error"]
 say(
     "The specimen as described comes out right, and so does the one with "
-    "vacancies, within error bars that allow for them. With the oxidised skin "
-    "the constraints contradict each other; the method does not know which one "
-    "to drop, and the error of FeO grows to "
-    f"{100 * flagged['volume_error'][0]:.0f} % of its volume: useless, but "
-    "not wrong. The ligands have "
+    "vacancies, within error bars that allow for them. With the oxidised skin, "
+    "oxygen and L<sub>3</sub> say that pixels lie beyond Fe<sub>3</sub>O"
+    "<sub>4</sub>. As magnetite may lack iron, the oxidised phase is then "
+    f"placed near maghemite (valence {oxidised.valence[1]:.2f}), and what "
+    "lies between, the shell of Fe<sub>3</sub>O<sub>4</sub> included, is "
+    f"shared out: FeO comes out {flagged['volume'][0]:.1f} times too large. "
+    "The warning says that the list of phases is wrong; the mean valence "
+    f"({flagged['valence']:+.2f} ± {flagged['valence_error']:.2f}) and the "
+    "iron do not need that list. The ligands have "
     f"{100 * its.diagnostics.other_matter:.0f} % of the valence losses of "
     "the last specimen. They scatter without M2,3, and so are told apart: "
     "oxygen and losses that go with them are not counted for the oxides, whose "
@@ -569,7 +574,9 @@ assert raised["4 nm of ligands"] and off.max() < 3
 # The oxidised skin brings a third phase, and yet M<sub>2,3</sub> shows no third component (table above). The reason is
 # in <a href="#fig-hidden"></a>: per iron atom, the M<sub>2,3</sub> spectrum of maghemite is very nearly a sum of those
 # of FeO and Fe<sub>3</sub>O<sub>4</sub>, with a *negative* amount of FeO. The two phases therefore fit it
-# perfectly. What gave it away above were the core loss and the constraints on it, which then contradict each other.
+# perfectly. What gave it away above was the core loss: more oxygen and less Fe<sup>2+</sup> per iron than magnetite.
+# Where no pixel shows FeO nearly pure, even that is uncertain, and magnetite that is partly oxidised looks like
+# stoichiometric magnetite beside a little less FeO; the error bars allow for it.
 # A small grain of metal is hidden in another way: it is too small to shift any of the constraints. For such grains
 # `extract_standards` looks for spots where the core loss has less oxygen per iron than M<sub>2,3</sub> says.
 #
@@ -739,8 +746,8 @@ say(
     f"volume of FeO and {100 * known['volume_error'][1]:.0f} % of that of "
     "Fe<sub>3</sub>O<sub>4</sub>.\n"
     "- Two components are not two phases. Maghemite hides in M<sub>2,3</sub> "
-    f"({hidden.angle_deg:.1f}° from a sum of the other two); only constraints "
-    "that contradict each other give it away, and then a warning is raised."
+    f"({hidden.angle_deg:.1f}° from a sum of the other two); only oxygen and "
+    "L<sub>3</sub> can give it away, and then a warning is raised."
     f"{unknown}\n"
     "- The errors of the references are the same in every pixel. Chapters 3 "
     "to 5 carry them on as systematic errors, apart from the noise.\n\n"
