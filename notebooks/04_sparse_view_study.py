@@ -463,6 +463,9 @@ for warning in filter(None, (older, older_finer, older_rules, older_changes)):
 
 # %% tags=["hide-input", "twin"]
 drawn = records.benchmark("draws_report_48")
+for name in ("draws_report_48", "bound", "geometry"):
+    if warning := records.benchmark_warning(name):
+        notice(warning, "warning")
 if drawn is not None:
     table(
         figures.draws_rows(drawn),

@@ -769,6 +769,8 @@ if "dust" in orders:
         f"{100 * mixed['dust']:.0f} % is joint TV, of a weight of its own."
     )
 unseen = records.benchmark("withheld")
+if warning := records.benchmark_warning("withheld"):
+    notice(warning, "warning")
 if unseen:
     kept = unseen["summary"]["methods"]
     means = ", ".join(f"{name} {row['mean']:.2f}" for name, row in kept.items())
