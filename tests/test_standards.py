@@ -720,9 +720,9 @@ def test_a_shell_that_is_maghemite_is_flagged():
     options = {"phases": ("FeO", "gamma-Fe2O3"), "pixel_size_nm": 2.0, "seed": 1, "progress": False}
     low, core = simulate.dual_eels(thickness, 1e5, **options)
     found = standards.extract_standards(low, core, bootstrap=20)
-    assert found.flagged and found.diagnostics.tension < 0.01
+    assert any("What is called Fe3O4 lacks about" in sentence for sentence in found.warnings)
     assert found.diagnostics.end_valence[1] == pytest.approx(2.9, abs=0.15)
-    assert any("not in the set" in sentence for sentence in found.warnings)
+    assert found.valence[1] == pytest.approx(3.0, abs=0.12)
 
 
 def test_a_grain_of_metal_is_noticed_where_it_is(found):
@@ -804,7 +804,7 @@ def test_diagnostics_say_two_phases_and_no_more(found):
     assert d.signal[1] > 10 > 1.3 > d.signal[2]
     assert d.residual == pytest.approx(1, abs=0.1)
     assert 5 < d.condition_number < 20
-    assert (d.leakage < 0.15).all()
+    assert (d.leakage < 0.2).all()
     assert d.purity[0] < 0.2 and d.purity[1] > 0.8
 
 

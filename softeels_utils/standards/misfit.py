@@ -161,7 +161,7 @@ class Misfit:
     def sentences(self) -> tuple[str, ...]:
         """One sentence for each thing that does not fit."""
         found = (self._tension(), *self._valence(), self._noise(), self._third(), self._exposure(), self._rings())
-        found = (*found, self._spot(), self._dispersion(), self._extrapolated())
+        found = (*found, self._spot(), self._dispersion(), self._oxidised(), self._extrapolated())
         return tuple(sentence for sentence in found if sentence)
 
     def _tension(self):
@@ -265,6 +265,17 @@ class Misfit:
             f"L3 lies {seen:.1f} ± {self.distance.error:.1f} eV above the maximum of O-K, not {expected:.1f} eV: the "
             f"dispersion of the energy axis may be stated {least}{percent:.1f} % too {side}, or oxygen may be in "
             "something other than the oxides."
+        )
+
+    def _oxidised(self):
+        lacking, name = self.rotation.place[3], self.pair.oxidised
+        if not lacking > 0:
+            return ""
+        valence = self.pair.valence_with(self.rotation.place[2:4])[1]
+        return (
+            f"What is called {name} lacks about {100 * lacking:.0f} % of its {self.pair.system.metal_name}: its mean "
+            f"valence is {valence:.2f}, not {self.pair.valence[1]:.2f}{self._others(least=self.pair.valence[1])}. Maps "
+            "are of this phase."
         )
 
     def _extrapolated(self):
