@@ -21,7 +21,7 @@ from typing import Any
 
 from .source import PACKAGE, fingerprint, import_graph, parts
 
-__all__ = ["import_graph_svg", "pages", "placeholders", "setup"]
+__all__ = ["import_graph_svg", "pages", "placeholders", "setup", "shorten_citations"]
 
 # In the order of the reference: the way the data goes, then what stands beside it.
 PACKAGES = (
@@ -141,7 +141,7 @@ def setup(app: Any) -> dict[str, bool]:
     app : sphinx.application.Sphinx
     """
     app.connect("autodoc-process-docstring", _link_names, priority=400)  # before numpydoc
-    app.connect("doctree-resolved", _shorten_citations)
+    app.connect("doctree-resolved", shorten_citations)
     return {"parallel_read_safe": True}
 
 
@@ -150,8 +150,8 @@ def _link_names(app, what, name, member, options, lines):
     lines[:] = [NAMED.sub(r":py:obj:`\1 <softeels_utils.\1>`", line).replace("±``", "±\\ ``") for line in lines]
 
 
-def _shorten_citations(app, document, page):
-    """Of one author "and others" in the bibliography, who are cited in these words."""
+def shorten_citations(app: Any, document: Any, page: str) -> None:
+    """Write *et al.* where a citation reads "and others", which the bibliography has; a hook of Sphinx."""
     from docutils import nodes
 
     for text in list(document.findall(nodes.Text)):

@@ -298,7 +298,7 @@ def test_names_with_their_package_become_links_in_docstrings():
 def test_citations_of_an_author_and_others_read_as_those_of_several():
     link = nodes.reference("", "", nodes.Text("Pelaez-Fernandez and others, 2026"))
     document = nodes.paragraph("", "", nodes.Text("these and others, "), link)
-    reference._shorten_citations(None, document, "page")
+    reference.shorten_citations(None, document, "page")
     assert str(link) == "<reference>Pelaez-Fernandez <emphasis>et al.</emphasis>, 2026</reference>"
     assert document.astext() == "these and others, Pelaez-Fernandez et al., 2026"
 

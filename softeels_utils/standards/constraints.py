@@ -47,7 +47,8 @@ class Chemistry:
         ``vacancies``, cut off at ``most_vacancies``. `of` takes both from a system: 0.07 and 0.13 for wüstite.
     oxidised_vacancies, most_oxidised_vacancies, oxidised_probability : float
         The same for the oxidised phase, on the way from magnetite (0) to maghemite (1/9); ``oxidised_probability`` is
-        that of its lacking any metal at all. 0.05 and 0.111 for the iron oxides, none for those of manganese.
+        that of its lacking any metal at all. `of` takes the most from the system's ``metal_range``: 0.111 for
+        magnetite; none for oxides of manganese, whose file names no ions that vacancies oxidise.
     valence_strength, valence_strength_uncertainty : float
         L2,3 of an ion of the higher valence over that of one of the lower, in the window in which the metal is counted:
         1 if the edge has the same strength whatever the valence; 1.10 (Mn) or 1.11 (Fe) if white lines proportional to
@@ -62,7 +63,7 @@ class Chemistry:
 
     vacancies: float = 0.0
     most_vacancies: float = 0.0
-    oxidised_vacancies: float = 0.0
+    oxidised_vacancies: float = 0.05
     most_oxidised_vacancies: float = 0.0
     oxidised_probability: float = 0.3
     valence_strength: float = 1.05
@@ -96,7 +97,9 @@ class Chemistry:
     @classmethod
     def of(cls, pair: PhasePair) -> Chemistry:
         """With the vacancies of both phases from their system, and defaults for the rest."""
-        return cls(*(n for name in pair.names for n in pair.system.phase(name).expected_vacancies))
+        oxidised = pair.system.phase(pair.oxidised)
+        most = 1 - oxidised.metal_range[0] if oxidised.vacancies else 0.0
+        return cls(*pair.system.phase(pair.reduced).expected_vacancies, most_oxidised_vacancies=most)
 
     def nodes(self) -> tuple[NDArray, NDArray, NDArray]:
         """What to average over: vacancies of both phases (Q, 2), strengths of the higher valence (Q,), and their joint
