@@ -291,10 +291,10 @@ def check_texts(**values: str | None) -> None:
             check_text(value, name)
 
 
-def check_mapping(value: Mapping[str, Any], name: str) -> dict[str, Any]:
-    """What it maps as a dict; ValueError unless it is a mapping that is not empty."""
-    if not isinstance(value, Mapping) or not value:
-        raise ValueError(f"{name}: got {describe(value)}, wants a mapping that is not empty")
+def check_mapping(value: Mapping[str, Any], name: str, *, empty: bool = False) -> dict[str, Any]:
+    """What it maps as a dict; ValueError unless it is a mapping, not an empty one but with ``empty``."""
+    if not isinstance(value, Mapping) or not (value or empty):
+        raise ValueError(f"{name}: got {describe(value)}, wants a mapping" + " that is not empty" * (not empty))
     return dict(value)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from os import PathLike
 from pathlib import Path
@@ -16,13 +16,13 @@ from ..archives import check_size, read_archive
 from ..checks import (
     LARGEST,
     check_file,
+    check_mapping,
     check_names,
     check_path,
     check_positive,
     check_room,
     check_text,
     check_tilts,
-    describe,
     real_array,
 )
 from ..fitting import PhaseFit
@@ -104,8 +104,7 @@ class TiltSeries:
         shape = real_array(self.projections, "projections", ndim=4, finite=False).shape
         check_names(self.channels, "channels", shape[0])
         check_text(self.unit, "unit")
-        if not isinstance(self.metadata, Mapping):
-            raise ValueError(f"metadata: got {describe(self.metadata)}, wants a mapping")
+        check_mapping(self.metadata, "metadata", empty=True)
         check_tilts(self.tilt_angles_deg, shape[1])
         if self.pixel_size_nm is not None:
             check_positive(pixel_size_nm=self.pixel_size_nm)

@@ -6,7 +6,7 @@ import html
 import json
 import numbers
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .. import data, spectra
-from ..checks import check_choice, check_path, check_text, check_texts, check_tilts, describe
+from ..checks import check_choice, check_mapping, check_path, check_text, check_texts, check_tilts, describe
 from ..data.signals import MRC_SUFFIXES, in_order, is_fit, square_pixel_nm, stated_microscope
 from ..data.tilts import stage_tilt, tilts_in_names, tilts_of_stack
 from ..scattering import load_system
@@ -72,8 +72,7 @@ class Inspection:
         check_path(self.path)
         check_texts(kind=self.kind, enters=self.enters)
         for name in ("facts", "images"):
-            if not isinstance(getattr(self, name), Mapping):
-                raise ValueError(f"{name}: got {describe(getattr(self, name))}, wants a mapping")
+            check_mapping(getattr(self, name), name, empty=True)
         for name in ("missing", "problems"):
             told = getattr(self, name)
             if not isinstance(told, (list, tuple)) or not all(isinstance(one, str) for one in told):

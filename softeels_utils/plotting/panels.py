@@ -265,8 +265,8 @@ def show_spectra(
                 f"spectra[{label!r}]: got shape {spectrum.shape}, wants that of energy_eV, {energy_eV.shape}"
             )
     for name, mapping in (("bands", bands), ("marks", marks)):
-        if mapping is not None and not isinstance(mapping, Mapping):
-            raise ValueError(f"{name}: got {describe(mapping)}, wants a mapping")
+        if mapping is not None:
+            check_mapping(mapping, name, empty=True)
     for label, half in (bands or {}).items():
         shown_array(half, f"bands[{label!r}]", 1)
     for label, energy in (marks or {}).items():

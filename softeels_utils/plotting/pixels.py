@@ -11,7 +11,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ..checks import check_texts, describe, finite_array, real_array
+from ..checks import check_mapping, check_texts, describe, finite_array, real_array
 from ..progress import headless
 from .formulas import in_text
 from .interactive import show
@@ -155,9 +155,7 @@ def _checked(image, energy, spectra, fits, bands, values):
             raise ValueError(f"{name}: got shape {array.shape}, wants (Y, X, E) = {wanted} of image and energy_eV")
         arrays.append(array)
     listed = []
-    if values is not None and not isinstance(values, Mapping):
-        raise ValueError(f"values: got {describe(values)}, wants a mapping")
-    for name, value in (values or {}).items():
+    for name, value in (check_mapping(values, "values", empty=True) if values is not None else {}).items():
         pair = value if isinstance(value, tuple) else (value, None)
         for array in pair:
             if array is not None and shown_array(array, f"values[{name!r}]", 2).shape != image.shape:
