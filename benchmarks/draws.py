@@ -1,9 +1,9 @@
 """The ladder of methods on drawn specimens: one half to choose settings on, the other to report. Truth only scores.
 
-``python benchmarks/draws.py [--half report] [--draws 40] [--size 48] [--methods NAME ...] [--again]`` goes on where it
-was, cell by cell (a draw, a method), and writes ``benchmarks/results/draws_HALF_SIZE.json``: 9 views over ±70°, 5 %
-independent noise, two phases, no support, aligned. ``--views``, ``--noise`` and ``--tilt`` make another series, and
-another file. ``--again`` computes the named methods anew. ``--table`` prints the table of what there is.
+``python benchmarks/draws.py [--half report] [--draws 40 | --seeds N ...] [--size 48] [--methods NAME ...] [--again]``
+goes on where it was, cell by cell (a draw, a method), and writes ``benchmarks/results/draws_HALF_SIZE.json``: 9 views
+over ±70°, 5 % independent noise, two phases, no support, aligned. ``--views``, ``--noise`` and ``--tilt`` make another
+series, and another file. ``--again`` computes the named methods anew. ``--table`` prints the table of what there is.
 
 Every method has a rule of its own that does not see the truth, and is run until that ends it; ``joint TV, best``
 alone, the reference of the ratios, has the weight that the truth likes best.
@@ -299,6 +299,7 @@ def parse():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--half", choices=("tune", "report"), default="report")
     parser.add_argument("--draws", type=int, default=40)
+    parser.add_argument("--seeds", type=int, nargs="+", help="these draws, in place of the first ones")
     parser.add_argument("--size", type=int, default=48)
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--methods", nargs="+", choices=list(METHODS), default=list(METHODS), metavar="NAME")
@@ -330,7 +331,8 @@ def main():
     rows, key = load(path), tuple(series.items())
     about = {"half": options.half, "voxels": options.size, "series": series}
     done = set() if options.again else {(seed, name) for seed, row in rows.items() for name in row["methods"]}
-    missing = [(s, name) for s in range(options.draws) for name in options.methods if (s, name) not in done]
+    seeds = range(options.draws) if options.seeds is None else options.seeds
+    missing = [(s, name) for s in seeds for name in options.methods if (s, name) not in done]
     with ProcessPoolExecutor(options.workers) as pool:
         jobs = {pool.submit(cell, options.half, seed, options.size, key, name): (seed, name) for seed, name in missing}
         for job in as_completed(jobs):
