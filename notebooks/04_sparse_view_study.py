@@ -386,13 +386,14 @@ browse_slices(
 # %% [markdown] tags=["twin"]
 # ## The recorded study
 #
-# One run is an example. What follows was recorded beforehand, by `python -m softeels_utils record`, which takes hours:
-# the phantom with three draws of the noise, and five **simulated** specimens drawn at random, each from 5 to 29 tilts,
-# over three ranges of tilt and at four {term}`fluences <fluence>`, on a grid of 32³ voxels of 2 nm. The noise is that
-# of a fit of Fe-M<sub>2,3</sub>, or of L<sub>2,3</sub> for the same electrons. Every method follows its own rule, and
-# no setting was chosen on the five drawn specimens. Smaller records follow: the phantom on a grid twice as fine, what
-# each method's own rule costs, and what each part of DIPm-TV does. {doc}`The claims, one by one <../book/claims>` rest
-# on the same records.
+# One run is an example. What follows was recorded beforehand, by `python -m softeels_utils record`, which takes
+# hours: the phantom with three draws of the noise, and ten **simulated** specimens drawn at random, each from 5 to 29
+# tilts, over three ranges of tilt and at four {term}`fluences <fluence>`, on a grid of 32³ voxels of 2 nm. The noise
+# is that of a fit of Fe-M<sub>2,3</sub>, or of L<sub>2,3</sub> for the same electrons. Every method follows its own
+# rule, and no setting was chosen on the drawn specimens: they are the first five of their half of the draws, four
+# octahedra and a truncated cube, and of each other shape the first that has a core. Smaller records follow: the
+# phantom on a grid twice as fine, what each method's own rule costs, and what each part of DIPm-TV does. {doc}`The
+# claims, one by one <../book/claims>` rest on the same records.
 
 # %% tags=["hide-input", "twin"]
 kept, picture, older = records.shown("sparse_views")
@@ -400,6 +401,12 @@ figures_kept = recorded.study_figures(kept.rows, picture)
 for name, (figure, caption, alt) in figures_kept.items():
     show(figure, caption=caption, name=f"recorded-{name}", alt=alt)
 say(recorded.study_words(kept.rows))
+if bodies := recorded.specimen_rows(kept.rows):
+    table(
+        bodies,
+        caption="NRMSE of each method by its own rule, specimen by specimen: "
+        "nine tilts, 4,000 e/Å² each. The phantom: median over the noise.",
+    )
 if growth := recorded.growth_rows(kept.rows):
     table(
         growth,
@@ -459,7 +466,8 @@ for warning in filter(None, (older, older_finer, older_rules, older_changes)):
 # skin; none to three voids of 1 to 6 voxels; sharp and graded interfaces), 48³ voxels, nine views over ±70°, 5 %
 # independent noise. No setting of any method was chosen on these specimens. The reference is joint TV at the weight
 # with the smallest true error, an oracle. Lengths are RMS errors in voxels, medians over the specimens; the core's edge
-# is that of the specimens with a core. The second table goes from SIRT to DIPm-TV step by step, on fewer specimens.
+# is that of the specimens with a core. The second table is of DIPm-TV, shape by shape; the third goes from SIRT to
+# DIPm-TV step by step, on fewer specimens of every shape.
 
 # %% tags=["hide-input", "twin"]
 drawn = records.benchmark("draws_report_48")
@@ -470,6 +478,10 @@ if drawn is not None:
     table(
         figures.draws_rows(drawn),
         caption=f"Recorded: {len(drawn['rows'])} unseen specimens",
+    )
+    table(
+        figures.shape_rows(drawn),
+        caption="DIPm-TV on the same specimens, by shape: medians (extremes)",
     )
     ours, rival = (drawn["medians"][n] for n in ("DIPm-TV", "joint TV"))
     filled = [
@@ -764,10 +776,11 @@ by_name = {
     for row in summary
     if all(row[key] == value for key, value in last.items())
 }
-assert all(row["oracle"] <= row["automatic"] + 1e-6 for row in summary)
 assert (
     phantom is not None
-    or by_name["joint TV"]["automatic"] < by_name["SIRT"]["oracle"]
+    or by_name["DIPm-TV"]["automatic"]
+    < by_name["joint TV"]["oracle"]
+    < by_name["SIRT"]["oracle"]
 )
 order = sorted(by_name.values(), key=lambda row: row["automatic"])
 price = {n: row["automatic"] - row["oracle"] for n, row in by_name.items()}

@@ -438,7 +438,7 @@ edges = np.any(
     [ndimage.gaussian_gradient_magnitude(p, 1) > 0.1 for p in truth], axis=0
 )
 covered = ((low <= truth) & (truth <= high))[:, edges].mean()
-assert (high >= low).all()
+assert covered > 0.5
 say(
     f"Near interfaces **{covered:.0%}** of the voxels lie inside their 90 % "
     f"interval ({member_count} members of {side_iterations} steps; eight of "

@@ -138,6 +138,18 @@ def test_rows_of_the_record_count_the_voids_that_are_filled():
     assert row["method"] == "DIPm-TV" and row["voids filled"] == "2 of 3" and row["core's edge"] == "0.10"
 
 
+def test_a_method_is_shown_shape_by_shape():
+    cell = {"surface": 0.5, "corner": 0.5, "void_contrast": 0.7}
+    bodies = (("rod", None, 0.3), ("cube", {"name": "cube"}, 0.4), ("cube", None, 0.8), ("cube", None, 0.5))
+    rows = [
+        {"label": {"shape": {"name": shape}, "core": core}, "methods": {"DIPm-TV": cell | {"ratio": r, "core": r}}}
+        for shape, core, r in bodies
+    ]
+    cube, rod = sparse.shape_rows({"rows": [*rows, rows[0] | {"methods": {"SIRT": cell}}]})
+    assert (cube["shape"], cube["specimens"], cube["core's edge"]) == ("cube", "3", "0.40")
+    assert cube["error over joint TV's"] == "0.50 (0.40 to 0.80)" and rod["core's edge"] == "–"
+
+
 def test_the_ladder_shows_every_method_on_the_same_specimens():
     """In the order of its steps; a method that was run on fewer specimens says so."""
     runs = {"DIPm-TV": (0.4, 0.6, 0.1), "TGV": (1.1,), "SIRT": (2.0, 2.4)}  # the third specimen has DIPm-TV alone

@@ -30,6 +30,21 @@ def test_curves_show_medians_and_extremes():
     assert [text.get_text() for text in figure.axes[0].get_legend().get_texts()] == ["SIRT", "DIPm-TV"]
 
 
+def test_specimens_stand_one_by_one_and_the_phantom_apart():
+    middle = {"max_tilt": 70, "edge": "M2,3", "fluence": 4000, "views": 9}
+    phantom = [
+        middle | {"specimen": "phantom", "body": "phantom", "method": "SIRT", "nrmse": e} for e in (0.1, 0.3, 0.4)
+    ]
+    drawn = [
+        middle | {"specimen": 10, "body": "rod, core", "method": m, "nrmse": e} for m, e in (("SIRT", 0.2), ("TV", 1))
+    ]
+    others = [drawn[0] | {"specimen": 2, "body": "cube", "nrmse": 0.5}, drawn[0] | {"views": 29, "nrmse": 9.0}]
+    table = recorded.specimen_rows(drawn + others + phantom)
+    assert [row["specimen"] for row in table] == ["phantom", "2: cube", "10: rod, core"]
+    assert [row["SIRT"] for row in table] == ["0.300", "0.500", "0.200"] and table[2]["TV"] == "1.000"
+    assert table[0]["DIPm-TV"] == "–"
+
+
 def test_all_points_of_a_curve_are_of_the_same_specimens():
     easy, hard = ({"specimen": s, "seed": s} for s in (0, 1))
     few = [{"method": "SIRT", "views": v, "nrmse": 0.4 - v / 100} | s for v in (5, 9, 29) for s in (easy, hard)]

@@ -5,6 +5,8 @@ import json
 import re
 import subprocess
 import sys
+from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import psutil
@@ -327,6 +329,8 @@ def test_the_core_is_judged_on_specimens_with_a_core(folder):
     ]
     fill("sparse_views", cells)
     assert [row["core_nm"] for row in records.read("sparse_views").where(specimen=0)] == [None] * 3
+    bodies = {row["specimen"]: row["body"] for row in records.read("sparse_views").rows}
+    assert bodies["phantom"] == "phantom" and bodies[1] == "octahedron, core, skin of 2.7 nm"
     assert len(records.read("sparse_views").values("core_nm")) == 9
     assert len(records.load("sparse_views").values("core_nm")) == 12  # the record stays as it is
     found = find("conventional")
@@ -410,6 +414,116 @@ def test_the_resolution_of_the_finest_grid_counts(folder):
     assert found.verdict == "holds" and "1.2, at most 1.1 and 1.3 nm along" in found.number
     fill("nanocube", [cell | axes, cell | axes | {"n": 160, "resolution_z_nm": 2.9, "worst_resolution_nm": 3.0}])
     assert find("resolution").verdict == "does not hold"
+
+
+@pytest.mark.parametrize(
+    ("signal", "phases", "verdict"),
+    [(55, (45, 60), "holds"), (55, (8, 60), "holds in part"), (80, (8, 60), "does not hold")],
+)
+def test_the_dose_is_judged_by_equal_errors_of_a_phase(monkeypatch, signal, phases, verdict):
+    told = SimpleNamespace(signal=signal, shot_noise=38.0, phases=dict(zip(("FeO", "Fe3O4"), phases, strict=True)))
+    monkeypatch.setattr(claims.dose, "compare_edges", lambda **fixed: told)
+    found = find("dose")
+    assert found.verdict == verdict and f"{phases[0]} to {phases[1]} times fewer" in found.number
+
+
+@pytest.mark.parametrize(
+    ("at_l", "verdict"), [((3.0, 2.5), "holds"), ((3.0, 1.5), "holds in part"), ((3.0, 0.9), "does not hold")]
+)
+def test_maps_are_judged_by_the_worse_phase(monkeypatch, at_l, verdict):
+    errors = {"M2,3": np.ones(2), "L2,3": np.array(at_l)}
+    monkeypatch.setattr(claims.dose, "phase_bound", lambda model, fluence, edge: np.diag(errors[edge] ** 2))
+    assert find("maps").verdict == verdict
+
+
+@pytest.mark.parametrize(("nm", "verdict"), [(0.3, "holds"), (0.7, "holds in part"), (1.2, "does not hold")])
+def test_delocalisation_is_judged_at_the_softer_edge(monkeypatch, nm, verdict):
+    monkeypatch.setattr(claims.scattering, "delocalisation_nm", lambda energy, **angles: nm if energy < 100 else 0.1)
+    assert find("delocalisation").verdict == verdict
+
+
+def drawn_row(ratio=0.5, void=0.9, shape="cube", corner=(0.2, 0.4), surface=(0.2, 0.3)):
+    """A specimen of the record of drawn specimens: errors of DIPm-TV and of joint TV."""
+    names = ("DIPm-TV", "joint TV")
+    scores = zip(names, (ratio, 1.0), corner, surface, strict=True)
+    methods = {m: {"ratio": r, "void_contrast": void, "corner": c, "surface": f} for m, r, c, f in scores}
+    return {"label": {"shape": {"name": shape}}, "methods": methods}
+
+
+@pytest.mark.parametrize(
+    ("ratio", "worst", "verdict"),
+    [(0.5, 0.9, "holds"), (0.5, 1.1, "holds in part"), (1.05, 1.2, "does not hold")],
+)
+def test_symmetry_is_judged_in_the_worst_tenth(monkeypatch, ratio, worst, verdict):
+    kept = {"medians": {"DIPm-TV": {"ratio": ratio, "ratio_worst_tenth": worst, "draws": 40}}}
+    monkeypatch.setattr(records, "benchmark", lambda name: kept)
+    found = find("no symmetry")
+    assert found.verdict == verdict and "40 specimens" in found.number
+
+
+@pytest.mark.parametrize(
+    ("together", "verdict"),
+    [((0.08, 0.09), "holds"), ((0.08, 0.105), "holds in part"), ((0.1, 0.12), "does not hold")],
+)
+def test_channels_are_judged_series_by_series(folder, monkeypatch, together, verdict):
+    monkeypatch.setattr(records, "benchmark", lambda name: None)
+    changes = ((studies.NONNEGATIVE, together), (studies.ALONE, (0.1, 0.1)))
+    cells = [(change, s, error) for change, errors in changes for s, error in enumerate(errors)]
+    fill("ablations", [{"specimen": s, "seed": s, "change": change, "nrmse": e} for change, s, e in cells])
+    assert find("channels").verdict == verdict
+
+
+@pytest.mark.parametrize(
+    ("ours", "phantom", "verdict"), [
+        ((0.2, 0.2), (0.1, 0.1), "holds"), ((0.35, 0.2), (0.1, 0.1), "holds in part"),
+        ((0.2, 0.2), (0.1, 0.2), "holds in part"), ((0.2, 0.2), (0.4, 0.1), "does not hold"),
+    ],
+)  # fmt: skip
+def test_cubes_are_judged_by_corners_and_surfaces_on_both_grids(folder, monkeypatch, ours, phantom, verdict):
+    """The drawn ones in voxels of 1.33 nm, the phantom in nm, on voxels of 0.57 nm. Spheres do not count."""
+    rows = [drawn_row(corner=(ours[0], 0.4), surface=(ours[1], 0.3)), drawn_row(shape="sphere", corner=(9, 1))]
+    monkeypatch.setattr(records, "benchmark", lambda name: {"voxels": 48, "rows": rows})
+    assert find("cubic") is None
+    cell = claims.PAPER_SCALE | {"seed": 0}
+    errors = {"DIPm-TV": phantom, "joint TV": (0.3, 0.3)}
+    fill("nanocube", [cell | {"method": m, "corner_nm": c, "surface_nm": f} for m, (c, f) in errors.items()])
+    found = find("cubic")
+    assert found.verdict == verdict and "1 drawn cubes" in found.number
+
+
+@pytest.mark.parametrize(
+    ("nm3", "contrasts", "verdict"), [
+        (55, (0.9, 0.9), "holds"), (55, (0.9, 0.1), "holds in part"), (40, (0.9, 0.9), "holds in part"),
+        (20, (0.9, 0.9), "does not hold"),
+    ],
+)  # fmt: skip
+def test_a_void_is_judged_by_its_volume_and_by_those_that_are_filled(folder, monkeypatch, nm3, contrasts, verdict):
+    rows = [drawn_row(void=contrast) for contrast in (*contrasts, None)]
+    monkeypatch.setattr(records, "benchmark", lambda name: {"rows": rows})
+    assert find("void") is None
+    cell = claims.PAPER_SCALE | {"seed": 0, "method": "DIPm-TV"}
+    fill("nanocube", [cell | {"void_nm3": nm3, "true_void_nm3": 60}])
+    found = find("void")
+    assert found.verdict == verdict and f"filled in {50 * (0.1 in contrasts)} % of 2 drawn" in found.number
+
+
+@pytest.mark.parametrize(
+    ("skin", "bulk", "verdict"), [
+        ((0.9, 0.88), 0.93, "holds"), ((0.9, 0.88), 1.0, "holds in part"), ((0.97, 0.79), 0.93, "holds in part"),
+        ((0.8, 0.6), 0.93, "does not hold"),
+    ],
+)  # fmt: skip
+def test_intervals_are_judged_in_every_region(folder, skin, bulk, verdict):
+    """Those of the half that was used for calibration do not count, nor regions that a specimen lacks."""
+    none = dict.fromkeys(recorded_figures.REGIONS)
+    rows = [none | {"half": "report", "specimen": s, "skin": held, "bulk": bulk} for s, held in enumerate(skin)]
+    fill("intervals", [*rows, none | {"half": "tune", "specimen": 0, "skin": 0.1, "bulk": 0.1}])
+    assert find("intervals").verdict == verdict
+
+
+def test_the_rule_of_every_claim_is_tested():
+    tested = Path(__file__).read_text(encoding="utf-8")
+    assert [claim.name for claim in claims.CLAIMS if f'find("{claim.name}")' not in tested] == []
 
 
 def test_one_channel_at_a_time_is_compared_on_the_same_series_with_all_else_alike():

@@ -28,6 +28,7 @@ __all__ = [
     "range_rows",
     "reference_rows",
     "rule_rows",
+    "specimen_rows",
     "spread",
     "study_figures",
     "study_words",
@@ -319,6 +320,28 @@ def _at_all(rows, y, views):
     for row in rows:
         at.setdefault(_specimen(row), set()).add(row["views"])
     return [row for row in rows if at[_specimen(row)] == set(views)]
+
+
+def specimen_rows(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
+    """Return the error of each method, specimen by specimen: nine tilts over ±70°, M2,3 at 4,000 e/Å² per tilt.
+
+    Parameters
+    ----------
+    rows : list of dict
+        Rows of the record ``sparse_views`` (`records.read`); medians over draws of the noise.
+    """
+    middle = {"max_tilt": 70, "edge": "M2,3", "fluence": 4000, "views": 9}
+    rows = [row for row in rows if all(row[key] == value for key, value in middle.items())]
+    bodies = {row["specimen"]: row["body"] for row in rows}
+    table = []
+    for specimen in sorted(bodies, key=lambda one: (not isinstance(one, str), one)):
+        mine = [row for row in rows if row["specimen"] == specimen]
+        line = {"specimen": bodies[specimen] if isinstance(specimen, str) else f"{specimen}: {bodies[specimen]}"}
+        for method in METHODS:
+            errors = [row["nrmse"] for row in mine if row["method"] == method]
+            line[method] = f"{np.median(errors):.3f}" if errors else "–"
+        table.append(line)
+    return table
 
 
 CONVERGED = ("TV", "joint TV")  # they have no iteration to stop at

@@ -24,6 +24,7 @@ __all__ = [
     "ladder_rows",
     "methods_over_views",
     "sections",
+    "shape_rows",
     "shifts",
     "stopping",
     "weights",
@@ -256,9 +257,15 @@ LADDER = {
     "free voxels": "free voxels, softmax and TV",
     "discrete": "free voxels, softmax, TV and entropy",
     "voxels": "DIPm-TV with voxels for the network",
-    "network": "network alone",
+    "DIP one channel": "a network for each phase, non-negative values, no TV",
+    "paper": "the paper's formulation",
+    "network": "network alone: fractions of all phases, no TV",
     "network and TV": "network and TV",
     "DIPm-TV, no last stage": "DIPm-TV without its last stage",
+    "DIPm-TV, no support": "DIPm-TV without its initial reconstruction",
+    "DIPm-TV, no TV": "DIPm-TV without TV in the training",
+    "DIPm-TV, filled voids left": "DIPm-TV that empties no voids",
+    "DIPm-TV, non-negative": "DIPm-TV with non-negative values in place of fractions",
     "DIPm-TV": "DIPm-TV",
 }
 LENGTHS = {"surface": "surface", "corners": "corner"}  # columns, and their names in the record
@@ -301,6 +308,36 @@ def ladder_rows(recorded: Mapping[str, Any], least: int = 5) -> list[dict[str, A
         span = f" ({' to '.join(ends)})" if ends[0] != ends[1] else ""
         rows.append({"method": words, "error over joint TV's": _number(ratios) + span} | _measures(found))
     return rows
+
+
+def shape_rows(recorded: Mapping[str, Any], name: str = "DIPm-TV") -> list[dict[str, Any]]:
+    """Rows of a table of the same record: one method, shape by shape.
+
+    Parameters
+    ----------
+    recorded : dict
+        Record of `benchmarks/draws.py`.
+    name : str
+        The method.
+    """
+    shapes: dict[str, list] = {}
+    for row in recorded["rows"]:
+        if name in row["methods"]:
+            shapes.setdefault(row["label"]["shape"]["name"], []).append(row)
+    table = []
+    for shape in sorted(shapes):
+        found = [row["methods"][name] for row in shapes[shape]]
+        ratios = [one["ratio"] for one in found]
+        core = [row["methods"][name]["core"] for row in shapes[shape] if row["label"]["core"]]
+        span = f"{np.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})"
+        line = {
+            "shape": shape,
+            "specimens": f"{len(found)}",
+            "error over joint TV's": span,
+            "core's edge": _number(core),
+        }
+        table.append(line | _measures(found))
+    return table
 
 
 def _by_method(rows):

@@ -20,20 +20,32 @@ SMALL = {"voids": 0, "views": 1, "noise": "independent", "support": False}  # wh
 
 
 @lru_cache(maxsize=256)
-def _has_core(specimen: str | int) -> bool:
-    """Of the phantom, or of a draw of the report half."""
-    return specimen == PHANTOM or simulate.draw_specimen(int(specimen), "report", 8, **SMALL).label["core"] is not None
+def _drawn(specimen: str | int) -> Mapping[str, Any]:
+    """Label of a draw of the report half."""
+    return simulate.draw_specimen(int(specimen), "report", 8, **SMALL).label
+
+
+def _body(specimen: str | int) -> str:
+    """Shape, core and skin of a specimen, in words."""
+    if specimen == PHANTOM:
+        return PHANTOM
+    label = _drawn(specimen)
+    skin = "no skin" if label["skin"] == "none" else f"{label['skin']} skin of {label['skin_nm']:.1f} nm"
+    skin = skin.replace("patches skin", "patches of skin").replace("whole skin", "skin")
+    return f"{label['shape']['name']}, {'core' if label['core'] else 'no core'}, {skin}"
 
 
 def _defined(row: Mapping[str, Any]) -> dict[str, Any]:
     """A row, with no distance of the core's edge where there is no core: what was measured there is another edge."""
-    if row.get("core_nm") is None or _has_core(row.get("specimen", PHANTOM)):
-        return dict(row)
-    return row | {"core_nm": None}
+    specimen = row.get("specimen", PHANTOM)
+    has_core = specimen == PHANTOM or _drawn(specimen)["core"] is not None
+    return row | {"body": _body(specimen)} | ({} if has_core or row.get("core_nm") is None else {"core_nm": None})
 
 
 def read(name: str) -> Record:
     """Read a record to summarise it: as `load`, but ``core_nm`` is None for specimens that have no core.
+
+    Each row also has ``body``: shape, core and skin of its specimen, in words.
 
     Parameters
     ----------
