@@ -386,14 +386,14 @@ browse_slices(
 # %% [markdown] tags=["twin"]
 # ## The recorded study
 #
-# One run is an example. What follows was recorded beforehand, by `python -m softeels_utils record`, which takes
-# hours: the phantom with three draws of the noise, and ten **simulated** specimens drawn at random, each from 5 to 29
-# tilts, over three ranges of tilt and at four {term}`fluences <fluence>`, on a grid of 32³ voxels of 2 nm. The noise
-# is that of a fit of Fe-M<sub>2,3</sub>, or of L<sub>2,3</sub> for the same electrons. Every method follows its own
-# rule, and no setting was chosen on the drawn specimens: they are the first five of their half of the draws, four
-# octahedra and a truncated cube, and of each other shape the first that has a core. Smaller records follow: the
-# phantom on a grid twice as fine, what each method's own rule costs, and what each part of DIPm-TV does. {doc}`The
-# claims, one by one <../book/claims>` rest on the same records.
+# One run is an example. What follows was recorded beforehand, by `python -m softeels_utils record`, which takes hours:
+# the phantom with three draws of the noise, and ten **simulated** specimens drawn at random, each from 5 to 29 tilts,
+# over three ranges of tilt and at four {term}`fluences <fluence>`, on a grid of 32³ voxels of 2 nm. The noise is that
+# of a fit of Fe-M<sub>2,3</sub>, or of L<sub>2,3</sub> for the same electrons. Every method follows its own rule, and
+# no setting was chosen on the drawn specimens: they are the first five of their half of the draws, four octahedra and
+# a truncated cube, and of every shape but the octahedron the next that has a core. Smaller records follow: the phantom
+# on a grid twice as fine, what each method's own rule costs, and what each part of DIPm-TV does.
+# {doc}`The claims, one by one <../book/claims>` rest on the same records.
 
 # %% tags=["hide-input", "twin"]
 kept, picture, older = records.shown("sparse_views")

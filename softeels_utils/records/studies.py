@@ -154,7 +154,7 @@ def _sparse(specimen, n, views, max_tilt, fluence, edge, seed, method):
     return [row], [found.volume[:, n // 2]] if specimen == PHANTOM and seed == 0 else []
 
 
-# The first five draws, octahedra but for one truncated cube; and of every other shape the first with a core (cube,
+# The first five draws, octahedra but for one truncated cube; and of every other shape the next with a core (cube,
 # sphere, square rod, truncated cube, cylinder): chosen by their labels, before any was measured.
 DRAWS = (0, 1, 2, 3, 4, 5, 7, 8, 10, 15)
 
