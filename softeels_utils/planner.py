@@ -43,6 +43,7 @@ MAX_TILT_DEG = 70.0  # of the record, and of what is planned
 FLUENCES = tuple(125.0 * 2**k for k in range(12))  # e/Å² per tilt, of the page
 RECORDED_NM, RECORDED_VOXEL_NM, RECORDED_FIELD_NM = 34.4, 2.0, 64.0  # phantom, voxel and field of view of the record
 ELEMENTS = RECORDED_NM / RECORDED_VOXEL_NM  # across the particle
+SIMILAR = ("phantom", 0, 1, 2, 3, 4)  # specimens of the record: 29 to 49 nm across; of further ones some are thin rods
 NEAREST = 2.0  # factor within which a voxel and a fluence have a recorded one beside them
 PATCH_NM = 5.0
 LARGER = {"void": "larger", "skin": "thicker"}  # in words, as in planner.js
@@ -160,6 +161,8 @@ class _Recorded:
         """Curves from the first of some records, times and what was found on fine voxels from all of them."""
         cells, times = defaultdict(lambda: defaultdict(list)), defaultdict(list)
         for row in kept[0].where(method=METHOD, edge=edge, max_tilt=MAX_TILT_DEG, n=32):
+            if row["specimen"] not in SIMILAR:
+                continue
             cells[row["views"]][row["fluence"]].append(row["nrmse"])
         for row in (row for record in kept for row in record.where(method=METHOD)):
             if row.get("n") and row.get("seconds"):
@@ -345,10 +348,10 @@ def expect(
     of another shape, plural scattering that varies). Void and skin are not given below the delocalisation of the edge.
     The error of the volume and the time are from recorded runs.
 
-    The record is of the phantom (34.4 nm, three draws of the noise) and of five drawn bodies of similar size, on voxels
-    of 2 nm, with exact references. Reconstruction has no length scale of its own, so that a particle of size D on
-    elements of D/17.2 is expected to come out as the record's at the fluence at which both have the same relative error
-    :math:`\sigma/D` per element (of the worse phase, at the particle's thickness):
+    The record is of the phantom (34.4 nm, three draws of the noise) and of the first five drawn bodies, of 29 to 49 nm,
+    on voxels of 2 nm, with exact references. Reconstruction has no length scale of its own, so that a particle of size
+    D on elements of D/17.2 is expected to come out as the record's at the fluence at which both have the same relative
+    error :math:`\sigma/D` per element (of the worse phase, at the particle's thickness):
 
     .. math::
 
