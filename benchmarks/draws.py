@@ -3,7 +3,9 @@
 ``python benchmarks/draws.py [--half report] [--draws 40 | --seeds N ...] [--size 48] [--methods NAME ...] [--again]``
 goes on where it was, cell by cell (a draw, a method), and writes ``benchmarks/results/draws_HALF_SIZE.json``: 9 views
 over ±70°, 5 % independent noise, two phases, no support, aligned. ``--views``, ``--noise`` and ``--tilt`` make another
-series, and another file. ``--again`` computes the named methods anew. ``--table`` prints the table of what there is.
+series, and another file; so does ``--as-drawn``, which fixes nothing: any number of views, range and noise, missing
+tilts, shifts (known) and a turned tilt axis (unknown), third phases and supports. ``--again`` computes the named
+methods anew. ``--table`` prints the table of what there is.
 
 Every method has a rule of its own that does not see the truth, and is run until that ends it; ``joint TV, best``
 alone, the reference of the ratios, has the weight that the truth likes best.
@@ -45,14 +47,19 @@ REFERENCE = "joint TV, best"
 # ---------------------------------------------------------------- methods
 
 
-def best_joint_tv(measurement, truth):
+def of_particle(draw):
+    """Which channels are of the particle: all but a support."""
+    return [phase != "support" for phase in draw.phases]
+
+
+def best_joint_tv(measurement, draw):
     """At the weight that the truth likes best, which lies between two that are worse."""
-    volumes = {}
+    volumes, particle = {}, of_particle(draw)
 
     def error(weight):
         if weight not in volumes:
             volumes[weight] = joint_tv(measurement, weight=weight, **SIMPLEX_TV).volume
-        return metrics.nrmse(volumes[weight], truth)
+        return metrics.nrmse(volumes[weight][particle], draw.truth[particle])
 
     best = min((0.6, 0.9, 1.3, 2.0), key=error)
     while best in (min(volumes), max(volumes)):
@@ -108,7 +115,7 @@ def one_channel(draw, seed):
 
 # Each of a draw, its measurement and a seed. Those that take the draw look at its projections alone.
 METHODS = {
-    REFERENCE: lambda d, m, seed: best_joint_tv(m, d.truth),
+    REFERENCE: lambda d, m, seed: best_joint_tv(m, d),
     "SIRT": lambda d, m, seed: sirt(m, stop=HeldOut(), progress=False).volume,
     "TV": lambda d, m, seed: tv(m, progress=False).volume,
     "TV, simplex after": lambda d, m, seed: onto_simplex(tv(m, progress=False).volume),
@@ -145,8 +152,9 @@ LADDER = {
 
 
 def score(volume, draw):
-    """All measures of a volume, lengths in voxels."""
-    voids, truth = draw.label["voids"], draw.truth
+    """All measures of a volume, lengths in voxels; of the particle alone, without a support."""
+    particle = of_particle(draw)
+    volume, voids, truth = np.asarray(volume)[particle], draw.label["voids"], draw.truth[particle]
     edges = metrics.interface_error(volume, truth)
     skin = metrics.skin_error(volume, truth, region=draw.regions["skin"])
     invented = metrics.false_void(volume, truth)
@@ -307,12 +315,15 @@ def parse():
     parser.add_argument("--views", type=int, default=SERIES["views"])
     parser.add_argument("--tilt", type=int, default=SERIES["max_tilt_deg"], help="the largest, degrees")
     parser.add_argument("--noise", choices=("independent", "anticorrelated", "fit", "poisson"), default="independent")
+    parser.add_argument("--as-drawn", action="store_true", help="fix nothing of a draw")
     parser.add_argument("--table", action="store_true", help="print the table of the record, run nothing")
     return parser.parse_args()
 
 
 def series_of(options):
     """(file of the record, what all its draws have in common)."""
+    if options.as_drawn:
+        return RESULTS / f"draws_{options.half}_{options.size}_as_drawn.json", {}
     series = SERIES | {"views": options.views, "max_tilt_deg": options.tilt, "noise": options.noise}
     series |= LEVELS.get(options.noise, {})
     other = [f"views{options.views}"] * (options.views != SERIES["views"])
