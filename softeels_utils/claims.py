@@ -610,10 +610,12 @@ def readme() -> str:
 
 def from_older_code() -> str:
     """What of the records is from older code than the page, a list; or that nothing is."""
+    kept = {name: (records.load(name), study) for name, study in records.STUDIES.items()}
+    counts = {f"cells of `{name}`": (len(one.stale(study.stamp)), len(one.rows)) for name, (one, study) in kept.items()}
     scripts = [path.stem for path in sorted(records.BENCHMARKS.glob("*_report_*.json"))] + ["standards"]
-    said = [records.shown(name)[2].partition(";")[0] for name in records.STUDIES]
-    said += [records.benchmark_warning(name).rstrip(".") for name in scripts]
-    return "\n".join(f"- {one}." for one in said if one) or "Nothing: all records are of the present code."
+    counts |= {f"results in `{name}.json`": records.benchmark_stamps(name) or (0, 0) for name in scripts}
+    said = [f"- {older:,} of {total:,} {what}." for what, (older, total) in counts.items() if older]
+    return "\n".join(said) or "Nothing: all records are of the present code."
 
 
 def placeholders() -> dict[str, str]:
