@@ -730,7 +730,8 @@ show(
     name="crossover",
     caption="Left: error of the best map of each phase, over the fluence. "
     "Right: the resolution of that map, smoothing and delocalisation "
-    "together (dotted: delocalisation alone).",
+    "together (dotted: delocalisation alone). Where a curve drops to the "
+    "dotted line, the best map is one that is not smoothed.",
     alt="The error from M2,3 falls first and levels off; that from L2,3 "
     "falls below it above a million e/Å².",
 )

@@ -58,7 +58,7 @@
     });
   }
 
-  // On a phone a table that is too wide is set smaller. If that is not enough, or if its rows are very high, it becomes a
+  // A table that is too wide is set smaller. On a phone, if that is not enough or its rows are very high, it becomes a
   // list: each row a block, each value with the name of its column, which stands in the cell but is shown there alone.
   function label() {
     document.querySelectorAll('.bd-article table.table').forEach(function (table) {
@@ -86,11 +86,11 @@
   function stack() {
     document.querySelectorAll('table.can-stack').forEach(function (table) {
       table.classList.remove('tight', 'stacked');
-      if (innerWidth > 600) return;
       const rows = [...table.rows], box = table.parentElement;
       function wide() { return box.scrollWidth > box.clientWidth + 1; }
       const high = rows.some(row => row.offsetHeight > 240);
       if (wide()) table.classList.add('tight');
+      if (innerWidth > 600) return;
       if (high || wide()) table.classList.replace('tight', 'stacked') || table.classList.add('stacked');
     });
   }

@@ -293,6 +293,7 @@ def cases_figure(cases: Mapping[str, Mapping[str, Any]], phases: Sequence[str]) 
     left.set_yticks(rows, labels)
     left.set(xlabel="volume, fitted / true", ylim=(-0.6, len(cases) - 0.4))
     right.set(xlabel="mean valence, fitted − true")
+    right.locator_params(axis="x", nbins=4)
     figure.legend(loc="outside upper right", ncols=len(phases))
     return figure
 
