@@ -305,7 +305,7 @@ show(
 #   $$ (eq-oxygen)
 #
 #   The pre-peak of O-K is left out: it reflects holes in the 3d shell of iron rather than oxygen {cite}`degroot1989`.
-# - **cross section**: the same atoms, not only compared but counted, with calculated cross-sections,
+# - **cross-section**: the same atoms, not only compared but counted, with calculated cross-sections,
 #
 #   $$
 #   \sqrt{O(x_0)\,O(x_1)} = \sqrt{4/3}\,\big/\,\bar s,
@@ -342,7 +342,7 @@ show(
 table(
     [
         {
-            "constraint": c.name.replace("_", " "),
+            "constraint": c.name.replace("cross_", "cross-").replace("_", " "),
             "uncertainty": c.stated,
             "source": c.source,
         }
@@ -552,7 +552,8 @@ say(
     "<sub>4</sub>. As magnetite may lack iron, the oxidised phase is then "
     f"placed near maghemite (valence {oxidised.valence[1]:.2f}), and what "
     "lies between, the shell of Fe<sub>3</sub>O<sub>4</sub> included, is "
-    f"shared out: FeO comes out {flagged['volume'][0]:.1f} times too large. "
+    f"shared out: FeO comes out at {flagged['volume'][0]:.1f} times its true "
+    "volume. "
     "The warning says that the list of phases is wrong; the mean valence "
     f"({flagged['valence']:+.2f} ± {flagged['valence_error']:.2f}) and the "
     "iron do not need that list. The ligands have "

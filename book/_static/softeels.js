@@ -23,7 +23,7 @@
   function keep() {
     const article = document.querySelector('.bd-article'), found = [];
     const number = /(\d) (?=(?:%|nm|eV|keV|kV|mrad|s|min|h)(?!\w)|e\/Å)/g;
-    const whole = /(e\/Å²|t\/λ|DIPm-TV|(?:Fe|Mn)-[LM]|O-K|[αγ]-Fe)/;
+    const whole = /(e\/Å²|t\/λ|DIPm-TV|X-rays?|(?:Fe|Mn)-[LM]|O-K|[αγ]-Fe)/;
     if (!article) return;
     const walker = document.createTreeWalker(article, NodeFilter.SHOW_TEXT);
     while (walker.nextNode()) {

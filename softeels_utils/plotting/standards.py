@@ -203,7 +203,7 @@ def constraints_figure(rotation: Any, phases: Sequence[str]) -> Figure:
         )
         ax.plot(0, 1, "+", color="w", ms=13, mew=3)
         ax.plot(0, 1, "+", color="k", ms=12, mew=1.2)
-        ax.set_title(name.replace("_", " "))
+        ax.set_title(name.replace("cross_", "cross-").replace("_", " "))
         ax.xaxis.set_major_formatter(lambda value, _: f"{value:g}".replace("-", "\N{MINUS SIGN}"))
         ax.tick_params(axis="x", labelsize=10)  # else those of neighbouring panels touch
     figure.supxlabel(f"place of {phases[1]}, $x_0$", fontsize=11)
