@@ -754,9 +754,10 @@ for key, (real, maps, noise, withheld, elements) in measured_series.items():
         f"DIPm-TV ran for {real_iterations} steps, and "
         f"{100 * network.mixed:.0f} % of its volume is joint TV of the weight "
         "that it starts from, not that of the table, because its held-out "
-        "pixels ask for it. They differ by "
+        "pixels ask for it. The methods differ by "
         f"{last['mean'] - best['mean']:.2f}, and the best is "
-        f"{best['mean'] - 1:.2f} above 1, which the errors would allow."
+        f"{best['mean'] - 1:.2f} above 1, the value that the errors would "
+        "allow."
     )
 if "dust" in orders:
     ranking = ", ".join(
