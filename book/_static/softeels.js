@@ -98,7 +98,10 @@
   addEventListener('DOMContentLoaded', function () {
     name('.bd-links summary', 'Pages of this part');
     label();
-    // An option is not broken after its hyphens.
+    // An option is not broken after its hyphens; what a run has written has no parts yet.
+    document.querySelectorAll('.bd-article code:not(pre code, :has(*))').forEach(function (code) {
+      code.innerHTML = code.innerHTML.replace(/(^|\s)(-[^\s<]+)/g, '$1<span class="pre">$2</span>');
+    });
     document.querySelectorAll('.bd-article code .pre').forEach(function (word) {
       if (word.textContent.startsWith('-')) word.style.whiteSpace = 'nowrap';
     });
