@@ -132,11 +132,11 @@ show(
 # ## Definitions 1 and 2: signal, and signal against shot noise
 #
 # In the {term}`dipole approximation` the {term}`cross-section` per energy loss $E$ follows from the optical
-# {term}`oscillator strength` $df/dE = 2 f_2/(\pi E)$, where $f_2$ is the imaginary part of the atomic scattering
-# factor for X-rays:
+# {term}`oscillator strength` $\mathrm df/\mathrm dE = 2 f_2/(\pi E)$, where $f_2$ is the imaginary part of the atomic
+# scattering factor for X-rays:
 #
 # $$
-# \frac{d\sigma}{dE} = \frac{4\pi a_0^2 R^2}{E\,T}\,\frac{df}{dE}\,
+# \frac{\mathrm d\sigma}{\mathrm dE} = \frac{4\pi a_0^2 R^2}{E\,T}\,\frac{\mathrm df}{\mathrm dE}\,
 # \ln\!\left(1+\frac{\beta^2}{\theta_E^2}\right).
 # $$ (eq-cross-section)
 #

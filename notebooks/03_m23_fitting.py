@@ -467,13 +467,15 @@ say(
     f"too little FeO and {abs(100 * skin['Fe3O4'][0]):.0f} % too much "
     "Fe<sub>3</sub>O<sub>4</sub> "
     f"({abs(skin['FeO'][0]) / skin['FeO'][1]:.1f} and "
-    f"{skin['Fe3O4'][0] / skin['Fe3O4'][1]:.1f} standard errors, wide as the "
-    "references allow for magnetite that is oxidised), and nothing warns. At "
+    f"{skin['Fe3O4'][0] / skin['Fe3O4'][1]:.1f} standard errors, which are "
+    "wide because the references allow for oxidised magnetite), and nothing "
+    "warns. At "
     "M<sub>2,3</sub> the spectrum of γ-Fe<sub>2</sub>O<sub>3</sub> "
     "is very nearly a sum of those of the other two, with a negative part of "
     "FeO. Total "
     f"iron ({100 * skin['Fe total'][0]:+.1f} %) and mean valence "
-    f"({skin['mean valence'][0]:+.3f}) are right all the same.\n"
+    f"({round(skin['mean valence'][0], 3) + 0.0:+.3f}) are right all the "
+    "same.\n"
     "4. *Wrong without a sign*: iron is still counted "
     f"({100 * grain['Fe total'][0]:+.1f} %), but metallic iron is taken for "
     "an oxide: the mean valence is "
@@ -730,7 +732,8 @@ show(
     name="crossover",
     caption="Left: error of the best map of each phase, over the fluence. "
     "Right: the resolution of that map, smoothing and delocalisation "
-    "together (dotted: delocalisation alone).",
+    "together (dotted: delocalisation alone). Where a curve drops to the "
+    "dotted line, the best map is one that is not smoothed.",
     alt="The error from M2,3 falls first and levels off; that from L2,3 "
     "falls below it above a million e/Å².",
 )

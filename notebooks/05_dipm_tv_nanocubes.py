@@ -193,9 +193,9 @@ say(
 # ## How it works
 #
 # The unknowns are not the voxels but the weights $w$ of a network that makes a volume $f_w$
-# (<a href="#fig-nanocube-network"></a>). They start at random and are changed until the volume explains the maps $b$:
+# (<a href="#fig-nanocube-network"></a>). They start at random and are changed until the volume explains the maps $p$:
 #
-# $$ \begin{aligned} \min_w\; &\tfrac12 \sum_{t,y,x} \bigl\| \Sigma_{tyx}^{-1/2} (A f_w - b)_{tyx} \bigr\|^2 \\
+# $$ \begin{aligned} \min_w\; &\tfrac12 \sum_{t,y,x} \bigl\| \Sigma_{tyx}^{-1/2} (A f_w - p)_{tyx} \bigr\|^2 \\
 #    &+ \lambda \sum_v \Bigl( \sum_{c,d} (\partial_d f_{w,c})^2 \Bigr)^{1/2} . \end{aligned} $$ (dip-objective)
 #
 # The first term is the misfit in the pixel $(y, x)$ of tilt $t$, whitened by its covariance $\Sigma$ ($A$: the
@@ -216,10 +216,10 @@ show(
 )
 
 # %% [markdown] tags=["twin"]
-# - **The network maps a point to phases.** A point $p = (y, z, x)$ enters a small {term}`perceptron` as cosines and
-#   sines along a hundred or so random directions and frequencies $f_k$, its *Fourier features* {cite}`tancik2020`
+# - **The network maps a point to phases.** A point $r = (y, z, x)$ enters a small {term}`perceptron` as cosines and
+#   sines along a hundred or so random directions and frequencies $q_k$, its *Fourier features* {cite}`tancik2020`
 #
-#   $$ \gamma(p) = \bigl(\cos 2\pi f_k\!\cdot\!p,\; \sin 2\pi f_k\!\cdot\!p\bigr)_k . $$ (dip-features)
+#   $$ \gamma(r) = \bigl(\cos 2\pi q_k\!\cdot\!r,\; \sin 2\pi q_k\!\cdot\!r\bigr)_k . $$ (dip-features)
 #
 #   How high these frequencies are, in cycles per size of the specimen, is the prior. The network knows of no grid and
 #   no neighbours.
@@ -754,9 +754,10 @@ for key, (real, maps, noise, withheld, elements) in measured_series.items():
         f"DIPm-TV ran for {real_iterations} steps, and "
         f"{100 * network.mixed:.0f} % of its volume is joint TV of the weight "
         "that it starts from, not that of the table, because its held-out "
-        "pixels ask for it. They differ by "
+        "pixels ask for it. The methods differ by "
         f"{last['mean'] - best['mean']:.2f}, and the best is "
-        f"{best['mean'] - 1:.2f} above 1, which the errors would allow."
+        f"{best['mean'] - 1:.2f} above 1, the value that the errors would "
+        "allow."
     )
 if "dust" in orders:
     ranking = ", ".join(

@@ -514,6 +514,7 @@ def _faults(browser, axe, page):
     """)
     browser.execute_script(axe)
     found = {what: browser.execute_script(script) for what, script in LOOKS.items()}
+    found["tables wider than the page"] = browser.execute_script(WIDE_TABLES)
     found["axe"] = _axe(browser)
     browser.execute_script("document.documentElement.dataset.theme = document.documentElement.dataset.mode = 'dark'")
     found["axe, dark"] = _axe(browser, rules=["color-contrast"])

@@ -214,6 +214,20 @@ def test_a_skin_below_one_voxel_is_drawn_without_stripes():
     assert _surface_area(skin, filled) == pytest.approx(_surface_area(whole, filled), rel=0.03)
 
 
+def test_the_outside_shows_patches_and_not_single_voxels():
+    """Noise leaves no flecks on a body; a patch of four by four voxels is seen, near its true size."""
+    area = {}
+    for side in (1, 4):
+        volume = np.zeros((2, 16, 16, 16), np.float32)
+        volume[0, 4:12, 4:12, 4:12], volume[1, 4:12, 4:12, 4:12] = 0.6, 0.4
+        patch = slice(8 - side // 2, 8 - side // 2 + side)
+        volume[:, 4, patch, patch] = volume[::-1, 4, patch, patch].copy()
+        filled = ndimage.gaussian_filter(volume.sum(0), 0.5)
+        traces = plotting.surfaces_figure(volume, cutaway=False).data
+        area[side] = sum(_surface_area(trace, filled) for trace in traces if trace.name == "Fe3O4")
+    assert area[1] == 0 and area[4] == pytest.approx(16, rel=0.4)
+
+
 def test_view_in_three_dimensions_of_several_volumes_with_errors(cube):
     volumes = {"truth": cube, "DIPm-TV": 0.9 * cube}
     figure = plotting.surfaces_figure(volumes, errors={name: 0.1 * v for name, v in volumes.items()})

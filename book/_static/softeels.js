@@ -23,7 +23,7 @@
   function keep() {
     const article = document.querySelector('.bd-article'), found = [];
     const number = /(\d) (?=(?:%|nm|eV|keV|kV|mrad|s|min|h)(?!\w)|e\/Å)/g;
-    const whole = /(e\/Å²|t\/λ|DIPm-TV|(?:Fe|Mn)-[LM]|O-K|[αγ]-Fe)/;
+    const whole = /(e\/Å²|t\/λ|DIPm-TV|X-rays?|(?:Fe|Mn)-[LM]|O-K|[αγ]-Fe)/;
     if (!article) return;
     const walker = document.createTreeWalker(article, NodeFilter.SHOW_TEXT);
     while (walker.nextNode()) {
@@ -58,7 +58,7 @@
     });
   }
 
-  // On a phone a table that is too wide is set smaller. If that is not enough, or if its rows are very high, it becomes a
+  // A table that is too wide is set smaller. On a phone, if that is not enough or its rows are very high, it becomes a
   // list: each row a block, each value with the name of its column, which stands in the cell but is shown there alone.
   function label() {
     document.querySelectorAll('.bd-article table.table').forEach(function (table) {
@@ -86,11 +86,11 @@
   function stack() {
     document.querySelectorAll('table.can-stack').forEach(function (table) {
       table.classList.remove('tight', 'stacked');
-      if (innerWidth > 600) return;
       const rows = [...table.rows], box = table.parentElement;
       function wide() { return box.scrollWidth > box.clientWidth + 1; }
       const high = rows.some(row => row.offsetHeight > 240);
       if (wide()) table.classList.add('tight');
+      if (innerWidth > 600) return;
       if (high || wide()) table.classList.replace('tight', 'stacked') || table.classList.add('stacked');
     });
   }
@@ -98,7 +98,10 @@
   addEventListener('DOMContentLoaded', function () {
     name('.bd-links summary', 'Pages of this part');
     label();
-    // An option is not broken after its hyphens.
+    // An option is not broken after its hyphens; what a run has written has no parts yet.
+    document.querySelectorAll('.bd-article code:not(pre code, :has(*))').forEach(function (code) {
+      code.innerHTML = code.innerHTML.replace(/(^|\s)(-[^\s<]+)/g, '$1<span class="pre">$2</span>');
+    });
     document.querySelectorAll('.bd-article code .pre').forEach(function (word) {
       if (word.textContent.startsWith('-')) word.style.whiteSpace = 'nowrap';
     });

@@ -220,7 +220,8 @@ def counts_figure(spectra: Sequence[Mapping[str, Any]]) -> Figure:
     for ax, given in zip(axes.flat, spectra, strict=True):
         ax.plot(given["energy_eV"], given["counts"], color="0.1", lw=1.4, label=given["kind"])
         ax.plot(given["energy_eV"], given["twin"], color="0.55", lw=1.8, ls="--", label="twin")
-        ax.set(xlabel="energy loss (eV)", ylabel="counts per electron\nand channel", title=given["title"])
+        ax.set(xlabel="energy loss (eV)", ylabel="counts per electron\nand channel")
+        ax.set_title(given["title"], y=1.08)  # above the power of ten
         ax.ticklabel_format(axis="y", style="sci", scilimits=(0, 0))
         ax.legend()
     return figure

@@ -1,4 +1,4 @@
-"""Formulas, edges and signs as a page or a figure sets them: "Fe3O4" and "M2,3" with subscripts, "5 %", "−70°"."""
+"""Formulas, ions, edges and signs as pages and figures set them: "Fe3O4", "Fe2+", "M2,3", "5 %", "−70°"."""
 
 from __future__ import annotations
 
@@ -13,17 +13,19 @@ KEPT = (
     r"(?P<kept>(?P<ticks>`+).+?(?P=ticks)|<(?P<tag>code|pre)\b.*?</(?P=tag)>|<[^>]*>|\$[^$]+\$|\\\(.*?\\\)|\]\([^)]*\))"
 )
 OXIDE = r"(?<!\w)(?P<form>(?:alpha|gamma)-)?(?P<oxide>(?:Fe|Mn|Co)(?:\dO\d?|O\d)|La0\.7Sr0\.3MnO3)(?!\w)"
+ION = r"(?<!\w)(?P<ion>(?:Fe|Mn|Co))(?P<charge>[2-4]\+)(?!\w)"
 EDGE = r"(?<!\w)(?P<shell>[LM])(?P<number>[1-5](?:,[1-5])?)(?!\w)"
 PER_CENT = r"(?<=\d) ?(?P<percent>%)(?![\w{])"
 MINUS = r"(?P<minus>(?<![\w.,)\]}^-])-(?=\d)|(?<=\w )-(?= \w))"
 TOGETHER = r"(?<=\d) (?P<together>±) (?=\d)|(?<!\w )(?P<times>×) (?=\d)"  # on one line
-NAME = re.compile("|".join((KEPT, OXIDE, EDGE, PER_CENT, MINUS, TOGETHER)), re.DOTALL)
+NAME = re.compile("|".join((KEPT, OXIDE, ION, EDGE, PER_CENT, MINUS, TOGETHER)), re.DOTALL)
 GREEK = {"alpha-": "α-", "gamma-": "γ-", None: ""}
 BELOW = str.maketrans("0123456789", "₀₁₂₃₄₅₆₇₈₉")
+ABOVE = str.maketrans("234+", "²³⁴⁺")
 SET = {"text", "name", "title", "hovertemplate", "hovertext", "ticktext"}  # of a plotly figure: what is read
 
 
-def _set(text, below, edge):
+def _set(text, below, edge, above=lambda charge: charge.translate(ABOVE)):
     def name(found):
         if found["kept"]:
             return found["kept"]
@@ -37,13 +39,15 @@ def _set(text, below, edge):
             return "×\N{NO-BREAK SPACE}"
         if found["oxide"]:
             return GREEK[found["form"]] + re.sub(r"\d(\.\d)?", lambda digit: below(digit[0]), found["oxide"])
+        if found["ion"]:
+            return found["ion"] + above(found["charge"])
         return found["shell"] + edge(found["number"])
 
     return NAME.sub(name, text)
 
 
 def in_html(text: str) -> str:
-    """Return HTML or Markdown with ``<sub>`` in oxides and edges, a space before "%", and a minus before numbers.
+    """Return HTML or Markdown with formulas and edges set, a space before "%", and a minus before numbers.
 
     Code, equations and addresses are left alone.
 
@@ -51,8 +55,10 @@ def in_html(text: str) -> str:
     --------
     >>> in_html("Fe3O4 at M2,3, `Fe3O4`")
     'Fe<sub>3</sub>O<sub>4</sub> at M<sub>2,3</sub>, `Fe3O4`'
+    >>> in_html("Fe2+")
+    'Fe<sup>2+</sup>'
     """
-    return _set(text, "<sub>{}</sub>".format, "<sub>{}</sub>".format)
+    return _set(text, "<sub>{}</sub>".format, "<sub>{}</sub>".format, "<sup>{}</sup>".format)
 
 
 def in_text(text: str) -> str:

@@ -22,15 +22,15 @@ __all__ = ["anatomy", "anatomy_rows", "network_diagram", "training"]
 # Boxes of the diagram: centre (x, y), width and height in a field of 12 by 7, text. Left to right what the network
 # computes, then right to left what its volume is compared with.
 BOXES = {
-    "point": (1.15, 5.6, 1.7, 1.5, "point\n$(y, z, x)$"),
-    "features": (3.75, 5.6, 2.75, 1.5, "Fourier features\n$\\cos, \\sin(2\\pi f_k\\!\\cdot\\!p)$"),
+    "point": (1.15, 5.6, 1.7, 1.5, "point $r$\n$(y, z, x)$"),
+    "features": (3.75, 5.6, 2.75, 1.5, "Fourier features\n$\\cos, \\sin(2\\pi q_k\\!\\cdot\\!r)$"),
     "perceptron": (6.6, 5.6, 2.2, 1.5, "perceptron\nweights $w$"),
     "softmax": (8.95, 5.6, 1.5, 1.5, "softmax"),
     "fractions": (11.0, 5.6, 1.75, 1.9, ""),
     "projector": (9.5, 3.0, 2.0, 1.3, "projector\n$A f_w$"),
-    "misfit": (6.1, 3.0, 3.6, 1.3, "whitened misfit\n$\\frac{1}{2}\\|\\Sigma^{-1/2}(A f_w - b)\\|^2$"),
+    "misfit": (6.1, 3.0, 3.6, 1.3, "whitened misfit\n$\\frac{1}{2}\\|\\Sigma^{-1/2}(A f_w - p)\\|^2$"),
     "variation": (6.1, 1.0, 3.6, 1.3, "joint TV\n$\\lambda\\,\\mathrm{TV}(f_w)$"),
-    "maps": (2.2, 4.1, 3.6, 0.9, "maps $b$, covariance $\\Sigma$"),
+    "maps": (2.2, 4.1, 3.6, 0.9, "maps $p$, covariance $\\Sigma$"),
     "sum": (2.2, 2.0, 2.0, 1.3, "loss\n$E(w)$"),
 }
 FRACTIONS = (("", "volume $f_w$", 0.63), ("FeO", "FeO", 0.21), ("Fe3O4", "Fe$_3$O$_4$", -0.21), ("", "vacuum", -0.63))

@@ -203,7 +203,7 @@ def constraints_figure(rotation: Any, phases: Sequence[str]) -> Figure:
         )
         ax.plot(0, 1, "+", color="w", ms=13, mew=3)
         ax.plot(0, 1, "+", color="k", ms=12, mew=1.2)
-        ax.set_title(name.replace("_", " "))
+        ax.set_title(name.replace("cross_", "cross-").replace("_", " "))
         ax.xaxis.set_major_formatter(lambda value, _: f"{value:g}".replace("-", "\N{MINUS SIGN}"))
         ax.tick_params(axis="x", labelsize=10)  # else those of neighbouring panels touch
     figure.supxlabel(f"place of {phases[1]}, $x_0$", fontsize=11)
@@ -293,6 +293,7 @@ def cases_figure(cases: Mapping[str, Mapping[str, Any]], phases: Sequence[str]) 
     left.set_yticks(rows, labels)
     left.set(xlabel="volume, fitted / true", ylim=(-0.6, len(cases) - 0.4))
     right.set(xlabel="mean valence, fitted − true")
+    right.locator_params(axis="x", nbins=4)
     figure.legend(loc="outside upper right", ncols=len(phases))
     return figure
 

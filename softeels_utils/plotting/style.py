@@ -61,6 +61,7 @@ def use_style() -> None:
             "axes.titlesize": 11,
             "axes.labelsize": 11,
             "axes.grid": False,
+            "axes.formatter.use_mathtext": True,  # × 10⁻⁵ at an axis, not 1e−5
             "axes.spines.top": False,
             "axes.spines.right": False,
             "axes.prop_cycle": plt.cycler(color=NEUTRAL),

@@ -23,6 +23,7 @@ __all__ = ["show_3d", "surfaces_figure"]
 
 VERTICES = 36_000  # in one `surfaces_figure`: about 1.2 MB
 SMOOTHING = 0.5  # standard deviation in voxels: a plane of partly filled voxels is drawn as a plane
+ROUNDS = 6  # of averaging over neighbours on a surface: at two samples per voxel, over about a voxel
 SAMPLES_PER_VOXEL = (2.0, 1.5)  # along each axis; the finest that is small enough keeps a thin skin together
 GRID = 3_000_000  # samples of one volume, at most, so that a view takes seconds
 FAR_BELOW = -1e4  # outside a body: puts its surface on the last samples before a cut, within 1e-4 of a voxel
@@ -55,7 +56,8 @@ def surfaces_figure(
 
     Bodies are those of the volume smoothed by a Gaussian of half a voxel and interpolated between voxels: on the voxels
     alone, a skin thinner than one of them breaks into stripes wherever a tilted face passes from one row of voxels to
-    the next. Large volumes are averaged over cubes of voxels first.
+    the next. For the same reason the channels are compared on the outer surface as averages along it, over about a
+    voxel; the section shows them as they are. Large volumes are averaged over cubes of voxels first.
 
     Parameters
     ----------
@@ -188,19 +190,28 @@ def _bodies(volume, spread, level, cutaway, factor, samples):
     """
     from scipy.ndimage import map_coordinates
 
+    def lead(values, number):
+        """By how much a channel exceeds the others."""
+        return values[number] - np.delete(values, number, axis=0).max(0) if len(values) > 1 else 1 + 0 * values[0]
+
     cut = volume.shape[-1] // 2 if cutaway else volume.shape[-1] - 1
     fields, spacings = zip(*(_sampled(channel, cut, samples) for channel in np.nan_to_num(volume)), strict=True)
     fields, spacing = np.array(fields), spacings[0]
     inside = fields.sum(0) - level
-    surface = _contour(np.pad(inside, 1, constant_values=FAR_BELOW), offset=1)
+    surface, faces = _contour(np.pad(inside, 1, constant_values=FAR_BELOW), offset=1)
+    in_section = np.all(surface[faces][..., 2] * spacing[2] > cut - 0.01, axis=1)
+    here = np.array([_at(field, surface) for field in fields])
+    around = _averaged(here, faces[~in_section])
     bodies = []
-    for number, channel in enumerate(fields):
-        lead = channel - np.delete(fields, number, axis=0).max(0) if len(fields) > 1 else np.ones_like(inside)
-        vertices, faces = _clipped(*surface, lead)
-        in_section = np.all(vertices[faces][..., 2] * spacing[2] > cut - 0.01, axis=1)
-        outside = _joined((vertices, faces[~in_section]), _clipped(*_contour(lead), inside))
+    for number in range(len(fields)):
+        between = lead(fields, number)
+        interface, triangles = _contour(between)
+        outside = _joined(
+            _clipped(surface, faces[~in_section], lead(around, number)),
+            _clipped(interface, triangles, _at(inside, interface)),
+        )
         parts = []
-        for points, triangles in (outside, (vertices, faces[in_section])):
+        for points, triangles in (outside, _clipped(surface, faces[in_section], lead(here, number))):
             if len(triangles):
                 points, triangles = _used(points * spacing, triangles)
                 values = None
@@ -221,11 +232,31 @@ def _contour(field, offset=0):
     return vertices - offset, faces
 
 
-def _clipped(vertices, faces, field):
-    """The part of a surface where a field is positive; triangles on its border are cut."""
+def _at(field, vertices):
+    """A field at vertices."""
     from scipy.ndimage import map_coordinates
 
-    values = map_coordinates(field, vertices.T, order=1, mode="nearest") if len(vertices) else np.empty(0)
+    return map_coordinates(field, vertices.T, order=1, mode="nearest") if len(vertices) else np.empty(0)
+
+
+def _averaged(values, faces):
+    """Values (C, N) at the vertices of a surface, each averaged over its neighbours along the surface."""
+    from scipy.sparse import coo_array, eye_array
+
+    count = values.shape[1]
+    if not count:
+        return values
+    starts, ends = faces.ravel(), np.roll(faces, 1, axis=1).ravel()
+    pairs = np.unique(np.concatenate([[starts, ends], [ends, starts]], axis=1), axis=1)
+    near = (coo_array((np.ones(pairs.shape[1]), pairs), (count, count)) + eye_array(count)).tocsr()
+    number = near.sum(axis=1)[:, None]
+    for _ in range(ROUNDS):
+        values = (near @ values.T / number).T
+    return values
+
+
+def _clipped(vertices, faces, values):
+    """The part of a surface where values at its vertices are positive; triangles on its border are cut."""
     positive = values[faces] > 0
     kept, added = [faces[positive.all(1)]], [vertices]
     count = len(vertices)
