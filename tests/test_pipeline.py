@@ -33,7 +33,7 @@ from softeels_utils.pipeline.chain import (
     large_systematic,
     missing_voids,
 )
-from softeels_utils.pipeline.metal import combined
+from softeels_utils.pipeline.metal import combined, known_phases
 from softeels_utils.pipeline.series import Maps, clean_low_loss, noise_gain_of, read_spectra
 from softeels_utils.pipeline.volume_files import file_names, write_maps, write_volume
 from softeels_utils.tomography import ParallelBeam, alignment_error
@@ -123,7 +123,7 @@ def ensemble_of(volume, transforms, spread=0.03, seed=0):
     members = np.clip(volume + spread * np.random.default_rng(seed).normal(size=(5, *volume.shape)), 0, 1)
     std = members.std(axis=0, ddof=1)
     transformed = np.einsum("c...,scd->sd...", members[0], transforms)
-    systematic = np.sqrt(np.mean((transformed - members[0]) ** 2, axis=0))
+    systematic = np.sqrt(((transformed - members[0]) ** 2).sum(axis=0) / max(len(transforms), 1))
     return dip.EnsembleResult(
         members[0], members.mean(axis=0), std, members, (), (), np.ones((5, 2)), systematic, transformed, np.ones(2)
     )
@@ -155,6 +155,17 @@ def test_errors_of_references_and_contents_are_taken_together(learned):
     assert np.isnan(mean.value[0, 0, 0]) and np.isnan(mean.systematic[0, 0, 0])
     with pytest.raises(ValueError, match="known, transforms"):
         pipeline.metal_and_valence(result, known, sigma[:1])
+
+
+@pytest.mark.parametrize("name", ["iron_oxides", "manganese_oxides"])
+def test_phases_of_any_system_have_metal(name):
+    system = scattering.load_system(name)
+    known = known_phases(system.channels, system)
+    result = ensemble_of(np.full((2, 3, 3, 3), 0.5), np.zeros((0, 2, 2)), spread=0.0)
+    metal, valence = pipeline.metal_and_valence(result, known, summed=True)
+    true, mean = system.metal_and_valence(np.full(2, 13.5), system.channels)
+    assert metal.value == pytest.approx(true) and valence.value == pytest.approx(mean)
+    assert metal.systematic == valence.systematic == 0
 
 
 def test_a_weighted_sum_of_channels_has_the_errors_of_one():

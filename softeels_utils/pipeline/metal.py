@@ -194,9 +194,9 @@ def _goes_with(away, mixing, wanted):
 
     Returns (S, 2, C) and (S', 2, C).
     """
-    rows, columns = wanted.reshape(len(wanted), -1), mixing.reshape(len(mixing), -1)
     if not len(wanted) or not len(away):
         return np.zeros((len(wanted), *away.shape[1:])), away
+    rows, columns = wanted.reshape(len(wanted), -1), mixing.reshape(len(mixing), -1)
     linear = np.linalg.lstsq(columns, away.reshape(len(away), -1), rcond=1e-6)[0]
     return (rows @ linear).reshape(-1, *away.shape[1:]), away - (columns @ linear).reshape(away.shape)
 
