@@ -5,7 +5,8 @@ report. Truth only scores.
 ``benchmarks/results/chemistry_HALF_48.json``, one row per draw and seed. ``--issue`` runs single departures in place of
 drawn ones (``chemistry_single_48.json``); ``--instrument`` draws faults of the instrument alone; ``--more`` gives
 drawn specimens, others than the ordinary ones, what `draw_chemistry` does not draw (``chemistry_more_HALF_48.json``):
-metal that the second phase lacks, everywhere or in a part, or one phase in place of both.
+metal that the second phase lacks, everywhere or in a part, or one phase in place of both. ``--renew 10`` measures ten
+rows of older code again: if all of them are found again, all such rows count as of the present code.
 
 Standards are extracted from one exposure; maps are fitted with them to another, independent one, at 1e5 electrons per
 Å². Scored are the sum over the particle of each phase and of all iron, fitted over true, and the mean valence of all
@@ -249,8 +250,60 @@ def jobs(options):
     ]
 
 
+def measure(job, more):
+    """The row of a job."""
+    name, arguments, settings, seed = job
+    draw = (draw_more if more else draw_chemistry)(*arguments, **settings)
+    row = {"name": name, "label": draw.label, "noise_seed": seed, "code": records.script_stamp("chemistry")}
+    try:
+        return row | score(draw, seed)
+    except ValueError as error:  # a refusal is a result: it names what is wrong
+        return row | {"error": str(error)}
+
+
+def store(path, rows, size):
+    """Write the record."""
+    content = {
+        "date": datetime.date.today().isoformat(), "pixels": size, "fluence_e_per_A2": FLUENCE,
+        "kinds": CHEMISTRY_KINDS, "summary": summary(rows), "rows": rows,
+    }  # fmt: skip
+    path.write_text(json.dumps(content, indent=1, default=float) + "\n")
+
+
+def renew(rows, known, count, more, seed=0):
+    """Give rows of older code the present stamp, if all of ``count`` of them are found again; whether they were."""
+    stamp = records.script_stamp("chemistry")
+    older = [row for row in rows if row["code"] != stamp and row["name"] in known]
+    found = []
+    for k in np.random.default_rng(seed).permutation(len(older))[:count]:
+        new = json.loads(json.dumps(measure(known[older[k]["name"]], more), default=float))
+        found.append(not differences(older[k], new))
+        print(older[k]["name"], "found again" if found[-1] else sorted(differences(older[k], new)), flush=True)
+    if found and all(found):
+        for row in older:
+            row["code"] = stamp
+    return bool(found) and all(found)
+
+
+def differences(old, new):
+    """Parts of a row that are not what they were."""
+    names = (set(old) | set(new)) - {"code", "seconds"}
+    return {name for name in names if not _same(old.get(name), new.get(name))}
+
+
+def _same(one, other):
+    """Whether two pieces of JSON agree, numbers to six digits."""
+    if isinstance(one, dict) and isinstance(other, dict):
+        return one.keys() == other.keys() and all(_same(one[key], other[key]) for key in one)
+    if isinstance(one, list) and isinstance(other, list):
+        return len(one) == len(other) and all(map(_same, one, other))
+    if isinstance(one, float) and isinstance(other, (int, float)):
+        return bool(np.isclose(one, other, rtol=1e-6, atol=1e-9, equal_nan=True))
+    return one == other
+
+
 def main():
-    """Run the rows that are not there yet."""
+    """Run the rows that are not there yet, or a sample of those of older code."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--half", choices=("tune", "report"), default="report")
     parser.add_argument("--draws", type=int, default=30)
@@ -260,29 +313,25 @@ def main():
     parser.add_argument("--rows", type=int, default=10**6, help="stop after so many new rows")
     parser.add_argument("--instrument", action="store_true", help="faults of the instrument alone")
     parser.add_argument("--more", action="store_true", help="a second phase that lacks metal, or one phase only")
+    parser.add_argument("--renew", type=int, help="measure so many rows of older code again; if all agree, all are new")
     options = parser.parse_args()
     kind = "instrument_" if options.instrument else "more_" if options.more else ""
     what = "single" if options.issue else kind + options.half
     path = RESULTS / f"chemistry_{what}_{options.size}.json"
     rows = json.loads(path.read_text())["rows"] if path.exists() else []
+    known = {job[0]: job for job in jobs(options)}
+    if options.renew:
+        if renew(rows, known, options.renew, options.more):
+            store(path, rows, options.size)
+        return
     done = {row["name"] for row in rows}
-    missing = [job for job in jobs(options) if job[0] not in done]
-    for name, arguments, settings, seed in missing[: options.rows]:
-        draw = (draw_more if options.more else draw_chemistry)(*arguments, **settings)
-        row = {"name": name, "label": draw.label, "noise_seed": seed, "code": records.script_stamp("chemistry")}
-        try:
-            row |= score(draw, seed)
-        except ValueError as error:  # a refusal is a result: it names what is wrong
-            row["error"] = str(error)
+    for job in [job for name, job in known.items() if name not in done][: options.rows]:
+        row = measure(job, options.more)
         rows.append(row)
-        content = {
-            "date": datetime.date.today().isoformat(), "pixels": options.size, "fluence_e_per_A2": FLUENCE,
-            "kinds": CHEMISTRY_KINDS, "summary": summary(rows), "rows": rows,
-        }  # fmt: skip
-        path.write_text(json.dumps(content, indent=1, default=float) + "\n")
+        store(path, rows, options.size)
         short = {k: [round(q["measured"], 3), round(float(np.hypot(q["statistical"], q["systematic"])), 3)]
                  for k, q in row.get("quantities", {}).items()}  # fmt: skip
-        print(name, short or row["error"], row.get("warnings"), round(row.get("reduced_chi2", np.nan), 3), flush=True)
+        print(job[0], short or row["error"], row.get("warnings"), round(row.get("reduced_chi2", np.nan), 3), flush=True)
 
 
 if __name__ == "__main__":

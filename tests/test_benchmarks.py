@@ -171,3 +171,27 @@ def test_a_phase_that_is_not_there_is_scored_over_all_that_is():
     assert chemistry.is_silent({"quantities": table, "warnings": []}) and not chemistry.is_silent(
         {"quantities": table, "warnings": ["look"]}
     )
+
+
+def test_rows_of_older_code_are_renewed_only_if_a_sample_is_found_again(monkeypatch):
+    chemistry = script("chemistry")
+    rows = [
+        {"name": str(k), "code": "older", "seconds": k, "quantities": {"FeO": {"measured": 1.0 + k}}} for k in range(4)
+    ]
+    moved = {"2": 1e-3}
+
+    def measured(job, more):
+        shift = moved.get(job, 0)
+        return rows[int(job)] | {
+            "code": "new",
+            "seconds": 9,
+            "quantities": {"FeO": {"measured": 1.0 + int(job) + shift}},
+        }
+
+    monkeypatch.setattr(chemistry, "measure", measured)
+    monkeypatch.setattr(chemistry.records, "script_stamp", lambda name: "present")
+    known = {row["name"]: row["name"] for row in rows}
+    assert not chemistry.renew(rows, known, 4, False) and {row["code"] for row in rows} == {"older"}
+    moved.clear()
+    assert chemistry.renew(rows, known, 2, False) and {row["code"] for row in rows} == {"present"}
+    assert not chemistry.renew(rows, known, 2, False)  # none is older
