@@ -3,7 +3,10 @@ report. Truth only scores.
 
 ``python benchmarks/chemistry.py [--half report] [--draws 30] [--seeds 2]`` goes on where it was and writes
 ``benchmarks/results/chemistry_HALF_48.json``, one row per draw and seed. ``--issue`` runs single departures in place of
-drawn ones (``chemistry_single_48.json``); ``--instrument`` draws faults of the instrument alone.
+drawn ones (``chemistry_single_48.json``); ``--instrument`` draws faults of the instrument alone; ``--more`` gives
+drawn specimens, others than the ordinary ones, what `draw_chemistry` does not draw (``chemistry_more_HALF_48.json``):
+metal that the second phase lacks, everywhere or in a part, or one phase in place of both. ``--renew 10`` measures ten
+rows of older code again: if all of them are found again, all such rows count as of the present code.
 
 Standards are extracted from one exposure; maps are fitted with them to another, independent one, at 1e5 electrons per
 Å². Scored are the sum over the particle of each phase and of all iron, fitted over true, and the mean valence of all
@@ -16,6 +19,7 @@ import datetime
 import json
 import os
 import time
+from dataclasses import replace
 from pathlib import Path
 
 os.environ.setdefault("SOFTEELS_HEADLESS", "1")
@@ -24,7 +28,7 @@ import numpy as np
 from scipy.special import erf
 
 from softeels_utils import data, fitting, records, scattering, standards
-from softeels_utils.simulate import CHEMISTRY_KINDS, draw_chemistry
+from softeels_utils.simulate import CHEMISTRY_KINDS, core_shell_nanocube, draw_chemistry
 
 RESULTS = Path(__file__).parent / "results"
 FLUENCE = 1e5
@@ -44,6 +48,10 @@ SINGLE = {
     "gain of 0.35 untold": {"gain": 0.35},
 }
 MEASURED = "measured L2,3 of Fe3+"
+MORE = ("lacks metal", "lacks metal in part", "one phase")
+MORE_STREAM = 201  # of `draw_more`: 201 for the half to choose on, 202 for that to report
+MORE_SEED = 1000  # of its first draw, so that its specimens are others than those of `draw_chemistry` alone
+LACKING = ", lacking metal"
 
 
 def measured_ferric():
@@ -57,6 +65,56 @@ def measured_ferric():
     steps = (2 * scattering.arctangent_step(energy, 709.0, 1.0) + scattering.arctangent_step(energy, 722.1, 1.0)) / 3
     white = np.maximum(y - steps * y[energy > 734].mean(), 0) * (energy < 732)
     return {ion: {"L2,3": (energy, white)} for ion in ("Fe3+ Oh", "Fe3+ Td")}
+
+
+def draw_more(seed, half, kinds=None, **options):
+    """A draw of `draw_chemistry`, of seed 1000 + ``seed``, with one more departure: each third seed of one of `MORE`.
+
+    The second phase lacks metal, at most as much as its file allows: everywhere, or in the part of the shell that is
+    below some depth, or above it. Or all of both phases is one of them; others, such as a skin that is oxidised, stay.
+    """
+    draw = draw_chemistry(MORE_SEED + seed, half, kinds, **options)
+    first, second = draw.assumed.channels
+    u = np.random.default_rng([MORE_STREAM + ("tune", "report").index(half), seed]).random(4)
+    kind, thickness, phases, system = MORE[seed % len(MORE)], draw.thickness_nm.copy(), draw.phases, draw.system
+    lacking = float(u[0] * (1 - draw.assumed.phases[second].metal_range[0]))
+    values = {}
+    if kind == "one phase":
+        only = int(u[1] < 0.5)
+        thickness[only], thickness[1 - only] = thickness[:2].sum(axis=0), 0
+        values = {"only": (first, second)[only]}
+        kind = kind if u[2] < 0.5 or not only else "one phase, lacks metal"
+    if kind.endswith("lacks metal"):
+        system, values = system.with_vacancies(second, lacking), values | {"lacking": lacking}
+    if kind == "lacks metal in part":
+        depth, inner = float(u[1]), bool(u[2] < 0.5)
+        part = _inner_shell(draw, depth)
+        part = part if inner else 1 - part
+        system, phases = system.with_vacancies(second, lacking, second + LACKING), (*phases, second + LACKING)
+        thickness = np.concatenate([thickness, part[None] * thickness[1]])
+        thickness[1] *= 1 - part
+        values = {"lacking": lacking, "depth": depth, "part": "inner" if inner else "outer"}
+    label = draw.label | {"more": kind, "drawn_more": values}
+    return replace(draw, system=system, phases=phases, thickness_nm=thickness, label=label)
+
+
+def _inner_shell(draw, depth):
+    """Fraction (n, n) of the projected shell between the core (``depth`` 0) and so far towards its surface (1)."""
+    geometry = {"core": 0.25, "shell": 0.5, "skin": 0, **draw.label["drawn"].get("geometry", {})} | {"skin": 0}
+    between = geometry["core"] + depth * (geometry["shell"] - geometry["core"])
+    whole, inner = (
+        core_shell_nanocube(draw.label["n"], oversample=3, **(geometry | {"shell": outer}))[1].sum(axis=1)
+        for outer in (geometry["shell"], max(between, geometry["core"] * 1.001))
+    )
+    return np.clip(np.divide(inner, whole, out=np.zeros_like(whole), where=whole > 1e-6), 0, 1)
+
+
+def true_channels(draw):
+    """Projected thickness of the phases that an analysis assumes (C, n, n), with what of them lacks metal."""
+    extra = [p.removesuffix(LACKING) if p.endswith(LACKING) else None for p in draw.phases]
+    owners = [[p == channel or e == channel for p, e in zip(draw.phases, extra, strict=True)]
+              for channel in draw.assumed.channels]  # fmt: skip
+    return np.stack([draw.thickness_nm[owned].sum(axis=0) for owned in owners])
 
 
 def score(draw, seed):
@@ -91,13 +149,14 @@ def quantities(draw, coefficients, covariance, found, step, fit):
     fitted, noise = coefficients.sum(axis=0), covariance.sum(axis=0)
     shifts = reference_shifts(found, fitted, step, fit)
     inside = draw.particle
-    truth = draw.channels_nm[:, inside].sum(axis=1)
+    truth = true_channels(draw)[:, inside].sum(axis=1)
+    scale = np.where(truth > 0, truth, truth.sum())  # of a phase that is not there, over all of both
     metal = draw.metal_per_nm2[inside]
     true_valence = float((metal * np.nan_to_num(draw.mean_valence[inside])).sum() / metal.sum())
 
     def measured(volume, density=density, valence=valence):
         iron = density @ volume
-        return np.array([*(volume / truth), iron / metal.sum(), density * valence @ volume / iron])
+        return np.array([*(volume / scale), iron / metal.sum(), density * valence @ volume / iron])
 
     here, size = measured(fitted), np.abs(fitted).max() * 1e-4
     slope = np.array([(measured(fitted + size * e) - here) / size for e in np.eye(len(fitted))]).T
@@ -107,9 +166,10 @@ def quantities(draw, coefficients, covariance, found, step, fit):
     ]
     systematic = np.sqrt(np.mean((np.array(others) - here) ** 2, axis=0)) if others else 0 * statistical
     names = [*system.channels, "total metal", "mean valence"]
+    true = [*(truth / scale), 1.0, true_valence]
     table = {
         name: {
-            "measured": float(here[i]), "true": true_valence if name == "mean valence" else 1.0,
+            "measured": float(here[i]), "true": float(true[i]),
             "statistical": float(statistical[i]), "systematic": float(systematic[i]),
         }
         for i, name in enumerate(names)
@@ -190,8 +250,60 @@ def jobs(options):
     ]
 
 
+def measure(job, more):
+    """The row of a job."""
+    name, arguments, settings, seed = job
+    draw = (draw_more if more else draw_chemistry)(*arguments, **settings)
+    row = {"name": name, "label": draw.label, "noise_seed": seed, "code": records.script_stamp("chemistry")}
+    try:
+        return row | score(draw, seed)
+    except ValueError as error:  # a refusal is a result: it names what is wrong
+        return row | {"error": str(error)}
+
+
+def store(path, rows, size):
+    """Write the record."""
+    content = {
+        "date": datetime.date.today().isoformat(), "pixels": size, "fluence_e_per_A2": FLUENCE,
+        "kinds": CHEMISTRY_KINDS, "summary": summary(rows), "rows": rows,
+    }  # fmt: skip
+    path.write_text(json.dumps(content, indent=1, default=float) + "\n")
+
+
+def renew(rows, known, count, more, seed=0):
+    """Give rows of older code the present stamp, if all of ``count`` of them are found again; whether they were."""
+    stamp = records.script_stamp("chemistry")
+    older = [row for row in rows if row["code"] != stamp and row["name"] in known]
+    found = []
+    for k in np.random.default_rng(seed).permutation(len(older))[:count]:
+        new = json.loads(json.dumps(measure(known[older[k]["name"]], more), default=float))
+        found.append(not differences(older[k], new))
+        print(older[k]["name"], "found again" if found[-1] else sorted(differences(older[k], new)), flush=True)
+    if found and all(found):
+        for row in older:
+            row["code"] = stamp
+    return bool(found) and all(found)
+
+
+def differences(old, new):
+    """Parts of a row that are not what they were."""
+    names = (set(old) | set(new)) - {"code", "seconds"}
+    return {name for name in names if not _same(old.get(name), new.get(name))}
+
+
+def _same(one, other):
+    """Whether two pieces of JSON agree, numbers to six digits."""
+    if isinstance(one, dict) and isinstance(other, dict):
+        return one.keys() == other.keys() and all(_same(one[key], other[key]) for key in one)
+    if isinstance(one, list) and isinstance(other, list):
+        return len(one) == len(other) and all(map(_same, one, other))
+    if isinstance(one, float) and isinstance(other, (int, float)):
+        return bool(np.isclose(one, other, rtol=1e-6, atol=1e-9, equal_nan=True))
+    return one == other
+
+
 def main():
-    """Run the rows that are not there yet."""
+    """Run the rows that are not there yet, or a sample of those of older code."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--half", choices=("tune", "report"), default="report")
     parser.add_argument("--draws", type=int, default=30)
@@ -200,28 +312,26 @@ def main():
     parser.add_argument("--issue", action="store_true", help="single departures, of the default cube")
     parser.add_argument("--rows", type=int, default=10**6, help="stop after so many new rows")
     parser.add_argument("--instrument", action="store_true", help="faults of the instrument alone")
+    parser.add_argument("--more", action="store_true", help="a second phase that lacks metal, or one phase only")
+    parser.add_argument("--renew", type=int, help="measure so many rows of older code again; if all agree, all are new")
     options = parser.parse_args()
-    what = "single" if options.issue else f"instrument_{options.half}" if options.instrument else options.half
+    kind = "instrument_" if options.instrument else "more_" if options.more else ""
+    what = "single" if options.issue else kind + options.half
     path = RESULTS / f"chemistry_{what}_{options.size}.json"
     rows = json.loads(path.read_text())["rows"] if path.exists() else []
+    known = {job[0]: job for job in jobs(options)}
+    if options.renew:
+        if renew(rows, known, options.renew, options.more):
+            store(path, rows, options.size)
+        return
     done = {row["name"] for row in rows}
-    missing = [job for job in jobs(options) if job[0] not in done]
-    for name, arguments, settings, seed in missing[: options.rows]:
-        draw = draw_chemistry(*arguments, **settings)
-        row = {"name": name, "label": draw.label, "noise_seed": seed, "code": records.script_stamp("chemistry")}
-        try:
-            row |= score(draw, seed)
-        except ValueError as error:  # a refusal is a result: it names what is wrong
-            row["error"] = str(error)
+    for job in [job for name, job in known.items() if name not in done][: options.rows]:
+        row = measure(job, options.more)
         rows.append(row)
-        content = {
-            "date": datetime.date.today().isoformat(), "pixels": options.size, "fluence_e_per_A2": FLUENCE,
-            "kinds": CHEMISTRY_KINDS, "summary": summary(rows), "rows": rows,
-        }  # fmt: skip
-        path.write_text(json.dumps(content, indent=1, default=float) + "\n")
+        store(path, rows, options.size)
         short = {k: [round(q["measured"], 3), round(float(np.hypot(q["statistical"], q["systematic"])), 3)]
                  for k, q in row.get("quantities", {}).items()}  # fmt: skip
-        print(name, short or row["error"], row.get("warnings"), round(row.get("reduced_chi2", np.nan), 3), flush=True)
+        print(job[0], short or row["error"], row.get("warnings"), round(row.get("reduced_chi2", np.nan), 3), flush=True)
 
 
 if __name__ == "__main__":

@@ -78,7 +78,7 @@ data_path = ""  # your core loss (O-K and L2,3), a spectrum image
 low_loss_path = ""  # the low loss of the same pixels (zero loss, M2,3)
 output_path = ""  # where to write your standards (.npz), for chapter 3
 system = "iron_oxides"  # of your data
-exposure_ratio = 1.0  # electrons, your core loss over your low loss
+exposure_ratio = None  # your core loss over your low loss; None: as stated
 gain = 1.0  # counts per electron of your camera
 seed = 0
 pixels = 48
@@ -507,7 +507,7 @@ for name, departure in departures.items():
     its_nm = drawn.channels_nm[:, drawn.particle].sum(axis=1)
     atoms = drawn.metal_per_nm2[drawn.particle]
     its_valence = np.average(drawn.mean_valence[drawn.particle], weights=atoms)
-    valence, total = sums.mean_valence(), sums.iron()
+    valence, total = sums.mean_valence(), sums.metal()
     error_nm = np.hypot(sums.standard_error, sums.systematic_error)
     cases[name] = {
         "volume": sums.coefficients / its_nm,
@@ -715,7 +715,9 @@ if not {"nanocube_si", "eelsdb_fe2o3"} & set(missing):
         + " times that of the twin."
     )
 if "lsmo_dual_eels" not in missing:
-    pair = standards.pair_edges(*data.load("lsmo_dual_eels"), seed=seed)
+    pair = standards.pair_edges(
+        *data.load("lsmo_dual_eels"), system="manganese_oxides", seed=seed
+    )
     show(
         figures.pair_figure(pair, (38, 90)),
         name="pair",

@@ -386,7 +386,7 @@ say(
 #
 # What the shape of M<sub>2,3</sub> determines is the number of iron atoms and, as far as the specimen holds oxides of
 # Fe<sup>2+</sup> and Fe<sup>3+</sup> only, their mean {term}`valence` (2 for FeO, 8/3 for Fe<sub>3</sub>O<sub>4</sub>).
-# `PhaseFit.iron` and `PhaseFit.mean_valence` give both with their errors. Calling the two fitted
+# `PhaseFit.metal` and `PhaseFit.mean_valence` give both with their errors. Calling the two fitted
 # amounts "phases" adds an assumption: that there are no others.
 
 # %% tags=["twin"]
@@ -413,7 +413,7 @@ results, rows = {}, []
 for name, (total, warnings, chi2) in sums.items():
     real = drawn_chemistry[name]
     true_nm = real.channels_nm.sum(axis=(1, 2))
-    iron, valence = total.iron(), total.mean_valence()
+    iron, valence = total.metal(), total.mean_valence()
     true_iron = real.metal_per_nm2.sum()
     true_valence = np.nansum(real.mean_valence * real.metal_per_nm2) / true_iron
     errors = np.hypot(total.standard_error, total.systematic_error)

@@ -172,7 +172,7 @@ show(
     name="nanocube-maps",
     alt="Four noisy maps of a cube: FeO and Fe3O4 at the first tilt and at 0°.",
 )
-for warning in (*found.warnings, *fit.warnings):
+for warning in fit.warnings:  # those of the references included
     notice(warning, kind="danger")
 pixel = fit.covariance[middle, voxels // 2, voxels // 2]
 sigma = np.sqrt(pixel.diagonal())

@@ -466,8 +466,8 @@ DOORS = {
     ),
     "ReferenceDraws": Door(
         fitting.ReferenceDraws,
-        {"transforms": np.ones((4, 2, 2)), "iron_per_nm3": np.ones((5, 2)), "valence": np.ones((5, 2))},
-        {"transforms": "nan huge complex text ragged", "iron_per_nm3": ARRAY + " length",
+        {"transforms": np.ones((4, 2, 2)), "metal_per_nm3": np.ones((5, 2)), "valence": np.ones((5, 2))},
+        {"transforms": "nan huge complex text ragged", "metal_per_nm3": ARRAY + " length",
          "valence": ARRAY + " length"},
     ),
     "Estimate": Door(

@@ -5,22 +5,27 @@ import argparse
 import importlib.util
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from softeels_utils import simulate
 
-PATH = Path(__file__).resolve().parents[1] / "benchmarks" / "draws.py"
+FOLDER = Path(__file__).resolve().parents[1] / "benchmarks"
 ABOUT = {"half": "tune", "voxels": 16, "series": {}}
+
+
+def script(name):
+    spec = importlib.util.spec_from_file_location(name, FOLDER / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 @pytest.fixture(scope="module")
 def ladder():
-    spec = importlib.util.spec_from_file_location("draws", PATH)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return script("draws")
 
 
 def methods_of(path, seed=0):
@@ -116,10 +121,77 @@ def test_one_channel_at_a_time_sees_its_own_errors_only(ladder, noise, monkeypat
 def test_bounds_are_those_of_pyeelsmodel():
     """An independent programme for single spectra; recorded ratios: ``benchmarks/results/crossbound.json``."""
     pytest.importorskip("pyEELSMODEL")
-    spec = importlib.util.spec_from_file_location("crossbound", PATH.with_name("crossbound.py"))
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    module = script("crossbound")
     model = simulate.spectrum_model()
     for edge in ("M2,3", "L2,3"):
         row = module.compared(model, 1e4, edge, (10.0, 10.0), None)
         assert row["ratio"] == pytest.approx([1, 1], rel=1e-6)
+
+
+def test_more_chemistry_is_that_of_a_draw_with_one_more_departure():
+    chemistry, small = script("chemistry"), {"n": 16}
+    for seed in range(6):
+        draw, plain = chemistry.draw_more(seed, "tune", **small), simulate.draw_chemistry(1000 + seed, "tune", **small)
+        channels, told = chemistry.true_channels(draw), draw.label["drawn_more"]
+        np.testing.assert_allclose(channels.sum(axis=0), plain.channels_nm.sum(axis=0), atol=1e-6)
+        assert draw.label["more"].startswith(chemistry.MORE[seed % 3]) and (draw.thickness_nm >= 0).all()
+        if draw.label["more"] == "one phase":
+            missing = channels[draw.assumed.channels.index(told["only"]) - 1]
+            assert not missing.any() and draw.thickness_nm[:2].any()
+            continue
+        assert 0 < told["lacking"] <= 0.111
+        metal, where = draw.metal_per_nm2, draw.particle & (plain.channels_nm[1] > 1)
+        assert metal.sum() < plain.metal_per_nm2.sum() or "only" in told
+        assert np.nansum(draw.mean_valence[where]) > np.nansum(plain.mean_valence[where])
+        if "part" in told:  # inside or outside, not everywhere
+            second = draw.assumed.channels[1]
+            assert draw.system.mean_valence(second + chemistry.LACKING) > draw.system.mean_valence(second)
+            assert 0 < draw.thickness_nm[-1].sum() < plain.channels_nm[1].sum()
+    other = chemistry.draw_more(1, "report", **small).label["drawn_more"]
+    assert other["lacking"] != chemistry.draw_more(1, "tune", **small).label["drawn_more"]["lacking"]
+
+
+def test_a_phase_that_is_not_there_is_scored_over_all_that_is():
+    chemistry = script("chemistry")
+    draw = chemistry.draw_more(2, "tune", n=16)
+    assert draw.label["drawn_more"] == {"only": "Fe3O4"}
+    true = chemistry.true_channels(draw)
+    system, none = draw.assumed, np.zeros((0, 2, 4))
+    found = SimpleNamespace(
+        metal_per_nm3=system.metal_per_nm3(system.channels), valence=np.array([2, 8 / 3]), samples=none,
+        metal_samples=none[:, :, 0], valence_samples=none[:, :, 0], references=np.eye(2, 4),
+        energy_eV=np.arange(50, 54.0),
+    )  # fmt: skip
+    fit = SimpleNamespace(energy_eV=found.energy_eV)
+    pixels = np.moveaxis(true, 0, -1)[draw.particle] + [1.0, 0.0]
+    covariance = np.broadcast_to(0.01 * np.eye(2), (len(pixels), 2, 2))
+    table = chemistry.quantities(draw, pixels, covariance, found, 1.0, fit)["quantities"]
+    assert table["FeO"]["true"] == 0 and table["Fe3O4"]["true"] == 1 and table["Fe3O4"]["measured"] == pytest.approx(1)
+    assert table["FeO"]["measured"] == pytest.approx(len(pixels) / true[:, draw.particle].sum())
+    assert chemistry.is_silent({"quantities": table, "warnings": []}) and not chemistry.is_silent(
+        {"quantities": table, "warnings": ["look"]}
+    )
+
+
+def test_rows_of_older_code_are_renewed_only_if_a_sample_is_found_again(monkeypatch):
+    chemistry = script("chemistry")
+    rows = [
+        {"name": str(k), "code": "older", "seconds": k, "quantities": {"FeO": {"measured": 1.0 + k}}} for k in range(4)
+    ]
+    moved = {"2": 1e-3}
+
+    def measured(job, more):
+        shift = moved.get(job, 0)
+        return rows[int(job)] | {
+            "code": "new",
+            "seconds": 9,
+            "quantities": {"FeO": {"measured": 1.0 + int(job) + shift}},
+        }
+
+    monkeypatch.setattr(chemistry, "measure", measured)
+    monkeypatch.setattr(chemistry.records, "script_stamp", lambda name: "present")
+    known = {row["name"]: row["name"] for row in rows}
+    assert not chemistry.renew(rows, known, 4, False) and {row["code"] for row in rows} == {"older"}
+    moved.clear()
+    assert chemistry.renew(rows, known, 2, False) and {row["code"] for row in rows} == {"present"}
+    assert not chemistry.renew(rows, known, 2, False)  # none is older

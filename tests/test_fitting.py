@@ -4,6 +4,7 @@ import os
 import signal
 import time
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -13,9 +14,10 @@ from scipy.ndimage import gaussian_filter1d
 from scipy.optimize import nnls
 
 from softeels_utils import dose
-from softeels_utils.data import read_tilt_series
+from softeels_utils.data import read_signal, read_tilt_series
 from softeels_utils.fitting import FitFlag, PhaseFit, background_shapes, confusable_phases, fit_phases
 from softeels_utils.simulate import Detector, core_shell_nanocube, dual_eels, spectrum_model
+from softeels_utils.standards import Standards
 
 ENERGY = 42 + 0.25 * np.arange(160)
 
@@ -386,25 +388,25 @@ def test_iron_and_valence_with_both_errors():
     iron, valence = np.array([50.0, 40.0]), np.array([2.0, 8 / 3])
     samples, _ = wrong_references(200)
     y = draws([1.0, 0.5], 200, 4000, seed=4)
-    known = {"iron_per_nm3": iron, "valence": valence, "nonnegative": False}
+    known = {"metal_per_nm3": iron, "valence": valence, "nonnegative": False}
     fit = fit_phases(y, ENERGY, 200 * REFERENCES, reference_samples=200 * samples, **known)
-    assert fit.iron().value.mean() == pytest.approx(70, rel=0.01)
+    assert fit.metal().value.mean() == pytest.approx(70, rel=0.01)
     assert fit.mean_valence().value.mean() == pytest.approx((50 * 2 + 20 * 8 / 3) / 70, abs=0.01)
-    for estimate in (fit.iron(), fit.mean_valence()):
+    for estimate in (fit.metal(), fit.mean_valence()):
         assert estimate.statistical.mean() == pytest.approx(estimate.value.std(), rel=0.1)
     # against the maps of each sample, one by one
     one = fit.summed()
     each = one.coefficients @ fit.drawn.transforms
     total = each @ iron
-    assert one.iron().systematic == pytest.approx(np.sqrt(((total - one.iron().value) ** 2).mean()), rel=1e-6)
+    assert one.metal().systematic == pytest.approx(np.sqrt(((total - one.metal().value) ** 2).mean()), rel=1e-6)
     away = each @ (iron * valence) / total - one.mean_valence().value
     assert one.mean_valence().systematic == pytest.approx(np.sqrt((away**2).mean()), rel=0.3)
     exact = fit_phases(y, ENERGY, 200 * REFERENCES, **known)
-    assert not exact.iron().systematic.any() and not exact.mean_valence().systematic.any()
+    assert not exact.metal().systematic.any() and not exact.mean_valence().systematic.any()
     # exchanging one phase for the other changes the amount of iron less than either phase
-    assert exact.iron().statistical.mean() / 70 < 0.5 * (exact.standard_error / exact.coefficients.mean(0)).min()
+    assert exact.metal().statistical.mean() / 70 < 0.5 * (exact.standard_error / exact.coefficients.mean(0)).min()
     with pytest.raises(ValueError, match="references"):
-        fit_phases(y[:3], ENERGY, REFERENCES).iron()
+        fit_phases(y[:3], ENERGY, REFERENCES).metal()
 
 
 @pytest.mark.parametrize(
@@ -412,8 +414,8 @@ def test_iron_and_valence_with_both_errors():
     [
         ({"reference_samples": REFERENCES}, "reference_samples"),
         ({"reference_samples": np.full((3, *REFERENCES.shape), np.nan)}, "reference_samples"),
-        ({"iron_per_nm3": [1.0, 2.0, 3.0]}, "iron_per_nm3"),
-        ({"iron_per_nm3": [1.0, 2.0], "valence": [2.0, -1.0]}, "valence"),
+        ({"metal_per_nm3": [1.0, 2.0, 3.0]}, "metal_per_nm3"),
+        ({"metal_per_nm3": [1.0, 2.0], "valence": [2.0, -1.0]}, "valence"),
     ],
 )
 def test_bad_samples_are_named(change, word):
@@ -421,10 +423,34 @@ def test_bad_samples_are_named(change, word):
         fit_phases(draws([1, 1], 10, 4, seed=1), ENERGY, REFERENCES, **change)
 
 
+def test_warnings_of_the_references_travel_with_the_fit(tmp_path):
+    samples, _ = wrong_references(20)
+    known = {"metal_per_nm3": np.array([50.0, 40.0]), "valence": np.array([2.0, 8 / 3])}
+    draws_of = {"metal_samples": np.full((20, 2), 50.0), "valence_samples": np.full((20, 2), 2.0)}
+    told = ("Something does not fit.", "Nor does this.")
+    found = Standards("iron_oxides", ("FeO", "Fe3O4"), ENERGY, REFERENCES, 0 * REFERENCES, samples, **known, **draws_of)
+    y = draws([1.0, 0.5], 100, 100, seed=3).reshape(10, 10, -1)
+    assert fit_phases(y, ENERGY, found).warnings == ()
+    fit = fit_phases(y, ENERGY, replace(found, warnings=told))
+    assert fit.warnings == ("References: Something does not fit.", "References: Nor does this.")
+    fit.save(tmp_path / "fit.hspy")
+    assert PhaseFit.load(tmp_path / "fit.hspy").warnings == fit.summed().warnings == fit.warnings
+
+
+def test_fits_of_earlier_versions_keep_their_chemistry(tmp_path):
+    known = {"metal_per_nm3": [50.0, 40.0], "valence": [2.0, 8 / 3]}
+    fit = fit_phases(draws([1.0, 0.5], 100, 4, seed=3), ENERGY, 100 * REFERENCES, **known)
+    fit.save(tmp_path / "fit.hspy")
+    former = read_signal(tmp_path / "fit.hspy")
+    about = former.metadata.SoftEELS.fit
+    about.drawn = about.drawn.replace("metal_per_nm3", "iron_per_nm3")
+    np.testing.assert_allclose(PhaseFit.from_signal(former).metal().value, fit.metal().value)
+
+
 def test_errors_of_the_references_are_saved(tmp_path):
     samples, _ = wrong_references()
     y = draws([1.0, 0.5], 100, 100, seed=3).reshape(10, 10, -1)
-    known = {"reference_samples": 100 * samples, "iron_per_nm3": [50.0, 40.0], "valence": [2.0, 8 / 3]}
+    known = {"reference_samples": 100 * samples, "metal_per_nm3": [50.0, 40.0], "valence": [2.0, 8 / 3]}
     fit = fit_phases(y, ENERGY, 100 * REFERENCES, shift_error_eV=0.1, **known)
     fit.save(tmp_path / "fit.hspy")
     back = PhaseFit.load(tmp_path / "fit.hspy")

@@ -33,6 +33,7 @@ from softeels_utils.pipeline.chain import (
     large_systematic,
     missing_voids,
 )
+from softeels_utils.pipeline.metal import combined, known_phases
 from softeels_utils.pipeline.series import Maps, clean_low_loss, noise_gain_of, read_spectra
 from softeels_utils.pipeline.volume_files import file_names, write_maps, write_volume
 from softeels_utils.tomography import ParallelBeam, alignment_error
@@ -85,6 +86,100 @@ def test_maps_and_volume_are_those_of_the_specimen(files, done):
     assert volume.data.shape == (2, N, N, N) and 0 <= volume.data.min() and volume.data.sum(0).max() < 1.01
     total = PIXEL_NM * volume.data.sum(0)
     assert np.corrcoef(total.sum(1).ravel(), truth[:, 2].sum(0).ravel())[0, 1] > 0.9  # the projection at 0°
+
+
+def test_metal_and_valence_of_maps_and_volume_are_those_of_the_specimen(files, done):
+    """Within three of their stated errors; little metal has no valence."""
+    output, _ = done
+    truth, iron = np.load(files / "truth.npy"), scattering.load_system("iron_oxides")
+    atoms, valence = iron.metal_and_valence(truth, ("FeO", "Fe3O4"))  # per nm², (T, Y, X)
+    total, mean = iron.metal_and_valence(PIXEL_NM**2 * truth.sum(axis=(1, 2, 3)) / len(TILTS), ("FeO", "Fe3O4"))
+    for step in ("fit", "volume"):
+        facts = json.loads((output / "steps" / f"{step}.json").read_text())["facts"]
+        for found, true in ((facts["metal_atoms"], total), (facts["mean_valence"], mean)):
+            assert abs(found["value"] - true) < 3 * np.hypot(found["statistical"], found["systematic"])
+            assert 0 < found["systematic"] < 0.15 * true and found["statistical"] > 0
+    names = {"metal": atoms, "mean_valence": valence}
+    for name, true in names.items():
+        series = data.read_tilt_series(output / "maps" / f"{name}.hspy")
+        value, systematic = series.projections[0], tifffile.imread(output / "maps" / f"{name}_systematic_error.tif")
+        off = np.abs(value - true) / np.sqrt(series.variance[0] + systematic.reshape(value.shape) ** 2)
+        thick = atoms > 0.2 * atoms.max()
+        assert np.mean(off[thick] < 3) > 0.9 and np.isfinite(value[thick]).all()
+        assert name == "metal" or np.isnan(value[atoms < 0.01 * atoms.max()]).all()
+    volume = hs.load(output / "metal.hspy")
+    assert volume.metadata.Tomography.channels == ["Fe per nm³", "mean valence"] and volume.data.shape == (2, N, N, N)
+    density, mean = volume.data
+    assert density.max() == pytest.approx(iron.metal_per_nm3("FeO"), rel=0.1)
+    assert np.isnan(mean[density < 0.05 * density.max()]).all() and 1.9 < np.nanmin(mean) < np.nanmax(mean) < 2.8
+    with tifffile.TiffFile(output / "metal.tif") as file:
+        assert file.imagej_metadata["Labels"][2] == "Fe per nm³ statistical error"
+        np.testing.assert_array_equal(file.asarray()[:, 0], density)
+    assert "mean valence of Fe" in (output / "report.html").read_text()
+
+
+def ensemble_of(volume, transforms, spread=0.03, seed=0):
+    """Members about a volume, and the first one seen through other references."""
+    members = np.clip(volume + spread * np.random.default_rng(seed).normal(size=(5, *volume.shape)), 0, 1)
+    std = members.std(axis=0, ddof=1)
+    transformed = np.einsum("c...,scd->sd...", members[0], transforms)
+    systematic = np.sqrt(((transformed - members[0]) ** 2).sum(axis=0) / max(len(transforms), 1))
+    return dip.EnsembleResult(
+        members[0], members.mean(axis=0), std, members, (), (), np.ones((5, 2)), systematic, transformed, np.ones(2)
+    )
+
+
+@pytest.mark.parametrize("learned", [True, False])
+def test_errors_of_references_and_contents_are_taken_together(learned):
+    """Against each set of references with the contents that go with it."""
+    rng = np.random.default_rng(1)
+    volume = np.zeros((2, 6, 6, 6))
+    volume[0, 1:3, 1:5, 1:5] = volume[1, 3:5, 1:5, 1:5] = 1
+    mixed = 0.1 * rng.normal(size=400)
+    transforms = np.eye(2) + mixed[:, None, None] * np.array([[0, 1], [0, 0]])  # FeO is partly Fe3O4
+    density = np.array([50.0, 40.0]) * np.stack([1 - 0.5 * mixed, np.ones(400)], axis=1)  # as it has vacancies
+    own = rng.normal(size=(400, 1)) * [0.5, 0.5]  # and what does not go with it
+    known = ReferenceDraws(transforms, np.r_[[[50, 40]], density + own], np.full((401, 2), [2.0, 2.5]))
+    sigma = np.eye(2) + np.std(mixed) * np.array([[[0, 1], [0, 0]], [[0, -1], [0, 0]]])
+    result = ensemble_of(volume, sigma)
+    metal, valence = pipeline.metal_and_valence(result, known, sigma, scale_is_learned=learned, summed=True)
+    first = result.members[0].sum(axis=(1, 2, 3))
+    each = np.einsum("c,scd->sd", first, transforms)
+    atoms = np.einsum("sd,sd->s", each, density + own)
+    assert metal.value == pytest.approx(first @ [50, 40])
+    assert metal.systematic == pytest.approx(np.sqrt(np.mean((atoms - metal.value) ** 2)), rel=0.1)
+    means = np.einsum("sd,sd->s", each, (density + own) * [2.0, 2.5]) / atoms
+    assert valence.systematic == pytest.approx(np.sqrt(np.mean((means - valence.value) ** 2)), rel=0.1)
+    voxels, mean = pipeline.metal_and_valence(result, known, sigma, scale_is_learned=learned)
+    assert voxels.value[2, 2, 2] == pytest.approx(50, rel=0.1) and mean.value[2, 2, 2] == pytest.approx(2, abs=0.1)
+    assert np.isnan(mean.value[0, 0, 0]) and np.isnan(mean.systematic[0, 0, 0])
+    with pytest.raises(ValueError, match="known, transforms"):
+        pipeline.metal_and_valence(result, known, sigma[:1])
+
+
+@pytest.mark.parametrize("name", ["iron_oxides", "manganese_oxides"])
+def test_phases_of_any_system_have_metal(name):
+    system = scattering.load_system(name)
+    known = known_phases(system.channels, system)
+    result = ensemble_of(np.full((2, 3, 3, 3), 0.5), np.zeros((0, 2, 2)), spread=0.0)
+    metal, valence = pipeline.metal_and_valence(result, known, summed=True)
+    true, mean = system.metal_and_valence(np.full(2, 13.5), system.channels)
+    assert metal.value == pytest.approx(true) and valence.value == pytest.approx(mean)
+    assert metal.systematic == valence.systematic == 0
+
+
+def test_a_weighted_sum_of_channels_has_the_errors_of_one():
+    result = ensemble_of(np.random.default_rng(0).random((2, 4, 4, 4)), np.eye(2)[None] * 1.1)
+    amounts = result.amounts()
+    for k, weights in enumerate(np.eye(2)):
+        one, whole = combined(result, weights), combined(result, weights, summed=True)
+        np.testing.assert_allclose(one.systematic, result.systematic[k])
+        for name in ("value", "statistical", "systematic"):
+            assert getattr(whole, name) == pytest.approx(getattr(amounts, name)[k])
+    members = result.members.sum(axis=1)
+    np.testing.assert_array_less(members.std(axis=0, ddof=1), combined(result, [1.0, 1.0]).statistical)
+    with pytest.raises(ValueError, match="weights"):
+        combined(result, [1.0, 2.0, 3.0])
 
 
 def test_each_file_opens_with_its_own_reader(done):

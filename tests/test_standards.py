@@ -569,7 +569,7 @@ def test_maps_fitted_with_the_references_are_not_biased(pair, found, model, skin
     away = np.abs(carried.coefficients - thickness.sum(axis=(1, 2)))
     assert (away < 3 * np.hypot(carried.systematic_error, carried.standard_error)).all()
     iron = IRON.metal_per_nm3[:, None, None] * thickness
-    assert carried.iron().value == pytest.approx(iron.sum(), rel=0.06)
+    assert carried.metal().value == pytest.approx(iron.sum(), rel=0.06)
     valence = (iron[0].sum() * 2 + iron[1].sum() * 8 / 3) / iron.sum()
     assert carried.mean_valence().value == pytest.approx(valence, abs=0.06)
 
@@ -985,11 +985,46 @@ def test_m_and_l_of_measured_lsmo():
 
     if not data.is_cached("lsmo_dual_eels"):
         pytest.skip("lsmo_dual_eels is not in the cache (SOFTEELS_DATA)")
-    pair = standards.pair_edges(*data.load("lsmo_dual_eels"), bootstrap=20)
+    pair = standards.pair_edges(*data.load("lsmo_dual_eels"), system="manganese_oxides", bootstrap=20)
     edge, before = (pair.energy_eV > 49) & (pair.energy_eV < 60), (pair.energy_eV > 38) & (pair.energy_eV < 46)
     assert pair.reference[edge].mean() > 5 * np.abs(pair.reference[before].mean())
     assert pair.reference[edge].mean() > 5 * pair.uncertainty[edge].mean() / np.sqrt(edge.sum())
     assert pair.correlation > 0.3
+
+
+def with_exposures(signals, *seconds, frames=1):
+    """Copies that state their exposure."""
+    signals = [signal.deepcopy() for signal in signals]
+    for signal, each in zip(signals, seconds, strict=True):
+        detector = "Acquisition_instrument.TEM.Detector.EELS"
+        signal.metadata.set_item(f"{detector}.exposure", each)
+        signal.metadata.set_item(f"{detector}.frame_number", frames)
+    return signals
+
+
+def test_exposures_are_read_from_the_metadata(pair):
+    signals = [signal.inav[12:20, 12:20] for signal in pair[1:]]
+    plain = standards.prepare_dual_eels(*signals)
+    assert plain.exposure_ratio == 1 and standards.stated_exposure_ratio(*signals) is None
+    stated = with_exposures(signals, 0.01, 0.2, frames=5)
+    longer = standards.prepare_dual_eels(*stated)
+    assert longer.exposure_ratio == pytest.approx(20) and longer.warnings == plain.warnings
+    np.testing.assert_allclose(20 * longer.core_loss, plain.core_loss)
+    given = standards.prepare_dual_eels(*stated, exposure_ratio=1.0)
+    assert given.exposure_ratio == 1 and "exposure_ratio is 1, but" in given.warnings[0] and "20" in given.warnings[0]
+    assert standards.prepare_dual_eels(*stated, exposure_ratio=20.5).warnings == plain.warnings
+    assert standards.stated_exposure_ratio(stated[0], signals[1]) is None  # only one of them says it
+    stated[0].metadata.Acquisition_instrument.TEM.Detector.EELS.frame_number = 1
+    assert standards.stated_exposure_ratio(*stated) == pytest.approx(100)
+
+
+def test_iron_is_paired_in_windows_of_its_own(pair):
+    _, low, core = pair
+    found = standards.pair_edges(low, core, bootstrap=10)
+    windows = {"core_background_eV": (642.7, 685.7), "core_edge_eV": (689.7, 729.7)}
+    given = standards.pair_edges(low, core, bootstrap=10, background_eV=(43.5, 51.5), edge_eV=(52.5, 70.5), **windows)
+    np.testing.assert_allclose(given.reference, found.reference)
+    assert found.correlation > 0.5
 
 
 def test_pairing_needs_both_edges(pair):
@@ -1029,10 +1064,10 @@ def test_any_number_of_phases_from_outside_is_fitted(names, tmp_path):
     assert fit.phases == names
     assert fit.coefficients[0] == pytest.approx(thickness, rel=0.02)
     iron, valence = system.metal_and_valence(thickness, names)
-    assert fit.iron().value[0] == pytest.approx(iron, rel=0.01)
+    assert fit.metal().value[0] == pytest.approx(iron, rel=0.01)
     assert fit.mean_valence().value[0] == pytest.approx(valence, abs=0.01)
     # what all references share does not touch the valence; it is all there is in the error of the iron
-    assert fit.iron().systematic[0] == pytest.approx(0.05 * iron, rel=0.35)
+    assert fit.metal().systematic[0] == pytest.approx(0.05 * iron, rel=0.35)
     assert fit.mean_valence().systematic[0] < 0.02
 
 
@@ -1164,7 +1199,7 @@ def test_manganese_is_found_as_iron_is():
     total, volume = fit.summed(thickness.sum(axis=0) > 0.5), thickness.sum(axis=(1, 2))
     assert total.coefficients / volume == pytest.approx([1, 1], abs=0.15)
     metal, valence = one.system.metal_and_valence(volume)
-    assert total.iron().value == pytest.approx(metal, rel=0.05)
+    assert total.metal().value == pytest.approx(metal, rel=0.05)
     assert total.mean_valence().value == pytest.approx(valence, abs=0.05)
     # with the wrong system nothing is found
     with pytest.raises(ValueError, match="is the system the right one"):

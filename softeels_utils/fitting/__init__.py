@@ -12,7 +12,7 @@ weights that follow the noise.
 
 Errors come in two parts. The covariance of a pixel is statistical: independent between pixels. That of the references
 is systematic: one draw for all pixels and tilts, stored as a few matrices (`PhaseFit.systematic`). What M2,3 determines
-is the amount of iron and its mean valence (`PhaseFit.iron`, `PhaseFit.mean_valence`); `confusable_phases` says which
+is the amount of metal and its mean valence (`PhaseFit.metal`, `PhaseFit.mean_valence`); `confusable_phases` says which
 phases it cannot tell apart.
 
 Two checks of a fit need no truth: how far it moves with its window (`sweep_windows`), and whether its phases add up to

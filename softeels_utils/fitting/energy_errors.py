@@ -39,7 +39,7 @@ class EnergyErrors:
         return both[both > 0]
 
     def shapes(self, edges: NDArray) -> NDArray[np.float64]:
-        """Change (n, J, E') of the edges of each pixel (n, E') with each parameter."""
+        """Change (n, J, E') of edges (n, E') with each parameter."""
         slope = np.gradient(edges, self.step_eV, axis=-1)
         terms = [-slope] if self.shift_eV else []
         if self.broadening_eV:
@@ -47,7 +47,7 @@ class EnergyErrors:
         return np.stack(terms, axis=1)
 
     def solve(
-        self, terms: NDArray, projections: NDArray, covariance: NDArray, residual: NDArray, weight: NDArray
+        self, projections: NDArray, curvature: NDArray, right: NDArray, covariance: NDArray
     ) -> tuple[NDArray, NDArray, NDArray]:
         """Parameters (n, J), and what they do to the amplitudes of the shapes: shift (n, Q), covariance (n, Q, Q).
 
@@ -55,19 +55,14 @@ class EnergyErrors:
 
         Parameters
         ----------
-        terms : (n, J, E')
-            See `shapes`.
-        projections : (n, J, Q)
-            Weighted products of the terms with the shapes.
+        projections, curvature, right : (n, J, Q), (n, J, J), (n, J)
+            Weighted products of what the parameters change (see `shapes`): with the shapes of the fit, with each other,
+            and with the residual.
         covariance : (n, Q, Q)
             Of the amplitudes without these parameters.
-        residual, weight : (n, E')
         """
         moved = projections @ covariance
-        weighted = terms * weight[:, None]
-        precision = weighted @ terms.transpose(0, 2, 1) - moved @ projections.transpose(0, 2, 1)
-        precision = precision + np.diag(self.sigmas**-2.0)
-        right = np.einsum("nje,ne->nj", weighted, residual)
+        precision = curvature - moved @ projections.transpose(0, 2, 1) + np.diag(self.sigmas**-2.0)
         found = np.linalg.solve(precision, right[..., None])[..., 0]
         found = np.clip(found, -FARTHEST * self.sigmas, FARTHEST * self.sigmas)
         more = moved.transpose(0, 2, 1) @ np.linalg.solve(precision, moved)

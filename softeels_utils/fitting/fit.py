@@ -41,7 +41,7 @@ def fit_phases(
     references: Any = None,
     *,
     reference_samples: ArrayLike | None = None,
-    iron_per_nm3: ArrayLike | None = None,
+    metal_per_nm3: ArrayLike | None = None,
     valence: ArrayLike | None = None,
     phases: Sequence[str] = (),
     background: str | ArrayLike | None = "plasmon_tail",
@@ -71,12 +71,12 @@ def fit_phases(
     energy_eV : (E,)
         Energies; may be None for a HyperSpy signal.
     references : (K, E) or Standards
-        One reference spectrum per row, on the same energies. `Standards` come with their samples, iron densities and
-        valences, and are per eV: the width of a channel is multiplied in here.
+        One reference spectrum per row, on the same energies. `Standards` come with their samples, densities of the
+        metal, valences and warnings, and are per eV: the width of a channel is multiplied in here.
     reference_samples : (S, K, E), optional
         Other references that may be the true ones: their scatter becomes ``PhaseFit.systematic``.
-    iron_per_nm3, valence : (K,) or (S + 1, K), optional
-        Iron atoms per nm³ of each phase and their mean valence, for `PhaseFit.iron` and `PhaseFit.mean_valence`; with
+    metal_per_nm3, valence : (K,) or (S + 1, K), optional
+        Metal atoms per nm³ of each phase and their mean valence, for `PhaseFit.metal` and `PhaseFit.mean_valence`; with
         a row for the references and one for each sample where they differ.
     phases : sequence of K str, optional
         Names, passed on to the result; by default those of `Standards`.
@@ -165,7 +165,8 @@ def fit_phases(
     if hasattr(references, "energy_eV") and not _same_axis(references.energy_eV, energy):
         raise ValueError("references: got Standards on other energies than the spectra, wants the same axis")
     phases = check_names(phases, "phases") or _names_of(references)
-    references, *drawn = drawn_references(references, reference_samples, iron_per_nm3, valence, energy[1] - energy[0])
+    told = tuple(f"References: {sentence}" for sentence in getattr(references, "warnings", ()))
+    references, *drawn = drawn_references(references, reference_samples, metal_per_nm3, valence, energy[1] - energy[0])
     components = Components.checked(energy, references, background, window_eV, nonnegative, nonnegative_background)
     check_flag(scale_covariance, "scale_covariance")
     if phases and len(phases) != len(components.references):
@@ -212,7 +213,7 @@ def fit_phases(
         phases=phases,
         tilt_angles_deg=_tilts_of(spectra, data.shape[:-1]),
         pixel_size_nm=pixel_size_of(spectra),
-        doubts=_doubts(data, energy, components.window, None if variance is not None else gain, low_loss),
+        doubts=told + _doubts(data, energy, components.window, None if variance is not None else gain, low_loss),
         plural=None if shapes is not None else plural,
     )
 
@@ -255,12 +256,12 @@ def _doubts(data, energy, window, gain, low_loss):
     return tuple(found)
 
 
-def _reference_draws(samples, iron_per_nm3, valence, components):
+def _reference_draws(samples, metal_per_nm3, valence, components):
     k = len(components.references)
     if samples is None:
-        return None if iron_per_nm3 is None else ReferenceDraws(np.zeros((0, k, k)), iron_per_nm3, valence)
+        return None if metal_per_nm3 is None else ReferenceDraws(np.zeros((0, k, k)), metal_per_nm3, valence)
     transforms = transforms_of(samples[..., components.window], components.shapes, k)
-    return ReferenceDraws(transforms, iron_per_nm3, valence)
+    return ReferenceDraws(transforms, metal_per_nm3, valence)
 
 
 @dataclass(frozen=True)

@@ -65,7 +65,7 @@ def confusable_phases(
     ----------
     energy_eV : (E,)
     references : (K, E)
-        Per iron atom, or in any other unit; the mixtures are in the same unit.
+        Per metal atom, or in any other unit; the mixtures are in the same unit.
     names : K names
     uncertainty : float, (E,), (K, E) or samples (S, K, E)
         One standard deviation of the references, taken as independent between channels, or samples of them.

@@ -21,19 +21,19 @@ class ReferenceDraws:
     ----------
     transforms : (S, K, K)
         ``coefficients @ transforms[s]`` are the maps that references ``s`` would give.
-    iron_per_nm3, valence : (S + 1, K) or None
-        Iron atoms per nm³ of each phase, and their mean valence; row 0 belongs to the references of the fit.
+    metal_per_nm3, valence : (S + 1, K) or None
+        Metal atoms per nm³ of each phase, and their mean valence; row 0 belongs to the references of the fit.
     """
 
     transforms: NDArray
-    iron_per_nm3: NDArray | None = None
+    metal_per_nm3: NDArray | None = None
     valence: NDArray | None = None
 
     def __post_init__(self):
         shape = real_array(self.transforms, "transforms").shape
         if shape[0:1] != (0,) and (len(shape) != 3 or shape[1] != shape[2]):
             raise ValueError(f"transforms: got shape {shape}, wants (S, K, K)")
-        for name in ("iron_per_nm3", "valence"):
+        for name in ("metal_per_nm3", "valence"):
             value = getattr(self, name)
             if value is None:
                 continue
@@ -54,32 +54,32 @@ class ReferenceDraws:
         return (size[:, None] * directions)[used].reshape(-1, *away.shape[1:])
 
     def check_chemistry(self) -> None:
-        """Raise `ValueError` unless iron densities and valences are known."""
-        if self.iron_per_nm3 is None or self.valence is None:
-            raise ValueError("references: got an array, wants Standards, or iron_per_nm3 and valence of the phases")
+        """Raise `ValueError` unless densities of the metal and valences are known."""
+        if self.metal_per_nm3 is None or self.valence is None:
+            raise ValueError("references: got an array, wants Standards, or metal_per_nm3 and valence of the phases")
 
-    def iron_shifts(self) -> tuple[NDArray, NDArray]:
-        """Iron atoms, and iron atoms times valence, per nm of each phase: each draw minus the fit, (S, K) each."""
+    def metal_shifts(self) -> tuple[NDArray, NDArray]:
+        """Metal atoms, and metal atoms times valence, per nm of each phase: each draw minus the fit, (S, K) each."""
         self.check_chemistry()
-        iron, charge = self.iron_per_nm3, self.iron_per_nm3 * self.valence
-        return tuple(np.einsum("skl,sl->sk", self.transforms, n[1:]) - n[0] for n in (iron, charge))
+        metal, charge = self.metal_per_nm3, self.metal_per_nm3 * self.valence
+        return tuple(np.einsum("skl,sl->sk", self.transforms, n[1:]) - n[0] for n in (metal, charge))
 
 
 def drawn_references(
     references: Any,
     samples: ArrayLike | None,
-    iron_per_nm3: ArrayLike | None,
+    metal_per_nm3: ArrayLike | None,
     valence: ArrayLike | None,
     step_eV: float,
 ) -> tuple[Any, NDArray | None, NDArray | None, NDArray | None]:
-    """References (K, E), samples (S, K, E), iron densities and valences (S + 1, K), from arrays or `Standards`.
+    """References (K, E), samples (S, K, E), densities of the metal and valences (S + 1, K), from arrays or `Standards`.
 
     `Standards` are per eV: they are multiplied by the width of a channel.
     """
     if hasattr(references, "samples") and hasattr(references, "metal_samples"):
         found = references
         samples = step_eV * np.asarray(found.samples, float) if samples is None else samples
-        iron_per_nm3 = np.concatenate([found.metal_per_nm3[None], found.metal_samples])
+        metal_per_nm3 = np.concatenate([found.metal_per_nm3[None], found.metal_samples])
         valence = np.concatenate([found.valence[None], found.valence_samples])
         references = step_eV * np.asarray(found.references, float)
     if references is not None and not 1 <= finite_array(references, "references").ndim <= 2:
@@ -90,9 +90,9 @@ def drawn_references(
             raise ValueError(f"reference_samples: got shape {samples.shape}, wants (S, *{shape}), S at least 2")
     rows = 1 if samples is None else 1 + len(samples)
     phases = 0 if references is None else len(np.atleast_2d(finite_array(references, "references")))
-    names = {"iron_per_nm3": iron_per_nm3, "valence": valence}
+    names = {"metal_per_nm3": metal_per_nm3, "valence": valence}
     each = {name: _rows(name, value, rows, phases) for name, value in names.items()}
-    return references, samples, each["iron_per_nm3"], each["valence"]
+    return references, samples, each["metal_per_nm3"], each["valence"]
 
 
 def _rows(name, value, rows, phases):

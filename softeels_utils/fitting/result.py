@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 __all__ = ["Estimate", "FitFlag", "PhaseFit", "pack", "packed_size", "pixel_size_of", "unpack"]
 
 SUFFIXES = (".hspy", ".zspy")
+FORMER_NAMES = {"iron_per_nm3": "metal_per_nm3"}  # in files of earlier versions
 AT_BOUND_MOST = 0.05  # part of the pixels at a bound, above which their sum is called biased
 
 
@@ -107,7 +108,8 @@ class PhaseFit:
     plural : PluralScattering or None
         How each pixel's own ``low_loss`` smears the shapes, for `curves`; not saved.
     doubts : tuple of str
-        What is wrong with the counts, or was lost in a sum, one sentence each; `warnings` includes them.
+        What is wrong with the references (the warnings of `Standards`) or with the counts, or was lost in a sum, one
+        sentence each; `warnings` includes them.
     """
 
     coefficients: np.ndarray
@@ -197,38 +199,38 @@ class PhaseFit:
             raise ValueError("reference_samples: got none in the fit, wants samples or Standards as references")
         return self.drawn.transforms[np.random.default_rng(seed).integers(len(self.drawn.transforms), size=n)]
 
-    def iron(self) -> Estimate:
-        """Iron atoms per nm², in each pixel; needs the iron density of the phases.
+    def metal(self) -> Estimate:
+        """Metal atoms per nm², in each pixel; needs the density of the metal in each phase.
 
         M2,3 determines this best: exchanging one phase for another changes it little.
         """
         self._chemistry().check_chemistry()
-        density = self.drawn.iron_per_nm3[0]
+        density = self.drawn.metal_per_nm3[0]
         value, variance = self.coefficients @ density, self._variance(density)
-        away = self.drawn.iron_shifts()[0] if len(self.drawn.transforms) else np.zeros((1, density.size))
+        away = self.drawn.metal_shifts()[0] if len(self.drawn.transforms) else np.zeros((1, density.size))
         shift = self._variance_of(self.coefficients, away)
         return Estimate(value, np.sqrt(variance), np.sqrt(shift))
 
     def mean_valence(self) -> Estimate:
-        """Mean valence of the iron in each pixel; needs the iron density and the valence of the phases.
+        """Mean valence of the metal in each pixel; needs its density and valence in each phase.
 
-        NaN where there is no iron. 2 is all Fe2+, 3 all Fe3+: the Fe3+ fraction is the value less 2.
+        NaN where there is no metal. For iron, 2 is all Fe2+, 3 all Fe3+: the Fe3+ fraction is the value less 2.
         """
         self._chemistry().check_chemistry()
-        density, charge = self.drawn.iron_per_nm3[0], (self.drawn.iron_per_nm3 * self.drawn.valence)[0]
-        iron = self.coefficients @ density
-        iron = np.where(iron > 0, iron, np.nan)
-        value = self.coefficients @ charge / iron
-        slope = (charge - value[..., None] * density) / iron[..., None]
+        density, charge = self.drawn.metal_per_nm3[0], (self.drawn.metal_per_nm3 * self.drawn.valence)[0]
+        metal = self.coefficients @ density
+        metal = np.where(metal > 0, metal, np.nan)
+        value = self.coefficients @ charge / metal
+        slope = (charge - value[..., None] * density) / metal[..., None]
         variance = np.einsum("...k,...kl,...l->...", slope, self.covariance, slope)
         if not len(self.drawn.transforms):
             return Estimate(value, np.sqrt(variance), 0 * value)
-        more_iron, more_charge = self.drawn.iron_shifts()
+        more_metal, more_charge = self.drawn.metal_shifts()
         c = self.coefficients
         moments = [
-            self._variance_of(c, a, b) for a, b in ((more_charge,) * 2, (more_charge, more_iron), (more_iron,) * 2)
+            self._variance_of(c, a, b) for a, b in ((more_charge,) * 2, (more_charge, more_metal), (more_metal,) * 2)
         ]
-        shift = (moments[0] - 2 * value * moments[1] + value**2 * moments[2]) / iron**2
+        shift = (moments[0] - 2 * value * moments[1] + value**2 * moments[2]) / metal**2
         return Estimate(value, np.sqrt(variance), np.sqrt(np.maximum(shift, 0)))
 
     def _chemistry(self):
@@ -376,7 +378,8 @@ class PhaseFit:
             raise ValueError(f"path: got {title}, wants a file of PhaseFit.save")
         tilts = signal.metadata.get_item("Tomography.tilts", default=None)
         text = about.get_item("drawn", default="")
-        known = {name: value and np.asarray(value) for name, value in (json.loads(text) if text else {}).items()}
+        stored = json.loads(text) if text else {}
+        known = {FORMER_NAMES.get(name, name): value and np.asarray(value) for name, value in stored.items()}
         return unpack(
             signal.data,
             about.phases,

@@ -184,15 +184,14 @@ class Solver:
         """Packed results, the errors of the energy axis taken into account."""
         edge, extra, found = design.edge_counts(x, self.n_references), None, ()
         if self.n_energy_errors:
-            terms = self.energy_errors.shapes(design.edges(x, self.n_references))
-            projections = design.project(terms * weight[:, None])
-            residual = np.where(weight > 0, y - design.model(x), 0.0)
-            found, moved, more = self.energy_errors.solve(terms, projections, covariance, residual, weight)
+            terms = design.energy_terms(x[:, : self.n_references], self.energy_errors)
+            weighted = np.where(weight > 0, weight * (y - design.model(x)), 0.0)
+            found, moved, more = self.energy_errors.solve(*terms.products(weight, weighted), covariance)
             free = ((x > 0) | ~self.nonnegative).all(-1)  # a pixel at a bound stays where it is
             found = np.where(free[:, None], found, 0.0)
             x = np.where(free[:, None], x + moved, x)
             x = np.where(self.nonnegative, np.maximum(x, 0), x)
-            covariance, extra = covariance + more, np.einsum("nj,nje->ne", found, terms)
+            covariance, extra = covariance + more, terms.counts(found)
         residuals = design.residuals(x, y, weight, extra)
         bound = self._at_bound(x)
         if bound.any():
@@ -259,6 +258,52 @@ class Solver:
         return pack(x[:, :k], covariance, x[:, k:], chi2, rms, flags, edge, residuals[2], found if len(found) else None)
 
 
+@dataclass(frozen=True)
+class PixelTerms:
+    """Counts (n, J, E') that errors of the energy axis add, per unit, beside shapes (n, Q, E') of each pixel."""
+
+    terms: np.ndarray
+    shapes: np.ndarray
+
+    def products(self, weight: np.ndarray, weighted: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """What `EnergyErrors.solve` takes, for weights (n, E') and the residual times them (n, E')."""
+        rows = self.terms * weight[:, None]
+        projections = rows @ self.shapes.transpose(0, 2, 1)
+        return projections, rows @ self.terms.transpose(0, 2, 1), np.matmul(self.terms, weighted[..., None])[..., 0]
+
+    def counts(self, found: np.ndarray) -> np.ndarray:
+        """Counts (n, E') for errors (n, J)."""
+        return np.matmul(found[:, None], self.terms)[:, 0]
+
+
+@dataclass(frozen=True)
+class CommonTerms:
+    """The same for shapes (Q, E') that all pixels share: ``x`` (n, K) times the changes of the references (J, K, E').
+
+    Products over channels are those of the changes, for all pixels in one product of matrices.
+    """
+
+    x: np.ndarray
+    changes: np.ndarray
+    shapes: np.ndarray
+
+    def products(self, weight: np.ndarray, weighted: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """As `PixelTerms.products`."""
+        (j, k, channels), q = self.changes.shape, len(self.shapes)
+        changes = self.changes.reshape(j * k, channels)
+        pairs = changes[:, None] * np.concatenate([self.shapes, changes])
+        both = (weight @ pairs.reshape(-1, channels).T).reshape(-1, j, k, q + j * k)
+        both = np.matmul(self.x[:, None, None], both)[:, :, 0]  # summed over the references
+        curvature = both[:, :, q:].reshape(-1, j, j, k) @ self.x[:, None, :, None]
+        right = (weighted @ changes.T).reshape(-1, j, k) @ self.x[..., None]
+        return both[:, :, :q], curvature[..., 0], right[..., 0]
+
+    def counts(self, found: np.ndarray) -> np.ndarray:
+        """As `PixelTerms.counts`."""
+        amplitudes = found[:, :, None] * self.x[:, None]
+        return amplitudes.reshape(len(found), -1) @ self.changes.reshape(-1, self.changes.shape[-1])
+
+
 class Design:
     """Shapes (Q, E') shared by all pixels, or `PixelShapes` in their place."""
 
@@ -286,10 +331,11 @@ class Design:
             return x[:, :k] @ self.shapes[:k]
         return np.matmul(x[:, None, :k], self.per_pixel.shapes[:, :k])[:, 0]
 
-    def project(self, weighted: np.ndarray) -> np.ndarray:
-        """Products (n, J, Q) of weighted terms (n, J, E') with the shapes."""
-        shapes = self.shapes.T if self.per_pixel is None else self.per_pixel.shapes.transpose(0, 2, 1)
-        return np.matmul(weighted, shapes)
+    def energy_terms(self, x: np.ndarray, errors: EnergyErrors) -> PixelTerms | CommonTerms:
+        """What errors of the energy axis change in each pixel, for amplitudes (n, K) of the references."""
+        if self.per_pixel is not None:
+            return PixelTerms(errors.shapes(self.edges(x, x.shape[1])), self.per_pixel.shapes)
+        return CommonTerms(x, errors.shapes(self.shapes[: x.shape[1]]).swapaxes(0, 1), self.shapes)
 
     def residuals(
         self, x: np.ndarray, y: np.ndarray, weight: np.ndarray, extra: np.ndarray | None = None

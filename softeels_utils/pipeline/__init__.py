@@ -9,6 +9,7 @@ something that it depends on has changed, and resumes where it was killed.
 from .chain import classical_volumes, reconstruct
 from .folder import Folder, FolderBusy, Step
 from .inspection import Inspection, inspect, inspection_page, inspection_table, write_settings
+from .metal import metal_and_valence, metal_maps
 from .series import Maps
 from .settings import Settings, expand, plain_yaml
 from .volume_files import volume_signal, write_maps, write_volume
@@ -25,6 +26,8 @@ __all__ = [
     "inspect",
     "inspection_page",
     "inspection_table",
+    "metal_and_valence",
+    "metal_maps",
     "plain_yaml",
     "reconstruct",
     "volume_signal",

@@ -27,6 +27,7 @@ from ..scattering.microscope import MICROSCOPE_KEYS
 from ..tomography import Measurement
 from . import report as report_page
 from .folder import Folder
+from .metal import known_phases, knows_metal, metal_and_valence
 from .series import (
     FEWEST_CHANNELS,
     Maps,
@@ -45,7 +46,7 @@ from .series import (
     tilt_table,
 )
 from .settings import Settings
-from .volume_files import FORMATS, write_maps, write_volume
+from .volume_files import FORMATS, METAL_FILES, write_maps, write_metal, write_volume
 
 __all__ = [
     "Chain",
@@ -295,6 +296,8 @@ class Chain:
                     facts |= _energies(core, "core loss")
                     low = _matching(low, core)
                 told = remarks(core)
+                if settings.exposure_ratio is None and (stated := standards.stated_exposure_ratio(low, core)):
+                    facts["exposure_ratio"] = stated
                 gain = self.folder.record("spectra").facts["gain"]
                 try:
                     found = _extract(low, core, settings, gain, self.system)
@@ -327,7 +330,7 @@ class Chain:
                 fit = self._fit(low, found).compute()
             fit.save(place / "fit.hspy")
             write_maps(place / "maps", fit)
-            return _fit_facts(fit)
+            return _fit_facts(fit, found.warnings)
 
         self.folder.step(
             "fit",
@@ -422,8 +425,13 @@ class Chain:
             names = ("best", "mean", "std", "systematic", "members", "transformed")
             kept = slice(padding, result.best.shape[-1] - padding)
             result = replace(result, **{name: getattr(result, name)[..., kept] for name in names})
-            np.savez(place / "volume.npz", scale=result.scale, **{n: getattr(result, n) for n in names if n != "mean"})
-            return _volume_facts(result, maps, settings)
+            transforms = np.zeros((0, *[len(maps.channels)] * 2)) if draws is None else draws
+            stored = {name: getattr(result, name) for name in (*names, "scale", "unit") if name != "mean"}
+            np.savez(place / "volume.npz", transforms=transforms, **stored)
+            facts = _volume_facts(result, maps, settings)
+            if known := self._chemistry(maps):
+                facts |= self._metal_facts(result, known, transforms, maps.pixel_size_nm)
+            return facts
 
         self.folder.step(
             "volume",
@@ -564,15 +572,23 @@ class Chain:
             arrays = dict(np.load(self.folder["volume.npz"]))
             length = "nm" if maps.pixel_size_nm else "voxel"  # the maps are integrals along the beam
             unit = "volume fraction" if self.settings.head == "fractions" else f"{maps.unit or 'value'} per {length}"
-            names = write_volume(place, arrays, maps.channels, maps.pixel_size_nm, maps.tilt_angles_deg, unit)
+            about = {"voxel_size_nm": maps.pixel_size_nm, "tilt_angles_deg": maps.tilt_angles_deg}
+            names = write_volume(place, arrays, maps.channels, unit=unit, **about)
+            if known:
+                result = _stored_ensemble(arrays)
+                learned = self._learned()
+                found = metal_and_valence(result, known, arrays["transforms"], scale_is_learned=learned)
+                names += write_metal(place, *found, self.system.metal, **about)
             return {"warnings": [], "files": names}
+
+        known = self._chemistry(self._loaded())
 
         self.folder.step(
             "files",
             work,
             inputs=(self.folder["volume.npz"], *self._maps_files()),
             parameters=self._of("head", "pixel_size_nm"),
-            outputs=FORMATS,
+            outputs=FORMATS + METAL_FILES * (known is not None),
         )
 
     def page(self) -> Path:
@@ -591,6 +607,24 @@ class Chain:
         return self.folder["report.html"]
 
     # ---------------------------------------------------------------- what the steps share
+
+    def _chemistry(self, maps):
+        """Density and valence of the metal in each channel: of the fit, else of the system's phases; None: not known.
+
+        A volume has them per nm³: of fractions, or of maps in nm with pixels in nm.
+        """
+        if self.settings.head != "fractions" and not (maps.unit == "nm" and maps.pixel_size_nm):
+            return None
+        path = self._maps_files()[0]
+        drawn = None if path.suffix == ".npz" else fitting.PhaseFit.load(path, lazy=True).drawn
+        return drawn if knows_metal(drawn) else known_phases(maps.channels, self.system)
+
+    def _metal_facts(self, result, known, transforms, voxel_size_nm):
+        """Atoms of the metal in the volume and their mean valence, with errors; atoms only where voxels have a size."""
+        options = {"scale_is_learned": self._learned(), "summed": True}
+        metal, valence = metal_and_valence(result, known, transforms, **options)
+        facts = {"mean_valence": _numbers(valence)}
+        return facts | {"metal_atoms": _numbers(metal, voxel_size_nm**3)} if voxel_size_nm else facts
 
     def _maps_files(self):
         return (self.folder["fit.hspy" if self.from_spectra or self.from_fit else "maps.npz"],)
@@ -775,11 +809,11 @@ def _binned(signal, factor):
     return signal.inav[:columns, :rows].rebin(scale=(factor, factor, *tilts, 1))
 
 
-def _fit_facts(fit):
-    """What the record of the fit says: misfit, flags, phase volumes."""
+def _fit_facts(fit, known=()):
+    """What the record of the fit says: misfit, flags, phase volumes; of warnings those that are not known yet."""
     bad = (fit.flags & fitting.FitFlag.BAD_INPUT) > 0
     counted = (fit.flags & (fitting.FitFlag.BAD_INPUT | fitting.FitFlag.FEW_COUNTS)) == 0
-    warnings = list(fit.warnings)
+    warnings = [told for told in fit.warnings if told.removeprefix("References: ") not in known]
     if bad.any():
         warnings.append(f"{bad.sum()} of {bad.size} spectra could not be fitted.")
     tilts, area = len(fit.coefficients), (fit.pixel_size_nm or 1.0) ** 2
@@ -789,13 +823,30 @@ def _fit_facts(fit):
         "statistical": whole.standard_error * area / tilts,
         "systematic": whole.systematic_error * area / tilts,
     }
-    return {
+    facts = {}
+    if knows_metal(fit.drawn):
+        facts["mean_valence"] = _numbers(whole.mean_valence())
+        if fit.pixel_size_nm:
+            facts["metal_atoms"] = _numbers(whole.metal(), area / tilts)
+    return facts | {
         "warnings": warnings,
         "phases": list(fit.phases),
         "reduced_chi2": float(np.median(fit.reduced_chi2[counted])) if counted.any() else None,
         "volumes_nm3": {name: value.tolist() for name, value in volumes.items()},
         "systematic_known": fit.drawn is not None and len(fit.drawn.transforms) > 0,
     }
+
+
+def _numbers(estimate, factor=1.0):
+    """An estimate times a factor, as plain numbers."""
+    return {name: float(factor * getattr(estimate, name)) for name in ("value", "statistical", "systematic")}
+
+
+def _stored_ensemble(arrays):
+    """The ensemble in the arrays of ``volume.npz``, for what is computed from its volumes."""
+    names = ("best", "std", "members", "scale", "systematic", "transformed", "unit")
+    stored = {name: arrays[name] for name in names}
+    return dip.EnsembleResult(mean=stored["members"].mean(axis=0), stopped_at=(), reasons=(), **stored)
 
 
 def find_geometry(images: NDArray, tilts_deg: NDArray) -> tuple[dict[str, Any], dict[str, Any]]:

@@ -12,6 +12,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from .. import __version__, data, fitting, spectra, standards
+from ..fitting import Estimate
 from ..plotting import (
     figure_html,
     maps_figure,
@@ -24,11 +25,15 @@ from ..plotting import (
 from ..scattering import load_system
 from .folder import Folder
 from .inspection import inspect, inspection_section
+from .metal import knows_metal, metal_maps
 from .page import figure_png, html_table, page, warnings_box
 from .series import Maps, on_axis
 from .settings import Settings
+from .volume_files import METAL_FILES
 
 __all__ = ["STEPS", "write_report"]
+
+ESTIMATE = ("value", "statistical", "systematic")
 
 #: In the order in which they are done.
 STEPS = ("spectra", "standards", "fit", "maps", "alignment", "volume", "comparison", "half_dose", "audit", "files")
@@ -39,7 +44,7 @@ def write_report(folder: Folder, settings: Settings, maps: Maps) -> str:
     """The page, which needs nothing from elsewhere; every number and figure is of the files in the folder."""
     done = {name: folder.steps[name] for name in STEPS if name in folder.steps}  # none that an earlier run left
     warnings = [f"{name}: {told}" for name, step in done.items() for told in step.facts.get("warnings", ())]
-    parts = [_summary(done, maps, settings), warnings_box(warnings)]
+    parts = [_summary(done, maps, settings), _metal(done, settings), warnings_box(warnings)]
     if not warnings:
         parts.append("<p>No check raised a warning.</p>")
     parts.append(_input(settings, done))
@@ -93,6 +98,25 @@ def _summary(done, maps, settings):
         else "<p>Sum of each channel over the volume: what a map sums to over its pixels.</p>"
     )
     return html_table(rows) + told
+
+
+def _metal(done, settings):
+    """Atoms of the metal and their mean valence, from the maps and from the volume, where phases are known."""
+    found = {"from the maps": done["fit" if "fit" in done else "maps"].facts, "from the volume": done["volume"].facts}
+    system = load_system(settings.system)
+    rows = []
+    for name, label in (("metal_atoms", f"{system.metal} atoms"), ("mean_valence", f"mean valence of {system.metal}")):
+        values = {column: facts[name] for column, facts in found.items() if name in facts}
+        known = {column: facts["systematic_known"] for column, facts in found.items() if name in facts}
+        if values:
+            row = {column: _pm(**value, known=known[column]) for column, value in values.items()}
+            rows.append({"": label} | row)
+    if not rows:
+        return ""
+    return html_table(rows) + (
+        f"<p>All {system.metal_name} and its mean valence: what the edge determines best, whatever the phases are "
+        "called. Files: <code>metal.hspy</code>, <code>metal.tif</code>, and two of the <code>maps</code>.</p>"
+    )
 
 
 def _input(settings, done):
@@ -197,11 +221,25 @@ def _maps(folder, maps, done):
             parts.append(figure_png(maps_figure(shown, unit=maps.unit, cmap="viridis", **options), caption))
     if "fit" in done:
         fit = fitting.PhaseFit.load(folder["fit.hspy"])
+        if knows_metal(fit.drawn):
+            found = [Estimate(*(getattr(one, name)[at] for name in ESTIMATE)) for one in metal_maps(fit)]
+            told = "The metal and its mean valence, which is not given where there is little metal, and their errors."
+            parts.append(_metal_images(found, "atoms/nm²", maps.pixel_size_nm, told))
         median = done["fit"].facts["reduced_chi2"]
         told = "too few counts everywhere" if median is None else f"median of the pixels with counts {median:.2f}"
         figure = maps_figure({"reduced χ²": fit.reduced_chi2[at]}, pixel_size_nm=maps.pixel_size_nm, vmin=0, vmax=2)
         parts.append(figure_png(figure, f"Reduced χ² of the fits; {told}."))
     return _section("Maps", *parts)
+
+
+def _metal_images(found, unit, pixel_size_nm, caption):
+    """Images of the metal and of its mean valence, each with its errors, from an `Estimate` (Y, X) of each."""
+    shown = {}
+    for label, one in zip((f"metal ({unit})", "mean valence"), found, strict=True):
+        parts = {"": one.value, ", statistical error": one.statistical, ", systematic error": one.systematic}
+        shown |= {label + what: image for what, image in parts.items()}
+    options = {"pixel_size_nm": pixel_size_nm, "percentile": 99.8, "columns": 3, "share": False, "cmap": "viridis"}
+    return figure_png(maps_figure(shown, **options), caption)
 
 
 def _alignment(folder, maps, done):
@@ -263,6 +301,8 @@ def _volume(folder, settings, maps, done):
     parts += [script, _plot(browser)]
     surfaces = surfaces_figure(volume, voxel_size_nm=size, channels=maps.channels, level=0.3 * top)
     parts.append(_plot(surfaces))
+    if METAL_FILES[0] in done["files"].outputs:
+        parts.append(_metal_slices(folder[METAL_FILES[0]], size))
     facts = done["volume"].facts
     rows = [
         {"channel": c, "value of a pure voxel": f"{s:.3f} ± {e:.3f}"}
@@ -278,6 +318,17 @@ def _volume(folder, settings, maps, done):
     reasons = "; ".join(sorted(set(facts["reasons"])))
     parts.append(f"<p>Ensemble: {members}. Why the networks ended: {html.escape(reasons)}.</p>")
     return _section("Volume", *parts)
+
+
+def _metal_slices(path, voxel_size_nm):
+    """The same slice of the metal and its mean valence."""
+    signal = data.read_signal(path)
+    known = signal.metadata.SoftEELS
+    arrays = np.stack([signal.data, known.statistical_error, known.systematic_error])
+    middle = arrays[:, :, arrays.shape[2] // 2]
+    found = [Estimate(*middle[:, k]) for k in range(2)]
+    told = "The metal and its mean valence in this slice; no mean valence where there is little metal."
+    return _metal_images(found, "atoms/nm³", voxel_size_nm, told)
 
 
 def _plot(figure):

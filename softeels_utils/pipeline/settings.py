@@ -134,8 +134,9 @@ class Settings:
         Of energy axes that state no unit of energy; None: eV if the values clearly are in eV.
     gain : float or None
         Counts per electron; None: 1 if the values are whole numbers, otherwise estimated from the noise.
-    exposure_ratio : float
-        Electrons of the core loss over those of the low loss.
+    exposure_ratio : float or None
+        Electrons of the core loss over those of the low loss; None: that of the exposure times in the metadata of both,
+        else 1.
     align : bool
         Find shifts between tilts and the angle of the tilt axis, from the low loss (or the maps).
     head : {"fractions", "nonnegative"}
@@ -173,7 +174,7 @@ class Settings:
     collection_mrad: float | None = None
     energy_unit: str | None = None
     gain: float | None = None
-    exposure_ratio: float = 1.0
+    exposure_ratio: float | None = None
     align: bool = True
     head: str = "fractions"
     calibrated: bool = False
@@ -190,7 +191,8 @@ class Settings:
     def __post_init__(self) -> None:
         """Check each setting by itself; `ValueError` names it, what it got and what it wants."""
         check_plausible(**{name: getattr(self, name) for name in PLAUSIBLE})
-        check_positive(exposure_ratio=self.exposure_ratio, **({} if self.gain is None else {"gain": self.gain}))
+        given = {name: self[name] for name in ("exposure_ratio", "gain")}
+        check_positive(**{name: value for name, value in given.items() if value is not None})
         for name, (least, most) in COUNTS.items():
             value = getattr(self, name)
             if value is not None and (type(value) is not int or not least <= value <= most):

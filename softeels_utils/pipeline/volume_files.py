@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from .. import data
 from ..checks import (
+    check_kind,
     check_mapping,
     check_names,
     check_path,
@@ -22,15 +23,18 @@ from ..checks import (
     describe,
     real_array,
 )
-from ..fitting import PhaseFit
+from ..fitting import Estimate, PhaseFit
+from .metal import knows_metal, metal_maps
 
 if TYPE_CHECKING:
     from hyperspy.signal import BaseSignal
 
-__all__ = ["FORMATS", "file_names", "volume_signal", "write_maps", "write_volume"]
+__all__ = ["FORMATS", "METAL_FILES", "file_names", "volume_signal", "write_maps", "write_metal", "write_volume"]
 
 #: What `write_volume` writes: files, and folders with one file for each channel.
 FORMATS = ("volume.hspy", "volume.tif", "volume.ome.zarr", "mrc", "emd")
+#: What `write_metal` writes.
+METAL_FILES = ("metal.hspy", "metal.tif")
 AXES = ("y", "z", "x")
 MRC_LABEL = 80  # characters, of ASCII
 
@@ -163,22 +167,71 @@ def _check_volume(arrays, channels, voxel_size_nm, tilt_angles_deg, unit):
 def write_maps(folder: Path, fit: PhaseFit) -> None:
     """Write the maps of a fit over tilt, one file for each phase: a stack for ETSpy and HyperSpy, TIFFs for Fiji.
 
-    ``PHASE.hspy`` (T, Y, X) with tilts and variance; ``PHASE.tif`` and ``PHASE_error.tif``. NaN where there is no
-    result.
+    ``PHASE.hspy`` (T, Y, X) with tilts and statistical variance; ``PHASE.tif`` and ``PHASE_error.tif``. NaN where there
+    is no result. If the fit knows what its phases contain, ``metal`` (atoms per nm²) and ``mean_valence`` (NaN where
+    there is little metal, see `metal_maps`) as well, with ``_systematic_error.tif``.
     """
     if not isinstance(fit, PhaseFit):
         raise ValueError(f"fit: got {describe(fit)}, wants a PhaseFit")
     folder = check_path(folder, "folder")
     folder.mkdir(exist_ok=True)
     names = fit.phases or [f"phase {k}" for k in range(fit.coefficients.shape[-1])]
-    for k, (phase, name) in enumerate(zip(names, file_names(names), strict=True)):
-        values, error = (np.asarray(a[..., k], np.float32) for a in (fit.coefficients, fit.standard_error))
-        series = data.TiltSeries(
-            values[None], fit.tilt_angles_deg, (phase,), fit.pixel_size_nm, error[None] ** 2, unit="nm"
-        )
-        series.save(folder / f"{name}.hspy")
-        for suffix, image in (("", values), ("_error", error)):
-            _write_imagej(folder / f"{name}{suffix}.tif", image[:, None], [phase], fit.pixel_size_nm)
+    values, errors = (np.moveaxis(np.asarray(a), -1, 0) for a in (fit.coefficients, fit.standard_error))
+    maps = [("nm", {"": value, "_error": error}) for value, error in zip(values, errors, strict=True)]
+    if knows_metal(fit.drawn):
+        names = [*names, "metal", "mean valence"]
+        for unit, found in zip(("atoms per nm²", "mean valence"), metal_maps(fit), strict=True):
+            arrays = {"": found.value, "_error": found.statistical, "_systematic_error": found.systematic}
+            maps.append((unit, arrays))
+    for (unit, arrays), channel, name in zip(maps, names, file_names(names), strict=True):
+        arrays = {suffix: np.asarray(array, np.float32) for suffix, array in arrays.items()}
+        variance = arrays["_error"][None] ** 2
+        known = (arrays[""][None], fit.tilt_angles_deg, (channel,), fit.pixel_size_nm, variance)
+        data.TiltSeries(*known, unit=unit).save(folder / f"{name}.hspy")
+        for suffix, image in arrays.items():
+            _write_imagej(folder / f"{name}{suffix}.tif", image[:, None], [channel], fit.pixel_size_nm)
+
+
+def write_metal(
+    folder: Path,
+    metal: Estimate,
+    valence: Estimate,
+    symbol: str,
+    voxel_size_nm: float | None,
+    tilt_angles_deg: NDArray,
+) -> list[str]:
+    """Write atoms of the metal per nm³ and their mean valence in each voxel, with errors.
+
+    ``metal.hspy`` as `write_volume` writes ``volume.hspy``, with these two channels; ``metal.tif``: an ImageJ
+    hyperstack, values and errors as channels. The mean valence is NaN where there is little metal.
+
+    Parameters
+    ----------
+    folder : Path
+    metal, valence : Estimate
+        (Y, Z, X), see `metal_and_valence`.
+    symbol : str
+        Of the metal.
+    voxel_size_nm : float or None
+    tilt_angles_deg : array (T,)
+
+    Returns
+    -------
+    list of str
+        The files, relative to the folder.
+    """
+    folder, channels = check_path(folder, "folder"), [f"{check_text(symbol, 'symbol')} per nm³", "mean valence"]
+    pairs = {
+        name: np.stack([getattr(check_kind(one, "metal, valence", Estimate), part) for one in (metal, valence)])
+        for name, part in (("best", "value"), ("std", "statistical"), ("systematic", "systematic"))
+    }
+    title, unit = f"{symbol} and its mean valence", f"atoms per nm³; mean valence of {symbol}"
+    signal = volume_signal(pairs, channels, voxel_size_nm, tilt_angles_deg, unit, title)
+    signal.save(str(folder / "metal.hspy"), overwrite=True)
+    names = [*channels, *(f"{c} {kind} error" for kind in ("statistical", "systematic") for c in channels)]
+    whole = np.concatenate([np.asarray(array, np.float32) for array in pairs.values()])
+    _write_imagej(folder / "metal.tif", whole.swapaxes(0, 1), names, voxel_size_nm)
+    return list(METAL_FILES)
 
 
 def _signal(values, axes, voxel_size_nm, title, unit):

@@ -25,7 +25,7 @@ from .other import OtherMatter, SurplusLosses, find_other_matter
 from .outside import standards_from_roi, standards_from_spectra
 from .pair import PhasePair
 from .plane import Plane, errors_in_variables_regression, find_plane, reference_from_abundances
-from .prepare import DualEELS, Specimen, find_specimen, prepare_dual_eels
+from .prepare import DualEELS, Specimen, find_specimen, prepare_dual_eels, stated_exposure_ratio
 from .ratio import metal_per_oxygen
 from .recordings import ValenceGroups, check_dual_eels, group_by_valence
 from .result import Diagnostics, Standards
@@ -88,6 +88,7 @@ __all__ = [
     "spectral_angle_deg",
     "standards_from_roi",
     "standards_from_spectra",
+    "stated_exposure_ratio",
     "subshell_oscillator_strength",
     "valence_blur_nm",
     "white_lines",

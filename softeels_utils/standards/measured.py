@@ -232,26 +232,30 @@ def pair_edges(
     low_loss: BaseSignal,
     core_loss: BaseSignal,
     *,
-    core_background_eV: tuple[float, float] = (575.0, 618.0),
-    core_edge_eV: tuple[float, float] = (622.0, 662.0),
-    background_eV: tuple[float, float] = (38.0, 46.0),
-    edge_eV: tuple[float, float] = (47.0, 65.0),
+    system: System | str | None = None,
+    core_background_eV: tuple[float, float] | None = None,
+    core_edge_eV: tuple[float, float] | None = None,
+    background_eV: tuple[float, float] | None = None,
+    edge_eV: tuple[float, float] | None = None,
     bootstrap: int = 100,
     seed: int = 0,
 ) -> EdgePair:
     """M2,3 reference of a one-phase specimen: low loss regressed on the L2,3 signal of the same pixels.
 
-    With one phase there is no rotation to determine. The default windows are those of manganese, on the energy axis of
-    the core loss after alignment of the zero loss.
+    With one phase there is no rotation to determine.
 
     Parameters
     ----------
     low_loss, core_loss : HyperSpy signals, (..., | E) and (..., | E2)
         The low loss must start before the zero loss: the detector's offset is read there.
-    core_background_eV, core_edge_eV : (float, float)
-        Of the core loss.
-    background_eV, edge_eV : (float, float)
-        Of M2,3: where the power law is fitted, and where the edge is integrated.
+    system : System or str, optional
+        Whose metal it is; by default the iron oxides.
+    core_background_eV, core_edge_eV : (float, float), optional
+        Of the core loss, after alignment of the zero loss; by default 66 to 23 eV below L3, and from 19 eV below it to
+        21 eV above.
+    background_eV, edge_eV : (float, float), optional
+        Of M2,3: where the power law is fitted, and where the edge is integrated; by default 10 to 2 eV below the onset,
+        and from 1 eV below it to 17 eV above.
     bootstrap : int
         Draws of the pixels.
     seed : int
@@ -262,9 +266,17 @@ def pair_edges(
         If the energies do not cover the windows.
     """
     energy, core_energy = energy_axis(low_loss, of="low_loss"), energy_axis(core_loss, of="core_loss")
-    windows = {"core_background_eV": core_background_eV, "core_edge_eV": core_edge_eV}
-    for name, window in (windows | {"background_eV": background_eV, "edge_eV": edge_eV}).items():
-        check_window(window, name)
+    system = as_system(system)
+    l3_eV, onset_eV = system.edge("L2,3").standards["l3_eV"], system.edge("M2,3").onset_eV
+    core_background_eV, core_edge_eV, background_eV, edge_eV = (
+        check_window((place + low, place + high) if window is None else window, name)
+        for name, window, place, (low, high) in (
+            ("core_background_eV", core_background_eV, l3_eV, (-66.0, -23.0)),
+            ("core_edge_eV", core_edge_eV, l3_eV, (-19.0, 21.0)),
+            ("background_eV", background_eV, onset_eV, (-10.0, -2.0)),
+            ("edge_eV", edge_eV, onset_eV, (-1.0, 17.0)),
+        )
+    )
     check_count(bootstrap, "bootstrap", 2, 100_000)
     check_seed(seed)
     for name, axis, first, last, wanted in (

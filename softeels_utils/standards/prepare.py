@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from numbers import Real
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -38,13 +40,17 @@ from .line import neighbours
 __all__ = [
     "DualEELS",
     "Specimen",
+    "exposure_s",
     "find_specimen",
     "known_m23",
     "known_pixel_size",
     "prepare_dual_eels",
+    "stated_exposure_ratio",
 ]
 
 BEAM_KEV = 1.0, 1e4  # beyond, the energy is not in keV
+DETECTOR, EXPOSURE = "Acquisition_instrument.TEM.Detector.EELS", ("exposure", "dwell_time")
+EXPOSURE_AGREES = 0.05  # relative: so far apart a given ratio and the stated one may be
 
 
 @dataclass(frozen=True)
@@ -68,8 +74,10 @@ class DualEELS:
         Whose edges are looked for.
     pixel_size_nm : float or None
         None where it is not known.
+    exposure_ratio : float
+        Electrons of the core loss over those of the low loss: as given, as the metadata state it, or 1.
     warnings : tuple of str
-        What is wrong with the counts, one sentence each.
+        What is wrong with the counts, or with what is stated of them, one sentence each.
     """
 
     low_loss: NDArray = field(repr=False)
@@ -83,6 +91,7 @@ class DualEELS:
     system: System = field(repr=False)
     pixel_size_nm: float | None = None
     warnings: tuple[str, ...] = ()
+    exposure_ratio: float = 1.0
 
     @property
     def in_window(self) -> NDArray:
@@ -107,7 +116,7 @@ def prepare_dual_eels(
     beam_energy_keV: float | None = None,
     collection_mrad: float | None = None,
     convergence_mrad: float | None = None,
-    exposure_ratio: float = 1.0,
+    exposure_ratio: float | None = None,
     spikes: bool = True,
     gain: float = 1.0,
     window_eV: tuple[float, float] | None = None,
@@ -128,8 +137,9 @@ def prepare_dual_eels(
         For plain arrays.
     beam_energy_keV, collection_mrad, convergence_mrad : float, optional
         By default from the metadata of ``core_loss``; the convergence is 0 where that does not state it.
-    exposure_ratio : float
-        Electrons of the core loss over those of the low loss.
+    exposure_ratio : float, optional
+        Electrons of the core loss over those of the low loss; by default that of the exposure times that both signals
+        state (`stated_exposure_ratio`), else 1. One that is far from theirs is warned of.
     spikes : bool
         Remove spikes.
     gain : float
@@ -148,7 +158,8 @@ def prepare_dual_eels(
     window_eV, _ = known_m23(system, window_eV)
     check_flag(spikes, "spikes")
     microscope = _microscope(core_loss, beam_energy_keV, collection_mrad, convergence_mrad)
-    check_positive(exposure_ratio=exposure_ratio, gain=gain)
+    check_positive(gain=gain)
+    exposure_ratio, doubts = _known_exposure(low_loss, core_loss, exposure_ratio)
     pixel_size_nm = known_pixel_size(core_loss, pixel_size_nm)
     energy = energy_axis(low_loss, energy_eV, of="low_loss")
     core_energy = energy_axis(core_loss, core_energy_eV, name="core_energy_eV", of="core_loss")
@@ -176,7 +187,8 @@ def prepare_dual_eels(
         microscope=microscope,
         system=system,
         pixel_size_nm=pixel_size_nm,
-        warnings=told,
+        exposure_ratio=exposure_ratio,
+        warnings=(*doubts, *told),
     )
 
 
@@ -205,6 +217,40 @@ def known_pixel_size(core_loss: ArrayLike, pixel_size_nm: float | None = None) -
         return float(pixel_size_nm)
     axes = core_loss.axes_manager.navigation_axes if hasattr(core_loss, "axes_manager") else ()
     return step_nm(axes[0]) if len(axes) >= 2 else None
+
+
+def exposure_s(signal: Any) -> float | None:
+    """Time that each spectrum of a HyperSpy signal was exposed for, times its number of frames; None if not stated.
+
+    The exposure, or where that is missing the dwell time, of the detector's metadata.
+    """
+    if not hasattr(signal, "metadata"):
+        return None
+    stated = {key: signal.metadata.get_item(f"{DETECTOR}.{key}", default=None) for key in EXPOSURE}
+    times = [value for value in stated.values() if isinstance(value, Real) and 0 < value < np.inf]
+    frames = signal.metadata.get_item(f"{DETECTOR}.frame_number", default=1)
+    frames = frames if isinstance(frames, Real) and 0 < frames < np.inf else 1
+    return float(times[0] * frames) if times else None
+
+
+def stated_exposure_ratio(low_loss: Any, core_loss: Any) -> float | None:
+    """Exposure of the core loss over that of the low loss, where the metadata of both state it; else None."""
+    low, core = exposure_s(low_loss), exposure_s(core_loss)
+    return core / low if low and core else None
+
+
+def _known_exposure(low_loss, core_loss, exposure_ratio):
+    """The exposure ratio as given, as stated, or 1; and a warning where the first two differ."""
+    stated = stated_exposure_ratio(low_loss, core_loss)
+    if exposure_ratio is None:
+        return (1.0 if stated is None else stated), ()
+    check_positive(exposure_ratio=exposure_ratio)
+    if stated is None or abs(np.log(exposure_ratio / stated)) < np.log1p(EXPOSURE_AGREES):
+        return float(exposure_ratio), ()
+    return float(exposure_ratio), (
+        f"exposure_ratio is {exposure_ratio:g}, but the exposures in the metadata of both signals make it {stated:g}: "
+        "atoms counted in the core loss are off by the same factor if it is wrong.",
+    )
 
 
 def _microscope(core_loss, beam_energy_keV, collection_mrad, convergence_mrad):

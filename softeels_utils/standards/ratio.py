@@ -76,7 +76,7 @@ def _variance(low_loss, core_loss, dual, options):
     """Of the core loss in each channel, (..., E): that of the counts, by a few per cent too large."""
     energy = energy_axis(low_loss, options.get("energy_eV"), of="low_loss")
     aligned = align_zero_loss(data_of(low_loss), energy_eV=energy)
-    electrons = zero_loss(aligned, energy).sum(axis=-1, keepdims=True) * options.get("exposure_ratio", 1.0)
+    electrons = zero_loss(aligned, energy).sum(axis=-1, keepdims=True) * dual.exposure_ratio
     step = dual.core_energy_eV[1] - dual.core_energy_eV[0]
     counts = ndimage.uniform_filter1d(np.asarray(data_of(core_loss), float), SMOOTHED, axis=-1)
     return options.get("gain", 1.0) * np.maximum(counts, 0) / (electrons * step) ** 2
