@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 __all__ = [
+    "as_drawn_rows",
     "correlations",
     "draws_rows",
     "ladder_rows",
@@ -337,6 +338,32 @@ def shape_rows(recorded: Mapping[str, Any], name: str = "DIPm-TV") -> list[dict[
             "core's edge": _number(core),
         }
         table.append(line | _measures(found))
+    return table
+
+
+def as_drawn_rows(recorded: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Rows of a table of the record of draws of which nothing is fixed: what each is, and the error of each method.
+
+    Parameters
+    ----------
+    recorded : dict
+        Record of `benchmarks/draws.py` with ``--as-drawn``.
+    """
+    table = []
+    for row in recorded["rows"]:
+        label, methods = row["label"], row["methods"]
+        odd = {
+            "support": label["support"], label["third_phase"] and "third phase": label["third_phase"],
+            label["mixture"] and "mixture": label["mixture"], "missing tilt": label["missing_tilt"],
+            f"shifts to {label['largest_shift_px']:.1f} px": label["largest_shift_px"],
+            f"axis {label['axis_angle_deg']:.1f}°": label["axis_angle_deg"],
+        }  # fmt: skip
+        line = {
+            "specimen": f"{row['seed']}: {label['shape']['name']}",
+            "tilts": f"{label['views']} over ±{label['max_tilt_deg']:.0f}°",
+            "noise": label["noise"]["kind"], "also": ", ".join(name for name, there in odd.items() if there) or "–",
+        }  # fmt: skip
+        table.append(line | {LADDER[name]: f"{methods[name]['nrmse']:.3f}" for name in LADDER if name in methods})
     return table
 
 
