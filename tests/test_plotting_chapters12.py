@@ -179,7 +179,7 @@ def test_tilts_show_the_worse_phase():
 def test_constraints_are_shown_about_the_result():
     axes = FIGURES["constraints"]().axes
     titles = [ax.get_title() for ax in axes if ax.get_title()]
-    assert titles == ["oxygen", "cross section", "leading edge", "pure rim", "pixels", "all together"]
+    assert titles == ["oxygen", "cross-section", "leading edge", "pure rim", "pixels", "all together"]
     image = axes[0].images[0]
     row, column = np.unravel_index(image.get_array().argmax(), image.get_array().shape)
     left, right, bottom, top = image.get_extent()

@@ -219,6 +219,6 @@ def test_references_are_told_over_pixels_and_fluence():
         {"n": n, "fluence": f, "feo_found": share, "fe3o4_found": 1.0, "feo_error": 0.25, "fe3o4_error": 0.1}
         for n, f, share in ((48, 1000, 0.7), (48, 1000, 1.1), (112, 4000, 0.95))
     ]
-    fine, coarse = recorded.reference_rows(cells)
+    coarse, fine = recorded.reference_rows(cells)
     assert (fine["pixels"], fine["FeO found"]) == ("112²", "0.95 (0.95 to 0.95)")
     assert (coarse["FeO found"], coarse["FeO: stated error"]) == ("0.90 (0.70 to 1.10)", "25%")

@@ -499,7 +499,7 @@ def void_rows(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
         what DIPm-TV shows about it.
     """
     table = []
-    for n in sorted({row["n"] for row in rows}, reverse=True):
+    for n in sorted({row["n"] for row in rows}):
         for edge in ("M2,3", "L2,3"):
             for fluence in sorted({row["fluence"] for row in rows}):
                 mine = [row for row in rows if (row["n"], row["edge"], row["fluence"]) == (n, edge, fluence)]
@@ -586,7 +586,7 @@ def reference_rows(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
         Rows of the record ``references``.
     """
     table = []
-    for n in sorted({row["n"] for row in rows}, reverse=True):
+    for n in sorted({row["n"] for row in rows}):
         for fluence in sorted({row["fluence"] for row in rows if row["n"] == n}):
             mine = [row for row in rows if (row["n"], row["fluence"]) == (n, fluence)]
             line = {"pixels": f"{n}²", "e/Å² per tilt": f"{fluence:,}"}
