@@ -342,13 +342,13 @@ def write_settings(found: Iterable[Inspection], path: str | Path, system: str = 
     found, path = _inspections(found), check_path(path)
     load_system(check_text(system, "system"))
     if path.exists() or not path.absolute().parent.is_dir():
-        raise ValueError(f"write: got {path}, wants a new file in a folder that exists")
+        raise ValueError(f"path: got {path}, wants a new file in a folder that exists")
     low, core = ([one for one in found if one.kind == kind] for kind in ("low loss", "core loss"))
     maps = [one for one in found if one.kind == "maps"]
     references = [one for one in found if one.kind == "standards"]
     if not low and not maps:
         raise ValueError(
-            "path: got neither low loss nor maps, wants the spectra over M2,3 with their zero loss, or maps"
+            "found: got neither low loss nor maps, wants the spectra over M2,3 with their zero loss, or maps"
         )
     lines = ["# Settings of `python -m softeels_utils reconstruct FILE.yml`; paths start from this file's folder."]
     for name, files in (("low_loss", low), ("core_loss", core)):

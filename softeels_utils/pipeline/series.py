@@ -14,8 +14,10 @@ from .. import data, spectra
 from ..archives import check_archive
 from ..checks import (
     LARGEST,
+    check_count,
     check_file,
     check_kind,
+    check_mask,
     check_names,
     check_number,
     check_positive,
@@ -458,11 +460,26 @@ def read_standards(path: Path) -> Standards:
     """
     check_archive(check_file(path, (".npz",)))
     try:
-        return Standards.load(path)
+        found = Standards.load(path)
+        _check_references(found)
     except Exception as error:  # whatever else may be packed there
         if str(error).startswith("path: "):
             raise
         raise ValueError(f"path: got {path.name}, wants a file of Standards.save ({error})") from error
+    return found
+
+
+def _check_references(found):
+    """Refuse what are no reference spectra of phases on one axis, each with its uncertainty, and samples of them."""
+    check_text(found.system, "system")
+    phases = check_names(found.phases, "phases")
+    energy = spectra.energy_axis(np.zeros(np.size(found.energy_eV)), found.energy_eV)
+    shape = len(phases), energy.size
+    for name in ("references", "uncertainty", "samples"):
+        got = real_array(getattr(found, name), name).shape
+        if got[-2:] != shape or len(got) != 2 + (name == "samples"):
+            wanted = shape if name != "samples" else ("S", *shape)
+            raise ValueError(f"{name}: got shape {got}, wants {wanted}")
 
 
 @dataclass(frozen=True)
@@ -520,6 +537,7 @@ class Maps:
     @classmethod
     def of_fit(cls, fit: PhaseFit) -> Maps:
         """The maps of a fit over tilt."""
+        check_kind(fit, "fit", PhaseFit)
         values = np.moveaxis(np.asarray(fit.coefficients), -1, 0)
         channels = fit.phases or tuple(f"phase {k}" for k in range(len(values)))
         known = fit.drawn if fit.drawn is not None and len(fit.drawn.transforms) else None
@@ -528,6 +546,7 @@ class Maps:
     @classmethod
     def of_series(cls, series: data.TiltSeries) -> Maps:
         """The maps of a file; those in another unit of length are converted to nm."""
+        check_kind(series, "series", data.TiltSeries)
         covariance, nm = series.covariance, NM_PER.get(series.unit)
         if covariance is None and series.variance is not None:
             variance = np.moveaxis(series.variance, 0, -1)
@@ -552,7 +571,8 @@ class Maps:
         return cls.of_series(data.read_tilt_series(path))
 
     def tilts(self, chosen: NDArray) -> Maps:
-        """The maps at some of the tilts."""
+        """The maps at some of the tilts: those where ``chosen``, bool (T,)."""
+        chosen = check_mask(chosen, "chosen", self.values.shape[1:2])
         covariance = None if self.covariance is None else self.covariance[chosen]
         shifts = None if self.shifts_px is None else self.shifts_px[chosen]
         own = {"values": self.values[:, chosen], "tilt_angles_deg": self.tilt_angles_deg[chosen]}
@@ -576,11 +596,12 @@ class Maps:
 
     def projections(self, padding: int = 0) -> NDArray:
         """Values (C, T, Y, X), 0 where not measured, with ``padding`` columns added on each side."""
-        values = np.where(self.mask, self.values, 0).astype(np.float32)
+        values, padding = np.where(self.mask, self.values, 0).astype(np.float32), check_count(padding, "padding", 0)
         return np.pad(values, ((0, 0), (0, 0), (0, 0), (padding, padding)))
 
     def stated(self, padding: int = 0) -> dict[str, Any]:
         """Arguments of `Measurement` (and `dip.ensemble`): covariance, mask, voxel size and geometry."""
+        check_count(padding, "padding", 0)
         stated: dict[str, Any] = {"voxel_size_nm": self.pixel_size_nm or 1.0}
         stated |= self._geometry()
         mask = np.pad(self.mask, ((0, 0), (0, 0), (padding, padding)))
@@ -613,7 +634,7 @@ class Maps:
         make up for the modes left out. Where the scale of each channel is learned, errors of scale have no effect and
         are left out.
         """
-        if self.draws is None or n < 2:
+        if check_count(n, "n", 0) < 2 or self.draws is None:
             return None
         transforms = self.draws.transforms
         if scale_is_learned:
