@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -347,7 +348,7 @@ def noise_gain_of(low: BaseSignal, gain: float | None, window_eV: tuple[float, f
 
 
 def clean_low_loss(
-    low: BaseSignal, gain: float, zero_loss_eV: NDArray | None = None
+    low: BaseSignal, gain: float, known: Mapping[str, NDArray] | None = None
 ) -> tuple[BaseSignal, dict[str, NDArray], dict[str, Any]]:
     """Zero losses at 0, to whole channels (Poisson counts stay so), and no spikes; tilt by tilt.
 
@@ -356,38 +357,45 @@ def clean_low_loss(
     low : signal (T, Y, X, E)
     gain : float
         Counts per electron.
-    zero_loss_eV : array (T, Y, X), optional
-        Where the zero losses are, as found before.
+    known : dict of array, optional
+        ``zero_loss_eV`` and ``spikes`` of ``images``, as found before: in all counts, of which these are a part.
 
     Returns
     -------
     signal, images, facts
         The signal lacks the channels that were not measured at all tilts. ``images``: ``zero_loss_eV`` and
-        ``relative_thickness`` (t/λ), each (T, Y, X).
+        ``relative_thickness`` (t/λ), each (T, Y, X); ``spikes``, the indices (N, 4) of channels of the signal.
     """
     energy = spectra.energy_axis(low)
-    if zero_loss_eV is None:
+    if known is None:
         zero_loss_eV = np.stack([spectra.zero_loss_position(np.asarray(counts), energy) for counts in low.data])
+    else:
+        zero_loss_eV = known["zero_loss_eV"]
     moves, axis = _to_zero(zero_loss_eV, energy), energy
     measured, warnings = _measured_channels(moves, energy)
     energy = energy[measured]
     cleaned = np.empty((*low.data.shape[:-1], energy.size), np.float32)
-    thickness, spikes = np.empty(cleaned.shape[:-1]), 0
+    thickness, spikes = np.empty(cleaned.shape[:-1]), []
     for t, counts in enumerate(low.data):
         aligned = spectra.shift_spectra(np.asarray(counts), moves[t], axis, method="nearest")[..., measured]
-        found = spectra.find_rare_spikes(aligned, gain=gain) & (energy > SPIKES_ABOVE_EV)
-        spikes += int(found.any(-1).sum())
+        if known is None:
+            found = spectra.find_rare_spikes(aligned, gain=gain) & (energy > SPIKES_ABOVE_EV)
+        else:
+            found = np.zeros(aligned.shape, bool)
+            found[tuple(known["spikes"][known["spikes"][:, 0] == t, 1:].T)] = True
+        spikes.append(np.argwhere(found))
         cleaned[t] = spectra.remove_spikes(aligned, mask=found)
         thickness[t] = spectra.relative_thickness(cleaned[t], energy)
+    spikes = np.concatenate([np.insert(at, 0, t, axis=1) for t, at in enumerate(spikes)])
     facts = {
         "electrons": float(cleaned.sum(-1, dtype=float).mean() / gain),
         "energies_eV": [float(energy[0]), float(energy[-1])],
         "zero_loss_range_eV": [float(zero_loss_eV.min()), float(zero_loss_eV.max())],
-        "spikes": spikes,
+        "spikes": len(np.unique(spikes[:, :3], axis=0)),  # spectra that have some
         "relative_thickness": float(np.nanmax(thickness)),
         "warnings": warnings,
     }
-    images = {"zero_loss_eV": zero_loss_eV, "relative_thickness": thickness}
+    images = {"zero_loss_eV": zero_loss_eV, "relative_thickness": thickness, "spikes": spikes}
     return spectra.with_data(low.isig[measured], cleaned), images, facts
 
 
