@@ -541,7 +541,7 @@ class Chain:
             audited = dip.audit(measurement, volume, other=other, kinds=kinds, seed=self.settings.seed)
             np.savez(place / "audit.npz", unsupported=audited.unsupported)
             facts = {"warnings": missing_voids(audited, maps.pixel_size_nm), "kinds": kinds}
-            return facts | {"features": str(audited).splitlines()}
+            return facts | {"features": audited.lines(maps.channels)}
 
         self.folder.step(
             "audit",
