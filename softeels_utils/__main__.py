@@ -115,7 +115,8 @@ def _inspect(options):
         options.html.write_text(pipeline.inspection_page(found), encoding="utf-8")
         print(options.html)
     if options.write:
-        pipeline.write_settings(found, options.write, options.system)
+        with named("--write"), named("FILE", "found"):
+            pipeline.write_settings(found, options.write, options.system)
         print(options.write)
 
 

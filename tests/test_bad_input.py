@@ -18,6 +18,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import h5py
 import hyperspy.api as hs
 import matplotlib.pyplot as plt
 import numpy as np
@@ -41,6 +42,7 @@ from softeels_utils import (
     standards,
     tomography,
 )
+from softeels_utils.pipeline.series import read_standards
 
 EXAMPLES = 2  # of each kind of badness
 SECONDS = 5.0  # until an answer
@@ -142,6 +144,12 @@ KINDS: dict[str, Callable[[Any], st.SearchStrategy]] = {
     "thin": one_of(np.zeros(3), np.zeros((2, 8, 8, 9)), 3, None),
     "features": one_of("void", ("x",), 3, None),
     "words": one_of(3, b"nm", ["a"], object()),
+    "empty": lambda valid: st.just(np.zeros(0)),
+    "plain name": one_of(3, None, "", "..", "../a", "a/b"),
+    "plain names": one_of(3, None, "ab", ["../a"], ["a", "a"], [3]),
+    "paths": one_of(3, None, "a", [3], ["/none/a"]),
+    "no JSON": one_of({"a": object()}, {"a": {1, 2}}),
+    "members": one_of("abc", np.zeros((2, 2)), np.zeros((3, 2, 8, 8, 9))),
     "file": one_of(3, b"", "a\0b", [], 1.5),
     "mapping": one_of(3, "abc", [1, 2], np.ones(3)),
     "function": one_of(3, "print", {}),
@@ -250,6 +258,17 @@ PARTS = {name: VOLUME for name in ("best", "std", "systematic")}
 def folder_of_steps():
     """A folder for a chain of steps."""
     return Path(tempfile.mkdtemp())
+
+
+@cache
+def folder():
+    return pipeline.Folder(folder_of_steps(), report=lambda line: None)
+
+
+def written(folder=None, **keywords):
+    """A volume in files, by default of a folder that is removed again."""
+    with tempfile.TemporaryDirectory() as place:
+        return pipeline.write_volume(place if folder is None else folder, **keywords)
 
 
 IRON = scattering.load_system("iron_oxides")
@@ -479,7 +498,7 @@ DOORS = {
         dose.Acquisition,
         {"edge": "M2,3", "thickness_nm": (10.0, 10.0), "pixel_size_nm": 0.4, "window_eV": (45.0, 75.0),
          "background": "power_law", "readout_counts": 0.0, "gain": 1.0, "spectrum": EV},
-        {"edge": "choice", "thickness_nm": "nan huge complex text ragged negative", "pixel_size_nm": "positive",
+        {"edge": "choice", "thickness_nm": "nan huge complex text ragged negative empty", "pixel_size_nm": "positive",
          "window_eV": "window", "background": "choice", "readout_counts": "at least 0", "gain": "positive",
          "spectrum": ARRAY},
     ),
@@ -1002,6 +1021,35 @@ DOORS = {
         lambda **keywords: pipeline.Folder(folder_of_steps(), **keywords), {"report": print, "total": 2},
         {"report": "function", "total": "seed"},
     ),
+    "Folder.step": Door(
+        lambda name, **keywords: folder().step(name, **keywords),
+        {"name": "a", "work": lambda place: None, "inputs": (), "parameters": {}, "outputs": ()},
+        {"name": "plain name", "work": "function", "inputs": "paths", "parameters": "mapping no JSON",
+         "outputs": "plain names"},
+    ),
+    "Folder.record": Door(lambda name: folder().record(name), {"name": "a"}, {"name": "plain name"}),
+    "Maps.tilts": Door(
+        pipeline.Maps(MAPS, TILTS, ("a", "b")).tilts, {"chosen": TILTS > 0}, {"chosen": "mask nan length"}
+    ),
+    "Maps.measurement": Door(
+        pipeline.Maps(MAPS, TILTS, ("a", "b")).measurement, {"padding": 1}, {"padding": "seed"}
+    ),
+    "Maps.reference_draws": Door(
+        lambda n: pipeline.Maps(MAPS, TILTS, ("a", "b"), draws=DRAWS).reference_draws(n, scale_is_learned=True),
+        {"n": 2}, {"n": "seed"},
+    ),
+    "write_volume": Door(
+        written,
+        {"folder": None, "arrays": PARTS | {"members": VOLUME[None]}, "channels": ("a", "b"), "voxel_size_nm": 1.0,
+         "tilt_angles_deg": TILTS, "unit": "nm"},
+        {"folder": "folder", "channels": "names"},
+    ),
+    "write_volume, members": Door(
+        lambda members: written(
+            arrays=PARTS | {"members": members}, channels=("a", "b"), voxel_size_nm=1, tilt_angles_deg=TILTS, unit=""
+        ),
+        {"members": VOLUME[None]}, {"members": "members"},
+    ),
     "Inspection": Door(
         pipeline.Inspection,
         {"path": "a", "kind": "maps", "facts": {}, "missing": (), "problems": (), "enters": "", "images": {}},
@@ -1389,3 +1437,33 @@ def test_what_can_be_no_path_is_named(value):
 
 def test_the_home_of_nobody_is_no_place():
     refuses(lambda: pipeline.inspect("~nobody-of-this-name/a.npz"), "path", "~nobody-of-this-name")
+
+
+def test_a_file_of_a_newer_hyperspy_is_refused_in_plain_words(good, tmp_path):
+    path = tmp_path / "future.hspy"
+    shutil.copy(good / "maps.hspy", path)
+    with h5py.File(path, "a") as file:
+        file.attrs["file_format_version"] = "99.0"
+    for read in (data.read_signal, data.read_tilt_series):
+        with pytest.raises(ValueError, match=r"^path: got future\.hspy, which a newer HyperSpy wrote"):
+            read(path)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("references", REFERENCES * np.nan),
+        ("references", REFERENCES[0]),
+        ("energy_eV", EV[::-1]),
+        ("uncertainty", np.ones(3)),
+        ("samples", np.array(["a"])),
+        ("phases", np.array('["FeO", "FeO"]')),
+    ],
+)
+def test_standards_that_hold_something_else_cannot_enter(name, value, good, tmp_path):
+    with np.load(good / "standards.npz") as archive:
+        np.savez(tmp_path / "standards.npz", **dict(archive) | {name: value})
+    found = pipeline.inspect(tmp_path / "standards.npz")
+    assert found.kind == "unknown", found
+    with pytest.raises(ValueError, match=rf"path: got standards.npz, .*{name}"):
+        read_standards(tmp_path / "standards.npz")

@@ -1,5 +1,7 @@
 """Feature tests and audits: what must hold on problems small enough for seconds. Rates: benchmarks/features.py."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 from scipy import stats
@@ -277,3 +279,12 @@ def test_bad_input_of_the_others():
         dip.VolumeErrors(length_px=0)
     with pytest.raises(ValueError, match="region: got 1008 voxels of 1008"):
         dip.fill_in(volume, np.ones(volume.shape[1:], bool))
+
+
+def test_what_a_feature_is_made_of_is_told():
+    test = SimpleNamespace(decided="supported", effect=1.0, standard_error=0.1)
+    features = [dip.Feature(kind, of, HOLE, HOLE, 1.0, test, 0.01) for kind, of in (("skin", 0), ("void", "vacuum"))]
+    report = dip.Audit(tuple(features), 0.05, HOLE)
+    skin, void = report.lines(("FeO", "Fe3O4"))
+    assert skin.startswith("skin of FeO at (") and void.startswith("void at (")
+    assert str(report).startswith("skin of phase 0 at (")

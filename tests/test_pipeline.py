@@ -585,6 +585,11 @@ def test_zero_losses_are_aligned_to_whole_channels_and_spikes_removed(files):
     assert abs(cleaned.data[1, 4, 5, 397] - around.mean()) < 5 * around.mean() ** 0.5
     rest = [np.delete(signal.data[..., 40:-40], [356, 357, 358], axis=-1) for signal in (cleaned, stack.isig[:-3])]
     np.testing.assert_array_equal(*rest)  # of the end, three channels were not measured
+    np.testing.assert_array_equal(images["spikes"], [[1, 4, 5, 397]])
+    part = moved.deepcopy()
+    part.data[1, 4, 5] = part.data[1, 4, 5] // 100
+    plain, again = (clean_low_loss(part, 1.0, known)[0].data[1, 4, 5, 397] for known in (None, images))
+    assert again < plain == part.data[1, 4, 5, 400]  # the spike of all counts does not stand out of a part of them
 
 
 def test_energies_that_start_elsewhere_in_each_file_give_the_same_maps(files, done, tmp_path):
@@ -854,6 +859,8 @@ def test_inspection_tells_kinds_and_what_is_missing(files, done, tmp_path, capsy
     assert command_line.main(arguments) == 0
     assert "low_+30.hspy: low loss, as low_+0.hspy but for" in capsys.readouterr().out
     assert page.read_text().count("<img") == 6
+    assert "# tilt_angles_deg:   # the files say 0°, 30°, 60°\n" in written.read_text()
+    assert "-0.00" not in pipeline.inspect(files / "low_+0.hspy").facts["zero loss at"]
     again = Settings.from_file(written)
     assert len(again.low_loss) == len(again.core_loss) == 3 and again.output == tmp_path / "softeels_output"
     assert command_line.main(arguments) == 2  # the settings are there already

@@ -140,7 +140,7 @@ def _read_signals(path, suffix, lazy):
     if suffix in TIFF_SUFFIXES:
         check_tiff(path)
     if suffix in (".hspy", ".zspy"):
-        _check_entries(import_module(f"rsciio.{suffix[1:]}").file_reader(str(path), lazy=True), path)
+        _check_entries(_lazy_entries(path, suffix), path)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         options = {"reader": "MRC"} if suffix in MRC_SUFFIXES else {}
@@ -168,6 +168,19 @@ def _read_signals(path, suffix, lazy):
             axis.units = UNITS.get(str(axis.units).lower(), axis.units)
         _energies_in_ev(signal)
     return [_aligned(signal) for signal in signals]
+
+
+def _lazy_entries(path, suffix):
+    """What HyperSpy's own format holds, nothing of it read yet; one newer than what is installed is refused."""
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        entries = import_module(f"rsciio.{suffix[1:]}").file_reader(str(path), lazy=True)
+    if any("newer version" in str(one.message) for one in told):
+        raise ValueError(
+            f"path: got {path.name}, which a newer HyperSpy wrote, wants a file of the one installed or older: update "
+            "hyperspy and rosettasciio"
+        )
+    return entries
 
 
 def _state_pixels(signals, path):

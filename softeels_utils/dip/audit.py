@@ -5,7 +5,7 @@ And voids that another volume of the same data shows alone: a prior of closed bo
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import ndimage
 
-from softeels_utils.checks import check_number, check_seed, real_array
+from softeels_utils.checks import check_names, check_number, check_seed, real_array
 from softeels_utils.tomography import Measurement
 
 from .features import VACUUM, FeatureTest, VolumeErrors, as_volume, check_options, claim, feature_test, fill_in
@@ -87,15 +87,27 @@ class Audit:
         """Features that the data support but the volume does not show."""
         return tuple(f for f in self.features if not f.shown and f.p_value < self.level)
 
-    def __str__(self) -> str:
+    def lines(self, phases: Sequence[str] | None = None) -> list[str]:
+        """One line for each feature: what it is, where, and what the data say.
+
+        Parameters
+        ----------
+        phases : sequence of str, optional
+            Names of the channels; by default "phase 0", ...
+        """
+        phases = None if phases is None else check_names(phases, "phases")
         lines = []
         for f in self.features:
             verdict = "supported" if f.p_value < self.level else f.test.decided.replace("supported", "undecided")
             place = ", ".join(f"{x:.0f}" for x in f.centre)
             effect = f"{f.test.effect:.2f} ± {f.test.standard_error:.2f} of what is shown"
-            kind = f.kind if f.shown else f"{f.kind} in the other volume only"
+            kind = f.kind if f.phase == VACUUM else f"{f.kind} of {phases[f.phase] if phases else f'phase {f.phase}'}"
+            kind += "" if f.shown else " in the other volume only"
             lines.append(f"{kind} at ({place}), {f.region.sum()} voxels: {verdict}, p = {f.p_value:.2g}, {effect}")
-        return "\n".join(lines) or "no features"
+        return lines or ["no features"]
+
+    def __str__(self) -> str:
+        return "\n".join(self.lines())
 
 
 def audit(

@@ -71,7 +71,7 @@ class Acquisition:
     def __post_init__(self):
         check_choice(self.edge, "edge", sorted(FIT_WINDOW_EV))
         thickness = np.zeros(1) if self.thickness_nm is None else finite_array(self.thickness_nm, "thickness_nm")
-        if thickness.ndim != 1 or (thickness < 0).any():
+        if thickness.ndim != 1 or not thickness.size or (thickness < 0).any():
             raise ValueError(f"thickness_nm: got {self.thickness_nm!r}, wants one number of at least 0 per phase")
         check_positive(pixel_size_nm=self.pixel_size_nm, gain=self.gain)
         check_not_negative(readout_counts=self.readout_counts)

@@ -498,11 +498,11 @@ class Chain:
                 return {"warnings": [], "why_not": "the values are not whole counts of single electrons"}
             maps, padding = self._aligned()
             found = standards.Standards.load(self.folder["standards.npz"])
-            moves = np.load(self.folder["images.npz"])["zero_loss_eV"]
+            known = dict(np.load(self.folder["images.npz"]))
             first = np.random.default_rng([self.settings.seed, 3]).binomial(counts.astype(np.int64), 0.5)
             series = []
             for half in (first, counts - first):
-                signal = clean_low_loss(spectra.with_data(raw, half.astype(np.float32)), gain, moves)[0]
+                signal = clean_low_loss(spectra.with_data(raw, half.astype(np.float32)), gain, known)[0]
                 fit = self._fit(signal, found)
                 seen = replace(maps, values=np.moveaxis(fit.coefficients, -1, 0), covariance=fit.covariance)
                 series.append((seen.projections(padding), seen.tilt_angles_deg, seen.stated(padding)))
@@ -549,7 +549,7 @@ class Chain:
             audited = dip.audit(measurement, volume, other=other, kinds=kinds, seed=self.settings.seed)
             np.savez(place / "audit.npz", unsupported=audited.unsupported)
             facts = {"warnings": missing_voids(audited, maps.pixel_size_nm), "kinds": kinds}
-            return facts | {"features": str(audited).splitlines()}
+            return facts | {"features": audited.lines(maps.channels)}
 
         self.folder.step(
             "audit",

@@ -18,7 +18,7 @@ from typing import Any
 import filelock
 
 from .. import __version__, source
-from ..checks import check_count, check_path, describe
+from ..checks import check_count, check_mapping, check_names, check_path, describe, named
 
 __all__ = ["Folder", "FolderBusy", "Step", "hash_of"]
 
@@ -127,8 +127,9 @@ class Folder:
 
     def record(self, name: str) -> Step | None:
         """What the step's record says; None if there is no record."""
+        record = self.path / "steps" / f"{_plain(name, 'name')}.json"
         try:
-            return Step(**json.loads((self.path / "steps" / f"{name}.json").read_text(encoding="utf-8")))
+            return Step(**json.loads(record.read_text(encoding="utf-8")))
         except (OSError, TypeError, ValueError):
             return None
 
@@ -153,10 +154,17 @@ class Folder:
         parameters : dict
             Everything else that the result depends on, as plain JSON.
         outputs : names of files
+
+        Raises
+        ------
+        ValueError
+            Naming the argument of another kind, or inputs that are not there.
         """
+        outputs = self._checked(name, work, inputs, parameters, outputs)
         # What an earlier step has made is known by how it was made: files of one content differ by their time stamps.
         made = {self.path / output: step.stamp for step in self.steps.values() for output in step.outputs}
-        inputs = {str(path): made.get(Path(path)) or self.hash_of(Path(path)) for path in inputs}
+        with named("inputs"):
+            inputs = {str(path): made.get(check_path(path)) or self.hash_of(path) for path in inputs}
         parameters = json.loads(json.dumps(dict(parameters or {})))
         read = [[Path(path).name, known] for path, known in inputs.items()]  # names and order may tell the tilts
         told = json.dumps([name, read, parameters, self.code], sort_keys=True)
@@ -170,6 +178,19 @@ class Folder:
         (self.path / "steps" / f"{name}.json").unlink(missing_ok=True)
         with _room(self.path, name):
             return self._do(name, work, stamp, inputs, parameters, outputs)
+
+    def _checked(self, name, work, inputs, parameters, outputs):
+        """Arguments of `step`, each by itself; the outputs as a tuple."""
+        _plain(name, "name")
+        if not callable(work):
+            raise ValueError(f"work: got {describe(work)}, wants a function of a folder")
+        if isinstance(inputs, str) or not isinstance(inputs, Iterable):
+            raise ValueError(f"inputs: got {describe(inputs)}, wants a sequence of paths")
+        try:
+            json.dumps(check_mapping({} if parameters is None else parameters, "parameters", empty=True))
+        except TypeError as error:
+            raise ValueError(f"parameters: got {describe(parameters)}, wants plain JSON ({error})") from None
+        return tuple(_plain(output, "outputs") for output in check_names(outputs, "outputs"))
 
     def _do(self, name, work, stamp, inputs, parameters, outputs):
         """Work in a folder of its own, move the outputs into place, and write the record."""
@@ -196,7 +217,11 @@ class Folder:
 
     def hash_of(self, path: Path) -> str:
         """Hash of a file or folder, from memory if it has not changed since."""
-        state = path.stat()
+        path = check_path(path)
+        try:
+            state = path.stat()
+        except OSError as error:
+            raise ValueError(f"path: got {path}, wants a file that can be read ({error})") from None
         key = path, state.st_ino, state.st_size, state.st_mtime_ns
         if path.is_dir() or key not in self._hashes:
             self._hashes[key] = hash_of(path)
@@ -233,6 +258,13 @@ def _room(folder, name):
             f"output: got no space left on the disk of {folder} in the step {name}, wants more: free some, and the "
             "same command goes on from there"
         ) from error
+
+
+def _plain(name, of):
+    """A name of a file or folder in this one, which leads nowhere else."""
+    if not isinstance(name, str) or name in ("", ".", "..") or Path(name).name != name:
+        raise ValueError(f"{of}: got {describe(name)}, wants a plain name")
+    return name
 
 
 def _visible(folder):

@@ -240,7 +240,8 @@ def _count_facts(counts: Any, energy: NDArray, has_zero: bool, system: System) -
         problems.append(f"{cut_off:.0%} of the spectra are cut off at {top:g}: saturated?")
     if has_zero:
         at = spectra.zero_loss_position(part, energy)
-        facts["zero loss at"] = f"{np.median(at):.2f} eV ({at.min():.2f} to {at.max():.2f})"
+        middle, lowest, highest = (round(float(x), 2) + 0.0 for x in (np.median(at), at.min(), at.max()))  # no -0.00
+        facts["zero loss at"] = f"{middle:.2f} eV ({lowest:.2f} to {highest:.2f})"
         problems += _dark_level(part, energy - np.median(at), system)
         try:
             thickness = spectra.relative_thickness(spectra.shift_spectra(part, -at, energy, method="nearest"), energy)
@@ -275,7 +276,7 @@ def _middle(image: NDArray) -> NDArray:
 
 
 def inspection_table(found: Iterable[Inspection]) -> str:
-    """What files contain, as text, a block for each; of further files of a kind, what differs from the first."""
+    """What files contain, as text: a block for the first of each kind, and a line for each other, what differs."""
     first: dict[str, Inspection] = {}
     lines = []
     for one in _inspections(found):
@@ -283,8 +284,11 @@ def inspection_table(found: Iterable[Inspection]) -> str:
         facts = {"kind": one.kind, **one.facts, "enters at": one.enters}
         known = {"kind": like.kind, **like.facts, "enters at": like.enters} if like is not one else {}
         new = {name: value for name, value in facts.items() if known.get(name) != value}
-        lines.append(one.path.name + ("" if like is one else f": {one.kind}, as {like.path.name} but for"))
-        lines += [f"  {name:22} {value}" for name, value in new.items()]
+        if like is one:
+            lines += [one.path.name, *(f"  {name:22} {value}" for name, value in new.items())]
+        else:
+            but = "; ".join(f"{name} {value}" for name, value in new.items())
+            lines.append(f"{one.path.name}: {one.kind}, as {like.path.name}" + f" but for {but}" * bool(but))
         lines += [f"  {'missing':22} {', '.join(one.missing)}"] if one.missing else []
         lines += [f"  {'look at':22} {problem}" for problem in one.problems]
     return "\n".join(lines)
@@ -342,13 +346,13 @@ def write_settings(found: Iterable[Inspection], path: str | Path, system: str = 
     found, path = _inspections(found), check_path(path)
     load_system(check_text(system, "system"))
     if path.exists() or not path.absolute().parent.is_dir():
-        raise ValueError(f"write: got {path}, wants a new file in a folder that exists")
+        raise ValueError(f"path: got {path}, wants a new file in a folder that exists")
     low, core = ([one for one in found if one.kind == kind] for kind in ("low loss", "core loss"))
     maps = [one for one in found if one.kind == "maps"]
     references = [one for one in found if one.kind == "standards"]
     if not low and not maps:
         raise ValueError(
-            "path: got neither low loss nor maps, wants the spectra over M2,3 with their zero loss, or maps"
+            "found: got neither low loss nor maps, wants the spectra over M2,3 with their zero loss, or maps"
         )
     lines = ["# Settings of `python -m softeels_utils reconstruct FILE.yml`; paths start from this file's folder."]
     for name, files in (("low_loss", low), ("core_loss", core)):
@@ -357,16 +361,17 @@ def write_settings(found: Iterable[Inspection], path: str | Path, system: str = 
     for name, files, enter in (("maps", maps, not low), ("standards", references, bool(low))):
         for k, one in enumerate(files):  # one file of each can enter: others are comments
             lines.append(("" if enter and k == 0 else "# ") + f"{name}: {_from(path, one.path)}")
-    entered = (low or maps)[0]
+    entered = low or maps[:1]
+    files, say = ("the files", "say") if len(entered) > 1 else ("the file", "says")
     for setting, name in (
         ("pixel_size_nm", "pixel size"), ("tilt_angles_deg", "tilts"), ("beam_energy_keV", "beam energy keV"),
         ("collection_mrad", "collection mrad"), ("convergence_mrad", "convergence mrad"),
     ):  # fmt: skip
-        known = entered.facts.get(name)
-        if name in entered.missing or known in (None, "not stated"):
-            lines.append(f"# {setting}:   # not in the file")
-        else:
-            lines.append(f"# {setting}:   # the file says {known}")
+        stated = [None if name in one.missing else one.facts.get(name) for one in entered]
+        known = not {None, "not stated"} & set(stated)
+        lines.append(
+            f"# {setting}:   # " + (f"{files} {say} {', '.join(dict.fromkeys(stated))}" if known else f"not in {files}")
+        )
     lines += [f"system: {json.dumps(system)}", "preset: quick   # or full", "seed: 0", "output: softeels_output", ""]
     path.write_text("\n".join(lines), encoding="utf-8")
 

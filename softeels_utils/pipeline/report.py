@@ -55,8 +55,9 @@ def write_report(folder: Folder, settings: Settings, maps: Maps) -> str:
     parts += [_volume(folder, settings, maps, done), _comparison(folder, settings, maps, done)]
     parts += [section(folder, maps, done) for section in (_half_dose, _audit)]
     parts.append(_provenance(done, settings, folder))
-    first = (*settings.low_loss, settings.maps)[0]
-    return page(f"Reconstruction of {first.name}", "".join(parts))
+    first, *others = settings.low_loss or (settings.maps,)
+    title = f"Reconstruction of {first.name}" + f" and {len(others)} more" * bool(others)
+    return page(title, "".join(parts))
 
 
 def _section(title, *parts):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,8 +15,10 @@ from .. import data, spectra
 from ..archives import check_archive
 from ..checks import (
     LARGEST,
+    check_count,
     check_file,
     check_kind,
+    check_mask,
     check_names,
     check_number,
     check_positive,
@@ -345,7 +348,7 @@ def noise_gain_of(low: BaseSignal, gain: float | None, window_eV: tuple[float, f
 
 
 def clean_low_loss(
-    low: BaseSignal, gain: float, zero_loss_eV: NDArray | None = None
+    low: BaseSignal, gain: float, known: Mapping[str, NDArray] | None = None
 ) -> tuple[BaseSignal, dict[str, NDArray], dict[str, Any]]:
     """Zero losses at 0, to whole channels (Poisson counts stay so), and no spikes; tilt by tilt.
 
@@ -354,38 +357,45 @@ def clean_low_loss(
     low : signal (T, Y, X, E)
     gain : float
         Counts per electron.
-    zero_loss_eV : array (T, Y, X), optional
-        Where the zero losses are, as found before.
+    known : dict of array, optional
+        ``zero_loss_eV`` and ``spikes`` of ``images``, as found before: in all counts, of which these are a part.
 
     Returns
     -------
     signal, images, facts
         The signal lacks the channels that were not measured at all tilts. ``images``: ``zero_loss_eV`` and
-        ``relative_thickness`` (t/λ), each (T, Y, X).
+        ``relative_thickness`` (t/λ), each (T, Y, X); ``spikes``, the indices (N, 4) of channels of the signal.
     """
     energy = spectra.energy_axis(low)
-    if zero_loss_eV is None:
+    if known is None:
         zero_loss_eV = np.stack([spectra.zero_loss_position(np.asarray(counts), energy) for counts in low.data])
+    else:
+        zero_loss_eV = known["zero_loss_eV"]
     moves, axis = _to_zero(zero_loss_eV, energy), energy
     measured, warnings = _measured_channels(moves, energy)
     energy = energy[measured]
     cleaned = np.empty((*low.data.shape[:-1], energy.size), np.float32)
-    thickness, spikes = np.empty(cleaned.shape[:-1]), 0
+    thickness, spikes = np.empty(cleaned.shape[:-1]), []
     for t, counts in enumerate(low.data):
         aligned = spectra.shift_spectra(np.asarray(counts), moves[t], axis, method="nearest")[..., measured]
-        found = spectra.find_rare_spikes(aligned, gain=gain) & (energy > SPIKES_ABOVE_EV)
-        spikes += int(found.any(-1).sum())
+        if known is None:
+            found = spectra.find_rare_spikes(aligned, gain=gain) & (energy > SPIKES_ABOVE_EV)
+        else:
+            found = np.zeros(aligned.shape, bool)
+            found[tuple(known["spikes"][known["spikes"][:, 0] == t, 1:].T)] = True
+        spikes.append(np.argwhere(found))
         cleaned[t] = spectra.remove_spikes(aligned, mask=found)
         thickness[t] = spectra.relative_thickness(cleaned[t], energy)
+    spikes = np.concatenate([np.insert(at, 0, t, axis=1) for t, at in enumerate(spikes)])
     facts = {
         "electrons": float(cleaned.sum(-1, dtype=float).mean() / gain),
         "energies_eV": [float(energy[0]), float(energy[-1])],
         "zero_loss_range_eV": [float(zero_loss_eV.min()), float(zero_loss_eV.max())],
-        "spikes": spikes,
+        "spikes": len(np.unique(spikes[:, :3], axis=0)),  # spectra that have some
         "relative_thickness": float(np.nanmax(thickness)),
         "warnings": warnings,
     }
-    images = {"zero_loss_eV": zero_loss_eV, "relative_thickness": thickness}
+    images = {"zero_loss_eV": zero_loss_eV, "relative_thickness": thickness, "spikes": spikes}
     return spectra.with_data(low.isig[measured], cleaned), images, facts
 
 
@@ -458,11 +468,26 @@ def read_standards(path: Path) -> Standards:
     """
     check_archive(check_file(path, (".npz",)))
     try:
-        return Standards.load(path)
+        found = Standards.load(path)
+        _check_references(found)
     except Exception as error:  # whatever else may be packed there
         if str(error).startswith("path: "):
             raise
         raise ValueError(f"path: got {path.name}, wants a file of Standards.save ({error})") from error
+    return found
+
+
+def _check_references(found):
+    """Refuse what are no reference spectra of phases on one axis, each with its uncertainty, and samples of them."""
+    check_text(found.system, "system")
+    phases = check_names(found.phases, "phases")
+    energy = spectra.energy_axis(np.zeros(np.size(found.energy_eV)), found.energy_eV)
+    shape = len(phases), energy.size
+    for name in ("references", "uncertainty", "samples"):
+        got = real_array(getattr(found, name), name).shape
+        if got[-2:] != shape or len(got) != 2 + (name == "samples"):
+            wanted = shape if name != "samples" else ("S", *shape)
+            raise ValueError(f"{name}: got shape {got}, wants {wanted}")
 
 
 @dataclass(frozen=True)
@@ -520,6 +545,7 @@ class Maps:
     @classmethod
     def of_fit(cls, fit: PhaseFit) -> Maps:
         """The maps of a fit over tilt."""
+        check_kind(fit, "fit", PhaseFit)
         values = np.moveaxis(np.asarray(fit.coefficients), -1, 0)
         channels = fit.phases or tuple(f"phase {k}" for k in range(len(values)))
         known = fit.drawn if fit.drawn is not None and len(fit.drawn.transforms) else None
@@ -528,6 +554,7 @@ class Maps:
     @classmethod
     def of_series(cls, series: data.TiltSeries) -> Maps:
         """The maps of a file; those in another unit of length are converted to nm."""
+        check_kind(series, "series", data.TiltSeries)
         covariance, nm = series.covariance, NM_PER.get(series.unit)
         if covariance is None and series.variance is not None:
             variance = np.moveaxis(series.variance, 0, -1)
@@ -552,7 +579,8 @@ class Maps:
         return cls.of_series(data.read_tilt_series(path))
 
     def tilts(self, chosen: NDArray) -> Maps:
-        """The maps at some of the tilts."""
+        """The maps at some of the tilts: those where ``chosen``, bool (T,)."""
+        chosen = check_mask(chosen, "chosen", self.values.shape[1:2])
         covariance = None if self.covariance is None else self.covariance[chosen]
         shifts = None if self.shifts_px is None else self.shifts_px[chosen]
         own = {"values": self.values[:, chosen], "tilt_angles_deg": self.tilt_angles_deg[chosen]}
@@ -576,11 +604,12 @@ class Maps:
 
     def projections(self, padding: int = 0) -> NDArray:
         """Values (C, T, Y, X), 0 where not measured, with ``padding`` columns added on each side."""
-        values = np.where(self.mask, self.values, 0).astype(np.float32)
+        values, padding = np.where(self.mask, self.values, 0).astype(np.float32), check_count(padding, "padding", 0)
         return np.pad(values, ((0, 0), (0, 0), (0, 0), (padding, padding)))
 
     def stated(self, padding: int = 0) -> dict[str, Any]:
         """Arguments of `Measurement` (and `dip.ensemble`): covariance, mask, voxel size and geometry."""
+        check_count(padding, "padding", 0)
         stated: dict[str, Any] = {"voxel_size_nm": self.pixel_size_nm or 1.0}
         stated |= self._geometry()
         mask = np.pad(self.mask, ((0, 0), (0, 0), (padding, padding)))
@@ -613,7 +642,7 @@ class Maps:
         make up for the modes left out. Where the scale of each channel is learned, errors of scale have no effect and
         are left out.
         """
-        if self.draws is None or n < 2:
+        if check_count(n, "n", 0) < 2 or self.draws is None:
             return None
         transforms = self.draws.transforms
         if scale_is_learned:

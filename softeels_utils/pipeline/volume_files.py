@@ -159,7 +159,15 @@ def _check_volume(arrays, channels, voxel_size_nm, tilt_angles_deg, unit):
             raise ValueError(f"arrays: got {', '.join(arrays)}, wants {name}, too")
         shape = real_array(arrays[name], f"arrays[{name!r}]", ndim=4, finite=False).shape
         if shape != np.shape(arrays["best"]) or shape[0] != count:
-            raise ValueError(f"arrays[{name!r}]: got shape {shape}, wants ({count}, Y, Z, X), alike in all")
+            raise ValueError(f"arrays[{name!r}]: got shape {shape}, wants ({count}, Y, Z, X) as of {count} channels")
+        if name != "best" and np.min(arrays[name]) < 0:
+            raise ValueError(
+                f"arrays[{name!r}]: got values down to {np.min(arrays[name]):.3g}, wants errors of at least 0"
+            )
+    if "members" in arrays:
+        shape = real_array(arrays["members"], "arrays['members']", ndim=5, finite=False).shape
+        if shape[1:] != np.shape(arrays["best"]):
+            raise ValueError(f"arrays['members']: got shape {shape}, wants (M, {count}, Y, Z, X), those of 'best'")
     if voxel_size_nm is not None:
         check_positive(voxel_size_nm=voxel_size_nm)
 
@@ -173,7 +181,11 @@ def write_maps(folder: Path, fit: PhaseFit) -> None:
     """
     if not isinstance(fit, PhaseFit):
         raise ValueError(f"fit: got {describe(fit)}, wants a PhaseFit")
+    if fit.tilt_angles_deg is None:
+        raise ValueError("fit: got one without tilts, wants that of a tilt series (T, Y, X)")
     folder = check_path(folder, "folder")
+    if not folder.is_dir() and not folder.absolute().parent.is_dir():
+        raise ValueError(f"folder: got {folder}, wants one in a folder that exists")
     folder.mkdir(exist_ok=True)
     names = fit.phases or [f"phase {k}" for k in range(fit.coefficients.shape[-1])]
     values, errors = (np.moveaxis(np.asarray(a), -1, 0) for a in (fit.coefficients, fit.standard_error))
