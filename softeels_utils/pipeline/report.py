@@ -190,13 +190,18 @@ def _standards(folder, settings):
         )
     ax.set(xlabel="energy loss (eV)", ylabel="probability (10⁻³ / eV / nm)")
     ax.legend()
-    origin = "extracted from these spectra" if folder.record("standards").facts["extracted"] else "given"
+    facts = folder.record("standards").facts
+    origin = "extracted from these spectra" if facts["extracted"] else "given"
     caption = f"References, {origin}: single scattering, per electron, eV and nm; bands are one standard deviation."
     rows = [
         {"phase": name, "atoms of the metal per nm³": float(density), "mean valence": float(valence)}
         for name, density, valence in zip(phases, found.metal_per_nm3, found.valence, strict=True)
     ]
-    return _section("References", figure_png(figure, caption), html_table(rows))
+    parts = [figure_png(figure, caption), html_table(rows)]
+    if "exposure_ratio" in facts:
+        told = "Exposure of the core loss over that of the low loss, from the metadata of both"
+        parts.append(f"<p>{told}: {facts['exposure_ratio']:.4g}.</p>")
+    return _section("References", *parts)
 
 
 # ---------------------------------------------------------------- maps
