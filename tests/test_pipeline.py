@@ -53,6 +53,7 @@ def files(tmp_path_factory):
         for name, whole in zip(("low", "core"), signals, strict=True):
             one = whole.inav[:, :, k]
             del one.metadata.Tomography, one.metadata.Simulation
+            one.metadata.set_item("Acquisition_instrument.TEM.Detector.EELS.exposure", 0.05)
             one.save(folder / f"{name}_{tilt:+.0f}.hspy")
     np.save(folder / "truth.npy", maps)
     return folder
@@ -116,6 +117,7 @@ def test_metal_and_valence_of_maps_and_volume_are_those_of_the_specimen(files, d
         assert file.imagej_metadata["Labels"][2] == "Fe per nm³ statistical error"
         np.testing.assert_array_equal(file.asarray()[:, 0], density)
     assert "mean valence of Fe" in (output / "report.html").read_text()
+    assert "over that of the low loss, from the metadata of both: 1." in (output / "report.html").read_text()
 
 
 def ensemble_of(volume, transforms, spread=0.03, seed=0):
