@@ -57,7 +57,8 @@ def surfaces_figure(
     Bodies are those of the volume smoothed by a Gaussian of half a voxel and interpolated between voxels: on the voxels
     alone, a skin thinner than one of them breaks into stripes wherever a tilted face passes from one row of voxels to
     the next. For the same reason the channels are compared on the outer surface as averages along it, over about a
-    voxel; the section shows them as they are. Large volumes are averaged over cubes of voxels first.
+    voxel, so that patches of up to two voxels are not drawn there; the section shows them as they are. Large volumes
+    are averaged over cubes of voxels first.
 
     Parameters
     ----------
