@@ -43,6 +43,7 @@ LEVELS = {
 }  # of noise that is not a part of the signal
 SIMPLEX_TV = {"constraint": SIMPLEX, "progress": False}
 REFERENCE = "joint TV, best"
+WEIGHTS = 0.1, 10.0  # of the reference: beyond, it is not sought
 
 # ---------------------------------------------------------------- methods
 
@@ -53,7 +54,7 @@ def of_particle(draw):
 
 
 def best_joint_tv(measurement, draw):
-    """At the weight that the truth likes best, which lies between two that are worse."""
+    """At the weight that the truth likes best, which lies between two that are worse, or at an end of `WEIGHTS`."""
     volumes, particle = {}, of_particle(draw)
 
     def error(weight):
@@ -62,7 +63,7 @@ def best_joint_tv(measurement, draw):
         return metrics.nrmse(volumes[weight][particle], draw.truth[particle])
 
     best = min((0.6, 0.9, 1.3, 2.0), key=error)
-    while best in (min(volumes), max(volumes)):
+    while best in (min(volumes), max(volumes)) and WEIGHTS[0] < best < WEIGHTS[1]:
         best = min((best / 1.5, best, best * 1.5), key=error)
     return volumes[best]
 
