@@ -10,7 +10,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from softeels_utils import simulate
+from softeels_utils import metrics, simulate
 
 FOLDER = Path(__file__).resolve().parents[1] / "benchmarks"
 ABOUT = {"half": "tune", "voxels": 16, "series": {}}
@@ -91,12 +91,21 @@ def test_the_table_knows_how_many_draws_it_is_of(ladder, tmp_path, capsys):
 
 
 def test_another_series_is_another_file(ladder):
-    usual = {"half": "report", "size": 48, "views": 9, "noise": "independent", "tilt": 70}
+    usual = {"half": "report", "size": 48, "views": 9, "noise": "independent", "tilt": 70, "as_drawn": False}
     name, series = ladder.series_of(argparse.Namespace(**usual))
     assert (name.name, series) == ("draws_report_48.json", ladder.SERIES)
     name, series = ladder.series_of(argparse.Namespace(**usual | {"views": 5, "noise": "fit", "tilt": 50}))
     assert name.name == "draws_report_48_views5_fit_tilt50.json"
     assert (series["views"], series["max_tilt_deg"], series["fluence_e_per_A2"]) == (5, 50, 4000)
+    name, series = ladder.series_of(argparse.Namespace(**usual | {"as_drawn": True}))
+    assert (name.name, series) == ("draws_report_48_as_drawn.json", {})
+
+
+def test_a_support_does_not_count_as_the_particle(ladder):
+    draw = simulate.draw_specimen(0, "tune", 16, voids=0, views=3, noise="independent", support=True, third_phase=None)
+    volume = draw.truth.copy()
+    volume[draw.phases.index("support")] = 1
+    assert ladder.score(volume, draw)["nrmse"] == 0 and metrics.nrmse(volume, draw.truth) > 0.5
 
 
 @pytest.mark.parametrize("noise", ["independent", "fit", "poisson"])

@@ -293,7 +293,7 @@ def draws_rows(recorded: Mapping[str, Any]) -> list[dict[str, Any]]:
     return rows
 
 
-def ladder_rows(recorded: Mapping[str, Any], least: int = 5) -> list[dict[str, Any]]:
+def ladder_rows(recorded: Mapping[str, Any], least: int = 10) -> list[dict[str, Any]]:
     """Rows of a table of the same record: every method, on those specimens on which nearly all methods were run.
 
     These are the specimens of the methods that were run on ``least`` specimens or more. Methods that were run on fewer
