@@ -157,7 +157,9 @@ def test_draws_with_nothing_fixed_say_what_is_odd_about_them():
     odd = plain | {"third_phase": "skin", "support": {"thickness_nm": 5}, "axis_angle_deg": -0.8}
     methods = {"SIRT": {"nrmse": 0.5}, "DIPm-TV": {"nrmse": 0.25}}
     rows = [{"seed": k, "label": label, "methods": methods} for k, label in enumerate((plain, odd))]
+    rows[0] = rows[0] | {"methods": methods | {"TV": {"nrmse": 0.4}}}
     first, second = sparse.as_drawn_rows({"rows": rows})
+    assert list(first) == list(second)  # TV was run on one of them alone
     assert (first["specimen"], first["tilts"], first["also"]) == ("0: cube", "7 over ±52°", "–")
     assert second["also"] == "support, third phase, axis -0.8°" and second["DIPm-TV"] == "0.250"
 

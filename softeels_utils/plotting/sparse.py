@@ -342,15 +342,18 @@ def shape_rows(recorded: Mapping[str, Any], name: str = "DIPm-TV") -> list[dict[
 
 
 def as_drawn_rows(recorded: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Rows of a table of the record of draws of which nothing is fixed: what each is, and the error of each method.
+    """Rows of a table of the record of draws of which nothing is fixed: what each is, and the errors of methods.
+
+    Methods that were run on all of them, each by its own rule.
 
     Parameters
     ----------
     recorded : dict
         Record of `benchmarks/draws.py` with ``--as-drawn``.
     """
-    table = []
-    for row in recorded["rows"]:
+    rows, table = recorded["rows"], []
+    names = [name for name in LADDER if all(name in row["methods"] for row in rows)]
+    for row in rows:
         label, methods = row["label"], row["methods"]
         odd = {
             "support": label["support"], label["third_phase"] and "third phase": label["third_phase"],
@@ -363,7 +366,7 @@ def as_drawn_rows(recorded: Mapping[str, Any]) -> list[dict[str, Any]]:
             "tilts": f"{label['views']} over ±{label['max_tilt_deg']:.0f}°",
             "noise": label["noise"]["kind"], "also": ", ".join(name for name, there in odd.items() if there) or "–",
         }  # fmt: skip
-        table.append(line | {LADDER[name]: f"{methods[name]['nrmse']:.3f}" for name in LADDER if name in methods})
+        table.append(line | {LADDER[name]: f"{methods[name]['nrmse']:.3f}" for name in names})
     return table
 
 
