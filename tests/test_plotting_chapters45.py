@@ -153,7 +153,7 @@ def test_a_method_is_shown_shape_by_shape():
 def test_draws_with_nothing_fixed_say_what_is_odd_about_them():
     plain = dict.fromkeys(("support", "third_phase", "mixture"))
     plain |= {"shape": {"name": "cube"}, "views": 7, "max_tilt_deg": 52.4, "noise": {"kind": "fit"}}
-    plain |= {"missing_tilt": False, "largest_shift_px": 0.0, "axis_angle_deg": 0.0}
+    plain |= {"missing_tilt": False, "largest_shift_px": 0.0, "axis_angle_deg": -0.04}
     odd = plain | {"third_phase": "skin", "support": {"thickness_nm": 5}, "axis_angle_deg": -0.8}
     methods = {"SIRT": {"nrmse": 0.5}, "DIPm-TV": {"nrmse": 0.25}}
     rows = [{"seed": k, "label": label, "methods": methods} for k, label in enumerate((plain, odd))]
@@ -161,7 +161,7 @@ def test_draws_with_nothing_fixed_say_what_is_odd_about_them():
     first, second = sparse.as_drawn_rows({"rows": rows})
     assert list(first) == list(second)  # TV was run on one of them alone
     assert (first["specimen"], first["tilts"], first["also"]) == ("0: cube", "7 over ±52°", "–")
-    assert second["also"] == "support, third phase, axis -0.8°" and second["DIPm-TV"] == "0.250"
+    assert second["also"] == "support, third phase, axis turned by 0.8°" and second["DIPm-TV"] == "0.250"
 
 
 def test_the_ladder_shows_every_method_on_the_same_specimens():

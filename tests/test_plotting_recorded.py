@@ -27,7 +27,7 @@ def test_curves_show_medians_and_extremes():
     np.testing.assert_allclose(network.lines[0].get_ydata(), [0.1])
     low, high = sirt.lines[2][0].get_segments()[0][:, 1]
     assert (low, high) == pytest.approx((0.3, 0.5))
-    assert [text.get_text() for text in figure.axes[0].get_legend().get_texts()] == ["SIRT", "DIPm-TV"]
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["SIRT", "DIPm-TV"]
 
 
 def test_specimens_stand_one_by_one_and_the_phantom_apart():
@@ -50,9 +50,10 @@ def test_all_points_of_a_curve_are_of_the_same_specimens():
     few = [{"method": "SIRT", "views": v, "nrmse": 0.4 - v / 100} | s for v in (5, 9, 29) for s in (easy, hard)]
     few += [{"method": "DIP", "views": v, "nrmse": 0.3 - v / 100} | easy for v in (5, 9, 29)]
     few += [{"method": "DIP", "views": 5, "nrmse": 9.0} | hard]
-    (ax,) = recorded.curve_figure({"few": few}, "views").axes
+    figure = recorded.curve_figure({"few": few}, "views")
+    (ax,) = figure.axes
     np.testing.assert_allclose(ax.containers[1].lines[0].get_ydata(), [0.25, 0.21, 0.01])
-    assert [text.get_text() for text in ax.get_legend().get_texts()] == ["SIRT", "DIP (1)"]
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["SIRT", "DIP (1)"]
 
 
 def test_a_caption_counts_what_is_drawn():

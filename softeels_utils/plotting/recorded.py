@@ -97,7 +97,7 @@ def curve_figure(
     fewer = {}
     for rows in panels.values():
         fewer |= _fewer(rows, x, y, by, styles)
-    figure, axes = plt.subplots(1, len(panels), figsize=(WIDTH, 3.2), sharey=True, squeeze=False)
+    figure, axes = plt.subplots(1, len(panels), figsize=(WIDTH, 3.4), sharey=True, squeeze=False)
     for ax, (title, rows) in zip(axes[0], panels.items(), strict=True):
         names = [name for name in styles if any(row[by] == name for row in rows)]
         for k, name in enumerate(names):
@@ -113,7 +113,8 @@ def curve_figure(
         ax.minorticks_off()
         ax.set(title=title, xlabel=xlabel or x)
     axes[0, 0].set(ylabel=ylabel, ylim=(0, None))  # after all panels, which share it
-    axes[0, -1].legend(handles=[lines[name] for name in styles if name in lines])  # a panel may lack some
+    shown = [lines[name] for name in styles if name in lines]  # a panel may lack some
+    figure.legend(handles=shown, loc="outside lower center", ncols=len(shown))
     return figure
 
 
@@ -126,7 +127,7 @@ def _fewer(rows, x, y, by, names):
 
 def _with_brackets(figure, caption):
     """A caption that explains the numbers in the legend, where there are any."""
-    names = (text.get_text() for text in figure.axes[-1].get_legend().get_texts())
+    names = (text.get_text() for text in figure.legends[0].get_texts())
     return caption + BRACKETS if any("(" in name for name in names) else caption
 
 

@@ -358,8 +358,8 @@ def as_drawn_rows(recorded: Mapping[str, Any]) -> list[dict[str, Any]]:
         odd = {
             "support": label["support"], label["third_phase"] and "third phase": label["third_phase"],
             label["mixture"] and "mixture": label["mixture"], "missing tilt": label["missing_tilt"],
-            f"shifts to {label['largest_shift_px']:.1f} px": label["largest_shift_px"],
-            f"axis {label['axis_angle_deg']:.1f}°": label["axis_angle_deg"],
+            f"shifts to {label['largest_shift_px']:.1f} px": label["largest_shift_px"] >= 0.05,
+            f"axis turned by {abs(label['axis_angle_deg']):.1f}°": abs(label["axis_angle_deg"]) >= 0.05,
         }  # fmt: skip
         line = {
             "specimen": f"{row['seed']}: {label['shape']['name']}",
