@@ -12,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 import torch
+from clusters import CLUSTER
 from specimens import TILTS, tilt_series
 
 from softeels_utils import dip
@@ -641,7 +642,7 @@ def test_ensemble_through_dask_is_the_same(projections):
 
     options = {"members": 2, "iterations": 4, "progress": False}
     with (
-        LocalCluster(n_workers=1, threads_per_worker=1, processes=False, dashboard_address=None) as cluster,
+        LocalCluster(n_workers=1, processes=False, **CLUSTER) as cluster,
         Client(cluster) as client,
     ):
         spread = dip.ensemble(projections, TILTS, client=client, **options)
@@ -655,7 +656,7 @@ def test_a_worker_that_is_killed_loses_nothing(projections, tmp_path):
     options = {"members": 3, "iterations": 150, "progress": False}
     alone = dip.ensemble(projections, TILTS, **options)
     with (
-        LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster,
+        LocalCluster(n_workers=2, **CLUSTER) as cluster,
         Client(cluster) as client,
         ThreadPoolExecutor(1) as pool,
     ):

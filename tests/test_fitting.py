@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from clusters import CLUSTER
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.ndimage import gaussian_filter1d
@@ -647,7 +648,7 @@ def test_lazy_spectra_on_two_workers_of_which_one_is_killed(tmp_path):
     series = hs.load(tmp_path / "low.hspy", lazy=True)
     lazy = fit_phases(series, None, references, low_loss=series, **options)
     with (
-        LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster,
+        LocalCluster(n_workers=2, **CLUSTER) as cluster,
         Client(cluster) as client,
         ThreadPoolExecutor(1) as pool,
     ):

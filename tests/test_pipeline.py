@@ -20,6 +20,7 @@ import pytest
 import tifffile
 import yaml
 import zarr
+from clusters import CLUSTER
 
 from softeels_utils import __main__ as command_line
 from softeels_utils import data, dip, pipeline, scattering, simulate, standards
@@ -767,7 +768,7 @@ def test_spectra_are_fitted_on_a_cluster_with_the_same_result(files, done, tmp_p
     (output / "fit.hspy").unlink()
     lines = []
     with (
-        LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster,
+        LocalCluster(n_workers=2, **CLUSTER) as cluster,
         Client(cluster, set_as_default=False) as client,
     ):
         chain = Chain(settings(files, output), lines.append, client)

@@ -12,6 +12,7 @@ import numpy as np
 import psutil
 import pytest
 import torch
+from clusters import CLUSTER
 
 from softeels_utils import claims, records, source
 from softeels_utils.__main__ import main
@@ -50,7 +51,7 @@ def toy(folder, monkeypatch):
 def client():
     from dask.distributed import Client
 
-    with Client(processes=False, n_workers=1, threads_per_worker=1, dashboard_address=None) as one:
+    with Client(processes=False, n_workers=1, **CLUSTER) as one:
         yield one
 
 
