@@ -401,7 +401,7 @@ figures_kept = recorded.study_figures(kept.rows, picture)
 for name, (figure, caption, alt) in figures_kept.items():
     show(figure, caption=caption, name=f"recorded-{name}", alt=alt)
 say(recorded.study_words(kept.rows))
-if bodies := recorded.specimen_rows(kept.rows):
+if bodies := recorded.specimen_rows(kept.rows, records.body):
     table(
         bodies,
         caption="NRMSE of each method by its own rule, specimen by specimen: "

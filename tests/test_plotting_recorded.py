@@ -32,14 +32,10 @@ def test_curves_show_medians_and_extremes():
 
 def test_specimens_stand_one_by_one_and_the_phantom_apart():
     middle = {"max_tilt": 70, "edge": "M2,3", "fluence": 4000, "views": 9}
-    phantom = [
-        middle | {"specimen": "phantom", "body": "phantom", "method": "SIRT", "nrmse": e} for e in (0.1, 0.3, 0.4)
-    ]
-    drawn = [
-        middle | {"specimen": 10, "body": "rod, core", "method": m, "nrmse": e} for m, e in (("SIRT", 0.2), ("TV", 1))
-    ]
-    others = [drawn[0] | {"specimen": 2, "body": "cube", "nrmse": 0.5}, drawn[0] | {"views": 29, "nrmse": 9.0}]
-    table = recorded.specimen_rows(drawn + others + phantom)
+    phantom = [middle | {"specimen": "phantom", "method": "SIRT", "nrmse": e} for e in (0.1, 0.3, 0.4)]
+    drawn = [middle | {"specimen": 10, "method": m, "nrmse": e} for m, e in (("SIRT", 0.2), ("TV", 1))]
+    others = [drawn[0] | {"specimen": 2, "nrmse": 0.5}, drawn[0] | {"views": 29, "nrmse": 9.0}]
+    table = recorded.specimen_rows(drawn + others + phantom, {"phantom": "phantom", 2: "cube", 10: "rod, core"}.get)
     assert [row["specimen"] for row in table] == ["phantom", "2: cube", "10: rod, core"]
     assert [row["SIRT"] for row in table] == ["0.300", "0.500", "0.200"] and table[2]["TV"] == "1.000"
     assert table[0]["DIPm-TV"] == "–"

@@ -330,8 +330,9 @@ def test_the_core_is_judged_on_specimens_with_a_core(folder):
     ]
     fill("sparse_views", cells)
     assert [row["core_nm"] for row in records.read("sparse_views").where(specimen=0)] == [None] * 3
-    bodies = {row["specimen"]: row["body"] for row in records.read("sparse_views").rows}
-    assert bodies["phantom"] == "phantom" and bodies[1] == "octahedron, core, skin of 2.7 nm"
+    with pytest.raises(ValueError, match="specimen: got 'cube'"):
+        records.body("cube")
+    assert records.body("phantom") == "phantom" and records.body(1) == "octahedron, core, skin of 2.7 nm"
     assert len(records.read("sparse_views").values("core_nm")) == 9
     assert len(records.load("sparse_views").values("core_nm")) == 12  # the record stays as it is
     found = find("conventional")

@@ -240,8 +240,7 @@ def _count_facts(counts: Any, energy: NDArray, has_zero: bool, system: System) -
         problems.append(f"{cut_off:.0%} of the spectra are cut off at {top:g}: saturated?")
     if has_zero:
         at = spectra.zero_loss_position(part, energy)
-        middle, lowest, highest = (round(float(x), 2) + 0.0 for x in (np.median(at), at.min(), at.max()))  # no -0.00
-        facts["zero loss at"] = f"{middle:.2f} eV ({lowest:.2f} to {highest:.2f})"
+        facts["zero loss at"] = f"{np.median(at):z.2f} eV ({at.min():z.2f} to {at.max():z.2f})"
         problems += _dark_level(part, energy - np.median(at), system)
         try:
             thickness = spectra.relative_thickness(spectra.shift_spectra(part, -at, energy, method="nearest"), energy)

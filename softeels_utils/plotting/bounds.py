@@ -122,6 +122,6 @@ def bound_rows(row: Mapping[str, Any], methods: Sequence[str]) -> list[dict[str,
         line = {"volume of": label, "voxels": f"{value:.0f}", "bound": f"{100 * known['bound'] / value:.1f} %"}
         for method in methods:
             bias, scatter = (100 * row[method][name][what] / value for what in ("bias", "scatter"))
-            line[method] = f"{round(bias, 1) + 0.0:+.1f} ± {scatter:.1f} %"
+            line[method] = f"{bias:+z.1f} ± {scatter:.1f} %"
         rows.append(line)
     return rows

@@ -323,21 +323,22 @@ def _at_all(rows, y, views):
     return [row for row in rows if at[_specimen(row)] == set(views)]
 
 
-def specimen_rows(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
+def specimen_rows(rows: Sequence[Mapping[str, Any]], body: Callable[[str | int], str]) -> list[dict[str, str]]:
     """Return the error of each method, specimen by specimen: nine tilts over ±70°, M2,3 at 4,000 e/Å² per tilt.
 
     Parameters
     ----------
     rows : list of dict
-        Rows of the record ``sparse_views`` (`records.read`); medians over draws of the noise.
+        Rows of the record ``sparse_views``; medians over draws of the noise.
+    body : callable
+        Says what a specimen is, such as `records.body`.
     """
     middle = {"max_tilt": 70, "edge": "M2,3", "fluence": 4000, "views": 9}
     rows = [row for row in rows if all(row[key] == value for key, value in middle.items())]
-    bodies = {row["specimen"]: row["body"] for row in rows}
     table = []
-    for specimen in sorted(bodies, key=lambda one: (not isinstance(one, str), one)):
+    for specimen in sorted({row["specimen"] for row in rows}, key=lambda one: (not isinstance(one, str), one)):
         mine = [row for row in rows if row["specimen"] == specimen]
-        line = {"specimen": bodies[specimen] if isinstance(specimen, str) else f"{specimen}: {bodies[specimen]}"}
+        line = {"specimen": body(specimen) if isinstance(specimen, str) else f"{specimen}: {body(specimen)}"}
         for method in METHODS:
             errors = [row["nrmse"] for row in mine if row["method"] == method]
             line[method] = f"{np.median(errors):.3f}" if errors else "–"

@@ -1,6 +1,6 @@
 """Long studies: run cell by cell, kept as small tables beside the book, drawn from and checked there."""
 
-from .read import benchmark_stamps, benchmark_warning, completeness, read, shown
+from .read import benchmark_stamps, benchmark_warning, body, completeness, read, shown
 from .run import record, renew, reproduce
 from .store import BENCHMARKS, FOLDER, Record, benchmark, load
 from .studies import CENTRE, SCRIPTS, STUDIES, Study, cuts_through_void, script_stamp
@@ -16,6 +16,7 @@ __all__ = [
     "benchmark",
     "benchmark_stamps",
     "benchmark_warning",
+    "body",
     "completeness",
     "cuts_through_void",
     "load",

@@ -9,11 +9,11 @@ from typing import Any
 from numpy.typing import NDArray
 
 from .. import simulate
-from ..checks import check_choice
+from ..checks import check_choice, check_count
 from . import studies
 from .store import Record, benchmark, cell_name, load
 
-__all__ = ["benchmark_stamps", "benchmark_warning", "completeness", "read", "shown"]
+__all__ = ["benchmark_stamps", "benchmark_warning", "body", "completeness", "read", "shown"]
 
 PHANTOM = "phantom"  # has a core
 SMALL = {"voids": 0, "views": 1, "noise": "independent", "support": False}  # what is fixed changes nothing else
@@ -25,27 +25,41 @@ def _drawn(specimen: str | int) -> Mapping[str, Any]:
     return simulate.draw_specimen(int(specimen), "report", 8, **SMALL).label
 
 
-def _body(specimen: str | int) -> str:
-    """Shape, core and skin of a specimen, in words."""
+def body(specimen: str | int) -> str:
+    """Return shape, core and skin of a specimen, in words.
+
+    Parameters
+    ----------
+    specimen : str or int
+        "phantom", or the number of a draw of the report half, as in ``sparse_views``.
+
+    Raises
+    ------
+    ValueError
+        Another one.
+    """
     if specimen == PHANTOM:
         return PHANTOM
-    label = _drawn(specimen)
-    skin = "no skin" if label["skin"] == "none" else f"{label['skin']} skin of {label['skin_nm']:.1f} nm"
-    skin = skin.replace("patches skin", "patches of skin").replace("whole skin", "skin")
-    return f"{label['shape']['name']}, {'core' if label['core'] else 'no core'}, {skin}"
+    label = _drawn(check_count(specimen, "specimen", 0))
+    skin = {"none": "no skin", "whole": "skin of {:.1f} nm", "patches": "patches of skin of {:.1f} nm"}[label["skin"]]
+    core = "core" if label["core"] else "no core"
+    return f"{label['shape']['name']}, {core}, {skin.format(label['skin_nm'])}"
+
+
+def _has_core(specimen: str | int) -> bool:
+    """Of the phantom, or of a draw of the report half."""
+    return specimen == PHANTOM or _drawn(specimen)["core"] is not None
 
 
 def _defined(row: Mapping[str, Any]) -> dict[str, Any]:
     """A row, with no distance of the core's edge where there is no core: what was measured there is another edge."""
-    specimen = row.get("specimen", PHANTOM)
-    has_core = specimen == PHANTOM or _drawn(specimen)["core"] is not None
-    return row | {"body": _body(specimen)} | ({} if has_core or row.get("core_nm") is None else {"core_nm": None})
+    if row.get("core_nm") is None or _has_core(row.get("specimen", PHANTOM)):
+        return dict(row)
+    return row | {"core_nm": None}
 
 
 def read(name: str) -> Record:
     """Read a record to summarise it: as `load`, but ``core_nm`` is None for specimens that have no core.
-
-    Each row also has ``body``: shape, core and skin of its specimen, in words.
 
     Parameters
     ----------
