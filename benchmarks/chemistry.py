@@ -277,29 +277,13 @@ def renew(rows, known, count, more, seed=0):
     found = []
     for k in np.random.default_rng(seed).permutation(len(older))[:count]:
         new = json.loads(json.dumps(measure(known[older[k]["name"]], more), default=float))
-        found.append(not differences(older[k], new))
-        print(older[k]["name"], "found again" if found[-1] else sorted(differences(older[k], new)), flush=True)
+        differ = records.differences(older[k], new, ("code", "seconds"))
+        found.append(not differ)
+        print(older[k]["name"], differ or "found again", flush=True)
     if found and all(found):
         for row in older:
             row["code"] = stamp
     return bool(found) and all(found)
-
-
-def differences(old, new):
-    """Parts of a row that are not what they were."""
-    names = (set(old) | set(new)) - {"code", "seconds"}
-    return {name for name in names if not _same(old.get(name), new.get(name))}
-
-
-def _same(one, other):
-    """Whether two pieces of JSON agree, numbers to six digits."""
-    if isinstance(one, dict) and isinstance(other, dict):
-        return one.keys() == other.keys() and all(_same(one[key], other[key]) for key in one)
-    if isinstance(one, list) and isinstance(other, list):
-        return len(one) == len(other) and all(map(_same, one, other))
-    if isinstance(one, float) and isinstance(other, (int, float)):
-        return bool(np.isclose(one, other, rtol=1e-6, atol=1e-9, equal_nan=True))
-    return one == other
 
 
 def main():

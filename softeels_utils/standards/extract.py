@@ -38,6 +38,7 @@ __all__ = ["AxisSpectra", "extract_standards", "valence_blur_nm"]
 TAIL_WEIGHT = 100.0  # in channels
 FEWEST_PIXELS = 200  # of specimen: pixels are not averaged to fewer
 RIM_METAL = 0.1  # of the metal in the richest pixels, at least, in those that are the rim of a particle
+LEAST_CONTRAST = 4.0  # standard errors: noise reaches two to three in the best of about 20 windows
 FILM_METAL = 0.05, 5.0  # part of that in the specimen, and standard errors, that may be outside of it
 
 
@@ -297,6 +298,12 @@ def _gather_evidence(specimen, plane, axes, pair, chemistry):
     core, estimators = axes.core_loss, axes.estimators
     edge = np.array([core @ window for window in estimators.leading_edge])
     line = MetalLine.through(core @ estimators.metal, lower=edge[-4:])
+    contrast = line.contrast(edge)
+    if contrast < LEAST_CONTRAST:
+        raise ValueError(
+            "core_loss: what differs in M2,3 hardly differs in valence: got a leading edge of L3 that changes by "
+            f"{contrast:.1f} standard errors, wants at least {LEAST_CONTRAST:g} (one phase, or too few electrons)"
+        )
     x, metal = line.position(plane.coordinates), plane.coordinates @ line.metal[0]
     strong = metal > 0.05 * np.percentile(metal, 98)
     if not np.percentile(metal, 98) > 0 or strong.sum() < 50:
