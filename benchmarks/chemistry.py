@@ -52,6 +52,7 @@ MORE = ("lacks metal", "lacks metal in part", "one phase")
 MORE_STREAM = 201  # of `draw_more`: 201 for the half to choose on, 202 for that to report
 MORE_SEED = 1000  # of its first draw, so that its specimens are others than those of `draw_chemistry` alone
 LACKING = ", lacking metal"
+COVERED = ("vacancies", "strengths", "normalisation", "shifts", "widths", "oxygen")  # by what constraints leave open
 
 
 def measured_ferric():
@@ -204,8 +205,9 @@ def is_silent(row):
 
 
 def summary(rows):
-    """Over all rows that ran: coverage of 90 % intervals, silent errors, flags, and how near the metal and its valence
-    are."""
+    """Over all rows that ran: coverage of 90 % intervals, silent errors, flags, how near the metal and its valence are,
+    and the root mean square of unflagged errors over the stated ones, by how many departures the specimen has of those
+    that the stated errors cover."""
     ran = [row for row in rows if "error" not in row]
     unflagged = [row for row in ran if not row["warnings"]]
 
@@ -223,6 +225,19 @@ def summary(rows):
         return float(np.mean(erf(absolute / np.sqrt(2) / np.array(errors)))) if errors else None
 
     names = list(ran[0]["quantities"]) if ran else []
+
+    def over_stated(rows, name):
+        off = [
+            (q["measured"] - q["true"]) / np.hypot(q["statistical"], q["systematic"])
+            for q in (row["quantities"][name] for row in rows)
+        ]
+        return float(np.sqrt(np.mean(np.square(off))))
+
+    departures = {"at most one": range(2), "two": (2,), "three or more": range(3, len(COVERED) + 1)}
+    groups = {
+        words: [row for row in unflagged if len(set(COVERED) & set(row["label"]["kinds"])) in counts]
+        for words, counts in departures.items()
+    }
     return {
         "rows": len(rows), "failed": len(rows) - len(ran), "flagged": len(ran) - len(unflagged),
         "silent_errors": float(np.mean([is_silent(row) for row in ran])) if ran else None,
@@ -230,6 +245,10 @@ def summary(rows):
         "total_metal_within_5_percent": within(ran, "total metal", absolute=0.05),
         "mean_valence_within_0.05": within(ran, "mean valence", absolute=0.05),
         "expected_by_stated_errors": {n: expected(n, 0.05) for n in ("total metal", "mean valence")},
+        "error_over_stated_unflagged": {
+            words: {"rows": len(group)} | {name: over_stated(group, name) for name in names}
+            for words, group in groups.items() if group
+        },
     }  # fmt: skip
 
 
