@@ -298,18 +298,18 @@ def _gather_evidence(specimen, plane, axes, pair, chemistry):
     core, estimators = axes.core_loss, axes.estimators
     edge = np.array([core @ window for window in estimators.leading_edge])
     line = MetalLine.through(core @ estimators.metal, lower=edge[-4:])
-    contrast = line.contrast(edge)
-    if contrast < LEAST_CONTRAST:
-        raise ValueError(
-            "core_loss: what differs in M2,3 hardly differs in valence: got a leading edge of L3 that changes by "
-            f"{contrast:.1f} standard errors, wants at least {LEAST_CONTRAST:g} (one phase, or too few electrons)"
-        )
     x, metal = line.position(plane.coordinates), plane.coordinates @ line.metal[0]
     strong = metal > 0.05 * np.percentile(metal, 98)
     if not np.percentile(metal, 98) > 0 or strong.sum() < 50:
         raise ValueError(
             f"core_loss: got {pair.system.metal_name} in {int((strong & (metal > 0)).sum())} pixels that show M2,3, "
             "wants at least 50 (is the system the right one?)"
+        )
+    contrast = line.contrast(edge)
+    if contrast < LEAST_CONTRAST:
+        raise ValueError(
+            "core_loss: what differs in M2,3 hardly differs in valence: got a leading edge of L3 that changes by "
+            f"{contrast:.1f} standard errors, wants at least {LEAST_CONTRAST:g} (one phase, or too few electrons)"
         )
     ends, end_errors = estimate_range(x[strong], line.position_error(plane.coordinates[strong], plane.variance[strong]))
     oxygen = {name: getattr(estimators, name) for name in ("oxygen", "oxygen_atoms")}
