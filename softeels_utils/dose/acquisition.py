@@ -18,6 +18,7 @@ from ..checks import (
     finite_array,
     real_array,
 )
+from ..doors import checked
 from ..fitting import FIXED_POWERS, background_shapes
 from ..scattering import as_system
 from ..simulate import SpectrumModel
@@ -31,6 +32,7 @@ FIT_WINDOW_EV = {name: edge.fit_window_eV for name, edge in as_system(None).edge
 BACKGROUND = {"M2,3": "plasmon_tail", "L2,3": "power_law"}
 
 
+@checked
 @dataclass(frozen=True, eq=False)  # arrays among the attributes have no single ==
 class Acquisition:
     """One edge in one pixel: what is recorded, and how it is fitted.

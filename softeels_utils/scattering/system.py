@@ -11,12 +11,14 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ..checks import describe
+from ..doors import checked
 
 __all__ = ["Edge", "EdgeChange", "Ion", "Phase", "System"]
 
 METAL_EDGES = ("M2,3", "L2,3")
 
 
+@checked
 @dataclass(frozen=True, eq=False)
 class Edge:
     """An edge of a system.
@@ -50,6 +52,7 @@ class Edge:
     standards: Mapping[str, Any] = field(default_factory=dict)
 
 
+@checked
 @dataclass(frozen=True, eq=False)
 class Ion:
     """An ion of the metal.
@@ -70,6 +73,7 @@ class Ion:
     strengths: Mapping[str, float] = field(default_factory=dict)
 
 
+@checked
 @dataclass(frozen=True)
 class EdgeChange:
     """How an edge of a phase departs from what its composition implies.
@@ -96,6 +100,7 @@ class EdgeChange:
     peaks: tuple[tuple[float, float, float], ...] = ()
 
 
+@checked
 @dataclass(frozen=True, eq=False)
 class Phase:
     """A material: composition, density and valences, and what the twin makes its spectrum from.
@@ -147,6 +152,7 @@ class Phase:
         return replace(self, near_edge={**self.near_edge, edge: replace(self.edge_change(edge), **changes)})
 
 
+@checked
 @dataclass(frozen=True, eq=False)
 class System:
     """The phases that an analysis assumes, one metal and one anion, and the edges of both.

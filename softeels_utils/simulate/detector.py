@@ -9,10 +9,12 @@ from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter1d
 
 from ..checks import check_not_negative, check_number, check_positive
+from ..doors import checked
 
 __all__ = ["Detector"]
 
 
+@checked
 @dataclass(frozen=True)
 class Detector:
     """Camera. The default counts electrons; `scintillator` is a classic fibre-coupled CCD.

@@ -23,6 +23,7 @@ from ..checks import (
     check_positive,
     real_array,
 )
+from ..doors import checked
 from ..scattering import Phase, System, as_system
 from ..spectra import FWHM_PER_SIGMA
 
@@ -35,6 +36,7 @@ COMPONENTS = {"valence": "low", "M2,3": "low", "M1": "low", "K": "core", "L2,3":
 MOST_CHANNELS = 2**20
 
 
+@checked
 @dataclass(frozen=True)
 class Microscope:
     """Beam and spectrometer.
@@ -116,6 +118,7 @@ class Microscope:
         return scattering.collected_fraction(self.collection_mrad, self.convergence_mrad)
 
 
+@checked
 @dataclass(frozen=True)
 class SpectrumModel:
     r"""Noise-free spectra of a specimen of known thickness, per incident electron.
@@ -416,6 +419,7 @@ def _valence(
     return tail * blend + drude * (1 - blend) * drude_per_nm / (drude * (1 - blend)).sum()
 
 
+@checked
 def spectrum_model(
     microscope: Microscope | None = None,
     *,

@@ -8,7 +8,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import ndimage
 
-from ..checks import check_count, check_number, real_array
+from ..checks import check_count, check_number, describe, real_array
+from ..doors import checked
 
 __all__ = ["MetalLine", "estimate_range", "neighbours", "outermost_phase"]
 
@@ -16,6 +17,7 @@ MOST_AXES = 32
 MOST_STEPS = 10_000  # of a grid, and of an iteration
 
 
+@checked(metal="B 2", origin="B 2", direction="B 2")
 @dataclass(frozen=True)
 class MetalLine:
     """The line of one metal atom per nm² in the plane, ``origin + x direction``, in each of B bootstrap draws.
@@ -64,6 +66,7 @@ class MetalLine:
         return np.asarray(counted_per_nm3)[:, None] * places
 
 
+@checked
 def neighbours(ndim: int) -> NDArray[np.bool_]:
     """Structure of the nearest neighbours within an image; the images of a series (axes before the last two) are not
     neighbours.
@@ -72,6 +75,7 @@ def neighbours(ndim: int) -> NDArray[np.bool_]:
     return plane.reshape((1,) * (ndim - plane.ndim) + plane.shape)
 
 
+@checked(x="N", metal="N", ends="2")
 def outermost_phase(mask: NDArray, x: NDArray, metal: NDArray, ends: ArrayLike, names: tuple[str, str]) -> str | None:
     """The phase at the rim, or None where the rim is not within a quarter of the way from an end of the pixels.
 
@@ -88,6 +92,8 @@ def outermost_phase(mask: NDArray, x: NDArray, metal: NDArray, ends: ArrayLike, 
     names : (str, str)
         Of the phases, the reduced one first.
     """
+    if mask.dtype != bool or mask.sum() != len(x):
+        raise ValueError(f"mask: got {describe(mask)}, wants bools with {len(x)} pixels, as many as x")
     rim = (mask & ~ndimage.binary_erosion(mask, neighbours(mask.ndim), border_value=1))[mask]
     if metal[rim].sum() <= 0 or rim.sum() < 8:
         return None
@@ -95,6 +101,7 @@ def outermost_phase(mask: NDArray, x: NDArray, metal: NDArray, ends: ArrayLike, 
     return names[0] if reduced > 0.75 else names[1] if reduced < 0.25 else None
 
 
+@checked
 def estimate_range(
     x: ArrayLike, sigma: ArrayLike, points: int = 120, iterations: int = 120, strays: float = 0.01
 ) -> tuple[NDArray, NDArray]:

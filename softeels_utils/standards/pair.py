@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from ..doors import checked
 from ..scattering import System, as_system
 
 __all__ = ["PhasePair"]
@@ -15,6 +16,7 @@ __all__ = ["PhasePair"]
 KNOWN = ("M2,3", "L2,3", "K")  # edges
 
 
+@checked(metal_per_nm3="2", anion_per_metal="2", valence="2")
 @dataclass(frozen=True, eq=False)
 class PhasePair:
     """Two phases of a system, the reduced one first, with two valences of the metal between them.

@@ -7,6 +7,8 @@ from functools import cached_property
 
 import torch
 
+from ..doors import checked
+
 __all__ = ["GaussianLoss", "PoissonLoss", "apply_per_pixel"]
 
 
@@ -24,6 +26,7 @@ def _with_columns(tensor, columns):
     return torch.nn.functional.pad(tensor, (columns, columns))
 
 
+@checked(projections="C T Y X", used="C T Y X")
 @dataclass(frozen=True)
 class GaussianLoss:
     r"""Half the squared residual of each independent combination of channels, in units of its variance.
@@ -105,6 +108,7 @@ class GaussianLoss:
         return replace(self, precision=self.precision.minimum(lowest / fraction**0.5))
 
 
+@checked(projections="C T Y X", used="C T Y X", gain="C 1 1 1")
 @dataclass(frozen=True)
 class PoissonLoss:
     r"""Half the deviance of counts, :math:`g m - n - n \ln (g m / n)`, of a model m times the gain g.
