@@ -151,11 +151,12 @@ def check_shapes(arrays: Mapping[str, tuple[Any, str]]) -> None:
     Parameters
     ----------
     arrays : dict of str to (array, str)
-        Such as ``"N 2"``: a number, or a name for one that is the same everywhere, for each axis; ``"..."``: any axes.
+        Such as ``"N 2"``: a number, or a name for one that is the same everywhere, for each axis; ``"..."``: any
+        axes; ``"*"``: any shape.
     """
     known: dict[str, tuple[Any, str]] = {}
     for name, (array, wanted) in arrays.items():
-        if array is None or isinstance(array, str):
+        if array is None or isinstance(array, str) or wanted == "*":
             continue
         shape, axes = np.shape(array), wanted.split()
         parts: list[Any] = list(shape)

@@ -71,7 +71,8 @@ def checked(door: Door | None = None, /, **shapes: str) -> Door:
     door : function or class
     **shapes : str
         Of arrays among the arguments, finite ones, but in the fields of a class. Such as ``"N 2"``: for each axis a
-        number, or a name for one that is the same everywhere; ``"..."`` for any number of axes.
+        number, or a name for one that is the same everywhere, in the fields of a method's object, too; ``"..."`` for
+        any number of axes, ``"*"`` for any shape.
 
     Raises
     ------
@@ -105,6 +106,8 @@ def checked(door: Door | None = None, /, **shapes: str) -> Door:
         elif isinstance(member, FunctionType):
             own = {"shapes": shapes, "finite": not is_dataclass(door)} if name == "__init__" else {}
             setattr(door, name, _guarded(member, scope, **own))
+    if is_dataclass(door):
+        door.field_shapes = shapes
     return door
 
 
@@ -133,7 +136,9 @@ def _guarded(function, scope, shapes=None, finite=True):
             arrays = {name: given[name] for name in shapes if given.get(name) is not None}
             if finite:
                 arrays = {name: real_array(array, name, empty=False) for name, array in arrays.items()}
-            check_shapes({name: (array, shapes[name]) for name, array in arrays.items()})
+            own = getattr(type(args[0]), "field_shapes", {}) if finite and args else {}
+            known = {name: (getattr(args[0], name), shape) for name, shape in own.items()}
+            check_shapes(known | {name: (array, shapes[name]) for name, array in arrays.items()})
         return function(*args, **keywords)
 
     guarded.is_guarded = True

@@ -131,6 +131,7 @@ class Acquisition:
         """Electrons in the pixel for one electron per Å²."""
         return (10 * self.pixel_size_nm) ** 2
 
+    @checked(energy_eV="E")
     def in_window(self, energy_eV: NDArray) -> NDArray[np.bool_]:
         """Which of the channels (E,) of an energy axis are fitted."""
         window = low, high = check_window(self.fit_window_eV)
@@ -140,6 +141,7 @@ class Acquisition:
             )
         return in_window(energy_eV, window)
 
+    @checked(energy_eV="E")
     def background_shapes(self, energy_eV: NDArray) -> NDArray:
         """Shapes (B, E) of the background in the fit."""
         return background_shapes(energy_eV, BACKGROUND[self.edge] if self.background is None else self.background)

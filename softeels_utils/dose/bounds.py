@@ -60,6 +60,7 @@ class LinearModel:
         """Variance of each channel in electrons squared, (E,): Poisson noise and readout noise."""
         return self.expected + (self.acquisition.readout_counts / self.acquisition.gain) ** 2
 
+    @checked(variance="E")
     def covariance(self, variance: ArrayLike | None = None) -> NDArray:
         """Inverse Fisher information of the thicknesses with all background amplitudes free, (P, P), nm².
 

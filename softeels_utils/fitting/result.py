@@ -13,7 +13,7 @@ import numpy as np
 from ..checks import check_file, check_output, check_room, describe, real_array
 from ..doors import checked
 from ..progress import headless
-from ..spectra.arrays import data_of, is_dask, is_signal, step_nm
+from ..spectra.arrays import check_spectra, data_of, is_dask, is_signal, step_nm
 from .misfit import BINS, FitMisfit
 from .references import ReferenceDraws
 
@@ -296,6 +296,8 @@ class PhaseFit:
         ValueError
             If ``low_loss`` is needed and missing, or does not have the pixels of the fit.
         """
+        if low_loss is not None:
+            check_spectra(low_loss, "low_loss")
         k = self.coefficients.shape[-1]
         shapes, fixed = self.shapes, self.fixed
         if shapes is None:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ..checks import describe
+from ..checks import check_not_negative, check_number, describe
 from ..doors import checked
 
 __all__ = ["Edge", "EdgeChange", "Ion", "Phase", "System"]
@@ -98,6 +98,11 @@ class EdgeChange:
     fwhm_eV: float = 0.0
     normalisation: float = 0.0
     peaks: tuple[tuple[float, float, float], ...] = ()
+
+    def __post_init__(self):
+        check_not_negative(strength=self.strength, fwhm_eV=self.fwhm_eV)
+        for name in ("shift_eV", "normalisation"):
+            check_number(getattr(self, name), name)
 
 
 @checked

@@ -282,6 +282,7 @@ class SpectrumModel:
         flat = s.sum(axis=1) if thickness.shape[-1] == len(self.phases) else s.reshape(-1, s.shape[-1])
         return thickness @ (flat - flat[:, :1])
 
+    @checked(thickness_nm="... P")
     def spectra(
         self, thickness_nm: NDArray, shift_eV: ArrayLike | None = None, axes: Sequence[str] = AXES
     ) -> list[NDArray]:
@@ -329,6 +330,7 @@ class SpectrumModel:
         axis = self.axis_of(check_choice(axis, "axis", (*AXES, *COMPONENTS)))
         return self.spectra(self._thickness(thickness_nm), shift_eV, (axis,))[0]
 
+    @checked(thickness_nm="... P")
     def derivative(self, thickness_nm: ArrayLike, edge: str, axis: str | None = None) -> NDArray:
         """Change of `expected` with the amount of one edge of each phase, ``(..., P, E)`` per nm and electron.
 
@@ -349,6 +351,7 @@ class SpectrumModel:
         spectrum = (through * self._zero_loss)[..., None, :] * self._transform(edge)
         return self._on_axis(irfft(spectrum, self.grid_eV.size, axis=-1), self.axis_of(axis or edge))
 
+    @checked(thickness_nm="... P")
     def background(self, thickness_nm: ArrayLike, edge: str) -> NDArray:
         """`expected` minus what one edge adds to it to first order, ``(..., E)``."""
         t = self._thickness(thickness_nm)

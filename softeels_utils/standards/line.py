@@ -33,6 +33,7 @@ class MetalLine:
     direction: NDArray
 
     @classmethod
+    @checked(metal="B 2", lower="W B 2")
     def through(cls, metal: NDArray, lower: NDArray) -> MetalLine:
         """The line for metal counts (B, 2); x grows where the counts of the lower valence, ``lower`` (W, B, 2), do."""
         origin = metal / (metal**2).sum(1, keepdims=True)
@@ -42,26 +43,31 @@ class MetalLine:
         slopes = line.count(lower)[:, 0, 1]
         return cls(metal, origin, -direction) if np.median(slopes) < 0 else line
 
+    @checked(counts="... B 2")
     def count(self, counts: NDArray) -> NDArray:
         """Intercept and slope (..., B, 2) in x of what counts (..., B, 2) along the axes of the plane."""
         return np.stack([(counts * self.origin).sum(-1), (counts * self.direction).sum(-1)], axis=-1)
 
+    @checked(coordinates="N 2")
     def position(self, coordinates: NDArray) -> NDArray:
         """x (N,) of points (N, 2) of the plane, by draw 0."""
         metal, direction = coordinates @ self.metal[0], self.direction[0]
         return (coordinates - metal[:, None] * self.origin[0]) @ direction / (direction @ direction) / metal
 
+    @checked(coordinates="N 2", variance="N")
     def position_error(self, coordinates: NDArray, variance: NDArray) -> NDArray:
         """Standard deviation (N,) of `position`, for a variance (N,) that both coordinates share."""
         x, direction = self.position(coordinates), self.direction[0]
         lever = direction / (direction @ direction) - x[:, None] * self.metal[0]
         return np.sqrt(variance) * np.linalg.norm(lever, axis=1) / (coordinates @ self.metal[0])
 
+    @checked(counted_per_nm3="2")
     def mixing(self, x0: float, x1: float, counted_per_nm3: ArrayLike, draw: int = 0) -> NDArray:
         """Coordinates (2, 2) of 1 nm of the reduced phase, at x1, and of the oxidised one, at x0.
 
         ``counted_per_nm3`` (2,) is the metal counted per nm³ of each phase.
         """
+        check_count(draw, "draw", 0, len(self.metal) - 1)
         places = self.origin[draw] + np.array([x1, x0])[:, None] * self.direction[draw]
         return np.asarray(counted_per_nm3)[:, None] * places
 

@@ -48,6 +48,7 @@ class Plane:
     residual: NDArray = field(repr=False)
     estimator: NDArray = field(repr=False)
 
+    @checked(spectra="N E", besides="N")
     def regress(
         self, spectra: NDArray, draws: Sequence[NDArray], noisy: bool = False, besides: NDArray | None = None
     ) -> NDArray:
@@ -67,6 +68,7 @@ class Plane:
         ]
         return np.array(slopes) * np.reshape(scale, (-1, 1))
 
+    @checked(spectra="... W")
     def locate(self, spectra: NDArray) -> NDArray:
         """Coordinates (..., 2) of spectra (..., W), by weighted least squares with a free background."""
         return spectra @ self.estimator

@@ -22,6 +22,11 @@ def apply_per_pixel(matrix: torch.Tensor, stack: torch.Tensor) -> torch.Tensor:
     return torch.einsum("ij...,j...->i...", matrix, stack)
 
 
+def _check_stack(stack, projections):
+    if stack.shape != projections.shape:
+        raise ValueError(f"stack: got shape {tuple(stack.shape)}, wants {tuple(projections.shape)}")
+
+
 def _with_columns(tensor, columns):
     return torch.nn.functional.pad(tensor, (columns, columns))
 
@@ -68,10 +73,12 @@ class GaussianLoss:
 
     def whiten(self, stack: torch.Tensor) -> torch.Tensor:
         """L applied to a stack (C, T, Y, X); 0 where not used."""
+        _check_stack(stack, self.projections)
         return apply_per_pixel(self.whitener, stack if self.complete else self.used * stack)
 
     def whiten_transposed(self, stack: torch.Tensor) -> torch.Tensor:
         """The exact transpose of `whiten`."""
+        _check_stack(stack, self.projections)
         stack = apply_per_pixel(self.whitener.transpose(0, 1), stack)
         return stack if self.complete else self.used * stack
 
@@ -144,6 +151,7 @@ class PoissonLoss:
 
     def whiten(self, stack: torch.Tensor) -> torch.Tensor:
         """Expected counts of projections of the model, 0 where not used."""
+        _check_stack(stack, self.projections)
         return self.used * (self.gain * stack)
 
     whiten_transposed = whiten
