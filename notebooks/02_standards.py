@@ -636,6 +636,21 @@ if record:
         for name, share in met.items()
     }
     oxygen = standards.Chemistry().oxygen_uncertainty
+    few, many = (
+        sorted(v for k, v in spread.items() if k != "rows")
+        for spread in map(
+            summary["error_over_stated_unflagged"].get,
+            ("at most one", "three or more"),
+        )
+    )
+    intervals = (
+        "Intervals are wide because stated errors cover six kinds of departure "
+        "(vacancies, strengths of edges and their convention, shifts, widths, "
+        "oxygen), of which a specimen has few: unflagged errors are "
+        f"{few[0]:.1f} to {few[-1]:.1f} of the stated ones (root mean square, "
+        f"by quantity) where it has at most one, {many[0]:.1f} to "
+        f"{many[-1]:.1f} where it has three or more. "
+    )
     say(
         "How often is that not noticed? A recorded benchmark drew "
         f"{specimens} specimens, with {rows / specimens:.0f} exposures each, "
@@ -653,7 +668,7 @@ if record:
         f"{100 * hoped['mean valence']:.0f} % ({kept['mean valence']}), and "
         f"{100 * met['total metal']:.0f} % come within 5 % in total iron, "
         f"where {100 * hoped['total metal']:.0f} % are promised "
-        f"({kept['total metal']}). Iron is counted against oxygen, whose "
+        f"({kept['total metal']}). {intervals}Iron is counted against oxygen, whose "
         f"cross-section is known to {100 * oxygen:.0f} %, and where no pixel "
         "shows the lower oxide pure, its valence rests on that ratio and on "
         "the leading edge of L<sub>3</sub>. More electrons change neither."
@@ -674,7 +689,10 @@ if more:
         f"{rows} results {told['failed']} were refused (one phase) and "
         f"{told['flagged']} flagged; silent errors: "
         f"{told['silent_errors'] * len(held):.0f}. The 90 % interval of mean "
-        f"valence holds the truth in {sum(held)} of {len(held)}."
+        f"valence holds the truth in {sum(held)} of {len(held)}. Often the data "
+        "cannot tell whether the second phase lacks metal. Stated errors give "
+        f"that {100 * standards.Chemistry().oxidised_probability:.0f} %, and "
+        "here it does in two of three specimens: too small for these."
     )
 
 # %% [markdown] tags=["twin"]
