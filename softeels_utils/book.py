@@ -188,7 +188,8 @@ def number_figures(folder: Path, *, whole: bool = True) -> None:
         All its pages, at any depth.
     whole : bool
         The whole book is there. Otherwise a link to a figure that is not there becomes "chapter 4", as it does where a
-        chapter has the figure but not, on this machine, the data that it shows.
+        chapter has the figure but not, on this machine, the data that it shows. In that chapter itself it leads
+        nowhere, and becomes the words "figure left out".
 
     Raises
     ------
@@ -208,6 +209,8 @@ def number_figures(folder: Path, *, whole: bool = True) -> None:
             chapter = re.match(r"\d+", target.stem)
             if not chapter or (whole and not _may_show(target.stem, name)):
                 faults.append(f"{path.name}: a link to {place}#{name}, which is not there")
+            if not place:
+                return "figure left out"
             number = f"chapter {int(chapter[0])}" if chapter else ""
         return f'<a class="figure-number" href="{place}#{name}">{number}</a>'
 

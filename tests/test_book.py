@@ -259,6 +259,9 @@ def test_a_link_to_a_figure_that_is_not_there_is_an_error(tmp_path):
     (tmp_path / "01_x.html").write_text('<a href="03_m23_fitting.html#fig-windows"></a>' + _figure("a"))
     book.number_figures(tmp_path)  # without the measured data, chapter 3 does not show this figure
     assert ">chapter 3</a>" in (tmp_path / "01_x.html").read_text()
+    (tmp_path / "03_m23_fitting.html").write_text('(<a href="#fig-windows"></a>)' + _figure("a"))
+    book.number_figures(tmp_path)  # nor does a link on its own page lead anywhere
+    assert (tmp_path / "03_m23_fitting.html").read_text().startswith("(figure left out)")
     (tmp_path / "01_x.html").write_text(2 * _figure("a"))
     with pytest.raises(chapters.BookError, match=r"01_x.html: figures with one name, fig-a"):
         book.number_figures(tmp_path)
