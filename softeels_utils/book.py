@@ -19,12 +19,13 @@ import yaml
 
 from . import chapters, data, pages, reference
 from .chapters import BookError
-from .source import fingerprint
+from .source import PACKAGE, fingerprint
 
 __all__ = [
     "build",
     "landing_figure",
     "landing_view",
+    "link_to_what_is_written",
     "number_figures",
     "render",
     "render_one",
@@ -248,6 +249,36 @@ def _figure_numbers(path, text):
 
 # ---------------------------------------------------------------- rendering
 
+EDIT = re.compile(r'(href="https?://[^"]*/edit/[^"]*?/)(notebooks|book)/([\w-]+)\.(?:ipynb|md)"')
+
+
+def link_to_what_is_written(folder: Path) -> None:
+    """Let links to edit a page lead to the file that people write, where Sphinx reads one that is made from it.
+
+    That of a chapter is its ``.py``, that of a page of the API reference the package with the docstrings.
+
+    Parameters
+    ----------
+    folder : pathlib.Path
+        All its pages, at any depth.
+    """
+    for path in sorted(folder.rglob("*.html")):
+        text = path.read_text(encoding="utf-8")
+        changed = EDIT.sub(lambda found: f'{found[1]}{_written(found[2], found[3])}"', text)
+        if changed != text:
+            _put(path, changed)
+
+
+def _written(place, name):
+    package = name.removeprefix("api_")
+    if place == "notebooks":
+        return f"notebooks/{name}.py"
+    if name == "contributing":
+        return "CONTRIBUTING.md"
+    if package == name:
+        return f"book/{name}.md"
+    return f"softeels_utils/{package}/__init__.py" if (PACKAGE / package).is_dir() else f"softeels_utils/{package}.py"
+
 
 def search_without_accents(path: Path) -> None:
     """Let a search for "Cramer" find "Cramér": words of Sphinx's index are found without their accents, too."""
@@ -286,6 +317,7 @@ def render() -> Path:
     for path in (chapters.BUILD / "html" / "_static").rglob("*.map"):
         path.unlink()
     number_figures(chapters.BUILD / "html")
+    link_to_what_is_written(chapters.BUILD / "html")
     search_without_accents(chapters.BUILD / "html" / "searchindex.js")
     stamp.write_text(digest)
     return index
