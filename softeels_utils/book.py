@@ -379,7 +379,20 @@ def build(preset: str = "quick", *, report: Callable[[str], None] = print) -> Pa
 # ---------------------------------------------------------------- status
 
 
-ABOUT_A_RUN = ("date", "hardware", "machine", "threads", "cores", "torch", "python", "versions", "seed", "note", "what")
+ABOUT_A_RUN = (
+    "date",
+    "code",
+    "hardware",
+    "machine",
+    "threads",
+    "cores",
+    "torch",
+    "python",
+    "versions",
+    "seed",
+    "note",
+    "what",
+)
 
 
 def _study_row(name):
