@@ -348,12 +348,12 @@ def fit(
 
 def _turned(chosen, k):
     """The settings of network ``k``: several have frequencies of different deviations, as their mean errs less so."""
-    factor = FREQUENCIES[k % len(FREQUENCIES)]
+    deviation = FREQUENCIES[k % len(FREQUENCIES)]
     return [
-        replace(one, frequency_deviation=factor * one.frequency_deviation)
-        if isinstance(one, CoordinateSettings)
-        else one
-        for one in chosen
+        replace(part, frequency_deviation=deviation * part.frequency_deviation)
+        if isinstance(part, CoordinateSettings)
+        else part
+        for part in chosen
     ]
 
 
