@@ -25,7 +25,7 @@ ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "softeels_utils"
 # From the ground floor up: a module imports only what stands before it.
 ORDER = (
-    "progress source checks archives scattering spectra fitting data standards tomography metrics dip plotting "
+    "progress source checks doors archives scattering spectra fitting data standards tomography metrics dip plotting "
     "pipeline simulate dose study records claims planner reference chapters pages slides book"
 ).split()
 # These never import the simulator.

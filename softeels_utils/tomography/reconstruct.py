@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ..checks import check_flag, check_tilts
+from ..doors import checked
 from .backends import BACKENDS, reconstruct_with
 from .cgls import cgls
 from .checks import check_count
@@ -33,6 +34,7 @@ CHECKS = {
 STOP_RULES = {"change": Change, "discrepancy": Discrepancy, "heldout": HeldOut, "gap": Gap}
 
 
+@checked
 def reconstruct(
     projections: ArrayLike,
     tilt_angles_deg: ArrayLike,
