@@ -9,7 +9,8 @@ of each reference to the truth (48 to 90 eV), and the bias of the phase maps tha
 to the same cube recorded with infinitely many electrons. The bias is counted against the maps fitted with the
 true references ("brought by the standards") and against the true thickness ("total"), in parts of the maximum
 of each phase: mean and rms over the particle. "volume": sum over the particle of each phase, fitted over true, to an
-independent exposure; with the standard error that the fit states.
+independent exposure; with the standard error that the fit states, and what the true references make of infinitely many
+electrons: that is the fit's own, owing to its background.
 """
 
 import argparse
@@ -91,6 +92,7 @@ def score(thickness_nm, seed, system):
         "angle_deg": angles.tolist(),
         "bias": bias,
         "volume": (total.coefficients / volume).tolist(),
+        "volume_by_true_references": (maps[1][:, particle].sum(axis=1) / volume).tolist(),
         "volume_error": (np.hypot(total.standard_error, total.systematic_error) / volume).tolist(),
         "leakage": found.diagnostics.leakage.tolist(),
         "tension": found.diagnostics.tension,

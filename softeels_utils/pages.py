@@ -482,6 +482,12 @@ def standards_in_words(measured: Mapping[str, Any]) -> str:
         ]
     if bare:
         text += [f"Without a skin no pixel is mostly MnO, and its volume comes out at {_first_phase(bare)}."]
+        own = [row["volume_by_true_references"][0] for row in bare if "volume_by_true_references" in row]
+        if own:
+            text += [
+                "The fit's own share of that, as its background does not quite follow the valence losses below it: "
+                f"with the true references and without noise it finds {_span(own, '.2f')} times the true volume."
+            ]
     iron = [row for row in _of_cubes(measured["cubes"], False) if "volume_error" in row]
     if iron:
         text += [f"For comparison, iron without a skin: the volume of FeO comes out at {_first_phase(iron)}."]

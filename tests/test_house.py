@@ -303,6 +303,22 @@ def test_citations_of_an_author_and_others_read_as_those_of_several():
     assert document.astext() == "these and others, Pelaez-Fernandez et al., 2026"
 
 
+def test_a_class_of_another_package_is_linked_where_one_alone_has_its_name():
+    places = {
+        f"softeels_utils.{name}": types.SimpleNamespace(docname="api", node_id=name)
+        for name in ("a.One", "a.f", "b.Two", "c.Two")
+    }
+    environment = types.SimpleNamespace(get_domain=lambda name: types.SimpleNamespace(objects=places))
+    app = types.SimpleNamespace(builder=types.SimpleNamespace(get_relative_uri=lambda page, other: f"{other}.html"))
+
+    def link(name, kind="obj"):
+        node = {"reftarget": name, "reftype": kind, "refdoc": "page"}
+        return reference.link_elsewhere(app, environment, node, nodes.Text(name))
+
+    assert link("One")["refuri"] == "api.html#a.One"
+    assert link("Two") is link("f") is link("Three") is link("One", "func") is None
+
+
 def test_graph_of_imports_is_drawn_with_the_ground_at_the_bottom():
     graph = {"top": {"middle", "ground"}, "middle": {"ground"}, "ground": set(), "alone": set()}
     drawing = ElementTree.fromstring(reference.import_graph_svg(graph))

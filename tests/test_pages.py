@@ -203,6 +203,10 @@ def test_standards_of_manganese_are_told_as_they_were_measured(generated):
     assert "all constraints could be used and nothing was flagged in all 4 cases" in text and "1.0° of the" in text
     assert "right within 10 % in all 2 cases; the stated error of MnO is 20 %." in text
     assert "comes out at 1.31 times the true one, with a stated error of 50 % (2 cases)." in text
+    assert "own share" not in text
+    for row in good["manganese"]["no skin"]:
+        row["volume_by_true_references"] = [1.17, 0.97]
+    assert "without noise it finds 1.17 times the true volume." in pages.standards_in_words(good)
     assert "FeO" not in text  # no volumes of iron were measured
 
     bad = [{"volume": (0.7, 1.0), "error": (0.1, 0.1), "left_out": ("shift",)}, {"warnings": ("w",)}, {}]

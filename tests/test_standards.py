@@ -942,6 +942,16 @@ def test_one_phase_is_refused():
         standards.extract_standards(low, core, bootstrap=20)
 
 
+@pytest.mark.parametrize("more", [0.02, 0.1])
+def test_what_differs_in_m23_alone_is_no_second_phase(more):
+    _, low, core = twin(pixels=20, core=0, skin=0)
+    energy = low.axes_manager.signal_axes[0].axis
+    some = np.random.default_rng(0).random((20, 20, 1)) < 0.5
+    low.data = np.round(low.data * (1 + more * some * np.exp(-0.5 * ((energy - 58) / 3) ** 2)))
+    with pytest.raises(ValueError, match=r"^core_loss: what differs in M2,3 hardly differs in valence: got"):
+        standards.extract_standards(low, core, bootstrap=20)
+
+
 # ---------------------------------------------------------------- measured data
 
 

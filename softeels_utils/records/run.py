@@ -10,7 +10,7 @@ import signal
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from multiprocessing import get_context, parent_process
 from typing import Any
@@ -22,7 +22,7 @@ from ..source import PACKAGE, hardware, installed
 from .store import ABOUT, Record, as_recorded, cell_name, load, locked
 from .studies import NETWORKS, STUDIES, Study
 
-__all__ = ["record", "renew", "reproduce"]
+__all__ = ["differences", "record", "renew", "reproduce"]
 
 SAME = 2e-5  # relative, or of 1: a record has six digits
 
@@ -116,7 +116,7 @@ def renew(name: str, count: int = 5, seed: int = 0, *, report: Callable[[str], N
     study = STUDIES[name]
     for method in sorted({row["method"] for row in load(name).stale(study.stamp)}):
         found = reproduce(name, count, seed, older=True, method=method)
-        differ = sorted(set().union(*(_differences(one["old"], one["new"]) for one in found)))
+        differ = sorted(set().union(*(_moved(one["old"], one["new"]) for one in found)))
         told = f"not found again: {', '.join(differ)}" if differ else "found again"
         report(f"{name}, {method}: {len(found)} cells, {told}")
         if found and not differ:
@@ -128,16 +128,35 @@ def renew(name: str, count: int = 5, seed: int = 0, *, report: Callable[[str], N
     return load(name)
 
 
-def _differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> set[str]:
-    """Measures of a row that are not what they were, to the digits of a record: those it has, but the time it took."""
-    names = [name for name in new if name not in ("seconds", *ABOUT) and old.get(name) is not None]
-    return {name for name in names if not _same(as_recorded(old[name]), as_recorded(new[name]))}
+def differences(old: Mapping[str, Any], new: Mapping[str, Any], but: Iterable[str] = ()) -> list[str]:
+    """Parts of a result that are not what they were: names of a dictionary, all but some, where numbers differ.
+
+    Numbers agree to the digits of a record, texts to the last letter; dictionaries and lists part by part.
+
+    Parameters
+    ----------
+    old, new : Mapping
+        As read back from a file.
+    but : iterable of str
+        Names that need not agree.
+    """
+    return sorted(name for name in {*old, *new}.difference(but) if not _same(old.get(name), new.get(name)))
 
 
 def _same(one: Any, other: Any) -> bool:
+    if isinstance(one, dict) and isinstance(other, dict):
+        return one.keys() == other.keys() and all(_same(one[key], other[key]) for key in one)
+    if isinstance(one, list) and isinstance(other, list):
+        return len(one) == len(other) and all(map(_same, one, other))
     if isinstance(one, (int, float)) and isinstance(other, (int, float)):
-        return bool(np.isclose(one, other, rtol=SAME, atol=SAME))
+        return bool(np.isclose(one, other, rtol=SAME, atol=SAME, equal_nan=True))
     return one == other
+
+
+def _moved(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+    """Measures that an old row has, too, but others than the new one; not the time it took."""
+    kept = {name: as_recorded(value) for name, value in new.items() if old.get(name) is not None}
+    return differences({name: as_recorded(old[name]) for name in kept}, kept, ("seconds", *ABOUT))
 
 
 def reproduce(name: str, count: int = 3, seed: int = 0, *, older: bool = False, **wanted: Any) -> list[dict[str, Any]]:

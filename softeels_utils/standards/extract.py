@@ -39,6 +39,7 @@ __all__ = ["AxisSpectra", "extract_standards", "valence_blur_nm"]
 TAIL_WEIGHT = 100.0  # in channels
 FEWEST_PIXELS = 200  # of specimen: pixels are not averaged to fewer
 RIM_METAL = 0.1  # of the metal in the richest pixels, at least, in those that are the rim of a particle
+LEAST_CONTRAST = 4.0  # standard errors: noise reaches two to three in the best of about 20 windows
 FILM_METAL = 0.05, 5.0  # part of that in the specimen, and standard errors, that may be outside of it
 
 
@@ -306,6 +307,12 @@ def _gather_evidence(specimen, plane, axes, pair, chemistry):
         raise ValueError(
             f"core_loss: got {pair.system.metal_name} in {int((strong & (metal > 0)).sum())} pixels that show M2,3, "
             "wants at least 50 (is the system the right one?)"
+        )
+    contrast = line.contrast(edge)
+    if contrast < LEAST_CONTRAST:
+        raise ValueError(
+            "core_loss: what differs in M2,3 hardly differs in valence: got a leading edge of L3 that changes by "
+            f"{contrast:.1f} standard errors, wants at least {LEAST_CONTRAST:g} (one phase, or too few electrons)"
         )
     ends, end_errors = estimate_range(x[strong], line.position_error(plane.coordinates[strong], plane.variance[strong]))
     oxygen = {name: getattr(estimators, name) for name in ("oxygen", "oxygen_atoms")}

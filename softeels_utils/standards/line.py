@@ -43,6 +43,12 @@ class MetalLine:
         slopes = line.count(lower)[:, 0, 1]
         return cls(metal, origin, -direction) if np.median(slopes) < 0 else line
 
+    @checked(counts="W B 2")
+    def contrast(self, counts: NDArray) -> float:
+        """By how many standard errors counts (W, B, 2) change along the line, in the window where they do so most."""
+        slopes = self.count(counts)[..., 1]
+        return float((np.abs(slopes[:, 0]) / slopes[:, 1:].std(axis=1)).max())
+
     @checked(counts="... B 2")
     def count(self, counts: NDArray) -> NDArray:
         """Intercept and slope (..., B, 2) in x of what counts (..., B, 2) along the axes of the plane."""
