@@ -49,7 +49,6 @@ TYPICAL_SIZE = 16  # voxels; the weight of TV is stated for a specimen of this s
 ONE_THREAD_VOXELS = 80**3
 TILTS_TO_SPLIT = 12  # fewer are missed too much
 RESTARTS = 2  # of a network that stands still, each from another start
-FREQUENCIES = 1, 2 / 3, 1 / 2  # of the deviation: those of several networks, in turn
 VOXELS = {
     "learning_rate": 0.3, "warmup": 0.1, "tv_weight": 2.0, "clip": 1e3, "blocks": 10**6, "ema": 0.33,
     "initial_tv_weight": 1.5,
@@ -156,9 +155,7 @@ def dipm_tv(
     The network maps the coordinates of a point to the fractions of the phases there (`CoordinateSettings`). A loosely
     converged joint TV reconstruction of the fitted pixels has three uses: it shows where the specimen can be (elsewhere
     the volume is 0), its size sets the scale of the network's frequencies, and the first few iterations fit the network
-    to it. With ``networks`` above 1, several are trained and averaged, the second and third with two thirds and a half
-    of the deviation of the frequencies, and so on in turn: which is best depends on the specimen, and held-out pixels
-    do not tell.
+    to it. With ``networks`` above 1, several are trained and averaged.
 
     Voids that the network fills are sought in the residuals of all values, held out or not, four times from two fifths
     of the schedule to its end, and emptied where they stand out beyond chance (with ``head="fractions"``, in bodies
@@ -304,7 +301,7 @@ def fit(
     fingerprint = ""
     if checkpoint is not None:
         about = (variant, chosen, head, calibrated, seed, fixed, holdout, split, held_out.fingerprint())
-        fingerprint = fitted.fingerprint("dip 9", *about)
+        fingerprint = fitted.fingerprint("dip 8", *about)
     stored = Checkpoint(checkpoint, fingerprint, checkpoint_seconds, measurement.device)
     run = stored.content["run"]
     scale_is_known = calibrated and head == "fractions"
@@ -317,7 +314,7 @@ def fit(
         k, restarts = len(trained), prepared["restarts"]
         entropy = [seed, k] + [restarts] * (restarts > 0)
         own_seed = int(np.random.SeedSequence(entropy).generate_state(1)[0]) if k or restarts else seed
-        about = variant, _turned(chosen, k), head, prepared["initial"], not calibrated, own_seed
+        about = variant, chosen, head, prepared["initial"], not calibrated, own_seed
         formulation = _formulation(fitted, held_out, *about)
         voids = variant != "paper" and head == "fractions" and chosen[-1].empty_voids
         training = Training(formulation, held_out, fixed=fixed, voids=voids, seed=own_seed)
@@ -348,17 +345,6 @@ def fit(
     scale = column.ravel() * scale.cpu().numpy()
     volume = np.ascontiguousarray(column * volume.cpu().numpy(), dtype=np.float32)
     return DIPResult(volume, *_join(trained), reason, corrected, mixed, scale, voids, flatten(*chosen))
-
-
-def _turned(chosen, k):
-    """The settings of network ``k``: several have frequencies of different deviations, as their mean errs less so."""
-    deviation = FREQUENCIES[k % len(FREQUENCIES)]
-    return [
-        replace(part, frequency_deviation=deviation * part.frequency_deviation)
-        if isinstance(part, CoordinateSettings)
-        else part
-        for part in chosen
-    ]
 
 
 def _average(trained, held_out):

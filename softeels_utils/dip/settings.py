@@ -40,9 +40,8 @@ class TrainingSettings:
     Attributes
     ----------
     networks : int
-        Number of networks, trained one after the other, each from its own random start and of other frequencies (in
-        turn 1, 2/3 and 1/2 times their deviation), and averaged: with equal weights, unless held-out values call for
-        others beyond chance.
+        Number of networks, trained one after the other, each from its own random start, and averaged: with equal
+        weights, unless held-out values call for others beyond chance.
     iterations : int
         Of each.
     learning_rate : float
