@@ -4,8 +4,9 @@
 goes on where it was, cell by cell (a draw, a method), and writes ``benchmarks/results/draws_HALF_SIZE.json``: 9 views
 over ±70°, 5 % independent noise, two phases, no support, aligned. ``--views``, ``--noise`` and ``--tilt`` make another
 series, and another file; so does ``--as-drawn``, which fixes nothing: any number of views, range and noise, missing
-tilts, shifts (known) and a turned tilt axis (unknown), third phases and supports. ``--again`` computes the named
-methods anew. ``--table`` prints the table of what there is.
+tilts, shifts (known) and a turned tilt axis (unknown), third phases and supports. ``--again`` computes those
+results of the named methods anew that are of older code; ``--renew 2`` so many of each method only, and if all of them
+are found again, all of the method count as of the present code. ``--table`` prints the table of what there is.
 
 Every method has a rule of its own that does not see the truth, and is run until that ends it; ``joint TV, best``
 alone, the reference of the ratios, has the weight that the truth likes best.
@@ -312,7 +313,12 @@ def parse():
     parser.add_argument("--size", type=int, default=48)
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--methods", nargs="+", choices=list(METHODS), default=list(METHODS), metavar="NAME")
-    parser.add_argument("--again", action="store_true", help="compute these methods anew where they are there")
+    parser.add_argument(
+        "--again", action="store_true", help="compute results of these methods that are of older code anew"
+    )
+    parser.add_argument(
+        "--renew", type=int, help="compute so many of older code; where all are found again, all are new"
+    )
     parser.add_argument("--views", type=int, default=SERIES["views"])
     parser.add_argument("--tilt", type=int, default=SERIES["max_tilt_deg"], help="the largest, degrees")
     parser.add_argument("--noise", choices=("independent", "anticorrelated", "fit", "poisson"), default="independent")
@@ -333,6 +339,29 @@ def series_of(options):
     return RESULTS / f"{'_'.join(['draws', options.half, str(options.size), *other])}.json", series
 
 
+def is_older(values):
+    """Whether a result is of other code than the present."""
+    return values.get("code") != records.script_stamp("draws")
+
+
+def renew(path, about, names, measure, count):
+    """Give results of older code the present stamp, method by method, if ``count`` of them are found again."""
+    for name in names:
+        rows = load(path)
+        older = [seed for seed, row in rows.items() if name in row["methods"] and is_older(row["methods"][name])]
+        moved = []
+        for seed in np.random.default_rng(0).permutation(older)[:count].tolist():
+            old, (_, new) = rows[seed]["methods"][name], measure(seed, name)
+            known = {key: value for key, value in new.items() if old.get(key) is not None}
+            moved += records.differences({key: old[key] for key in known}, known, ("seconds", "code", "commit", "date"))
+        told = f"not found again: {', '.join(sorted(set(moved)))}" if moved else "found again"
+        print(f"{name}: {min(count, len(older))} of {len(older)}, {told}", flush=True)
+        if not moved:
+            for seed in older:
+                rows[seed]["methods"][name]["code"] = records.script_stamp("draws")
+            write(path, about, rows)
+
+
 def main():
     """Run the cells that are not there yet, draw by draw."""
     options = parse()
@@ -342,7 +371,17 @@ def main():
         return
     rows, key = load(path), tuple(series.items())
     about = {"half": options.half, "voxels": options.size, "series": series}
-    done = set() if options.again else {(seed, name) for seed, row in rows.items() for name in row["methods"]}
+    if options.renew:
+        renew(
+            path,
+            about,
+            options.methods,
+            lambda seed, name: cell(options.half, seed, options.size, key, name),
+            options.renew,
+        )
+        return
+    found = [(seed, name, values) for seed, row in rows.items() for name, values in row["methods"].items()]
+    done = {(seed, name) for seed, name, values in found if not (options.again and is_older(values))}
     seeds = range(options.draws) if options.seeds is None else options.seeds
     missing = [(s, name) for s in seeds for name in options.methods if (s, name) not in done]
     with ProcessPoolExecutor(options.workers) as pool:

@@ -372,7 +372,7 @@ say(
     f"For total iron the background decides: {free.total_metal:.0f} if it is "
     f"free, {fixed.total_metal:.0f} if it is fixed. Readout noise punishes "
     f"the weak edge: at {fluence_e_per_A2:,.0f} e/Å² the factor for FeO "
-    f"rises from {free.phases['FeO']:.0f} to {noisy.phases['FeO']:.0f}."
+    f"rises from {free.phases['FeO']:.1f} to {noisy.phases['FeO']:.1f}."
 )
 n = sweep_points
 conditions = {
@@ -615,10 +615,10 @@ for name, title in {
     if data.available(name):
         loaded = data.load(name)
         measured[title] = loaded[0] if isinstance(loaded, tuple) else loaded
-if not measured:
+if offline := not measured:
     notice(
         "No measured spectrum is available (offline?), so spectra of the twin "
-        "stand in. What follows is a simulation."
+        "stand in: the figure and the table below it are **simulated**."
     )
     halves = np.full((2, 8, 8), thickness_nm / 2)
     low, core = simulate.dual_eels(
@@ -671,17 +671,20 @@ for title, recorded in measured.items():
 show(
     figures.counts_figure(panels),
     name="measured",
-    caption="Measured counts beside those of the twin at the same beam "
+    caption="**Simulated** counts, in place of measured ones, beside those "
+    "that the twin expects."
+    if offline
+    else "**Measured** counts beside those of the twin at the same beam "
     "energy. LSMO holds manganese, not iron: only its counts are used. The "
     "counts of the cube are scaled so that its edge is as strong as the "
     "twin's.",
-    alt="Left, a measured plasmon tail with the Mn-M2,3 edge, above the "
-    "twin's; right, measured Fe-L2,3 beside the twin's.",
+    alt="Counts over the energy loss at M2,3, left, and at L2,3, right, "
+    "beside those of the twin.",
 )
 table(
     rows,
-    caption=f"Bound per pixel at {fluence_e_per_A2:,.0f} e/Å², with counts "
-    "of the twin, and with measured ones",
+    caption=f"Bound per pixel at {fluence_e_per_A2:,.0f} e/Å², with expected "
+    f"counts, and with {'simulated' if offline else 'measured'} ones",
 )
 if "LSMO" in measured:
     low = spectra.align_zero_loss(measured["LSMO"])

@@ -182,8 +182,7 @@ show(
 # %% tags=["twin"]
 dual = standards.prepare_dual_eels(low_loss, core_loss)
 found = standards.extract_standards(dual, bootstrap=bootstrap, seed=seed)
-for warning in found.warnings:
-    notice(warning, "warning", title="Before you believe these standards")
+notice(found.warnings, "warning", title="Before you believe these standards")
 
 # %% [markdown] tags=["twin"]
 # ## What Fe-L<sub>2,3</sub> says by itself
@@ -565,8 +564,7 @@ say(
     "oxide, which matters only where the oxide is thin."
 )
 for name, warnings in raised.items():
-    for warning in warnings:
-        notice(warning, "warning", title=name)
+    notice(warnings, "warning", title=name)
 assert not raised["as described"] and raised["oxidised skin"]
 assert raised["4 nm of ligands"] and off.max() < 3
 
@@ -614,9 +612,8 @@ show(
     alt="The spectrum of maghemite and the dashed sum lie on each other.",
 )
 record = records.benchmark("chemistry_report_48")
-for name in ("chemistry_report_48", "chemistry_more_report_48"):
-    if warning := records.benchmark_warning(name):
-        notice(warning, "warning")
+names = ("chemistry_report_48", "chemistry_more_report_48")
+notice([records.benchmark_warning(name) for name in names], "warning")
 if record:
     summary, rows = record["summary"], record["summary"]["rows"]
     specimens = len({row["label"]["seed"] for row in record["rows"]})
@@ -698,9 +695,9 @@ if more:
 # %% [markdown] tags=["twin"]
 # ## Real data
 #
-# **L<sub>2,3</sub> of a nanocube.** <a href="#fig-measured"></a> compares a measured spectrum image of an iron-oxide
-# cube (19 × 17 pixels, no low loss, energy axis not calibrated) with Fe<sub>2</sub>O<sub>3</sub> of the EELS Data Base
-# {cite}`ewels2016`, broadened to the resolution of the cube's data.
+# **L<sub>2,3</sub> of a nanocube.** A measured spectrum image of an iron-oxide cube (19 × 17 pixels, no low loss,
+# energy axis not calibrated) is compared with Fe<sub>2</sub>O<sub>3</sub> of the EELS Data Base {cite}`ewels2016`,
+# broadened to the resolution of the cube's data (<a href="#fig-measured"></a>).
 #
 # **M and L edges of the same pixels.** Dual EELS of La<sub>0.7</sub>Sr<sub>0.3</sub>MnO<sub>3</sub> (LSMO) shows
 # Mn-M<sub>2,3</sub> on a plasmon tail and Mn-L<sub>2,3</sub>, from the same positions. It is one phase, so there is no
@@ -807,10 +804,10 @@ if data_path:
     about = scattering.load_system(system)
     your_core = data.read_signal(data_path)
     your_low = data.read_signal(low_loss_path)
-    for sentence in standards.check_dual_eels(
+    doubts = standards.check_dual_eels(
         your_low, your_core, system=about, gain=gain
-    ):
-        notice(sentence, "danger")
+    )
+    notice(doubts, "danger")
     here, assumed = scattering.complete_microscope(
         your_core,
         beam_energy_keV=beam_energy_keV,
@@ -862,8 +859,7 @@ if data_path:
     yours = standards.extract_standards(
         your_dual, bootstrap=bootstrap, seed=seed
     )
-    for warning in yours.warnings:
-        notice(warning, "danger", title="Before you believe these standards")
+    notice(yours.warnings, "danger", title="Before you believe these standards")
     checks, nm = yours.diagnostics, yours.abundances
     show(
         figures.found_figure(

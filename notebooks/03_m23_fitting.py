@@ -933,8 +933,7 @@ if data_path:
             f"references_path: got standards over {covered}, wants "
             f"{first:.0f} to {last:.0f} eV"
         )
-    for warning in given.warnings:
-        notice(warning, "danger", title="The standards come with a warning")
+    notice(given.warnings, "danger", title="The standards come with a warning")
     # onto the energies of the data; samples carry the errors of the standards
     beyond = {"axis": -1, "bounds_error": False, "fill_value": 0}
     moved = {
@@ -1006,8 +1005,7 @@ if data_path:
         ]
     if not trusted.any():
         misfits = ["No spectrum has the counts that a fit needs."]
-    for sentence in misfits:
-        notice(sentence, "danger", title="Before you believe these maps")
+    notice(misfits, "danger", title="Before you believe these maps")
     bad = ((fit.flags & fitting.FitFlag.BAD_INPUT) > 0).sum()
     say(
         f"{fit.flags.size} spectra, {bad} unusable, {spikes.sum()} spikes "

@@ -450,13 +450,13 @@ if changes.rows:
         recorded.change_figure(changes.rows),
         caption="What each part of DIPm-TV does: error over that of DIPm-TV as "
         "it is, when one thing is changed. Points: specimens; bars: medians. "
-        "Nine tilts, 4,000 e/Å² per tilt; "
+        "One variance: the same for both phases in all pixels; three networks: "
+        "their mean. Nine tilts, 4,000 e/Å² per tilt; "
         f"{records.completeness('ablations')}.",
         name="recorded-changes",
         alt="Ratio of the error for each change of DIPm-TV.",
     )
-for warning in filter(None, (older, older_finer, older_rules, older_changes)):
-    notice(warning, "warning")
+notice((older, older_finer, older_rules, older_changes), "warning")
 
 # %% [markdown] tags=["twin"]
 # ### On specimens that nobody chose
@@ -469,18 +469,12 @@ for warning in filter(None, (older, older_finer, older_rules, older_changes)):
 # is that of the specimens with a core. The second table is of DIPm-TV, shape by shape; the third goes from SIRT to
 # DIPm-TV step by step, on fewer specimens of every shape. The last is of other draws with nothing fixed: tilts, their
 # range, the kind and level of the noise, a missing tilt, shifts (known to every method), a tilt axis that is turned
-# (known to none), third phases, and supports that reach beyond the field of view.
+# (known to none), third phases, a part in which two phases are mixed, and supports that reach beyond the field of view.
 
 # %% tags=["hide-input", "twin"]
 drawn = records.benchmark("draws_report_48")
-for name in (
-    "draws_report_48",
-    "draws_report_48_as_drawn",
-    "bound",
-    "geometry",
-):
-    if warning := records.benchmark_warning(name):
-        notice(warning, "warning")
+shown = ("draws_report_48", "draws_report_48_as_drawn", "bound", "geometry")
+notice([records.benchmark_warning(name) for name in shown], "warning")
 if drawn is not None:
     table(
         figures.draws_rows(drawn),
@@ -708,7 +702,7 @@ show(
     figures.correlations(curves),
     caption="Solid: agreement of two halves, which an experimenter can "
     "measure. Dashed: what it would be if their errors were independent, "
-    "which only the twin knows. Grey: the threshold of 0.143.",
+    "which only the twin knows. Dotted: the threshold of 0.143.",
     name="sparse-halves",
     alt="Fourier shell correlations over spatial frequency for SIRT and for "
     "joint TV, along X and Z; solid and dashed curves part company.",
@@ -793,6 +787,11 @@ if data.available("idp_eds_tilt_series"):
         name="sparse-drift",
         alt=f"Shifts of up to {4 * abs(drift.shifts_px).max():.0f} pixels "
         "over the tilt angle.",
+    )
+else:
+    notice(
+        "The measured tilt series `idp_eds_tilt_series` is not available "
+        "(offline?), so no measured series is aligned here."
     )
 
 # %% [markdown] tags=["twin"]

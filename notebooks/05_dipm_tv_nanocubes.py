@@ -172,8 +172,7 @@ show(
     name="nanocube-maps",
     alt="Four noisy maps of a cube: FeO and Fe3O4 at the first tilt and at 0°.",
 )
-for warning in fit.warnings:  # those of the references included
-    notice(warning, kind="danger")
+notice(fit.warnings, kind="danger")  # those of the references included
 pixel = fit.covariance[middle, voxels // 2, voxels // 2]
 sigma = np.sqrt(pixel.diagonal())
 leakage = found.diagnostics.leakage
@@ -465,8 +464,7 @@ if commanded.rows:
         "amount of each phase, and how often it is within one, two and three "
         f"of its stated errors of the truth. {records.completeness('chain')}",
     )
-for warning in filter(None, (older_intervals, older_chain)):
-    notice(warning, "warning")
+notice((older_intervals, older_chain), "warning")
 
 # %% [markdown] tags=["twin"]
 # ## The nanocube's anatomy
@@ -554,7 +552,7 @@ for direction, axis in {"all directions": None, "around the beam": "Z"}.items():
 show(
     sparse.correlations(curves),
     caption="Correlation of two half doses, and of one of them with the "
-    "truth. Grey: the threshold of 0.143.",
+    "truth. Dotted: the threshold of 0.143.",
     name="nanocube-halves",
     alt="Fourier shell correlations over spatial frequency, in all directions "
     "and around the beam.",
@@ -659,8 +657,7 @@ if halves.rows:
         "them and the truth, errors repeat. "
         f"{records.completeness('halves')}",
     )
-for warning in filter(None, (older, older_amounts, older_halves)):
-    notice(warning, "warning")
+notice((older, older_amounts, older_halves), "warning")
 
 # %% [markdown] tags=["twin"]
 # ## Real data, judged without a truth
@@ -674,6 +671,11 @@ for warning in filter(None, (older, older_amounts, older_halves)):
 weight = real_tv_weight
 weight = weight if weight == "heldout" else float(weight)
 measured_series, orders, mixed, verdict = {}, {}, {}, ""
+sets = ("idp_eds_tilt_series", "co3o4_mn3o4_coarse", "paper_nanocube")
+if missing := [f"`{name}`" for name in sets if not data.available(name)]:
+    notice(
+        f"Not available (offline?), so not shown here: {', '.join(missing)}."
+    )
 if data.available("idp_eds_tilt_series"):
     real = data.load("idp_eds_tilt_series")
     block = (1, 1, real_binning, real_binning)
@@ -770,8 +772,7 @@ if "dust" in orders:
         f"{100 * mixed['dust']:.0f} % is joint TV, of a weight of its own."
     )
 unseen = records.benchmark("withheld")
-if warning := records.benchmark_warning("withheld"):
-    notice(warning, "warning")
+notice([records.benchmark_warning("withheld")], "warning")
 if unseen:
     kept = unseen["summary"]["methods"]
     means = ", ".join(f"{name} {row['mean']:.2f}" for name, row in kept.items())
@@ -869,12 +870,8 @@ if data_path:
         stored = data.read_signal(data_path).metadata
     if stored is not None and stored.get_item("SoftEELS.fit", default=None):
         fit = fitting.PhaseFit.from_signal(data.read_signal(data_path))
-        for warning in fit.warnings:
-            notice(
-                warning,
-                "danger",
-                title="The fit of these maps comes with a warning",
-            )
+        title = "The fit of these maps comes with a warning"
+        notice(fit.warnings, "danger", title=title)
     learned = head == "fractions" and not calibrated
     transforms = fit and pipeline.Maps.of_fit(fit).reference_draws(
         reference_draws, scale_is_learned=learned

@@ -19,12 +19,13 @@ import yaml
 
 from . import chapters, data, pages, reference
 from .chapters import BookError
-from .source import fingerprint
+from .source import PACKAGE, fingerprint
 
 __all__ = [
     "build",
     "landing_figure",
     "landing_view",
+    "link_to_what_is_written",
     "number_figures",
     "render",
     "render_one",
@@ -188,7 +189,8 @@ def number_figures(folder: Path, *, whole: bool = True) -> None:
         All its pages, at any depth.
     whole : bool
         The whole book is there. Otherwise a link to a figure that is not there becomes "chapter 4", as it does where a
-        chapter has the figure but not, on this machine, the data that it shows.
+        chapter has the figure but not, on this machine, the data that it shows. In that chapter itself it leads
+        nowhere, and becomes the words "figure left out".
 
     Raises
     ------
@@ -208,6 +210,8 @@ def number_figures(folder: Path, *, whole: bool = True) -> None:
             chapter = re.match(r"\d+", target.stem)
             if not chapter or (whole and not _may_show(target.stem, name)):
                 faults.append(f"{path.name}: a link to {place}#{name}, which is not there")
+            if not place:
+                return "figure left out"
             number = f"chapter {int(chapter[0])}" if chapter else ""
         return f'<a class="figure-number" href="{place}#{name}">{number}</a>'
 
@@ -244,6 +248,36 @@ def _figure_numbers(path, text):
 
 
 # ---------------------------------------------------------------- rendering
+
+EDIT = re.compile(r'(href="https?://[^"]*/edit/[^"]*?/)(notebooks|book)/([\w-]+)\.(?:ipynb|md)"')
+
+
+def link_to_what_is_written(folder: Path) -> None:
+    """Let links to edit a page lead to the file that people write, where Sphinx reads one that is made from it.
+
+    That of a chapter is its ``.py``, that of a page of the API reference the package with the docstrings.
+
+    Parameters
+    ----------
+    folder : pathlib.Path
+        All its pages, at any depth.
+    """
+    for path in sorted(folder.rglob("*.html")):
+        text = path.read_text(encoding="utf-8")
+        changed = EDIT.sub(lambda found: f'{found[1]}{_written(found[2], found[3])}"', text)
+        if changed != text:
+            _put(path, changed)
+
+
+def _written(place, name):
+    package = name.removeprefix("api_")
+    if place == "notebooks":
+        return f"notebooks/{name}.py"
+    if name == "contributing":
+        return "CONTRIBUTING.md"
+    if package == name:
+        return f"book/{name}.md"
+    return f"softeels_utils/{package}/__init__.py" if (PACKAGE / package).is_dir() else f"softeels_utils/{package}.py"
 
 
 def search_without_accents(path: Path) -> None:
@@ -283,6 +317,7 @@ def render() -> Path:
     for path in (chapters.BUILD / "html" / "_static").rglob("*.map"):
         path.unlink()
     number_figures(chapters.BUILD / "html")
+    link_to_what_is_written(chapters.BUILD / "html")
     search_without_accents(chapters.BUILD / "html" / "searchindex.js")
     stamp.write_text(digest)
     return index
@@ -344,7 +379,20 @@ def build(preset: str = "quick", *, report: Callable[[str], None] = print) -> Pa
 # ---------------------------------------------------------------- status
 
 
-ABOUT_A_RUN = ("date", "hardware", "machine", "threads", "cores", "torch", "python", "versions", "seed", "note", "what")
+ABOUT_A_RUN = (
+    "date",
+    "code",
+    "hardware",
+    "machine",
+    "threads",
+    "cores",
+    "torch",
+    "python",
+    "versions",
+    "seed",
+    "note",
+    "what",
+)
 
 
 def _study_row(name):

@@ -9,6 +9,7 @@ from __future__ import annotations
 import numbers
 import os
 import re
+import reprlib
 import shutil
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -21,26 +22,31 @@ from numpy.typing import ArrayLike, NDArray
 
 __all__ = [
     "LARGEST",
+    "check_between",
     "check_choice",
     "check_count",
     "check_file",
     "check_flag",
+    "check_index",
     "check_kind",
     "check_mapping",
     "check_mask",
     "check_names",
     "check_not_negative",
     "check_number",
+    "check_output",
     "check_path",
     "check_positive",
     "check_room",
     "check_seed",
+    "check_shapes",
     "check_text",
     "check_texts",
     "check_tilts",
     "check_window",
     "describe",
     "finite_array",
+    "is_real",
     "named",
     "real_array",
 ]
@@ -51,12 +57,17 @@ ROOM = 2**20  # bytes, for what describes an array in a file
 LEAST_SPREAD_DEG = 10.0  # of a tilt series; ±180° in radians are 6.3
 LEAST_STEP_DEG = 1e-3  # between two tilts: below, they are the same
 
+SHORT = reprlib.Repr()  # of containers: what aliases in YAML stand for may be larger than any memory
+SHORT.maxlevel = 4
+SHORT.maxlist = SHORT.maxtuple = SHORT.maxdict = SHORT.maxset = 20
+SHORT.maxstring = SHORT.maxother = SHORT.maxlong = 200
+
 
 def describe(value: Any) -> str:
     """What an error message says that it got: a value that is short, else kind and shape."""
     if isinstance(value, np.ndarray):
         return f"{value.dtype} of shape {value.shape}"
-    text = repr(value)
+    text = SHORT.repr(value)
     return text if len(text) <= 80 else f"{type(value).__name__} ({text[:60]}...)"
 
 
@@ -85,7 +96,7 @@ def named(name: str, of: str = "path") -> Iterator[None]:
 
 
 def real_array(
-    values: ArrayLike, name: str, *, ndim: int | None = None, finite: bool = True, where: str = ""
+    values: ArrayLike, name: str, *, ndim: int | None = None, finite: bool = True, empty: bool = True, where: str = ""
 ) -> NDArray:
     """The values as an array of real numbers, of their own type; nothing is dropped, as imaginary parts would be.
 
@@ -98,6 +109,8 @@ def real_array(
         Axes that it must have; it must not be empty then.
     finite : bool
         No NaN, no infinity, no more than `LARGEST`.
+    empty : bool
+        It may be empty.
     where : str
         Which values these are, if not all, for error messages.
 
@@ -114,6 +127,8 @@ def real_array(
         raise ValueError(f"{name}: got {describe(values)}, wants an array of real numbers") from None
     if array.dtype.kind not in "fiu":
         raise ValueError(f"{name}: got {describe(array if array.ndim else values)}, wants real numbers")
+    if not (empty or array.size):
+        raise ValueError(f"{name}: got shape {array.shape}, wants some numbers")
     if ndim is not None and (array.ndim != ndim or not array.size):
         raise ValueError(f"{name}: got shape {array.shape}, wants {ndim} axes, none of them empty")
     if finite and array.size:
@@ -128,6 +143,33 @@ def real_array(
 def finite_array(values: ArrayLike, name: str) -> NDArray[np.float64]:
     """The values as float64; ValueError where one is NaN, infinite or too large, or not a real number."""
     return np.asarray(real_array(values, name), dtype=float)
+
+
+def check_shapes(arrays: Mapping[str, tuple[Any, str]]) -> None:
+    """Raise `ValueError` unless arrays have the shapes that go with each other; None has any.
+
+    Parameters
+    ----------
+    arrays : dict of str to (array, str)
+        Such as ``"N 2"``: a number, or a name for one that is the same everywhere, for each axis; ``"..."``: any
+        axes; ``"*"``: any shape.
+    """
+    known: dict[str, tuple[Any, str]] = {}
+    for name, (array, wanted) in arrays.items():
+        if array is None or isinstance(array, str) or wanted == "*":
+            continue
+        shape, axes = np.shape(array), wanted.split()
+        parts: list[Any] = list(shape)
+        if "..." in axes and len(shape) >= len(axes) - 1:
+            at, rest = axes.index("..."), len(shape) - len(axes) + 1
+            parts[at : at + rest] = [shape[at : at + rest]]
+        fits = len(parts) == len(axes)
+        for axis, part in zip(axes, parts, strict=False):
+            fits &= part == (int(axis) if axis.isdigit() else known.setdefault(axis, (part, name))[0])
+        if not fits:
+            fixed = {axis: known[axis] for axis in axes if axis in known and known[axis][1] != name}
+            where = "".join(f", {axis} = {size} as in {other}" for axis, (size, other) in fixed.items())
+            raise ValueError(f"{name}: got shape {shape}, wants ({', '.join(axes)}){where}")
 
 
 def check_mask(mask: ArrayLike, name: str, *shapes: tuple[int, ...]) -> NDArray[np.bool_]:
@@ -195,7 +237,8 @@ def check_tilts(
 # ---------------------------------------------------------------- single values
 
 
-def _is_real(value):
+def is_real(value: Any) -> bool:
+    """Whether a value is a real number, of Python or NumPy, and no flag."""
     if isinstance(value, np.ndarray) and value.ndim == 0:
         value = value[()]
     return isinstance(value, numbers.Real) and not isinstance(value, (bool, np.bool_))
@@ -203,9 +246,27 @@ def _is_real(value):
 
 def check_number(value: float, name: str, least: float = -LARGEST, most: float = LARGEST) -> float:
     """The value as a float; ValueError unless it is a real number from ``least`` to ``most``."""
-    if not (_is_real(value) and least <= value <= most):
+    if not (is_real(value) and least <= value <= most):
         raise ValueError(f"{name}: got {describe(value)}, wants a number from {least:g} to {most:g}")
     return float(value)
+
+
+def check_between(value: float, name: str, least: float, most: float) -> float:
+    """The value as a float; ValueError unless it is a real number above ``least`` and below ``most``."""
+    if not (is_real(value) and least < value < most):
+        raise ValueError(f"{name}: got {describe(value)}, wants a number between {least:g} and {most:g}")
+    return float(value)
+
+
+def check_index(index: Any, name: str, count: int) -> Any:
+    """The index of some of ``count`` things: a slice, numbers or a mask; ValueError unless it finds one of them."""
+    try:
+        found = np.arange(count)[index if isinstance(index, slice) else np.asarray(index)]
+    except (IndexError, TypeError, ValueError) as error:
+        raise ValueError(f"{name}: got {describe(index)}, wants an index of {count} ({error})") from None
+    if not found.size or not found.ndim:
+        raise ValueError(f"{name}: got {describe(index)}, wants some of {count}")
+    return index
 
 
 def check_positive(**values: float) -> None:
@@ -219,7 +280,7 @@ def check_positive(**values: float) -> None:
     ValueError: gain: got 0, wants a positive number
     """
     for name, value in values.items():
-        if not (_is_real(value) and np.isfinite(value) and value > 0):
+        if not (is_real(value) and np.isfinite(value) and value > 0):
             raise ValueError(f"{name}: got {describe(value)}, wants a positive number")
         if not 1 / LARGEST <= value <= LARGEST:
             raise ValueError(f"{name}: got {value!r}, wants a positive number from {1 / LARGEST:g} to {LARGEST:g}")
@@ -228,7 +289,7 @@ def check_positive(**values: float) -> None:
 def check_not_negative(**values: float) -> None:
     """Raise `ValueError` unless every value is a number of at least 0, and not absurdly large."""
     for name, value in values.items():
-        if not (_is_real(value) and 0 <= value <= LARGEST):
+        if not (is_real(value) and 0 <= value <= LARGEST):
             raise ValueError(f"{name}: got {describe(value)}, wants a number of at least 0")
 
 
@@ -321,6 +382,7 @@ def check_window(window_eV: ArrayLike, name: str = "window_eV", *, relative: boo
     (53.0, 73.0)
     """
     window = finite_array(window_eV, name)
+    check_flag(relative, "relative")
     if window.shape != (2,) or not window[0] < window[1] or not (relative or window[0] > 0):
         positive = "" if relative else "positive "
         raise ValueError(f"{name}: got {describe(window_eV)}, wants two increasing {positive}energies")
@@ -336,6 +398,39 @@ def check_path(path: str | PathLike, name: str = "path") -> Path:
     if not text or "\0" in text:
         raise ValueError(f"{name}: got {describe(path)}, wants a path")
     return Path(os.path.expanduser(text))
+
+
+def check_output(
+    path: str | PathLike, suffixes: Collection[str], name: str = "path", *, folders: Collection[str] = ()
+) -> Path:
+    """The path of a file to write, ``~`` expanded.
+
+    Parameters
+    ----------
+    path : path
+    suffixes, folders : sequence of str
+        Endings that it may have, and those of them that folders may have.
+    name : str
+        What error messages call it.
+
+    Raises
+    ------
+    ValueError
+        Another ending, a folder or a file that cannot be written.
+    """
+    path = check_path(path, name)
+    if path.suffix not in suffixes:
+        raise ValueError(f"{name}: got {path.name}, wants a name that ends in {' or '.join(suffixes)}")
+    try:
+        folder, is_folder = path.absolute().parent, path.is_dir() and path.suffix in folders
+        taken = path.exists() and not (path.is_file() or is_folder)
+        if not folder.is_dir() or not os.access(folder, os.W_OK | os.X_OK):
+            raise ValueError(f"{name}: got {path}, in a folder that cannot be written, wants one that can")
+        if taken or (path.exists() and not os.access(path, os.W_OK)):
+            raise ValueError(f"{name}: got {path}, which is no file that can be written over, wants another name")
+    except OSError as error:  # a name that is too long, a folder that may not be entered
+        raise ValueError(f"{name}: got {describe(str(path))}, wants a file that can be written ({error})") from None
+    return path
 
 
 def check_room(path: Path, size: int, name: str = "path") -> None:

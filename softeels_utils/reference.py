@@ -21,7 +21,7 @@ from typing import Any
 
 from .source import PACKAGE, fingerprint, import_graph, parts
 
-__all__ = ["import_graph_svg", "pages", "placeholders", "setup", "shorten_citations"]
+__all__ = ["import_graph_svg", "link_elsewhere", "pages", "placeholders", "setup", "shorten_citations"]
 
 # In the order of the reference: the way the data goes, then what stands beside it.
 PACKAGES = (
@@ -141,6 +141,7 @@ def setup(app: Any) -> dict[str, bool]:
     app : sphinx.application.Sphinx
     """
     app.connect("autodoc-process-docstring", _link_names, priority=400)  # before numpydoc
+    app.connect("missing-reference", link_elsewhere)
     app.connect("doctree-resolved", shorten_citations)
     return {"parallel_read_safe": True}
 
@@ -148,6 +149,24 @@ def setup(app: Any) -> dict[str, bool]:
 def _link_names(app, what, name, member, options, lines):
     """Names with their package get the whole path; a literal right after a sign is one all the same."""
     lines[:] = [NAMED.sub(r":py:obj:`\1 <softeels_utils.\1>`", line).replace("±``", "±\\ ``") for line in lines]
+
+
+def link_elsewhere(app: Any, environment: Any, node: Any, text: Any) -> Any:
+    """Return a link for the name of a class of another package, such as `Measurement`, that one alone has.
+
+    A hook of Sphinx, for names in docstrings that the module in which they stand does not document.
+    """
+    from sphinx.util.nodes import make_refnode
+
+    name = node["reftarget"]
+    if node["reftype"] != "obj" or not name[:1].isupper():
+        return None
+    entries = environment.get_domain("py").objects
+    found = [full for full in entries if full.startswith("softeels_utils.") and full.endswith(f".{name}")]
+    if len(found) != 1:
+        return None
+    place = entries[found[0]]
+    return make_refnode(app.builder, node["refdoc"], place.docname, place.node_id, text, found[0])
 
 
 def shorten_citations(app: Any, document: Any, page: str) -> None:

@@ -250,6 +250,24 @@ def test_figures_are_numbered_by_chapter_and_linked(tmp_path):
     assert ">Figure 4.1</a>" in (tmp_path / "a04_x.html").read_text()
 
 
+def test_links_to_edit_a_page_lead_to_files_that_people_write(tmp_path):
+    address = "https://github.com/someone/softeels/edit/main"
+    leads = {
+        "notebooks/01_dose_analysis.ipynb": "notebooks/01_dose_analysis.py",
+        "book/contributing.md": "CONTRIBUTING.md",
+        "book/api_fitting.md": "softeels_utils/fitting/__init__.py",
+        "book/api_claims.md": "softeels_utils/claims.py",
+        "book/systems.md": "book/systems.md",
+    }
+    (tmp_path / "deep").mkdir()
+    page = tmp_path / "deep" / "x.html"
+    page.write_text("".join(f'<a href="{address}/{path}">' for path in leads))
+    for _ in range(2):
+        book.link_to_what_is_written(tmp_path)
+        assert re.findall('edit/main/(.*?)"', page.read_text()) == list(leads.values())
+    assert all((ROOT / path).is_file() for path in leads.values())
+
+
 def test_a_link_to_a_figure_that_is_not_there_is_an_error(tmp_path):
     (tmp_path / "01_x.html").write_text('<a href="02_y.html#fig-a"></a>' + _figure("a"))
     with pytest.raises(chapters.BookError, match=r"01_x.html: a link to 02_y.html#fig-a, which is not there"):
@@ -259,6 +277,9 @@ def test_a_link_to_a_figure_that_is_not_there_is_an_error(tmp_path):
     (tmp_path / "01_x.html").write_text('<a href="03_m23_fitting.html#fig-windows"></a>' + _figure("a"))
     book.number_figures(tmp_path)  # without the measured data, chapter 3 does not show this figure
     assert ">chapter 3</a>" in (tmp_path / "01_x.html").read_text()
+    (tmp_path / "03_m23_fitting.html").write_text('(<a href="#fig-windows"></a>)' + _figure("a"))
+    book.number_figures(tmp_path)  # nor does a link on its own page lead anywhere
+    assert (tmp_path / "03_m23_fitting.html").read_text().startswith("(figure left out)")
     (tmp_path / "01_x.html").write_text(2 * _figure("a"))
     with pytest.raises(chapters.BookError, match=r"01_x.html: figures with one name, fig-a"):
         book.number_figures(tmp_path)

@@ -25,7 +25,7 @@ ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "softeels_utils"
 # From the ground floor up: a module imports only what stands before it.
 ORDER = (
-    "progress source checks archives scattering spectra fitting data standards tomography metrics dip plotting "
+    "progress source checks doors archives scattering spectra fitting data standards tomography metrics dip plotting "
     "pipeline simulate dose study records claims planner reference chapters pages slides book"
 ).split()
 # These never import the simulator.
@@ -301,6 +301,22 @@ def test_citations_of_an_author_and_others_read_as_those_of_several():
     reference.shorten_citations(None, document, "page")
     assert str(link) == "<reference>Pelaez-Fernandez <emphasis>et al.</emphasis>, 2026</reference>"
     assert document.astext() == "these and others, Pelaez-Fernandez et al., 2026"
+
+
+def test_a_class_of_another_package_is_linked_where_one_alone_has_its_name():
+    places = {
+        f"softeels_utils.{name}": types.SimpleNamespace(docname="api", node_id=name)
+        for name in ("a.One", "a.f", "b.Two", "c.Two")
+    }
+    environment = types.SimpleNamespace(get_domain=lambda name: types.SimpleNamespace(objects=places))
+    app = types.SimpleNamespace(builder=types.SimpleNamespace(get_relative_uri=lambda page, other: f"{other}.html"))
+
+    def link(name, kind="obj"):
+        node = {"reftarget": name, "reftype": kind, "refdoc": "page"}
+        return reference.link_elsewhere(app, environment, node, nodes.Text(name))
+
+    assert link("One")["refuri"] == "api.html#a.One"
+    assert link("Two") is link("f") is link("Three") is link("One", "func") is None
 
 
 def test_graph_of_imports_is_drawn_with_the_ground_at_the_bottom():

@@ -34,7 +34,7 @@ from softeels_utils.pipeline.chain import (
     large_systematic,
     missing_voids,
 )
-from softeels_utils.pipeline.metal import combined, known_phases
+from softeels_utils.pipeline.metal import known_phases
 from softeels_utils.pipeline.series import Maps, clean_low_loss, noise_gain_of, read_spectra
 from softeels_utils.pipeline.volume_files import file_names, write_maps, write_volume
 from softeels_utils.tomography import ParallelBeam, alignment_error
@@ -175,14 +175,14 @@ def test_a_weighted_sum_of_channels_has_the_errors_of_one():
     result = ensemble_of(np.random.default_rng(0).random((2, 4, 4, 4)), np.eye(2)[None] * 1.1)
     amounts = result.amounts()
     for k, weights in enumerate(np.eye(2)):
-        one, whole = combined(result, weights), combined(result, weights, summed=True)
+        one, whole = result.weighted_sum(weights), result.weighted_sum(weights, summed=True)
         np.testing.assert_allclose(one.systematic, result.systematic[k])
         for name in ("value", "statistical", "systematic"):
             assert getattr(whole, name) == pytest.approx(getattr(amounts, name)[k])
     members = result.members.sum(axis=1)
-    np.testing.assert_array_less(members.std(axis=0, ddof=1), combined(result, [1.0, 1.0]).statistical)
+    np.testing.assert_array_less(members.std(axis=0, ddof=1), result.weighted_sum([1.0, 1.0]).statistical)
     with pytest.raises(ValueError, match="weights"):
-        combined(result, [1.0, 2.0, 3.0])
+        result.weighted_sum([1.0, 2.0, 3.0])
 
 
 def test_each_file_opens_with_its_own_reader(done):

@@ -100,6 +100,13 @@ def test_prose_tables_and_boxes(page):
     assert "<script>" not in page[2].data and "admonition warning" in page[2].data
     with pytest.raises(ValueError, match="kind"):
         plotting.notice("x", kind="loud")
+    plotting.notice(["", "one\nline", "`two`"], "warning")
+    assert page[3].data.count("<li>") == 2 and "<code>two</code>" in page[3].data
+    plotting.notice(["alone", ""])
+    assert "<li>" not in page[4].data and "<p>alone</p>" in page[4].data
+    plotting.notice([])
+    plotting.notice("")
+    assert len(page) == 5
     with pytest.raises(ValueError, match=r"rows: got \[\]"):
         plotting.table([])
 

@@ -95,7 +95,7 @@ def test_methods_have_a_point_by_their_rule_and_a_bar_from_the_oracle_to_the_end
 
 def test_correlations_with_the_truth_are_dashed():
     (ax,) = sparse.correlations({"SIRT": {"two halves": curve([1, 0.5]), "truth, squared": curve([1, 0.2])}}).axes
-    assert [line.get_linestyle() for line in ax.lines] == ["-", "--", "-"]
+    assert [line.get_linestyle() for line in ax.lines] == ["-", "--", ":"]
     assert ax.lines[0].get_color() == ax.lines[1].get_color() and ax.lines[2].get_ydata()[0] == 0.143
 
 

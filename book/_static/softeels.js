@@ -88,7 +88,7 @@
       table.classList.remove('tight', 'stacked');
       const rows = [...table.rows], box = table.parentElement;
       function wide() { return box.scrollWidth > box.clientWidth + 1; }
-      const high = rows.some(row => row.offsetHeight > 240);
+      const high = rows.some(row => row.offsetHeight > 170);
       if (wide()) table.classList.add('tight');
       if (innerWidth > 600) return;
       if (high || wide()) table.classList.replace('tight', 'stacked') || table.classList.add('stacked');

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from os import PathLike
@@ -18,13 +17,14 @@ from ..checks import (
     check_file,
     check_mapping,
     check_names,
-    check_path,
+    check_output,
     check_positive,
     check_room,
     check_text,
     check_tilts,
     real_array,
 )
+from ..doors import checked
 from ..fitting import PhaseFit
 from ..spectra.arrays import data_of
 from .signals import (
@@ -56,6 +56,7 @@ STORED = (
 )  # fmt: skip
 
 
+@checked
 @dataclass(frozen=True)
 class TiltSeries:
     """Maps of one or more channels over tilt, as `read_tilt_series` returns them and `save` writes them.
@@ -132,17 +133,13 @@ class TiltSeries:
         ValueError
             A path of another kind, or in a folder that does not exist or cannot be written.
         """
-        path = check_path(path)
-        if not path.parent.is_dir() or not os.access(path.parent, os.W_OK):
-            raise ValueError(f"path: got {path}, wants it in a folder that exists and can be written")
+        path = check_output(path, (".hspy", ".zspy", ".npz"), folders=(".zspy",))
         if path.suffix == ".npz":
             np.savez_compressed(path, **{name: value for name, value in self._arrays().items() if value is not None})
-        elif path.suffix in (".hspy", ".zspy"):
+        else:
             arrays = (self.projections, self.variance, self.covariance)
             check_room(path, sum(array.nbytes for array in arrays if array is not None))
             self._signal().save(str(path), overwrite=True)
-        else:
-            raise ValueError(f"path: got a file of kind {path.suffix!r} ({path.name}), wants .hspy, .zspy or .npz")
 
     def _arrays(self):
         names = ("projections", "tilt_angles_deg", "pixel_size_nm", "variance", "covariance", "haadf")
@@ -172,6 +169,7 @@ class TiltSeries:
         return signal
 
 
+@checked
 def read_tilt_series(
     path: str | PathLike | Sequence[str | PathLike],
     *,

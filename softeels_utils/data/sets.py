@@ -18,6 +18,7 @@ import numpy as np
 import yaml
 
 from ..archives import BROKEN_ZIP, check_size
+from ..doors import checked
 from .files import TiltSeries
 from .signals import read_signal
 
@@ -48,6 +49,7 @@ class DataUnavailable(OSError):
     """A registered data set is neither in the cache nor to be had from its address now."""
 
 
+@checked
 @dataclass(frozen=True)
 class Dataset:
     """An entry of ``registry.yml``, which lies beside this module."""
@@ -69,6 +71,7 @@ class Dataset:
         return None if None in sizes else sum(sizes)
 
 
+@checked
 @cache
 def registry() -> dict[str, Dataset]:
     """Return all registered data sets as ``{name: Dataset}``."""
@@ -83,6 +86,7 @@ def _dataset(name):
     return registry()[name]
 
 
+@checked
 def cache_folder() -> Path:
     """Return the folder of downloaded data: ``SOFTEELS_DATA``, else the platform's cache folder."""
     import pooch
@@ -104,11 +108,13 @@ def _expected_hash(file, path):
     return f"sha256:{_hash_record(path).read_text().split()[0]}" if _hash_record(path).exists() else None
 
 
+@checked
 def is_cached(name: str) -> bool:
     """Whether all files of a data set lie in the cache already; downloads and checks nothing."""
     return all((cache_folder() / file["path"]).is_file() for file in _dataset(name).files)
 
 
+@checked
 def fetch(name: str) -> dict[str, Path]:
     """Make sure that a data set is in the cache, and that its files are what they should be.
 
@@ -162,12 +168,14 @@ def _fetchable(name, folder):
     return True
 
 
+@checked
 def available(name: str) -> bool:
     """Whether a data set can be loaded here: it is in the cache, or could just be downloaded into it."""
     _dataset(name)
     return _fetchable(name, cache_folder())
 
 
+@checked
 def load(name: str) -> Any:
     """Load a registered data set.
 

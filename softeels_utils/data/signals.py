@@ -28,6 +28,7 @@ from ..checks import (
     named,
     real_array,
 )
+from ..doors import checked
 from ..scattering.microscope import MICROSCOPE_KEYS, microscope_from_metadata
 from ..spectra.arrays import EV_PER, NM_PER, step_nm
 from .tilts import STAGE_TOLERANCE_DEG, is_tilt_axis, stage_tilt, tilts_in_names
@@ -70,6 +71,7 @@ UNEVEN = 0.01  # difference of the two sides of a pixel, in parts
 LEAST_CHANNELS = 16  # that the files of a series have in common
 
 
+@checked
 def read_signal(path: str | PathLike, *, lazy: bool = False) -> BaseSignal:
     """Read one spectrum, spectrum image or stack as a HyperSpy signal.
 
@@ -473,6 +475,7 @@ def _check_given(tilts, files, stage):
         )
 
 
+@checked
 @named("paths")
 def read_spectrum_series(
     paths: str | PathLike | Sequence[str | PathLike],

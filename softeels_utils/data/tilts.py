@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ..checks import check_tilts, describe
+from ..doors import checked
 from ..spectra.arrays import data_of, is_signal
 
 if TYPE_CHECKING:
@@ -55,6 +56,7 @@ def is_tilt_axis(name: Any, unit: Any) -> bool:
     return name in AXIS_NAMES or (degrees_per(unit) is not None and not any(word in name for word in SCATTERING))
 
 
+@checked
 def get_tilts(signal: BaseSignal) -> NDArray[np.float64] | None:
     """Return the tilt angles in degrees that a signal carries, or None.
 

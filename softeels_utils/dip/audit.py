@@ -14,6 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import ndimage
 
 from softeels_utils.checks import check_names, check_number, check_seed, real_array
+from softeels_utils.doors import checked
 from softeels_utils.tomography import Measurement
 
 from .features import VACUUM, FeatureTest, VolumeErrors, as_volume, check_options, claim, feature_test, fill_in
@@ -27,6 +28,7 @@ LAYER = 2.5  # voxels: deepest that a skin or a film reaches
 DIRECTIONS = np.array([d for d in np.ndindex(3, 3, 3) if sum(x != 1 for x in d) in (1, 3)]) - 1  # faces and corners
 
 
+@checked(region="Y Z X", alternative="C Y Z X")
 @dataclass(frozen=True)
 class Feature:
     """A feature that a volume shows.
@@ -64,6 +66,7 @@ class Feature:
         return tuple(float(x) for x in np.argwhere(self.region).mean(0))
 
 
+@checked(unsupported="Y Z X")
 @dataclass(frozen=True)
 class Audit:
     """What the data say about every feature of a volume.
@@ -110,6 +113,7 @@ class Audit:
         return "\n".join(self.lines())
 
 
+@checked
 def audit(
     measurement: Measurement,
     volume: ArrayLike | Any,
@@ -166,6 +170,7 @@ def audit(
     return Audit(features, level, unsupported)
 
 
+@checked
 def find_features(volume: ArrayLike, contrast: float = 0.25) -> list[Feature]:
     """Voids, films around them, skins and second cores of a particle, in patches.
 

@@ -15,6 +15,7 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 
 from softeels_utils.checks import check_choice, check_count, check_flag, check_kind, check_seed, check_tilts
+from softeels_utils.doors import checked
 from softeels_utils.tomography import (
     NONNEGATIVE,
     SIMPLEX,
@@ -62,6 +63,7 @@ PRESETS = {
 }
 
 
+@checked(volume="C Y Z X", scale="C")
 @dataclass(frozen=True)
 class DIPResult:
     """A reconstruction.
@@ -100,6 +102,7 @@ class DIPResult:
     settings: dict = field(default_factory=dict)
 
 
+@checked
 def dipm_tv(
     projections: ArrayLike,
     tilt_angles_deg: ArrayLike,
@@ -216,6 +219,7 @@ def _on_few_threads(function):
     return run
 
 
+@checked
 @_on_few_threads
 def fit(
     measurement: Measurement,

@@ -12,7 +12,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from softeels_utils.checks import check_count, check_flag, check_path, check_seed, describe, finite_array
+from softeels_utils.checks import (
+    check_between,
+    check_count,
+    check_flag,
+    check_path,
+    check_seed,
+    describe,
+    finite_array,
+    real_array,
+)
+from softeels_utils.doors import checked
 from softeels_utils.fitting import Estimate
 from softeels_utils.tomography import Measurement
 
@@ -35,6 +45,16 @@ MOST_WORKERS = 1024
 WORKERS = {"distributed.nanny.pre-spawn-environ": {"OMP_NUM_THREADS": 1}}
 
 
+@checked(
+    best="C Y Z X",
+    mean="C Y Z X",
+    std="C Y Z X",
+    members="M C Y Z X",
+    scale="M C",
+    systematic="C Y Z X",
+    transformed="S C Y Z X",
+    unit="C",
+)
 @dataclass(frozen=True)
 class EnsembleResult:
     """Members of an ensemble, the best volume, and its uncertainty.
@@ -82,8 +102,7 @@ class EnsembleResult:
         """
         from scipy.stats import norm, t
 
-        if not 0 < level < 1:
-            raise ValueError(f"level: got {level!r}, wants a fraction between 0 and 1")
+        check_between(level, "level", 0, 1)
         quantile = 0.5 + level / 2
         half = np.hypot(t.ppf(quantile, len(self.members) - 1) * self.std, norm.ppf(quantile) * self.systematic)
         return self.best - half, self.best + half
@@ -93,15 +112,72 @@ class EnsembleResult:
 
         For volume fractions in voxels, otherwise in the unit of the maps over the size of a voxel.
         """
-        members, transformed = (volumes.sum(axis=(-3, -2, -1)) for volumes in (self.members, self.transformed))
-        best = self.best.sum(axis=(-3, -2, -1))
-        floor = AMOUNT_FLOOR * self.unit * np.abs(best / self.unit).sum()
-        statistical = np.hypot(SPREAD_FACTOR * members.std(axis=0, ddof=1), floor)
-        away = (transformed - members[0]) ** 2
-        systematic = np.sqrt(away.mean(axis=0)) if len(away) else 0 * statistical
-        return Estimate(best, statistical, systematic)
+        best, members, transformed = self._sums()
+        return _estimate(best, members, transformed, self._floor(best))
+
+    def weighted_sum(
+        self, weights: ArrayLike, transformed_weights: Sequence[ArrayLike] | None = None, *, summed: bool = False
+    ) -> Estimate:
+        """A weighted sum of the channels, with its errors: the metal of all phases, for instance.
+
+        Parameters
+        ----------
+        weights : (C,) or (C, Y, Z, X)
+        transformed_weights : (S, C) or (S, C, Y, Z, X), optional
+            Those of each of the volumes ``transformed``, where references change them, too.
+        summed : bool
+            Of the channels' sums over the volume (`amounts`); weights are (C,) then.
+
+        Returns
+        -------
+        Estimate
+            (Y, Z, X), or a number if summed.
+        """
+        if summed:
+            best, members, transformed = self._sums()
+            floor = self._floor(best)
+        else:
+            best, members, transformed = self.best, self.members, self.transformed
+            floor = np.full(len(best), SPREAD_FACTOR * SPREAD_FLOOR * max(members.max(), 0))
+
+        def total(volume, weights):
+            weights = real_array(weights, "weights", finite=False)
+            if weights.shape not in (best.shape[:1], best.shape):
+                raise ValueError(f"weights: got shape {weights.shape}, wants {best.shape[:1]} or {best.shape}")
+            return np.einsum("c...,c...->...", _spread(weights, best), volume)
+
+        others = [weights] * len(transformed) if transformed_weights is None else transformed_weights
+        if len(others) != len(transformed):
+            raise ValueError(f"transformed_weights: got {len(others)}, wants {len(transformed)}, as in transformed")
+        return _estimate(
+            total(best, weights),
+            np.array([total(member, weights) for member in members]),
+            np.array([total(volume, own) for own, volume in zip(others, transformed, strict=True)]),
+            np.sqrt(total(_spread(floor, best) ** 2, np.square(weights))),
+        )
+
+    def _sums(self):
+        """Of each channel over the volume: best (C,), members (M, C), transformed (S, C)."""
+        return tuple(volumes.sum(axis=(-3, -2, -1)) for volumes in (self.best, self.members, self.transformed))
+
+    def _floor(self, best):
+        """Error of a channel's sum below which the members' agreement is not believed."""
+        return AMOUNT_FLOOR * self.unit * np.abs(best / self.unit).sum()
 
 
+def _spread(values, like):
+    """Values with as many axes as an array, the missing ones last and of length 1."""
+    return np.reshape(values, (*np.shape(values), *[1] * (like.ndim - np.ndim(values))))
+
+
+def _estimate(value, members, transformed, floor):
+    """A quantity with the errors that its values in the members and in the transformed volumes tell."""
+    statistical = np.hypot(SPREAD_FACTOR * members.std(axis=0, ddof=1), floor)
+    away = (transformed - members[0]) ** 2 if len(transformed) else None
+    return Estimate(value, statistical, 0 * statistical if away is None else np.sqrt(away.mean(axis=0)))
+
+
+@checked
 def resample(
     projections: ArrayLike, tilt_angles_deg: ArrayLike, *, seed: int, voxel_size_nm: float = 1.0, **errors: Any
 ) -> NDArray[np.float32]:
@@ -186,6 +262,7 @@ def _stored(file, fingerprint):
     return found | {"at": int(found["at"]), "reason": str(found["reason"])}
 
 
+@checked
 def ensemble(
     projections: ArrayLike,
     tilt_angles_deg: ArrayLike,
@@ -271,6 +348,7 @@ def ensemble(
     )
 
 
+@checked
 def fit_each(
     series: Sequence[tuple[ArrayLike, ArrayLike, Mapping[str, Any]]],
     *,
@@ -362,7 +440,12 @@ def _distribute(tasks, client, workers, tell):
     with contextlib.ExitStack() as stack:
         if client is None:
             stack.enter_context(dask.config.set(WORKERS))
-            cluster = LocalCluster(n_workers=workers, threads_per_worker=1, dashboard_address=None)
+            cluster = LocalCluster(
+                n_workers=workers,
+                threads_per_worker=1,
+                dashboard_address=None,
+                scheduler_kwargs={"dashboard_address": ":0"},  # a free port, beside other clusters
+            )
             client = stack.enter_context(Client(stack.enter_context(cluster)))
         futures = [client.submit(_run, task, pure=False) for task in tasks]
         for done, _ in enumerate(as_completed(futures), 1):

@@ -26,7 +26,16 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from scipy import ndimage, optimize, stats
 
-from softeels_utils.checks import check_count, check_kind, check_mask, check_seed, finite_array, real_array
+from softeels_utils.checks import (
+    check_count,
+    check_kind,
+    check_mask,
+    check_number,
+    check_seed,
+    finite_array,
+    real_array,
+)
+from softeels_utils.doors import checked
 from softeels_utils.tomography import GaussianLoss, Measurement, PoissonLoss
 
 __all__ = [
@@ -43,10 +52,12 @@ __all__ = [
 
 VACUUM = "vacuum"
 POWER = 0.9
+LONGEST = 1e3  # of what errors may be, in voxels or fractions
 MARGIN = 4  # rows on each side of the region whose data are used as well
 FEWEST_COUNTS = 0.5  # expected in a pixel, for its weight
 
 
+@checked
 @dataclass(frozen=True)
 class VolumeErrors:
     """Errors that a reconstruction may have besides the feature: a Gaussian process around either volume.
@@ -79,12 +90,11 @@ class VolumeErrors:
 
     def __post_init__(self):
         for item in fields(self):
-            value = getattr(self, item.name)
             least = 0.3 if item.name.endswith("length_px") else 0.0
-            if not (isinstance(value, numbers.Real) and np.isfinite(value) and value >= least):
-                raise ValueError(f"{item.name}: got {value!r}, wants a number of at least {least}")
+            check_number(getattr(self, item.name), item.name, least, LONGEST)
 
 
+@checked
 @dataclass(frozen=True)
 class FeatureTest:
     """Whether the data contain a feature.
@@ -131,6 +141,7 @@ class FeatureTest:
     null: NDArray[np.float64] = field(repr=False)
 
 
+@checked
 def feature_test(
     measurement: Measurement,
     volume: ArrayLike | Any,
@@ -257,6 +268,7 @@ def check_options(errors: VolumeErrors, places: float, level: float, reconstruct
         raise ValueError(f"reconstruct: got {reconstruct!r}, wants a callable")
 
 
+@checked
 def fill_in(volume: ArrayLike, region: ArrayLike) -> NDArray[np.float64]:
     """The volume (C, Y, Z, X) with the surroundings of a region (Y, Z, X) continued into it by harmonic interpolation.
 

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from softeels_utils.doors import checked
 from softeels_utils.tomography import Measurement, joint_variation
 
 from .formulation import Formulation
@@ -17,6 +18,7 @@ from .settings import TINY, number, validate
 __all__ = ["PaperFormulation", "PaperSettings", "UNet3d", "channel_maxima"]
 
 
+@checked
 @dataclass(frozen=True)
 class PaperSettings:
     """Settings of the paper's formulation: a fixed number of iterations; the last iterate is returned.

@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, field, fields
 __all__ = ["CoordinateSettings", "TVSettings", "TrainingSettings", "build", "number", "validate"]
 
 from softeels_utils.checks import LARGEST, check_flag
+from softeels_utils.doors import checked
 
 TINY = 1e-12
 LARGEST_COUNT = 2**31 - 1
@@ -31,6 +32,7 @@ def validate(settings) -> None:
             raise ValueError(f"{entry.name}: got {value!r}, wants a {word} number from {least} to {most:g}")
 
 
+@checked
 @dataclass(frozen=True)
 class TrainingSettings:
     """How a volume model is trained.
@@ -94,6 +96,7 @@ class TrainingSettings:
             raise ValueError(f"return_to_best: got {self.return_to_best!r}, wants True or False")
 
 
+@checked
 @dataclass(frozen=True)
 class CoordinateSettings:
     """Architecture of a `Coordinates` network.
@@ -122,6 +125,7 @@ class CoordinateSettings:
         validate(self)
 
 
+@checked
 @dataclass(frozen=True)
 class TVSettings:
     """What is done before and after the training: joint TV, and voids.

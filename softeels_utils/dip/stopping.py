@@ -8,9 +8,12 @@ from dataclasses import dataclass, field
 import numpy as np
 import torch
 
+from ..doors import checked
+
 __all__ = ["EarlyStopping"]
 
 
+@checked(mean="C Y Z X", scale="C")
 @dataclass
 class EarlyStopping:
     """What the held-out pixels say about the iterates so far.

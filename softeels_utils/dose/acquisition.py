@@ -18,6 +18,7 @@ from ..checks import (
     finite_array,
     real_array,
 )
+from ..doors import checked
 from ..fitting import FIXED_POWERS, background_shapes
 from ..scattering import as_system
 from ..simulate import SpectrumModel
@@ -31,6 +32,7 @@ FIT_WINDOW_EV = {name: edge.fit_window_eV for name, edge in as_system(None).edge
 BACKGROUND = {"M2,3": "plasmon_tail", "L2,3": "power_law"}
 
 
+@checked
 @dataclass(frozen=True, eq=False)  # arrays among the attributes have no single ==
 class Acquisition:
     """One edge in one pixel: what is recorded, and how it is fitted.
@@ -129,6 +131,7 @@ class Acquisition:
         """Electrons in the pixel for one electron per Å²."""
         return (10 * self.pixel_size_nm) ** 2
 
+    @checked(energy_eV="E")
     def in_window(self, energy_eV: NDArray) -> NDArray[np.bool_]:
         """Which of the channels (E,) of an energy axis are fitted."""
         window = low, high = check_window(self.fit_window_eV)
@@ -138,6 +141,7 @@ class Acquisition:
             )
         return in_window(energy_eV, window)
 
+    @checked(energy_eV="E")
     def background_shapes(self, energy_eV: NDArray) -> NDArray:
         """Shapes (B, E) of the background in the fit."""
         return background_shapes(energy_eV, BACKGROUND[self.edge] if self.background is None else self.background)

@@ -9,12 +9,14 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ..checks import check_count, check_positive, check_seed, finite_array
+from ..doors import checked
 from ..simulate import SpectrumModel
 from .acquisition import Acquisition
 
 __all__ = ["LinearModel", "error_ellipse", "linear_model", "phase_bound", "simulate_counts"]
 
 
+@checked(energy_eV="E", phases="P E", background="B E", amplitudes="B", thickness_nm="P", expected="E")
 @dataclass(frozen=True)
 class LinearModel:
     """Counts of one pixel and edge as a linear model: expected = phases · thickness + background · amplitudes.
@@ -58,6 +60,7 @@ class LinearModel:
         """Variance of each channel in electrons squared, (E,): Poisson noise and readout noise."""
         return self.expected + (self.acquisition.readout_counts / self.acquisition.gain) ** 2
 
+    @checked(variance="E")
     def covariance(self, variance: ArrayLike | None = None) -> NDArray:
         """Inverse Fisher information of the thicknesses with all background amplitudes free, (P, P), nm².
 
@@ -76,6 +79,7 @@ class LinearModel:
         return covariance[:n, :n]
 
 
+@checked
 def linear_model(
     spectrum_model: SpectrumModel,
     fluence_e_per_A2: float,
@@ -124,6 +128,7 @@ def _least_squares(shapes: NDArray, counts: NDArray, weight: NDArray) -> NDArray
     return np.linalg.lstsq((shapes * weight).T, counts * weight, rcond=None)[0] if len(shapes) else np.empty(0)
 
 
+@checked
 def phase_bound(
     spectrum_model: SpectrumModel,
     fluence_e_per_A2: float,
@@ -171,6 +176,7 @@ def phase_bound(
     return linear_model(spectrum_model, fluence_e_per_A2, acquisition, **settings).covariance()
 
 
+@checked
 def simulate_counts(
     linear: LinearModel, draws: int, *, exact: bool = False, seed: int | np.random.Generator = 0
 ) -> NDArray:
@@ -206,6 +212,7 @@ def simulate_counts(
     return counts + rng.normal(0.0, readout, counts.shape) if readout else counts
 
 
+@checked
 def error_ellipse(covariance: ArrayLike, *, sigmas: float = 1.0, points: int = 200) -> NDArray:
     """Outline of the error ellipse of two quantities, ``(2, points)``, around the origin.
 

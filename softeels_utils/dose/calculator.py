@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..checks import check_kind, real_array
+from ..doors import checked
 from ..scattering import System
 from ..simulate import Microscope, SpectrumModel, spectrum_model
 from .bounds import linear_model
@@ -33,6 +34,7 @@ CAPTION = (
 )
 
 
+@checked(electrons="N")
 @dataclass(frozen=True)
 class Calculator:
     """Standard errors of each phase and of the total metal on a grid of conditions; shows itself in a notebook or page.
@@ -119,6 +121,7 @@ class Calculator:
         return json.dumps(grid, separators=(",", ":"))
 
 
+@checked
 def calculator(
     *,
     beam_energy_keV: Sequence[float] = (80.0, 200.0, 300.0),

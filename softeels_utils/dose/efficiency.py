@@ -21,6 +21,7 @@ from ..checks import (
     finite_array,
     named,
 )
+from ..doors import checked
 from ..scattering import System, as_system, partial_cross_section
 from ..simulate import Microscope, SpectrumModel
 from ..simulate import spectrum_model as make_model
@@ -52,6 +53,7 @@ SWEPT = (
 )
 
 
+@checked
 def signal_ratio(
     edge_a: str = "M2,3",
     edge_b: str = "L2,3",
@@ -61,7 +63,7 @@ def signal_ratio(
     collection_mrad: float = 40.0,
     window_a_eV: tuple[float, float] | None = None,
     window_b_eV: tuple[float, float] | None = None,
-    **angles: float,
+    **angles: float | bool,
 ) -> float:
     """Signal per electron of one edge over another's: the ratio of their partial cross-sections.
 
@@ -106,6 +108,7 @@ def _signal_window(system: System, edge: str, window_eV: ArrayLike | None, name:
     return check_window(default if window_eV is None else window_eV, name)
 
 
+@checked
 def metal_weights(model: SpectrumModel) -> NDArray:
     """Atoms of the metal per nm³ of each phase over those of the first, (P,).
 
@@ -120,6 +123,7 @@ def metal_weights(model: SpectrumModel) -> NDArray:
     return atoms / atoms[0]
 
 
+@checked
 def standard_errors(model: SpectrumModel, covariance: ArrayLike) -> dict[str, float]:
     """Standard errors of each phase, nm, and of the metal of all of them, in nm of the first phase.
 
@@ -179,6 +183,7 @@ def _of_edge(letter):
         yield
 
 
+@checked
 def dose_efficiency(
     spectrum_model: SpectrumModel | None = None,
     *,
@@ -250,6 +255,7 @@ def _variance(model: SpectrumModel, weights: NDArray, fluence_e_per_A2: float, a
     return weights @ phase_bound(model, fluence_e_per_A2, acquisition) @ weights
 
 
+@checked
 def shot_noise_ratio(
     spectrum_model: SpectrumModel | None = None,
     *,
@@ -295,6 +301,7 @@ def shot_noise_ratio(
     return float(snr2[0] / snr2[1])
 
 
+@checked
 @dataclass(frozen=True)
 class DoseComparison:
     """Edge a against edge b by the three definitions; each a ratio of fluences (the first: of signals).
@@ -313,6 +320,7 @@ class DoseComparison:
     phases: dict[str, float]
 
 
+@checked
 def compare_edges(
     spectrum_model: SpectrumModel | None = None, *, thickness_nm: ArrayLike | None = None, **settings: Any
 ) -> DoseComparison:
@@ -327,6 +335,7 @@ def compare_edges(
     )
 
 
+@checked
 def sweep(
     parameter: str,
     values: Sequence[Any] | NDArray,

@@ -11,6 +11,7 @@ from scipy.ndimage import gaussian_filter1d
 
 from .. import scattering
 from ..checks import check_not_negative, check_positive, describe
+from ..doors import checked
 from ..fitting import PhaseFit, fit_phases
 from ..scattering.microscope import MICROSCOPE_KEYS
 from ..spectra import FWHM_PER_SIGMA, align_zero_loss, energy_axis, window_mask
@@ -24,6 +25,7 @@ CLEARLY_BETTER = 0.8  # reduced chi² of another metal's edge, over that of the 
 CLEARLY_THERE = 5.0  # standard errors
 
 
+@checked(energy_eV="W", electrons="W", fitted="W", background="W")
 @dataclass(frozen=True)
 class ErrorForecast:
     """What one measured low-loss spectrum tells of the errors at other fluences, see `forecast_errors`.
@@ -69,6 +71,7 @@ class ErrorForecast:
         return {name: (at_one / error_nm) ** 2 for name, at_one in self.error_nm.items()}
 
 
+@checked
 def forecast_errors(
     signal: Any,
     *,

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ..checks import check_positive
+from ..doors import checked
 from ..simulate import SpectrumModel
 from ..spectra import energy_axis, zero_loss_position
 from .acquisition import Acquisition
@@ -15,6 +16,7 @@ from .acquisition import Acquisition
 __all__ = ["measured_spectrum"]
 
 
+@checked
 def measured_spectrum(
     signal: Any,
     spectrum_model: SpectrumModel,

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ..checks import check_count, check_positive, check_tilts, finite_array
+from ..doors import checked
 from ..simulate import SpectrumModel
 from .acquisition import Acquisition
 from .bounds import phase_bound
@@ -19,6 +20,9 @@ __all__ = ["TiltPlan", "plan_tilt_series", "smallest_void_nm", "thinnest_skin_nm
 ROSE = 5.0  # standard errors at which a feature of unknown place can be told from noise
 
 
+@checked(
+    fluence_e_per_A2="N", error_nm="N P", total_metal_error_nm="N", correlation="N", volume_error="N", crowther_nm="N"
+)
 @dataclass(frozen=True)
 class TiltPlan:
     """Ways to spend one total fluence on a tilt series; one entry for each number of tilts.
@@ -55,6 +59,7 @@ class TiltPlan:
     recommended: int
 
 
+@checked
 def plan_tilt_series(
     spectrum_model: SpectrumModel,
     total_fluence_e_per_A2: float,
@@ -127,6 +132,7 @@ def plan_tilt_series(
     )
 
 
+@checked
 def smallest_void_nm(
     covariance_nm2: ArrayLike, views: int, pixel_size_nm: float, *, phase: int = 1, standard_errors: float = ROSE
 ) -> float:
@@ -177,6 +183,7 @@ def smallest_void_nm(
     return float(2 * max(radius, pixel_size_nm))
 
 
+@checked
 def thinnest_skin_nm(
     covariance_nm2: ArrayLike,
     tilt_angles_deg: ArrayLike,

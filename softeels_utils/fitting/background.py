@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ..checks import check_choice, finite_array
+from ..doors import checked
 
 __all__ = ["FIXED_POWERS", "background_shapes"]
 
@@ -16,6 +17,7 @@ __all__ = ["FIXED_POWERS", "background_shapes"]
 FIXED_POWERS = {"plasmon_tail": (1.0, 3.0, 5.0), "power_law": (2.0, 4.0)}
 
 
+@checked
 def background_shapes(energy_eV: ArrayLike, background: str | ArrayLike | None = "plasmon_tail") -> NDArray[np.float64]:
     """Background shapes whose amplitudes are free.
 

@@ -19,6 +19,7 @@ from ..checks import (
     finite_array,
     real_array,
 )
+from ..doors import checked
 from ..spectra import cut_off_fraction, data_of, energy_axis, find_bad_channels, map_spectra
 from ..spectra.arrays import check_spectra, is_dask, is_signal
 from .components import Components, check_independent
@@ -35,6 +36,7 @@ LOW_LOSS_EV = 150.0  # windows that end below are looked over for bad channels; 
 BLOCK_COMMON_WEIGHT = 512  # with one variance for all pixels there are no arrays of their size besides the spectra
 
 
+@checked
 def fit_phases(
     spectra: Any,
     energy_eV: ArrayLike | None = None,

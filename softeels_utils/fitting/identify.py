@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ..checks import check_not_negative, check_window, finite_array
+from ..doors import checked
 from .background import background_shapes
 
 __all__ = ["Confusion", "confusable_phases"]
@@ -16,6 +17,7 @@ __all__ = ["Confusion", "confusable_phases"]
 CERTAIN = 3.0  # times the angle that the errors of the references alone would make
 
 
+@checked
 @dataclass(frozen=True)
 class Confusion:
     """How close a phase comes to a sum of the other phases, see `confusable_phases`.
@@ -45,6 +47,7 @@ class Confusion:
         return f"{self.phase}: {verdict} {terms} ({self.angle_deg:.2f}°)"
 
 
+@checked
 def confusable_phases(
     energy_eV: ArrayLike,
     references: ArrayLike,

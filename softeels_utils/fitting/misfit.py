@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from scipy.stats import f as f_distribution
 
 from ..checks import describe
+from ..doors import checked
 
 __all__ = ["BINS", "FitMisfit", "bin_matrix", "p_value_text"]
 
@@ -30,6 +31,7 @@ def _hotelling(t2, p, n):
     return float(f_distribution.sf(t2 * (n - p) / (p * (n - 1)), p, n - p))
 
 
+@checked
 def p_value_text(p: float) -> str:
     """A p-value as sentences give it: one digit, and a bound where it is beyond what any model of noise is good for."""
     if not isinstance(p, numbers.Real):
@@ -37,6 +39,7 @@ def p_value_text(p: float) -> str:
     return "p < 1e-10" if p < 1e-10 else f"p = {p:.1g}"
 
 
+@checked(residual="B")
 @dataclass(frozen=True)
 class FitMisfit:
     """Residuals that many pixels have in common, and their chi², see `PhaseFit.misfit`.

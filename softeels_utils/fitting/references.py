@@ -9,10 +9,12 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ..checks import finite_array, real_array
+from ..doors import checked
 
 __all__ = ["ReferenceDraws", "drawn_references"]
 
 
+@checked
 @dataclass(frozen=True)
 class ReferenceDraws:
     """S other sets of references that may be the true ones, expressed by what they do to the maps.

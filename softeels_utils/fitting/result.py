@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..checks import check_file, check_path, check_room, describe, real_array
+from ..checks import check_file, check_output, check_room, describe, real_array
+from ..doors import checked
 from ..progress import headless
-from ..spectra.arrays import data_of, is_dask, is_signal, step_nm
+from ..spectra.arrays import check_spectra, data_of, is_dask, is_signal, step_nm
 from .misfit import BINS, FitMisfit
 from .references import ReferenceDraws
 
@@ -38,6 +39,7 @@ class FitFlag(enum.IntFlag):
     TOO_GOOD = 32  #: reduced chi² more than five of its standard deviations below 1: gain or exposure is wrong
 
 
+@checked
 @dataclass(frozen=True)
 class Estimate:
     """A number per pixel, or one number for many pixels, with its two errors.
@@ -66,6 +68,18 @@ class Estimate:
         return np.hypot(self.statistical, self.systematic)
 
 
+@checked(
+    coefficients="... K",
+    covariance="... K K",
+    reduced_chi2="...",
+    residual_rms="...",
+    flags="...",
+    background="... P",
+    edge_counts="...",
+    binned_residual="... B",
+    energy_errors="... J",
+    tilt_angles_deg="T",
+)
 @dataclass(frozen=True)
 class PhaseFit:
     """Result of `fit_phases`. Arrays are NumPy, or Dask where the spectra were lazy (`compute` makes them NumPy).
@@ -282,6 +296,8 @@ class PhaseFit:
         ValueError
             If ``low_loss`` is needed and missing, or does not have the pixels of the fit.
         """
+        if low_loss is not None:
+            check_spectra(low_loss, "low_loss")
         k = self.coefficients.shape[-1]
         shapes, fixed = self.shapes, self.fixed
         if shapes is None:
@@ -321,11 +337,7 @@ class PhaseFit:
         """
         import hyperspy.api as hs
 
-        path = check_path(path)
-        if path.suffix.lower() not in SUFFIXES:
-            raise ValueError(f"path: got {path.name}, wants a name that ends in {' or '.join(SUFFIXES)}")
-        if not path.absolute().parent.is_dir():
-            raise ValueError(f"path: got {path}, wants it in a folder that exists")
+        path = check_output(path, SUFFIXES, folders=(".zspy",))
         lazy = is_dask(self.coefficients)
         later = [getattr(self, name) for name in _LATER if getattr(self, name) is not None]
         packed = pack(*(getattr(self, name) for name in _PER_PIXEL), *later)
@@ -379,7 +391,9 @@ class PhaseFit:
         tilts = signal.metadata.get_item("Tomography.tilts", default=None)
         text = about.get_item("drawn", default="")
         stored = json.loads(text) if text else {}
-        known = {FORMER_NAMES.get(name, name): value and np.asarray(value) for name, value in stored.items()}
+        known = {
+            FORMER_NAMES.get(name, name): None if value is None else np.asarray(value) for name, value in stored.items()
+        }
         return unpack(
             signal.data,
             about.phases,

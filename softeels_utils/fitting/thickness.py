@@ -8,12 +8,14 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from ..checks import check_not_negative, check_positive
+from ..doors import checked
 from ..spectra import data_of, energy_axis, zero_loss
 from .result import Estimate
 
 __all__ = ["thickness_map"]
 
 
+@checked
 def thickness_map(
     low_loss: Any,
     energy_eV: ArrayLike | None = None,

@@ -9,12 +9,14 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ..checks import check_mask, finite_array
+from ..doors import checked
 from ..spectra import data_of, energy_axis
 from .fit import fit_phases
 
 __all__ = ["WindowSweep", "sweep_windows"]
 
 
+@checked(starts_eV="S", ends_eV="N", amounts="S N K", standard_error="S N K", reduced_chi2="S N")
 @dataclass(frozen=True)
 class WindowSweep:
     """Mean amount of each phase for every combination of start and end of the fit window, see `sweep_windows`.
@@ -44,6 +46,7 @@ class WindowSweep:
         return np.ptp(self.amounts, axis=(0, 1))
 
 
+@checked
 def sweep_windows(
     spectra: Any,
     energy_eV: ArrayLike | None = None,

@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ..checks import check_count, check_flag, check_positive, finite_array
+from ..doors import checked
 
 __all__ = ["check_channel", "check_pair", "nrmse", "phase_fraction_error", "psnr", "ssim"]
 
@@ -29,6 +30,7 @@ def check_channel(channel: int, volume: NDArray) -> int:
     return channel
 
 
+@checked
 def nrmse(volume: ArrayLike, truth: ArrayLike, *, per_channel: bool = False) -> float | NDArray[np.float64]:
     r"""Normalised root-mean-square error, :math:`\lVert v - t \rVert / \lVert t \rVert`.
 
@@ -57,6 +59,7 @@ def nrmse(volume: ArrayLike, truth: ArrayLike, *, per_channel: bool = False) -> 
     return float(np.linalg.norm(volume - truth) / size)
 
 
+@checked
 def psnr(volume: ArrayLike, truth: ArrayLike, *, data_range: float = 1.0) -> float:
     r"""Peak signal-to-noise ratio in dB, :math:`10 \log_{10}(R^2 / \mathrm{MSE})`.
 
@@ -69,6 +72,7 @@ def psnr(volume: ArrayLike, truth: ArrayLike, *, data_range: float = 1.0) -> flo
     return float(peak_signal_noise_ratio(truth, volume, data_range=data_range))
 
 
+@checked
 def ssim(volume: ArrayLike, truth: ArrayLike, *, data_range: float = 1.0) -> float:
     """Structural similarity in 3-D, averaged over the channels, in windows of 7 voxels.
 
@@ -93,6 +97,7 @@ def ssim(volume: ArrayLike, truth: ArrayLike, *, data_range: float = 1.0) -> flo
     return float(np.mean([structural_similarity(t, v, data_range=data_range) for v, t in pairs]))
 
 
+@checked
 def phase_fraction_error(volume: ArrayLike, truth: ArrayLike, *, channel: int = 0) -> tuple[float, float]:
     r"""Error of the fraction of one phase, :math:`f = v_c / \sum_k v_k`.
 

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ..checks import check_mask, check_not_negative, check_positive, describe, finite_array
+from ..doors import checked
 from .errors import check_channel, check_pair
 from .interfaces import (
     about_void,
@@ -59,6 +60,7 @@ def _phases(volume, truth):
 # ---------------------------------------------------------------- corners
 
 
+@checked
 @dataclass(frozen=True)
 class CornerError:
     """Misplacement of the particle's surface at its edges and vertices.
@@ -76,6 +78,7 @@ class CornerError:
     points: int
 
 
+@checked
 def corner_error(
     volume: ArrayLike,
     truth: ArrayLike,
@@ -155,6 +158,7 @@ def _nearest_fall(values, steps):
 # ---------------------------------------------------------------- skin
 
 
+@checked
 @dataclass(frozen=True)
 class SkinError:
     """Thickness of a skin, direction by direction (all lengths in nm; NaN where there is no such direction).
@@ -189,6 +193,7 @@ class SkinError:
     bare: int
 
 
+@checked
 def skin_error(
     volume: ArrayLike,
     truth: ArrayLike,
@@ -271,6 +276,7 @@ def _spread(values):
 # ---------------------------------------------------------------- films that are not there
 
 
+@checked
 @dataclass(frozen=True)
 class InventedPhase:
     """A phase, or vacuum, in voxels where the truth has none.
@@ -290,6 +296,7 @@ class InventedPhase:
     voxels: int
 
 
+@checked
 def film_about_voids(
     volume: ArrayLike, truth: ArrayLike, *, voids: Sequence[Mapping] | None = None, channel: int = 0
 ) -> InventedPhase:
@@ -319,6 +326,7 @@ def film_about_voids(
     return _invented(volume, truth, rim & (total > 0.5), channel)
 
 
+@checked
 def false_skin(volume: ArrayLike, truth: ArrayLike, *, channel: int = 0) -> InventedPhase:
     """A phase painted onto the surface: its excess in the two outermost voxels, where the truth has none.
 
@@ -339,6 +347,7 @@ def false_skin(volume: ArrayLike, truth: ArrayLike, *, channel: int = 0) -> Inve
     return _invented(volume, truth, _within(~binary_fill_holes(total > 0.5), RIM) & (total > 0.5), channel)
 
 
+@checked
 def false_void(volume: ArrayLike, truth: ArrayLike) -> InventedPhase:
     """Vacuum in the solid: its excess in voxels that the truth fills, more than two voxels from any that it does not.
 
@@ -381,6 +390,7 @@ def _invented(volume, truth, rim, channel):
 # ---------------------------------------------------------------- voids
 
 
+@checked
 @dataclass(frozen=True)
 class VoidError:
     """One void of the truth, and what a reconstruction made of it.
@@ -406,6 +416,7 @@ class VoidError:
     contrast: float
 
 
+@checked
 def void_errors(
     volume: ArrayLike, truth: ArrayLike, voxel_size_nm: float = 1.0, *, voids: Sequence[Mapping] | None = None
 ) -> list[VoidError]:

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ..checks import check_count, check_flag, check_number, check_positive, finite_array
+from ..doors import checked
 from .errors import check_pair
 
 __all__ = [
@@ -23,6 +24,7 @@ __all__ = [
 LEAST_SIDE = 16  # voxels: 8 frequencies along an axis
 
 
+@checked(frequency="K", correlation="K", count="K")
 @dataclass(frozen=True)
 class FourierShellCorrelation:
     """A Fourier shell correlation.
@@ -48,6 +50,7 @@ class FourierShellCorrelation:
     resolution_nm: float
 
 
+@checked
 def fourier_shell_correlation(
     first: ArrayLike,
     second: ArrayLike,
@@ -91,6 +94,7 @@ def fourier_shell_correlation(
     return shells.correlation(keep, threshold)
 
 
+@checked(directions="D 3", resolution_nm="D")
 @dataclass(frozen=True)
 class DirectionalResolution:
     """Resolution of a volume against its truth in many directions.
@@ -112,6 +116,7 @@ class DirectionalResolution:
     worst_direction: tuple[float, float, float]
 
 
+@checked
 def directional_resolution(
     volume: ArrayLike,
     truth: ArrayLike,
@@ -221,6 +226,7 @@ def _first_below(frequency, correlation, threshold, nyquist):
 # ---------------------------------------------------------------- power spectrum
 
 
+@checked
 @dataclass(frozen=True)
 class PowerSpectrumResolution:
     """Where the power spectrum of a volume meets the line through its tail, along Y, Z and X.
@@ -240,6 +246,7 @@ class PowerSpectrumResolution:
     floor: dict[str, NDArray[np.float64]]
 
 
+@checked
 def psd_resolution(
     volume: ArrayLike,
     voxel_size_nm: float = 1.0,

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ..checks import check_count, check_positive
+from ..doors import checked
 from .errors import check_pair
 
 __all__ = ["InterfaceError", "even_directions", "interface_error"]
@@ -15,6 +16,7 @@ __all__ = ["InterfaceError", "even_directions", "interface_error"]
 MOST_DIRECTIONS = 10**6
 
 
+@checked
 @dataclass(frozen=True)
 class InterfaceError:
     """Positions of the interfaces of a core-shell particle, compared with the truth (all lengths in nm).
@@ -49,6 +51,7 @@ class InterfaceError:
     missed: float
 
 
+@checked
 def interface_error(
     volume: ArrayLike,
     truth: ArrayLike,
@@ -147,6 +150,7 @@ def centre_of_mass(density):
     return (grid * density).sum(axis=(1, 2, 3)) / density.sum()
 
 
+@checked
 def even_directions(count: int) -> NDArray[np.float64]:
     """Evenly spread unit vectors (y, z, x), (count, 3), from +Y to -Y: a Fibonacci spiral.
 

@@ -8,10 +8,12 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from ..checks import check_mask, describe, finite_array, real_array
+from ..doors import checked
 
 __all__ = ["coverage"]
 
 
+@checked
 def coverage(
     lower: ArrayLike, upper: ArrayLike, truth: ArrayLike, regions: Mapping[str, ArrayLike]
 ) -> dict[str, float]:

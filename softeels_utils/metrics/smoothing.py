@@ -7,10 +7,12 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.ndimage import gaussian_filter, gaussian_filter1d
 
 from ..checks import describe, finite_array
+from ..doors import checked
 
 __all__ = ["best_smoothing"]
 
 
+@checked
 def best_smoothing(
     noise_free: ArrayLike, truth: ArrayLike, variance: ArrayLike, widths_pixels: ArrayLike
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

@@ -21,6 +21,7 @@ from .. import data, dip, fitting, metrics, spectra, standards, tomography
 from ..checks import check_choice, check_flag, check_room, describe, named
 from ..data.signals import UNEVEN, load_hyperspy, square_pixel_nm
 from ..dip.head import HEADS
+from ..doors import checked
 from ..progress import headless
 from ..scattering import load_system, microscope_from_metadata
 from ..scattering.microscope import MICROSCOPE_KEYS
@@ -40,7 +41,6 @@ from .series import (
     read_image,
     read_maps,
     read_spectra,
-    read_standards,
     remarks,
     stated_gain,
     tilt_table,
@@ -69,6 +69,7 @@ LEVELLED = " in all spectra, their zero losses at 0"
 CHUNK_BYTES = 2**24  # of spectra in one task of a cluster: about a second's work, which is all that a dead worker loses
 
 
+@checked
 def reconstruct(settings: Settings, *, report: Callable[[str], None] = print, client: Any = None) -> Path:
     """Reconstruct a specimen: spectra to standards, phase maps, alignment, DIPm-TV and its ensemble, files, a report.
 
@@ -174,7 +175,7 @@ class Chain:
         """Refuse reference spectra of another system, or that lack energies of the fit."""
         settings, window = self.settings, self.system.edge("M2,3").fit_window_eV
         with named("standards"):
-            found = read_standards(settings.standards)
+            found = standards.Standards.load(settings.standards)
         if found.system != self.system.name:
             raise ValueError(f"standards: got those of {found.system}, wants {self.system.name} (or set system)")
         found.on(energy[spectra.in_window(energy, window)])
@@ -667,6 +668,7 @@ class Chain:
         return tell
 
 
+@checked
 def classical_volumes(
     measurement: Measurement, *, head: str = "fractions", calibrated: bool = False
 ) -> tuple[dict[str, NDArray], NDArray]:

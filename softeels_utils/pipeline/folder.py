@@ -19,6 +19,7 @@ import filelock
 
 from .. import __version__, source
 from ..checks import check_count, check_mapping, check_names, check_path, describe, named
+from ..doors import checked
 
 __all__ = ["Folder", "FolderBusy", "Step", "hash_of"]
 
@@ -30,6 +31,7 @@ class FolderBusy(ValueError):
     """Another run is working in the folder."""
 
 
+@checked
 @dataclass(frozen=True)
 class Step:
     """A step that is done, as its record ``steps/NAME.json`` says.
@@ -69,6 +71,7 @@ def hash_of(path: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
+@checked
 class Folder:
     """Where a chain of steps keeps its files; entered as a context, which holds the lock.
 
@@ -77,7 +80,7 @@ class Folder:
 
     Parameters
     ----------
-    path : path
+    output : path
     report : callable
         Called with one line for every step.
     total : int
@@ -90,10 +93,10 @@ class Folder:
         way.
     """
 
-    def __init__(self, path: str | os.PathLike, report: Callable[[str], None] = print, total: int = 0):
+    def __init__(self, output: str | os.PathLike, report: Callable[[str], None] = print, total: int = 0):
         if not callable(report):
             raise ValueError(f"report: got {describe(report)}, wants a function of one line")
-        self.path, self.report, self.total = check_path(path, "output"), report, check_count(total, "total", 0)
+        self.path, self.report, self.total = check_path(output, "output"), report, check_count(total, "total", 0)
         self.steps: dict[str, Step] = {}  # of this run
         try:
             others = [] if (self.path / ".work").exists() else _visible(self.path)

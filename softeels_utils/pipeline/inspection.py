@@ -18,10 +18,12 @@ from .. import data, spectra
 from ..checks import check_choice, check_mapping, check_path, check_text, check_texts, check_tilts, describe
 from ..data.signals import MRC_SUFFIXES, in_order, is_fit, square_pixel_nm, stated_microscope
 from ..data.tilts import stage_tilt, tilts_in_names, tilts_of_stack
+from ..doors import checked
 from ..scattering import load_system
 from ..spectra.arrays import EV_PER
+from ..standards import Standards
 from .page import figure_png, html_table, page
-from .series import kind_of_spectra, read_standards, state_energies
+from .series import kind_of_spectra, state_energies
 
 if TYPE_CHECKING:
     from ..scattering import System
@@ -39,6 +41,7 @@ DETECTOR, EXPOSURE = "Acquisition_instrument.TEM.Detector.EELS", {"exposure": "e
 IMAGES = (".tif", ".tiff", *MRC_SUFFIXES)  # which hold no spectra
 
 
+@checked
 @dataclass(frozen=True)
 class Inspection:
     """What was found in a file.
@@ -79,6 +82,7 @@ class Inspection:
                 raise ValueError(f"{name}: got {describe(told)}, wants a tuple of texts")
 
 
+@checked
 def inspect(path: str | Path, system: str = "iron_oxides", energy_unit: str | None = None) -> Inspection:
     """Examine a file without changing it or keeping it open.
 
@@ -122,7 +126,7 @@ def inspect(path: str | Path, system: str = "iron_oxides", energy_unit: str | No
 
 def _inspect_archive(path):
     try:
-        found = read_standards(path)
+        found = Standards.load(path)
     except ValueError:
         return _inspect_maps(path)
     energy = found.energy_eV
@@ -274,6 +278,7 @@ def _middle(image: NDArray) -> NDArray:
     return image[len(image) // 2] if image.ndim > 2 else image
 
 
+@checked
 def inspection_table(found: Iterable[Inspection]) -> str:
     """What files contain, as text: a block for the first of each kind, and a line for each other, what differs."""
     first: dict[str, Inspection] = {}
@@ -302,6 +307,7 @@ def _inspections(found):
     return found
 
 
+@checked
 def inspection_page(found: Iterable[Inspection]) -> str:
     """What files contain, as a self-contained HTML page with thumbnails."""
     return page("Files", "".join(inspection_section(one) for one in _inspections(found)))
@@ -334,6 +340,7 @@ def _thumbnails(images: dict[str, NDArray]) -> Any:
     return figure
 
 
+@checked
 def write_settings(found: Iterable[Inspection], path: str | Path, system: str = "iron_oxides") -> None:
     """Write a YAML file for `Settings.from_file`: what the files state is filled in, the rest is left to fill in.
 

@@ -9,11 +9,11 @@ from numpy.typing import ArrayLike, NDArray
 
 from ..checks import check_flag, check_kind, check_names, real_array
 from ..dip import EnsembleResult
-from ..dip.ensemble import AMOUNT_FLOOR, SPREAD_FACTOR, SPREAD_FLOOR
+from ..doors import checked
 from ..fitting import Estimate, PhaseFit, ReferenceDraws
 from ..scattering import System
 
-__all__ = ["combined", "known_phases", "knows_metal", "metal_and_valence", "metal_maps"]
+__all__ = ["known_phases", "knows_metal", "metal_and_valence", "metal_maps"]
 
 LITTLE = 0.1, 3.0  # of the 99th percentile, and standard errors: with less metal there is no mean valence
 
@@ -44,6 +44,7 @@ def knows_metal(known: ReferenceDraws | None) -> bool:
     return known is not None and known.metal_per_nm3 is not None and known.valence is not None
 
 
+@checked
 def metal_maps(fit: PhaseFit) -> tuple[Estimate, Estimate]:
     """Atoms of the metal per nm² and their mean valence in each pixel, NaN where there is little metal.
 
@@ -58,59 +59,7 @@ def metal_maps(fit: PhaseFit) -> tuple[Estimate, Estimate]:
     return metal, _where_enough(metal, fit.mean_valence())
 
 
-def combined(
-    result: EnsembleResult,
-    weights: ArrayLike,
-    transformed_weights: ArrayLike | None = None,
-    *,
-    summed: bool = False,
-) -> Estimate:
-    """A weighted sum of the channels of a volume, with its errors: the metal of all phases, for instance.
-
-    Parameters
-    ----------
-    result : EnsembleResult
-    weights : (C,) or (C, Y, Z, X)
-    transformed_weights : (S, C) or (S, C, Y, Z, X), optional
-        Those of each of the volumes ``transformed``, where references change them, too.
-    summed : bool
-        Of the channels' sums over the volume, as in `EnsembleResult.amounts`; weights are (C,) then.
-
-    Returns
-    -------
-    Estimate
-        (Y, Z, X), or a number if summed.
-    """
-    best, members, transformed = result.best, result.members, result.transformed
-    floor = np.full(len(best), SPREAD_FACTOR * SPREAD_FLOOR * max(members.max(), 0))
-    if summed:
-        best, members, transformed = (volumes.sum(axis=(-3, -2, -1)) for volumes in (best, members, transformed))
-        floor = AMOUNT_FLOOR * result.unit * np.abs(best / result.unit).sum()
-
-    def total(volume, weights):
-        weights = real_array(weights, "weights", finite=False)
-        if weights.shape not in (best.shape[:1], best.shape):
-            raise ValueError(f"weights: got shape {weights.shape}, wants {best.shape[:1]} or {best.shape}")
-        return np.einsum("c...,c...->...", _spread(weights, best), volume)
-
-    others = [weights] * len(transformed) if transformed_weights is None else transformed_weights
-    if len(others) != len(transformed):
-        raise ValueError(f"transformed_weights: got {len(others)}, wants {len(transformed)}, as in transformed")
-    each = np.array([total(member, weights) for member in members])
-    least = np.sqrt(total(_spread(floor, best) ** 2, np.square(weights)))
-    away = [(total(volume, own) - each[0]) ** 2 for own, volume in zip(others, transformed, strict=True)]
-    return Estimate(
-        total(best, weights),
-        np.hypot(SPREAD_FACTOR * each.std(axis=0, ddof=1), least),
-        np.sqrt(np.mean(away, axis=0)) if away else np.zeros_like(each[0]),
-    )
-
-
-def _spread(values, like):
-    """Values with as many axes as an array, the missing ones last and of length 1."""
-    return np.reshape(values, (*np.shape(values), *[1] * (like.ndim - np.ndim(values))))
-
-
+@checked
 def metal_and_valence(
     result: EnsembleResult,
     known: ReferenceDraws,
@@ -168,7 +117,7 @@ def metal_and_valence(
     def rest(shifts):  # of (S', ...)
         return np.sqrt(np.mean(np.square(shifts), axis=0)) if len(shifts) else 0.0
 
-    metal = combined(result, density, density + along[:, 0], summed=summed)
+    metal = result.weighted_sum(density, density + along[:, 0], summed=summed)
     metal = Estimate(metal.value, metal.statistical, np.hypot(metal.systematic, rest([total(d) for d, _ in left])))
     some = np.where(metal.value > 0, metal.value, np.nan)
     value = total(charge) / some
@@ -177,7 +126,7 @@ def metal_and_valence(
         return (np.multiply.outer(charge, np.ones_like(value)) - np.multiply.outer(density, value)) / some
 
     others = [slope(density + d, charge + q) for d, q in along]
-    moved = combined(result, slope(density, charge), others, summed=summed)
+    moved = result.weighted_sum(slope(density, charge), others, summed=summed)
     shifts = [(total(q) - value * total(d)) / some for d, q in left]
     valence = Estimate(value, moved.statistical, np.hypot(moved.systematic, rest(shifts)))
     return metal, valence if summed else _where_enough(metal, valence)

@@ -12,11 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .. import data, spectra
-from ..archives import check_archive
 from ..checks import (
     LARGEST,
     check_count,
-    check_file,
     check_kind,
     check_mask,
     check_names,
@@ -38,6 +36,7 @@ from ..data.signals import (
     stated_microscope,
 )
 from ..data.tilts import replaces_tilts, stage_tilt, tilts_in_names, tilts_of_stack
+from ..doors import checked
 from ..fitting import PhaseFit, ReferenceDraws
 from ..scattering import System, load_system
 from ..scattering.microscope import MICROSCOPE_KEYS
@@ -62,7 +61,6 @@ __all__ = [
     "read_image",
     "read_maps",
     "read_spectra",
-    "read_standards",
     "remarks",
     "state_energies",
     "stated_gain",
@@ -458,38 +456,7 @@ def on_axis(found: Standards, energy: NDArray) -> Standards:
     return replace(part, energy_eV=energy, **padded)
 
 
-def read_standards(path: Path) -> Standards:
-    """Reference spectra of a file of `Standards.save`, which is looked at before it is read.
-
-    Raises
-    ------
-    ValueError
-        Naming ``path``, for any other file.
-    """
-    check_archive(check_file(path, (".npz",)))
-    try:
-        found = Standards.load(path)
-        _check_references(found)
-    except Exception as error:  # whatever else may be packed there
-        if str(error).startswith("path: "):
-            raise
-        raise ValueError(f"path: got {path.name}, wants a file of Standards.save ({error})") from error
-    return found
-
-
-def _check_references(found):
-    """Refuse what are no reference spectra of phases on one axis, each with its uncertainty, and samples of them."""
-    check_text(found.system, "system")
-    phases = check_names(found.phases, "phases")
-    energy = spectra.energy_axis(np.zeros(np.size(found.energy_eV)), found.energy_eV)
-    shape = len(phases), energy.size
-    for name in ("references", "uncertainty", "samples"):
-        got = real_array(getattr(found, name), name).shape
-        if got[-2:] != shape or len(got) != 2 + (name == "samples"):
-            wanted = shape if name != "samples" else ("S", *shape)
-            raise ValueError(f"{name}: got shape {got}, wants {wanted}")
-
-
+@checked
 @dataclass(frozen=True)
 class Maps:
     """Maps over tilt, with all that a measurement needs to know about them.

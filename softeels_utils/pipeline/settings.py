@@ -26,6 +26,7 @@ from ..checks import (
 from ..data.signals import matching
 from ..data.tilts import angles_in_text
 from ..dip.head import HEADS
+from ..doors import checked
 from ..scattering import load_system
 from ..spectra.arrays import EV_PER
 
@@ -61,7 +62,8 @@ def check_plausible(**values: float | None) -> None:
             check_number(value, name, *PLAUSIBLE[name])
 
 
-def expand(patterns: str | Path | Iterable[str | Path], folder: Path | None = None, name: str = "path") -> tuple[Path]:
+@checked
+def expand(patterns: str | Path | Iterable[Any], folder: Path | None = None, name: str = "path") -> tuple[Path]:
     """Files that match paths and patterns (``tilt_*.hspy``), in the order given; those of one pattern in the order of
     their numbers.
 
@@ -109,6 +111,7 @@ def _exists(path):
         return False
 
 
+@checked
 @dataclass(frozen=True)
 class Settings:
     """What is reconstructed, and how.
@@ -275,6 +278,7 @@ class Settings:
         return cls(**_resolved(values, path.absolute().parent) | _resolved(changes or {}, Path.cwd()))
 
 
+@checked
 def plain_yaml(text: str) -> Any:
     """Read a value, or settings, from YAML; duplicate keys and aliases are refused, numbers are decimal.
 

@@ -23,6 +23,7 @@ from ..checks import (
     describe,
     real_array,
 )
+from ..doors import checked
 from ..fitting import Estimate, PhaseFit
 from .metal import knows_metal, metal_maps
 
@@ -52,6 +53,7 @@ def file_names(channels: Sequence[str]) -> list[str]:
     return found
 
 
+@checked
 def write_volume(
     folder: Path,
     arrays: Mapping[str, NDArray],
@@ -115,6 +117,7 @@ def write_volume(
     ]
 
 
+@checked
 def volume_signal(
     arrays: Mapping[str, NDArray],
     channels: Sequence[str],
@@ -172,6 +175,7 @@ def _check_volume(arrays, channels, voxel_size_nm, tilt_angles_deg, unit):
         check_positive(voxel_size_nm=voxel_size_nm)
 
 
+@checked
 def write_maps(folder: Path, fit: PhaseFit) -> None:
     """Write the maps of a fit over tilt, one file for each phase: a stack for ETSpy and HyperSpy, TIFFs for Fiji.
 

@@ -119,9 +119,9 @@ def bound_rows(row: Mapping[str, Any], methods: Sequence[str]) -> list[dict[str,
     for name, label in {"void volume": "void", "volume of FeO": "FeO", "volume of Fe3O4": "Fe3O4"}.items():
         known = row["bounds"][name]
         value = known["value"]
-        line = {"volume of": label, "voxels": f"{value:.0f}", "bound": f"{100 * known['bound'] / value:.1f} %"}
+        line = {"volume of": label, "voxels": f"{value:,.0f}", "bound": f"{100 * known['bound'] / value:.2g} %"}
         for method in methods:
             bias, scatter = (100 * row[method][name][what] / value for what in ("bias", "scatter"))
-            line[method] = f"{bias:+z.1f} ± {scatter:.1f} %"
+            line[method] = f"{bias:+z.2f} ± {scatter:.2f} %" if scatter < 1 else f"{bias:+z.1f} ± {scatter:.1f} %"
         rows.append(line)
     return rows

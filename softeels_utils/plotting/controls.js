@@ -18,7 +18,7 @@
   controls.sliders.forEach(function (slider) {
     const input = element('input', {type: 'range', min: 0, max: slider.steps.length - 1, value: slider.active});
     const output = element('output', {});
-    input.style.width = 'min(22rem, 60vw)';
+    input.style.width = 'min(22rem, 45vw)';
     function name() {
       const label = slider.steps[+input.value].label;
       output.textContent = label + slider.suffix;

@@ -10,7 +10,7 @@ import numpy as np
 from matplotlib.patches import FancyBboxPatch
 from numpy.typing import ArrayLike
 
-from .sparse import phase_image
+from .sparse import METHODS, phase_image
 from .style import COLORS, NEUTRAL, WIDTH
 
 if TYPE_CHECKING:
@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 __all__ = ["anatomy", "anatomy_rows", "network_diagram", "training"]
+
+BEHIND = {"facecolor": "w", "edgecolor": "none", "pad": 1}  # a label is read over a line
+OTHERS = [NEUTRAL[0], NEUTRAL[3], NEUTRAL[2]]  # of runs that are no method's
 
 # Boxes of the diagram: centre (x, y), width and height in a field of 12 by 7, text. Left to right what the network
 # computes, then right to left what its volume is compared with.
@@ -92,7 +95,7 @@ def training(runs: Mapping[str, Mapping[str, ArrayLike]], *, marks: Mapping[str,
     figure, axes = plt.subplots(1 + with_truth, 1, figsize=(WIDTH, 3.0 + 2.2 * with_truth), sharex=True, squeeze=False)
     misfit = axes[-1, 0]
     for k, (label, run) in enumerate(runs.items()):
-        color = NEUTRAL[k % len(NEUTRAL)]
+        color = METHODS[label]["color"] if label in METHODS else OTHERS[k % len(OTHERS)]
         if "error" in run:
             axes[0, 0].plot(run["step"], run["error"], color=color, label=label)
         many = "" if with_truth else "_"
@@ -102,7 +105,7 @@ def training(runs: Mapping[str, Mapping[str, ArrayLike]], *, marks: Mapping[str,
         for ax in axes[:, 0]:
             ax.axvline(step, color="0.6", lw=1, label=label if ax is axes[0, 0] else None)
     misfit.axhline(1, color="k", lw=1)
-    misfit.text(0.99, 1, "noise level", transform=misfit.get_yaxis_transform(), ha="right", va="top")
+    misfit.text(0.99, 1, "noise level", transform=misfit.get_yaxis_transform(), ha="right", va="top", bbox=BEHIND)
     largest = max(np.median(run["heldout"]) for run in runs.values())
     misfit.set(xlabel="step", ylabel="$\\chi^2$ per value", ylim=(0, max(1.4, 1.6 * largest)))
     if with_truth:
@@ -147,7 +150,7 @@ def anatomy(
     for ax, (label, quantities, true) in panels.items():
         for k, (quantity, read) in enumerate(quantities.items()):
             offset = 0.2 * (k - (len(quantities) - 1) / 2)
-            color = NEUTRAL[k]
+            color = ("0", "0.55")[k]  # of a quantity: no method's
             ax.plot([read(m) for m in members], [places[-1] + offset + 0.15] * len(members), ".", ms=5, color=color)
             ax.plot([read(measures[n]) for n in names], places + offset, "os"[k], color=color, label=quantity or None)
         if true is not None:

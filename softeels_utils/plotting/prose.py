@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import html
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -40,13 +40,14 @@ def inline_html(markdown: str) -> str:
     return reader.renderInline(in_html(markdown))
 
 
-def notice(markdown: str, kind: str = "note", title: str | None = None) -> None:
+def notice(markdown: str | Sequence[str], kind: str = "note", title: str | None = None) -> None:
     """Put a visible box into the page (an HTML admonition, the same in Jupyter and in the book).
 
     Parameters
     ----------
-    markdown : str
-        Text; ``**bold**``, ``*emphasis*`` and code in backticks are understood.
+    markdown : str or sequence of str
+        Text; ``**bold**``, ``*emphasis*`` and code in backticks are understood. Several texts become a list in one
+        box; empty ones are left out, and there is no box where none is left.
     kind : {"note", "warning", "danger", "tip"}
     title : str, optional
         Headline; by default the kind.
@@ -59,12 +60,18 @@ def notice(markdown: str, kind: str = "note", title: str | None = None) -> None:
     from IPython.display import HTML, display
     from markdown_it import MarkdownIt
 
-    check_text(markdown, "markdown")
+    texts = [markdown] if isinstance(markdown, str) else list(markdown)
+    for text in texts:
+        check_text(text, "markdown")
     check_texts(title=title)
     if kind not in ("note", "warning", "danger", "tip"):
         raise ValueError(f"kind: got {kind!r}, wants 'note', 'warning', 'danger' or 'tip'")
+    texts = [text for text in texts if text]
+    if not texts:
+        return
     style = "border-left-width: 0.25rem; border-left-style: solid; padding: 0.4rem 0.8rem"  # where no style sheet is
-    body = in_html(MarkdownIt("commonmark", {"html": False}).render(markdown))
+    body = texts[0] if len(texts) == 1 else "\n".join("- " + text.replace("\n", "\n  ") for text in texts)
+    body = in_html(MarkdownIt("commonmark", {"html": False}).render(body))
     display(
         HTML(
             f'<div class="admonition {kind}" style="{style}">'

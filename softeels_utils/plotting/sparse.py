@@ -80,10 +80,11 @@ def weights(
         ``{weight: NRMSE}`` and ``{weight: chi-square per held-out value}``; the least of the latter is the choice.
     """
     figure, (left, right) = plt.subplots(1, 2, figsize=(WIDTH, 3.4))
-    left.semilogy(iterations, np.maximum(gap, 1e-5), "o-", ms=4, color=NEUTRAL[0])
+    joint_tv = METHODS["joint TV"]["color"]
+    left.semilogy(iterations, np.maximum(gap, 1e-5), "o-", ms=4, color=joint_tv)
     left.set(xlabel="iterations", ylabel="primal-dual gap (relative)")
-    right.semilogx(*zip(*sorted(errors.items()), strict=True), "o-", color=NEUTRAL[0], label="NRMSE (truth)")
-    right.semilogx(*zip(*sorted(heldout.items()), strict=True), "s--", color=NEUTRAL[1], label="$\\chi^2$, held out")
+    right.semilogx(*zip(*sorted(errors.items()), strict=True), "o-", color=joint_tv, label="NRMSE (truth)")
+    right.semilogx(*zip(*sorted(heldout.items()), strict=True), "s--", color="0.25", label="$\\chi^2$, held out")
     right.axvline(min(heldout, key=heldout.get), color="0.25", ls=":", label="chosen")
     ticks = sorted(errors)
     right.set_xticks(ticks, [f"{weight:.2g}" for weight in ticks])
@@ -138,7 +139,7 @@ def correlations(curves: Mapping[str, Mapping[str, Any]], *, threshold: float = 
     ----------
     curves : dict of str to dict of str to `metrics.FourierShellCorrelation`
     threshold : float
-        A thin line.
+        A dotted line.
     columns : int
         Panels in a row.
     """
@@ -149,8 +150,9 @@ def correlations(curves: Mapping[str, Mapping[str, Any]], *, threshold: float = 
     for ax, (title, found) in zip(axes.flat, curves.items(), strict=False):
         for k, (label, curve) in enumerate(found.items()):
             style = "--" if "truth" in label else "-"
-            ax.plot(curve.frequency, curve.correlation, style, color=NEUTRAL[k // 2 % len(NEUTRAL)], label=label)
-        ax.axhline(threshold, color="0.6", lw=1)
+            color = ("0", "0.55")[k // 2 % 2]  # of a direction: no method's
+            ax.plot(curve.frequency, curve.correlation, style, color=color, label=label)
+        ax.axhline(threshold, color="0.4", ls=":", lw=1)
         ax.set(title=title, xlabel="spatial frequency (1/nm)", ylim=(-0.2, 1.05))
     for ax in axes[:, 0]:
         ax.set_ylabel("Fourier shell correlation")
@@ -162,7 +164,7 @@ def shifts(tilt_angles_deg: ArrayLike, found: ArrayLike, unit: str = "pixels") -
     """Shifts (T, 2) that alignment found, over the tilt angle (T,)."""
     figure, ax = plt.subplots(figsize=(WIDTH, 2.8))
     for values, marker, color, label in zip(
-        np.asarray(found, float).T, "os", NEUTRAL, ("along Y, the tilt axis", "across it, along X"), strict=False
+        np.asarray(found, float).T, "os", ("0", "0.55"), ("along Y, the tilt axis", "across it, along X"), strict=False
     ):
         ax.plot(tilt_angles_deg, values, marker, color=color, label=label)
     ax.axhline(0, color="0.7", lw=1, zorder=0)
@@ -341,6 +343,9 @@ def shape_rows(recorded: Mapping[str, Any], name: str = "DIPm-TV") -> list[dict[
     return table
 
 
+NOISES = {"fit": "of a fit", "poisson": "Poisson"}
+
+
 def as_drawn_rows(recorded: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Rows of a table of the record of draws of which nothing is fixed: what each is, and the errors of methods.
 
@@ -357,14 +362,15 @@ def as_drawn_rows(recorded: Mapping[str, Any]) -> list[dict[str, Any]]:
         label, methods = row["label"], row["methods"]
         odd = {
             "support": label["support"], label["third_phase"] and "third phase": label["third_phase"],
-            label["mixture"] and "mixture": label["mixture"], "missing tilt": label["missing_tilt"],
+            label["mixture"] and "a mixed part": label["mixture"], "missing tilt": label["missing_tilt"],
             f"shifts to {label['largest_shift_px']:.1f} px": label["largest_shift_px"] >= 0.05,
             f"axis turned by {abs(label['axis_angle_deg']):.1f}°": abs(label["axis_angle_deg"]) >= 0.05,
         }  # fmt: skip
         line = {
             "specimen": f"{row['seed']}: {label['shape']['name']}",
             "tilts": f"{label['views']} over ±{label['max_tilt_deg']:.0f}°",
-            "noise": label["noise"]["kind"], "also": ", ".join(name for name, there in odd.items() if there) or "–",
+            "noise": NOISES.get(label["noise"]["kind"], label["noise"]["kind"]),
+            "also": ", ".join(name for name, there in odd.items() if there) or "–",
         }  # fmt: skip
         table.append(line | {LADDER[name]: f"{methods[name]['nrmse']:.3f}" for name in names})
     return table

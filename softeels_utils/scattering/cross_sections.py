@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ..checks import check_flag, check_positive, check_window, finite_array
+from ..doors import checked
 from .edges import onset
 from .kinematics import angular_factor, effective_energy_eV
 from .oscillator_strengths import edge_oscillator_strength
@@ -22,8 +23,9 @@ RYDBERG_EV = 13.605693123
 BARN_NM2 = 1e-10
 
 
+@checked
 def differential_cross_section(
-    oscillator_strength_per_eV: ArrayLike, energy_eV: ArrayLike, *, beam_energy_keV: float, **angles: float
+    oscillator_strength_per_eV: ArrayLike, energy_eV: ArrayLike, *, beam_energy_keV: float, **angles: float | bool
 ) -> NDArray:
     r"""Energy-differential inelastic cross-section, nm²/eV, from df/dE in the dipole approximation.
 
@@ -55,6 +57,7 @@ def differential_cross_section(
     return factor * angular_factor(energy, beam_energy_keV=beam_energy_keV, **angles) * strength
 
 
+@checked
 def partial_cross_section(
     element: str,
     edge: str,
@@ -113,6 +116,7 @@ def partial_cross_section(
     return float(np.trapezoid(sigma_nm2_per_eV, energy) / BARN_NM2)
 
 
+@checked
 def hydrogenic_cross_section(
     element: str = "Fe",
     *,

@@ -7,6 +7,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.ndimage import gaussian_filter1d
 
 from ..checks import check_positive, finite_array
+from ..doors import checked
 
 __all__ = ["ONSET_EV", "arctangent_step", "broaden_shape", "onset"]
 
@@ -24,6 +25,7 @@ ONSET_EV = {
 _SHELLS = {"K": "K", "L2,3": "L3", "M2,3": "M3", "M4,5": "M5", "L1": "L1", "M1": "M1"}  # names in eXSpy's table
 
 
+@checked
 def onset(element: str, edge: str) -> float:
     """Threshold of an edge (eV): from `ONSET_EV`, or from eXSpy's table for edges that are not listed there.
 
@@ -53,6 +55,7 @@ def onset(element: str, edge: str) -> float:
         raise ValueError(f"element, edge: got {element!r}, {edge!r}, wants an edge in eXSpy's table") from None
 
 
+@checked
 def arctangent_step(energy_eV: ArrayLike, centre_eV: ArrayLike, width_eV: float) -> NDArray[np.float64]:
     """The rise of a continuum from 0 to 1: an arctangent that reaches 1/4 and 3/4 at the ends of its width.
 

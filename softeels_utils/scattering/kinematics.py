@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ..checks import check_flag, check_not_negative, check_positive, finite_array
+from ..doors import checked
 
 __all__ = [
     "ELECTRON_REST_EV",
@@ -20,6 +21,7 @@ ELECTRON_REST_EV = 510998.95
 LARGEST_KEV = 1e4  # no microscope reaches it: a larger number is in eV
 
 
+@checked
 def lorentz_factor(beam_energy_keV: float) -> float:
     r"""Lorentz factor :math:`\gamma = 1 + E_0/m_0c^2` of a beam electron."""
     check_positive(beam_energy_keV=beam_energy_keV)
@@ -28,11 +30,13 @@ def lorentz_factor(beam_energy_keV: float) -> float:
     return 1 + beam_energy_keV * 1e3 / ELECTRON_REST_EV
 
 
+@checked
 def effective_energy_eV(beam_energy_keV: float) -> float:
     """Effective incident energy T = m₀ v² / 2 (eV) of a beam electron (Egerton 2011)."""
     return ELECTRON_REST_EV * (1 - lorentz_factor(beam_energy_keV) ** -2) / 2
 
 
+@checked
 def characteristic_angle(energy_eV: ArrayLike, beam_energy_keV: float) -> NDArray:
     """Characteristic angle θ_E = E / (γ m₀ v²) of an energy loss, in rad, in the shape of ``energy_eV``."""
     energy = finite_array(energy_eV, "energy_eV")
@@ -41,6 +45,7 @@ def characteristic_angle(energy_eV: ArrayLike, beam_energy_keV: float) -> NDArra
     return energy / (2 * lorentz_factor(beam_energy_keV) * effective_energy_eV(beam_energy_keV))
 
 
+@checked
 def collected_fraction(collection_mrad: float, convergence_mrad: float = 0.0) -> float:
     """Fraction of the electrons of an evenly filled probe that reach the spectrometer without a specimen, at most 1.
 
@@ -63,6 +68,7 @@ def collected_fraction(collection_mrad: float, convergence_mrad: float = 0.0) ->
     return 1.0 if convergence_mrad <= collection_mrad else float((collection_mrad / convergence_mrad) ** 2)
 
 
+@checked
 def angular_factor(
     energy_eV: ArrayLike,
     *,

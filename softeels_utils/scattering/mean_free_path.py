@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from ..checks import check_not_negative, check_positive
+from ..doors import checked
 from .kinematics import ELECTRON_REST_EV, characteristic_angle
 
 __all__ = ["delocalisation_nm", "inelastic_mean_free_path"]
@@ -12,6 +13,7 @@ __all__ = ["delocalisation_nm", "inelastic_mean_free_path"]
 HC_NM_EV = 1239.841984
 
 
+@checked
 def inelastic_mean_free_path(
     density_g_cm3: float, *, beam_energy_keV: float, collection_mrad: float, convergence_mrad: float = 0.0
 ) -> float:
@@ -31,6 +33,7 @@ def inelastic_mean_free_path(
     return float(200 * f * beam_energy_keV / (11 * density_g_cm3**0.3) / log)
 
 
+@checked
 def delocalisation_nm(energy_eV: float, *, beam_energy_keV: float, collection_mrad: float) -> float:
     """Diameter that contains half of the inelastic signal of an energy loss, nm.
 

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from ..checks import check_not_negative, check_positive
+from ..doors import checked
 
 __all__ = ["MICROSCOPE_KEYS", "complete_microscope", "microscope_from_metadata"]
 
@@ -18,6 +19,7 @@ MICROSCOPE_KEYS = {
 }
 
 
+@checked
 def microscope_from_metadata(signal: Any) -> dict[str, float]:
     """Beam energy and half angles that the metadata of a HyperSpy signal state; anything not stated is left out.
 
@@ -37,6 +39,7 @@ def microscope_from_metadata(signal: Any) -> dict[str, float]:
     return {name: float(value) for name, value in stated.items() if value}
 
 
+@checked
 def complete_microscope(signal: Any, **otherwise: float) -> tuple[dict[str, float], tuple[str, ...]]:
     """Return the microscope that recorded a signal, and the names of the values that its metadata do not state.
 

@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ..checks import check_choice, check_kind, finite_array
+from ..doors import checked
 from .edges import arctangent_step, broaden_shape, onset
 from .oscillator_strengths import edge_oscillator_strength
 from .system import METAL_EDGES, Edge, EdgeChange, Phase, System
@@ -13,6 +14,7 @@ from .system import METAL_EDGES, Edge, EdgeChange, Phase, System
 __all__ = ["m1_oscillator_strength", "near_edge_oscillator_strength"]
 
 
+@checked
 def near_edge_oscillator_strength(system: System, phase: str | Phase, edge: str, energy_eV: ArrayLike) -> NDArray:
     """df/dE of one atom in a phase, 1/eV, with near-edge structure.
 
@@ -52,6 +54,7 @@ def near_edge_oscillator_strength(system: System, phase: str | Phase, edge: str,
     return strength * change.strength if change.strength != 1 else strength
 
 
+@checked
 def m1_oscillator_strength(system: System, energy_eV: ArrayLike) -> NDArray:
     """df/dE of a schematic M1 edge of the metal, 1/eV: a fraction of the 3p continuum, in which tables include it."""
     energy, edge = finite_array(energy_eV, "energy_eV"), check_kind(system, "system", System).edge("M1")

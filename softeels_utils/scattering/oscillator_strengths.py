@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ..checks import finite_array
+from ..doors import checked
 from .edges import ONSET_EV, onset
 
 __all__ = ["edge_oscillator_strength", "oscillator_strength"]
@@ -33,6 +34,7 @@ def _henke(element: str) -> tuple[NDArray, NDArray]:
     return np.log(energy[good]), np.log(f2[good])
 
 
+@checked
 def oscillator_strength(element: str, energy_eV: ArrayLike) -> NDArray:
     """Optical oscillator strength df/dE = 2 f2 / (π E) of one atom, 1/eV, from the tables of Henke et al. (1993).
 
@@ -69,6 +71,7 @@ def _pre_edge(element: str, edge: str) -> tuple[float, float]:
     return tuple(np.polyfit(np.log(energy), np.log(oscillator_strength(element, energy)), 1))
 
 
+@checked
 def edge_oscillator_strength(element: str, edge: str, energy_eV: ArrayLike) -> NDArray:
     """df/dE of one shell, 1/eV: the Henke value minus the contribution of all other electrons, zero below the onset.
 

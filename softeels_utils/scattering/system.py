@@ -10,13 +10,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ..checks import describe
+from ..checks import check_not_negative, check_number, describe
+from ..doors import checked
 
 __all__ = ["Edge", "EdgeChange", "Ion", "Phase", "System"]
 
 METAL_EDGES = ("M2,3", "L2,3")
 
 
+@checked
 @dataclass(frozen=True, eq=False)
 class Edge:
     """An edge of a system.
@@ -50,6 +52,7 @@ class Edge:
     standards: Mapping[str, Any] = field(default_factory=dict)
 
 
+@checked
 @dataclass(frozen=True, eq=False)
 class Ion:
     """An ion of the metal.
@@ -70,6 +73,7 @@ class Ion:
     strengths: Mapping[str, float] = field(default_factory=dict)
 
 
+@checked
 @dataclass(frozen=True)
 class EdgeChange:
     """How an edge of a phase departs from what its composition implies.
@@ -95,7 +99,13 @@ class EdgeChange:
     normalisation: float = 0.0
     peaks: tuple[tuple[float, float, float], ...] = ()
 
+    def __post_init__(self):
+        check_not_negative(strength=self.strength, fwhm_eV=self.fwhm_eV)
+        for name in ("shift_eV", "normalisation"):
+            check_number(getattr(self, name), name)
 
+
+@checked
 @dataclass(frozen=True, eq=False)
 class Phase:
     """A material: composition, density and valences, and what the twin makes its spectrum from.
@@ -147,6 +157,7 @@ class Phase:
         return replace(self, near_edge={**self.near_edge, edge: replace(self.edge_change(edge), **changes)})
 
 
+@checked
 @dataclass(frozen=True, eq=False)
 class System:
     """The phases that an analysis assumes, one metal and one anion, and the edges of both.

@@ -14,6 +14,8 @@ import numpy as np
 import yaml
 from numpy.typing import NDArray
 
+from ..checks import describe
+from ..doors import checked
 from .edges import broaden_shape
 from .system import METAL_EDGES, Edge, EdgeChange, Ion, Phase, System
 
@@ -37,18 +39,20 @@ STANDARDS = {
 DISTANCES = {"L2,3": ("shift_eV", "shift_source"), "K": ("to_l3_eV", "to_l3_source")}
 
 
+@checked
 def system_names() -> list[str]:
     """Names of the systems in the package, for `load_system`."""
     names = (Path(entry.name) for entry in files(__package__).joinpath("systems").iterdir())
     return sorted(name.stem for name in names if name.suffix == ".yml" and name.stem != SURROUNDINGS)
 
 
-def load_system(name_or_path: str | Path) -> System:
+@checked
+def load_system(system: str | Path) -> System:
     """A system of phases from a file of the package, or from your own.
 
     Parameters
     ----------
-    name_or_path
+    system
         ``"iron_oxides"`` or ``"manganese_oxides"``; or the path of a YAML file (``.yml``, ``.yaml``) of the same form.
         Start from a copy of one in the package's folder ``scattering/systems``. Tables of near-edge shapes that it
         names are CSV files (a line of column names after ``#``, energies first) in the same folder, or the package's.
@@ -63,7 +67,7 @@ def load_system(name_or_path: str | Path) -> System:
     >>> load_system("manganese_oxides").channels
     ('MnO', 'Mn3O4')
     """
-    text = str(name_or_path)
+    text = str(system)
     if Path(text).suffix not in (".yml", ".yaml"):
         if text not in system_names():
             raise ValueError(f"system: got {text!r}, wants one of {system_names()} or the path of a .yml file")
@@ -78,6 +82,7 @@ def load_system(name_or_path: str | Path) -> System:
     return _read(path.stem, path.name, text, path.parent)
 
 
+@checked
 def as_system(system: str | Path | System | None) -> System:
     """Return a system unchanged, or load it by name or path; None: ``"iron_oxides"``."""
     return system if isinstance(system, System) else load_system("iron_oxides" if system is None else system)
@@ -134,7 +139,7 @@ class _Node:
 
     def fail(self, key: str, value: Any, wants: str) -> None:
         where = f"{self.trail}.{key}".strip(".")
-        raise ValueError(f"{self.file}: {where}: got {value!r}, wants {wants}")
+        raise ValueError(f"{self.file}: {where}: got {describe(value)}, wants {wants}")
 
     def only(self, *keys: str) -> None:
         for key in self.content:

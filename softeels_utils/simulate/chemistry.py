@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from skimage.measure import block_reduce
 
 from ..checks import check_choice, check_count, check_kind, check_positive, check_seed, describe
+from ..doors import checked
 from ..scattering import Phase, System, as_system
 from .detector import Detector
 from .draw import HALVES
@@ -44,6 +45,7 @@ NUMBERS = {
 }  # fmt: skip
 
 
+@checked
 @dataclass(frozen=True)
 class ChemistryDraw:
     """A specimen whose chemistry departs from its system, with the whole truth about it.
@@ -147,6 +149,7 @@ class ChemistryDraw:
         return low, core
 
 
+@checked
 def draw_chemistry(
     seed: int,
     half: str = "tune",

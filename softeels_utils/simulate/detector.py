@@ -9,10 +9,12 @@ from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter1d
 
 from ..checks import check_not_negative, check_number, check_positive
+from ..doors import checked
 
 __all__ = ["Detector"]
 
 
+@checked
 @dataclass(frozen=True)
 class Detector:
     """Camera. The default counts electrons; `scintillator` is a classic fibre-coupled CCD.
@@ -45,6 +47,7 @@ class Detector:
         """A fibre-coupled scintillator CCD."""
         return cls(gain=4.0, readout_counts=8.0, point_spread_channels=0.8, spike_rate=2e-6, spike_counts=4000.0)
 
+    @checked(electrons="*")
     def record(self, electrons: NDArray, rng: np.random.Generator | None) -> NDArray:
         """Counts from expected electrons, both ``(..., E)``; ``rng=None`` for no noise."""
         counts = electrons if rng is None else rng.poisson(electrons).astype(float)

@@ -12,6 +12,7 @@ from scipy.spatial.transform import Rotation
 from skimage.measure import block_reduce
 
 from ..checks import check_choice, check_count, check_positive, check_seed, describe
+from ..doors import checked
 from .projections import project_fine
 from .specimen import PARTS, Ball, Particle, Shape, check_oversample, volume_fractions
 
@@ -27,6 +28,7 @@ PLACES = ("core", "shell", "skin", "core and shell", "shell and skin")
 CORRELATION = -0.96  # between the phases' errors, of "anticorrelated" noise
 
 
+@checked(tilt_angles_deg="T", shifts_px="T 2")
 @dataclass(frozen=True)
 class SpecimenDraw:
     """A specimen and its tilt series, with the whole truth about them.
@@ -98,6 +100,7 @@ class SpecimenDraw:
         return Measurement(self.projections, self.tilt_angles_deg, **noise, **options)
 
 
+@checked
 def draw_specimen(
     seed: int,
     half: str = "tune",

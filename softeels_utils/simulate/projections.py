@@ -8,10 +8,12 @@ from scipy.ndimage import affine_transform
 from skimage.measure import block_reduce
 
 from ..checks import check_number, check_positive, finite_array, real_array
+from ..doors import checked
 
 __all__ = ["project_fine"]
 
 
+@checked
 def project_fine(
     fine: ArrayLike,
     tilt_angles_deg: ArrayLike,

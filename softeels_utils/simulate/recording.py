@@ -23,6 +23,7 @@ from ..checks import (
     describe,
     finite_array,
 )
+from ..doors import checked
 from ..progress import progress_bar
 from ..scattering import System, delocalisation_nm
 from ..spectra import FWHM_PER_SIGMA
@@ -37,6 +38,7 @@ __all__ = ["dual_eels"]
 VALENCE_EV = 22.0  # at which the delocalisation of the valence losses is taken
 
 
+@checked
 def dual_eels(
     projections_nm: ArrayLike,
     fluence_e_per_A2: float | tuple[float, float],

@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.spatial.transform import Rotation
 
 from ..checks import check_choice, check_count, check_not_negative, check_positive, finite_array
+from ..doors import checked
 
 __all__ = ["PARTS", "Ball", "Particle", "Shape", "check_oversample", "core_shell_nanocube", "volume_fractions"]
 
@@ -96,6 +97,7 @@ class Ball:
         return np.sqrt(((points - np.asarray(self.center)) ** 2).sum(axis=-1)) - self.radius
 
 
+@checked
 def core_shell_nanocube(
     n: int,
     voxel_size_nm: float = 0.4,

@@ -23,6 +23,7 @@ from ..checks import (
     check_positive,
     real_array,
 )
+from ..doors import checked
 from ..scattering import Phase, System, as_system
 from ..spectra import FWHM_PER_SIGMA
 
@@ -35,6 +36,7 @@ COMPONENTS = {"valence": "low", "M2,3": "low", "M1": "low", "K": "core", "L2,3":
 MOST_CHANNELS = 2**20
 
 
+@checked
 @dataclass(frozen=True)
 class Microscope:
     """Beam and spectrometer.
@@ -116,6 +118,7 @@ class Microscope:
         return scattering.collected_fraction(self.collection_mrad, self.convergence_mrad)
 
 
+@checked
 @dataclass(frozen=True)
 class SpectrumModel:
     r"""Noise-free spectra of a specimen of known thickness, per incident electron.
@@ -279,6 +282,7 @@ class SpectrumModel:
         flat = s.sum(axis=1) if thickness.shape[-1] == len(self.phases) else s.reshape(-1, s.shape[-1])
         return thickness @ (flat - flat[:, :1])
 
+    @checked(thickness_nm="... P")
     def spectra(
         self, thickness_nm: NDArray, shift_eV: ArrayLike | None = None, axes: Sequence[str] = AXES
     ) -> list[NDArray]:
@@ -326,6 +330,7 @@ class SpectrumModel:
         axis = self.axis_of(check_choice(axis, "axis", (*AXES, *COMPONENTS)))
         return self.spectra(self._thickness(thickness_nm), shift_eV, (axis,))[0]
 
+    @checked(thickness_nm="... P")
     def derivative(self, thickness_nm: ArrayLike, edge: str, axis: str | None = None) -> NDArray:
         """Change of `expected` with the amount of one edge of each phase, ``(..., P, E)`` per nm and electron.
 
@@ -346,6 +351,7 @@ class SpectrumModel:
         spectrum = (through * self._zero_loss)[..., None, :] * self._transform(edge)
         return self._on_axis(irfft(spectrum, self.grid_eV.size, axis=-1), self.axis_of(axis or edge))
 
+    @checked(thickness_nm="... P")
     def background(self, thickness_nm: ArrayLike, edge: str) -> NDArray:
         """`expected` minus what one edge adds to it to first order, ``(..., E)``."""
         t = self._thickness(thickness_nm)
@@ -416,6 +422,7 @@ def _valence(
     return tail * blend + drude * (1 - blend) * drude_per_nm / (drude * (1 - blend)).sum()
 
 
+@checked
 def spectrum_model(
     microscope: Microscope | None = None,
     *,

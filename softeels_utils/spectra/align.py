@@ -9,6 +9,7 @@ from numpy.typing import ArrayLike
 from scipy import fft, ndimage
 
 from ..checks import check_choice, check_number, finite_array
+from ..doors import checked
 from .arrays import data_of, energy_axis, is_dask, with_data
 from .blocks import map_spectra
 
@@ -17,6 +18,7 @@ __all__ = ["align_zero_loss", "shift_spectra", "zero_loss_position"]
 MOST_OFF_EV = 100.0  # that the zero of an axis may be off by
 
 
+@checked
 def zero_loss_position(low_loss: Any, energy_eV: ArrayLike | None = None, *, smoothing_eV: float = 0.5) -> Any:
     """Energy of the zero-loss peak of each spectrum, to a fraction of a channel.
 
@@ -53,6 +55,7 @@ def zero_loss_position(low_loss: Any, energy_eV: ArrayLike | None = None, *, smo
     return map_spectra(locate, low_loss, core_shape=())
 
 
+@checked
 def shift_spectra(spectra: Any, shift_eV: Any, energy_eV: ArrayLike | None = None, *, method: str = "linear") -> Any:
     """Shift spectra along the energy axis.
 
@@ -114,6 +117,7 @@ def _shift_fourier(y, channels):
     return fft.irfft(fft.rfft(whole) * phase, n + 2 * pad)[:, :n]
 
 
+@checked
 def align_zero_loss(
     low_loss: Any,
     *others: Any,

@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ..checks import check_text, describe, finite_array, real_array
+from ..checks import LARGEST, check_text, describe, finite_array, real_array
+from ..doors import checked
 
 __all__ = [
     "EV_PER",
@@ -44,17 +45,26 @@ def is_dask(x: Any) -> bool:
     return hasattr(x, "dask")
 
 
+@checked
 def data_of(x: Any) -> Any:
     """The array (NumPy or Dask) of a signal, an array or a sequence."""
-    return x.data if is_signal(x) else x if is_dask(x) else np.asarray(x)
+    found = x.data if is_signal(x) else x if is_dask(x) else np.asarray(x)
+    if found.dtype.kind not in "fiub" or not found.ndim:
+        raise ValueError(f"x: got {describe(x)}, wants an array of real numbers, or a signal")
+    return found
 
 
+@checked
 def with_data(container: Any, data: Any) -> Any:
     """``data`` as a signal with the axes and metadata of ``container`` if that is a signal; otherwise unchanged."""
-    if not is_signal(container):
-        return data
     if not hasattr(data, "dtype"):
         raise ValueError(f"data: got {describe(data)}, wants an array")
+    if not is_signal(container):
+        if not np.ndim(container):
+            raise ValueError(f"container: got {describe(container)}, wants spectra (..., E)")
+        return data
+    if np.ndim(data) != container.data.ndim:
+        raise ValueError(f"data: got shape {np.shape(data)}, wants as many axes as those of {container.data.shape}")
     return container._deepcopy_with_new_data(data)
 
 
@@ -68,14 +78,19 @@ def check_spectra(spectra: Any, name: str = "spectra") -> Any:
         What error messages call them.
     """
     if is_signal(spectra) or is_dask(spectra):
-        dtype = data_of(spectra).dtype
+        dtype = (spectra.data if is_signal(spectra) else spectra).dtype
         if dtype.kind not in "fiu":
             raise ValueError(f"{name}: got {dtype}, wants real numbers")
-    elif not real_array(spectra, name, finite=False).ndim:
+        return spectra
+    array = real_array(spectra, name, finite=False)
+    if not array.ndim:
         raise ValueError(f"{name}: got {describe(spectra)}, wants spectra (..., E)")
+    if array.size and max(np.fmax.reduce(array, axis=None), -np.fmin.reduce(array, axis=None)) > LARGEST:
+        real_array(array[np.isfinite(array)], name)
     return spectra
 
 
+@checked
 def energy_axis(
     spectra: Any, energy_eV: ArrayLike | None = None, name: str = "energy_eV", of: str = "spectra"
 ) -> NDArray[np.float64]:
@@ -140,16 +155,14 @@ def _energies_of(axis, of):
     return axis.axis if unit == "eV" else axis.axis * EV_PER[unit]
 
 
+@checked
 def in_window(energy_eV: NDArray, window_eV: tuple[float, float]) -> NDArray[np.bool_]:
     """Which energies (any shape) lie inside a window, both ends included; `window_mask` checks the window, too."""
-    try:
-        low, high = window_eV
-        return (energy_eV >= low) & (energy_eV <= high)
-    except (TypeError, ValueError):
-        got = f"{describe(energy_eV)}, {describe(window_eV)}"
-        raise ValueError(f"energy_eV, window_eV: got {got}, wants energies and a pair (low, high)") from None
+    low, high = window_eV
+    return (energy_eV >= low) & (energy_eV <= high)
 
 
+@checked
 def window_mask(energy: NDArray, window_eV: tuple[float, float], name: str = "window_eV") -> NDArray[np.bool_]:
     """Which channels lie inside an energy window, both ends included.
 
@@ -187,6 +200,7 @@ def window_mask(energy: NDArray, window_eV: tuple[float, float], name: str = "wi
     return in_window(energy, (low, high))
 
 
+@checked
 def step_nm(axis: Any) -> float | None:
     """Step of a HyperSpy axis in nm; None where its unit is not a length."""
     if not (hasattr(axis, "scale") and hasattr(axis, "units")):

@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike
 from scipy import ndimage
 
 from ..checks import check_choice, check_count
+from ..doors import checked
 from .arrays import data_of, energy_axis, window_mask, with_data
 from .blocks import map_spectra
 
@@ -26,6 +27,7 @@ REGRESSION_MODELS = {
 }
 
 
+@checked
 def fit_background(
     spectra: Any,
     energy_eV: ArrayLike | None = None,
@@ -112,6 +114,7 @@ def _poisson_regression(counts, basis, iterations):
     return factors
 
 
+@checked
 def remove_background(
     spectra: Any, energy_eV: ArrayLike | None = None, *, window_eV: tuple[float, float], model: str = "power_law"
 ) -> Any:

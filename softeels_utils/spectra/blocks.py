@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
 from ..checks import check_count, describe
+from ..doors import checked
 from .arrays import data_of, is_dask
 
 __all__ = ["map_spectra"]
@@ -19,6 +20,7 @@ __all__ = ["map_spectra"]
 BLOCK = 2048  # spectra worked on at once: large enough for NumPy, small enough for memory
 
 
+@checked
 def map_spectra(
     function: Callable[..., np.ndarray],
     *inputs: ArrayLike | None,

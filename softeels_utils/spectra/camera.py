@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..checks import check_mask, check_positive, describe, real_array
+from ..doors import checked
 from .arrays import check_spectra, data_of
 
 __all__ = ["cut_off_fraction", "find_bad_channels", "mend_channels"]
@@ -18,6 +19,7 @@ PARTS = 4  # of the spectra, all of which show a bad channel: a cosmic ray is in
 BAD, PAIR, NOISE = 0.2, 0.35, 5.0  # parts of the neighbours, and standard deviations, that a channel must be off by
 
 
+@checked
 def cut_off_fraction(spectra: Any) -> float:
     """Fraction of the spectra in which two neighbouring channels both have the largest of all values.
 
@@ -46,6 +48,7 @@ def cut_off_fraction(spectra: Any) -> float:
     return float(fraction) if top >= MANY and fraction > SATURATED else 0.0
 
 
+@checked
 def find_bad_channels(spectra: Any, inside: NDArray[np.bool_], *, gain: float = 1.0) -> NDArray[np.intp]:
     """Channels that lie far below, or far above, both of their neighbours in the sum of all spectra.
 
@@ -93,6 +96,7 @@ def _least(level, part, gain):
     return np.maximum(part * level, NOISE * np.sqrt(gain * np.maximum(level, gain)))
 
 
+@checked
 def mend_channels(spectra: NDArray, channels: NDArray[np.intp]) -> NDArray:
     """Spectra (..., E) with some channels interpolated linearly between their nearest other channels."""
     channels, size = real_array(channels, "channels"), data_of(check_spectra(spectra)).shape[-1]

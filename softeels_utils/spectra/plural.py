@@ -9,6 +9,7 @@ from numpy.typing import ArrayLike
 from scipy import fft
 
 from ..checks import check_choice, check_positive, finite_array
+from ..doors import checked
 from .arrays import data_of, energy_axis, is_signal, with_data
 from .blocks import map_spectra
 
@@ -24,6 +25,7 @@ __all__ = [
 ]
 
 
+@checked
 def zero_loss(low_loss: Any, energy_eV: ArrayLike | None = None, *, split_eV: float | None = None) -> Any:
     """The zero-loss peak alone: the measured peak up to ``split_eV``, then the mirror image of its left side.
 
@@ -87,6 +89,7 @@ def default_split_eV(low_loss: Any, energy: np.ndarray) -> float:
     return max(1.0, 3 * half_width)
 
 
+@checked
 def relative_thickness(low_loss: Any, energy_eV: ArrayLike | None = None, *, split_eV: float | None = None) -> Any:
     """Thickness in inelastic mean free paths, t/λ = ln(total / zero-loss intensity), Egerton (2011) eq. 5.1.
 
@@ -104,6 +107,7 @@ def relative_thickness(low_loss: Any, energy_eV: ArrayLike | None = None, *, spl
     return np.log(data_of(low_loss).sum(-1) / peak.sum(-1))
 
 
+@checked
 def fourier_log(low_loss: Any, energy_eV: ArrayLike | None = None, *, split_eV: float | None = None) -> Any:
     """Single-scattering distribution of a low-loss spectrum, plural scattering removed (Fourier-log).
 
@@ -135,6 +139,7 @@ def fourier_log(low_loss: Any, energy_eV: ArrayLike | None = None, *, split_eV: 
     return with_data(low_loss, map_spectra(deconvolve, low_loss, peak, core_shape=energy.shape))
 
 
+@checked
 def repeated_losses(
     low_loss: Any, energy_eV: ArrayLike | None = None, *, below_eV: float, split_eV: float | None = None
 ) -> Any:
@@ -179,6 +184,7 @@ def repeated_losses(
     return with_data(low_loss, map_spectra(repeat, single, peak, core_shape=energy.shape))
 
 
+@checked
 def fourier_ratio(
     core_loss: Any,
     low_loss: Any,
@@ -222,6 +228,7 @@ def fourier_ratio(
     return with_data(core_loss, map_spectra(deconvolve, core_loss, low_loss, peak, core_shape=energy.shape))
 
 
+@checked
 def convolve_low_loss(
     references: ArrayLike,
     low_loss: Any,

@@ -9,6 +9,7 @@ from numpy.typing import ArrayLike
 from scipy import ndimage
 
 from ..checks import check_count, check_mask, check_not_negative, check_positive
+from ..doors import checked
 from .arrays import check_spectra, data_of, energy_axis, is_dask, window_mask, with_data
 from .blocks import map_spectra
 
@@ -20,6 +21,7 @@ CHI2_MEDIAN = 0.4549  # of one degree of freedom
 SHARP = 0.4  # of a peak two channels wide, at least one neighbour has half
 
 
+@checked
 def find_spikes(
     spectra: Any, *, threshold: float = 8.0, width: int = 3, readout_noise: float = 0.0, gain: float = 1.0
 ) -> Any:
@@ -50,29 +52,19 @@ def find_spikes(
     ValueError
         Naming ``threshold`` or ``width``, or spectra with too few channels for it.
     """
-    check_positive(threshold=threshold, gain=gain)
-    check_not_negative(readout_noise=readout_noise)
-    check_count(width, "width")
-    data = data_of(check_spectra(spectra))
-    size = data.shape[-1]
-    if size < 6 * width + 8:
-        raise ValueError(f"spectra: got {size} channels, wants at least {6 * width + 8} for width={width}")
-    usual, spread, few = _usual_excess(data, width, readout_noise, gain)
-
-    def mark(y):
-        z, middle = _excess(y, width, readout_noise, gain)
-        high = z - usual[0] - usual[1] * _level(y, width) > threshold * spread
-        return high & _one_channel_wide(y, middle) if few else high
-
-    return map_spectra(mark, data, core_shape=(size,), dtype=bool)
+    check_positive(threshold=threshold)
+    return _passed(spectra, [threshold], width, readout_noise, gain) > 0
 
 
-def find_rare_spikes(spectra: Any, *, threshold: float = 10.0, **options: Any) -> Any:
+@checked
+def find_rare_spikes(
+    spectra: Any, *, threshold: float = 10.0, width: int = 3, readout_noise: float = 0.0, gain: float = 1.0
+) -> Any:
     """Spikes that are not peaks: a sharp maximum of M2,3 or L3 appears in many pixels, a cosmic ray does not.
 
     Parameters
     ----------
-    spectra, threshold, **options
+    spectra, threshold, width, readout_noise, gain
         As for `find_spikes`.
 
     Returns
@@ -82,10 +74,30 @@ def find_rare_spikes(spectra: Any, *, threshold: float = 10.0, **options: Any) -
         least half the threshold.
     """
     check_positive(threshold=threshold)
-    counts = data_of(check_spectra(spectra))
-    spikes, weaker = (find_spikes(counts, threshold=level, **options) for level in (threshold, threshold / 2))
+    passed = _passed(spectra, [threshold / 2, threshold], width, readout_noise, gain)
+    weaker, spikes = passed > 0, passed > 1
     often = ndimage.uniform_filter1d(weaker.reshape(-1, weaker.shape[-1]).sum(0).astype(float), 5) * 5
     return spikes & (often <= max(3, 2e-3 * spikes.size / spikes.shape[-1]))
+
+
+def _passed(spectra, thresholds, width, readout_noise, gain):
+    """How many of the thresholds each value exceeds as a spike, uint8 (..., E)."""
+    check_positive(gain=gain)
+    check_not_negative(readout_noise=readout_noise)
+    check_count(width, "width")
+    data = data_of(check_spectra(spectra))
+    size = data.shape[-1]
+    if size < 6 * width + 8:
+        raise ValueError(f"spectra: got {size} channels, wants at least {6 * width + 8} for width={width}")
+    usual, spread, few = _usual_excess(data, width, readout_noise, gain)
+
+    def count(y):
+        z, middle = _excess(y, width, readout_noise, gain)
+        rest = z - usual[0] - usual[1] * _level(y, width)
+        passed = sum((rest > threshold * spread).astype(np.uint8) for threshold in thresholds)
+        return passed * _one_channel_wide(y, middle) if few else passed
+
+    return map_spectra(count, data, core_shape=(size,), dtype=np.uint8)
 
 
 def _median(y, width):
@@ -148,6 +160,7 @@ def _usual_excess(data, width, readout_noise, gain, most=4096):
     return (near[0], near[1]), near[2], False
 
 
+@checked
 def remove_spikes(
     spectra: Any,
     *,
@@ -191,6 +204,7 @@ def remove_spikes(
     return with_data(spectra, map_spectra(mend, data, mask, core_shape=data.shape[-1:]))
 
 
+@checked
 def noise_gain(
     spectra: Any, energy_eV: ArrayLike | None = None, *, window_eV: tuple[float, float], block: int = 8
 ) -> float:

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..checks import check_kind, check_not_negative, check_number, check_positive
+from ..doors import checked
 from .pair import PhasePair
 
 __all__ = [
@@ -34,6 +35,7 @@ __all__ = [
 ]
 
 
+@checked
 @dataclass(frozen=True)
 class Chemistry:
     """What is unknown about the oxides, and averaged over.
@@ -129,6 +131,7 @@ class Chemistry:
         return pair.strength(pair.valence, self.valence_strength)
 
 
+@checked
 @dataclass(frozen=True)
 class Evidence:
     """What the core loss counts per metal atom along the line of one metal atom per nm², and where pixels lie on it.
@@ -171,6 +174,7 @@ class Evidence:
             object.__setattr__(self, "chemistry", Chemistry.of(self.pair))
 
 
+@checked
 class Constraint(ABC):
     """A statement, with its uncertainty, about where the oxidised phase (x0) and the reduced one (x1) are on the line.
 
@@ -215,6 +219,7 @@ class Constraint(ABC):
         """
 
 
+@checked
 @dataclass(frozen=True)
 class OxygenRatio(Constraint):
     """Oxygen per metal atom in the oxidised phase over that in the reduced one, from O-K."""
@@ -251,6 +256,7 @@ class OxygenRatio(Constraint):
         return np.where(possible, _gaussian(log0 - log1, expected, self.uncertainty), -np.inf)
 
 
+@checked
 @dataclass(frozen=True)
 class OxygenCount(Constraint):
     """Oxygen per metal atom, counted with calculated cross-sections: it shows what a metal atom counts at L2,3."""
@@ -285,6 +291,7 @@ class OxygenCount(Constraint):
         return np.where(possible, _gaussian((log0 + log1) / 2, expected, self.uncertainty), -np.inf)
 
 
+@checked(counts="B 2", shifted="B 2", least="B 2", most="B 2")
 @dataclass(frozen=True)
 class LeadingEdgeWindow:
     """The window on the leading edge of L3 that leaves the phases least uncertain.
@@ -306,6 +313,7 @@ class LeadingEdgeWindow:
     most: NDArray = field(repr=False)
 
 
+@checked
 @dataclass(frozen=True)
 class LeadingEdge(Constraint):
     """Fraction of the metal that has the lower valence, from the leading edge of L3, which starts at lower energy for
@@ -422,6 +430,7 @@ class LeadingEdge(Constraint):
         return np.where(possible, _gaussian(_on_line(window.counts, x0) / reduced - expected, 0.0, error), -np.inf)
 
 
+@checked
 @dataclass(frozen=True)
 class PureRim(Constraint):
     """The outermost phase is seen nearly pure at the rim.
@@ -461,6 +470,7 @@ class PureRim(Constraint):
         return np.log(self.probability * seen + otherwise)
 
 
+@checked
 @dataclass(frozen=True)
 class PixelRange(Constraint):
     """Both phases lie outside the range of the pixels, or at its ends."""
@@ -497,6 +507,7 @@ CONSTRAINTS: dict[str, Constraint] = {
 _NO_OXYGEN = "the core loss does not hold O-K"
 
 
+@checked
 def select_constraints(
     constraints: str | Constraint | Iterable[str | Constraint] = tuple(CONSTRAINTS),
     pair: PhasePair | None = None,

@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import ndimage
 
 from ..checks import check_positive, check_window, finite_array, real_array
+from ..doors import checked
 from ..scattering import System, as_system, collected_fraction, differential_cross_section
 from ..spectra import FWHM_PER_SIGMA, energy_axis, in_window
 from .plane import weighted_fit
@@ -28,6 +29,7 @@ DISTANCE_FWHM_EV, DISTANCE_REACH_EV = 2.0, 6.0  # the pre-peak of O-K lies 7 to 
 O_K_FOOT_EV = 14.0  # from the foot of O-K to its maximum
 
 
+@checked(metal="E", leading_edge="W E", leading_edge_eV="W", oxygen="E", oxygen_atoms="E")
 @dataclass(frozen=True)
 class CoreLossEstimators:
     """Vectors f such that ``spectrum @ f`` is a count in a core-loss spectrum, see `core_loss_estimators`.
@@ -59,6 +61,7 @@ class CoreLossEstimators:
     oxygen_atoms: NDArray | None = field(repr=False, default=None)
 
 
+@checked
 def edge_cross_section(element: str, edge: str, energy_eV: ArrayLike, **microscope: float) -> NDArray:
     """Differential cross-section of the continuum of one edge, per atom, in nm²/eV.
 
@@ -116,6 +119,7 @@ class _Fit:
         return windows - (windows @ self.shapes[below].T) @ self.rows[below]
 
 
+@checked(energy_eV="E", mean_spectrum="E")
 def core_loss_estimators(
     energy_eV: NDArray,
     mean_spectrum: NDArray,
@@ -196,6 +200,7 @@ def core_loss_estimators(
     )
 
 
+@checked
 def find_l3(
     energy_eV: NDArray,
     mean_spectrum: NDArray,
@@ -230,6 +235,7 @@ def _mean_spectrum(energy_eV, mean_spectrum):
     return energy, real_array(mean_spectrum, "mean_spectrum", ndim=1)
 
 
+@checked(energy_eV="E", spectra="... E")
 def oxygen_to_l3(
     energy_eV: NDArray, spectra: NDArray, l3_eV: float, system: System | str | None = None
 ) -> NDArray[np.float64] | None:
@@ -252,6 +258,7 @@ def oxygen_to_l3(
     (...), eV, or None
         None if the axis does not cover the edges, or the system does not state the distance.
     """
+    check_positive(l3_eV=l3_eV)
     system = as_system(system)
     oxygen = system.edge("K").standards
     if "to_l3_eV" not in oxygen or energy_eV[0] > oxygen["from_eV"]:

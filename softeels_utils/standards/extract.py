@@ -11,6 +11,7 @@ from scipy import ndimage
 
 from .. import scattering
 from ..checks import check_count, check_kind, check_mask, check_not_negative, check_seed
+from ..doors import checked
 from ..fitting import background_shapes
 from ..scattering import System, as_system
 from ..spectra import FWHM_PER_SIGMA, data_of, in_window
@@ -42,6 +43,7 @@ LEAST_CONTRAST = 4.0  # standard errors: noise reaches two to three in the best 
 FILM_METAL = 0.05, 5.0  # part of that in the specimen, and standard errors, that may be outside of it
 
 
+@checked
 def extract_standards(
     low_loss: ArrayLike | DualEELS,
     core_loss: ArrayLike | None = None,
@@ -279,6 +281,7 @@ def _binning(specimen, blur_nm):
     return factor if specimen.mask.sum() / factor**2 >= FEWEST_PIXELS else 1
 
 
+@checked
 def valence_blur_nm(system: System | str | None = None, *, beam_energy_keV: float, collection_mrad: float) -> float:
     """FWHM (nm) of the blur that makes a map of L2,3 look like one of M2,3, from Egerton's d50 of both edges.
 

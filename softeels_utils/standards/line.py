@@ -8,7 +8,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import ndimage
 
-from ..checks import check_count, check_number, real_array
+from ..checks import check_count, check_number, describe, real_array
+from ..doors import checked
 
 __all__ = ["MetalLine", "estimate_range", "neighbours", "outermost_phase"]
 
@@ -16,6 +17,7 @@ MOST_AXES = 32
 MOST_STEPS = 10_000  # of a grid, and of an iteration
 
 
+@checked(metal="B 2", origin="B 2", direction="B 2")
 @dataclass(frozen=True)
 class MetalLine:
     """The line of one metal atom per nm² in the plane, ``origin + x direction``, in each of B bootstrap draws.
@@ -31,6 +33,7 @@ class MetalLine:
     direction: NDArray
 
     @classmethod
+    @checked(metal="B 2", lower="W B 2")
     def through(cls, metal: NDArray, lower: NDArray) -> MetalLine:
         """The line for metal counts (B, 2); x grows where the counts of the lower valence, ``lower`` (W, B, 2), do."""
         origin = metal / (metal**2).sum(1, keepdims=True)
@@ -40,35 +43,42 @@ class MetalLine:
         slopes = line.count(lower)[:, 0, 1]
         return cls(metal, origin, -direction) if np.median(slopes) < 0 else line
 
+    @checked(counts="W B 2")
     def contrast(self, counts: NDArray) -> float:
         """By how many standard errors counts (W, B, 2) change along the line, in the window where they do so most."""
         slopes = self.count(counts)[..., 1]
         return float((np.abs(slopes[:, 0]) / slopes[:, 1:].std(axis=1)).max())
 
+    @checked(counts="... B 2")
     def count(self, counts: NDArray) -> NDArray:
         """Intercept and slope (..., B, 2) in x of what counts (..., B, 2) along the axes of the plane."""
         return np.stack([(counts * self.origin).sum(-1), (counts * self.direction).sum(-1)], axis=-1)
 
+    @checked(coordinates="N 2")
     def position(self, coordinates: NDArray) -> NDArray:
         """x (N,) of points (N, 2) of the plane, by draw 0."""
         metal, direction = coordinates @ self.metal[0], self.direction[0]
         return (coordinates - metal[:, None] * self.origin[0]) @ direction / (direction @ direction) / metal
 
+    @checked(coordinates="N 2", variance="N")
     def position_error(self, coordinates: NDArray, variance: NDArray) -> NDArray:
         """Standard deviation (N,) of `position`, for a variance (N,) that both coordinates share."""
         x, direction = self.position(coordinates), self.direction[0]
         lever = direction / (direction @ direction) - x[:, None] * self.metal[0]
         return np.sqrt(variance) * np.linalg.norm(lever, axis=1) / (coordinates @ self.metal[0])
 
+    @checked(counted_per_nm3="2")
     def mixing(self, x0: float, x1: float, counted_per_nm3: ArrayLike, draw: int = 0) -> NDArray:
         """Coordinates (2, 2) of 1 nm of the reduced phase, at x1, and of the oxidised one, at x0.
 
         ``counted_per_nm3`` (2,) is the metal counted per nm³ of each phase.
         """
+        check_count(draw, "draw", 0, len(self.metal) - 1)
         places = self.origin[draw] + np.array([x1, x0])[:, None] * self.direction[draw]
         return np.asarray(counted_per_nm3)[:, None] * places
 
 
+@checked
 def neighbours(ndim: int) -> NDArray[np.bool_]:
     """Structure of the nearest neighbours within an image; the images of a series (axes before the last two) are not
     neighbours.
@@ -77,6 +87,7 @@ def neighbours(ndim: int) -> NDArray[np.bool_]:
     return plane.reshape((1,) * (ndim - plane.ndim) + plane.shape)
 
 
+@checked(x="N", metal="N", ends="2")
 def outermost_phase(mask: NDArray, x: NDArray, metal: NDArray, ends: ArrayLike, names: tuple[str, str]) -> str | None:
     """The phase at the rim, or None where the rim is not within a quarter of the way from an end of the pixels.
 
@@ -93,6 +104,8 @@ def outermost_phase(mask: NDArray, x: NDArray, metal: NDArray, ends: ArrayLike, 
     names : (str, str)
         Of the phases, the reduced one first.
     """
+    if mask.dtype != bool or mask.sum() != len(x):
+        raise ValueError(f"mask: got {describe(mask)}, wants bools with {len(x)} pixels, as many as x")
     rim = (mask & ~ndimage.binary_erosion(mask, neighbours(mask.ndim), border_value=1))[mask]
     if metal[rim].sum() <= 0 or rim.sum() < 8:
         return None
@@ -100,6 +113,7 @@ def outermost_phase(mask: NDArray, x: NDArray, metal: NDArray, ends: ArrayLike, 
     return names[0] if reduced > 0.75 else names[1] if reduced < 0.25 else None
 
 
+@checked
 def estimate_range(
     x: ArrayLike, sigma: ArrayLike, points: int = 120, iterations: int = 120, strays: float = 0.01
 ) -> tuple[NDArray, NDArray]:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from ..checks import check_count, check_number, check_positive, check_seed, check_window, named, real_array
+from ..doors import checked
 from ..scattering import System, as_system
 from ..spectra import (
     align_zero_loss,
@@ -33,6 +34,7 @@ __all__ = ["EdgePair", "L23Comparison", "compare_l23", "pair_edges"]
 CONTINUUM_EV = (24.0, 34.0)  # above the L3 maximum
 
 
+@checked(energy_eV="E", spectrum="E", matched="E", position_map="...", ratio_map="...")
 @dataclass(frozen=True)
 class L23Comparison:
     """L2,3 of a spectrum image compared with a reference, see `compare_l23`.
@@ -70,6 +72,7 @@ class L23Comparison:
     no_contrast: bool
 
 
+@checked
 def compare_l23(
     measured: BaseSignal,
     reference: BaseSignal | None = None,
@@ -204,6 +207,7 @@ def _rows(lines, reference_lines, match):
     ]
 
 
+@checked(energy_eV="E", reference="E", uncertainty="E", core_signal="N", core_error="N", low_signal="N", low_error="N")
 @dataclass(frozen=True)
 class EdgePair:
     """An M2,3 reference found through the L2,3 edge of the same pixels, see `pair_edges`.
@@ -228,6 +232,7 @@ class EdgePair:
     correlation: float
 
 
+@checked
 def pair_edges(
     low_loss: BaseSignal,
     core_loss: BaseSignal,

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from ..doors import checked
 from ..spectra import in_window
 from .coreloss import CoreLossEstimators
 from .plane import Plane
@@ -23,6 +24,7 @@ FEW_METAL = 0.1  # of the metal in the richest pixels, at most, where other matt
 FEWEST = 30  # pixels
 
 
+@checked(per_coordinate="2")
 @dataclass(frozen=True)
 class SurplusLosses:
     """Valence losses beyond those that go with M2,3, in parts of the specimen's mean losses.
@@ -72,6 +74,7 @@ def _valence_losses(dual, end_eV):
     return dual.low_loss[..., in_window(dual.energy_eV, (LOWEST_EV, end_eV))].sum(axis=-1)
 
 
+@checked(core_loss="E2", in_plane="2")
 @dataclass(frozen=True)
 class OtherMatter:
     """What goes with the surplus of valence losses; its own errors are in no sample of the references.
@@ -116,6 +119,7 @@ class OtherMatter:
         return np.multiply.outer(self.surplus.image(dual, plane), self.core_loss @ estimator)
 
 
+@checked
 def find_other_matter(
     specimen: Specimen,
     plane: Plane,

@@ -22,6 +22,7 @@ from ..checks import (
     finite_array,
     named,
 )
+from ..doors import checked
 from ..scattering import System, as_system
 from ..spectra import (
     align_zero_loss,
@@ -45,6 +46,7 @@ MOST_SAMPLES = 100_000
 SUFFIXES = (".msa", ".csv", ".txt")
 
 
+@checked
 def standards_from_spectra(
     spectra: Mapping[str, Any],
     *,
@@ -154,6 +156,7 @@ def standards_from_spectra(
     return _finished(system, names, energy, references, references + noise, scale_uncertainty, rng)
 
 
+@checked
 def standards_from_roi(
     low_loss: ArrayLike,
     regions: Mapping[str, ArrayLike | slice | tuple],

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from ..doors import checked
 from ..scattering import System, as_system
 
 __all__ = ["PhasePair"]
@@ -15,6 +16,7 @@ __all__ = ["PhasePair"]
 KNOWN = ("M2,3", "L2,3", "K")  # edges
 
 
+@checked(metal_per_nm3="2", anion_per_metal="2", valence="2")
 @dataclass(frozen=True, eq=False)
 class PhasePair:
     """Two phases of a system, the reduced one first, with two valences of the metal between them.
@@ -108,16 +110,19 @@ class PhasePair:
 
     # ------------------------------------------------------------------ with vacancies
 
+    @checked(vacancies="... 2")
     def metal_with(self, vacancies: ArrayLike) -> NDArray[np.float64]:
         """Metal atoms per nm³ of both phases, (..., 2), with a fraction (..., 2) missing; their lattices keep their
         size.
         """
         return self.metal_per_nm3 * (1 - np.asarray(vacancies, float))
 
+    @checked(vacancies="... 2")
     def valence_with(self, vacancies: ArrayLike) -> NDArray[np.float64]:
         """Mean valence of the metal of both phases, (..., 2), with a fraction (..., 2) of it missing."""
         return self.valence / (1 - np.asarray(vacancies, float))
 
+    @checked(x0="*", x1="*", vacancies="... 2")
     def stoichiometric(self, x0: ArrayLike, x1: ArrayLike, vacancies: ArrayLike) -> tuple[NDArray, NDArray]:
         """Where both phases would be without vacancies, the oxidised one first.
 
@@ -133,6 +138,7 @@ class PhasePair:
         lower, higher = self.valence
         return x0 + (oxidised - higher) * per_valence, x0 + (oxidised - lower) * per_valence
 
+    @checked(valence="*", higher="*")
     def strength(self, valence: ArrayLike, higher: ArrayLike) -> NDArray[np.float64]:
         """L2,3 per atom at a mean valence, relative to the lower valence; ``higher`` is that of the higher valence."""
         low, high = self.ion_valence

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ..checks import check_count, check_seed, describe, finite_array
+from ..doors import checked
 
 __all__ = [
     "Plane",
@@ -23,6 +24,7 @@ __all__ = [
 LEAST_FACTOR = 1.2  # less is within what 20 to 60 draws tell of a standard deviation
 
 
+@checked(coordinates="N 2", variance="N", signal="M", residual="N W", estimator="W 2")
 @dataclass(frozen=True)
 class Plane:
     """Coordinates of pixels in the plane of M2,3 spectra, see `find_plane`.
@@ -46,6 +48,7 @@ class Plane:
     residual: NDArray = field(repr=False)
     estimator: NDArray = field(repr=False)
 
+    @checked(spectra="N E", besides="N")
     def regress(
         self, spectra: NDArray, draws: Sequence[NDArray], noisy: bool = False, besides: NDArray | None = None
     ) -> NDArray:
@@ -65,11 +68,13 @@ class Plane:
         ]
         return np.array(slopes) * np.reshape(scale, (-1, 1))
 
+    @checked(spectra="... W")
     def locate(self, spectra: NDArray) -> NDArray:
         """Coordinates (..., 2) of spectra (..., W), by weighted least squares with a free background."""
         return spectra @ self.estimator
 
 
+@checked(spectra="N W", variance="N W", background="P W")
 def find_plane(spectra: NDArray, variance: NDArray, background: NDArray) -> Plane:
     """Coordinates of pixels in the plane spanned by M2,3 spectra, with the background projected out.
 
@@ -133,6 +138,7 @@ def weighted_fit(shapes: NDArray, weights: NDArray) -> NDArray:
     return np.linalg.solve((b * weights) @ b.T, b * weights) / scale
 
 
+@checked(coordinates="N K", variance="N", weights="N", spectra="N E")
 def errors_in_variables_regression(
     coordinates: NDArray,
     variance: NDArray,
@@ -156,6 +162,7 @@ def errors_in_variables_regression(
     exact : int
         How many of the coordinates, the last ones, have no noise.
     """
+    check_count(exact, "exact", 0, coordinates.shape[1])
     weighted = coordinates * weights[:, None]
     normal = weighted.T @ coordinates
     if not noisy:
@@ -164,6 +171,7 @@ def errors_in_variables_regression(
     return np.linalg.solve(normal, weighted.T @ spectra)
 
 
+@checked
 def reference_from_abundances(
     spectra: ArrayLike,
     abundances: ArrayLike,

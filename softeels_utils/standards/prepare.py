@@ -19,6 +19,7 @@ from ..checks import (
     check_positive,
     check_window,
 )
+from ..doors import checked
 from ..scattering import System, as_system, microscope_from_metadata
 from ..spectra import (
     align_zero_loss,
@@ -34,7 +35,7 @@ from ..spectra import (
     zero_loss,
     zero_loss_position,
 )
-from ..spectra.arrays import step_nm
+from ..spectra.arrays import check_spectra, step_nm
 from .line import neighbours
 
 __all__ = [
@@ -53,6 +54,7 @@ DETECTOR, EXPOSURE = "Acquisition_instrument.TEM.Detector.EELS", ("exposure", "d
 EXPOSURE_AGREES = 0.05  # relative: so far apart a given ratio and the stated one may be
 
 
+@checked(low_loss="... E", core_loss="... E2", energy_eV="E", core_energy_eV="E2", variance="... W")
 @dataclass(frozen=True)
 class DualEELS:
     """Dual EELS as single-scattering probabilities, see `prepare_dual_eels`.
@@ -106,6 +108,7 @@ class DualEELS:
         return replace(self, **means, electrons=electrons, pixel_size_nm=size and size * factor)
 
 
+@checked
 def prepare_dual_eels(
     low_loss: ArrayLike,
     core_loss: ArrayLike,
@@ -233,9 +236,10 @@ def exposure_s(signal: Any) -> float | None:
     return float(times[0] * frames) if times else None
 
 
+@checked
 def stated_exposure_ratio(low_loss: Any, core_loss: Any) -> float | None:
     """Exposure of the core loss over that of the low loss, where the metadata of both state it; else None."""
-    low, core = exposure_s(low_loss), exposure_s(core_loss)
+    low, core = exposure_s(check_spectra(low_loss, "low_loss")), exposure_s(check_spectra(core_loss, "core_loss"))
     return core / low if low and core else None
 
 
@@ -341,6 +345,7 @@ def _resample(y, energy, step):
     return np.diff(at_edges, axis=-1), new[:-1] + step / 2
 
 
+@checked(mask="...", outside="...", film="E2")
 @dataclass(frozen=True)
 class Specimen:
     """Dual EELS less the support film and the detector offset, and where the specimen is, see `find_specimen`.
@@ -373,6 +378,7 @@ class Specimen:
         return replace(self, dual=self.dual.binned(factor), mask=mask, outside=outside)
 
 
+@checked
 def find_specimen(dual: DualEELS, mask: ArrayLike | None = None) -> Specimen:
     """Pixels of the specimen, and all spectra less the mean of the pixels well outside of it.
 

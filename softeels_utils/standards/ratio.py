@@ -9,6 +9,7 @@ from numpy.typing import ArrayLike
 from scipy import ndimage
 
 from ..checks import check_mask
+from ..doors import checked
 from ..fitting import Estimate
 from ..spectra import align_zero_loss, data_of, energy_axis, zero_loss
 from .constraints import Chemistry
@@ -22,6 +23,7 @@ SMOOTHED = 9  # channels over which counts are averaged for their variance
 LEAST_OXYGEN = 3.0  # standard errors, below which a pixel has no ratio
 
 
+@checked
 def metal_per_oxygen(low_loss: Any, core_loss: Any, *, mask: ArrayLike | None = None, **options: Any) -> Estimate:
     """Metal atoms per oxygen atom in every pixel of dual EELS that covers O-K and L2,3, with its errors.
 

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..checks import check_kind, check_positive
+from ..doors import checked
 from ..scattering import Edge, System, as_system
 from ..spectra import energy_axis, in_window, remove_background
 from .prepare import DualEELS
@@ -20,6 +21,7 @@ LEAST_RISE = 1.05  # of the counts, where L2,3 starts
 LEAST_SIGMA = 5.0  # standard errors of that rise
 
 
+@checked
 def check_dual_eels(
     low_loss: Any, core_loss: Any, *, system: System | str | None = None, gain: float = 1.0
 ) -> tuple[str, ...]:
@@ -90,6 +92,7 @@ def _check_edge_rises(electrons: NDArray, energy: NDArray, edge: Edge, metal: st
         )
 
 
+@checked(energy_eV="E")
 @dataclass(frozen=True)
 class ValenceGroups:
     """L2,3 of two halves of the pixels, see `group_by_valence`.
@@ -109,6 +112,7 @@ class ValenceGroups:
     pixels: dict[str, NDArray] = field(repr=False)
 
 
+@checked
 def group_by_valence(dual: DualEELS, standards: Standards) -> ValenceGroups:
     """Divide the pixels of a specimen at the median of the phase fraction, and average L2,3 over each half.
 

@@ -12,8 +12,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ..archives import BROKEN_ZIP, check_archive
-from ..checks import check_file, check_path
+from ..archives import check_archive
+from ..checks import check_file, check_names, check_output, real_array
+from ..doors import checked
 from ..spectra import energy_axis
 from .misfit import LEAST_PROBABLE, RESIDUAL, THIRD
 from .rotation import Rotation
@@ -28,6 +29,17 @@ FORMER, FORMER_SYSTEM = "softeels standards 3", "iron_oxides"
 FORMER_NAMES = {"iron_per_nm3": "metal_per_nm3", "iron_samples": "metal_samples"}
 
 
+@checked(
+    leakage="2",
+    purity="2",
+    signal="M",
+    residual_energy_eV="W",
+    residual_spectrum="W",
+    residual_map="...",
+    end_valence="2",
+    end_valence_error="2",
+    mask="...",
+)
 @dataclass(frozen=True)
 class Diagnostics:
     """What to check before using the references.
@@ -157,6 +169,19 @@ class Diagnostics:
         return cls(**values)
 
 
+@checked(
+    energy_eV="E",
+    references="K E",
+    uncertainty="K E",
+    samples="B K E",
+    metal_per_nm3="K",
+    valence="K",
+    metal_samples="B K",
+    valence_samples="B K",
+    abundances="K ...",
+    core_energy_eV="F",
+    core_references="K F",
+)
 @dataclass(frozen=True)
 class Standards:
     """References of K phases: found in the specimen itself (`extract_standards`) or obtained from outside.
@@ -208,6 +233,12 @@ class Standards:
     warnings: tuple[str, ...] = ()
     rotation: Rotation | None = field(repr=False, default=None)
 
+    def __post_init__(self):
+        check_names(self.phases, "phases", len(self.references))
+        energy_axis(self.references, self.energy_eV, of="references")
+        for name in ("references", "uncertainty", "samples"):
+            real_array(getattr(self, name), name)
+
     @property
     def flagged(self) -> bool:
         """Whether there are warnings."""
@@ -253,11 +284,9 @@ class Standards:
         Raises
         ------
         ValueError
-            If the name does not end in ``.npz``.
+            If the name does not end in ``.npz``, or nothing can be written there.
         """
-        path = check_path(path)
-        if path.suffix != ".npz":
-            raise ValueError(f"path: got {path.name}, wants a name that ends in .npz")
+        path = check_output(path, (".npz",))
         arrays = {name: getattr(self, name) for name in _ARRAYS if getattr(self, name) is not None}
         texts = {"format": FORMAT, "warnings": json.dumps(self.warnings), "phases": json.dumps(self.phases)}
         texts |= {"system": self.system}
@@ -292,7 +321,7 @@ class Standards:
                 warnings=tuple(json.loads(str(stored["warnings"]))),
                 **{name: stored[name] for name in _ARRAYS if name in stored},
             )
-        except (*BROKEN_ZIP, ValueError, LookupError, TypeError, AttributeError) as error:
+        except Exception as error:  # whatever may be packed there
             raise ValueError(f"path: got {path.name}, wants a file of Standards.save ({error})") from None
 
 

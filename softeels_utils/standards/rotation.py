@@ -24,6 +24,7 @@ from scipy.special import logsumexp
 from scipy.stats import chi2
 
 from ..checks import check_number, real_array
+from ..doors import checked
 from ..scattering import System
 from .constraints import CONSTRAINTS, Constraint, Evidence, select_constraints
 from .pair import PhasePair
@@ -39,6 +40,16 @@ SPREAD = 10.0  # standard errors over which it then says nothing
 ENOUGH = 4  # constraints, of which two determine the places: with fewer nobody can say which one is wrong
 
 
+@checked(
+    covariance="2 2",
+    grid0="G",
+    grid1="G",
+    probability="G G",
+    nodes="Q 3",
+    joint_probability="Q G G",
+    end_valence="2",
+    end_valence_error="2",
+)
 @dataclass(frozen=True)
 class Rotation:
     """Where the pure phases lie on the line, and how certain that is.
@@ -124,6 +135,7 @@ class Rotation:
         return drawn
 
 
+@checked
 def estimate_rotation(
     evidence: Evidence,
     constraints: str | Constraint | Iterable[str | Constraint] = tuple(CONSTRAINTS),
@@ -300,6 +312,7 @@ def _normalised(log_probability):
     return probability / probability.sum()
 
 
+@checked
 def counted_metal(
     evidence: Evidence, place: ArrayLike, draw: int = 0, rng: np.random.Generator | None = None
 ) -> NDArray[np.float64]:
@@ -337,6 +350,7 @@ def counted_metal(
     return np.exp(log_strength) * pair.metal_with(vacancies) * shown
 
 
+@checked
 def rotated_references(
     references: ArrayLike,
     reduced: float = 0.0,

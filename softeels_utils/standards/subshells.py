@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ..checks import finite_array
+from ..doors import checked
 
 __all__ = ["OSCILLATOR_STRENGTH_MB_EV", "subshell_oscillator_strength"]
 
@@ -31,6 +32,7 @@ _FITS = {
 }
 
 
+@checked
 def subshell_oscillator_strength(element: str, edge: str, energy_eV: ArrayLike) -> NDArray[np.float64]:
     r"""Oscillator strength df/dE of the continuum of one edge, 1/eV, per atom.
 

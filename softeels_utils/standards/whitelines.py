@@ -9,6 +9,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import ndimage
 
 from ..checks import check_number, check_positive, check_window, describe, finite_array
+from ..doors import checked
 from ..scattering import System, arctangent_step, as_system
 from ..spectra import FWHM_PER_SIGMA, data_of, energy_axis, in_window
 
@@ -17,6 +18,7 @@ __all__ = ["Match", "WhiteLines", "broaden", "match_spectrum", "spectral_angle_d
 MOST_SHIFT_EV = 1e3  # that is looked for
 
 
+@checked
 @dataclass(frozen=True)
 class WhiteLines:
     """White lines of L2,3 spectra ``(..., E)``; every attribute has shape ``(...)``.
@@ -37,6 +39,7 @@ class WhiteLines:
     continuum: NDArray
 
 
+@checked
 def white_lines(
     spectra: ArrayLike,
     energy_eV: ArrayLike | None = None,
@@ -146,6 +149,7 @@ def _mean_within(y, away, window):
     return _sum_within(y, away, window) / np.maximum(_sum_within(np.ones_like(away), away, window), 1)
 
 
+@checked
 def spectral_angle_deg(a: ArrayLike, b: ArrayLike) -> NDArray:
     """Angle between spectra ``(..., E)`` as vectors, in degrees: 0 for the same shape, whatever the scale.
 
@@ -165,6 +169,7 @@ def spectral_angle_deg(a: ArrayLike, b: ArrayLike) -> NDArray:
     return np.degrees(2 * np.arctan2(np.linalg.norm(a - b, axis=-1), np.linalg.norm(a + b, axis=-1)))
 
 
+@checked
 def broaden(spectra: ArrayLike, energy_eV: ArrayLike, fwhm_eV: float) -> NDArray:
     """Spectra broadened by a Gaussian of ``fwhm_eV``, which adds in quadrature to their own resolution."""
     energy = energy_axis(spectra, energy_eV)
@@ -173,6 +178,7 @@ def broaden(spectra: ArrayLike, energy_eV: ArrayLike, fwhm_eV: float) -> NDArray
     return ndimage.gaussian_filter1d(np.asarray(spectra, float), width, axis=-1, mode="nearest") if width else spectra
 
 
+@checked
 @dataclass(frozen=True)
 class Match:
     """How well a spectrum agrees with a reference, see `match_spectrum`."""
@@ -185,6 +191,7 @@ class Match:
     matched: NDArray
 
 
+@checked
 def match_spectrum(
     spectrum: ArrayLike,
     energy_eV: ArrayLike,

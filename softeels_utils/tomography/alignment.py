@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ..checks import check_count, check_flag, check_mask, check_tilts, describe, finite_array, real_array
+from ..doors import checked
 from .checks import check_device
 from .covariance import estimate_covariance
 from .measurement import Measurement
@@ -21,6 +22,7 @@ __all__ = ["Alignment", "align", "alignment_error", "bin_images", "refine_alignm
 LARGEST = 96  # images are binned to at most so many pixels per side while shifts are sought
 
 
+@checked(shifts_px="T 2")
 @dataclass(frozen=True)
 class Alignment:
     """Position of each projection.
@@ -44,6 +46,7 @@ class Alignment:
     last_px: float
 
 
+@checked
 def align(
     projections: ArrayLike,
     tilt_angles_deg: ArrayLike,
@@ -102,6 +105,7 @@ def align(
     return Alignment(shifts * factors + middle, float(axis * factors[1] + middle[1]), float(last * factors[1]))
 
 
+@checked
 def refine_alignment(
     projections: ArrayLike,
     tilt_angles_deg: ArrayLike,
@@ -139,6 +143,7 @@ def refine_alignment(
     return shifts * factors + middle
 
 
+@checked
 def shift_projections(projections: ArrayLike, shifts_px: ArrayLike) -> NDArray[np.float32]:
     """Shift each projection by ``(dy, dx)`` pixels with cubic splines; zeros come in from outside.
 
@@ -159,6 +164,7 @@ def shift_projections(projections: ArrayLike, shifts_px: ArrayLike) -> NDArray[n
     return result
 
 
+@checked
 def alignment_error(found_px: ArrayLike, true_px: ArrayLike, tilt_angles_deg: ArrayLike) -> float:
     r"""RMS difference of two sets of shifts (T, 2), per axis in pixels, without what no alignment can know.
 
@@ -223,6 +229,7 @@ def _isolated(images):
     return bool(np.abs(_borders(images).mean(axis=1)).max() < 0.1)
 
 
+@checked
 def bin_images(images: NDArray, largest: int, reduce: Callable = np.mean) -> tuple[NDArray, NDArray, NDArray]:
     """Images (T, Y, X) binned to at most ``largest`` pixels per side, cropped to whole bins.
 

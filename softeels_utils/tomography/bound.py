@@ -11,6 +11,7 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 
 from ..checks import check_kind, check_not_negative, check_number, check_positive
+from ..doors import checked
 from .checks import as_tensor, finite_array
 from .interfaces import disc, displacements
 from .measurement import Measurement
@@ -20,6 +21,7 @@ __all__ = ["Bound", "detectability", "fluence_factor", "functional_bound", "para
 NULL = 1e-9  # of the largest eigenvalue of the scaled information: below it single precision cannot tell it from 0
 
 
+@checked(information="P P", covariance="P P")
 @dataclass(frozen=True)
 class Bound:
     """Smallest covariance of unbiased estimates of P parameters.
@@ -55,6 +57,7 @@ class Bound:
         return np.sqrt(np.einsum("...i,ij,...j", weights, self.covariance, weights))
 
 
+@checked
 def parameter_bound(
     measurement: Measurement,
     directions: ArrayLike | scipy.sparse.sparray,
@@ -126,6 +129,7 @@ def parameter_bound(
     return Bound(information, _inverse(information))
 
 
+@checked
 def functional_bound(
     measurement: Measurement,
     functionals: ArrayLike | scipy.sparse.sparray,
@@ -172,6 +176,7 @@ def functional_bound(
     return _products(torch.stack(columns), torch.stack(solved))
 
 
+@checked
 def detectability(
     measurement: Measurement,
     volume: ArrayLike,
@@ -219,6 +224,7 @@ def detectability(
     return float(np.sqrt(model.information((second - first)[None], nuisance)[0, 0]))
 
 
+@checked
 def fluence_factor(d_prime: float, *, level: float = 0.05, power: float = 0.9) -> float:
     """Factor by which the fluence must grow for a feature to be found with this power, in a one-sided test at this
     level.
@@ -246,6 +252,7 @@ def fluence_factor(d_prime: float, *, level: float = 0.05, power: float = 0.9) -
     return float((wanted / d_prime) ** 2) if d_prime else np.inf
 
 
+@checked
 def visibility(
     measurement: Measurement,
     normals: ArrayLike,

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from numpy.typing import ArrayLike
 
+from ..doors import checked
 from .constraint import FREE, Constraint
 from .iterate import Loop, Reconstruction
 from .measurement import Measurement
@@ -16,6 +17,7 @@ from .stopping import StopRule
 __all__ = ["CGLS", "cgls"]
 
 
+@checked
 def cgls(
     measurement: Measurement, *, stop: StopRule | None = None, initial: ArrayLike | None = None, **loop: Any
 ) -> Reconstruction:

@@ -11,19 +11,21 @@ from typing import Any
 import torch
 
 from ..checks import check_kind, check_not_negative, check_path
+from ..doors import checked
 
 __all__ = ["Checkpoint"]
 
 
+@checked
 class Checkpoint:
-    """A file from which a killed reconstruction resumes; ``path=None`` keeps nothing.
+    """A file from which a killed reconstruction resumes; ``checkpoint=None`` keeps nothing.
 
     It contains only tensors and plain numbers, read by ``torch.load(weights_only=True)``. It is written under another
     name and then moved into place, so that a kill leaves either the old or the new file intact.
 
     Parameters
     ----------
-    path : path or None
+    checkpoint : path or None
     fingerprint : str
         Of the data and settings (`Measurement.fingerprint`): a file from another run is refused.
     seconds : float
@@ -33,11 +35,11 @@ class Checkpoint:
     """
 
     def __init__(
-        self, path: str | Path | None, fingerprint: str, seconds: float = 20.0, device: str | torch.device = "cpu"
+        self, checkpoint: str | Path | None, fingerprint: str, seconds: float = 20.0, device: str | torch.device = "cpu"
     ):
         check_not_negative(seconds=seconds)
         check_kind(fingerprint, "fingerprint", str)
-        self.path = None if path is None else check_path(path, "checkpoint")
+        self.path = None if checkpoint is None else check_path(checkpoint, "checkpoint")
         self.seconds, self.written = seconds, time.perf_counter()
         self.content = {"fingerprint": fingerprint, "scores": {}, "stage": "", "run": None}
         if self._found():

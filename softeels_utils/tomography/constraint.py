@@ -10,10 +10,12 @@ import torch
 from numpy.typing import ArrayLike
 
 from ..checks import LARGEST, check_flag, describe
+from ..doors import checked
 
 __all__ = ["FREE", "NONNEGATIVE", "SIMPLEX", "Constraint", "ConstraintAbout", "check_constraint"]
 
 
+@checked
 @dataclass(frozen=True)
 class Constraint:
     """``lower <= v <= upper``; with ``simplex`` instead ``v >= 0`` and the channels of a voxel sum to at most 1.

@@ -6,10 +6,12 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ..checks import LARGEST, real_array
+from ..doors import checked
 
 __all__ = ["check_covariance", "estimate_covariance", "independent_combinations"]
 
 
+@checked
 def estimate_covariance(projections: ArrayLike, mask: ArrayLike | None = None) -> NDArray:
     """Noise of each channel from differences of neighbouring pixels, as a diagonal covariance (C, C).
 

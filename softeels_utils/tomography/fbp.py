@@ -6,6 +6,7 @@ import numpy as np
 import torch
 
 from ..checks import check_choice
+from ..doors import checked
 from .iterate import Reconstruction, start_from
 from .measurement import Measurement
 
@@ -14,6 +15,7 @@ __all__ = ["fbp"]
 WINDOWS = {"ram-lak": np.ones_like, "hann": lambda f: 0.5 + 0.5 * np.cos(2 * np.pi * f)}
 
 
+@checked
 def fbp(measurement: Measurement, *, window: str = "ram-lak") -> Reconstruction:
     r"""Filtered back-projection for irregular tilts.
 

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..checks import check_kind
+from ..doors import checked
 from .measurement import Measurement
 
 __all__ = ["FieldOfView", "leaves_field"]
@@ -16,6 +17,7 @@ LEAST_VARIATION, LEAST_EDGE = 0.02, 0.05  # smaller effects change a volume by l
 SIGNIFICANCE = 4.0  # standard deviations
 
 
+@checked(mass="C T", mass_error="C T", variation="C", edge="C", edge_error="C")
 @dataclass(frozen=True)
 class FieldOfView:
     """Result of `leaves_field`.
@@ -47,6 +49,7 @@ class FieldOfView:
         return self.leaves
 
 
+@checked
 def leaves_field(measurement: Measurement) -> FieldOfView:
     """Test whether the specimen extends beyond the detector at some tilts.
 

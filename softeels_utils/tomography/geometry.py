@@ -9,6 +9,7 @@ import torch
 from numpy.typing import NDArray
 
 from ..checks import check_count, check_flag
+from ..doors import checked
 from .constraint import NONNEGATIVE, Constraint
 from .iterate import start_from
 from .measurement import Measurement
@@ -25,6 +26,7 @@ PULL_PX, ERROR_FACTOR = 0.1, 2.0
 USUAL = 0.25  # part of what is missing that a step makes, where the steps do not tell
 
 
+@checked(shifts_px="T 2")
 @dataclass(frozen=True)
 class Geometry:
     """Position of each projection, and direction of the tilt axis, see `refine_geometry`.
@@ -50,6 +52,7 @@ class Geometry:
         return measurement.with_geometry(shifts_px=self.shifts_px, axis_angle_deg=self.axis_angle_deg)
 
 
+@checked
 def refine_geometry(
     measurement: Measurement,
     *,

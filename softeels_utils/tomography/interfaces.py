@@ -10,20 +10,24 @@ from numpy.typing import ArrayLike, NDArray
 
 from ..checks import (
     check_count,
-    check_kind,
+    check_index,
     check_mask,
     check_not_negative,
     check_number,
     check_positive,
+    describe,
     real_array,
 )
+from ..doors import checked
 from .checks import finite_array
 
 __all__ = ["Surface", "disc", "displacements", "extract_surface", "phase_volumes"]
 
+MOST_VOXELS = 2**31
 CLOUD = 0.5  # voxels: width over which a surface element is spread, so that none sits astride a voxel's face by chance
 
 
+@checked(points="N 3", normals="N 3", areas="N")
 @dataclass(frozen=True)
 class Surface:
     """An interface as small surface elements; all lengths in voxels.
@@ -43,6 +47,7 @@ class Surface:
 
     def select(self, keep: ArrayLike) -> Surface:
         """Some of the elements: a mask or index over N."""
+        keep = check_index(keep, "keep", len(self.areas))
         return Surface(self.points[keep], self.normals[keep], self.areas[keep])
 
     def moved(self, distance: float) -> Surface:
@@ -75,6 +80,7 @@ class Surface:
         return np.unique(cKDTree(centres).query(features)[1], return_inverse=True)[1]
 
 
+@checked
 def extract_surface(field: ArrayLike, level: float = 0.5, *, smoothing: float = 1.0) -> Surface:
     """Surface on which a field crosses a level, by marching cubes; normals point to where the field is lower.
 
@@ -123,6 +129,7 @@ def extract_surface(field: ArrayLike, level: float = 0.5, *, smoothing: float = 
     return Surface(points[keep], normals[keep] / length[keep, None], areas[keep])
 
 
+@checked
 def disc(centre: ArrayLike, normal: ArrayLike, diameter: float, *, spacing: float = 0.5) -> Surface:
     """A flat, round piece of interface.
 
@@ -155,6 +162,7 @@ def disc(centre: ArrayLike, normal: ArrayLike, diameter: float, *, spacing: floa
     return Surface(centre + u * first + v * second, np.tile(normal, (len(u), 1)), areas)
 
 
+@checked
 def displacements(
     surface: Surface, difference: ArrayLike, shape: tuple[int, int, int], modes: ArrayLike | None = None
 ) -> scipy.sparse.csr_array:
@@ -185,17 +193,18 @@ def displacements(
     sparse array (P, C Y Z X)
         Volume fraction per voxel of displacement.
     """
-    count = len(check_kind(surface, "surface", Surface).points)
+    count = len(surface.points)
     difference = np.atleast_1d(finite_array(difference, "difference"))
     if difference.ndim > 2 or (difference.ndim == 2 and len(difference) != count):
         raise ValueError(f"difference: got shape {difference.shape}, wants (C,) or ({count}, C)")
     difference = np.broadcast_to(difference, (count, difference.shape[-1]))
     size = real_array(shape, "shape")
-    if size.shape != (3,) or (size % 1).any() or size.min() < 1:
-        raise ValueError(f"shape: got {shape!r}, wants whole (Y, Z, X)")
+    if size.shape != (3,) or (size % 1).any() or size.min() < 1 or size.astype(float).prod() > MOST_VOXELS:
+        raise ValueError(f"shape: got {shape!r}, wants whole (Y, Z, X), of at most {MOST_VOXELS:g} voxels")
     modes = np.zeros(count, int) if modes is None else real_array(modes, "modes")
-    if modes.shape[-1:] != (count,) or modes.ndim > 2 or (modes.ndim == 1 and modes.dtype.kind not in "iu"):
-        raise ValueError(f"modes: got {modes.dtype} {modes.shape}, wants patch numbers ({count},) or (P, {count})")
+    patches = modes.ndim == 1 and modes.dtype.kind in "iu" and ((modes >= 0) & (modes < count)).all()
+    if modes.shape[-1:] != (count,) or not (patches or modes.ndim == 2):
+        raise ValueError(f"modes: got {describe(modes)}, wants patch numbers ({count},) below {count}, or (P, {count})")
     if modes.ndim == 1:
         modes = scipy.sparse.csr_array((np.ones(count), (modes, np.arange(count))))
     modes, spread = scipy.sparse.csr_array(modes), _voxels(surface, shape)
@@ -220,6 +229,7 @@ def _voxels(surface, shape):
     return scipy.sparse.coo_array(entries, shape=(len(surface.points), int(np.prod(shape)))).tocsr()
 
 
+@checked
 def phase_volumes(volume: ArrayLike, region: ArrayLike | None = None) -> scipy.sparse.csr_array:
     """Directions in which the amount of each phase in a region grows while its distribution stays the same.
 

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 
 from ..checks import check_flag, check_kind, check_not_negative, check_path, check_tilts, real_array
+from ..doors import checked
 from ..progress import progress_bar
 from .checkpoint import Checkpoint
 from .checks import as_tensor, check_count
@@ -22,6 +23,7 @@ from .stopping import IterationInfo, StopRule
 __all__ = ["HeldOutPixels", "Loop", "Reconstruction", "iterate", "start_from"]
 
 
+@checked(volume="C Y Z X")
 @dataclass(frozen=True)
 class Reconstruction:
     """What every algorithm returns.
@@ -60,6 +62,7 @@ class Reconstruction:
     history: dict[str, np.ndarray] = field(default_factory=dict)
 
 
+@checked
 @dataclass(frozen=True)
 class Loop:
     """How an iterative algorithm is run: keyword arguments of `sirt`, `cgls`, `tv`, `joint_tv` and `tgv`.

@@ -7,6 +7,8 @@ from functools import cached_property
 
 import torch
 
+from ..doors import checked
+
 __all__ = ["GaussianLoss", "PoissonLoss", "apply_per_pixel"]
 
 
@@ -20,10 +22,16 @@ def apply_per_pixel(matrix: torch.Tensor, stack: torch.Tensor) -> torch.Tensor:
     return torch.einsum("ij...,j...->i...", matrix, stack)
 
 
+def _check_stack(stack, projections):
+    if stack.shape != projections.shape:
+        raise ValueError(f"stack: got shape {tuple(stack.shape)}, wants {tuple(projections.shape)}")
+
+
 def _with_columns(tensor, columns):
     return torch.nn.functional.pad(tensor, (columns, columns))
 
 
+@checked(projections="C T Y X", used="C T Y X")
 @dataclass(frozen=True)
 class GaussianLoss:
     r"""Half the squared residual of each independent combination of channels, in units of its variance.
@@ -65,10 +73,12 @@ class GaussianLoss:
 
     def whiten(self, stack: torch.Tensor) -> torch.Tensor:
         """L applied to a stack (C, T, Y, X); 0 where not used."""
+        _check_stack(stack, self.projections)
         return apply_per_pixel(self.whitener, stack if self.complete else self.used * stack)
 
     def whiten_transposed(self, stack: torch.Tensor) -> torch.Tensor:
         """The exact transpose of `whiten`."""
+        _check_stack(stack, self.projections)
         stack = apply_per_pixel(self.whitener.transpose(0, 1), stack)
         return stack if self.complete else self.used * stack
 
@@ -105,6 +115,7 @@ class GaussianLoss:
         return replace(self, precision=self.precision.minimum(lowest / fraction**0.5))
 
 
+@checked(projections="C T Y X", used="C T Y X", gain="C 1 1 1")
 @dataclass(frozen=True)
 class PoissonLoss:
     r"""Half the deviance of counts, :math:`g m - n - n \ln (g m / n)`, of a model m times the gain g.
@@ -140,6 +151,7 @@ class PoissonLoss:
 
     def whiten(self, stack: torch.Tensor) -> torch.Tensor:
         """Expected counts of projections of the model, 0 where not used."""
+        _check_stack(stack, self.projections)
         return self.used * (self.gain * stack)
 
     whiten_transposed = whiten

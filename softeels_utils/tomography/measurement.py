@@ -16,6 +16,7 @@ from ..checks import (
     check_choice,
     check_count,
     check_flag,
+    check_index,
     check_mask,
     check_not_negative,
     check_number,
@@ -25,14 +26,16 @@ from ..checks import (
     finite_array,
     real_array,
 )
+from ..doors import checked
 from .checks import as_tensor, check_device
 from .covariance import check_covariance, estimate_covariance, independent_combinations
 from .losses import GaussianLoss, PoissonLoss
-from .projector import ParallelBeam
+from .projector import LARGEST_SIDE, ParallelBeam
 
 __all__ = ["Measurement"]
 
 
+@checked
 class Measurement:
     r"""A tilt series of maps, checked once: the input of every reconstruction.
 
@@ -190,23 +193,32 @@ class Measurement:
 
     def forward(self, volume: torch.Tensor) -> torch.Tensor:
         """Whitened projections L A v of a volume (C, Y, Z, X), 0 where not used; for counts, the expected counts."""
-        return self.loss.whiten(self.projector(volume))
+        return self.loss.whiten(self._project(volume))
 
     def adjoint(self, dual: torch.Tensor) -> torch.Tensor:
         """The exact transpose of `forward`, Aᵀ Lᵀ y."""
-        return self.projector.T(self.loss.whiten_transposed(dual))
+        return self.projector.T(self.loss.whiten_transposed(self._like(dual, self.projections.shape, "dual")))
 
     def residual(self, volume: torch.Tensor) -> torch.Tensor:
         """Whitened A v - p (not for counts)."""
-        return self.loss.whiten(self.projector(volume) - self.projections)
+        return self.loss.whiten(self._project(volume) - self.projections)
 
     def misfit(self, volume: torch.Tensor) -> torch.Tensor:
         """Half the chi-square (for counts: the deviance) of each value, (C, T, Y, X)."""
-        return self.loss(self.projector(volume))
+        return self.loss(self._project(volume))
 
     def chi2(self, volume: torch.Tensor) -> float:
         """Chi-square (for counts: deviance) per value used: about 1 if residuals are as large as the errors."""
         return 2 * float(self.misfit(volume).sum(dtype=torch.float64)) / max(self.size, 1)
+
+    def _project(self, volume):
+        return self.projector(self._like(volume, self.volume_shape, "volume"))
+
+    def _like(self, tensor, shape, name):
+        """The tensor; ValueError unless it has that shape."""
+        if tuple(tensor.shape) != tuple(shape):
+            raise ValueError(f"{name}: got shape {tuple(tensor.shape)}, wants {tuple(shape)}")
+        return tensor
 
     def sums(self) -> tuple[torch.Tensor, torch.Tensor]:
         """Row and column sums of ``|L| |A|``, (C, T, Y, X) and (C, Y, Z, X), from which step sizes follow."""
@@ -242,10 +254,9 @@ class Measurement:
         """Some rows along Y (an index), to compare with those slices of a volume; with a rotated tilt axis, only all
         rows.
         """
-        if (
-            self.projector.axis_angle_deg
-            and len(torch.arange(self.volume_shape[1], device=self.device)[rows]) < self.volume_shape[1]
-        ):
+        count = self.volume_shape[1]
+        check_index(rows.cpu() if isinstance(rows, torch.Tensor) else rows, "rows", count)
+        if self.projector.axis_angle_deg and len(torch.arange(count, device=self.device)[rows]) < count:
             raise ValueError("rows: got some with a turned tilt axis, wants all (each is seen across several slices)")
         return self._with(self.loss.rows(rows))
 
@@ -264,12 +275,12 @@ class Measurement:
             Number of voxels along Z: a thin section needs only its thickness, and then fewer columns.
         """
         old = self.projector
-        n_z = old.n_z if depth is None else check_count(depth, "depth")
+        n_z = old.n_z if depth is None else check_count(depth, "depth", most=LARGEST_SIDE)
         if columns is None:
             tilts = np.deg2rad(old.tilt_angles_deg)
             reach = (old.n_x + n_z * np.abs(np.sin(tilts))) / (2 * np.abs(np.cos(tilts)).clip(1e-3)) - old.n_x / 2
             columns = int(min(np.ceil(reach.max()), old.n_x))
-        columns = check_count(columns, "columns", 0)
+        columns = check_count(columns, "columns", 0, LARGEST_SIDE)
         size = (n_z, old.n_x + 2 * columns)
         wider = old.like(n=size)
         covariance = self.covariance
@@ -332,9 +343,9 @@ class Measurement:
         out[inner[places.long()]] = True
         return out
 
-    def repeated(self, projections: ArrayLike) -> Measurement:
+    def repeated(self, validation: ArrayLike) -> Measurement:
         """A second measurement of the same pixels with the same covariance; counts may have another exposure."""
-        stack = real_array(projections, "validation", finite=False)
+        stack = real_array(validation, "validation", finite=False)
         if stack.shape != tuple(self.projections.shape):
             raise ValueError(f"validation: got shape {stack.shape}, wants {tuple(self.used.shape)}")
         used = self.used.cpu().numpy()
@@ -400,7 +411,9 @@ class Measurement:
 
     def less(self, volume: torch.Tensor) -> Measurement:
         """What a volume leaves unexplained: the projections minus those of the volume (not for counts)."""
-        rest = self.used * (self.projections - self.projector(volume))
+        if self.counts:
+            raise ValueError("volume: got one to take from counts, wants a measurement of other values")
+        rest = self.used * (self.projections - self._project(volume))
         return self._with(replace(self.loss, projections=rest))
 
     def with_variance_floor(self, fraction: float) -> Measurement:
@@ -410,7 +423,7 @@ class Measurement:
         swamp the others in every step of a stochastic method. `covariance` stays what it is, and `rescaled` starts from
         it: apply the floor last.
         """
-        return self._with(self.loss.with_variance_floor(fraction))
+        return self._with(self.loss.with_variance_floor(check_number(fraction, "fraction", 0, 1)))
 
     def as_gaussian(self) -> Measurement:
         """Counts as Gaussian values whose variance is the count, at least 1; other measurements unchanged."""

@@ -10,14 +10,27 @@ import scipy.sparse
 import torch
 from numpy.typing import ArrayLike, NDArray
 
-from ..checks import check_number, check_positive, check_tilts, describe, finite_array, real_array
+from ..checks import (
+    check_count,
+    check_index,
+    check_number,
+    check_positive,
+    check_seed,
+    check_tilts,
+    describe,
+    finite_array,
+    real_array,
+)
+from ..doors import checked
 from .checks import as_tensor, check_device
 
-__all__ = ["ParallelBeam"]
+__all__ = ["LARGEST_SIDE", "ParallelBeam"]
 
+MOST_STEPS = 10_000  # of a power iteration
 LARGEST_SIDE = 2**16  # of a slice, in pixels
 
 
+@checked
 class ParallelBeam:
     r"""Parallel-beam projector of a single-axis tilt series, ``p = A(v)`` and ``A.T(p)``.
 
@@ -146,6 +159,7 @@ class ParallelBeam:
 
     def subset(self, tilts: ArrayLike | slice) -> ParallelBeam:
         """The projector of some of the tilts: ``tilts`` is an index, slice or mask over T."""
+        check_index(tilts, "tilts", self.n_tilts)
         return self.like(tilt_angles_deg=self.tilt_angles_deg[tilts], shifts_px=self.shifts_px[tilts])
 
     def shifted(self, shifts_px: ArrayLike) -> ParallelBeam:
@@ -163,6 +177,9 @@ class ParallelBeam:
 
     def move(self, projections: torch.Tensor, adjoint: bool = False) -> torch.Tensor:
         """Rotate projections (..., T, Y, X) and shift them along Y: the rest of the projector; or its transpose."""
+        shape = tuple(projections.shape)
+        if len(shape) < 3 or (shape[-3], shape[-1]) != (self.n_tilts, self.n_x):
+            raise ValueError(f"projections: got shape {shape}, wants (..., {self.n_tilts}, Y, {self.n_x})")
         return _Moved.apply(projections, self._move, adjoint)
 
     @property
@@ -181,13 +198,14 @@ class ParallelBeam:
         """Largest distance, in rows, from a slice's own row to one that sees it; with a rotated axis all rows, since
         some of them must not be projected alone.
         """
+        check_count(n_rows, "n_rows")
         return n_rows if self.axis_angle_deg else int(np.ceil(np.abs(self.shifts_px[:, 0]).max()))
 
     def source_rows(self, n_rows: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """First and last slice that each pixel of ``n_rows`` rows sees, (T, Y, X) each; may lie beyond the ends of the
         volume.
         """
-        shape = (self.n_tilts, n_rows, self.n_x)
+        shape = (self.n_tilts, check_count(n_rows, "n_rows", most=LARGEST_SIDE), self.n_x)
         if self.axis_angle_deg:
             y = np.floor(_before_turning(self, n_rows, slice(None))[0])
             first, last = y - 1, y + 2
@@ -204,7 +222,8 @@ class ParallelBeam:
 
     def norm(self, iterations: int = 50, seed: int = 0) -> float:
         """Largest singular value of A for one slice, by power iteration (from below, within about 1 %)."""
-        x = np.random.default_rng(seed).random((1, self.n_z, self.n_x))
+        check_count(iterations, "iterations", most=MOST_STEPS)
+        x = np.random.default_rng(check_seed(seed)).random((1, self.n_z, self.n_x))
         for _ in range(iterations):
             x = self.T(self(x))
             squared = np.linalg.norm(x)

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ..checks import check_flag, check_tilts
+from ..checks import check_flag, check_tilts, is_real
+from ..doors import checked
 from .backends import BACKENDS, reconstruct_with
 from .cgls import cgls
 from .checks import check_count
@@ -33,6 +34,7 @@ CHECKS = {
 STOP_RULES = {"change": Change, "discrepancy": Discrepancy, "heldout": HeldOut, "gap": Gap}
 
 
+@checked
 def reconstruct(
     projections: ArrayLike,
     tilt_angles_deg: ArrayLike,
@@ -164,7 +166,8 @@ def _with_constraint(options):
         raise ValueError(f"{stated[1]}: got {options[stated[1]]!r} beside {stated[0]}, wants one of them")
     bounds, simplex = options.pop("bounds", None), options.pop("simplex", False)
     if bounds is not None:
-        if np.ndim(bounds) != 1 or len(bounds) != 2:
+        pair = isinstance(bounds, (tuple, list, np.ndarray)) and len(bounds) == 2
+        if not pair or not all(bound is None or is_real(bound) for bound in bounds):
             raise ValueError(f"bounds: got {bounds!r}, wants (low, high)")
         options["constraint"] = Constraint(*bounds)
     elif simplex:

@@ -7,6 +7,7 @@ import torch
 from numpy.typing import NDArray
 
 from ..checks import check_kind
+from ..doors import checked
 from .constraint import NONNEGATIVE
 from .measurement import Measurement
 from .stopping import Gap
@@ -21,6 +22,7 @@ LONG = 3.0  # voxels that a ray crosses at least
 PRIOR = 0.01  # weight, relative to the data's, of "the largest values of all channels are equally pure"
 
 
+@checked
 def learn_scale(measurement: Measurement) -> NDArray:
     r"""Value of a pure voxel in each channel, (C,); pass it to `Measurement.rescaled` and multiply volumes by it.
 

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike
 
+from ..doors import checked
 from .constraint import NONNEGATIVE, Constraint, check_constraint
 from .eigen import eigvalsh
 from .iterate import HeldOutPixels, Loop, Reconstruction, iterate, start_from
@@ -19,6 +20,7 @@ from .stopping import Change, Discrepancy, Gap, HeldOut, StopRule
 __all__ = ["SIRT", "default_stop", "sirt", "solve_algebraic"]
 
 
+@checked
 def sirt(
     measurement: Measurement,
     *,

@@ -8,10 +8,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..checks import check_count, check_number, check_positive, check_seed
+from ..doors import checked
 
 __all__ = ["Change", "Discrepancy", "Gap", "HeldOut", "IterationInfo", "StopRule"]
 
 
+@checked(volume="C Y Z X")
 @dataclass(frozen=True)
 class IterationInfo:
     """What stopping rules and callbacks see of a run, every few iterations.
@@ -38,7 +40,7 @@ class IterationInfo:
     """
 
     iteration: int
-    volume: np.ndarray
+    volume: np.ndarray | None
     iterations: int = 0
     chi2: float = np.nan
     heldout: float = np.nan
@@ -51,6 +53,7 @@ class IterationInfo:
     seconds: float = 0.0
 
 
+@checked
 class StopRule(ABC):
     """Base class: called with the `IterationInfo` (its ``volume`` is None), returns the reason to stop or an empty
     string.
@@ -73,6 +76,7 @@ def _check_tolerance(tolerance):
     check_positive(tolerance=tolerance)
 
 
+@checked
 @dataclass(frozen=True)
 class Gap(StopRule):
     """Stop when the relative primal-dual gap, which bounds the distance to the minimum, is at most ``tolerance``."""
@@ -87,6 +91,7 @@ class Gap(StopRule):
         return "primal-dual gap" if info.gap <= self.tolerance else ""
 
 
+@checked
 @dataclass(frozen=True)
 class Change(StopRule):
     """Stop when ten iterations change the volume by at most ``tolerance`` (relative) or the equations are solved."""
@@ -102,6 +107,7 @@ class Change(StopRule):
         return "normal equations solved" if info.gap <= 1e-6 else ""
 
 
+@checked
 @dataclass(frozen=True)
 class Discrepancy(StopRule):
     """Stop when chi-square per value is at most 1 (V. A. Morozov, 1966); like `Change` if that is never reached."""
@@ -116,6 +122,7 @@ class Discrepancy(StopRule):
         return "discrepancy principle" if info.chi2 <= 1 else Change(self.tolerance)(info)
 
 
+@checked
 @dataclass(frozen=True)
 class HeldOut(StopRule):
     """Stop when the prediction of detector pixels that are not fitted has hardly improved for some time.

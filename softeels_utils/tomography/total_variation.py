@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 
 from ..checks import check_choice, check_not_negative
+from ..doors import checked
 from .checks import check_volume
 from .constraint import Constraint
 from .eigen import eigh, eigvalsh
@@ -145,6 +146,7 @@ def gradient_transpose(field: torch.Tensor, out: torch.Tensor | None = None) -> 
     return out
 
 
+@checked
 def variation(volume: torch.Tensor, coupling: str = "nuclear") -> float:
     """Total variation of a volume (C, Y, Z, X): the sum over voxels of the norm of its Jacobian."""
     check_choice(coupling, "coupling", COUPLINGS)
@@ -167,6 +169,7 @@ def field_norm(field: torch.Tensor, coupling: str) -> float:
     return float(eigvalsh(gram.permute(2, 0, 1)).clamp_min(0).sqrt().sum())
 
 
+@checked
 def joint_variation(volume: torch.Tensor, smoothing: float = 1e-3) -> torch.Tensor:
     r"""Smoothed joint total variation :math:`\sum_v \sqrt{\sum_{c,d} (\partial_d v_c)^2 + \epsilon^2}`, differentiable.
 

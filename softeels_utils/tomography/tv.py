@@ -11,6 +11,7 @@ import torch
 from numpy.typing import ArrayLike
 
 from ..checks import LARGEST, check_count, check_kind, check_positive, check_seed
+from ..doors import checked
 from .checkpoint import Checkpoint
 from .checks import check_volume
 from .constraint import NONNEGATIVE, Constraint, check_constraint
@@ -30,6 +31,7 @@ LEAST_GAIN = 1e-4  # of the score: less is not worth another trial
 WEIGHT_RULES = ("noise", "discrepancy", "heldout")
 
 
+@checked
 def tv(
     measurement: Measurement,
     *,
@@ -45,6 +47,7 @@ def tv(
     return _solve(measurement, weight, constraint, prior, stop, initial, seed, Loop.from_keywords(loop))
 
 
+@checked
 def joint_tv(
     measurement: Measurement,
     *,
@@ -92,6 +95,7 @@ def joint_tv(
     return _solve(measurement, weight, constraint, prior, stop, initial, seed, Loop.from_keywords(loop))
 
 
+@checked
 def tgv(
     measurement: Measurement,
     *,
@@ -250,6 +254,7 @@ class _Trials:
         return scores[f"{weight:.6g}"]
 
 
+@checked
 def short_sirt(
     measurement: Measurement, constraint: Constraint = NONNEGATIVE, iterations: int = WARM_START
 ) -> torch.Tensor:
@@ -264,6 +269,7 @@ def short_sirt(
     return solver.volume
 
 
+@checked
 def noise_weight(measurement: Measurement, volume: torch.Tensor) -> float:
     """Weight of the total variation at which noise alone would be flattened.
 
