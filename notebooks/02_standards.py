@@ -665,9 +665,10 @@ if record:
         f"{100 * hoped['mean valence']:.0f} % ({kept['mean valence']}), and "
         f"{100 * met['total metal']:.0f} % come within 5 % in total iron, "
         f"where {100 * hoped['total metal']:.0f} % are promised "
-        f"({kept['total metal']}). {intervals}Iron is counted against oxygen, whose "
-        f"cross-section is known to {100 * oxygen:.0f} %, and where no pixel "
-        "shows the lower oxide pure, its valence rests on that ratio and on "
+        f"({kept['total metal']}). {intervals}"
+        "Iron is counted against oxygen, whose cross-section is known to "
+        f"{100 * oxygen:.0f} %, and where no pixel shows "
+        "the lower oxide pure, its valence rests on that ratio and on "
         "the leading edge of L<sub>3</sub>. More electrons change neither."
     )
 more = records.benchmark("chemistry_more_report_48")
@@ -686,9 +687,10 @@ if more:
         f"{rows} results {told['failed']} were refused (one phase) and "
         f"{told['flagged']} flagged; silent errors: "
         f"{told['silent_errors'] * len(held):.0f}. The 90 % interval of mean "
-        f"valence holds the truth in {sum(held)} of {len(held)}. Often the data "
-        "cannot tell whether the second phase lacks metal. Stated errors give "
-        f"that {100 * standards.Chemistry().oxidised_probability:.0f} %, and "
+        f"valence holds the truth in {sum(held)} of {len(held)}. "
+        "Often the data cannot tell whether the second phase lacks metal. "
+        "Stated errors give that "
+        f"{100 * standards.Chemistry().oxidised_probability:.0f} %, and "
         "here it does in two of three specimens: too small for these."
     )
 

@@ -107,6 +107,7 @@ fluence_e_per_A2 = 4000.0  # electrons per Å² and tilt
 preset = "quick"
 member_count = 3  # of the ensemble
 side_iterations = 300  # of the ensemble and of the half-dose runs
+workers = 2  # processes that train networks side by side
 real_binning = 2  # of the real series' 64 × 64 pixels
 real_iterations = 300
 real_tv_weight = "0.5"  # of joint TV; "heldout" searches for it (minutes)
@@ -403,6 +404,7 @@ spread = dip.ensemble(
     seed=seed + 1,
     transforms=draws,
     iterations=side_iterations,
+    workers=workers,
     **measured,
 )
 low, high = spread.interval(0.9)
@@ -526,19 +528,20 @@ say(
 # %% tags=["twin"]
 counts = low_loss.data.astype(int)
 first = np.random.default_rng(seed).binomial(counts, 0.5)
-pair = []
+halves = []
 for half in (first, counts - first):
     half = spectra.with_data(low_loss, half.astype(np.float32))
     half_fit = fitting.fit_phases(
         half, None, found, low_loss=half, **fit_options
     )
     half_maps = np.moveaxis(half_fit.coefficients, -1, 0)
-    options = measured | {
-        "covariance": half_fit.covariance / np.outer(scale, scale)
-    }
+    half_covariance = half_fit.covariance / np.outer(scale, scale)
+    stated = measured | {"covariance": half_covariance}
     half_maps = half_maps / scale[:, None, None, None]
-    options |= {"iterations": side_iterations, "seed": seed}
-    pair.append(dip.dipm_tv(half_maps, tilts, **options).volume)
+    halves.append((half_maps, tilts, stated))
+pair = dip.fit_each(
+    halves, seed=seed, iterations=side_iterations, workers=workers
+)
 
 # %% tags=["hide-input", "twin"]
 curves = {}
@@ -1185,9 +1188,12 @@ every = np.ones(projections.shape, bool)
 masks = {"without one map of FeO": every.copy(), "without that tilt": every}
 masks["without one map of FeO"][0, middle - 1] = False
 masks["without that tilt"][:, middle - 1] = False
+series = [
+    (projections, tilts, measured | {"mask": mask}) for mask in masks.values()
+]
+without = dip.fit_each(series, preset=preset, seed=seed, workers=workers)
 rows = [{"given": "all maps", "NRMSE": before}]
-for label, mask in masks.items():
-    v = dip.dipm_tv(projections, tilts, mask=mask, **same).volume
+for label, v in zip(masks, without, strict=True):
     rows.append({"given": label, "NRMSE": metrics.nrmse(v, truth)})
 table(rows)
 say(

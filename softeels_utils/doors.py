@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import builtins
 import inspect
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -10,7 +11,7 @@ from functools import wraps
 from os import PathLike
 from pathlib import Path
 from types import FunctionType, NoneType, UnionType
-from typing import Any, TypeVar, Union, get_args, get_origin
+from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
 import numpy as np
 
@@ -115,23 +116,24 @@ def _guarded(function, scope, shapes=None, finite=True):
     if hasattr(function, "is_guarded"):
         return function
     about = inspect.signature(function)
-    kinds: dict[str, Any] = {}  # found at the first call: an annotation may name what is defined further down
+    kinds: dict[str, Any] | None = None  # found at the first call: an annotation may name what is defined further down
 
     @wraps(function)
     def guarded(*args, **keywords):
+        nonlocal kinds
+        kinds = _kinds(function, scope) if kinds is None else kinds
         try:
             given = about.bind_partial(*args, **keywords).arguments
         except TypeError:  # arguments that it does not have: the call itself says it best
             return function(*args, **keywords)
         for name, value in given.items():
             parameter = about.parameters[name]
-            if name not in kinds:
-                kinds[name] = _kind(parameter.annotation, scope)
-            if kinds[name] is Any or value is parameter.default:
+            kind = kinds.get(name, Any)
+            if kind is Any or value is parameter.default:
                 continue
             for label, one in _each(name, value, parameter.kind):
-                if not _is(one, kinds[name], finite):
-                    raise ValueError(_fault(label, one, kinds[name], finite))
+                if not _is(one, kind, finite):
+                    raise ValueError(_fault(label, one, kind, finite))
         if shapes:
             arrays = {name: given[name] for name in shapes if given.get(name) is not None}
             if finite:
@@ -152,14 +154,19 @@ def _each(name, value, kind):
     return [(name, one) for one in value] if kind is inspect.Parameter.VAR_POSITIONAL else [(name, value)]
 
 
-def _kind(annotation, scope):
-    """What an annotation stands for; `Any` where nothing can be known: it is missing, or imported for typing alone."""
-    if not isinstance(annotation, str):
+class _Names(dict):
+    """What names in annotations stand for: those of the module, but for a few; `Any` where a module has none."""
+
+    def __missing__(self, name):
         return Any
+
+
+def _kinds(function, scope):
+    """What each annotation stands for; nothing where one cannot be read."""
     try:
-        return eval(annotation, {**scope, **STANDING_FOR})
-    except (NameError, AttributeError):
-        return Any
+        return get_type_hints(function, localns=_Names({**vars(builtins), **scope, **STANDING_FOR}))
+    except (AttributeError, TypeError):  # of a module that is imported for typing alone
+        return {}
 
 
 def _is(value, kind, finite):
