@@ -861,7 +861,7 @@ def test_the_core_loss_is_needed_unless_the_pair_is_prepared(pair):
     [
         ("convergence_mrad", -1, "a number of at least 0"),
         ("collection_mrad", 0, "a positive number"),
-        ("beam_energy_keV", np.inf, "a positive number"),
+        ("beam_energy_keV", np.inf, "a finite number"),
     ],
 )
 def test_the_microscope_is_checked(pair, name, value, wanted):
