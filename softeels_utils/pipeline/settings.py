@@ -27,10 +27,10 @@ from ..data.signals import matching
 from ..data.tilts import angles_in_text
 from ..dip.head import HEADS
 from ..doors import checked
-from ..scattering import load_system
+from ..scattering import System, load_system
 from ..spectra.arrays import EV_PER
 
-__all__ = ["Settings", "check_plausible", "expand", "plain_yaml"]
+__all__ = ["Settings", "check_plausible", "expand", "plain_yaml", "system_of"]
 
 PRESETS = {
     "quick": {"members": 4, "reference_members": 2},
@@ -45,6 +45,16 @@ PLAUSIBLE = {  # beyond, the unit is another one
 COUNTS = {"members": (2, 1000), "reference_members": (0, 1000), "iterations": (1, 10**6), "workers": (1, 1000)}
 SERIES = ("low_loss", "core_loss")
 PATHS = ("low_loss", "core_loss", "maps", "standards", "standards_low_loss", "standards_core_loss", "output")
+
+
+def system_of(system: str) -> System:
+    """The system of that name, or in that file; ValueError naming ``system`` or the file."""
+    try:
+        return load_system(check_text(system, "system"))
+    except ValueError as error:
+        if str(error).startswith(("system: ", f"{Path(str(system)).name}: ")):
+            raise
+        raise ValueError(f"system: got {system}, which cannot be read ({error}), wants a system file") from None
 
 
 def check_plausible(**values: float | None) -> None:
@@ -213,8 +223,7 @@ class Settings:
             raise ValueError("calibrated: got true with head: nonnegative, wants false (no fractions)")
         if self.tilt_angles_deg is not None:
             check_tilts(self.tilt_angles_deg)
-        check_text(self.system, "system")
-        load_system(self.system)
+        system_of(self.system)
         self._check_paths()
         self._check_inputs()
 
