@@ -72,7 +72,7 @@ def record(
     -------
     Record
     """
-    check_count(workers, "workers")
+    check_count(workers, "workers", most=1024)
     if minutes is not None:
         check_not_negative(minutes=minutes)
     study, kept = STUDIES[name], load(name)
