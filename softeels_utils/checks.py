@@ -49,12 +49,14 @@ __all__ = [
     "finite_array",
     "is_real",
     "named",
+    "read_text",
     "real_array",
 ]
 
 #: Largest number that is worked with: the squares of a million such still add up in float32.
 LARGEST = 1e15
 BYTES = (bytes, bytearray, memoryview)
+MOST_TEXT = 2**22  # bytes
 ROOM = 2**20  # bytes, for what describes an array in a file
 LEAST_SPREAD_DEG = 10.0  # of a tilt series; ±180° in radians are 6.3
 LEAST_STEP_DEG = 1e-3  # between two tilts: below, they are the same
@@ -455,6 +457,13 @@ def check_room(path: Path, size: int, name: str = "path") -> None:
         raise OSError(
             f"{name}: got a disk with {free / 1e6:.3g} MB left ({path}), wants {(size + ROOM) / 1e6:.3g} MB: free some"
         )
+
+
+def read_text(path: Path) -> str:
+    """The text of a small file, such as settings; ValueError for one of more than 4 MB, before it is read."""
+    if path.stat().st_size > MOST_TEXT:
+        raise ValueError(f"path: got {path.stat().st_size:.3g} bytes of text in {path.name}, wants at most {MOST_TEXT}")
+    return path.read_text(encoding="utf-8-sig")
 
 
 def check_file(path: str | PathLike, suffixes: Collection[str] | None, *, folders: Collection[str] = ()) -> Path:

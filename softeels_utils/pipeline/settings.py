@@ -22,6 +22,7 @@ from ..checks import (
     check_tilts,
     describe,
     named,
+    read_text,
 )
 from ..data.signals import matching
 from ..data.tilts import angles_in_text
@@ -50,7 +51,9 @@ PATHS = ("low_loss", "core_loss", "maps", "standards", "standards_low_loss", "st
 def system_of(system: str) -> System:
     """The system of that name, or in that file; ValueError naming ``system`` or the file."""
     try:
-        return load_system(check_text(system, "system"))
+        if Path(check_text(system, "system")).is_file():
+            read_text(Path(system))
+        return load_system(system)
     except ValueError as error:
         if str(error).startswith(("system: ", f"{Path(str(system)).name}: ")):
             raise
@@ -279,7 +282,7 @@ class Settings:
         """
         path = check_file(path, None)
         try:
-            values = plain_yaml(path.read_text(encoding="utf-8-sig"))
+            values = plain_yaml(read_text(path))
         except (OSError, ValueError) as error:
             raise ValueError(f"path: got {path.name}, wants a YAML file of settings ({error})") from error
         if not isinstance(values, dict):
@@ -372,8 +375,8 @@ def _tilts(values, folder):
             with named("tilt_angles_deg"):
                 check_file(path, None)
             try:
-                text = path.read_text(encoding="utf-8-sig")
-            except (OSError, UnicodeDecodeError) as error:
+                text = read_text(path)
+            except (OSError, ValueError) as error:
                 raise ValueError(f"tilt_angles_deg: got {path.name}, wants a text file of angles ({error})") from None
         values = angles_in_text(text, f" in {path.name}" if _exists(path) else "")
     try:
