@@ -349,6 +349,8 @@ def renew(path, about, names, measure, count):
     for name in names:
         rows = load(path)
         older = [seed for seed, row in rows.items() if name in row["methods"] and is_older(row["methods"][name])]
+        if not older:
+            continue
         moved = []
         for seed in np.random.default_rng(0).permutation(older)[:count].tolist():
             old, (_, new) = rows[seed]["methods"][name], measure(seed, name)

@@ -11,7 +11,15 @@ from functools import cache, partial
 from pathlib import Path
 
 from . import __version__, book, chapters, data, slides
-from .checks import named
+from .checks import check_output, check_path, check_texts, named
+
+
+def _path(text):
+    """A path of the command line; an empty one is a slip, not the folder one is in."""
+    try:
+        return check_path(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error).removeprefix("path: ")) from None
 
 
 def _parser():
@@ -22,8 +30,8 @@ def _parser():
     look = commands.add_parser("inspect", help="say what files hold, what is missing, and where they can enter")
     look.add_argument("files", nargs="+", metavar="FILE", help="spectra, maps, fits or standards; patterns are fine")
     look.add_argument("--system", default="iron_oxides", help="system of phases whose edges are looked for")
-    look.add_argument("--html", type=Path, metavar="PAGE", help="write the same with thumbnails as a page")
-    look.add_argument("--write", type=Path, metavar="FILE.yml", help="write settings for reconstruct, filled in")
+    look.add_argument("--html", type=_path, metavar="PAGE", help="write the same with thumbnails as a page")
+    look.add_argument("--write", type=_path, metavar="FILE.yml", help="write settings for reconstruct, filled in")
 
     whole = commands.add_parser("reconstruct", help="from spectra or maps over tilt to a volume with errors")
     whole.add_argument(
@@ -53,7 +61,7 @@ def _parser():
     run.add_argument(
         "-p", dest="parameters", action="append", nargs=2, default=[], metavar=("NAME", "VALUE"), help="set a parameter"
     )
-    run.add_argument("--output", type=Path, help="folder for the notebook and the page (book/_build/runs/CHAPTER)")
+    run.add_argument("--output", type=_path, help="folder for the notebook and the page (book/_build/runs/CHAPTER)")
     run.add_argument("--force", action="store_true", help="run even if nothing has changed")
 
     keep = commands.add_parser("record", help="go on with the long studies that the book shows (hours)")
@@ -74,7 +82,7 @@ def _parser():
         "slides", help="slides of a chapter that was run: its figures, one per slide, in one file"
     )
     show.add_argument("chapter", help="name or number of the chapter")
-    show.add_argument("-o", "--output", type=Path, metavar="PAGE", help="file (book/_build/slides/CHAPTER.html)")
+    show.add_argument("-o", "--output", type=_path, metavar="PAGE", help="file (book/_build/slides/CHAPTER.html)")
 
     fetch = commands.add_parser("fetch", help="download a registered data set into the cache")
     fetch.add_argument("name", help="name of the data set, or all")
@@ -104,11 +112,9 @@ def _run(options):
 def _inspect(options):
     from . import pipeline
 
-    if options.html and options.html.suffix.lower() not in (".html", ".htm"):
-        raise ValueError(f"--html: got {options.html}, wants the name of a page to write (.html)")
-    for name, path in (("--html", options.html), ("--write", options.write)):
-        if path and (path.is_dir() or not path.absolute().parent.is_dir()):
-            raise ValueError(f"{name}: got {path}, wants the name of a file, in a folder that exists")
+    for name, path, kinds in (("--html", options.html, (".html", ".htm", ".HTML")), ("--write", options.write, None)):
+        if path:
+            check_output(path, kinds, name)
     found = [pipeline.inspect(path, options.system) for path in pipeline.expand(options.files, name="FILE")]
     print(pipeline.inspection_table(found))
     if options.html:
@@ -135,6 +141,7 @@ def _settings_of(options, look):
         except ValueError:
             raise ValueError(f"-p {name}: got {text!r}, wants a value") from None
     given = {name: value for name, value in values.items() if value is not None}
+    check_texts(system=given.get("system"), energy_unit=given.get("energy_unit"))
     if len(options.files) == 1 and Path(options.files[0]).suffix.lower() in (".yml", ".yaml"):
         with named("LOW"):
             return pipeline.Settings.from_file(options.files[0], given)

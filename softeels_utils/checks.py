@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 __all__ = [
+    "BYTES",
     "LARGEST",
     "check_between",
     "check_choice",
@@ -48,11 +49,14 @@ __all__ = [
     "finite_array",
     "is_real",
     "named",
+    "read_text",
     "real_array",
 ]
 
 #: Largest number that is worked with: the squares of a million such still add up in float32.
 LARGEST = 1e15
+BYTES = (bytes, bytearray, memoryview)
+MOST_TEXT = 2**22  # bytes
 ROOM = 2**20  # bytes, for what describes an array in a file
 LEAST_SPREAD_DEG = 10.0  # of a tilt series; ±180° in radians are 6.3
 LEAST_STEP_DEG = 1e-3  # between two tilts: below, they are the same
@@ -67,7 +71,10 @@ def describe(value: Any) -> str:
     """What an error message says that it got: a value that is short, else kind and shape."""
     if isinstance(value, np.ndarray):
         return f"{value.dtype} of shape {value.shape}"
-    text = SHORT.repr(value)
+    try:
+        text = SHORT.repr(value)
+    except Exception:  # of a whole number of more digits than Python writes, or of a foreign object
+        return f"a {type(value).__name__}"
     return text if len(text) <= 80 else f"{type(value).__name__} ({text[:60]}...)"
 
 
@@ -122,9 +129,13 @@ def real_array(
     ValueError: maps: got complex128 of shape (2,), wants real numbers
     """
     try:
-        array = np.asarray(values)
+        array = np.asarray(None if isinstance(values, BYTES) else values)
     except (TypeError, ValueError):  # ragged
         raise ValueError(f"{name}: got {describe(values)}, wants an array of real numbers") from None
+    if np.ma.is_masked(values):
+        raise ValueError(
+            f"{name}: got masked values, wants an array without (NaN, or a mask of its own, where allowed)"
+        )
     if array.dtype.kind not in "fiu":
         raise ValueError(f"{name}: got {describe(array if array.ndim else values)}, wants real numbers")
     if not (empty or array.size):
@@ -241,7 +252,7 @@ def is_real(value: Any) -> bool:
     """Whether a value is a real number, of Python or NumPy, and no flag."""
     if isinstance(value, np.ndarray) and value.ndim == 0:
         value = value[()]
-    return isinstance(value, numbers.Real) and not isinstance(value, (bool, np.bool_))
+    return isinstance(value, numbers.Real) and not isinstance(value, (bool, np.bool_, np.timedelta64))
 
 
 def check_number(value: float, name: str, least: float = -LARGEST, most: float = LARGEST) -> float:
@@ -280,10 +291,12 @@ def check_positive(**values: float) -> None:
     ValueError: gain: got 0, wants a positive number
     """
     for name, value in values.items():
-        if not (is_real(value) and np.isfinite(value) and value > 0):
+        if not (is_real(value) and 0 < value < np.inf):
             raise ValueError(f"{name}: got {describe(value)}, wants a positive number")
         if not 1 / LARGEST <= value <= LARGEST:
-            raise ValueError(f"{name}: got {value!r}, wants a positive number from {1 / LARGEST:g} to {LARGEST:g}")
+            raise ValueError(
+                f"{name}: got {describe(value)}, wants a positive number from {1 / LARGEST:g} to {LARGEST:g}"
+            )
 
 
 def check_not_negative(**values: float) -> None:
@@ -295,7 +308,7 @@ def check_not_negative(**values: float) -> None:
 
 def check_count(value: int, name: str, least: int = 1, most: int = 2**31 - 1) -> int:
     """The value as an int; ValueError unless it is a whole number of at least ``least``, and at most ``most``."""
-    if isinstance(value, bool) or not isinstance(value, numbers.Integral) or not least <= value <= most:
+    if not (is_real(value) and isinstance(value, numbers.Integral)) or not least <= value <= most:
         limit = f", at most {most}" if most < 2**31 - 1 else ""
         raise ValueError(f"{name}: got {describe(value)}, wants a whole number of at least {least}{limit}")
     return int(value)
@@ -401,7 +414,7 @@ def check_path(path: str | PathLike, name: str = "path") -> Path:
 
 
 def check_output(
-    path: str | PathLike, suffixes: Collection[str], name: str = "path", *, folders: Collection[str] = ()
+    path: str | PathLike, suffixes: Collection[str] | None, name: str = "path", *, folders: Collection[str] = ()
 ) -> Path:
     """The path of a file to write, ``~`` expanded.
 
@@ -409,7 +422,7 @@ def check_output(
     ----------
     path : path
     suffixes, folders : sequence of str
-        Endings that it may have, and those of them that folders may have.
+        Endings that it may have (None: any), and those of them that folders may have.
     name : str
         What error messages call it.
 
@@ -419,7 +432,7 @@ def check_output(
         Another ending, a folder or a file that cannot be written.
     """
     path = check_path(path, name)
-    if path.suffix not in suffixes:
+    if suffixes is not None and path.suffix not in suffixes:
         raise ValueError(f"{name}: got {path.name}, wants a name that ends in {' or '.join(suffixes)}")
     try:
         folder, is_folder = path.absolute().parent, path.is_dir() and path.suffix in folders
@@ -444,6 +457,13 @@ def check_room(path: Path, size: int, name: str = "path") -> None:
         raise OSError(
             f"{name}: got a disk with {free / 1e6:.3g} MB left ({path}), wants {(size + ROOM) / 1e6:.3g} MB: free some"
         )
+
+
+def read_text(path: Path) -> str:
+    """The text of a small file, such as settings; ValueError for one of more than 4 MB, before it is read."""
+    if path.stat().st_size > MOST_TEXT:
+        raise ValueError(f"path: got {path.stat().st_size:.3g} bytes of text in {path.name}, wants at most {MOST_TEXT}")
+    return path.read_text(encoding="utf-8-sig")
 
 
 def check_file(path: str | PathLike, suffixes: Collection[str] | None, *, folders: Collection[str] = ()) -> Path:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import builtins
 import inspect
+import numbers
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import is_dataclass
@@ -15,12 +16,11 @@ from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
 import numpy as np
 
-from .checks import LARGEST, check_shapes, describe, is_real, real_array
+from .checks import BYTES, LARGEST, check_shapes, describe, is_real, real_array
 
 __all__ = ["checked"]
 
 Door = TypeVar("Door", bound=Callable[..., Any])
-WHOLE = (int, np.integer)
 FLAGS = (bool, np.bool_)
 
 
@@ -42,7 +42,7 @@ class Signal:
 #: What else stands for a kind than its own instances, and what error messages call it.
 KINDS: dict[Any, tuple[Callable[[Any], bool], str]] = {
     bool: (lambda value: isinstance(value, FLAGS), "True or False"),
-    int: (lambda value: isinstance(value, WHOLE) and not isinstance(value, FLAGS), "a whole number"),
+    int: (lambda value: is_real(value) and isinstance(value, numbers.Integral), "a whole number"),
     float: (is_real, "a finite number"),
     str: (lambda value: isinstance(value, str), "text"),
     Path: (lambda value: isinstance(value, (str, PathLike)), "a path"),
@@ -204,7 +204,7 @@ def _is_array(value):
     """Whether something is an array of real numbers or bools, or makes one; nothing lazy is computed."""
     dtype = getattr(value, "dtype", None)
     if dtype is None:
-        if isinstance(value, (str, bytes, Mapping, set)):
+        if isinstance(value, (str, *BYTES, Mapping, set)):
             return False
         try:
             dtype = np.asarray(value).dtype

@@ -162,10 +162,11 @@ def link_elsewhere(app: Any, environment: Any, node: Any, text: Any) -> Any:
     if node["reftype"] != "obj" or not name[:1].isupper():
         return None
     entries = environment.get_domain("py").objects
-    found = [full for full in entries if full.startswith("softeels_utils.") and full.endswith(f".{name}")]
+    own = {full: entry for full, entry in entries.items() if full.startswith("softeels_utils.") and not entry.aliased}
+    found = [full for full in own if full.endswith(f".{name}")]
     if len(found) != 1:
         return None
-    place = entries[found[0]]
+    place = own[found[0]]
     return make_refnode(app.builder, node["refdoc"], place.docname, place.node_id, text, found[0])
 
 

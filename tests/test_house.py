@@ -304,9 +304,9 @@ def test_citations_of_an_author_and_others_read_as_those_of_several():
 
 
 def test_a_class_of_another_package_is_linked_where_one_alone_has_its_name():
-    places = {
-        f"softeels_utils.{name}": types.SimpleNamespace(docname="api", node_id=name)
-        for name in ("a.One", "a.f", "b.Two", "c.Two")
+    places = {  # a class is entered where its package offers it and, as another name of that, where it is written
+        f"softeels_utils.{name}": types.SimpleNamespace(docname="api", node_id=name, aliased=name == "a.part.One")
+        for name in ("a.One", "a.part.One", "a.f", "b.Two", "c.Two")
     }
     environment = types.SimpleNamespace(get_domain=lambda name: types.SimpleNamespace(objects=places))
     app = types.SimpleNamespace(builder=types.SimpleNamespace(get_relative_uri=lambda page, other: f"{other}.html"))

@@ -498,7 +498,7 @@ def test_magnetite_that_may_be_oxidised_is_not_taken_for_stoichiometric():
 
 def test_what_an_atom_of_iron_counts_comes_from_the_oxygen():
     evidence = evidence_of(0.0, 1.0)
-    place = (0.0, 1.0, 0.0, 1.0)
+    place = (0.0, 1.0, 0.0, 0.0, 1.0)
     true = standards.counted_metal(dataclasses.replace(evidence, oxygen_atoms=evidence.oxygen_atoms), place)
     # if L2,3 counts half as much again, there is less oxygen per count
     more = standards.counted_metal(dataclasses.replace(evidence, oxygen_atoms=evidence.oxygen_atoms / 1.5), place)
@@ -861,7 +861,7 @@ def test_the_core_loss_is_needed_unless_the_pair_is_prepared(pair):
     [
         ("convergence_mrad", -1, "a number of at least 0"),
         ("collection_mrad", 0, "a positive number"),
-        ("beam_energy_keV", np.inf, "a positive number"),
+        ("beam_energy_keV", np.inf, "a finite number"),
     ],
 )
 def test_the_microscope_is_checked(pair, name, value, wanted):

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ..archives import check_hdf5, check_zarr
 from ..checks import check_file, check_output, check_room, describe, real_array
 from ..doors import checked
 from ..progress import headless
@@ -377,7 +378,9 @@ class PhaseFit:
         """
         import hyperspy.api as hs
 
-        return cls.from_signal(hs.load(check_file(path, SUFFIXES, folders=(".zspy",)), lazy=lazy))
+        path = check_file(path, SUFFIXES, folders=(".zspy",))
+        (check_zarr if path.suffix == ".zspy" else check_hdf5)(path)  # before anything of it is unpacked
+        return cls.from_signal(hs.load(path, lazy=lazy))
 
     @classmethod
     def from_signal(cls, signal: Any) -> PhaseFit:

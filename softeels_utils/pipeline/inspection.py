@@ -15,15 +15,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .. import data, spectra
-from ..checks import check_choice, check_mapping, check_path, check_text, check_texts, check_tilts, describe
+from ..checks import check_choice, check_mapping, check_path, check_texts, check_tilts, describe
 from ..data.signals import MRC_SUFFIXES, in_order, is_fit, square_pixel_nm, stated_microscope
 from ..data.tilts import stage_tilt, tilts_in_names, tilts_of_stack
 from ..doors import checked
-from ..scattering import load_system
 from ..spectra.arrays import EV_PER
 from ..standards import Standards
 from .page import figure_png, html_table, page
 from .series import kind_of_spectra, state_energies
+from .settings import system_of
 
 if TYPE_CHECKING:
     from ..scattering import System
@@ -100,7 +100,7 @@ def inspect(path: str | Path, system: str = "iron_oxides", energy_unit: str | No
     ValueError
         If there is no such file. A file that cannot be read is an `Inspection` of kind ``unknown``.
     """
-    path, known = check_path(path), load_system(system)
+    path, known = check_path(path), system_of(system)
     if energy_unit is not None:
         check_choice(energy_unit, "energy_unit", EV_PER)
     if not os.path.exists(path):  # of a name that is too long too
@@ -350,7 +350,7 @@ def write_settings(found: Iterable[Inspection], path: str | Path, system: str = 
         If none of the files can enter, ``path`` exists already, or there is no such system.
     """
     found, path = _inspections(found), check_path(path)
-    load_system(check_text(system, "system"))
+    system_of(system)
     if path.exists() or not path.absolute().parent.is_dir():
         raise ValueError(f"path: got {path}, wants a new file in a folder that exists")
     low, core = ([one for one in found if one.kind == kind] for kind in ("low loss", "core loss"))

@@ -22,15 +22,16 @@ from ..checks import (
     check_tilts,
     describe,
     named,
+    read_text,
 )
 from ..data.signals import matching
 from ..data.tilts import angles_in_text
 from ..dip.head import HEADS
 from ..doors import checked
-from ..scattering import load_system
+from ..scattering import System, load_system
 from ..spectra.arrays import EV_PER
 
-__all__ = ["Settings", "check_plausible", "expand", "plain_yaml"]
+__all__ = ["Settings", "check_plausible", "expand", "plain_yaml", "system_of"]
 
 PRESETS = {
     "quick": {"members": 4, "reference_members": 2},
@@ -45,6 +46,18 @@ PLAUSIBLE = {  # beyond, the unit is another one
 COUNTS = {"members": (2, 1000), "reference_members": (0, 1000), "iterations": (1, 10**6), "workers": (1, 1000)}
 SERIES = ("low_loss", "core_loss")
 PATHS = ("low_loss", "core_loss", "maps", "standards", "standards_low_loss", "standards_core_loss", "output")
+
+
+def system_of(system: str) -> System:
+    """The system of that name, or in that file; ValueError naming ``system`` or the file."""
+    try:
+        if Path(check_text(system, "system")).is_file():
+            read_text(Path(system))
+        return load_system(system)
+    except ValueError as error:
+        if str(error).startswith(("system: ", f"{Path(str(system)).name}: ")):
+            raise
+        raise ValueError(f"system: got {system}, which cannot be read ({error}), wants a system file") from None
 
 
 def check_plausible(**values: float | None) -> None:
@@ -213,8 +226,7 @@ class Settings:
             raise ValueError("calibrated: got true with head: nonnegative, wants false (no fractions)")
         if self.tilt_angles_deg is not None:
             check_tilts(self.tilt_angles_deg)
-        check_text(self.system, "system")
-        load_system(self.system)
+        system_of(self.system)
         self._check_paths()
         self._check_inputs()
 
@@ -270,7 +282,7 @@ class Settings:
         """
         path = check_file(path, None)
         try:
-            values = plain_yaml(path.read_text(encoding="utf-8-sig"))
+            values = plain_yaml(read_text(path))
         except (OSError, ValueError) as error:
             raise ValueError(f"path: got {path.name}, wants a YAML file of settings ({error})") from error
         if not isinstance(values, dict):
@@ -363,8 +375,8 @@ def _tilts(values, folder):
             with named("tilt_angles_deg"):
                 check_file(path, None)
             try:
-                text = path.read_text(encoding="utf-8-sig")
-            except (OSError, UnicodeDecodeError) as error:
+                text = read_text(path)
+            except (OSError, ValueError) as error:
                 raise ValueError(f"tilt_angles_deg: got {path.name}, wants a text file of angles ({error})") from None
         values = angles_in_text(text, f" in {path.name}" if _exists(path) else "")
     try:

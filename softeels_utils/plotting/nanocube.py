@@ -105,7 +105,8 @@ def training(runs: Mapping[str, Mapping[str, ArrayLike]], *, marks: Mapping[str,
         for ax in axes[:, 0]:
             ax.axvline(step, color="0.6", lw=1, label=label if ax is axes[0, 0] else None)
     misfit.axhline(1, color="k", lw=1)
-    misfit.text(0.99, 1, "noise level", transform=misfit.get_yaxis_transform(), ha="right", va="top", bbox=BEHIND)
+    below = {"xycoords": misfit.get_yaxis_transform(), "xytext": (0, -4), "textcoords": "offset points"}
+    misfit.annotate("noise level", (0.99, 1), **below, ha="right", va="top", bbox=BEHIND)
     largest = max(np.median(run["heldout"]) for run in runs.values())
     misfit.set(xlabel="step", ylabel="$\\chi^2$ per value", ylim=(0, max(1.4, 1.6 * largest)))
     if with_truth:

@@ -58,7 +58,7 @@ def record(
     name : str
         Of `STUDIES`.
     workers : int
-        Local processes, one thread each.
+        Local processes, one thread each; at most four for each core.
     client : dask.distributed.Client, optional
         Where the cells run, in place of local processes.
     minutes : float, optional
@@ -72,7 +72,7 @@ def record(
     -------
     Record
     """
-    check_count(workers, "workers")
+    check_count(workers, "workers", most=4 * (os.cpu_count() or 1))
     if minutes is not None:
         check_not_negative(minutes=minutes)
     study, kept = STUDIES[name], load(name)
