@@ -1,7 +1,5 @@
 """Feature tests and audits: what must hold on problems small enough for seconds. Rates: benchmarks/features.py."""
 
-from types import SimpleNamespace
-
 import numpy as np
 import pytest
 from scipy import stats
@@ -282,8 +280,9 @@ def test_bad_input_of_the_others():
 
 
 def test_what_a_feature_is_made_of_is_told():
-    test = SimpleNamespace(decided="supported", effect=1.0, standard_error=0.1)
-    features = [dip.Feature(kind, of, HOLE, HOLE, 1.0, test, 0.01) for kind, of in (("skin", 0), ("void", "vacuum"))]
+    test = dip.FeatureTest(0.01, 0.5, "supported", 1.0, 0.1, 2.3, 1.0, "vacuum", 1.0, 1.0, np.zeros(0))
+    kinds = (("skin", 0), ("void", "vacuum"))
+    features = [dip.Feature(kind, of, HOLE, HOLE[None], 1.0, test, 0.01) for kind, of in kinds]
     report = dip.Audit(tuple(features), 0.05, HOLE)
     skin, void = report.lines(("FeO", "Fe3O4"))
     assert skin.startswith("skin of FeO at (") and void.startswith("void at (")

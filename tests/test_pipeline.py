@@ -112,7 +112,7 @@ def test_metal_and_valence_of_maps_and_volume_are_those_of_the_specimen(files, d
     volume = hs.load(output / "metal.hspy")
     assert volume.metadata.Tomography.channels == ["Fe per nm³", "mean valence"] and volume.data.shape == (2, N, N, N)
     density, mean = volume.data
-    assert density.max() == pytest.approx(iron.metal_per_nm3("FeO"), rel=0.1)
+    assert density.max() == pytest.approx(iron.metal_per_nm3(("FeO",))[0], rel=0.1)
     assert np.isnan(mean[density < 0.05 * density.max()]).all() and 1.9 < np.nanmin(mean) < np.nanmax(mean) < 2.8
     with tifffile.TiffFile(output / "metal.tif") as file:
         assert file.imagej_metadata["Labels"][2] == "Fe per nm³ statistical error"
@@ -455,7 +455,8 @@ def test_values_without_an_error_are_not_measured(tmp_path):
     maps = Maps(values, np.array(TILTS), ("a", "b"), covariance)
     assert (~maps.mask).sum() == 4 and not maps.mask[:4, 0, 0].any()
     assert np.isfinite(maps.measurement().covariance).all()
-    flat = dict.fromkeys(("reduced_chi2", "residual_rms", "flags", "background"), np.ones((5, 3, 4)))
+    flat = dict.fromkeys(("reduced_chi2", "residual_rms", "flags"), np.ones((5, 3, 4)))
+    flat["background"] = np.ones((5, 3, 4, 1))
     flat["energy_eV"] = np.arange(2.0)
     names = ("γ-Fe2O3", "γ+Fe2O3")
     fit = PhaseFit(np.moveaxis(values, 0, -1), covariance, **flat, phases=names, tilt_angles_deg=np.array(TILTS))

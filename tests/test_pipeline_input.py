@@ -257,7 +257,7 @@ def test_a_pixel_size_that_is_given_wins_and_is_told(series, write, tmp_path):
 
 @pytest.mark.parametrize("uneven", [False, True])
 def test_a_pixel_size_that_is_given_wins_over_that_of_maps(tmp_path, uneven):
-    data.TiltSeries(np.ones((1, 5, 6, 8), np.float32), TILTS, ("a",), 1.0).save(tmp_path / "maps.hspy")
+    data.TiltSeries(np.ones((1, 5, 6, 8), np.float32), np.array(TILTS), ("a",), 1.0).save(tmp_path / "maps.hspy")
     signal = hs.load(tmp_path / "maps.hspy")
     signal.axes_manager.signal_axes[1].scale = 2.0 if uneven else 1.0
     signal.save(tmp_path / "maps.hspy", overwrite=True)

@@ -307,9 +307,11 @@ def test_groups_of_pixels_show_their_valence(recorded):
 
 
 def test_checklist_names_each_quantity_and_its_limit():
-    nothing = np.zeros(0)
-    values = {field: nothing for field in standards.Diagnostics.__dataclass_fields__}
-    values |= {"phases": PHASES, "condition_number": 9.4, "signal": np.array([1e4, 90.0, 1.01]), "residual": 0.98}
+    nothing = {"NDArray": np.zeros(2), "float": 0.0, "str": "", "str | None": None}
+    fields = standards.Diagnostics.__dataclass_fields__.values()
+    values = {field.name: nothing.get(field.type, {}) for field in fields}
+    values |= {"system": "iron_oxides", "phases": PHASES, "window_eV": (50.0, 60.0), "condition_number": 9.4}
+    values |= {"signal": np.array([1e4, 90.0, 1.01]), "residual": 0.98}
     rows = standards.Diagnostics(**values | {"tension": 0.3, "leakage": np.array([0.05, 0.07])}).checklist()
     assert [row["value"] for row in rows] == [9.4, 1.01, 0.98, 0.3, 0.05, 0.07]
     assert rows[1]["doubt if"].startswith("above 1.6") and rows[3]["doubt if"].startswith("below 0.02")

@@ -49,7 +49,7 @@ def is_dask(x: Any) -> bool:
 def data_of(x: Any) -> Any:
     """The array (NumPy or Dask) of a signal, an array or a sequence."""
     found = x.data if is_signal(x) else x if is_dask(x) else np.asarray(x)
-    if found.dtype.kind not in "fiub" or not found.ndim:
+    if found.dtype.kind not in "fiub":
         raise ValueError(f"x: got {describe(x)}, wants an array of real numbers, or a signal")
     return found
 
