@@ -10,7 +10,7 @@ import numpy as np
 from matplotlib.patches import FancyBboxPatch
 from numpy.typing import ArrayLike
 
-from .sparse import METHODS, phase_image
+from .sparse import METHODS, SHADES, phase_image
 from .style import COLORS, NEUTRAL, WIDTH
 
 if TYPE_CHECKING:
@@ -151,7 +151,7 @@ def anatomy(
     for ax, (label, quantities, true) in panels.items():
         for k, (quantity, read) in enumerate(quantities.items()):
             offset = 0.2 * (k - (len(quantities) - 1) / 2)
-            color = ("0", "0.55")[k]  # of a quantity: no method's
+            color = SHADES[k]
             ax.plot([read(m) for m in members], [places[-1] + offset + 0.15] * len(members), ".", ms=5, color=color)
             ax.plot([read(measures[n]) for n in names], places + offset, "os"[k], color=color, label=quantity or None)
         if true is not None:

@@ -113,9 +113,8 @@ def curve_figure(
         ax.minorticks_off()
         ax.set(title=title, xlabel=xlabel or x)
     axes[0, 0].set(ylabel=ylabel, ylim=(0, None))  # after all panels, which share it
-    figure.set_layout_engine(
-        "constrained", wspace=0.08
-    )  # between the last tick's label and the first of the next panel
+    # Room between the last tick's label of a panel and the first of the next.
+    figure.set_layout_engine("constrained", wspace=0.08)
     shown = [lines[name] for name in styles if name in lines]  # a panel may lack some
     figure.legend(handles=shown, loc="outside lower center", ncols=len(shown))
     return figure

@@ -39,6 +39,7 @@ METHODS = {
     "DIP": {"color": NEUTRAL[3], "marker": "^", "ls": ":"},
     "DIPm-TV": {"color": NEUTRAL[4], "marker": "v", "ls": "-"},
 }
+SHADES = "0", "0.55"  # of directions and quantities: no method's colour
 
 
 def stopping(iterations: Sequence[int], chi2: ArrayLike, errors: ArrayLike, stops: Mapping[str, int]) -> Figure:
@@ -150,7 +151,7 @@ def correlations(curves: Mapping[str, Mapping[str, Any]], *, threshold: float = 
     for ax, (title, found) in zip(axes.flat, curves.items(), strict=False):
         for k, (label, curve) in enumerate(found.items()):
             style = "--" if "truth" in label else "-"
-            color = ("0", "0.55")[k // 2 % 2]  # of a direction: no method's
+            color = SHADES[k // 2 % 2]
             ax.plot(curve.frequency, curve.correlation, style, color=color, label=label)
         ax.axhline(threshold, color="0.4", ls=":", lw=1)
         ax.set(title=title, xlabel="spatial frequency (1/nm)", ylim=(-0.2, 1.05))
@@ -164,7 +165,7 @@ def shifts(tilt_angles_deg: ArrayLike, found: ArrayLike, unit: str = "pixels") -
     """Shifts (T, 2) that alignment found, over the tilt angle (T,)."""
     figure, ax = plt.subplots(figsize=(WIDTH, 2.8))
     for values, marker, color, label in zip(
-        np.asarray(found, float).T, "os", ("0", "0.55"), ("along Y, the tilt axis", "across it, along X"), strict=False
+        np.asarray(found, float).T, "os", SHADES, ("along Y, the tilt axis", "across it, along X"), strict=False
     ):
         ax.plot(tilt_angles_deg, values, marker, color=color, label=label)
     ax.axhline(0, color="0.7", lw=1, zorder=0)
