@@ -124,7 +124,7 @@ def score(draw, seed):
     found = standards.extract_standards(*draw.record(FLUENCE, 2 * seed), seed=seed, system=draw.assumed)
     low, _ = draw.record(FLUENCE, 2 * seed + 1)
     step = low.axes_manager.signal_axes[0].scale
-    options = {"low_loss": low, "window_eV": draw.assumed.edges["M2,3"].fit_window_eV, "nonnegative": False}
+    options = {"low_loss": low, "nonnegative": False, **draw.assumed.edges["M2,3"].fit_options}
     fit = fitting.fit_phases(low, references=found.references * step, **options)
     inside = draw.particle
     row = quantities(draw, fit.coefficients[inside], fit.covariance[inside], found, step, fit)

@@ -41,7 +41,7 @@ def time_fit(repeats=3):
             None,
             references,
             low_loss=low,
-            window_eV=system.edge("M2,3").fit_window_eV,
+            **system.edge("M2,3").fit_options,
             nonnegative=False,
             shift_error_eV=float(energy[1] - energy[0]) / 12**0.5,
             scale_covariance=True,

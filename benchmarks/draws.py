@@ -351,12 +351,11 @@ def renew(path, about, names, measure, count):
         older = [seed for seed, row in rows.items() if name in row["methods"] and is_older(row["methods"][name])]
         if not older:
             continue
-        moved = []
+        moved = set()
         for seed in np.random.default_rng(0).permutation(older)[:count].tolist():
             old, (_, new) = rows[seed]["methods"][name], measure(seed, name)
-            known = {key: value for key, value in new.items() if old.get(key) is not None}
-            moved += records.differences({key: old[key] for key in known}, known, ("seconds", "code", "commit", "date"))
-        told = f"not found again: {', '.join(sorted(set(moved)))}" if moved else "found again"
+            moved.update(records.moved(old, new))
+        told = f"not found again: {', '.join(sorted(moved))}" if moved else "found again"
         print(f"{name}: {min(count, len(older))} of {len(older)}, {told}", flush=True)
         if not moved:
             for seed in older:

@@ -72,8 +72,7 @@ def score(thickness_nm, seed, system):
     window = (found.energy_eV > onset) & (found.energy_eV < onset + 42)
     angles = standards.spectral_angle_deg(found.references[:, window], truth[:, window] / step)
     clean, _ = simulate.dual_eels(thickness_nm, FLUENCE, noise=False, delocalisation=False, **options)
-    fitted = (40, 90) if system == "iron_oxides" else scattering.load_system(system).edge("M2,3").fit_window_eV
-    options_of_fit = {"window_eV": fitted, "nonnegative": False}
+    options_of_fit = {**scattering.load_system(system).edge("M2,3").fit_options, "nonnegative": False}
     maps = [
         fitting.fit_phases(clean, references=r, low_loss=clean, **options_of_fit).coefficients
         for r in (found.references * step, truth)

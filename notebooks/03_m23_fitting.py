@@ -984,14 +984,13 @@ if data_path:
     ) & (axis > 10)
     aligned.data = spectra.remove_spikes(aligned.data, mask=spikes)
     options = {
+        **fitted_edge.fit_options,
         "low_loss": aligned,
         "nonnegative": False,
         "gain": gain,
         "readout_noise": readout_noise,
     }
-    fit = fitting.fit_phases(
-        aligned, None, mine, window_eV=fitted_edge.fit_window_eV, **options
-    )
+    fit = fitting.fit_phases(aligned, None, mine, **options)
     trusted = (
         fit.flags & (fitting.FitFlag.BAD_INPUT | fitting.FitFlag.FEW_COUNTS)
         == 0
@@ -1055,7 +1054,6 @@ if data_path:
         aligned.data[brightest],
         axis,
         mine,
-        window_eV=fitted_edge.fit_window_eV,
         **options | {"low_loss": aligned.data[brightest]},
     )
     noise = gain * np.maximum(one.curves()[0], 1e-9) + readout_noise**2

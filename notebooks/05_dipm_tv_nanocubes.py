@@ -140,7 +140,7 @@ bins = max(1, voxels // 48)  # the references need no fine pixels
 image = [s.rebin(scale=(bins, bins, 1, 1)) for s in (low_loss, core_loss)]
 found = standards.extract_standards(*image, bootstrap=20, seed=seed)
 edge = scattering.load_system("iron_oxides").edge("M2,3")
-fit_options = {"window_eV": edge.fit_window_eV, "nonnegative": False}
+fit_options = {**edge.fit_options, "nonnegative": False}
 fit = fitting.fit_phases(
     low_loss, None, found, low_loss=low_loss, **fit_options
 )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import os
+import re
 import sys
 from collections.abc import Sequence
 from functools import cache, partial
@@ -89,6 +90,11 @@ def _parser():
 
     commands.add_parser("status", help="versions, devices, cached data, run times")
     return parser
+
+
+def _with_spaces(arguments):
+    """Arguments with a space before negative numbers: argparse takes ``-1e-9`` for an option, but not `` -1e-9``."""
+    return [f" {text}" if re.match(r"-\.?\d", text) else text for text in arguments]
 
 
 def _run(options):
@@ -220,7 +226,7 @@ def _fetch(options):
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; return the exit code: 0 done, 1 failed, 2 asked for what does not exist, 130 stopped."""
-    options = _parser().parse_args(arguments)
+    options = _parser().parse_args(_with_spaces(sys.argv[1:] if arguments is None else arguments))
     try:
         match options.command:
             case "book":

@@ -162,11 +162,8 @@ class _Names(dict):
 
 
 def _kinds(function, scope):
-    """What each annotation stands for; nothing where one cannot be read."""
-    try:
-        return get_type_hints(function, localns=_Names({**vars(builtins), **scope, **STANDING_FOR}))
-    except (AttributeError, TypeError):  # of a module that is imported for typing alone
-        return {}
+    """What each annotation stands for."""
+    return get_type_hints(function, localns=_Names({**vars(builtins), **scope, **STANDING_FOR}))
 
 
 def _is(value, kind, finite):

@@ -227,8 +227,8 @@ def make_case_from_counts(
     bins = max(1, n // 48)  # references need no fine pixels
     image = (signal.rebin(scale=(bins, bins, 1, 1)) for signal in (low, core))
     found = standards.extract_standards(*image, bootstrap=20, seed=seed)
-    window = scattering.load_system(found.system).edge("M2,3").fit_window_eV
-    fit = fitting.fit_phases(low, None, found, low_loss=low, window_eV=window, nonnegative=False)
+    options = scattering.load_system(found.system).edge("M2,3").fit_options
+    fit = fitting.fit_phases(low, None, found, low_loss=low, nonnegative=False, **options)
     maps = np.moveaxis(fit.coefficients, -1, 0)
     scale = learn_scale(Measurement(maps, tilts, covariance=fit.covariance, voxel_size_nm=size))
     label = {

@@ -86,6 +86,13 @@ def test_command_line_codes(project, capsys):
     assert not (project / "_build").exists()  # refused before anything ran
 
 
+def test_a_negative_number_is_a_value(project, capsys):
+    assert main(["run", "01", "-p", "nothing", "-1e-9"]) == 2 and main(["run", "01", "-p", "nothing", "-.5"]) == 2
+    assert capsys.readouterr().err.count("-p: got parameter 'nothing'") == 2
+    with pytest.raises(SystemExit):
+        main(["run", "01", "-q", "1"])
+
+
 def test_a_failing_chapter_does_not_stop_the_others(project, capsys, monkeypatch):
     shutil.copy(project / "notebooks" / "01_a.py", project / "notebooks" / "03_c.py")
     assert main(["book"]) == 1

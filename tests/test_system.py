@@ -109,6 +109,17 @@ def own(folder, change):
     return path
 
 
+def test_the_background_of_a_fit_belongs_to_the_edge(tmp_path):
+    iron, manganese = (load_system(name) for name in ("iron_oxides", "manganese_oxides"))
+    assert {iron.edge(name).fit_background for name in ("M2,3", "L2,3")} == set(fitting.FIXED_POWERS)
+    assert manganese.edge("M2,3").fit_options == {"window_eV": (41, 78), "background": (0, 2, 4, 6)}
+    named = load_system(own(tmp_path, lambda c: c["edges"]["L2,3"].update(fit_background="plasmon_tail")))
+    assert named.edge("L2,3").fit_background == "plasmon_tail"
+    model = simulate.spectrum_model(system="manganese_oxides")
+    assert len(dose.linear_model(model, 1e4).background) == 4
+    assert len(dose.linear_model(model, 1e4, background="plasmon_tail").background) == 3
+
+
 def test_ones_own_file_and_table(tmp_path):
     energy = np.arange(630, 670, 0.1)
     line = np.exp(-0.5 * ((energy - 641) / 1.0) ** 2)
@@ -141,6 +152,8 @@ def test_ones_own_file_and_table(tmp_path):
         (lambda c: c["edges"]["L2,3"].pop("window_eV"), "mine.yml: edges.L2,3.window_eV: got None"),
         (lambda c: c["edges"]["L2,3"].update(window_eV=[5, 4]), "mine.yml: edges.L2,3.window_eV: got"),
         (lambda c: c["edges"]["M2,3"].update(fit_window_eV=[60, 70]), "mine.yml: edges.M2,3.fit_window_eV: got"),
+        (lambda c: c["edges"]["M2,3"].update(fit_background="tail"), "fit_background: got 'tail', wants one of"),
+        (lambda c: c["edges"]["M2,3"].update(fit_background=[1, "a"]), "fit_background: got .*up to eight exponents"),
         (lambda c: c["edges"]["L2,3"]["standards"].pop("l3_eV"), "mine.yml: edges.L2,3.standards.l3_eV: got None"),
         (lambda c: c["edges"]["L2,3"]["standards"].pop("shift_source"), "standards.shift_source: got None"),
         (lambda c: c["edges"]["L2,3"]["standards"].update(search_eV=[7, 5]), "standards.search_eV: got"),
@@ -186,6 +199,15 @@ def test_files_that_are_none(tmp_path):
     (tmp_path / "code.yml").write_text("a: !!python/object/apply:os.getcwd []\n", encoding="utf-8")
     with pytest.raises(ValueError, match=r"code.yml: got text that is no YAML"):
         load_system(tmp_path / "code.yml")
+    with (tmp_path / "huge.yml").open("wb") as file:
+        file.truncate(2 * 10**10)
+    with pytest.raises(ValueError, match=r"system: .*huge.yml, cannot read it \(.*2e\+10 bytes"):
+        load_system(tmp_path / "huge.yml")
+
+
+def test_a_single_phase_is_asked_for_by_its_name(system):
+    name = system.channels[0]
+    assert system.metal_per_nm3(name) == system.metal_per_nm3([name])
 
 
 @pytest.mark.parametrize("phases", [(), ("FeO", "FeO"), ("MnO",)])
@@ -240,8 +262,8 @@ def test_manganese_goes_from_end_to_end():
         low,
         references=model.references("M2,3"),
         low_loss=low,
-        window_eV=model.system.edges["M2,3"].fit_window_eV,
         nonnegative=False,
+        **model.system.edges["M2,3"].fit_options,
     )
     ratio = fit.coefficients.sum(axis=(0, 1)) / thickness.sum(axis=(1, 2))
     error = np.sqrt(np.einsum("yxkk->k", fit.covariance)) / thickness.sum(axis=(1, 2))

@@ -325,6 +325,8 @@ def test_forward_and_adjoint_of_a_measurement_are_transposes(kind):
         torch.testing.assert_close(measurement.misfit(volume), half_squares)
         whitened = measurement.forward(volume) - measurement.loss.target
         torch.testing.assert_close(measurement.residual(volume), whitened, atol=1e-3, rtol=1e-4)
+    with pytest.raises(ValueError, match=r"stack: got shape .*, wants"):
+        measurement.loss(dual[..., 1:])
 
 
 def test_whitened_noise_of_the_stated_covariance_has_unit_variance():

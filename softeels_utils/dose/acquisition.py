@@ -28,8 +28,6 @@ __all__ = ["FIT_WINDOW_EV", "Acquisition", "phase_thickness"]
 
 #: Windows fitted in the iron oxides, background before the edge included.
 FIT_WINDOW_EV = {name: edge.fit_window_eV for name, edge in as_system(None).edges.items() if edge.fit_window_eV}
-#: Background under each edge (names in `fitting.background_shapes`).
-BACKGROUND = {"M2,3": "plasmon_tail", "L2,3": "power_law"}
 
 
 @checked
@@ -48,7 +46,7 @@ class Acquisition:
     window_eV
         Energies that are fitted; None: `FIT_WINDOW_EV`, or in a model of another system the window of that.
     background
-        Background in the fit, as for `fitting.background_shapes`; None: plasmon tail under M2,3, powers under L2,3.
+        Background in the fit, as for `fitting.background_shapes`; None: that of the edge, in a model of its system.
     readout_counts, gain
         Readout noise (standard deviation, counts) and counts per electron of the camera.
     spectrum
@@ -110,7 +108,8 @@ class Acquisition:
         return replace(cls() if acquisition is None else check_kind(acquisition, "acquisition", cls), **settings)
 
     def of_model(self, model: SpectrumModel) -> Acquisition:
-        """The same with thicknesses and window filled in, where they are left open, from a model and its system.
+        """The same with thicknesses, window and background filled in, where they are left open, from a model and its
+        system.
 
         Raises
         ------
@@ -118,8 +117,9 @@ class Acquisition:
             If there is not one thickness per phase.
         """
         check_kind(model, "spectrum_model", SpectrumModel)
-        window = model.system.edge(self.edge).fit_window_eV if self.window_eV is None else self.window_eV
-        return replace(self, thickness_nm=phase_thickness(self.thickness_nm, model), window_eV=window)
+        options = model.system.edge(self.edge).fit_options
+        given = {name: getattr(self, name) for name in options if getattr(self, name) is not None}
+        return replace(self, thickness_nm=phase_thickness(self.thickness_nm, model), **options | given)
 
     @property
     def fit_window_eV(self) -> tuple[float, float]:
@@ -144,7 +144,8 @@ class Acquisition:
     @checked(energy_eV="E")
     def background_shapes(self, energy_eV: NDArray) -> NDArray:
         """Shapes (B, E) of the background in the fit."""
-        return background_shapes(energy_eV, BACKGROUND[self.edge] if self.background is None else self.background)
+        own = as_system(None).edge(self.edge).fit_background
+        return background_shapes(energy_eV, own if self.background is None else self.background)
 
 
 def phase_thickness(thickness_nm: ArrayLike | None, model: SpectrumModel) -> NDArray:

@@ -127,7 +127,7 @@ def forecast_errors(
 
     aligned = np.asarray(align_zero_loss(signal).data, float).reshape(-1, energy.size)
     total = aligned.sum(axis=0) / gain
-    options = {"low_loss": total, "window_eV": edge.fit_window_eV, "nonnegative": False}
+    options = {"low_loss": total, "nonnegative": False, **edge.fit_options}
     shapes = _edges_of_free_atoms(energy, energy_resolution_eV, microscope)
     atoms = {metal: fit_phases(total, energy, [shape], **options) for metal, shape in shapes.items()}
     own = atoms[system.metal]

@@ -348,7 +348,7 @@ class Chain:
             None,
             on_axis(found, spectra.energy_axis(low)),
             low_loss=low,
-            window_eV=self.system.edge("M2,3").fit_window_eV,
+            **self.system.edge("M2,3").fit_options,
             nonnegative=False,
             gain=self.folder.record("spectra").facts["gain"],
             shift_error_eV=float(step) / 12**0.5,  # spectra were aligned to whole channels

@@ -144,19 +144,18 @@ def _spectra(folder, settings, gain):
     low = data.read_signal(folder["low_loss.hspy"])
     found = on_axis(standards.Standards.load(folder["standards.npz"]), spectra.energy_axis(low))
     fit = fitting.PhaseFit.load(folder["fit.hspy"])
-    window = load_system(settings.system).edge("M2,3").fit_window_eV
+    options = load_system(settings.system).edge("M2,3").fit_options | {"nonnegative": False, "gain": gain}
     total = np.where(np.isfinite(fit.coefficients), fit.coefficients, -np.inf).sum(axis=-1)
     ranked = np.argsort(total.ravel())[::-1]
     inside = int((total > 0.1 * total.max()).sum())
     chosen = {"thickest": ranked[0], "middling": ranked[inside // 2], "at the rim": ranked[max(inside - 1, 1)]}
     energy = spectra.energy_axis(low)
-    shown = spectra.window_mask(energy, window)
+    shown = spectra.window_mask(energy, options["window_eV"])
     figure = Figure(figsize=(10, 4.6), layout="constrained")
     axes = figure.subplots(2, 3, sharex=True, gridspec_kw={"height_ratios": [3, 1]})
     for (label, index), (top, bottom) in zip(chosen.items(), axes.T, strict=True):
         at = np.unravel_index(index, total.shape)
         counts = np.asarray(low.data[at], float)
-        options = {"window_eV": window, "nonnegative": False, "gain": gain}
         one = fitting.fit_phases(counts, energy, found, low_loss=counts, **options)
         curve, background = one.curves()
         top.plot(energy[shown], counts[shown], color="0.6", lw=0.8, label="counts")

@@ -51,9 +51,7 @@ PATHS = ("low_loss", "core_loss", "maps", "standards", "standards_low_loss", "st
 def system_of(system: str) -> System:
     """The system of that name, or in that file; ValueError naming ``system`` or the file."""
     try:
-        if Path(check_text(system, "system")).is_file():
-            read_text(Path(system))
-        return load_system(system)
+        return load_system(check_text(system, "system"))
     except ValueError as error:
         if str(error).startswith(("system: ", f"{Path(str(system)).name}: ")):
             raise

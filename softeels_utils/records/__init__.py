@@ -1,7 +1,7 @@
 """Long studies: run cell by cell, kept as small tables beside the book, drawn from and checked there."""
 
 from .read import benchmark_stamps, benchmark_warning, body, completeness, read, shown
-from .run import differences, record, renew, reproduce
+from .run import differences, moved, record, renew, reproduce
 from .store import BENCHMARKS, FOLDER, Record, benchmark, load
 from .studies import CENTRE, SCRIPTS, STUDIES, Study, cuts_through_void, script_stamp
 
@@ -21,6 +21,7 @@ __all__ = [
     "cuts_through_void",
     "differences",
     "load",
+    "moved",
     "read",
     "record",
     "renew",

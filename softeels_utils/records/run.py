@@ -22,7 +22,7 @@ from ..source import PACKAGE, hardware, installed
 from .store import ABOUT, Record, as_recorded, cell_name, load, locked
 from .studies import NETWORKS, STUDIES, Study
 
-__all__ = ["differences", "record", "renew", "reproduce"]
+__all__ = ["differences", "moved", "record", "renew", "reproduce"]
 
 SAME = 2e-5  # relative, or of 1: a record has six digits
 
@@ -116,7 +116,7 @@ def renew(name: str, count: int = 5, seed: int = 0, *, report: Callable[[str], N
     study = STUDIES[name]
     for method in sorted({row["method"] for row in load(name).stale(study.stamp)}):
         found = reproduce(name, count, seed, older=True, method=method)
-        differ = sorted(set().union(*(_moved(one["old"], one["new"]) for one in found)))
+        differ = sorted({name for one in found for name in moved(one["old"], _recorded(one["new"]))})
         told = f"not found again: {', '.join(differ)}" if differ else "found again"
         report(f"{name}, {method}: {len(found)} cells, {told}")
         if found and not differ:
@@ -153,10 +153,20 @@ def _same(one: Any, other: Any) -> bool:
     return one == other
 
 
-def _moved(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
-    """Measures that an old row has, too, but others than the new one; not the time it took."""
-    kept = {name: as_recorded(value) for name, value in new.items() if old.get(name) is not None}
-    return differences({name: as_recorded(old[name]) for name in kept}, kept, ("seconds", *ABOUT))
+def _recorded(row):
+    return {name: as_recorded(value) for name, value in row.items()}
+
+
+def moved(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+    """Measures that an old result has, too, but others than the new one; not the time it took, nor who made it.
+
+    Examples
+    --------
+    >>> moved({"nrmse": 0.2, "ssim": None, "seconds": 3.0}, {"nrmse": 0.3, "ssim": 0.9, "seconds": 4.0})
+    ['nrmse']
+    """
+    both = {name: value for name, value in new.items() if old.get(name) is not None}
+    return differences({name: old[name] for name in both}, both, ("seconds", *ABOUT))
 
 
 def reproduce(name: str, count: int = 3, seed: int = 0, *, older: bool = False, **wanted: Any) -> list[dict[str, Any]]:

@@ -35,6 +35,8 @@ class Edge:
         Window in which its signal is counted; None: not counted.
     fit_window_eV
         Window of a fit, including background before the edge; None: not fitted.
+    fit_background
+        Background of a fit: a name, or exponents of powers of the energy (`fitting.background_shapes`).
     near_edge
         Constants of the twin's near-edge structure, see `near_edge_oscillator_strength`. No estimator reads them.
     standards
@@ -48,8 +50,14 @@ class Edge:
     signal_eV: float
     window_eV: tuple[float, float] | None = None
     fit_window_eV: tuple[float, float] | None = None
+    fit_background: str | tuple[float, ...] = "power_law"
     near_edge: Mapping[str, float] = field(default_factory=dict)
     standards: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def fit_options(self) -> dict[str, Any]:
+        """Window and background, as `fitting.fit_phases` takes them."""
+        return {"window_eV": self.fit_window_eV, "background": self.fit_background}
 
 
 @checked
@@ -217,7 +225,7 @@ class System:
             raise ValueError(f"phase: got {name!r}, wants one of {sorted(self.phases)} ({self.title})")
         return self.phases[name]
 
-    def check_phases(self, phases: Sequence[str] | None) -> tuple[str, ...]:
+    def check_phases(self, phases: str | Sequence[str] | None) -> tuple[str, ...]:
         """Names of phases as a tuple, by default `channels`; `ValueError` unless all are known and distinct."""
         if not isinstance(phases, (str, Sequence, np.ndarray, type(None))):
             raise ValueError(f"phases: got {describe(phases)}, wants names of {sorted(self.phases)} ({self.title})")
@@ -246,7 +254,7 @@ class System:
 
     # ------------------------------------------------------------------ what is in a phase
 
-    def metal_per_nm3(self, phases: Sequence[str] | None = None) -> NDArray:
+    def metal_per_nm3(self, phases: str | Sequence[str] | None = None) -> NDArray:
         """Atoms of the metal per nm³ of each phase (P,), by default of `channels`."""
         return np.array([self.phase(p).atoms_per_nm3.get(self.metal, 0.0) for p in self.check_phases(phases)])
 
@@ -262,7 +270,7 @@ class System:
         return sum(f * self.ions[ion].valence for ion, f in fractions.items()) if fractions else float("nan")
 
     def metal_and_valence(
-        self, thickness_nm: ArrayLike, phases: Sequence[str] | None = None
+        self, thickness_nm: ArrayLike, phases: str | Sequence[str] | None = None
     ) -> tuple[NDArray, NDArray]:
         """Atoms of the metal per nm² and their mean valence, two arrays (...), for a thickness (P, ...) of each phase.
 

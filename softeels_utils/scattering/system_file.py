@@ -14,7 +14,7 @@ import numpy as np
 import yaml
 from numpy.typing import NDArray
 
-from ..checks import describe
+from ..checks import describe, read_text
 from ..doors import checked
 from .edges import broaden_shape
 from .system import METAL_EDGES, Edge, EdgeChange, Ion, Phase, System
@@ -36,6 +36,7 @@ STANDARDS = {
     },
     "K": {"number": ("from_eV", "before_eV"), "window": ("window_eV", "continuum_eV")},
 }
+BACKGROUNDS = {"M2,3": "plasmon_tail", "L2,3": "power_law"}  # names that fits know
 DISTANCES = {"L2,3": ("shift_eV", "shift_source"), "K": ("to_l3_eV", "to_l3_source")}
 
 
@@ -76,8 +77,8 @@ def load_system(system: str | Path) -> System:
     if not path.is_file():
         raise ValueError(f"system: got {text!r}, wants an existing file, or one of {system_names()}")
     try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
+        text = read_text(path)
+    except (OSError, ValueError) as error:
         raise ValueError(f"system: got {path}, cannot read it ({error}), wants text in UTF-8") from None
     return _read(path.stem, path.name, text, path.parent)
 
@@ -223,7 +224,7 @@ def _number(value: Any) -> float | None:
 
 
 def _edge(node: _Node, name: str, metal: str, anion: str) -> Edge:
-    node.only("onset_eV", "signal_eV", "window_eV", "fit_window_eV", "near_edge", "standards")
+    node.only("onset_eV", "signal_eV", "window_eV", "fit_window_eV", "fit_background", "near_edge", "standards")
     near_edge = node.node("near_edge")
     near_edge.only(*NEAR_EDGE[name])
     constants = {key: near_edge.number(key) for key in NEAR_EDGE[name]}
@@ -236,7 +237,18 @@ def _edge(node: _Node, name: str, metal: str, anion: str) -> Edge:
         node.fail("fit_window_eV", list(fit), f"a window about the onset at {onset:g} eV")
     element = anion if name == "K" else metal
     standards = _standards(node.node("standards"), name) if "standards" in node.content else {}
-    return Edge(name, element, onset, node.number("signal_eV"), window, fit, constants, standards)
+    signal, background = node.number("signal_eV"), _background(node, name)
+    return Edge(name, element, onset, signal, window, fit, background, constants, standards)
+
+
+def _background(node: _Node, edge: str) -> str | tuple[float, ...]:
+    """The background of a fit; where the file says nothing, the tail of plasmons under M2,3 and a power elsewhere."""
+    value = node.content.get("fit_background", BACKGROUNDS["M2,3" if edge == "M2,3" else "L2,3"])
+    if isinstance(value, list) and 0 < len(value) < 9 and all(_number(power) is not None for power in value):
+        return tuple(map(float, value))
+    if value not in BACKGROUNDS.values():
+        node.fail("fit_background", value, f"one of {sorted(BACKGROUNDS.values())}, or up to eight exponents")
+    return value
 
 
 def _standards(node: _Node, edge: str) -> dict[str, Any]:

@@ -89,6 +89,7 @@ class GaussianLoss:
 
     def __call__(self, model: torch.Tensor) -> torch.Tensor:
         """Misfit of each value (C, T, Y, X); those of a pixel add up to that of the pixel."""
+        _check_stack(model, self.projections)
         return 0.5 * self.whiten(model - self.projections) ** 2
 
     def rows(self, rows: torch.Tensor | slice) -> GaussianLoss:
@@ -140,6 +141,7 @@ class PoissonLoss:
 
     def __call__(self, model: torch.Tensor) -> torch.Tensor:
         """Misfit of each value (C, T, Y, X)."""
+        _check_stack(model, self.projections)
         expected, counts = (self.gain * model).clamp_min(1e-6), self.projections
         # 0 log 0 is 0, but its derivative by autograd is not: keep the logarithms apart.
         return self.used * (expected - counts - counts * expected.log() + torch.xlogy(counts, counts))
