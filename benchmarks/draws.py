@@ -128,7 +128,7 @@ METHODS = {
     "discrete": lambda d, m, seed: free_voxels(m, seed, entropies=(0.3, 0.0, 1.0)),
     "voxels": lambda d, m, seed: fit(m, seed, variant="voxels").volume,
     "DIP one channel": lambda d, m, seed: one_channel(d, seed),
-    "paper": lambda d, m, seed: fit(m, seed, variant="paper", preset="full").volume,
+    "paper": lambda d, m, seed: fit(m, seed, variant="paper", preset="full", learning_rate=records.PAPER_RATE).volume,
     "network": lambda d, m, seed: fit(m, seed, **BARE).volume,
     "network and TV": lambda d, m, seed: fit(m, seed, initial_tv_weight=0.0, **ALONE).volume,
     "DIPm-TV, no last stage": lambda d, m, seed: fit(m, seed, **ALONE).volume,

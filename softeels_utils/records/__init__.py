@@ -3,12 +3,13 @@
 from .read import benchmark_stamps, benchmark_warning, body, completeness, read, shown
 from .run import differences, moved, record, renew, reproduce
 from .store import BENCHMARKS, FOLDER, Record, benchmark, load
-from .studies import CENTRE, SCRIPTS, STUDIES, Study, cuts_through_void, script_stamp
+from .studies import CENTRE, PAPER_RATE, SCRIPTS, STUDIES, Study, cuts_through_void, script_stamp
 
 __all__ = [
     "BENCHMARKS",
     "CENTRE",
     "FOLDER",
+    "PAPER_RATE",
     "SCRIPTS",
     "STUDIES",
     "Record",
