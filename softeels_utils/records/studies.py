@@ -27,8 +27,8 @@ from .store import cell_name
 
 __all__ = ["ALONE", "NONNEGATIVE", "PAPER_RATE", "SCRIPTS", "STUDIES", "Study", "cuts_through_void", "script_stamp"]
 
-#: Learning rate of the paper's formulation; on the phantom at 48³ and 5 % noise the least NRMSE of 1,000 iterations was 0.465, 0.365
-# and 0.342 with 5e-4 (the default), 2e-3 and 8e-3.
+#: Learning rate of the paper's formulation; on the phantom at 48³ and 5 % noise the least NRMSE of 1,000 iterations was
+#: 0.465, 0.365 and 0.342 with 5e-4 (the default), 2e-3 and 8e-3.
 PAPER_RATE = 8e-3
 MEASURES = ("metrics.errors", "metrics.fourier", "metrics.interfaces", "metrics.features")
 # Of the networks all but their ensembles and audits, which the studies of single volumes do not use.
