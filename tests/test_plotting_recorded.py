@@ -201,6 +201,7 @@ def test_amounts_are_counted_in_their_errors():
     off = ((-0.5, 0.1), (1.5, 2.5), (4.0, 0.0), (0.2, -2.2))
     cells = [
         {"fluence": 4000, "nrmse": 0.2, "drawn_nrmse": 0.1 * (1 + k), "feo_off": a, "fe3o4_off": b,
+         "drawn_with_references_nrmse": 0.2 if k < 2 else None,
          "feo_error": 0.1, "fe3o4_error": 0.05, "warnings": k % 2}
         for k, (a, b) in enumerate(off)
     ]  # fmt: skip
@@ -208,6 +209,7 @@ def test_amounts_are_counted_in_their_errors():
     assert line["FeO: within 1, 2, 3 of it"] == "50%, 75%, 75%"
     assert line["Fe3O4: within 1, 2, 3 of it"] == "50%, 50%, 100%"
     assert line["over that of drawn maps"] == "0.83 (0.50 to 2.00)"
+    assert line["the same, references off as stated"] == "1.00 (1.00 to 1.00)"
     assert (line["warned"], line["FeO: stated error"], line["specimens"]) == ("50%", "10%", "4")
 
 
