@@ -462,7 +462,9 @@ if commanded.rows:
         recorded.amount_rows(commanded.rows),
         caption="Recorded: volumes from the counts of drawn specimens, 32² "
         "pixels at nine tilts, by one command. NRMSE, also over that of "
-        "DIPm-TV from maps with drawn noise alone, as median (extremes); "
+        "DIPm-TV from maps with drawn noise alone, and from such maps whose "
+        "references are off by a draw of their stated errors, as median "
+        "(extremes); "
         "amount of each phase, and how often it is within one, two and three "
         f"of its stated errors of the truth. {records.completeness('chain')}",
     )
