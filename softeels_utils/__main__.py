@@ -79,6 +79,11 @@ def _parser():
         help="measure N older cells of each method here; if found again, all count as new",
     )
 
+    keep.add_argument(
+        "--only", action="append", nargs=2, default=[], metavar=("NAME", "VALUE"),
+        help="cells with this value of a parameter; may be repeated",
+    )  # fmt: skip
+
     show = commands.add_parser(
         "slides", help="slides of a chapter that was run: its figures, one per slide, in one file"
     )
@@ -204,8 +209,9 @@ def _record(options):
             rows, cells, old = len(kept.rows), len(study.cells()), len(kept.stale(study.stamp))
             say(f"{name:14} {rows} of {cells} cells, {old} of them from older code: {study.title}")
         return
+    only = {name: [records.as_recorded(v) for n, v in options.only if n == name] for name, _ in options.only}
     if options.renew is not None:
-        records.renew(options.name, options.renew, report=say)
+        records.renew(options.name, options.renew, only=only, report=say)
         return
     with _client(options.scheduler) as client:
         records.record(
@@ -214,6 +220,7 @@ def _record(options):
             client=client,
             minutes=options.minutes,
             again=options.again,
+            only=only,
             report=say,
         )
 

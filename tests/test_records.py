@@ -118,8 +118,23 @@ def test_cells_of_older_code_are_known_and_repeated(toy, client, monkeypatch):
     assert len(records.load("toy").stale(toy.stamp)) == 4
     records.record("toy", client=client, report=str)
     assert len(toy.measured) == 4
+    toy.forbidden.add(1)
+    with pytest.raises(RuntimeError, match="killed"):  # what is not measured anew yet stays
+        records.record("toy", client=client, again=True, report=str)
+    kept = records.load("toy")
+    assert len(kept.rows) == 4 and {row["seed"] for row in kept.stale(toy.stamp)} == {1}
+    toy.forbidden.clear()
     kept = records.record("toy", client=client, again=True, report=str)
     assert len(toy.measured) == 8 and len(kept.rows) == 4 and not kept.stale(toy.stamp)
+
+
+def test_only_some_cells_are_measured(toy, client):
+    kept = records.record("toy", client=client, report=str, only={"method": ["b"], "seed": 1})
+    assert toy.measured == [(1, "b")] and len(kept.rows) == 1
+    with pytest.raises(ValueError, match="only: got colour, wants some of seed, method"):
+        records.record("toy", client=client, report=str, only={"colour": 1})
+    for more in ((), ("--renew", "1")):
+        assert main(["record", "toy", *more, "--only", "seed", "1", "--only", "colour", "1"]) == 2
 
 
 def test_one_process_at_a_time_writes_a_record(toy):
@@ -214,6 +229,7 @@ def test_older_rows_that_are_found_again_count_as_new(toy, folder):
     rows[3]["skin"] = 2.01  # of b: is not found again, though the error is
     kept.add(rows, {})
     lines = []
+    assert records.renew("toy", 2, report=lines.append, only={"seed": 2}).rows == records.load("toy").rows and not lines
     again = records.renew("toy", 2, report=lines.append)
     code = {(row["seed"], row["method"]): row["code"] for row in again.rows}
     assert code[1, "a"] == code[0, "a"] == toy.stamp({"method": "a"}) and code[1, "b"] == "old"
@@ -257,7 +273,7 @@ def test_cells_taken_at_random_are_found_again(method, count, tolerance):
     """A network goes its own way where the machine rounds otherwise: a fifth of its error is the spread of seeds."""
     recorded("sparse_views", method=method)
     seed = int(np.random.default_rng().integers(1000))
-    found = records.reproduce("sparse_views", count, seed, method=method)
+    found = records.reproduce("sparse_views", count, seed, only={"method": method})
     assert len(found) == count
     for row in found:
         assert row["found"] == pytest.approx(row["recorded"], rel=tolerance), f"seed {seed}: {row}"

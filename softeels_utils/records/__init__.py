@@ -2,7 +2,7 @@
 
 from .read import benchmark_stamps, benchmark_warning, body, completeness, read, shown
 from .run import differences, moved, record, renew, reproduce
-from .store import BENCHMARKS, FOLDER, Record, benchmark, load
+from .store import BENCHMARKS, FOLDER, Record, as_recorded, benchmark, load
 from .studies import CENTRE, PAPER_RATE, SCRIPTS, STUDIES, Study, cuts_through_void, script_stamp
 
 __all__ = [
@@ -14,6 +14,7 @@ __all__ = [
     "STUDIES",
     "Record",
     "Study",
+    "as_recorded",
     "benchmark",
     "benchmark_stamps",
     "benchmark_warning",

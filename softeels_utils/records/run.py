@@ -47,6 +47,7 @@ def record(
     client: Any = None,
     minutes: float | None = None,
     again: bool = False,
+    only: Mapping[str, Any] | None = None,
     report: Callable[[str], None] = print,
 ) -> Record:
     """Go on with a study: every finished cell is written at once, so that one that is killed loses nothing else.
@@ -64,7 +65,10 @@ def record(
     minutes : float, optional
         Start no cell later than that.
     again : bool
-        Also repeat the cells that are from older code than the present one.
+        Also repeat the cells that are from older code than the present one; the older result stays until the new one
+        is there.
+    only : mapping, optional
+        Values that the cells must have, as in `Record.where`; all cells by default.
     report : callable
         Is given a line for each cell: what was found, and about how long the others will take.
 
@@ -76,25 +80,44 @@ def record(
     if minutes is not None:
         check_not_negative(minutes=minutes)
     study, kept = STUDIES[name], load(name)
-    if again:
-        old = kept.stale(study.stamp)
-        kept.rows = [row for row in kept.rows if row not in old]
-    done = {cell_name(row, study.parameters) for row in kept.rows}
-    missing = [cell for cell in study.cells() if cell_name(cell, study.parameters) not in done]
+    old = kept.stale(study.stamp) if again else []
+    done = {cell_name(row, study.parameters) for row in kept.rows if row not in old}
+    missing = [
+        cell
+        for cell in Record(name, study.cells()).where(**_known(study, only))
+        if cell_name(cell, study.parameters) not in done
+    ]
     report(f"{name}: {len(missing)} of {len(study.cells())} cells to do")
     began, about = time.monotonic(), _about(study)  # of the code that starts, whatever is edited meanwhile
     for count, (cell, (rows, pictures)) in enumerate(_perform(name, missing, workers, client, minutes), 1):
         rows = [cell | row for row in rows]
         rows = [row | about[row["method"] in NETWORKS] for row in rows]
-        kept.add(rows, {cell_name(cell, study.parameters): p for p in pictures})
+        this = cell_name(cell, study.parameters)
+        kept.rows = [row for row in kept.rows if cell_name(row, study.parameters) != this]
+        kept.add(rows, {this: pictures[0]} if pictures else {})
         left = (time.monotonic() - began) / count * (len(missing) - count) / 60
         found = ", ".join(f"{row['method']} {row['nrmse']:.3f}" for row in rows)
-        report(f"  {count}/{len(missing)}  {cell_name(cell, study.parameters)}: NRMSE {found}; {left:.0f} min left")
+        report(f"  {count}/{len(missing)}  {this}: NRMSE {found}; {left:.0f} min left")
     return kept
 
 
+def _known(study, only):
+    """Values that cells must have, as a dictionary; ValueError for a name that cells do not have."""
+    names = list(dict.fromkeys([*study.parameters, "method"]))
+    if unknown := sorted(set(only or {}).difference(names)):
+        raise ValueError(f"only: got {', '.join(unknown)}, wants some of {', '.join(names)}")
+    return dict(only or {})
+
+
 @_alone
-def renew(name: str, count: int = 5, seed: int = 0, *, report: Callable[[str], None] = print) -> Record:
+def renew(
+    name: str,
+    count: int = 5,
+    seed: int = 0,
+    *,
+    only: Mapping[str, Any] | None = None,
+    report: Callable[[str], None] = print,
+) -> Record:
     """Give the rows of older code the present stamp, where a sample of them is found again to all digits.
 
     Much that changes in the code changes nothing of a row. Of each method that has rows of older code, ``count`` are
@@ -103,8 +126,8 @@ def renew(name: str, count: int = 5, seed: int = 0, *, report: Callable[[str], N
 
     Parameters
     ----------
-    name, count, seed
-        As for `reproduce`; fewer than ``count`` where there are no more.
+    name, count, seed, only
+        As for `reproduce`; fewer than ``count`` where there are no more. Other rows are not renewed.
     report : callable
         Is given a line for each method.
 
@@ -114,16 +137,17 @@ def renew(name: str, count: int = 5, seed: int = 0, *, report: Callable[[str], N
     """
     check_count(count, "count")
     study = STUDIES[name]
-    for method in sorted({row["method"] for row in load(name).stale(study.stamp)}):
-        found = reproduce(name, count, seed, older=True, method=method)
+    only = _known(study, only)
+    for method in sorted({row["method"] for row in Record(name, load(name).stale(study.stamp)).where(**only)}):
+        these = only | {"method": method}
+        found = reproduce(name, count, seed, older=True, only=these)
         differ = sorted({name for one in found for name in moved(one["old"], _recorded(one["new"]))})
         told = f"not found again: {', '.join(differ)}" if differ else "found again"
         report(f"{name}, {method}: {len(found)} cells, {told}")
         if found and not differ:
             kept = load(name)
-            for row in kept.stale(study.stamp):
-                if row["method"] == method:
-                    row["code"] = study.stamp(row)
+            for row in Record(name, kept.stale(study.stamp)).where(**these):
+                row["code"] = study.stamp(row)
             kept.save()
     return load(name)
 
@@ -169,7 +193,9 @@ def moved(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
     return differences({name: old[name] for name in both}, both, ("seconds", *ABOUT))
 
 
-def reproduce(name: str, count: int = 3, seed: int = 0, *, older: bool = False, **wanted: Any) -> list[dict[str, Any]]:
+def reproduce(
+    name: str, count: int = 3, seed: int = 0, *, older: bool = False, only: Mapping[str, Any] | None = None
+) -> list[dict[str, Any]]:
     """Measure some recorded cells again.
 
     Parameters
@@ -182,8 +208,8 @@ def reproduce(name: str, count: int = 3, seed: int = 0, *, older: bool = False, 
         Of the choice.
     older : bool
         Choose from those of older code instead.
-    **wanted
-        Values that the cells must have, as in `Record.where`.
+    only : mapping, optional
+        Values that the rows must have, as in `Record.where`.
 
     Returns
     -------
@@ -192,7 +218,7 @@ def reproduce(name: str, count: int = 3, seed: int = 0, *, older: bool = False, 
     """
     study, kept = STUDIES[name], load(name)
     kept.rows = [row for row in kept.rows if (row["code"] != study.stamp(row)) == older]
-    kept.rows = kept.where(**wanted)
+    kept.rows = kept.where(**_known(study, only))
     names = sorted({cell_name(row, study.parameters) for row in kept.rows})
     chosen = np.random.default_rng(seed).permutation(names)[:count]
     found = []
