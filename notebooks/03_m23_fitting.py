@@ -1150,7 +1150,7 @@ if data_path:
         starts_eV=first + np.array([-1.0, 0.0, 1.0, 2.0]),
         ends_eV=last - np.array([10.0, 5.0, 0.0]),
         mask=trusted if trusted.any() else None,
-        **options,
+        **{name: o for name, o in options.items() if name != "window_eV"},
     )
     moves = ", ".join(
         f"{name} by {moved:.1f} nm"

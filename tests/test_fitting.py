@@ -537,6 +537,19 @@ def test_references_that_are_not_well_known_are_not_distinct():
             confusable_phases(ENERGY, phases, **{"names": names, **change})
 
 
+def test_a_fit_with_references_that_are_alike_says_so():
+    names = ("FeO", "Fe3O4", "gamma-Fe2O3")
+    model = spectrum_model(phases=names)
+    energy, references = model.energy_eV("M2,3"), model.references("M2,3")
+    background = 1e4 * (np.maximum(energy, 20) / 40) ** -3.0
+    counts = 1e7 * np.array([[8.0, 8, 4], [4, 8, 8]]) @ references + background
+    options = {"window_eV": (42, 88), "nonnegative": False}
+    three = fit_phases(counts, energy, references, phases=names, **options)
+    assert len(three.doubts) == 1 and all(name in three.doubts[0] for name in names)
+    assert not fit_phases(counts, energy, references[:2], phases=names[:2], **options).doubts
+    assert "reference 2" in fit_phases(counts, energy, references, **options).doubts[0]
+
+
 # --- misfit of a whole fit
 
 

@@ -1177,6 +1177,9 @@ def test_a_measured_file_is_read():
         ({"FeO": (AXIS, np.full(AXIS.size, np.nan))}, {}, "without a finite channel"),
         ({"FeO": (AXIS, -AXIS)}, {"cross_section_barn": 1.0}, "wants it positive"),
         ({"FeO": (AXIS, AXIS)}, {"cross_section_barn": 1.0, "window_eV": (50, 100)}, "window_eV: got"),
+        ({"FeO": (AXIS, 0 * AXIS)}, {}, "wants it positive"),
+        ({"FeO": (AXIS + 20, AXIS)}, {}, "window_eV: got"),
+        ({"FeO": (AXIS, AXIS, [0.1])}, {}, "uncertainties of 'FeO'"),
         ({"FeO": (AXIS, AXIS), "Fe3O4": (AXIS + 1, AXIS)}, {}, "energy_eV: got None"),
         ({"FeO": (AXIS, AXIS)}, {"energy_eV": AXIS + 1}, "energy_eV: got"),
         ({"FeO": (AXIS, AXIS)}, {"samples": 1}, "samples: got 1"),
@@ -1186,6 +1189,19 @@ def test_a_measured_file_is_read():
 def test_spectra_that_cannot_be_references_are_named(spectra, options, word):
     with pytest.raises(ValueError, match=word):
         standards.Standards.from_spectra(spectra, **options)
+
+
+def test_spectra_that_hold_their_background_are_named_in_every_fit():
+    pure = true_references(("FeO", "Fe3O4"))
+    tail = pure.max() * (AXIS / 50) ** -3.0
+    names = dict(zip(("FeO", "Fe3O4"), (pure[0], pure[1] + tail), strict=True))
+    given = standards.Standards.from_spectra({name: (AXIS, y) for name, y in names.items()})
+    (sentence,) = given.warnings
+    assert "Fe3O4" in sentence and "background" in sentence
+    fit = fitting.fit_phases(np.ones(AXIS.size), AXIS, given)
+    assert any(sentence in doubt for doubt in fit.doubts)
+    removed = {name: (AXIS, y + (name == "FeO") * tail) for name, y in names.items()}
+    assert not standards.Standards.from_spectra(removed, background_eV=(42.0, 48.0)).warnings
 
 
 # ---------------------------------------------------------------- other systems

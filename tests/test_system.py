@@ -171,6 +171,12 @@ def test_ones_own_file_and_table(tmp_path):
             "mine.yml: phases.MnO.density_g_cm3: got nan",
         ),
         (lambda c: c["phases"]["MnO"].update(density_g_cm3="1/0"), "mine.yml: phases.MnO.density_g_cm3: got '1/0'"),
+        (lambda c: c["phases"]["MnO"]["cell"].update(atoms={"Mn": 4, "o": 4}), "phases.MnO.atoms: got 'o'"),
+        (lambda c: c["phases"]["MnO"].update(density_g_cm3=5400), "density_g_cm3: got 5400.*, wants about 5.3"),
+        (
+            lambda c: c["phases"]["MnO"]["cell"].update(edges_nm=[4.445]),
+            "density_g_cm3: got 5.3.*which its atoms weigh",
+        ),
         (lambda c: c["phases"]["MnO"].update(atoms_per_nm3={"Mn": 1}), "mine.yml: phases.MnO.cell: got"),
         (lambda c: c["phases"]["MnO"]["cell"].update(edges_nm=[-1]), "mine.yml: phases.MnO.cell.edges_nm: got"),
         (

@@ -24,6 +24,7 @@ from ..spectra import cut_off_fraction, data_of, energy_axis, find_bad_channels,
 from ..spectra.arrays import check_spectra, is_dask, is_signal
 from .components import Components, check_independent
 from .energy_errors import EnergyErrors
+from .identify import doubtful_phases
 from .plural import PluralScattering
 from .references import ReferenceDraws, drawn_references, transforms_of
 from .result import FitFlag, PhaseFit, pixel_size_of, unpack
@@ -194,6 +195,7 @@ def fit_phases(
             plural = low = None
     check_independent(shapes, len(components.references))
 
+    told += doubtful_phases(components.shapes, len(components.references), phases)
     solver = Solver(shapes, len(components.references), components.nonnegative, poisson, scale_covariance, errors)
     one_weight = variance is not None and variance.ndim == 1 and low is None
     packed = map_spectra(

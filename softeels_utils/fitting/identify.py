@@ -11,10 +11,12 @@ from numpy.typing import ArrayLike, NDArray
 from ..checks import check_not_negative, check_window, finite_array
 from ..doors import checked
 from .background import background_shapes
+from .misfit import STRUCTURE
 
-__all__ = ["Confusion", "confusable_phases"]
+__all__ = ["Confusion", "confusable_phases", "doubtful_phases"]
 
 CERTAIN = 3.0  # times the angle that the errors of the references alone would make
+MOST_MOVED = 0.25  # of a phase, by a misfit of `STRUCTURE`, which is not warned of
 
 
 @checked
@@ -113,6 +115,26 @@ def confusable_phases(
     seen = _beside_background(references[:, inside] * root, background_shapes(energy[inside], background) * root)
     errors = _errors(uncertainty, references, inside, root)
     return [_confusion(seen, errors, names, k, least_deg) for k in range(len(names))]
+
+
+def doubtful_phases(shapes: NDArray, n_references: int, names: Sequence[str] = ()) -> tuple[str, ...]:
+    """Sentences on references so close to a sum of the others that a misfit too small for a warning moves them far.
+
+    Shapes (K + P, E') in the window: K references, then the background.
+    """
+    seen = _beside_background(shapes[:n_references], shapes[n_references:])
+    names = names or [f"reference {k}" for k in range(n_references)]
+    exact = np.zeros((1, *seen.shape))
+    near = [_confusion(seen, exact, names, k, 0.0) for k in range(n_references)] if n_references > 1 else []
+    least_deg = np.degrees(np.arcsin(STRUCTURE / MOST_MOVED))
+    worst = ", ".join(f"{c.phase} ({c.angle_deg:.1f}°)" for c in near if c.angle_deg < least_deg)
+    if not worst:
+        return ()
+    return (
+        f"References are alike: within {least_deg:.1f}°, each of these is a sum of the others: {worst}. A misfit of "
+        f"{100 * STRUCTURE:.0f} % of the edges, which goes unnoticed, moves it by {100 * MOST_MOVED:.0f} % or more, "
+        "and no error holds that; the sum of the phases is known better.",
+    )
 
 
 def _checked_variance(variance, energy):

@@ -318,7 +318,7 @@ class System:
             raise ValueError(f"fraction: got {fraction!r}, wants at least 0, and enough {source} left to oxidise")
         ions = {**old.ion_fractions, source: max(left, 0.0), target: old.ion_fractions.get(target, 0.0) + oxidised}
         atoms = {**old.atoms_per_nm3, self.metal: old.atoms_per_nm3[self.metal] * (1 - fraction)}
-        density = old.density_g_cm3 * _mass(atoms) / _mass(old.atoms_per_nm3)
+        density = old.density_g_cm3 * mass_of(atoms) / mass_of(old.atoms_per_nm3)
         new = replace(
             old,
             name=name or phase,
@@ -331,7 +331,8 @@ class System:
         return self.with_phases(new)
 
 
-def _mass(atoms: Mapping[str, float]) -> float:
+def mass_of(atoms: Mapping[str, float]) -> float:
+    """Mass of numbers of atoms, atomic mass units."""
     import periodictable
 
     return sum(n * periodictable.elements.symbol(element).mass for element, n in atoms.items())

@@ -17,11 +17,13 @@ from numpy.typing import NDArray
 from ..checks import describe, read_text
 from ..doors import checked
 from .edges import broaden_shape
-from .system import METAL_EDGES, Edge, EdgeChange, Ion, Phase, System
+from .system import METAL_EDGES, Edge, EdgeChange, Ion, Phase, System, mass_of
 
 __all__ = ["as_system", "load_system", "system_names"]
 
 SURROUNDINGS = "surroundings"
+GRAMS_CM3 = 1.66054e-3  # one atomic mass unit per nm³
+HEAVIER = 1.25  # most that the stated density and that of the atoms may differ, as a factor
 NEAR_EDGE = {
     "M2,3": ("white_line_per_hole", "continuum_eV", "continuum_width_eV", "return_eV"),
     "L2,3": ("white_line_per_hole", "continuum_eV", "continuum_width_eV", "splitting_eV", "return_eV"),
@@ -168,9 +170,11 @@ class _Node:
         return self.content[key]
 
     def element(self, key: str) -> str:
+        return self.known_element(key, self.text(key))
+
+    def known_element(self, key: str, symbol: str) -> str:
         import periodictable
 
-        symbol = self.text(key)
         if symbol not in {element.symbol for element in periodictable.elements}:
             self.fail(key, symbol, "the symbol of an element")
         return symbol
@@ -318,7 +322,7 @@ def _read_columns(node: _Node, text: str) -> tuple[NDArray, dict[str, NDArray]]:
 def _phase(node: _Node, name: str, metal: str, ions: Mapping[str, Ion]) -> Phase:
     keys = ("title", "cell", "atoms_per_nm3", "density_g_cm3", "atoms_uncertainty", "metal_range", "vacancies")
     node.only(*keys, "ion_fractions", "valence_loss", "near_edge")
-    atoms = _atoms(node)
+    atoms = {node.known_element("atoms", element): n for element, n in _atoms(node).items()}
     fractions = node.weights("ion_fractions") if metal in atoms else {}
     if fractions and abs(sum(fractions.values()) - 1) > 1e-6:
         node.fail("ion_fractions", fractions, "fractions that add up to 1")
@@ -333,12 +337,15 @@ def _phase(node: _Node, name: str, metal: str, ions: Mapping[str, Ion]) -> Phase
     low, high = node.numbers("metal_range", 2) if "metal_range" in node.content else (1.0, 1.0)
     if not 0 < low <= 1 <= high:
         node.fail("metal_range", [low, high], "two factors with 1 between them")
+    density, weighs = node.number("density_g_cm3"), mass_of(atoms) * GRAMS_CM3
+    if not weighs / HEAVIER < density < weighs * HEAVIER:  # one of the two in another unit, such as a cell in Å
+        node.fail("density_g_cm3", density, f"about {weighs:.3g}, which its atoms weigh")
     near_edge = node.each("near_edge", _edge_change, tuple(NEAR_EDGE)) if "near_edge" in node.content else {}
     return Phase(
         name=name,
         title=node.text("title"),
         atoms_per_nm3=atoms,
-        density_g_cm3=node.number("density_g_cm3"),
+        density_g_cm3=density,
         ion_fractions=fractions,
         atoms_uncertainty=node.number("atoms_uncertainty", least=0.0, default=0.0),
         metal_range=(low, high),

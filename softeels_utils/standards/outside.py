@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +45,8 @@ __all__ = ["standards_from_roi", "standards_from_spectra"]
 NM2_PER_BARN = 1e-10
 MOST_SAMPLES = 100_000
 SUFFIXES = (".msa", ".csv", ".txt")
+BELOW_EV, FEWEST_BELOW_EV = 10.0, 3.0  # stretch below an edge that shows whether the background is off
+MOST_BELOW = 0.1  # mean intensity there, as a part of that in the window
 
 
 @checked
@@ -109,7 +112,8 @@ def standards_from_spectra(
     Returns
     -------
     Standards
-        ``abundances``, ``core_references`` and ``diagnostics`` are None.
+        ``abundances``, ``core_references`` and ``diagnostics`` are None; ``warnings`` says which spectra seem to hold
+        their background still.
 
     Raises
     ------
@@ -142,18 +146,36 @@ def standards_from_spectra(
     if background_eV is not None:
         with named("background_eV", of="window_eV"):
             read = [one.without_background(background_eV) for one in read]
-    scales = [1.0] * len(read)
+    areas, scales = [one.area(window_eV) for one in read], [1.0] * len(read)
     if cross_section_barn is not None:
         check_positive(cross_section_barn=cross_section_barn)
         per_nm = cross_section_barn * NM2_PER_BARN * system.metal_per_nm3(names)
-        scales = [area / one.area(window_eV) for one, area in zip(read, per_nm, strict=True)]
+        scales = [wanted / area for area, wanted in zip(areas, per_nm, strict=True)]
     references, errors = (
         np.array([scale * y for scale, y in zip(scales, (one.on(energy, part) for one in read), strict=True)])
         for part in ("intensity", "error")
     )
     rng = np.random.default_rng(seed)
     noise = errors * rng.standard_normal((samples, *references.shape))
-    return _finished(system, names, energy, references, references + noise, scale_uncertainty, rng)
+    found = _finished(system, names, energy, references, references + noise, scale_uncertainty, rng)
+    return replace(found, warnings=_backgrounds(read, areas, window_eV, system.edge(edge)))
+
+
+def _backgrounds(read, areas, window_eV, edge):
+    """A sentence for each spectrum that is not near zero below the edge."""
+    begins = edge.standards.get("onset_eV", np.max(edge.standards.get("before_eV", -np.inf)))
+    found = []
+    for one, area in zip(read, areas, strict=True):
+        below = in_window(one.energy, (begins - BELOW_EV, begins))
+        if not below.any() or np.ptp(one.energy[below]) < FEWEST_BELOW_EV:
+            continue
+        part = one.intensity[below].mean() / (area / (window_eV[1] - window_eV[0]))
+        if abs(part) > MOST_BELOW:
+            found.append(
+                f"Below {begins:g} eV, before the edge, the mean intensity of {one.name} is {100 * part:.0f} % of that "
+                "in the window: its background is not removed (background_eV), or its energies are off."
+            )
+    return tuple(found)
 
 
 @checked
@@ -303,8 +325,9 @@ class _Spectrum:
             check_not_negative(uncertainty=uncertainty)
             error = np.full(y.size, uncertainty * np.abs(y).max())
         elif len(columns) > 2:
-            error = np.interp(energy, energy[~bad], columns[2][~bad])
-            if error.shape != y.shape or not (error >= 0).all():
+            error = columns[2]
+            error = np.interp(energy, energy[~bad], error[~bad]) if error.shape == y.shape else np.array([np.nan])
+            if not (error >= 0).all():
                 raise ValueError(f"spectra: got uncertainties of {name!r} that are not all 0 or more, wants them so")
         else:  # of white noise, third differences have 20 times the variance
             error = np.full(y.size, 1.4826 * np.median(np.abs(np.diff(y[~bad], 3))) / np.sqrt(20))
