@@ -1056,11 +1056,32 @@ def true_references(names, system="iron_oxides"):
     return np.array([np.interp(AXIS, axis, one.reference(n, "M2,3")) for n in names]) / one.microscope.dispersion_eV
 
 
+def test_energies_of_spectra_from_outside_may_be_a_little_off():
+    """A tenth of an eV moves both phases by far more than counts and scale explain; the stated error holds it."""
+    names, thickness, off = ("FeO", "Fe3O4"), np.array([10.0, 20.0]), 0.1
+    truth = true_references(names)
+    counts = np.tile(1e9 * STEP_EV * (thickness @ truth + 0.02 * (AXIS / 50) ** -3.0), (3, 1))
+    spectra = {name: (AXIS + off, y, 1e-3 * y.max() * np.ones(AXIS.size)) for name, y in zip(names, truth, strict=True)}
+    pulls = {}
+    for uncertainty in (0.0, 0.1):
+        options = {"scale_uncertainty": 0.01, "energy_uncertainty_eV": uncertainty}
+        given = standards.Standards.from_spectra(spectra, energy_eV=AXIS[AXIS > AXIS[0] + off], **options)
+        inside = slice(-given.energy_eV.size, None)
+        total = fitting.fit_phases(counts[:, inside], given.energy_eV, given, electrons=1e9, nonnegative=False).summed()
+        pulls[uncertainty] = (total.coefficients - 3 * thickness) / np.hypot(
+            total.standard_error, total.systematic_error
+        )
+    assert (np.abs(pulls[0.0]) > 3).all() and (np.abs(pulls[0.1]) < 1.5).all()
+    with pytest.raises(ValueError, match="energy_uncertainty_eV: got -1"):
+        standards.Standards.from_spectra(spectra, energy_uncertainty_eV=-1)
+
+
 @pytest.mark.parametrize("names", [("Fe3O4",), ("FeO", "Fe3O4", "Fe")])
 def test_any_number_of_phases_from_outside_is_fitted(names, tmp_path):
     truth, system = true_references(names), scattering.load_system("iron_oxides")
     columns = {name: (AXIS, y, 1e-3 * y.max() * np.ones(AXIS.size)) for name, y in zip(names, truth, strict=True)}
-    given = standards.Standards.from_spectra(columns, scale_uncertainty=0.05, seed=3)
+    options = {"scale_uncertainty": 0.05, "energy_uncertainty_eV": 0.0, "seed": 3}
+    given = standards.Standards.from_spectra(columns, **options)
     np.testing.assert_allclose(given.references, truth)
     assert given.system == "iron_oxides" and given.phases == names
     assert given.abundances is given.diagnostics is given.core_references is None
