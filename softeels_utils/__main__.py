@@ -165,7 +165,10 @@ def _settings_of(options, look):
             raise ValueError(problem + hint)
     is_maps = first.kind == "maps"
     if is_maps and len(files) > 1:
-        raise ValueError(f"LOW: got maps in {files[0].name} and more files, wants one stack, or the folder of the maps")
+        raise ValueError(
+            f"LOW: got maps in {files[0].name} and more files, wants one stack (C, T, Y, X) of all phases, or "
+            "the folder of maps with a file for each tilt"
+        )
     return pipeline.Settings.build(given | ({"maps": files[0]} if is_maps else {"low_loss": files}))
 
 

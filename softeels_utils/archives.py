@@ -29,6 +29,7 @@ __all__ = [
 #: What reading a damaged zip archive raises; NotImplementedError, of an unknown compression, is a RuntimeError.
 BROKEN_ZIP = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, OSError, RuntimeError)
 
+MRC_BIG_ENDIAN = b"\x11\x11"  # the machine stamp
 MRC_HEADER, MRC_BYTES = 1024, {0: 1, 1: 2, 2: 4, 3: 4, 4: 8, 6: 2, 12: 2, 101: 0.5}  # of a value, by its mode
 
 MOST_BYTES = 32 * 2**30  # of one array or archive in memory
@@ -161,6 +162,8 @@ def check_mrc(path: Path) -> None:
     """Refuse an MRC file whose header claims more than the file holds."""
     with path.open("rb") as stream:
         header = stream.read(MRC_HEADER).ljust(MRC_HEADER, b"\0")
+    if header[212:214] == MRC_BIG_ENDIAN:
+        raise ValueError(f"path: got numbers of the big-endian kind in {path.name}, wants little-endian ones")
     *size, mode = struct.unpack("<4i", header[:16])
     (extended,) = struct.unpack("<i", header[92:96])
     held = path.stat().st_size

@@ -990,6 +990,15 @@ def test_bytes_of_an_mrc_file_have_the_sign_that_its_header_tells(tmp_path, valu
     )
 
 
+def test_an_mrc_file_of_the_other_byte_order_is_told(series, tmp_path):
+    import mrcfile
+
+    with mrcfile.new(tmp_path / "stack.mrc") as file:
+        file.set_data(series.projections[0].astype(">f4"))
+    with pytest.raises(ValueError, match=r"^path: got numbers of the big-endian kind in stack\.mrc"):
+        data.read_tilt_series(tmp_path / "stack.mrc", tilt_angles_deg=ANGLES)
+
+
 def test_the_header_of_an_mrc_file_is_believed_only_where_it_speaks(series, tmp_path):
     import mrcfile
 

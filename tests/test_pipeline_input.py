@@ -15,6 +15,7 @@ from softeels_utils import data, pipeline, spectra
 from softeels_utils.pipeline import Settings
 from softeels_utils.pipeline.chain import Chain
 from softeels_utils.pipeline.page import figure_png
+from softeels_utils.pipeline.report import in_sigmas
 from softeels_utils.pipeline.series import energy_residuals, level_dual, noise_gain_of, read_maps, read_spectra
 
 TILTS = (-60.0, -30.0, 0.0, 30.0, 60.0)
@@ -721,3 +722,61 @@ def test_names_of_users_are_no_formulas():
     figure = Figure()
     figure.subplots().set_title("$x_$")
     assert "<img" in figure_png(figure, "a figure")
+
+
+@pytest.mark.parametrize("gain", [1.3e-4, 1.0, 7.0])
+def test_residuals_of_the_report_do_not_depend_on_the_unit_of_the_counts(gain):
+    counts, curve = np.array([0.0, 3.0, 120.0]), np.array([0.2, 4.0, 100.0])
+    np.testing.assert_allclose(in_sigmas(gain * counts, gain * curve, gain), [-0.2, -0.5, 2.0])
+
+
+def test_one_map_of_a_series_leads_to_its_folder(tmp_path):
+    """A stack without angles does not."""
+    for name in ("map_-30deg.tif", "maps.tif"):
+        tifffile.imwrite(tmp_path / name, np.ones((2, 8, 9), np.float32), photometric="minisblack")
+    one, stack = (" ".join(pipeline.inspect(tmp_path / name).problems) for name in ("map_-30deg.tif", "maps.tif"))
+    assert "give the folder" in one and "give the folder" not in stack
+
+
+def test_one_stack_for_each_phase_is_told_what_is_wanted(tmp_path, capsys):
+    for phase in ("FeO", "Fe3O4"):
+        tifffile.imwrite(tmp_path / f"{phase}.tif", np.ones((5, 8, 9), np.float32), photometric="minisblack")
+    assert command_line.main(["reconstruct", str(tmp_path / "FeO.tif"), str(tmp_path / "Fe3O4.tif")]) == 2
+    assert "(C, T, Y, X) of all phases" in capsys.readouterr().err
+
+
+@pytest.fixture
+def film(tmp_path):
+    """Writes noisy maps (1, 5, 12, 16) of a bar at `TILTS`, which a function may change."""
+
+    def film(change):
+        values = np.random.default_rng(1).normal(scale=0.1, size=(1, len(TILTS), 12, 16)).astype(np.float32)
+        values[:, :, 3:9, 6:11] += 5
+        change(values)
+        np.savez(tmp_path / "maps.npz", projections=values, tilt_angles_deg=TILTS)
+        return Chain(Settings.build({"maps": tmp_path / "maps.npz", "output": tmp_path / "out"}), lambda _: None, None)
+
+    return film
+
+
+def test_a_tilt_that_was_not_measured_is_left_out(film, tmp_path):
+    chain = film(lambda values: values[:, 1].fill(np.nan))
+    chain.check()
+    with chain.folder:
+        chain.maps()
+        chain.alignment()
+    left = read_maps(chain.settings)[0].measured_tilts()
+    assert left.tilt_angles_deg.tolist() == [-60, 0, 30, 60] and left.values.shape[1] == 4 and left.mask.all()
+    assert np.load(tmp_path / "out" / "alignment.npz")["shifts_px"].shape == (4, 2)
+
+
+@pytest.mark.parametrize(
+    ("chosen", "value", "told"),
+    [
+        (1, 0.0, r"^maps: got 0 in all pixels at -30° of maps\.npz"),
+        (slice(1, None), np.nan, r"^maps: got .*one angle"),
+    ],
+)
+def test_tilts_of_nothing_are_refused_before_the_work(film, chosen, value, told):
+    with pytest.raises(ValueError, match=told):
+        film(lambda values: values[:, chosen].fill(value)).check()

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from .. import data, dip, fitting, metrics, spectra, standards, tomography
-from ..checks import check_choice, check_flag, check_room, describe, named
+from ..checks import check_choice, check_flag, check_room, check_tilts, describe, named
 from ..data.signals import UNEVEN, load_hyperspy, square_pixel_nm
 from ..dip.head import HEADS
 from ..doors import checked
@@ -137,7 +137,14 @@ class Chain:
                 f"maps: got no positive sum in {settings.maps.name} where values and errors are finite and errors "
                 "positive, wants maps of amounts"
             )
-        seen.measurement()
+        if blank := _blank_tilts(seen):
+            raise ValueError(
+                f"maps: got 0 in all pixels at {blank} of {settings.maps.name}, wants NaN where nothing was measured"
+            )
+        measured = seen.measured_tilts()
+        with named("maps", "tilt_angles_deg"):
+            check_tilts(measured.tilt_angles_deg)
+        measured.measurement()
         self.known["tilts"] = maps.tilt_angles_deg.tolist()
         if seen.unit == "nm":
             self._check_calibrated(maps.pixel_size_nm)
@@ -636,7 +643,8 @@ class Chain:
     def _loaded(self) -> Maps:
         path = self._maps_files()[0]
         maps = Maps.load(path) if path.suffix == ".npz" else Maps.of_fit(fitting.PhaseFit.load(path))
-        return replace(maps, pixel_size_nm=self.settings.pixel_size_nm or maps.pixel_size_nm)
+        maps = replace(maps, pixel_size_nm=self.settings.pixel_size_nm or maps.pixel_size_nm)
+        return maps if self.from_spectra else maps.measured_tilts()
 
     def _aligned(self) -> tuple[Maps, int]:
         with np.load(self.folder["alignment.npz"]) as known:
@@ -764,6 +772,13 @@ def _not_measured(maps):
     whole = maps.tilt_angles_deg[out.all(axis=(1, 2))]
     tilts = f", all of them at {', '.join(f'{tilt:g}°' for tilt in whole)}" if whole.size else ""
     return [f"maps: {out.sum()} of {out.size} pixels are NaN or have no error, and are left out{tilts}"]
+
+
+def _blank_tilts(maps):
+    """Tilts that have images of 0 alone, as text: a specimen that is nowhere, or nothing that was measured."""
+    images = zip(maps.tilt_angles_deg, np.moveaxis(maps.values, 1, 0), maps.mask, strict=True)
+    blank = [tilt for tilt, values, seen in images if seen.any() and not values[:, seen].any()]
+    return ", ".join(f"{tilt:g}°" for tilt in blank)
 
 
 def _matching(low, core):

@@ -146,6 +146,8 @@ def _inspect_maps(path):
         if said not in STATED:
             return Inspection(path, "unknown", {}, problems=told, enters="nowhere")
         missing, enters = STATED[said]
+        if missing == "tilts" and not path.is_dir() and tilts_in_names([path], explicit=True) is not None:
+            told = (*told, "its name states one angle: of maps with a file for each tilt, give the folder")
         return Inspection(path, "maps", {}, missing=(missing,), problems=told, enters=enters)
     values = series.projections
     errors = "covariance of the channels" if series.covariance is not None else "none"

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
+from numpy.typing import NDArray
 
 from .. import __version__, data, fitting, spectra, standards
 from ..fitting import Estimate
@@ -139,6 +140,11 @@ def _input(settings, done):
 # ---------------------------------------------------------------- spectra
 
 
+def in_sigmas(counts: NDArray, curve: NDArray, gain: float) -> NDArray:
+    """Residuals of a fit (E,) in standard deviations of counts, each of which is ``gain``; of one electron at least."""
+    return (counts - curve) / np.sqrt(gain * np.maximum(curve, gain))
+
+
 def _spectra(folder, settings, gain):
     """Fits of single pixels: the brightest, a middling one, and one at the rim."""
     low = data.read_signal(folder["low_loss.hspy"])
@@ -162,7 +168,7 @@ def _spectra(folder, settings, gain):
         top.plot(energy[shown], curve, color="black", lw=1.2, label="fit")
         top.plot(energy[shown], background, color="black", lw=1, ls="--", label="background")
         top.set_title(f"{label}, tilt {at[0]}, y {at[1]}, x {at[2]}", fontsize=9)
-        bottom.plot(energy[shown], (counts[shown] - curve) / np.sqrt(gain * np.maximum(curve, 1)), color="0.4", lw=0.8)
+        bottom.plot(energy[shown], in_sigmas(counts[shown], curve, gain), color="0.4", lw=0.8)
         bottom.axhline(0, color="black", lw=0.6)
         bottom.set(xlabel="energy loss (eV)", ylim=(-5, 5))
     axes[0, 0].set_ylabel("counts per channel")

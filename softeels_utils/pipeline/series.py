@@ -553,6 +553,10 @@ class Maps:
         own = {"values": self.values[:, chosen], "tilt_angles_deg": self.tilt_angles_deg[chosen]}
         return replace(self, **own, covariance=covariance, shifts_px=shifts)
 
+    def measured_tilts(self) -> Maps:
+        """The maps at the tilts of which something was measured."""
+        return self.tilts(self.mask.any(axis=(1, 2)))
+
     def total(self) -> NDArray:
         """Sum of the channels (T, Y, X), each divided by its mean if they have no common unit; 0 where not measured."""
         values = np.nan_to_num(self.values)
