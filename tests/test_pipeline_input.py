@@ -765,6 +765,9 @@ def test_a_tilt_that_was_not_measured_is_left_out(film, tmp_path):
     with chain.folder:
         chain.maps()
         chain.alignment()
+        chain.comparison()
+    (told,) = chain.folder.record("comparison").facts["warnings"]
+    assert told.startswith("4 tilts are too few to withhold one")
     left = read_maps(chain.settings)[0].measured_tilts()
     assert left.tilt_angles_deg.tolist() == [-60, 0, 30, 60] and left.values.shape[1] == 4 and left.mask.all()
     assert np.load(tmp_path / "out" / "alignment.npz")["shifts_px"].shape == (4, 2)

@@ -59,6 +59,7 @@ __all__ = [
     "reconstruct",
 ]
 
+WITHHELD_FROM = 5  # tilts
 STANDARDS_PIXELS = 30_000  # spectra are binned to at most so many before standards are extracted
 LARGE_SYSTEMATIC = 0.2  # of an amount: above, the report says so
 SKINS_AUDITED, AUDITED = 64**3, 200**3  # voxels: a patch of skin takes over a minute at 112³, a void some seconds
@@ -460,8 +461,13 @@ class Chain:
             whole, facts = maps.measurement(padding), {"warnings": [], "withheld": {}}
             with ThreadPool(1) as beside:  # one network does not keep all cores busy
                 classical = beside.apply_async(classical_volumes, (whole,), self._constraint())
-                if len(maps.tilt_angles_deg) >= 5:
+                if (tilts := len(maps.tilt_angles_deg)) >= WITHHELD_FROM:
                     facts |= self._withhold(maps, padding, place / "network", beside)
+                else:
+                    facts["warnings"] = [
+                        f"{tilts} tilts are too few to withhold one: nothing tests the volume, and its stated errors "
+                        "have been checked from five tilts on."
+                    ]
                 volumes, scale = classical.get()
             if self.settings.head != "fractions":
                 volumes = {name: volume * scale for name, volume in volumes.items()}

@@ -185,7 +185,7 @@ def prepare_dual_eels(
         energy_eV=energy,
         core_energy_eV=core_energy,
         electrons=float(low.sum(-1).mean() / gain),
-        variance=gain * np.maximum(counts, 1.0) / (direct * step) ** 2,
+        variance=gain * np.maximum(counts, gain) / (direct * step) ** 2,
         window_eV=tuple(window_eV),
         microscope=microscope,
         system=system,
