@@ -116,6 +116,11 @@ class Rotation:
         p = self.joint_probability.sum(axis=(1, 2)) * _likelier(self.nodes, self.joint_probability)
         return np.r_[self.x0, self.x1, p @ self.nodes / p.sum()]
 
+    @property
+    def lacking_probability(self) -> float:
+        """Probability that the oxidised phase lacks metal at all."""
+        return float(self.joint_probability[self.nodes[:, 1] > 0].sum() / self.joint_probability.sum())
+
     def loss(self, name: str) -> float:
         """Log-likelihood of one constraint at the result, minus the highest that it reaches anywhere."""
         part = self.parts[name]
