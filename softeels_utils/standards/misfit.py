@@ -274,8 +274,8 @@ class Misfit:
         valence = self.pair.valence_with(self.rotation.place[2:4])[1]
         return (
             f"With a probability of {self.rotation.lacking_probability:.2f}, what is called {name} lacks "
-            f"{self.pair.system.metal_name}, about {100 * lacking:.0f} % of it: its mean valence is then {valence:.2f}, "
-            f"not {self.pair.valence[1]:.2f}{self._others(least=self.pair.valence[1])}. Maps are of this phase."
+            f"{self.pair.system.metal_name}, about {100 * lacking:.0f} % of it: its mean valence is then "
+            f"{valence:.2f}, not {self.pair.valence[1]:.2f}{self._others(least=self.pair.valence[1])}. Maps are of this phase."
         )
 
     def _extrapolated(self):
