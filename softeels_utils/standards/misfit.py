@@ -275,7 +275,8 @@ class Misfit:
         return (
             f"With a probability of {self.rotation.lacking_probability:.2f}, what is called {name} lacks "
             f"{self.pair.system.metal_name}, about {100 * lacking:.0f} % of it: its mean valence is then "
-            f"{valence:.2f}, not {self.pair.valence[1]:.2f}{self._others(least=self.pair.valence[1])}. Maps are of this phase."
+            f"{valence:.2f}, not {self.pair.valence[1]:.2f}{self._others(least=self.pair.valence[1])}. Maps "
+            "are of this phase."
         )
 
     def _extrapolated(self):
