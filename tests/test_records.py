@@ -273,7 +273,8 @@ def test_cells_taken_at_random_are_found_again(method, count, tolerance):
     """A network goes its own way where the machine rounds otherwise: a fifth of its error is the spread of seeds."""
     recorded("sparse_views", method=method)
     seed = int(np.random.default_rng().integers(1000))
-    found = records.reproduce("sparse_views", count, seed, only={"method": method})
+    options = {"count": count, "seed": seed, "only": {"method": method}}
+    found = records.reproduce("sparse_views", **options) or records.reproduce("sparse_views", older=True, **options)
     assert len(found) == count
     for row in found:
         assert row["found"] == pytest.approx(row["recorded"], rel=tolerance), f"seed {seed}: {row}"
