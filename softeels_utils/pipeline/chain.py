@@ -9,7 +9,6 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, replace
-from multiprocessing.pool import ThreadPool
 from pathlib import Path
 from typing import Any
 
@@ -458,19 +457,18 @@ class Chain:
 
         def work(place):
             maps, padding = self._aligned()
-            whole, facts = maps.measurement(padding), {"warnings": [], "withheld": {}}
-            with ThreadPool(1) as beside:  # one network does not keep all cores busy
-                classical = beside.apply_async(classical_volumes, (whole,), self._constraint())
-                if (tilts := len(maps.tilt_angles_deg)) >= WITHHELD_FROM:
-                    facts |= self._withhold(maps, padding, place / "network", beside)
-                else:
-                    facts["warnings"] = [
-                        f"{tilts} tilts are too few to withhold one: nothing tests the volume, and its stated errors "
-                        "have been checked from five tilts on."
-                    ]
-                volumes, scale = classical.get()
+            whole = maps.measurement(padding)
+            volumes, scale = classical_volumes(whole, **self._constraint())
             if self.settings.head != "fractions":
                 volumes = {name: volume * scale for name, volume in volumes.items()}
+            facts = {"warnings": [], "withheld": {}}
+            if (tilts := len(maps.tilt_angles_deg)) >= WITHHELD_FROM:
+                facts |= self._withhold(maps, padding, place / "network")
+            else:
+                facts["warnings"] = [
+                    f"{tilts} tilts are too few to withhold one: nothing tests the volume, and its stated errors have "
+                    "been checked from five tilts on."
+                ]
             np.savez(place / "comparison.npz", **{name: whole.crop(volume) for name, volume in volumes.items()})
             return facts
 
@@ -482,17 +480,16 @@ class Chain:
             outputs=("comparison.npz",),
         )
 
-    def _withhold(self, maps, padding, checkpoint, beside):
+    def _withhold(self, maps, padding, checkpoint):
         """Mean squared error over variance of the tilts that no method has seen, two of them between others."""
         order = np.argsort(maps.tilt_angles_deg)
         out = np.zeros(len(order), bool)
         out[order[[len(order) // 3, len(order) - 1 - len(order) // 3]]] = True
         part, rest = maps.tilts(~out), maps.tilts(out)
         seen = part.measurement(padding)
-        classical = beside.apply_async(classical_volumes, (seen,), self._constraint())
         series = [(part.projections(padding), part.tilt_angles_deg, part.stated(padding))]
         (network,) = dip.fit_each(series, seed=self.settings.seed, checkpoint=checkpoint, **self._network())
-        volumes, scale = classical.get()
+        volumes, scale = classical_volumes(seen, **self._constraint())
         volumes = {name: volume * scale for name, volume in volumes.items()} | {"DIPm-TV": network}
         unseen = rest.measurement(padding)
         chi2 = {
