@@ -262,7 +262,7 @@ LADDER = {
     "discrete": "free voxels, softmax, TV and entropy",
     "voxels": "DIPm-TV with voxels for the network",
     "DIP one channel": "a network for each phase, non-negative values, no TV",
-    "paper": "the paper's formulation",
+    "paper": "the paper's formulation, at the best of three learning rates",
     "network": "network alone: fractions of all phases, no TV",
     "network and TV": "network and TV",
     "DIPm-TV, no last stage": "DIPm-TV without its last stage",
