@@ -984,13 +984,15 @@ if data_path:
     ) & (axis > 10)
     aligned.data = spectra.remove_spikes(aligned.data, mask=spikes)
     options = {
-        **fitted_edge.fit_options,
+        "background": fitted_edge.fit_background,
         "low_loss": aligned,
         "nonnegative": False,
         "gain": gain,
         "readout_noise": readout_noise,
     }
-    fit = fitting.fit_phases(aligned, None, mine, **options)
+    fit = fitting.fit_phases(
+        aligned, None, mine, window_eV=fitted_edge.fit_window_eV, **options
+    )
     trusted = (
         fit.flags & (fitting.FitFlag.BAD_INPUT | fitting.FitFlag.FEW_COUNTS)
         == 0
@@ -1054,6 +1056,7 @@ if data_path:
         aligned.data[brightest],
         axis,
         mine,
+        window_eV=fitted_edge.fit_window_eV,
         **options | {"low_loss": aligned.data[brightest]},
     )
     noise = gain * np.maximum(one.curves()[0], 1e-9) + readout_noise**2
@@ -1150,7 +1153,7 @@ if data_path:
         starts_eV=first + np.array([-1.0, 0.0, 1.0, 2.0]),
         ends_eV=last - np.array([10.0, 5.0, 0.0]),
         mask=trusted if trusted.any() else None,
-        **{name: o for name, o in options.items() if name != "window_eV"},
+        **options,
     )
     moves = ", ".join(
         f"{name} by {moved:.1f} nm"

@@ -571,9 +571,10 @@ def amount_rows(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
         line = {"e/Å² per tilt": f"{fluence:,}", "specimens": f"{len(mine)}"}
         line["NRMSE"] = f"{np.median([row['nrmse'] for row in mine]):.3f}"
         line["over that of drawn maps"] = spread([row["nrmse"] / row["drawn_nrmse"] for row in mine])
-        known = [row["nrmse"] / row[off] for row in mine if row.get(off := "drawn_with_references_nrmse")]
-        if known:
-            line["the same, references off as stated"] = spread(known)
+        moved = [row for row in mine if row.get("drawn_with_references_nrmse")]
+        if moved:
+            ratios = [row["nrmse"] / row["drawn_with_references_nrmse"] for row in moved]
+            line["the same, references off as stated"] = spread(ratios)
         for key, phase in PHASES.items():
             there = [row for row in mine if row[f"{key}_error"] is not None]
             off = np.abs([row[f"{key}_off"] for row in there])
